@@ -1,0 +1,109 @@
+"""Where everything lies in the state folder (STOKER_HOME), one property each.
+
+state.db        control's database            blobs/       content-addressed files
+models/         versions laid out to be read  run/         sockets (or a short folder elsewhere, see run_dir)
+processes/      what the agent runs           replicas/    one spec file a replica
+logs/           one file a process, rotated   gateway/     the last route table
+tmp/            half-written files            credentials.json  the CLI's own key, mode 600
+"""
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+# sockaddr_un holds 108 bytes; the longest socket name (a replica's) takes under 90 with its slash.
+SOCKET_PATH_MAX = 107
+SOCKET_NAME_MAX = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The state folder. `root` is absolute."""
+
+    root: Path
+
+    @property
+    def id(self) -> str:
+        """Return eight hex digits that tell this folder from others (processes carry it in their environment)."""
+        return hashlib.sha256(str(self.root).encode()).hexdigest()[:8]
+
+    @property
+    def database(self) -> Path:
+        """Control's database."""
+        return self.root / "state.db"
+
+    @property
+    def blobs(self) -> Path:
+        """Content-addressed files."""
+        return self.root / "blobs"
+
+    @property
+    def models(self) -> Path:
+        """Versions as folders, ready to be opened by engines."""
+        return self.root / "models"
+
+    @property
+    def processes(self) -> Path:
+        """The agent's record of each process."""
+        return self.root / "processes"
+
+    @property
+    def replicas(self) -> Path:
+        """One spec file a replica."""
+        return self.root / "replicas"
+
+    @property
+    def logs(self) -> Path:
+        """One log a process."""
+        return self.root / "logs"
+
+    @property
+    def gateway(self) -> Path:
+        """The gateways' own files."""
+        return self.root / "gateway"
+
+    @property
+    def tmp(self) -> Path:
+        """Half-written files; everything in it is garbage when nothing runs."""
+        return self.root / "tmp"
+
+    @property
+    def credentials(self) -> Path:
+        """The CLI's own key and addresses, mode 600."""
+        return self.root / "credentials.json"
+
+    @property
+    def run(self) -> Path:
+        """Where sockets lie: `run/` here, or a private folder under the system's temporary one when this path is long.
+
+        A socket's whole path must fit sockaddr_un; a state folder deep in a tree would not.
+        """
+        own = self.root / "run"
+        if len(os.fsencode(own)) + 1 + SOCKET_NAME_MAX <= SOCKET_PATH_MAX:
+            return own
+        return Path(tempfile.gettempdir()) / f"stoker-{os.getuid()}-{self.id}"
+
+    def address(self, name: str) -> str:
+        """Return the frames address of a process; long names are shortened by a digest, never cut."""
+        short = name if len(name) <= 32 else hashlib.sha256(name.encode()).hexdigest()[:24]
+        return f"unix:{self.run / short}.sock"
+
+    def make(self) -> None:
+        """Create the folders, private to this user. Raises OSError, for example when `run` is another user's."""
+        for folder in (
+            self.root,
+            self.blobs,
+            self.models,
+            self.processes,
+            self.replicas,
+            self.logs,
+            self.gateway,
+            self.tmp,
+            self.run,
+        ):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.run.stat().st_uid != os.getuid():
+            raise PermissionError(f"{self.run} belongs to another user; set STOKER_HOME to a shorter path")
+        self.run.chmod(0o700)

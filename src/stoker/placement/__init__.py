@@ -1,0 +1,1 @@
+"""Where replicas are put: drivers behind one port."""

@@ -1,0 +1,1 @@
+"""Wire formats: frames between processes, OpenAI and Open Inference Protocol bodies, manifests."""

@@ -1,0 +1,223 @@
+"""What the bytes between a gateway and a replica mean: length-prefixed, multiplexed frames. Pure: bytes in, frames out.
+
+    frame   := u32 length | u8 kind | u32 stream | payload        (big endian; length counts kind, stream and payload)
+    HELLO   payload: msgpack Hello; the server's first frame. stream 0
+    REQUEST payload: u16 head length | msgpack RequestHead | body; the rest of a body over INLINE_MAX follows as DATA
+    DATA    payload: bytes; a piece of the request body (client to server) or of the answer (server to client)
+    END     payload: u16 head length | msgpack EndHead | last bytes; closes the stream well
+    ERROR   payload: msgpack ErrorHead; closes the stream badly
+    CANCEL  no payload; the client lost interest. The server frees what it holds and sends nothing more
+    CREDIT  payload: u32 bytes; the client read so much of this stream's answer and the server may send as much again
+    PING    payload: 8 opaque bytes. stream 0
+    PONG    payload: the 8 bytes | msgpack ReplicaStats. stream 0
+    DRAIN   no payload; finish what runs, refuse what is new. stream 0
+    CALL    like REQUEST, for a process' own questions (statistics, metrics); answered by END or ERROR
+
+Streams are numbered by the client, from 1, and used once.
+"""
+
+import struct
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import Final
+
+import msgspec
+
+from stoker.types.replica import ReplicaState, ReplicaStats, Timings, Usage
+
+FRAME_MAX: Final = 1 << 20  # one frame; larger bodies are cut
+INLINE_MAX: Final = 256 << 10  # body bytes that ride in REQUEST, and the size of one DATA piece
+WINDOW_BYTES: Final = 1 << 20  # answer bytes a server may have sent on one stream without CREDIT
+WIRE_VERSION: Final = 1
+
+_PREFIX: Final = struct.Struct(">IBI")
+_HEAD: Final = struct.Struct(">H")
+_CREDIT: Final = struct.Struct(">I")
+
+
+class Kind(IntEnum):
+    """Frame kinds; the numbers are the wire."""
+
+    HELLO = 1
+    REQUEST = 2
+    DATA = 3
+    END = 4
+    ERROR = 5
+    CANCEL = 6
+    CREDIT = 7
+    PING = 8
+    PONG = 9
+    DRAIN = 10
+    CALL = 11
+
+
+class FrameError(ValueError):
+    """The peer sent bytes that are no frame; the connection cannot be used any more."""
+
+
+class Hello(msgspec.Struct, frozen=True):
+    """Who answers on this address. `boot` changes with every start of the process."""
+
+    wire: int
+    name: str  # process name, as in ProcessSpec
+    kind: str  # ProcessKind
+    pid: int
+    boot: str
+    revision: str = ""
+    state: ReplicaState = "loading"
+
+
+class RequestHead(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the replica must know beside the body. The body is the client's, unchanged.
+
+    method: `infer`, `chat`, `completions`, `embeddings`; for CALL the question's name (`stats`, `metrics`).
+    header_bytes: of an OIP binary body, the length of its JSON part (`Inference-Header-Content-Length`); -1 if absent.
+    """
+
+    method: str
+    request: str = ""  # request id
+    body_bytes: int = 0
+    timeout_s: float = 0.0  # time left; 0: none
+    header_bytes: int = -1
+    alone: bool = False  # run it in no batch with others (a suspect after a death)
+
+
+class EndHead(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How a request ended. `header_bytes` as in RequestHead, for the answer; -1 if absent."""
+
+    content_type: str = "application/json"
+    header_bytes: int = -1
+    usage: Usage = Usage()
+    timings: Timings = Timings()
+
+
+class ErrorHead(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a request failed; `code` is one of types.errors."""
+
+    code: str
+    message: str
+    field: str | None = None
+    retry_after_s: float | None = None
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decode_hello = msgspec.msgpack.Decoder(Hello).decode
+_decode_request = msgspec.msgpack.Decoder(RequestHead).decode
+_decode_end = msgspec.msgpack.Decoder(EndHead).decode
+_decode_error = msgspec.msgpack.Decoder(ErrorHead).decode
+_decode_stats = msgspec.msgpack.Decoder(ReplicaStats).decode
+
+
+def frame(kind: Kind, stream: int, payload: bytes | memoryview = b"") -> bytes:
+    """Return one frame. `payload` must be within FRAME_MAX."""
+    return b"".join((_PREFIX.pack(5 + len(payload), kind, stream), payload))
+
+
+def with_head(kind: Kind, stream: int, head: msgspec.Struct, body: bytes | memoryview = b"") -> bytes:
+    """Return a REQUEST, CALL or END frame: head, then `body` (at most INLINE_MAX)."""
+    packed = _encoder.encode(head)
+    return b"".join((_PREFIX.pack(7 + len(packed) + len(body), kind, stream), _HEAD.pack(len(packed)), packed, body))
+
+
+def hello(value: Hello) -> bytes:
+    """Return the HELLO frame."""
+    return frame(Kind.HELLO, 0, _encoder.encode(value))
+
+
+def error(stream: int, head: ErrorHead) -> bytes:
+    """Return an ERROR frame."""
+    return frame(Kind.ERROR, stream, _encoder.encode(head))
+
+
+def credit(stream: int, count: int) -> bytes:
+    """Return a CREDIT frame for `count` answer bytes."""
+    return frame(Kind.CREDIT, stream, _CREDIT.pack(count))
+
+
+def pong(token: bytes, stats: ReplicaStats) -> bytes:
+    """Return the PONG that answers a PING with `token`."""
+    return frame(Kind.PONG, 0, token + _encoder.encode(stats))
+
+
+def _split(payload: bytes) -> tuple[bytes, bytes]:
+    if len(payload) < 2:
+        raise FrameError("a frame without its head")
+    (size,) = _HEAD.unpack_from(payload)
+    if len(payload) < 2 + size:
+        raise FrameError(f"a head of {size} bytes in a frame of {len(payload)}")
+    return payload[2 : 2 + size], payload[2 + size :]
+
+
+def read_hello(payload: bytes) -> Hello:
+    """Decode a HELLO payload; raises FrameError."""
+    try:
+        return _decode_hello(payload)
+    except msgspec.DecodeError as broken:
+        raise FrameError(f"HELLO: {broken}") from broken
+
+
+def read_request(payload: bytes) -> tuple[RequestHead, bytes]:
+    """Decode a REQUEST or CALL payload into head and inline body; raises FrameError."""
+    head, body = _split(payload)
+    try:
+        return _decode_request(head), body
+    except msgspec.DecodeError as broken:
+        raise FrameError(f"REQUEST: {broken}") from broken
+
+
+def read_end(payload: bytes) -> tuple[EndHead, bytes]:
+    """Decode an END payload into head and last bytes; raises FrameError."""
+    head, body = _split(payload)
+    try:
+        return _decode_end(head), body
+    except msgspec.DecodeError as broken:
+        raise FrameError(f"END: {broken}") from broken
+
+
+def read_error(payload: bytes) -> ErrorHead:
+    """Decode an ERROR payload; raises FrameError."""
+    try:
+        return _decode_error(payload)
+    except msgspec.DecodeError as broken:
+        raise FrameError(f"ERROR: {broken}") from broken
+
+
+def read_credit(payload: bytes) -> int:
+    """Decode a CREDIT payload; raises FrameError."""
+    if len(payload) != 4:
+        raise FrameError(f"CREDIT of {len(payload)} bytes")
+    return int(_CREDIT.unpack(payload)[0])
+
+
+def read_pong(payload: bytes) -> tuple[bytes, ReplicaStats]:
+    """Decode a PONG payload into the PING's token and the statistics; raises FrameError."""
+    try:
+        return payload[:8], _decode_stats(payload[8:])
+    except msgspec.DecodeError as broken:
+        raise FrameError(f"PONG: {broken}") from broken
+
+
+class FrameReader:
+    """Cuts a byte stream into frames. Holds at most one incomplete frame (FRAME_MAX and its prefix)."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, int, bytes]]:
+        """Yield (kind, stream, payload) for every frame that `data` completes; raises FrameError on a bad length.
+
+        Must be consumed to its end before the next call.
+        """
+        held = self._held + data if self._held else data
+        at, size = 0, len(held)
+        while size - at >= 9:
+            length, kind, stream = _PREFIX.unpack_from(held, at)
+            if length < 5 or length > FRAME_MAX + 5:
+                raise FrameError(f"a frame of {length} bytes; at most {FRAME_MAX} are allowed")
+            if size - at < 4 + length:
+                break
+            yield kind, stream, held[at + 9 : at + 4 + length]
+            at += 4 + length
+        self._held = held[at:]

@@ -1,0 +1,1 @@
+"""Models: push, scan, read signatures, collect garbage, pull from elsewhere."""

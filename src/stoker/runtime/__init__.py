@@ -1,0 +1,1 @@
+"""The replica process: frames in, batches through an engine, frames out."""

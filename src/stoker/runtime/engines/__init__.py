@@ -1,0 +1,1 @@
+"""Adapters that run models, one file each, behind engines/port.py."""

@@ -1,0 +1,1 @@
+"""state.db: schema, migrations, leases and queries."""

@@ -1,0 +1,1 @@
+"""Counters, mergeable histograms, logs."""

@@ -1,0 +1,159 @@
+"""Every error that leaves a room, as one tree; each class fixes code, HTTP status and whether a retry can help.
+
+StokerError
+├── InvalidInput            400 invalid_input          the caller's request is wrong; names the field
+│   ├── UnprocessableInput  422 poison_request         this request killed replicas; it will not be tried again
+│   └── TooLarge            413 body_too_large
+├── Unauthenticated         401 unauthenticated
+├── Forbidden               403 forbidden
+├── NotFound                404 not_found
+├── Conflict                409 conflict
+├── RefusedArtifact         422 refused_artifact       a model file that is corrupt, hostile or not what it says
+├── Busy                    429 busy                   a queue or limit is full; carries retry_after_s
+├── Unavailable             503 unavailable            nothing can serve this now; carries retry_after_s
+│   ├── ReplicaLost         503 replica_lost           the connection to a replica broke mid-request
+│   └── Draining            503 draining
+├── DeadlineExceeded        504 deadline_exceeded
+├── ClientTooSlow           408 client_too_slow
+├── Unsupported             501 unsupported
+└── EngineFailed            500 engine_failed          the engine raised; its own message is kept
+"""
+
+from typing import ClassVar
+
+
+class StokerError(Exception):
+    """Base of every error with a code. `message` says what is wrong, the value, and what to do."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, field: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.retry_after_s = retry_after_s
+
+
+class InvalidInput(StokerError):
+    """The request is wrong; `field` names where, the message what was expected."""
+
+    code = "invalid_input"
+    status = 400
+
+
+class UnprocessableInput(InvalidInput):
+    """A request whose shape killed two replicas; it is refused before it reaches a third."""
+
+    code = "poison_request"
+    status = 422
+
+
+class TooLarge(InvalidInput):
+    """A body, header or file over its written maximum."""
+
+    code = "body_too_large"
+    status = 413
+
+
+class Unauthenticated(StokerError):
+    """No key, or one that is unknown, expired or revoked."""
+
+    code = "unauthenticated"
+    status = 401
+
+
+class Forbidden(StokerError):
+    """A known caller without the right to do this."""
+
+    code = "forbidden"
+    status = 403
+
+
+class NotFound(StokerError):
+    """A name that does not exist, or that this caller may not see."""
+
+    code = "not_found"
+    status = 404
+
+
+class Conflict(StokerError):
+    """The state changed under the caller, or forbids the change (in use, already there)."""
+
+    code = "conflict"
+    status = 409
+
+
+class RefusedArtifact(StokerError):
+    """A model file that is corrupt, hostile, or does not match its digest."""
+
+    code = "refused_artifact"
+    status = 422
+
+
+class Busy(StokerError):
+    """A queue or limit is full. Retry after `retry_after_s`."""
+
+    code = "busy"
+    status = 429
+    retryable = True
+
+
+class Unavailable(StokerError):
+    """Nothing can serve this now. Retry after `retry_after_s`."""
+
+    code = "unavailable"
+    status = 503
+    retryable = True
+
+
+class ReplicaLost(Unavailable):
+    """The connection to a replica broke while it held the request."""
+
+    code = "replica_lost"
+
+
+class Draining(Unavailable):
+    """This process takes no new work; another one does."""
+
+    code = "draining"
+
+
+class DeadlineExceeded(StokerError):
+    """The deadline passed, or would pass before the work could finish."""
+
+    code = "deadline_exceeded"
+    status = 504
+
+
+class ClientTooSlow(StokerError):
+    """The client did not send or read its bytes in time."""
+
+    code = "client_too_slow"
+    status = 408
+
+
+class Unsupported(StokerError):
+    """This endpoint or engine cannot do what was asked, now or later."""
+
+    code = "unsupported"
+    status = 501
+
+
+class EngineFailed(StokerError):
+    """The engine raised while it worked; the message is the engine's own."""
+
+    code = "engine_failed"
+    status = 500
+
+
+def all_codes() -> dict[str, type[StokerError]]:
+    """Return every error class by its code (the wire between processes carries the code)."""
+    found: dict[str, type[StokerError]] = {}
+    stack: list[type[StokerError]] = [StokerError]
+    while stack:
+        kind = stack.pop()
+        found[kind.code] = kind
+        stack.extend(kind.__subclasses__())
+    return found

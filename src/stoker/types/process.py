@@ -1,0 +1,71 @@
+"""A process that an agent owns: what to run, and what became of it."""
+
+from typing import Literal
+
+import msgspec
+
+ProcessKind = Literal["control", "gateway", "replica"]
+# starting: spawned, not answering yet. loading: answers, the model is not in memory yet. stopping: signalled.
+# backoff: it died and waits for its next start. stopped: gone for good (only seen in a last report).
+ProcessPhase = Literal["starting", "loading", "ready", "draining", "stopping", "backoff", "stopped"]
+
+
+class ProcessSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an agent runs under one name, and keeps running until told otherwise.
+
+    `address` is the frames address (`unix:/path`) on which the process answers HELLO and PING; an agent adopts a
+    running process by it. `digest` tells two specs of the same name apart: another digest means stop, then start.
+    """
+
+    name: str  # file-name safe, unique on the node: "control", "gateway-0", "default.digits-1-k3x9a"
+    kind: ProcessKind
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    address: str
+    work_dir: str
+    memory_bytes: int = 0  # 0: no limit
+    drain_s: float = 30.0
+    start_timeout_s: float = 120.0
+    labels: dict[str, str] = {}  # endpoint, revision, … for screens
+
+
+class LoadProgress(msgspec.Struct, frozen=True):
+    """How far a load is: `fraction` in 0–1, `stage` a word such as `weights` or `warm-up`."""
+
+    stage: str = ""
+    fraction: float = 0.0
+
+
+class ProcessStatus(msgspec.Struct, frozen=True):
+    """What an agent knows of one process."""
+
+    name: str
+    kind: ProcessKind
+    phase: ProcessPhase
+    pid: int = 0
+    address: str = ""
+    spec_digest: str = ""
+    started_at_s: float = 0.0  # unix time of the current process' start
+    ready_at_s: float = 0.0
+    restarts: int = 0  # starts after the first, since the spec was given
+    crashes_in_row: int = 0  # deaths without having been ready for 60 s in between
+    next_start_s: float = 0.0  # unix time of the next start while phase is backoff
+    last_exit: str = ""  # "exit code 3", "killed by SIGKILL", "" if it never died
+    last_error: str = ""  # the process' own words for it, or the tail of its log
+    rss_bytes: int = 0
+    cpu_s: float = 0.0
+    progress: LoadProgress = LoadProgress()
+    labels: dict[str, str] = {}
+
+
+class NodeStatus(msgspec.Struct, frozen=True):
+    """What an agent reports of its machine and its processes; `sequence` grows with every change."""
+
+    node: str
+    sequence: int
+    cores: float  # usable: cgroup quota ∩ affinity
+    memory_bytes: int
+    memory_free_bytes: int
+    processes: tuple[ProcessStatus, ...]
+    started_at_s: float = 0.0
+    fence: int = 0  # highest fencing token this agent has obeyed

@@ -1,0 +1,72 @@
+"""What a replica process is told to run, and what it says about itself."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from stoker.types.ids import ReplicaId, RevisionId
+from stoker.types.models import VersionManifest
+from stoker.types.resources import Task
+
+ReplicaState = Literal["loading", "ready", "draining", "failed"]
+
+
+class ReplicaSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything a replica needs to serve; written as JSON beside it and named in its arguments.
+
+    `model_dir` holds the files of the version under their manifest paths (read-only); their digests are checked
+    against `manifest` before the engine opens them.
+    """
+
+    replica: ReplicaId
+    revision: RevisionId
+    project: str
+    endpoint: str
+    task: Task
+    model: str  # "digits@1"
+    version: str  # the version number as the protocols show it, "1"
+    engine: str
+    model_dir: str
+    manifest: VersionManifest
+    address: str
+    options: dict[str, Any] = {}
+    cores: float = 1.0
+    memory_bytes: int = 0
+    max_rows: int = 64
+    max_body_bytes: int = 32 * 2**20
+    concurrency: int = 256
+    error_file: str = ""  # on a failed load the reason is written here, atomically, before the exit
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a request consumed. Tokens are zero for predictive requests, rows for language models."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    rows: int = 0
+
+
+class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where the time went inside the replica, in seconds."""
+
+    queue_s: float = 0.0
+    compute_s: float = 0.0  # engine time of the batch this request was in, or prefill + decode
+    first_token_s: float = 0.0  # from arrival in the replica to its first token
+    batch_rows: int = 0
+
+
+class ReplicaStats(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A replica's own view, in each PONG. `finished` and `tokens` only grow: progress is their change."""
+
+    state: ReplicaState = "loading"
+    queued: int = 0
+    running: int = 0
+    slots: int = 0  # requests it can work on at once; 0: unknown
+    finished: int = 0
+    tokens: int = 0
+    kv_used_ratio: float = 0.0
+    batch_rows_mean: float = 0.0
+    stage: str = ""
+    fraction: float = 0.0
+    error: str = ""

@@ -1,0 +1,137 @@
+"""The resources a person writes: manifest schema, wire form and documentation in one place.
+
+Every struct refuses unknown fields. Field comments become descriptions in the published JSON Schema through `Meta`.
+"""
+
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from stoker.types.ids import NAME_PATTERN, EndpointName, ProjectName
+
+API_VERSION: Final = "stoker/v1"
+DEFAULT_PROJECT = ProjectName("default")
+
+Task = Literal["predict", "embed", "chat"]
+Name = Annotated[str, Meta(pattern=NAME_PATTERN, description="lower-case letters, digits and dashes, 1 to 63 long")]
+Bytes = Annotated[str | int, Meta(description="bytes: a number, or 512Mi, 1.5G")]
+Seconds = Annotated[str | int | float, Meta(description="seconds: a number, or 250ms, 30s, 5m")]
+
+
+class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who a resource is."""
+
+    name: Name
+    project: Name = DEFAULT_PROJECT
+    labels: dict[str, str] = {}
+
+
+class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one replica gets on its node."""
+
+    cpu: Annotated[float, Meta(gt=0, le=1024, description="cores, for placement and thread counts")] = 1.0
+    memory: Annotated[Bytes, Meta(description="memory a replica may use; over it the replica is killed")] = "1Gi"
+
+
+class Replicas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many replicas a revision runs."""
+
+    min: Annotated[int, Meta(ge=0, le=1000)] = 1
+    max: Annotated[int, Meta(ge=1, le=1000)] = 1
+
+
+class Batching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How requests are joined inside a replica (predict and embed)."""
+
+    max_rows: Annotated[int, Meta(ge=1, le=65536, description="rows in one engine call")] = 64
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What one endpoint takes before it refuses; each is a maximum per gateway process."""
+
+    max_body: Annotated[Bytes, Meta(description="largest request body; over it 413")] = "32Mi"
+    timeout: Annotated[Seconds, Meta(description="deadline of a request that brings none")] = "60s"
+    queue_max: Annotated[int, Meta(ge=0, le=100_000, description="requests that may wait for a replica; then 429")] = (
+        512
+    )
+    concurrency: Annotated[
+        int, Meta(ge=1, le=10_000, description="requests in flight in one replica; more wait in the gateway")
+    ] = 256
+
+
+class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a client calls: a model version, how it runs, and how much of it."""
+
+    model: Annotated[str, Meta(description="a registered version: NAME, NAME@2, NAME@sha256:… or NAME@ALIAS")]
+    task: Annotated[Task | None, Meta(description="what callers do with it; by default what the version says")] = None
+    engine: Annotated[str | None, Meta(description="which engine runs it; by default the one of its format")] = None
+    options: Annotated[dict[str, Any], Meta(description="engine options, such as context: 4096")] = {}
+    env: Annotated[dict[str, str], Meta(description="environment of the replica, besides the scrubbed default")] = {}
+    resources: Resources = Resources()
+    replicas: Replicas = Replicas()
+    batching: Batching = Batching()
+    limits: Limits = Limits()
+
+
+class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="Endpoint"):
+    """An endpoint as a manifest."""
+
+    metadata: Metadata
+    spec: EndpointSpec
+    apiVersion: Literal["stoker/v1"] = API_VERSION  # noqa: N815 - the wire name
+
+
+class ProjectSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A team: its endpoints and its keys live in it."""
+
+    description: str = ""
+
+
+class ProjectMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who a project is."""
+
+    name: Name
+    labels: dict[str, str] = {}
+
+
+class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="Project"):
+    """A project as a manifest."""
+
+    metadata: ProjectMetadata
+    spec: ProjectSpec = ProjectSpec()
+    apiVersion: Literal["stoker/v1"] = API_VERSION  # noqa: N815 - the wire name
+
+
+Resource = Endpoint | Project
+
+
+class Condition(msgspec.Struct, frozen=True):
+    """One claim about a resource with its reason: `Ready=False because: replica crashed 3 times loading: …`."""
+
+    type: str
+    status: bool
+    reason: str  # CamelCase, stable, for programs
+    message: str  # a sentence, for people
+    since_s: float  # unix time of the last change of `status`
+
+
+class EndpointStatus(msgspec.Struct, frozen=True):
+    """What the platform says of an endpoint."""
+
+    observed_generation: int = 0
+    conditions: tuple[Condition, ...] = ()
+    revision: str = ""  # the revision the spec asks for
+    serving: str = ""  # the revision that takes traffic, "" for none
+    replicas_ready: int = 0
+    replicas_wanted: int = 0
+
+
+class EndpointView(msgspec.Struct, frozen=True):
+    """An endpoint as the API returns it."""
+
+    name: EndpointName
+    project: ProjectName
+    generation: int
+    resource: Endpoint
+    status: EndpointStatus

@@ -1,0 +1,60 @@
+"""The route table: all that a gateway needs to serve, made by control, kept on disk by each gateway.
+
+Hashes, never keys. A gateway without control serves from the last table it has.
+"""
+
+import msgspec
+
+from stoker.types.ids import EndpointName, KeyId, ProjectName, ReplicaId, RevisionId
+from stoker.types.models import Signature
+from stoker.types.resources import Task
+
+
+class ReplicaRoute(msgspec.Struct, frozen=True):
+    """One replica that should exist. Whether it is ready, a gateway sees itself over the connection."""
+
+    replica: ReplicaId
+    address: str
+
+
+class RevisionRoute(msgspec.Struct, frozen=True):
+    """A revision and the share of traffic it takes. Weights are relative; 0 takes nothing (draining or warming)."""
+
+    revision: RevisionId
+    version: str  # "1": what the protocols show as model version
+    weight: int
+    replicas: tuple[ReplicaRoute, ...]
+    signature: Signature = Signature()
+    platform: str = ""  # "onnx", "llamacpp": the OIP model metadata's platform is made of it
+
+
+class EndpointRoute(msgspec.Struct, frozen=True):
+    """One endpoint as the data plane sees it."""
+
+    project: ProjectName
+    endpoint: EndpointName
+    task: Task
+    created_at_s: float
+    revisions: tuple[RevisionRoute, ...]
+    max_body_bytes: int = 32 * 2**20
+    timeout_s: float = 60.0
+    queue_max: int = 512
+    concurrency: int = 256  # in flight in one replica
+
+
+class KeyRoute(msgspec.Struct, frozen=True):
+    """A key by the sha256 (hex) of its whole text."""
+
+    sha256: str
+    key: KeyId
+    project: ProjectName
+    is_admin: bool = False  # may name any project through `x-stoker-project` or `project/endpoint`
+    expires_at_s: float = 0.0  # 0: never
+
+
+class RouteTable(msgspec.Struct, frozen=True):
+    """One version of the table. `version` only grows; a gateway ignores an older one."""
+
+    version: int
+    endpoints: tuple[EndpointRoute, ...] = ()
+    keys: tuple[KeyRoute, ...] = ()
