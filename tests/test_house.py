@@ -12,7 +12,19 @@ LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
 # What would let the outside world into a decision.
 IMPURE_NAMES = {"open", "print", "input", "exec", "eval", "globals"}
-IMPURE_MODULES = {"asyncio", "time", "random", "os", "sys", "io", "logging", "pathlib", "socket", "threading", "datetime"}
+IMPURE_MODULES = {
+    "asyncio",
+    "time",
+    "random",
+    "os",
+    "sys",
+    "io",
+    "logging",
+    "pathlib",
+    "socket",
+    "threading",
+    "datetime",
+}
 
 
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:

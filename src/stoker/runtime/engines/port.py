@@ -1,0 +1,121 @@
+"""What every engine is to the replica that runs it: three shapes of work behind one way to load.
+
+An engine module offers `load(spec, progress) -> Engine`. It is called once, in a thread of its own, in a process that
+serves nothing yet; it may block for as long as the model needs and reports stages through `progress`. It raises
+RefusedArtifact for a file it cannot read and InvalidInput for options it does not know, with the engine's own words.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+import numpy.typing as npt
+
+from stoker.protocol.openai import ChatRequest, CompletionRequest
+from stoker.types.models import Signature
+from stoker.types.replica import ReplicaSpec, Usage
+
+Array = npt.NDArray[Any]
+Progress = Callable[[str, float], None]  # stage, fraction in 0–1
+
+
+class PredictEngine(Protocol):
+    """Runs arrays through a model, in batches the replica puts together."""
+
+    signature: Signature
+    batches: bool  # whether requests may be joined along the first dimension
+
+    def predict(self, inputs: Mapping[str, Array], outputs: tuple[str, ...]) -> dict[str, Array]:
+        """Return the named outputs (all when empty) for `inputs`; blocks. Raises EngineFailed with the engine's words.
+
+        Arrays have the signature's datatypes and shapes; BYTES are object arrays of bytes. Called by one thread at a
+        time.
+        """
+
+    def close(self) -> None:
+        """Give back what the process' end would not."""
+
+
+class Embeddings(msgspec.Struct, frozen=True):
+    """vectors: float32 [n, dim], one row a text. tokens: how many tokens each text had, after truncation."""
+
+    vectors: Array
+    tokens: list[int]
+
+
+class EmbedEngine(Protocol):
+    """Turns texts into vectors, in batches the replica puts together."""
+
+    dimensions: int
+
+    def embed(self, texts: list[str]) -> Embeddings:
+        """Return one vector a text; blocks. Raises InvalidInput for a text over the model's length limit."""
+
+    def close(self) -> None:
+        """Give back what the process' end would not."""
+
+
+class TokenLogprob(msgspec.Struct, frozen=True):
+    """One token with its log-probability and the likeliest others (token text, log-probability)."""
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+class ToolCallDelta(msgspec.Struct, frozen=True):
+    """A piece of a tool call: `id` and `name` come first and once, `arguments` in pieces that join to JSON."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class Delta(msgspec.Struct, frozen=True):
+    """What one step of generation added to choice `index`. `tokens` is how many tokens it stands for."""
+
+    index: int = 0
+    text: str = ""
+    tokens: int = 1
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """Choice `index` is complete. reason: `stop`, `length`, `tool_calls` or `content_filter`."""
+
+    index: int
+    reason: str
+
+
+class Final(msgspec.Struct, frozen=True):
+    """The request is complete; comes once and last."""
+
+    usage: Usage
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+
+
+class GenerateEngine(Protocol):
+    """A language model that batches on its own (continuous batching); the replica only hands requests over."""
+
+    slots: int  # requests it works on at once
+    context_tokens: int
+
+    def generate(self, request: ChatRequest | CompletionRequest) -> AsyncIterator[Delta | Finish | Final]:
+        """Yield the answer as it is made. Closing the iterator aborts the work.
+
+        Raises InvalidInput before the first item for what the model cannot take (too long, bad schema), Unsupported
+        for what it cannot do, EngineFailed when the engine breaks.
+        """
+
+    def kv_used_ratio(self) -> float:
+        """Return the share of the context memory in use, 0 when unknown. Must not block."""
+
+    def close(self) -> None:
+        """Stop the engine."""
+
+
+Engine = PredictEngine | EmbedEngine | GenerateEngine
+Load = Callable[[ReplicaSpec, Progress], Engine]
