@@ -1,0 +1,248 @@
+"""The server's end of a link: requests in, answers out, at the reader's pace."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol, cast
+
+from stoker.protocol import frames
+from stoker.protocol.frames import EndHead, FrameError, FrameReader, Hello, Kind, RequestHead
+from stoker.protocol.link.wire import as_head, socket_path
+from stoker.types.errors import Draining, EngineFailed, StokerError, TooLarge, Unsupported
+from stoker.types.replica import ReplicaStats
+
+STREAMS_MAX = 4096  # open at once on one connection
+CLOSE_TIMEOUT_S = 2.0  # for what is written but not yet read by the peer
+
+
+class Exchange:
+    """One request, at the server's end. Ends with exactly one `end` or `fail`; both are no-ops after a cancel."""
+
+    __slots__ = ("_budget", "_connection", "_credit", "body", "head", "is_done", "on_cancel", "stream")
+
+    def __init__(self, connection: "_Connection", stream: int, head: RequestHead, body: bytes) -> None:
+        self.stream = stream
+        self.head = head
+        self.body = body
+        self.is_done = False  # ended, failed or cancelled: whatever is sent now is dropped
+        self.on_cancel: Callable[[], None] | None = None
+        self._connection = connection
+        self._budget = frames.WINDOW_BYTES
+        self._credit: asyncio.Event | None = None
+
+    async def send(self, data: bytes) -> None:
+        """Send a piece of the answer; waits while the reader is behind. Pieces over INLINE_MAX are cut."""
+        for at in range(0, len(data), frames.INLINE_MAX):
+            piece = data[at : at + frames.INLINE_MAX]
+            while self._budget < len(piece) and not self.is_done:
+                self._credit = asyncio.Event()
+                await self._credit.wait()
+            if self.is_done:
+                return
+            self._budget -= len(piece)
+            self._connection.write(frames.frame(Kind.DATA, self.stream, piece))
+
+    def end(self, head: EndHead, body: bytes = b"") -> None:
+        """Close the stream well. `body` is at most INLINE_MAX; use `finish` when it may be larger."""
+        if not self.is_done:
+            self._close()
+            self._connection.write(frames.with_head(Kind.END, self.stream, head, body))
+
+    async def finish(self, head: EndHead, body: bytes) -> None:
+        """Close the stream well with a body of any size."""
+        if len(body) > frames.INLINE_MAX:
+            await self.send(body)
+            body = b""
+        self.end(head, body)
+
+    def fail(self, problem: StokerError) -> None:
+        """Close the stream badly."""
+        if not self.is_done:
+            self._close()
+            self._connection.write(frames.error(self.stream, as_head(problem)))
+
+    def cancel(self) -> None:
+        """The client lost interest, or the connection is gone (called by the connection)."""
+        if not self.is_done:
+            self._close()
+            if self.on_cancel is not None:
+                self.on_cancel()
+
+    def add_credit(self, count: int) -> None:
+        """The reader made room (called by the connection)."""
+        self._budget = min(self._budget + count, frames.WINDOW_BYTES)
+        if self._credit is not None:
+            self._credit.set()
+
+    def _close(self) -> None:
+        self.is_done = True
+        self._connection.exchanges.pop(self.stream, None)
+        if self._credit is not None:
+            self._credit.set()
+
+
+class Handler(Protocol):
+    """What a process answers with. All methods run in the event loop and must not block."""
+
+    body_max_bytes: int
+
+    def hello(self) -> Hello:
+        """Return who this process is."""
+
+    def stats(self) -> ReplicaStats:
+        """Return the statistics of now."""
+
+    def request(self, exchange: Exchange) -> None:
+        """Take a REQUEST whose body is complete; raise StokerError to refuse it, or answer through `exchange`."""
+
+    def call(self, exchange: Exchange) -> None:
+        """Take a CALL (a question about the process itself), in the same way."""
+
+    def drain(self) -> None:
+        """Finish what runs, refuse what is new."""
+
+
+class _Connection(asyncio.Protocol):
+    """The server's end of one connection."""
+
+    def __init__(self, handler: Handler, open_connections: "set[_Connection]") -> None:
+        self._handler = handler
+        self._open = open_connections
+        self._reader = FrameReader()
+        self._partial: dict[int, tuple[int, RequestHead, bytearray]] = {}
+        self._transport: asyncio.Transport | None = None
+        self.exchanges: dict[int, Exchange] = {}
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._open.add(self)
+        self.write(frames.hello(self._handler.hello()))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._open.discard(self)
+        self._partial.clear()
+        for exchange in list(self.exchanges.values()):
+            exchange.cancel()
+        self.closed.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for kind, stream, payload in self._reader.feed(data):
+                self._take(kind, stream, payload)
+        except (FrameError, struct.error):
+            self.close()
+
+    def _take(self, kind: int, stream: int, payload: bytes) -> None:
+        if kind == Kind.REQUEST or kind == Kind.CALL:
+            self._open_stream(kind, stream, payload)
+        elif kind == Kind.DATA:
+            self._more_body(stream, payload)
+        elif kind == Kind.CANCEL:
+            self._partial.pop(stream, None)
+            exchange = self.exchanges.get(stream)
+            if exchange is not None:
+                exchange.cancel()
+        elif kind == Kind.CREDIT:
+            exchange = self.exchanges.get(stream)
+            if exchange is not None:
+                exchange.add_credit(frames.read_credit(payload))
+        elif kind == Kind.PING:
+            self.write(frames.pong(payload[:8], self._handler.stats()))
+        elif kind == Kind.DRAIN:
+            self._handler.drain()
+        else:
+            raise FrameError(f"a client does not send frames of kind {kind}")
+
+    def _open_stream(self, kind: int, stream: int, payload: bytes) -> None:
+        head, body = frames.read_request(payload)
+        if head.body_bytes > self._handler.body_max_bytes:
+            problem = TooLarge(f"a body of {head.body_bytes} bytes; at most {self._handler.body_max_bytes} are allowed")
+            self.write(frames.error(stream, as_head(problem)))
+        elif len(self.exchanges) + len(self._partial) >= STREAMS_MAX:
+            self.write(frames.error(stream, as_head(Draining("too many requests on one connection"))))
+        elif len(body) < head.body_bytes:
+            self._partial[stream] = (kind, head, bytearray(body))
+        else:
+            self._dispatch(kind, stream, head, body)
+
+    def _more_body(self, stream: int, payload: bytes) -> None:
+        waiting = self._partial.get(stream)
+        if waiting is None:
+            return  # refused or cancelled before its body was here
+        kind, head, held = waiting
+        held += payload
+        if len(held) > head.body_bytes:
+            raise FrameError(f"a body longer than the {head.body_bytes} bytes announced")
+        if len(held) == head.body_bytes:
+            del self._partial[stream]
+            self._dispatch(kind, stream, head, bytes(held))
+
+    def _dispatch(self, kind: int, stream: int, head: RequestHead, body: bytes) -> None:
+        if stream in self.exchanges or stream == 0:
+            raise FrameError(f"stream {stream} is already in use")
+        exchange = self.exchanges[stream] = Exchange(self, stream, head, body)
+        try:
+            if kind == Kind.CALL:
+                self._handler.call(exchange)
+            else:
+                self._handler.request(exchange)
+        except StokerError as problem:
+            exchange.fail(problem)
+        except Exception as bug:  # one request's bug must not take the connection's others with it
+            logging.getLogger(__name__).exception("handler failed", extra={"method": head.method})
+            exchange.fail(EngineFailed(f"internal error: {type(bug).__name__}; the process' log has the details"))
+
+
+class Server:
+    """A listening frames server; `close` also closes its connections."""
+
+    def __init__(self, listening: asyncio.AbstractServer, connections: set[_Connection], path: str) -> None:
+        self._listening = listening
+        self._connections = connections
+        self._path = path
+
+    async def close(self) -> None:
+        """Stop listening, flush and close every connection (at most CLOSE_TIMEOUT_S), remove the socket file."""
+        self._listening.close()
+        for connection in list(self._connections):
+            connection.close()
+        if self._connections:
+            await asyncio.wait([connection.closed for connection in self._connections], timeout=CLOSE_TIMEOUT_S)
+        for connection in list(self._connections):
+            connection.abort()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)
+
+
+async def serve(address: str, handler: Handler) -> Server:
+    """Listen on `address` (mode 600). A socket file that nobody answers on is replaced. Raises OSError."""
+    path = socket_path(address)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    connections: set[_Connection] = set()
+    loop = asyncio.get_running_loop()
+    listening = await loop.create_unix_server(lambda: _Connection(handler, connections), path)
+    Path(path).chmod(0o600)
+    return Server(listening, connections, path)
+
+
+def refuse(method: str) -> StokerError:
+    """Return the error for a method that this process does not have."""
+    return Unsupported(f"this process does not answer {method!r}")
