@@ -15,6 +15,7 @@ _T = TypeVar("_T")
 
 N_MAX = 16
 STOP_MAX = 16
+PROMPTS_MAX = 2048  # OpenAI's own maximum of inputs in one request
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
@@ -130,7 +131,7 @@ class ChatRequest(Sampling, frozen=True, kw_only=True):
 class CompletionRequest(Sampling, frozen=True, kw_only=True):
     """`POST /v1/completions`. `prompt` is text, texts, token ids, or lists of token ids."""
 
-    prompt: str | list[str] | list[int] | list[list[int]]
+    prompt: str | list[str | int | list[int]]
     logprobs: Annotated[int, Meta(ge=0, le=5)] | None = None
     echo: bool | None = None
 
@@ -139,7 +140,7 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
     """`POST /v1/embeddings`. `input` is text, texts, token ids, or lists of token ids."""
 
     model: Annotated[str, Meta(min_length=1, max_length=256)]
-    input: str | list[str] | list[int] | list[list[int]]
+    input: str | list[str | int | list[int]]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Meta(ge=1)] | None = None
     user: str | None = None
@@ -148,6 +149,31 @@ class EmbeddingRequest(msgspec.Struct, frozen=True, kw_only=True):
 _chat = msgspec.json.Decoder(ChatRequest)
 _completion = msgspec.json.Decoder(CompletionRequest)
 _embedding = msgspec.json.Decoder(EmbeddingRequest)
+
+
+def texts_or_tokens(value: str | list[str | int | list[int]], field: str) -> list[str | list[int]]:
+    """Return each prompt or input on its own: a text, or token ids. Raises InvalidInput for none, empty or mixed ones.
+
+    A text and a list of token ids are one; a list of texts and a list of lists are many (at most PROMPTS_MAX).
+    """
+    if isinstance(value, str):
+        return [value]
+    many: list[str | list[int]] = []
+    tokens: list[int] = []
+    for item in value:
+        if isinstance(item, int):
+            tokens.append(item)
+        else:
+            many.append(item)
+    if not value or any(not item for item in many if isinstance(item, list)):
+        raise InvalidInput(f"{field} is an empty list; expected text, or at least one token id", field=field)
+    if len({type(item) for item in value}) > 1:
+        raise InvalidInput(f"{field} mixes texts and token ids; expected one kind", field=field)
+    if len(many) > PROMPTS_MAX:
+        raise InvalidInput(f"{field} has {len(many)} entries; at most {PROMPTS_MAX} are allowed", field=field)
+    if any(token < 0 for item in (tokens, *many) if isinstance(item, list) for token in item):
+        raise InvalidInput(f"{field} has a negative token id", field=field)
+    return many or [tokens]
 
 
 def decode_chat(body: bytes) -> ChatRequest:

@@ -12,8 +12,25 @@ import msgspec
 import numpy.typing as npt
 
 from stoker.protocol.openai import ChatRequest, CompletionRequest
+from stoker.types.generation import Delta, Final, Finish, TokenLogprob, ToolCallDelta
 from stoker.types.models import Signature
-from stoker.types.replica import ReplicaSpec, Usage
+from stoker.types.replica import ReplicaSpec
+
+__all__ = [
+    "Array",
+    "Delta",
+    "EmbedEngine",
+    "Embeddings",
+    "Engine",
+    "Final",
+    "Finish",
+    "GenerateEngine",
+    "Load",
+    "PredictEngine",
+    "Progress",
+    "TokenLogprob",
+    "ToolCallDelta",
+]
 
 Array = npt.NDArray[Any]
 Progress = Callable[[str, float], None]  # stage, fraction in 0–1
@@ -53,48 +70,6 @@ class EmbedEngine(Protocol):
 
     def close(self) -> None:
         """Give back what the process' end would not."""
-
-
-class TokenLogprob(msgspec.Struct, frozen=True):
-    """One token with its log-probability and the likeliest others (token text, log-probability)."""
-
-    token: str
-    logprob: float
-    top: tuple[tuple[str, float], ...] = ()
-
-
-class ToolCallDelta(msgspec.Struct, frozen=True):
-    """A piece of a tool call: `id` and `name` come first and once, `arguments` in pieces that join to JSON."""
-
-    index: int
-    id: str = ""
-    name: str = ""
-    arguments: str = ""
-
-
-class Delta(msgspec.Struct, frozen=True):
-    """What one step of generation added to choice `index`. `tokens` is how many tokens it stands for."""
-
-    index: int = 0
-    text: str = ""
-    tokens: int = 1
-    tool_calls: tuple[ToolCallDelta, ...] = ()
-    logprobs: tuple[TokenLogprob, ...] = ()
-
-
-class Finish(msgspec.Struct, frozen=True):
-    """Choice `index` is complete. reason: `stop`, `length`, `tool_calls` or `content_filter`."""
-
-    index: int
-    reason: str
-
-
-class Final(msgspec.Struct, frozen=True):
-    """The request is complete; comes once and last."""
-
-    usage: Usage
-    prefill_s: float = 0.0
-    decode_s: float = 0.0
 
 
 class GenerateEngine(Protocol):
