@@ -1,0 +1,159 @@
+"""A real platform, started as a user starts it, with handles to look at and to kill its processes."""
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stoker.app.home import Home
+
+STOKER = Path(sys.executable).parent / "stoker"
+
+
+def free_port() -> int:
+    """Return a port whose successor is free too (the gateway's and the API's)."""
+    for _ in range(100):
+        with socket.socket() as first:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            with socket.socket() as second:
+                try:
+                    second.bind(("127.0.0.1", port + 1))
+                except OSError:
+                    continue
+            return port
+    raise AssertionError("no two free ports in a row")
+
+
+def until(claim: Callable[[], Any], timeout_s: float = 30.0, what: str = "") -> Any:
+    """Poll `claim` until it is true and return what it said; fail with `what` after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        value = claim()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s} s: {what or claim}")
+        time.sleep(0.02)
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process of the platform, as the kernel lists it."""
+
+    pid: int
+    name: str
+    state: str
+
+
+class Platform:
+    """One state folder and what runs for it."""
+
+    def __init__(self, home: Path, *, gateways: int = 1) -> None:
+        self.home = home
+        self.port = free_port()
+        self.gateways = gateways
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("STOKER_")},
+            "STOKER_HOME": str(home),
+            "PORT": str(self.port),
+        }
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        loaded: dict[str, str] = json.loads((self.home / "credentials.json").read_text())
+        return loaded
+
+    @property
+    def key(self) -> str:
+        return self.credentials["key"]
+
+    def cli(self, *arguments: str, check: bool = True, timeout_s: float = 120, stdin: str = "") -> str:
+        """Run `stoker …`; return its standard output. With `check`, a failure shows everything it said."""
+        done = subprocess.run(
+            [str(STOKER), *arguments],
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(f"stoker {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done.stdout
+
+    def json(self, *arguments: str) -> Any:
+        """Run `stoker … -o json` and return what it says."""
+        return json.loads(self.cli(*arguments, "-o", "json"))
+
+    def up(self) -> None:
+        self.cli("up", "--detach", "--gateways", str(self.gateways))
+
+    def down(self) -> None:
+        self.cli("down")
+
+    def processes(self) -> list[Process]:
+        """Return every living process that belongs to this state folder (by its environment)."""
+        found = []
+        for folder in Path("/proc").iterdir():
+            if not folder.name.isdigit():
+                continue
+            try:
+                environment = (folder / "environ").read_bytes().split(b"\0")
+                state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+            except OSError:
+                continue
+            variables = dict(pair.split(b"=", 1) for pair in environment if b"=" in pair)
+            marker = variables.get(b"STOKER_PROCESS", b"").decode()
+            mine = marker.startswith(self.home_id() + "/")
+            if mine and state != "Z":
+                found.append(Process(int(folder.name), marker.partition("/")[2], state))
+        return found
+
+    def home_id(self) -> str:
+        return Home(self.home.resolve()).id
+
+    def pid(self, name: str) -> int:
+        """Return the pid of the process called `name` (a prefix of a replica's name is enough)."""
+        pids = [process.pid for process in self.processes() if process.name.startswith(name)]
+        assert pids, f"no process {name}: {self.processes()}"
+        return min(pids)
+
+    def kill(self, name: str) -> int:
+        pid = self.pid(name)
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def kill_everything(self) -> None:
+        """SIGKILL every process of this folder, also those that appear meanwhile."""
+        while alive := self.processes():
+            for process in alive:
+                try:
+                    os.kill(process.pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+
+    def database_is_sound(self) -> None:
+        with sqlite3.connect(f"file:{self.home / 'state.db'}?mode=ro", uri=True) as database:
+            assert database.execute("pragma integrity_check").fetchone() == ("ok",)
+            assert database.execute("pragma foreign_key_check").fetchall() == []
+
+    def logs(self) -> str:
+        """Return the end of every log, for the message of a failed test."""
+        return "\n".join(
+            f"== {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-15:])
+            for path in sorted((self.home / "logs").glob("*.log"))
+        )
