@@ -1,1 +1,1 @@
-"""A typed client of the control API and of the agent's socket."""
+"""The typed client of a stoker: what the command line uses, and what a program may use."""

@@ -11,6 +11,7 @@ StokerError
 ├── RefusedArtifact         422 refused_artifact       a model file that is corrupt, hostile or not what it says
 ├── Busy                    429 busy                   a queue or limit is full; carries retry_after_s
 ├── Unavailable             503 unavailable            nothing can serve this now; carries retry_after_s
+│   ├── NotReachable        503 not_reachable          nobody answers where a process should be (client side)
 │   ├── ReplicaLost         503 replica_lost           the connection to a replica broke mid-request
 │   └── Draining            503 draining
 ├── DeadlineExceeded        504 deadline_exceeded
@@ -106,6 +107,12 @@ class Unavailable(StokerError):
     code = "unavailable"
     status = 503
     retryable = True
+
+
+class NotReachable(Unavailable):
+    """Nobody answers at an address, or the connection broke; no process said anything."""
+
+    code = "not_reachable"
 
 
 class ReplicaLost(Unavailable):

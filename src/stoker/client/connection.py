@@ -1,0 +1,288 @@
+"""One HTTP exchange with a stoker process, over a Unix socket or TCP, and its errors as the error tree.
+
+Each exchange opens and closes its own connection: on one machine that costs 100 µs, and no exchange can meet a
+connection that the other side closed meanwhile.
+"""
+
+import http.client
+import socket
+import ssl
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Literal, TypeVar
+from urllib.parse import quote, urlencode, urlsplit
+
+import msgspec
+
+from stoker.types.errors import DeadlineExceeded, NotReachable, StokerError, all_codes
+
+_T = TypeVar("_T")
+
+CONNECT_TIMEOUT_S: Final = 5.0
+ANSWER_BYTES_MAX: Final = 64 * 2**20
+PIECE_BYTES: Final = 256 * 1024
+# A status without a stoker error body (a proxy's, another program's on that port) becomes the nearest class.
+_CODE_OF_STATUS: Final = {
+    400: "invalid_input",
+    401: "unauthenticated",
+    403: "forbidden",
+    404: "not_found",
+    408: "client_too_slow",
+    409: "conflict",
+    413: "body_too_large",
+    422: "refused_artifact",
+    429: "busy",
+    501: "unsupported",
+    502: "unavailable",
+    503: "unavailable",
+    504: "deadline_exceeded",
+}
+
+Method = Literal["GET", "HEAD", "PUT", "POST", "DELETE"]
+Query = Mapping[str, str | int | float | bool | None]
+
+
+class Detail(msgspec.Struct, frozen=True):
+    """One of several things wrong with a body: a line of the manifest (0: unknown), the field, what was expected."""
+
+    message: str
+    line: int = 0
+    field: str = ""
+
+
+class _Problem(msgspec.Struct, frozen=True):
+    """The error body of every stoker process; `param` is OpenAI's word for the field."""
+
+    message: str
+    code: str | None = None
+    field: str | None = None
+    param: str | None = None
+    details: tuple[Detail, ...] | None = None
+
+
+class _ProblemBody(msgspec.Struct, frozen=True):
+    error: _Problem
+
+
+class _TextProblem(msgspec.Struct, frozen=True):
+    """The Open Inference Protocol's error body."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Where a process answers and with which key. `base` is `http://host:port`, `https://…` or `unix:/path`."""
+
+    base: str
+    key: str = ""
+    timeout_s: float = 30.0
+
+    def exchange(
+        self,
+        method: Method,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: bytes | Iterable[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Answer:
+        """Return the whole answer of one request.
+
+        Raises:
+            NotReachable: nobody listens, or the connection broke.
+            DeadlineExceeded: no answer within `timeout_s`.
+            StokerError: the answer is an error; the class is the one of its code.
+        """
+        with _Opened(self, timeout_s) as wire:
+            answer = wire.ask(method, path, query, body, headers)
+            content = wire.read(answer)
+        return Answer(answer.status, dict(answer.headers.items()), content)
+
+    def stream(
+        self,
+        method: Method,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Iterator[bytes]:
+        """Yield the body in the pieces in which it arrives; closing the iterator closes the connection.
+
+        `timeout_s` bounds the silence between two pieces; pass `float("inf")` to wait for ever.
+        """
+        with _Opened(self, timeout_s) as wire:
+            answer = wire.ask(method, path, query, body, headers)
+            while piece := wire.piece(answer):
+                yield piece
+
+
+def decode(body: bytes, kind: type[_T]) -> _T:
+    """Return an answer's body as a typed value. Raises NotReachable when the other side speaks something else."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.MsgspecError as wrong:
+        raise NotReachable(f"whoever answers there is not a stoker this client understands: {wrong}") from wrong
+
+
+class _Opened:
+    """A connection while it is open, with every failure translated."""
+
+    def __init__(self, where: Connection, timeout_s: float | None) -> None:
+        self._where = where
+        wait_s = where.timeout_s if timeout_s is None else timeout_s
+        self._timeout_s = None if wait_s == float("inf") else wait_s
+        self._http: http.client.HTTPConnection | None = None
+
+    def __enter__(self) -> "_Opened":
+        self._http = _connect(self._where.base, self._timeout_s)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._http is not None:
+            self._http.close()
+
+    def ask(
+        self,
+        method: Method,
+        path: str,
+        query: Query | None,
+        body: bytes | Iterable[bytes] | None,
+        headers: Mapping[str, str] | None,
+    ) -> http.client.HTTPResponse:
+        """Send the request and return the answer's head; raises when it is an error."""
+        assert self._http is not None
+        sent = dict(headers or {})
+        if self._where.key:
+            sent.setdefault("Authorization", f"Bearer {self._where.key}")
+        given = {name: _query_text(value) for name, value in (query or {}).items() if value is not None}
+        target = quote(path, safe="/@:,+~-._%") + (f"?{urlencode(given)}" if given else "")
+        try:
+            # The other side may refuse (413, 401) before it has read everything: its answer is still to be read.
+            with suppress(BrokenPipeError, ConnectionResetError):
+                self._http.request(method, target, body=body, headers=sent)
+            answer = self._http.getresponse()
+        except (OSError, http.client.HTTPException) as broken:
+            raise self._translate(broken) from broken
+        if answer.status >= 400:
+            raise _problem(answer.status, answer.getheader("Retry-After"), self.read(answer))
+        return answer
+
+    def read(self, answer: http.client.HTTPResponse) -> bytes:
+        """Return the rest of the body, up to `ANSWER_BYTES_MAX`."""
+        pieces: list[bytes] = []
+        size = 0
+        while piece := self.piece(answer):
+            size += len(piece)
+            if size > ANSWER_BYTES_MAX:
+                raise StokerError(f"{self._where.base} answered with more than {ANSWER_BYTES_MAX} bytes")
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    def piece(self, answer: http.client.HTTPResponse) -> bytes:
+        """Return what has arrived (waiting for at least one byte), b"" at the end."""
+        try:
+            piece = answer.read1(PIECE_BYTES)
+        except (OSError, http.client.HTTPException) as broken:
+            raise self._translate(broken) from broken
+        if not piece and answer.length:
+            raise NotReachable(f"{self._where.base} closed the connection with {answer.length} bytes still to come")
+        return piece
+
+    def _translate(self, broken: Exception) -> StokerError:
+        if isinstance(broken, TimeoutError):
+            return DeadlineExceeded(f"{self._where.base} did not answer within {self._timeout_s:g} s")
+        words = str(broken) or type(broken).__name__
+        return NotReachable(f"the connection to {self._where.base} broke: {words}")
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket file."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        try:
+            self.sock.connect(self._path)
+        except OSError:
+            self.sock.close()
+            raise
+
+
+def _connect(base: str, timeout_s: float | None) -> http.client.HTTPConnection:
+    """Return a connected connection. The connect has its own short limit; later reads have `timeout_s`."""
+    wait_s = min(CONNECT_TIMEOUT_S, timeout_s) if timeout_s is not None else CONNECT_TIMEOUT_S
+    opened = _UnixConnection(base.removeprefix("unix:"), wait_s) if base.startswith("unix:") else _tcp(base, wait_s)
+    try:
+        opened.connect()
+    except TimeoutError as slow:
+        raise NotReachable(f"{base} did not accept a connection within {wait_s:g} s") from slow
+    except OSError as refused:
+        raise NotReachable(f"nothing answers at {base} ({refused.strerror or refused})") from refused
+    opened.sock.settimeout(timeout_s)
+    return opened
+
+
+def _tcp(base: str, wait_s: float) -> http.client.HTTPConnection:
+    try:
+        parts = urlsplit(base)
+        host, port = parts.hostname, parts.port
+    except ValueError as wrong:
+        raise StokerError(f"{base!r} is not an address: {wrong}") from wrong
+    if parts.scheme not in ("http", "https") or not host:
+        raise StokerError(f"{base!r} is not an address; write http://HOST:PORT, https://HOST or unix:/PATH")
+    if parts.scheme == "https":
+        return http.client.HTTPSConnection(host, port, timeout=wait_s, context=ssl.create_default_context())
+    return http.client.HTTPConnection(host, port, timeout=wait_s)
+
+
+def _query_text(value: str | float | bool | None) -> str:
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return str(value)
+
+
+def _problem(status: int, retry_after: str | None, body: bytes) -> StokerError:
+    """Return the error of an answer; the body may be stoker's, OpenAI's, the Open Inference Protocol's or anything."""
+    problem = _read_problem(status, body)
+    kinds = all_codes()
+    kind = kinds.get(problem.code or "") or kinds[_CODE_OF_STATUS.get(status, "internal")]
+    try:
+        retry_after_s = float(retry_after or "")
+    except ValueError:
+        retry_after_s = None
+    found = kind(problem.message, field=problem.field or problem.param or None, retry_after_s=retry_after_s)
+    for detail in problem.details or ():
+        where = f"line {detail.line}: " if detail.line else ""
+        found.add_note(f"{where}{detail.field + ': ' if detail.field else ''}{detail.message}")
+    return found
+
+
+def _read_problem(status: int, body: bytes) -> _Problem:
+    try:
+        return msgspec.json.decode(body, type=_ProblemBody).error
+    except msgspec.MsgspecError:
+        pass
+    try:
+        return _Problem(msgspec.json.decode(body, type=_TextProblem).error)
+    except msgspec.MsgspecError:
+        text = body[:300].decode("utf-8", "replace").strip()
+        return _Problem(f"HTTP status {status}{': ' + text if text else ''}")

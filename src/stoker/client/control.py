@@ -1,0 +1,219 @@
+"""Every route of the control API as a typed call.
+
+Synchronous and on the standard library's HTTP client, because the command line must start in a few milliseconds.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from stoker.client.connection import Connection, Method, Query, decode
+from stoker.client.views import (
+    ApplyResult,
+    EndpointDetail,
+    JournalEntry,
+    KeyView,
+    NewKey,
+    ProjectView,
+    PushedVersion,
+    Stats,
+)
+from stoker.types.errors import NotFound, StokerError
+from stoker.types.models import FileEntry, ModelVersion
+from stoker.types.process import NodeStatus
+from stoker.types.resources import Endpoint, EndpointView
+
+_T = TypeVar("_T")
+
+FOREVER: Final = float("inf")
+# Control reads and scans the whole model before it answers; gigabytes take minutes on a slow disk.
+REGISTER_TIMEOUT_S: Final = 900.0
+_JSON: Final = {"Content-Type": "application/json"}
+
+
+class _Items(msgspec.Struct, frozen=True):
+    items: msgspec.Raw
+
+
+class _Results(msgspec.Struct, frozen=True):
+    results: tuple[ApplyResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What a version is made of, as the pusher says it; what is None is found in the files."""
+
+    files: tuple[FileEntry, ...]
+    format: str | None = None
+    entry: str | None = None
+    tasks: tuple[str, ...] | None = None
+    options: Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] | None = None
+    lineage: Mapping[str, str] | None = None
+
+    def body(self) -> dict[str, Any]:
+        """Return the request body; what was not said is left out."""
+        said = {name: getattr(self, name) for name in self.__slots__}
+        return {name: value for name, value in said.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class ControlClient:
+    """Calls of the control API. Every call raises the StokerError that control answered, or NotReachable."""
+
+    connection: Connection
+
+    # ── platform ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def is_ready(self) -> bool:
+        """Return whether control answers and is ready."""
+        try:
+            self.connection.exchange("GET", "/readyz", timeout_s=2.0)
+        except StokerError:
+            return False
+        return True
+
+    def stats(self) -> Stats:
+        """Return what every endpoint and gateway did in the last seconds."""
+        return self._get("/api/v1/stats", Stats)
+
+    def nodes(self) -> tuple[NodeStatus, ...]:
+        """Return the nodes with their processes."""
+        return self._items("/api/v1/nodes", NodeStatus)
+
+    def journal(self, *, endpoint: str | None = None, limit: int | None = None) -> tuple[JournalEntry, ...]:
+        """Return the last decisions, newest first."""
+        return self._items("/api/v1/journal", JournalEntry, {"endpoint": endpoint, "limit": limit})
+
+    def replica_log(self, replica: str, *, tail: int = 200, follow: bool = False) -> Iterator[bytes]:
+        """Yield the log of a replica: its last `tail` lines, then, when following, what comes until closed."""
+        return self.connection.stream(
+            "GET",
+            f"/api/v1/replicas/{replica}/logs",
+            query={"tail": tail, "follow": follow},
+            timeout_s=FOREVER if follow else None,
+        )
+
+    # ── endpoints and projects ───────────────────────────────────────────────────────────────────────────────────
+
+    def apply(self, manifests: bytes, *, dry_run: bool = False) -> tuple[ApplyResult, ...]:
+        """Write manifests (YAML or JSON, several documents), all or none. A dry run only says what would change."""
+        answer = self.connection.exchange(
+            "POST",
+            "/api/v1/apply",
+            query={"dry_run": dry_run},
+            body=manifests,
+            headers={"Content-Type": "application/yaml"},
+        )
+        return decode(answer.body, _Results).results
+
+    def endpoints(self, project: str | None = None) -> tuple[EndpointView, ...]:
+        """Return the endpoints of one project, or of all."""
+        return self._items("/api/v1/endpoints", EndpointView, {"project": project})
+
+    def endpoint(self, project: str, name: str) -> EndpointDetail:
+        """Return an endpoint with revisions, replicas and its last decisions."""
+        return self._get(f"/api/v1/projects/{project}/endpoints/{name}", EndpointDetail)
+
+    def put_endpoint(self, resource: Endpoint) -> None:
+        """Create an endpoint, or replace its spec."""
+        where = f"/api/v1/projects/{resource.metadata.project}/endpoints/{resource.metadata.name}"
+        self.connection.exchange("PUT", where, body=msgspec.json.encode(resource), headers=_JSON)
+
+    def delete_endpoint(self, project: str, name: str) -> None:
+        """Ask for the end of an endpoint; its replicas finish what they hold first."""
+        self.connection.exchange("DELETE", f"/api/v1/projects/{project}/endpoints/{name}")
+
+    def rollback(self, project: str, name: str, to: int | None = None) -> EndpointView:
+        """Return the endpoint to an earlier revision (by default the one before)."""
+        where = f"/api/v1/projects/{project}/endpoints/{name}/rollback"
+        return self._send("POST", where, {"to": to}, EndpointView)
+
+    def projects(self) -> tuple[ProjectView, ...]:
+        """Return all projects."""
+        return self._items("/api/v1/projects", ProjectView)
+
+    def delete_project(self, name: str) -> None:
+        """Delete a project. Raises Conflict unless it is empty."""
+        self.connection.exchange("DELETE", f"/api/v1/projects/{name}")
+
+    # ── models ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def has_blob(self, digest: str) -> bool:
+        """Return whether the content is in the registry."""
+        try:
+            self.connection.exchange("HEAD", f"/api/v1/blobs/{digest}")
+        except NotFound:
+            return False
+        return True
+
+    def put_blob(self, digest: str, size_bytes: int, content: Iterable[bytes]) -> None:
+        """Upload content in pieces; control checks the digest before the blob exists."""
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size_bytes)}
+        self.connection.exchange(
+            "PUT", f"/api/v1/blobs/{digest}", body=content, headers=headers, timeout_s=REGISTER_TIMEOUT_S
+        )
+
+    def register(self, name: str, what: Registration) -> PushedVersion:
+        """Make a version of uploaded blobs. The same content again gives the same version."""
+        answer = self.connection.exchange(
+            "POST",
+            f"/api/v1/models/{name}/versions",
+            body=msgspec.json.encode(what.body()),
+            headers=_JSON,
+            timeout_s=REGISTER_TIMEOUT_S,
+        )
+        return PushedVersion(decode(answer.body, ModelVersion), is_new=answer.status == 201)
+
+    def models(self) -> tuple[ModelVersion, ...]:
+        """Return every version of every model."""
+        return self._items("/api/v1/models", ModelVersion)
+
+    def versions(self, name: str) -> tuple[ModelVersion, ...]:
+        """Return the versions of one model."""
+        return self._items(f"/api/v1/models/{name}", ModelVersion)
+
+    def version(self, name: str, reference: str) -> ModelVersion:
+        """Return one version by number, alias or digest."""
+        return self._get(f"/api/v1/models/{name}/versions/{reference}", ModelVersion)
+
+    def delete_version(self, name: str, number: int) -> None:
+        """Delete a version. Raises Conflict while a revision uses it."""
+        self.connection.exchange("DELETE", f"/api/v1/models/{name}/versions/{number}")
+
+    def set_alias(self, name: str, alias: str, number: int) -> None:
+        """Point an alias at a version."""
+        body = msgspec.json.encode({"number": number})
+        self.connection.exchange("PUT", f"/api/v1/models/{name}/aliases/{alias}", body=body, headers=_JSON)
+
+    def delete_alias(self, name: str, alias: str) -> None:
+        """Remove an alias; the version stays."""
+        self.connection.exchange("DELETE", f"/api/v1/models/{name}/aliases/{alias}")
+
+    # ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def create_key(self, project: str, name: str, *, admin: bool, expires_in_s: float | None) -> NewKey:
+        """Make a key; its text is in this answer and nowhere else."""
+        body = {"project": project, "name": name, "admin": admin, "expires_in_s": expires_in_s}
+        return self._send("POST", "/api/v1/keys", body, NewKey)
+
+    def keys(self) -> tuple[KeyView, ...]:
+        """Return all keys, without their secrets."""
+        return self._items("/api/v1/keys", KeyView)
+
+    def revoke_key(self, key: str) -> None:
+        """End a key by its id."""
+        self.connection.exchange("DELETE", f"/api/v1/keys/{key}")
+
+    def _get(self, path: str, kind: type[_T], query: Query | None = None) -> _T:
+        return decode(self.connection.exchange("GET", path, query=query).body, kind)
+
+    def _items(self, path: str, kind: type[_T], query: Query | None = None) -> tuple[_T, ...]:
+        items = self._get(path, _Items, query).items
+        found: tuple[_T, ...] = decode(bytes(items), tuple[kind, ...])  # type: ignore[valid-type]
+        return found
+
+    def _send(self, method: Method, path: str, body: object, kind: type[_T]) -> _T:
+        return decode(self.connection.exchange(method, path, body=msgspec.json.encode(body), headers=_JSON).body, kind)

@@ -1,0 +1,157 @@
+"""The data plane as the command line calls it: chat, embeddings, Open Inference Protocol."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from stoker.client.connection import Connection, decode
+from stoker.client.sse import events
+from stoker.types.errors import EngineFailed, StokerError, all_codes
+from stoker.types.models import TensorSpec
+
+_JSON: Final = {"Content-Type": "application/json"}
+# A whole answer on a slow machine; the endpoint's own timeout ends a request long before.
+ANSWER_TIMEOUT_S: Final = 600.0
+
+
+class ModelMetadata(msgspec.Struct, frozen=True):
+    """`GET /v2/models/NAME`."""
+
+    name: str
+    platform: str = ""
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+
+
+class Tokens(msgspec.Struct, frozen=True):
+    """`usage` of an OpenAI answer."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChatPiece:
+    """A piece of an answer. The last one has `usage`; `finish_reason` comes before it."""
+
+    text: str = ""
+    finish_reason: str | None = None
+    usage: Tokens | None = None
+
+
+class _Delta(msgspec.Struct, frozen=True):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct, frozen=True):
+    delta: _Delta = _Delta()
+    finish_reason: str | None = None
+
+
+class _StreamProblem(msgspec.Struct, frozen=True):
+    message: str = "the stream ended with an error"
+    code: str | int | None = None
+
+
+class _Chunk(msgspec.Struct, frozen=True):
+    choices: tuple[_Choice, ...] = ()
+    usage: Tokens | None = None
+    error: _StreamProblem | None = None
+
+
+class _Named(msgspec.Struct, frozen=True):
+    id: str
+
+
+class _ModelList(msgspec.Struct, frozen=True):
+    data: tuple[_Named, ...] = ()
+
+
+class _Embedding(msgspec.Struct, frozen=True):
+    embedding: list[float]
+
+
+class _Embeddings(msgspec.Struct, frozen=True):
+    data: tuple[_Embedding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DataClient:
+    """Calls of the data plane. `project` names whose endpoints are meant when the key may name any."""
+
+    connection: Connection
+    project: str = ""
+
+    def models(self) -> tuple[str, ...]:
+        """Return the endpoints this key may call."""
+        answer = self.connection.exchange("GET", "/v1/models", headers=self._headers())
+        return tuple(one.id for one in decode(answer.body, _ModelList).data)
+
+    def chat(self, endpoint: str, messages: list[dict[str, str]], options: dict[str, Any]) -> Iterator[ChatPiece]:
+        """Yield an answer as it is made; closing the iterator cancels it down to the engine.
+
+        Args:
+            endpoint: the endpoint's name.
+            messages: the conversation, oldest first, as OpenAI's `messages`.
+            options: further fields of the request, such as `temperature` and `max_tokens`.
+        """
+        request = {
+            **options,
+            "model": endpoint,
+            "messages": messages,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        pieces = self.connection.stream(
+            "POST",
+            "/v1/chat/completions",
+            body=msgspec.json.encode(request),
+            headers=self._headers(),
+            timeout_s=ANSWER_TIMEOUT_S,
+        )
+        for payload in events(pieces):
+            chunk = _read_chunk(payload)
+            choice = chunk.choices[0] if chunk.choices else _Choice()
+            yield ChatPiece(choice.delta.content or "", choice.finish_reason, chunk.usage)
+
+    def embed(self, endpoint: str, texts: list[str]) -> list[list[float]]:
+        """Return one vector a text."""
+        body = msgspec.json.encode({"model": endpoint, "input": texts, "encoding_format": "float"})
+        answer = self.connection.exchange(
+            "POST", "/v1/embeddings", body=body, headers=self._headers(), timeout_s=ANSWER_TIMEOUT_S
+        )
+        return [one.embedding for one in decode(answer.body, _Embeddings).data]
+
+    def metadata(self, endpoint: str) -> ModelMetadata:
+        """Return what goes into an endpoint and what comes out."""
+        answer = self.connection.exchange("GET", f"/v2/models/{endpoint}", headers=self._headers())
+        return decode(answer.body, ModelMetadata)
+
+    def infer(self, endpoint: str, body: bytes, *, json_bytes: int | None = None) -> bytes:
+        """Return the answer (JSON) of an inference request.
+
+        Args:
+            endpoint: the endpoint's name.
+            body: the request; JSON, followed by raw tensors when `json_bytes` says where the JSON ends.
+            json_bytes: length of the JSON part of a body with binary tensors.
+        """
+        headers = self._headers()
+        if json_bytes is not None:
+            headers["Content-Type"] = "application/octet-stream"
+            headers["Inference-Header-Content-Length"] = str(json_bytes)
+        where = f"/v2/models/{endpoint}/infer"
+        return self.connection.exchange("POST", where, body=body, headers=headers, timeout_s=ANSWER_TIMEOUT_S).body
+
+    def _headers(self) -> dict[str, str]:
+        return {**_JSON, **({"x-stoker-project": self.project} if self.project else {})}
+
+
+def _read_chunk(payload: bytes) -> _Chunk:
+    chunk = decode(payload, _Chunk)
+    if chunk.error is not None:
+        kind: type[StokerError] = all_codes().get(str(chunk.error.code), EngineFailed)
+        raise kind(chunk.error.message)
+    return chunk

@@ -1,0 +1,139 @@
+"""What the control API answers, as typed values. Unknown fields are ignored: an older client reads a newer control."""
+
+import msgspec
+
+from stoker.types.models import ModelVersion
+from stoker.types.resources import EndpointView
+
+
+class FieldChange(msgspec.Struct, frozen=True):
+    """One changed field of a resource; the values are JSON, None where there was or is nothing."""
+
+    path: str
+    old: object = None
+    new: object = None
+
+
+class ApplyResult(msgspec.Struct, frozen=True):
+    """What applying did to one resource. `action` is created, updated or unchanged."""
+
+    kind: str
+    name: str
+    action: str
+    project: str = ""
+    diff: tuple[FieldChange, ...] = ()
+
+
+class RevisionView(msgspec.Struct, frozen=True):
+    """One revision of an endpoint."""
+
+    revision: str
+    number: int
+    model: str
+    created_at_s: float = 0.0
+    serving: bool = False
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far a load is: `fraction` in 0–1."""
+
+    stage: str = ""
+    fraction: float = 0.0
+
+
+class ReplicaView(msgspec.Struct, frozen=True):
+    """One replica of an endpoint, as its agent reports it."""
+
+    replica: str
+    revision: str = ""
+    phase: str = ""
+    node: str = ""
+    restarts: int = 0
+    last_error: str = ""
+    progress: Progress = Progress()
+    rss_bytes: int = 0
+
+
+class JournalEntry(msgspec.Struct, frozen=True):
+    """One decision of control and why it was made."""
+
+    at_s: float = 0.0
+    endpoint: str = ""
+    action: str = ""
+    because: str = ""
+
+
+class EndpointDetail(EndpointView, frozen=True):
+    """An endpoint with its revisions, its replicas and the last decisions about it."""
+
+    revisions: tuple[RevisionView, ...] = ()
+    replicas: tuple[ReplicaView, ...] = ()
+    journal: tuple[JournalEntry, ...] = ()
+
+
+class ProjectView(msgspec.Struct, frozen=True):
+    """One project."""
+
+    name: str
+    description: str = ""
+    endpoints: int = 0
+    created_at_s: float = 0.0
+
+
+class KeyView(msgspec.Struct, frozen=True):
+    """One key, without its secret."""
+
+    id: str
+    project: str
+    name: str = ""
+    admin: bool = False
+    created_at_s: float = 0.0
+    expires_at_s: float = 0.0  # 0: never
+    revoked_at_s: float = 0.0  # 0: it is good
+
+
+class NewKey(KeyView, frozen=True):
+    """A key just made; `key` is shown this once."""
+
+    key: str = ""
+
+
+class EndpointStats(msgspec.Struct, frozen=True):
+    """What one endpoint did in the last seconds, over all gateways."""
+
+    project: str
+    endpoint: str
+    task: str = ""
+    requests_per_s: float = 0.0
+    errors_per_s: float = 0.0
+    p50_s: float = 0.0
+    p99_s: float = 0.0
+    tokens_per_s: float = 0.0
+    queued: int = 0
+    running: int = 0
+    replicas_ready: int = 0
+    replicas_wanted: int = 0
+    serving: str = ""
+    ready: bool = False
+    reason: str = ""
+
+
+class GatewayStats(msgspec.Struct, frozen=True):
+    """One gateway process."""
+
+    index: int
+    rss_bytes: int = 0
+
+
+class Stats(msgspec.Struct, frozen=True):
+    """The whole platform at one moment."""
+
+    endpoints: tuple[EndpointStats, ...] = ()
+    gateways: tuple[GatewayStats, ...] = ()
+
+
+class PushedVersion(msgspec.Struct, frozen=True):
+    """A version after a push. `is_new` is false when the same content was registered before."""
+
+    version: ModelVersion
+    is_new: bool
