@@ -22,9 +22,9 @@ _DIGEST = re.compile(DIGEST_PATTERN)
 
 def is_name(text: str) -> bool:
     """Return whether `text` can name a project, an endpoint, a model, an alias or a node."""
-    return _NAME.match(text) is not None
+    return _NAME.fullmatch(text) is not None
 
 
 def is_digest(text: str) -> bool:
     """Return whether `text` is a sha256 digest in the form this project writes it."""
-    return _DIGEST.match(text) is not None
+    return _DIGEST.fullmatch(text) is not None

@@ -15,8 +15,9 @@ DEFAULT_PROJECT = ProjectName("default")
 
 Task = Literal["predict", "embed", "chat"]
 Name = Annotated[str, Meta(pattern=NAME_PATTERN, description="lower-case letters, digits and dashes, 1 to 63 long")]
-Bytes = Annotated[str | int, Meta(description="bytes: a number, or 512Mi, 1.5G")]
-Seconds = Annotated[str | int | float, Meta(description="seconds: a number, or 250ms, 30s, 5m")]
+# `unit` tells the manifest loader how the text is read, so that a wrong one is refused with its line.
+Bytes = Annotated[str | int, Meta(description="bytes: a number, or 512Mi, 1.5G", extra={"unit": "bytes"})]
+Seconds = Annotated[str | int | float, Meta(description="seconds: a number, or 250ms, 30s", extra={"unit": "seconds"})]
 
 
 class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
