@@ -1,0 +1,131 @@
+"""Every number the platform measures, in one table: name, kind, unit, labels, meaning.
+
+A metric that is not here cannot be created, so this table, the reference page made of it and what `/metrics` shows
+are the same. Names follow vLLM and OpenTelemetry where a concept has a name there.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+MetricKind = Literal["counter", "gauge", "histogram"]
+Unit = Literal["", "seconds", "bytes", "tokens", "rows", "ratio"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One line of the table. `labels` are all set at creation, in any order."""
+
+    name: str
+    kind: MetricKind
+    unit: Unit
+    labels: tuple[str, ...]
+    meaning: str
+
+
+_ENDPOINT: Final = ("project", "endpoint")
+_REVISION: Final = ("project", "endpoint", "revision")
+
+METRICS: Final[tuple[Metric, ...]] = (
+    # The data plane, measured in each gateway.
+    Metric(
+        "stoker_requests_total",
+        "counter",
+        "",
+        (*_REVISION, "method", "code"),
+        "Requests answered, by HTTP status; 499 where the client went away first.",
+    ),
+    Metric(
+        "stoker_request_duration_seconds",
+        "histogram",
+        "seconds",
+        (*_REVISION, "method"),
+        "From the request's head to the last byte of its answer.",
+    ),
+    Metric(
+        "stoker_time_to_first_token_seconds",
+        "histogram",
+        "seconds",
+        _REVISION,
+        "From the request's head to the first byte of a streamed answer.",
+    ),
+    Metric(
+        "stoker_time_per_output_token_seconds",
+        "histogram",
+        "seconds",
+        _REVISION,
+        "Of a streamed answer: time after the first token, per token after the first.",
+    ),
+    Metric(
+        "stoker_tokens_total", "counter", "tokens", (*_REVISION, "kind"), "Tokens; kind is input, output or cached."
+    ),
+    Metric("stoker_rows_total", "counter", "rows", _REVISION, "Rows predicted or embedded."),
+    Metric("stoker_queue_depth", "gauge", "", _ENDPOINT, "Requests that wait in the gateway for a replica."),
+    Metric("stoker_queue_wait_seconds", "histogram", "seconds", _ENDPOINT, "Time a request waited in the gateway."),
+    Metric("stoker_in_flight", "gauge", "", _ENDPOINT, "Requests sent to a replica and not yet ended."),
+    Metric(
+        "stoker_retries_total",
+        "counter",
+        "",
+        (*_ENDPOINT, "reason"),
+        "Requests tried again on a replica, by the error code of the failed try.",
+    ),
+    Metric(
+        "stoker_ejections_total",
+        "counter",
+        "",
+        (*_ENDPOINT, "reason"),
+        "Replicas taken out of rotation, by what was seen of them.",
+    ),
+    Metric(
+        "stoker_refused_total",
+        "counter",
+        "",
+        (*_ENDPOINT, "reason"),
+        "Requests refused before a replica saw them, by error code.",
+    ),
+    Metric(
+        "stoker_cancelled_total", "counter", "", _ENDPOINT, "Requests whose client went away before the answer's end."
+    ),
+    Metric(
+        "stoker_replicas_ready", "gauge", "", _ENDPOINT, "Replicas this gateway may send to: connected and not ejected."
+    ),
+    Metric("stoker_gateway_connections", "gauge", "", ("process",), "Client connections open now."),
+    Metric("stoker_route_table_version", "gauge", "", ("process",), "Version of the route table in use."),
+    # What replicas report with each answer.
+    Metric("stoker_batch_rows", "histogram", "rows", _REVISION, "Rows in the engine call that a request was part of."),
+    Metric(
+        "stoker_replica_queue_seconds", "histogram", "seconds", _REVISION, "Time a request waited inside the replica."
+    ),
+    Metric(
+        "stoker_replica_compute_seconds",
+        "histogram",
+        "seconds",
+        _REVISION,
+        "Engine time of the batch a request was part of, or prefill and decode.",
+    ),
+    Metric(
+        "stoker_kv_cache_usage_ratio", "gauge", "ratio", (*_REVISION, "replica"), "Share of the key-value cache in use."
+    ),
+    # The control plane.
+    Metric("stoker_api_requests_total", "counter", "", ("method", "code"), "Requests to the control API."),
+    Metric(
+        "stoker_api_request_duration_seconds", "histogram", "seconds", ("method",), "Duration of control API requests."
+    ),
+    Metric("stoker_loop_seconds", "histogram", "seconds", (), "One turn of observe, decide, apply."),
+    Metric("stoker_loop_errors_total", "counter", "", (), "Turns of the loop that failed."),
+    Metric("stoker_decisions_total", "counter", "", ("action",), "Actions the loop took, by kind."),
+    Metric("stoker_replicas", "gauge", "", (*_ENDPOINT, "phase"), "Replicas by phase, as the nodes report them."),
+    # Every process.
+    Metric("stoker_process_resident_memory_bytes", "gauge", "bytes", ("process",), "Resident memory."),
+    Metric("stoker_process_cpu_seconds_total", "counter", "seconds", ("process",), "Processor time used."),
+    Metric("stoker_process_restarts_total", "counter", "", ("process",), "Starts after the first."),
+    Metric(
+        "stoker_event_loop_lag_seconds",
+        "histogram",
+        "seconds",
+        ("process",),
+        "How late a timer of the event loop fired: what blocks it.",
+    ),
+)
+
+BY_NAME: Final[dict[str, Metric]] = {metric.name: metric for metric in METRICS}

@@ -1,0 +1,139 @@
+"""How often values of each size were seen: a histogram whose buckets grow by 2^(1/8), so that any two can be merged.
+
+The layout is that of Prometheus native histograms with schema 3 and of OpenTelemetry's exponential histograms with
+scale 3: bucket `i` holds values in (2^((i-1)/8), 2^(i/8)]. A quantile is therefore never off by more than
+RELATIVE_ERROR of the true value. Values at or under 2^-20 (a microsecond, if seconds) share the lowest bucket, values
+over 2^20 the highest, so that a histogram never takes more than BUCKETS integers.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from math import frexp, isnan
+from typing import Final
+
+import msgspec
+
+SCHEMA: Final = 3
+RELATIVE_ERROR: Final = 2 ** (1 / 8) - 1
+INDEX_MIN: Final = -160  # holds everything up to 2^-20, zero and below included
+INDEX_MAX: Final = 161  # holds everything over 2^20
+BUCKETS: Final = INDEX_MAX - INDEX_MIN + 1
+
+_LOW: Final = 2.0**-20
+_HIGH: Final = 2.0**20
+# frexp gives a fraction in [0.5, 1); these are the bucket bounds in that range.
+_BOUNDS: Final = tuple(2.0 ** (step / 8 - 1) for step in range(8))
+_SHIFT: Final = -8 - INDEX_MIN
+
+
+def bucket_index(value: float) -> int:
+    """Return the bucket that holds `value`."""
+    if _LOW < value <= _HIGH:
+        fraction, exponent = frexp(value)
+        return bisect_left(_BOUNDS, fraction) + 8 * exponent - 8
+    return INDEX_MAX if value > _HIGH else INDEX_MIN
+
+
+def upper_bound(index: int) -> float:
+    """Return the largest value of bucket `index`; infinity for the highest."""
+    return float("inf") if index >= INDEX_MAX else 2.0 ** (index / 8)
+
+
+class Distribution(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a histogram had seen at one moment: a value that travels, merges and subtracts.
+
+    buckets: count by bucket index; only buckets that hold something.
+    """
+
+    buckets: dict[int, int] = {}
+    sum: float = 0.0
+
+    @property
+    def count(self) -> int:
+        """How many values were observed."""
+        return sum(self.buckets.values())
+
+    @property
+    def mean(self) -> float | None:
+        """The mean of the values; None when there are none."""
+        count = self.count
+        return self.sum / count if count else None
+
+    def quantile(self, q: float) -> float | None:
+        """Return the value under which a share `q` (0–1) of all lie, within RELATIVE_ERROR; None when there are none.
+
+        Inside a bucket the values are taken as spread evenly over the logarithm.
+        """
+        if not 0.0 <= q <= 1.0:
+            raise ValueError(f"a quantile is between 0 and 1, not {q}")
+        rank = q * self.count
+        seen = 0
+        for index in sorted(self.buckets):
+            held = self.buckets[index]
+            if seen + held >= rank and held:
+                if index in (INDEX_MIN, INDEX_MAX):
+                    return _LOW if index == INDEX_MIN else _HIGH
+                return float(2.0 ** ((index - 1 + (rank - seen) / held) / 8))
+            seen += held
+        return None
+
+    def share_over(self, limit: float) -> float | None:
+        """Return the share of values over the bucket that holds `limit`; None when there are none."""
+        count = self.count
+        if not count:
+            return None
+        last = bucket_index(limit)
+        return sum(held for index, held in self.buckets.items() if index > last) / count
+
+    def minus(self, older: "Distribution") -> "Distribution":
+        """Return what came since `older`. A histogram that started again meanwhile counts from its start."""
+        buckets: dict[int, int] = {}
+        for index, held in self.buckets.items():
+            change = held - older.buckets.get(index, 0)
+            if change < 0:
+                return self
+            if change:
+                buckets[index] = change
+        if any(index not in self.buckets for index, held in older.buckets.items() if held):
+            return self
+        return Distribution(buckets, self.sum - older.sum)
+
+
+def merge_distributions(parts: Iterable[Distribution]) -> Distribution:
+    """Return one distribution that has seen what all `parts` saw."""
+    buckets: dict[int, int] = {}
+    total = 0.0
+    for part in parts:
+        total += part.sum
+        for index, held in part.buckets.items():
+            buckets[index] = buckets.get(index, 0) + held
+    return Distribution(buckets, total)
+
+
+class Histogram:
+    """Counts values as they come. Used by one thread (an event loop's); `read` takes what was seen so far."""
+
+    __slots__ = ("_counts", "_sum")
+
+    def __init__(self) -> None:
+        self._counts = [0] * BUCKETS
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count `value`. NaN is not a value and changes nothing."""
+        # The common case is inline: a call more would cost a third of the time (0.2 µs here, all in all).
+        if _LOW < value <= _HIGH:
+            fraction, exponent = frexp(value)
+            self._counts[bisect_left(_BOUNDS, fraction) + 8 * exponent + _SHIFT] += 1
+            self._sum += value
+            return
+        if not isnan(value):
+            self._counts[bucket_index(value) - INDEX_MIN] += 1
+            self._sum += min(value, _HIGH) if value > 0 else 0.0
+
+    def read(self) -> Distribution:
+        """Return what was seen so far."""
+        return Distribution(
+            {index: held for index, held in enumerate(self._counts, INDEX_MIN) if held},
+            self._sum,
+        )
