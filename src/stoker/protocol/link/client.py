@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast
 
 from stoker.protocol import frames
 from stoker.protocol.frames import EndHead, FrameError, FrameReader, Hello, Kind, RequestHead
@@ -12,6 +12,16 @@ from stoker.types.errors import ReplicaLost, StokerError
 from stoker.types.replica import ReplicaStats
 
 CONNECT_TIMEOUT_S = 2.0
+
+
+class Receiver(Protocol):
+    """Who takes the answer to one request, event by event, inside the loop's read. Neither method may raise or block."""
+
+    def push(self, event: bytes | tuple[EndHead, bytes]) -> None:
+        """Take a piece of the answer, or its end. Whoever takes pieces gives credit for them."""
+
+    def fail(self, problem: StokerError) -> None:
+        """Take the end of a request that failed: the replica's own error, or ReplicaLost."""
 
 
 class Call:
@@ -88,7 +98,7 @@ class Link(asyncio.Protocol):
         self.is_open = False
         self.greeted: asyncio.Future[Hello] = loop.create_future()
         self._reader = FrameReader()
-        self._calls: dict[int, Call] = {}
+        self._calls: dict[int, Receiver] = {}
         self._transport: asyncio.Transport | None = None
         self._next_stream = 1
 
@@ -102,19 +112,25 @@ class Link(asyncio.Protocol):
 
         `head.body_bytes` must equal `len(body)`.
         """
+        call = Call(self, self._next_stream)
+        self.send(call, head, body, kind=kind)
+        return call
+
+    def send(self, receiver: Receiver, head: RequestHead, body: bytes = b"", *, kind: Kind = Kind.REQUEST) -> int:
+        """Send a request whose answer goes to `receiver` as it arrives; return its stream. Otherwise as `call`."""
         if not self.is_open:
             raise ReplicaLost("the connection to the replica is down")
         stream = self._next_stream
         self._next_stream = stream % 0xFFFFFFFF + 1
-        call = self._calls[stream] = Call(self, stream)
+        self._calls[stream] = receiver
         if len(body) <= frames.INLINE_MAX:
             self.write(frames.with_head(kind, stream, head, body))
-            return call
+            return stream
         view = memoryview(body)
         self.write(frames.with_head(kind, stream, head, view[: frames.INLINE_MAX]))
         for at in range(frames.INLINE_MAX, len(body), frames.INLINE_MAX):
             self.write(frames.frame(Kind.DATA, stream, view[at : at + frames.INLINE_MAX]))
-        return call
+        return stream
 
     def ping(self, token: bytes = b"\0" * 8) -> None:
         """Ask for statistics; the answer arrives in `stats` and `on_stats`."""
