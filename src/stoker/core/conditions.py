@@ -1,0 +1,48 @@
+"""What conditions say and since when: the one place that turns what was seen into `Ready=False because: …`."""
+
+from collections.abc import Iterable
+
+from stoker.types.process import ProcessStatus
+from stoker.types.resources import Condition
+
+READY = "Ready"
+PROGRESSING = "Progressing"
+# Deaths in a row without 60 s of readiness in between; one or two may be chance (memory, a slow disk).
+CRASH_LOOP_CRASHES = 3
+MESSAGE_MAX = 1000
+
+
+def find(conditions: Iterable[Condition], kind: str) -> Condition | None:
+    """Return the condition of that type, if it was ever set."""
+    return next((condition for condition in conditions if condition.type == kind), None)
+
+
+def merge(old: tuple[Condition, ...], new: Iterable[Condition]) -> tuple[Condition, ...]:
+    """Return `new`, each with the `since_s` of its old self unless its status changed. Order is that of `new`."""
+    merged = []
+    for condition in new:
+        before = find(old, condition.type)
+        since_s = before.since_s if before is not None and before.status == condition.status else condition.since_s
+        merged.append(
+            Condition(
+                type=condition.type,
+                status=condition.status,
+                reason=condition.reason,
+                message=condition.message[:MESSAGE_MAX],
+                since_s=since_s,
+            )
+        )
+    return tuple(merged)
+
+
+def is_crash_looping(process: ProcessStatus | None) -> bool:
+    """Return whether a process died so often that nobody should wait for it."""
+    return process is not None and process.phase != "ready" and process.crashes_in_row >= CRASH_LOOP_CRASHES
+
+
+def crash_message(process: ProcessStatus) -> str:
+    """Return `replica crashed 3 times loading: <its own words>`. Does not change while it waits for its next start."""
+    times = "1 time" if process.crashes_in_row == 1 else f"{process.crashes_in_row} times"
+    loading = "" if process.ready_at_s else " loading"
+    words = process.last_error or process.last_exit or "it left no message; see its log"
+    return f"replica crashed {times}{loading}: {words}"

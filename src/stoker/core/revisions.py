@@ -1,0 +1,80 @@
+"""What a replica of an endpoint runs, as one immutable value, and the digest that tells two of them apart."""
+
+from typing import Any
+
+import msgspec
+
+from stoker.types.ids import Digest, ModelName, RevisionId
+from stoker.types.models import DEFAULT_ENGINE, ModelVersion, sha256_digest
+from stoker.types.resources import EndpointSpec, Task
+from stoker.types.units import parse_bytes
+
+TASKS: tuple[Task, ...] = ("predict", "embed", "chat")
+
+
+class ServingConfig(msgspec.Struct, frozen=True):
+    """All that decides how a replica behaves. Two endpoints' specs with equal configs need no new revision.
+
+    What only the gateway uses (deadlines, queue lengths) is left out: changing it restarts nothing.
+    """
+
+    model: ModelName
+    number: int
+    digest: Digest
+    task: Task
+    engine: str
+    options: dict[str, Any]
+    env: dict[str, str]
+    cpu: float
+    memory_bytes: int
+    max_rows: int
+    max_body_bytes: int
+    concurrency: int
+
+    @property
+    def ref(self) -> str:
+        """`digits@3`."""
+        return f"{self.model}@{self.number}"
+
+
+class Unservable(msgspec.Struct, frozen=True):
+    """Why a spec and a version do not make a serving configuration; `field` is the spec's."""
+
+    message: str
+    field: str
+
+
+def serving_config(spec: EndpointSpec, version: ModelVersion) -> ServingConfig | Unservable:
+    """Return what replicas of `spec` on `version` run. The endpoint's options win over the version's own."""
+    manifest = version.manifest
+    task = spec.task or next((able for able in TASKS if able in manifest.tasks[:1]), None)
+    if task is None:
+        known = ", ".join(TASKS)
+        return Unservable(f"model {version.ref} does not say what it is for; set one of {known}", "spec.task")
+    if manifest.tasks and task not in manifest.tasks:
+        able = ", ".join(manifest.tasks)
+        return Unservable(f"model {version.ref} cannot do {task!r}; it can do {able}", "spec.task")
+    return ServingConfig(
+        model=version.name,
+        number=version.number,
+        digest=version.digest,
+        task=task,
+        engine=spec.engine or DEFAULT_ENGINE[manifest.format],
+        options={**manifest.options, **spec.options},
+        env=spec.env,
+        cpu=spec.resources.cpu,
+        memory_bytes=parse_bytes(spec.resources.memory),
+        max_rows=spec.batching.max_rows,
+        max_body_bytes=parse_bytes(spec.limits.max_body),
+        concurrency=spec.limits.concurrency,
+    )
+
+
+def config_digest(config: ServingConfig) -> Digest:
+    """Return the digest of `config`: sha256 over its canonical JSON."""
+    return sha256_digest(msgspec.json.encode(config, order="sorted"))
+
+
+def revision_id(project: str, endpoint: str, number: int) -> RevisionId:
+    """Return the name of an endpoint's `number`-th revision: `default.digits-3`."""
+    return RevisionId(f"{project}.{endpoint}-{number}")

@@ -1,0 +1,91 @@
+"""What the loop knows at one moment, as values: the input of every decision about endpoints.
+
+Written by the store and the observer, read by `reconcile`; nothing here decides.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from stoker.core.revisions import ServingConfig
+from stoker.types.ids import Digest, EndpointName, NodeName, ProjectName, ReplicaId, RevisionId
+from stoker.types.models import ModelVersion
+from stoker.types.process import ProcessStatus
+from stoker.types.resources import Endpoint, EndpointStatus
+
+# wanted: it should run. draining: gateways send it nothing new. stopping: its agent was told to end it.
+AssignmentPhase = Literal["wanted", "draining", "stopping"]
+EndpointKey = tuple[ProjectName, EndpointName]
+
+
+class EndpointState(msgspec.Struct, frozen=True):
+    """An endpoint as stored. `serving` is the revision that takes traffic, "" before the first."""
+
+    project: ProjectName
+    name: EndpointName
+    generation: int
+    resource: Endpoint
+    created_at_s: float
+    is_deleting: bool = False
+    serving: str = ""
+    last_number: int = 0  # of its revisions; never used twice
+    pinned: int = 0  # version number that a reference without one meant when it was applied; 0: none
+    status: EndpointStatus = EndpointStatus()
+
+    @property
+    def key(self) -> EndpointKey:
+        """Project and name."""
+        return (self.project, self.name)
+
+
+class Revision(msgspec.Struct, frozen=True):
+    """An immutable serving configuration of an endpoint. `replicas_made` counts starts, for fresh replica names."""
+
+    revision: RevisionId
+    project: ProjectName
+    endpoint: EndpointName
+    number: int
+    digest: Digest  # of the config
+    config: ServingConfig
+    created_at_s: float
+    replicas_made: int = 0
+
+
+class Assignment(msgspec.Struct, frozen=True):
+    """A replica that was put on a node. `since_s` is when its phase began."""
+
+    replica: ReplicaId
+    revision: RevisionId
+    project: ProjectName
+    endpoint: EndpointName
+    node: NodeName
+    phase: AssignmentPhase
+    since_s: float
+    created_at_s: float
+
+
+class Node(msgspec.Struct, frozen=True):
+    """A machine as its agent last reported it. Capacities are what replicas may use."""
+
+    name: NodeName
+    cores: float
+    memory_bytes: int
+    observed_at_s: float
+    processes: Mapping[str, ProcessStatus] = {}  # by name
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """Everything `reconcile.plan` looks at.
+
+    `targets` holds, per endpoint, the version its spec means now; None when there is none.
+    `start_failures` holds, per replica, why its last start failed before its process did.
+    Nodes are observed before the rest is read, so a process without an assignment has been forgotten, not just made.
+    """
+
+    endpoints: tuple[EndpointState, ...] = ()
+    revisions: tuple[Revision, ...] = ()
+    assignments: tuple[Assignment, ...] = ()
+    nodes: tuple[Node, ...] = ()
+    targets: Mapping[EndpointKey, ModelVersion | None] = {}
+    start_failures: Mapping[str, str] = {}

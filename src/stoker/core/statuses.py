@@ -1,0 +1,141 @@
+"""What is said of an endpoint: its conditions with reasons, in the engine's own words where it failed."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from stoker.core import conditions
+from stoker.core.conditions import PROGRESSING, READY, crash_message, is_crash_looping
+from stoker.core.snapshot import Assignment, EndpointState
+from stoker.types.process import ProcessStatus
+from stoker.types.resources import Condition, EndpointStatus
+
+
+class Sight(msgspec.Struct, frozen=True):
+    """What was seen of one endpoint. `blocked` and `problem` are sentences, None when all is well.
+
+    `target` is the revision the spec asks for, "" before it was made; `processes` are all its assignments.
+    """
+
+    target: str
+    wanted_count: int
+    processes: tuple[tuple[Assignment, ProcessStatus | None], ...]
+    blocked: str | None = None  # no node has room
+    problem: str | None = None  # the spec cannot be served
+    start_failures: Mapping[str, str] = {}  # by replica
+
+
+class _Claim(msgspec.Struct, frozen=True):
+    status: bool
+    reason: str
+    message: str
+
+
+def endpoint_status(endpoint: EndpointState, sight: Sight, now_s: float) -> EndpointStatus:
+    """Return the status of `endpoint`. Times in its messages would change it each second, so there are none."""
+    serving = endpoint.serving or sight.target
+    ready = _ready(sight, serving)
+    claims = {READY: _readiness(endpoint, sight, serving), PROGRESSING: _progress(endpoint, sight)}
+    return EndpointStatus(
+        observed_generation=endpoint.generation,
+        conditions=conditions.merge(
+            endpoint.status.conditions,
+            (Condition(kind, claim.status, claim.reason, claim.message, now_s) for kind, claim in claims.items()),
+        ),
+        revision=sight.target or endpoint.status.revision,
+        serving=endpoint.serving,
+        replicas_ready=ready,
+        replicas_wanted=0 if endpoint.is_deleting else sight.wanted_count,
+    )
+
+
+def _readiness(endpoint: EndpointState, sight: Sight, serving: str) -> _Claim:
+    ready = _ready(sight, serving)
+    if endpoint.is_deleting:
+        return _Claim(False, "Deleting", _leaving_message(sight))
+    if ready:
+        return _Claim(True, "ReplicasReady", f"{ready} of {sight.wanted_count} replicas of {serving} are ready")
+    failing = _failing(sight, serving) or _failing(sight, sight.target)
+    if failing is not None:
+        return _Claim(False, _crash_reason(failing), crash_message(failing))
+    unstarted = _unstarted(sight, serving) or _unstarted(sight, sight.target)
+    if unstarted is not None:
+        return _Claim(False, "StartFailed", unstarted)
+    if sight.problem is not None and not serving:
+        return _Claim(False, "Unservable", sight.problem)
+    if sight.wanted_count == 0:
+        return _Claim(False, "ScaledToZero", "replicas.min is 0; set it to 1 or more")
+    if sight.blocked is not None and not _wanted(sight, serving):
+        return _Claim(False, "NoCapacity", sight.blocked)
+    if not serving:
+        return _Claim(False, "Loading", "its first revision is being made")
+    return _Claim(False, "Loading", f"no replica of {serving} is ready yet")
+
+
+def _progress(endpoint: EndpointState, sight: Sight) -> _Claim:
+    if endpoint.is_deleting:
+        return _Claim(True, "Deleting", _leaving_message(sight))
+    if sight.problem is not None:
+        return _Claim(False, "Unservable", sight.problem)
+    failing = _failing(sight, sight.target)
+    if failing is not None and is_crash_looping(failing):
+        return _Claim(False, "CrashLoop", crash_message(failing))
+    if sight.blocked is not None:
+        return _Claim(False, "NoCapacity", sight.blocked)
+    unstarted = _unstarted(sight, sight.target)
+    if unstarted is not None:
+        return _Claim(False, "StartFailed", unstarted)
+    ready = _ready(sight, sight.target)
+    if endpoint.serving != sight.target or ready < sight.wanted_count:
+        until = "" if endpoint.serving in ("", sight.target) else f"; {endpoint.serving} serves until all are"
+        words = "" if failing is None else f"; {crash_message(failing)}"
+        target = sight.target or "the next revision"
+        return _Claim(True, "Starting", f"{ready} of {sight.wanted_count} replicas of {target} are ready{until}{words}")
+    leaving = sum(1 for assignment, _ in sight.processes if assignment.phase != "wanted")
+    if leaving:
+        return _Claim(True, "Draining", f"{_replicas(leaving)} finishing admitted requests")
+    return _Claim(False, "Complete", f"{sight.target} serves with all {sight.wanted_count} replicas")
+
+
+def _wanted(sight: Sight, revision: str) -> list[ProcessStatus | None]:
+    return [
+        process
+        for assignment, process in sight.processes
+        if assignment.revision == revision and assignment.phase == "wanted"
+    ]
+
+
+def _ready(sight: Sight, revision: str) -> int:
+    return sum(1 for process in _wanted(sight, revision) if process is not None and process.phase == "ready")
+
+
+def _failing(sight: Sight, revision: str) -> ProcessStatus | None:
+    """Return the replica of `revision` that crashed most, if one did and is not ready again."""
+    crashed = [
+        process
+        for process in _wanted(sight, revision)
+        if process is not None and process.phase != "ready" and process.crashes_in_row > 0
+    ]
+    return max(crashed, key=lambda process: (process.crashes_in_row, process.name), default=None)
+
+
+def _unstarted(sight: Sight, revision: str) -> str | None:
+    """Return why a wanted replica of `revision` could not even be started, if one could not."""
+    for assignment, process in sight.processes:
+        is_meant = assignment.revision == revision and assignment.phase == "wanted" and process is None
+        if is_meant and assignment.replica in sight.start_failures:
+            return f"replica could not be started: {sight.start_failures[assignment.replica]}"
+    return None
+
+
+def _crash_reason(process: ProcessStatus) -> str:
+    return "CrashLoop" if is_crash_looping(process) else "Crashed"
+
+
+def _leaving_message(sight: Sight) -> str:
+    left = len(sight.processes)
+    return f"{_replicas(left)} still finishing" if left else "all its replicas are gone"
+
+
+def _replicas(count: int) -> str:
+    return "1 replica is" if count == 1 else f"{count} replicas are"

@@ -1,0 +1,101 @@
+"""The driver for one machine: the agent's HTTP API on its Unix socket."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Final
+from urllib.parse import quote
+
+import msgspec
+
+from stoker.placement.unixhttp import request, stream
+from stoker.types.errors import Conflict, InvalidInput, NotFound, NotReachable, StokerError, Unavailable
+from stoker.types.process import NodeStatus, ProcessSpec, ProcessStatus
+
+FENCE_HEADER: Final = "x-stoker-fence"
+TIMEOUT_S: Final = 5.0
+RETRY_S: Final = 0.25  # between two looks for an agent that does not answer
+_KINDS: Final[dict[int, type[StokerError]]] = {400: InvalidInput, 404: NotFound, 409: Conflict, 422: InvalidInput}
+
+
+class LocalDriver:
+    """Talks to the agent on this machine; see `placement.port.Driver`."""
+
+    def __init__(self, socket: str) -> None:
+        self._socket = socket
+
+    async def observe(self) -> tuple[NodeStatus, ...]:
+        """Return this machine's status, or nothing when its agent does not answer."""
+        try:
+            return (await self._node("/v1/node", TIMEOUT_S),)
+        except NotReachable:
+            return ()
+
+    async def changed(self, seen: Mapping[str, int], wait_s: float) -> None:
+        """Return when the agent's sequence differs from the one seen; looks again for an agent that is gone."""
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + wait_s
+        after = next(iter(seen.values()), None)
+        while (left_s := end_s - loop.time()) > 0:
+            try:
+                if after is None:
+                    await self._node("/v1/node", TIMEOUT_S)
+                else:
+                    await self._node(f"/v1/node?after={after}&wait_s={left_s:.3f}", left_s + TIMEOUT_S)
+            except NotReachable:
+                if after is not None:
+                    return  # it was there: that it is gone is a change
+                await asyncio.sleep(min(RETRY_S, left_s))
+            else:
+                return
+
+    async def start(self, node: str, spec: ProcessSpec, fence: int) -> ProcessStatus:
+        """Have the agent run `spec`."""
+        path = f"/v1/processes/{quote(spec.name, safe='')}"
+        answer = await self._send("PUT", path, fence, msgspec.json.encode(spec))
+        return msgspec.json.decode(answer, type=ProcessStatus)
+
+    async def stop(self, node: str, name: str, drain_s: float, fence: int) -> None:
+        """Have the agent drain and end a process."""
+        try:
+            await self._send("DELETE", f"/v1/processes/{quote(name, safe='')}?drain_s={drain_s:g}", fence)
+        except NotFound:
+            return
+
+    async def logs(self, node: str, name: str, *, tail: int, follow: bool) -> AsyncIterator[bytes]:
+        """Yield the log of a process."""
+        path = f"/v1/processes/{quote(name, safe='')}/logs?tail={tail}&follow={int(follow)}"
+        async with aclosing(stream(self._socket, "GET", path)) as answer:
+            async for status, piece in answer:
+                if status >= 400:
+                    raise _told(status, piece)
+                yield piece
+
+    async def _node(self, path: str, timeout_s: float) -> NodeStatus:
+        status, body = await request(self._socket, "GET", path, timeout_s=timeout_s)
+        if status != 200:
+            raise NotReachable(f"the agent answered {status} for {path}")
+        return msgspec.json.decode(body, type=NodeStatus)
+
+    async def _send(self, method: str, path: str, fence: int, body: bytes = b"") -> bytes:
+        headers = {FENCE_HEADER: str(fence), "content-type": "application/json"}
+        status, answer = await request(self._socket, method, path, body=body, headers=headers, timeout_s=TIMEOUT_S)
+        if status >= 400:
+            raise _told(status, answer)
+        return answer
+
+
+class _Error(msgspec.Struct, frozen=True):
+    message: str
+
+
+class _ErrorBody(msgspec.Struct, frozen=True):
+    error: _Error
+
+
+def _told(status: int, body: bytes) -> StokerError:
+    try:
+        message = msgspec.json.decode(body, type=_ErrorBody).error.message
+    except msgspec.MsgspecError:
+        message = body.decode("utf-8", "replace")[:500]
+    return _KINDS.get(status, Unavailable)(f"the agent refused ({status}): {message}")

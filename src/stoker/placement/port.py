@@ -1,0 +1,29 @@
+"""What control needs of the machines that run replicas: see them, start and stop processes, read their logs.
+
+A driver decides nothing. Every call that changes something carries the fencing token of the lease it was decided
+under; a node that has seen a higher one refuses it.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Protocol
+
+from stoker.types.process import NodeStatus, ProcessSpec, ProcessStatus
+
+
+class Driver(Protocol):
+    """One kind of cluster. Calls raise NotReachable when a node does not answer, Conflict when the fence is old."""
+
+    async def observe(self) -> tuple[NodeStatus, ...]:
+        """Return every node that answers, as it is now. A node that does not answer is left out."""
+
+    async def changed(self, seen: Mapping[str, int], wait_s: float) -> None:
+        """Return when a node's sequence differs from `seen` (by node name), at the latest after `wait_s`."""
+
+    async def start(self, node: str, spec: ProcessSpec, fence: int) -> ProcessStatus:
+        """Have the node run `spec` until told otherwise. Starting what runs already changes nothing."""
+
+    async def stop(self, node: str, name: str, drain_s: float, fence: int) -> None:
+        """Have the node drain and end a process. Stopping what is gone is no error."""
+
+    def logs(self, node: str, name: str, *, tail: int, follow: bool) -> AsyncIterator[bytes]:
+        """Yield the last `tail` lines of a process' log, then what comes while `follow`. Raises NotFound."""

@@ -1,0 +1,151 @@
+"""The tables of state.db, as the newest migration leaves them.
+
+Times are unix seconds; structured values are JSON text, decoded into typed structs by the repositories.
+A change here needs a migration beside it: a test compares the two.
+"""
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+# The newest migration's name; a database that says another one is migrated, or refused when it is from the future.
+VERSION: Final = "0001"
+
+metadata: Final = MetaData()
+
+meta: Final = Table(
+    "meta",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+lease: Final = Table(
+    "lease",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("holder", String(128), nullable=False),
+    Column("expires", Float, nullable=False),
+    Column("token", Integer, nullable=False),
+)
+
+projects: Final = Table(
+    "projects",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("resource", Text, nullable=False),
+    Column("created_at_s", Float, nullable=False),
+)
+
+keys: Final = Table(
+    "keys",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("project", String(63), ForeignKey("projects.name"), nullable=False),
+    Column("name", String(128), nullable=False),
+    Column("sha256", String(64), nullable=False, unique=True),
+    Column("is_admin", Boolean, nullable=False),
+    Column("created_at_s", Float, nullable=False),
+    Column("expires_at_s", Float, nullable=False),
+)
+
+models: Final = Table(
+    "models",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("last_number", Integer, nullable=False),  # a number is never given twice, deleted versions included
+)
+
+versions: Final = Table(
+    "versions",
+    metadata,
+    Column("name", String(63), ForeignKey("models.name"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("digest", String(71), nullable=False),
+    Column("manifest", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("created_at_s", Float, nullable=False),
+    UniqueConstraint("name", "digest", name="versions_digest"),
+)
+
+aliases: Final = Table(
+    "aliases",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("alias", String(63), primary_key=True),
+    Column("number", Integer, nullable=False),
+    ForeignKeyConstraint(["name", "number"], ["versions.name", "versions.number"], name="aliases_version"),
+)
+
+endpoints: Final = Table(
+    "endpoints",
+    metadata,
+    Column("project", String(63), ForeignKey("projects.name"), primary_key=True),
+    Column("name", String(63), primary_key=True),
+    Column("generation", Integer, nullable=False),
+    Column("resource", Text, nullable=False),
+    Column("created_at_s", Float, nullable=False),
+    Column("is_deleting", Boolean, nullable=False),
+    Column("serving", String(160), nullable=False),
+    Column("last_number", Integer, nullable=False),
+    Column("pinned", Integer, nullable=False),
+    Column("status", Text, nullable=False),
+)
+
+revisions: Final = Table(
+    "revisions",
+    metadata,
+    Column("revision", String(160), primary_key=True),
+    Column("project", String(63), nullable=False),
+    Column("endpoint", String(63), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("digest", String(71), nullable=False),
+    Column("config", Text, nullable=False),
+    Column("model", String(63), nullable=False),
+    Column("model_number", Integer, nullable=False),
+    Column("created_at_s", Float, nullable=False),
+    Column("replicas_made", Integer, nullable=False),
+    ForeignKeyConstraint(["project", "endpoint"], ["endpoints.project", "endpoints.name"], name="revisions_endpoint"),
+    # What keeps a version from being deleted while a revision needs it, whoever tries.
+    ForeignKeyConstraint(["model", "model_number"], ["versions.name", "versions.number"], name="revisions_version"),
+    UniqueConstraint("project", "endpoint", "number", name="revisions_number"),
+)
+
+replicas: Final = Table(
+    "replicas",
+    metadata,
+    Column("replica", String(180), primary_key=True),
+    Column("revision", String(160), ForeignKey("revisions.revision"), nullable=False),
+    Column("node", String(63), nullable=False),
+    Column("phase", String(16), nullable=False),
+    Column("since_s", Float, nullable=False),
+    Column("created_at_s", Float, nullable=False),
+)
+
+journal: Final = Table(
+    "journal",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("at_s", Float, nullable=False),
+    Column("project", String(63), nullable=False),
+    Column("endpoint", String(63), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("subject", String(180), nullable=False),
+    Column("because", Text, nullable=False),
+    Index("journal_endpoint", "project", "endpoint", "sequence"),
+    sqlite_autoincrement=True,  # a sequence is never given twice, pruned rows included
+)
