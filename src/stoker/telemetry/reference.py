@@ -15,7 +15,7 @@ def page() -> str:
         "# Metrics",
         "",
         "The gateways answer them as Prometheus text at `/metrics` on their port, control on its own. Histograms are",
-        "kept with eight buckets per power of two, the layout of Prometheus native histograms (schema 3), so a quantile is",
+        "kept with 8 buckets per power of two, the layout of Prometheus native histograms (schema 3): a quantile is",
         "within 9 % of the true value; `/metrics` shows the powers of two among the bounds as `le`.",
         "",
         f"A metric holds at most {SERIES_MAX:,} series in one process. What comes after is counted in one series whose",
