@@ -1,1 +1,1 @@
-"""The `stoker` command."""
+"""The `stoker` command: one short file a command, loaded when it is called."""

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
-from stoker.types.errors import DeadlineExceeded, NotReachable, StokerError, all_codes
+from stoker.types.errors import DeadlineExceeded, InvalidInput, NotReachable, StokerError, all_codes
 
 _T = TypeVar("_T")
 
@@ -49,6 +49,15 @@ class Detail(msgspec.Struct, frozen=True):
     message: str
     line: int = 0
     field: str = ""
+
+
+class ManifestRefused(InvalidInput):
+    """Manifests with everything that is wrong with them in `details`; nothing of them was applied."""
+
+    def __init__(self, details: tuple[Detail, ...]) -> None:
+        count = "an error" if len(details) == 1 else f"{len(details)} errors"
+        super().__init__(f"the manifest has {count}; nothing was applied")
+        self.details = details
 
 
 class _Problem(msgspec.Struct, frozen=True):
@@ -269,11 +278,9 @@ def _problem(status: int, retry_after: str | None, body: bytes) -> StokerError:
         retry_after_s = float(retry_after or "")
     except ValueError:
         retry_after_s = None
-    found = kind(problem.message, field=problem.field or problem.param or None, retry_after_s=retry_after_s)
-    for detail in problem.details or ():
-        where = f"line {detail.line}: " if detail.line else ""
-        found.add_note(f"{where}{detail.field + ': ' if detail.field else ''}{detail.message}")
-    return found
+    if kind is InvalidInput and problem.details:
+        return ManifestRefused(problem.details)
+    return kind(problem.message, field=problem.field or problem.param or None, retry_after_s=retry_after_s)
 
 
 def _read_problem(status: int, body: bytes) -> _Problem:

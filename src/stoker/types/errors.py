@@ -156,11 +156,14 @@ class EngineFailed(StokerError):
 
 
 def all_codes() -> dict[str, type[StokerError]]:
-    """Return every error class by its code (the wire between processes carries the code)."""
+    """Return the error class of every code (the wire between processes carries the code).
+
+    A room may refine a class without a code of its own (with more arguments); the code still means the class here.
+    """
     found: dict[str, type[StokerError]] = {}
     stack: list[type[StokerError]] = [StokerError]
     while stack:
         kind = stack.pop()
-        found[kind.code] = kind
+        found.setdefault(kind.code, kind)
         stack.extend(kind.__subclasses__())
     return found

@@ -1,0 +1,53 @@
+"""`stoker apply`: make the platform match manifests."""
+
+from collections.abc import Sequence
+
+import click
+
+from stoker.cli.manifests import read_manifests
+from stoker.cli.output import show
+from stoker.cli.session import Command, Session, output_option
+from stoker.client.connection import ManifestRefused
+from stoker.client.views import ApplyResult
+
+_MARKS = {"created": ("+", "green"), "updated": ("~", "yellow"), "unchanged": ("=", None)}
+
+
+def result_lines(results: Sequence[ApplyResult], *, with_diff: bool) -> str:
+    """Return what happened to each resource, a line each, with its changed fields below."""
+    lines: list[str] = []
+    for one in results:
+        mark, colour = _MARKS.get(one.action, ("?", None))
+        name = f"{one.project}/{one.name}" if one.project and one.kind != "Project" else one.name
+        lines.append(click.style(f"{mark} {one.kind.lower()} {name} {one.action}", fg=colour))
+        if with_diff and one.action == "updated":
+            lines += [
+                f"    {change.path}: {_value(change.old, 'red')} → {_value(change.new, 'green')}" for change in one.diff
+            ]
+    return "\n".join(lines)
+
+
+@click.command(
+    cls=Command,
+    example="""
+    stoker apply -f endpoints.yaml
+    stoker apply -f deploy/ -f extra.yaml
+    stoker get endpoint digits -o manifest | sed s/digits@1/digits@2/ | stoker apply -f -
+    """,
+)
+@click.option("-f", "--file", "files", multiple=True, required=True, help="File, folder, or - for standard input.")
+@click.option("--dry-run", is_flag=True, help="Only say what would change.")
+@output_option
+@click.pass_obj
+def command(session: Session, files: tuple[str, ...], dry_run: bool, output: str) -> None:
+    """Make the platform match manifests: all of them, or none when one is wrong."""
+    manifests = read_manifests(files)
+    try:
+        results = session.control().apply(manifests.text, dry_run=dry_run)
+    except ManifestRefused as wrong:
+        raise manifests.located(wrong) from wrong
+    show({"results": results}, output, lambda: result_lines(results, with_diff=True))
+
+
+def _value(value: object, colour: str) -> str:
+    return click.style("nothing" if value is None else str(value), fg=colour)

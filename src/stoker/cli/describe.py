@@ -1,0 +1,141 @@
+"""`stoker describe`: everything about one resource on a screen."""
+
+from collections.abc import Sequence
+
+import click
+import msgspec
+
+from stoker.cli import tables
+from stoker.cli.kinds import Kind, split_reference, to_kind
+from stoker.cli.output import age, clock, fields, show
+from stoker.cli.session import Command, Session, complete_endpoint, output_option, project_option
+from stoker.client.views import EndpointDetail, JournalEntry
+from stoker.types.errors import NotFound
+from stoker.types.models import ModelVersion
+from stoker.types.process import NodeStatus
+from stoker.types.resources import Condition
+from stoker.types.units import format_bytes
+
+
+@click.command(
+    cls=Command,
+    example="""
+    stoker describe digits
+    stoker describe model digits@1
+    stoker describe node
+    """,
+)
+@click.argument("words", nargs=-1, required=True, metavar="[KIND] NAME", shell_complete=complete_endpoint)
+@output_option
+@project_option
+@click.pass_obj
+def command(session: Session, words: tuple[str, ...], output: str, project: str) -> None:
+    """Show everything about one resource. Without KIND an endpoint is meant."""
+    kind, name = _target(words)
+    control = session.control()
+    if kind == "model":
+        model, reference = split_reference(name)
+        version = control.version(model, reference or str(max(one.number for one in control.versions(model))))
+        show(version, output, lambda: _version(version))
+    elif kind == "node":
+        nodes = [node for node in control.nodes() if name in ("", node.node)]
+        if not nodes:
+            raise NotFound(f"there is no node {name!r}; `stoker get nodes` lists them")
+        show({"items": nodes}, output, lambda: "\n\n".join(_node(node) for node in nodes))
+    else:
+        detail = control.endpoint(project, name)
+        show(detail, output, lambda: _endpoint(detail))
+
+
+def _target(words: tuple[str, ...]) -> tuple[Kind, str]:
+    if words == ("node",) or words == ("nodes",):
+        return "node", ""
+    if len(words) == 1:
+        return "endpoint", words[0]
+    if len(words) > 2:
+        raise click.UsageError(f"one NAME is expected, {len(words) - 1} were given")
+    kind = to_kind(None, None, words[0])
+    if kind not in ("endpoint", "model", "node"):
+        raise click.UsageError(f"there is nothing more to say of a {kind}; see `stoker get {kind} {words[1]}`")
+    return kind, words[1]
+
+
+def _endpoint(detail: EndpointDetail) -> str:
+    spec = detail.resource.spec
+    head = fields(
+        [
+            ("endpoint", click.style(f"{detail.project}/{detail.name}", bold=True)),
+            ("state", tables.state_words(detail.status.conditions)),
+            ("model", spec.model),
+            ("task", spec.task or ""),
+            ("serving", detail.status.serving),
+            ("replicas", f"{detail.status.replicas_ready} ready of {detail.status.replicas_wanted} wanted"),
+            ("resources", f"{spec.resources.cpu:g} cores, {spec.resources.memory} memory, each replica"),
+            ("options", ", ".join(f"{key}={value}" for key, value in spec.options.items())),
+            ("generation", f"{detail.generation} ({detail.status.observed_generation} observed)"),
+        ]
+    )
+    return "\n".join(
+        [
+            head,
+            *_section("Conditions", _conditions(detail.status.conditions)),
+            *_section("Replicas", tables.replicas_table(detail.replicas)),
+            *_section("Revisions", tables.revisions_table(detail.revisions)),
+            *_section("Journal", journal_lines(detail.journal)),
+        ]
+    )
+
+
+def _conditions(conditions: Sequence[Condition]) -> str:
+    return "\n".join(
+        f"{one.type}={click.style(str(one.status), fg='green' if one.status else 'yellow')} "
+        f"{one.reason} {click.style(age(one.since_s), dim=True)}\n    {one.message}"
+        for one in conditions
+    )
+
+
+def journal_lines(journal: Sequence[JournalEntry]) -> str:
+    """Return decisions, oldest first, each with why."""
+    return "\n".join(
+        f"{click.style(clock(one.at_s), dim=True)}  {one.action}  {click.style(one.because, dim=True)}"
+        for one in sorted(journal, key=lambda one: one.at_s)
+    )
+
+
+def _version(version: ModelVersion) -> str:
+    manifest = version.manifest
+    head = fields(
+        [
+            ("model", click.style(version.ref, bold=True)),
+            ("aliases", ", ".join(version.aliases)),
+            ("format", manifest.format),
+            ("tasks", ", ".join(manifest.tasks)),
+            *tables.signature_lines(manifest.signature),
+            ("size", format_bytes(version.size_bytes)),
+            ("created", clock(version.created_at_s)),
+            ("digest", version.digest),
+            ("source", manifest.lineage.source),
+            ("options", ", ".join(f"{key}={value}" for key, value in manifest.options.items())),
+        ]
+    )
+    metadata = fields([(key, _short(value)) for key, value in manifest.metadata.items()])
+    files = "\n".join(f"{one.path}  {click.style(format_bytes(one.size_bytes), dim=True)}" for one in manifest.files)
+    return "\n".join([head, *_section("Read from the model", metadata), *_section("Files", files)])
+
+
+def _node(node: NodeStatus) -> str:
+    lines = "\n".join(
+        f"{one.name}  {one.phase}  pid {one.pid}  {format_bytes(one.rss_bytes)}  restarts {one.restarts}"
+        + (f"  {tables.last_line(one.last_error)}" if one.last_error else "")
+        for one in node.processes
+    )
+    return "\n".join([tables.nodes_table([node]), *_section("Processes", lines)])
+
+
+def _section(title: str, text: str) -> list[str]:
+    return ["", click.style(title, bold=True), *(f"  {line}" for line in text.splitlines())] if text else []
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return text if len(text) <= 200 else text[:199].replace("\n", " ") + "…"

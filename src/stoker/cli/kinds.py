@@ -1,0 +1,36 @@
+"""The kinds of resource that `get`, `describe` and `delete` speak of, and the words people use for them."""
+
+from typing import Final, Literal
+
+import click
+
+Kind = Literal["endpoint", "model", "project", "node", "key"]
+
+_WORDS: Final[dict[str, Kind]] = {
+    "endpoint": "endpoint",
+    "endpoints": "endpoint",
+    "ep": "endpoint",
+    "model": "model",
+    "models": "model",
+    "project": "project",
+    "projects": "project",
+    "node": "node",
+    "nodes": "node",
+    "key": "key",
+    "keys": "key",
+}
+
+
+def to_kind(ctx: click.Context | None, parameter: click.Parameter | None, value: str) -> Kind:
+    """Return the kind that a word means, in the singular or the plural."""
+    found = _WORDS.get(value.lower())
+    if found is None:
+        words = "there are endpoints, models, projects, nodes and keys"
+        raise click.BadParameter(f"{value!r} is not a kind; {words}", ctx=ctx, param=parameter)
+    return found
+
+
+def split_reference(text: str) -> tuple[str, str | None]:
+    """Return name and version of `digits@2` (None without one)."""
+    name, at, reference = text.partition("@")
+    return name, reference if at else None

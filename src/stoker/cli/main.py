@@ -1,0 +1,146 @@
+"""The `stoker` command: which commands there are, and how each ends.
+
+A command's module is imported when the command runs, never for `stoker --help`: the whole table of commands is here.
+"""
+
+import importlib
+import os
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+
+from stoker import __version__
+from stoker.cli.exits import Exit, exit_code, explain, explain_crash
+from stoker.cli.session import Session
+from stoker.types.errors import StokerError
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A command before it is loaded: its module (the attribute is `command`), and its line in the help."""
+
+    module: str
+    help: str
+
+
+SECTIONS: Final[dict[str, dict[str, Entry]]] = {
+    "Run the platform": {
+        "up": Entry("up", "Start the platform and show it live."),
+        "down": Entry("down", "Drain and stop the platform."),
+        "status": Entry("status", "Show what runs and how it does."),
+        "top": Entry("top", "Watch endpoints live."),
+        "logs": Entry("logs", "Show the logs of an endpoint."),
+    },
+    "Models": {
+        "push": Entry("push", "Register a model from a file, a folder, a hub or a URL."),
+        "models": Entry("models", "List models and versions, set aliases."),
+    },
+    "Endpoints": {
+        "deploy": Entry("deploy", "Serve a model version under a name."),
+        "rollback": Entry("rollback", "Return an endpoint to an earlier revision."),
+        "apply": Entry("apply", "Make the platform match manifests."),
+        "diff": Entry("diff", "Show what apply would change."),
+        "get": Entry("get", "List resources, or get one."),
+        "describe": Entry("describe", "Show everything about one resource."),
+        "delete": Entry("delete", "Delete a resource."),
+    },
+    "Call": {
+        "chat": Entry("chat", "Talk to a chat endpoint."),
+        "predict": Entry("predict", "Send a request to an endpoint and print the outputs."),
+    },
+    "Access and tools": {
+        "keys": Entry("keys", "Create, list and revoke API keys."),
+        "projects": Entry("projects", "List, create and delete projects."),
+        "schema": Entry("schema", "Print the JSON Schema of manifests, for editors."),
+        "completion": Entry("completion", "Print the completion script of your shell."),
+    },
+}
+COMMANDS: Final = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by the table and imports one when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return every command, in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command."""
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        found: click.Command = importlib.import_module(f"stoker.cli.{entry.module}").command
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table of commands by section."""
+        for section, entries in SECTIONS.items():
+            with formatter.section(section):
+                formatter.write_dl([(name, entry.help) for name, entry in entries.items()], col_max=12)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the first steps."""
+        with formatter.section("Example"):
+            formatter.write_text("stoker up --demo")
+            formatter.write_text('stoker chat smol "What is the capital of France?"')
+            formatter.write_text("stoker push mine model.onnx && stoker deploy mine --model mine --wait")
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--home",
+    envvar="STOKER_HOME",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=lambda: Path.home() / ".stoker",
+    show_default="~/.stoker",
+    help="State folder of the platform.  [env STOKER_HOME]",
+)
+@click.option("--api", envvar="STOKER_API", help="Control's address, when it is not this machine's.  [env STOKER_API]")
+@click.option("--gateway", envvar="STOKER_GATEWAY", help="The gateway's address.  [env STOKER_GATEWAY]")
+@click.option("--key", envvar="STOKER_KEY", help="API key, when it is not the state folder's.  [env STOKER_KEY]")
+@click.version_option(__version__, prog_name="stoker")
+@click.pass_context
+def cli(ctx: click.Context, home: Path, api: str | None, gateway: str | None, key: str | None) -> None:
+    """Managed inference that you run yourself."""
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
+    ctx.obj = Session(home=Path(os.path.abspath(home.expanduser())), api=api, gateway=gateway, key=key)  # noqa: PTH100
+
+
+def main() -> int:
+    """Run the command; return its exit code. No error leaves as a traceback."""
+    try:
+        result = cli.main(standalone_mode=False)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.UsageError as wrong:
+        wrong.show()
+        return Exit.USAGE
+    except click.ClickException as wrong:
+        wrong.show()
+        return Exit.FAILED
+    except StokerError as problem:
+        click.echo(explain(problem), err=True)
+        return exit_code(problem)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo(err=True)
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # `stoker get | head`: the reader has what it wanted; nothing more may be flushed into the pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.OK
+    except Exception as crash:
+        if os.environ.get("STOKER_DEBUG"):
+            traceback.print_exc()
+        click.echo(explain_crash(crash), err=True)
+        return Exit.FAILED
+    return result if isinstance(result, int) else Exit.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,20 @@
+"""`stoker schema`: the JSON Schema of manifests."""
+
+import click
+import msgspec
+
+from stoker.cli.session import Command
+
+
+@click.command(
+    cls=Command,
+    example="""
+    stoker schema > stoker.schema.json
+    # then, as the first line of a manifest: # yaml-language-server: $schema=stoker.schema.json
+    """,
+)
+def command() -> None:
+    """Print the JSON Schema of manifests, so that editors complete and check them."""
+    from stoker.protocol import manifest  # PyYAML takes longer to import than most commands to run
+
+    click.echo(msgspec.json.format(msgspec.json.encode(manifest.json_schema()), indent=2).decode())

@@ -1,0 +1,135 @@
+"""Which platform a command talks to, with which key, and the options that commands share."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from stoker.app.home import Home
+from stoker.client.connection import Connection
+from stoker.client.control import ControlClient
+from stoker.client.credentials import Credentials, read_credentials
+from stoker.client.data import DataClient
+from stoker.types.errors import StokerError
+from stoker.types.ids import is_name
+from stoker.types.resources import DEFAULT_PROJECT
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The options of `stoker` itself. Nothing is read or opened before a command asks."""
+
+    home: Path
+    api: str | None = None
+    gateway: str | None = None
+    key: str | None = None
+
+    @property
+    def folder(self) -> Home:
+        """The state folder."""
+        return Home(self.home)
+
+    def credentials(self) -> Credentials:
+        """Return the addresses and the key: what was said on the command line first, then the state folder's."""
+        if self.api and self.key:
+            return Credentials(api=self.api, gateway=self.gateway or "", key=self.key)
+        found = read_credentials(self.folder.credentials)
+        return Credentials(
+            api=self.api or found.api,
+            gateway=self.gateway or found.gateway,
+            key=self.key or found.key,
+            api_socket="" if self.api else found.api_socket,
+            key_id="" if self.key else found.key_id,
+        )
+
+    def control(self) -> ControlClient:
+        """Return the client of the control API."""
+        credentials = self.credentials()
+        return ControlClient(Connection(credentials.control_base(), credentials.key))
+
+    def data(self, project: str) -> DataClient:
+        """Return the client of the data plane."""
+        if self.gateway and self.key:
+            return DataClient(Connection(self.gateway, self.key), project)
+        credentials = self.credentials()
+        return DataClient(Connection(credentials.gateway, credentials.key), project)
+
+
+class Command(click.Command):
+    """A command whose help ends with examples that work."""
+
+    def __init__(self, *args: Any, example: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.example = example
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples, a line each, as they are typed."""
+        write_example(formatter, self.example)
+
+
+def write_example(formatter: click.HelpFormatter, example: str) -> None:
+    """Write the section with examples into a help page."""
+    with formatter.section("Example"):
+        for line in example.strip().splitlines():
+            formatter.write(f"  {line.strip()}\n")
+
+
+def output_option(function: _Function) -> _Function:
+    """Add `-o table|json|yaml`."""
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(["table", "json", "yaml"]),
+        default="table",
+        help="How to print: for people, or for programs.",
+    )(function)
+
+
+def project_option(function: _Function) -> _Function:
+    """Add `-p PROJECT`."""
+    return click.option(
+        "-p",
+        "--project",
+        envvar="STOKER_PROJECT",
+        default=str(DEFAULT_PROJECT),
+        callback=checked_name,
+        help="The project that is meant.  [env STOKER_PROJECT; default: default]",
+    )(function)
+
+
+def checked_name(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Return a name that can be one; a wrong one is wrong usage, before anything is asked."""
+    if value is not None and not is_name(value):
+        raise click.BadParameter(f"{value!r} is not a name: use lower-case letters, digits and dashes, 1 to 63 long")
+    return value
+
+
+def pairs(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """Return repeated `KEY=VALUE` as a dict."""
+    found: dict[str, str] = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not equals or not key:
+            raise click.BadParameter(f"{value!r} is not KEY=VALUE")
+        found[key] = text
+    return found
+
+
+def complete_endpoint(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the endpoints that a shell may complete to; a platform that does not answer has none."""
+    root = ctx.find_root()
+    session = Session(
+        home=Path(root.params.get("home") or os.environ.get("STOKER_HOME") or Path.home() / ".stoker"),
+        api=root.params.get("api"),
+        key=root.params.get("key"),
+    )
+    try:
+        views = session.control().endpoints(ctx.params.get("project"))
+    except StokerError:
+        return []
+    return [view.name for view in views if view.name.startswith(incomplete)]

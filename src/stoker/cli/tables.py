@@ -1,0 +1,197 @@
+"""Resources as rows for people; the same words and colours in `get`, `describe`, `status` and the live view."""
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from stoker.cli.output import age, columns, duration, rate
+from stoker.client.views import EndpointStats, KeyView, ProjectView, ReplicaView, RevisionView
+from stoker.types.models import ModelVersion, Signature
+from stoker.types.process import NodeStatus
+from stoker.types.resources import Condition, EndpointView
+from stoker.types.units import format_bytes
+
+_PHASE_COLOURS: Final = {
+    "ready": "green",
+    "loading": "yellow",
+    "starting": "yellow",
+    "draining": "cyan",
+    "stopping": "cyan",
+    "backoff": "red",
+}
+
+
+def endpoints_table(views: Sequence[EndpointView]) -> str:
+    """Return endpoints with model, readiness and revision."""
+    header = ("PROJECT", "NAME", "TASK", "MODEL", "REPLICAS", "REVISION", "STATE")
+    rows = [
+        (
+            view.project,
+            view.name,
+            view.resource.spec.task or "-",
+            view.resource.spec.model,
+            f"{view.status.replicas_ready}/{view.status.replicas_wanted}",
+            short_revision(view.status.serving) or "-",
+            state_words(view.status.conditions),
+        )
+        for view in views
+    ]
+    return columns(header, rows, empty="no endpoints; make one with `stoker deploy NAME --model MODEL`")
+
+
+def stats_table(stats: Sequence[EndpointStats]) -> str:
+    """Return what endpoints do, a line each."""
+    header = ("ENDPOINT", "TASK", "REPLICAS", "REQ/S", "P50", "P99", "TOKENS/S", "ERRORS/S", "STATE")
+    rows = [
+        (
+            endpoint_title(one),
+            one.task,
+            f"{one.replicas_ready}/{one.replicas_wanted}",
+            rate(one.requests_per_s),
+            duration(one.p50_s),
+            duration(one.p99_s),
+            rate(one.tokens_per_s) if one.task != "predict" else "-",
+            click.style(rate(one.errors_per_s), fg="red") if one.errors_per_s > 0 else "0",
+            click.style("Ready", fg="green") if one.ready else click.style(one.reason or "NotReady", fg="yellow"),
+        )
+        for one in stats
+    ]
+    return columns(header, rows, empty="no endpoints; make one with `stoker deploy NAME --model MODEL`")
+
+
+def versions_table(versions: Sequence[ModelVersion]) -> str:
+    """Return model versions, newest first within a name."""
+    header = ("MODEL", "FORMAT", "TASKS", "SIZE", "ALIASES", "AGE", "DIGEST")
+    rows = [
+        (
+            one.ref,
+            one.manifest.format,
+            ", ".join(one.manifest.tasks) or "-",
+            format_bytes(one.size_bytes),
+            ", ".join(one.aliases) or "-",
+            age(one.created_at_s),
+            one.digest.removeprefix("sha256:")[:12],
+        )
+        for one in sorted(versions, key=lambda one: (one.name, -one.number))
+    ]
+    return columns(header, rows, empty="no models; register one with `stoker push NAME PATH`")
+
+
+def replicas_table(replicas: Sequence[ReplicaView]) -> str:
+    """Return replicas with phase, restarts, memory and last error."""
+    header = ("REPLICA", "PHASE", "NODE", "RESTARTS", "MEMORY", "LAST ERROR")
+    return columns(
+        header,
+        [
+            (
+                one.replica,
+                phase_words(one),
+                one.node or "-",
+                str(one.restarts),
+                format_bytes(one.rss_bytes) if one.rss_bytes else "-",
+                last_line(one.last_error) or "-",
+            )
+            for one in replicas
+        ],
+        empty="none",
+    )
+
+
+def revisions_table(revisions: Sequence[RevisionView]) -> str:
+    """Return revisions, newest first."""
+    header = ("REVISION", "MODEL", "AGE", "")
+    rows = [
+        (str(one.number), one.model, age(one.created_at_s), click.style("serving", fg="green") if one.serving else "")
+        for one in sorted(revisions, key=lambda one: -one.number)
+    ]
+    return columns(header, rows, empty="none")
+
+
+def projects_table(projects: Sequence[ProjectView]) -> str:
+    """Return projects."""
+    rows = [(one.name, str(one.endpoints), one.description or "-") for one in projects]
+    return columns(("PROJECT", "ENDPOINTS", "DESCRIPTION"), rows)
+
+
+def keys_table(keys: Sequence[KeyView]) -> str:
+    """Return keys without their secrets."""
+    header = ("ID", "PROJECT", "NAME", "SCOPE", "AGE", "EXPIRES")
+    rows = [
+        (
+            one.id,
+            one.project,
+            one.name or "-",
+            "admin" if one.admin else "call",
+            age(one.created_at_s),
+            click.style("revoked", fg="red") if one.revoked_at_s else _expiry(one.expires_at_s),
+        )
+        for one in keys
+    ]
+    return columns(header, rows, empty="no keys")
+
+
+def nodes_table(nodes: Sequence[NodeStatus]) -> str:
+    """Return nodes with what they have and run."""
+    header = ("NODE", "CORES", "MEMORY", "FREE", "PROCESSES", "AGE")
+    rows = [
+        (
+            one.node,
+            f"{one.cores:g}",
+            format_bytes(one.memory_bytes),
+            format_bytes(one.memory_free_bytes),
+            str(len(one.processes)),
+            age(one.started_at_s),
+        )
+        for one in nodes
+    ]
+    return columns(header, rows, empty="no nodes")
+
+
+def signature_lines(signature: Signature) -> list[tuple[str, str]]:
+    """Return `inputs` and `outputs` as people read tensors: `pixels FP32[-1, 64]`."""
+    return [
+        (side, ", ".join(f"{one.name} {one.datatype}{list(one.shape)}" for one in specs))
+        for side, specs in (("inputs", signature.inputs), ("outputs", signature.outputs))
+    ]
+
+
+def state_words(conditions: Sequence[Condition]) -> str:
+    """Return `Ready`, or the reason why not with its sentence."""
+    ready = next((one for one in conditions if one.type == "Ready"), None)
+    if ready is None:
+        return click.style("Pending", fg="yellow")
+    if ready.status:
+        return click.style("Ready", fg="green")
+    colour = "red" if ready.reason in ("CrashLoop", "Unservable", "NoCapacity") else "yellow"
+    return f"{click.style(ready.reason, fg=colour)}: {last_line(ready.message)}"
+
+
+def phase_words(replica: ReplicaView) -> str:
+    """Return a replica's phase in its colour, with how far its load is."""
+    far = f" {replica.progress.fraction:.0%}" if replica.phase == "loading" and replica.progress.fraction else ""
+    return click.style(f"{replica.phase}{far}", fg=_PHASE_COLOURS.get(replica.phase))
+
+
+def endpoint_title(stats: EndpointStats) -> str:
+    """Return an endpoint's name; with its project unless that is the default one."""
+    return stats.endpoint if stats.project == "default" else f"{stats.project}/{stats.endpoint}"
+
+
+def short_revision(revision: str) -> str:
+    """Return `#3` for `default.digits-3`."""
+    return f"#{revision.rpartition('-')[2]}" if revision else ""
+
+
+def last_line(text: str) -> str:
+    """Return the last line of a message: where a log ends, the reason is."""
+    lines = text.strip().splitlines()
+    return lines[-1].strip() if lines else ""
+
+
+def _expiry(expires_at_s: float) -> str:
+    if not expires_at_s:
+        return "never"
+    left_s = expires_at_s - time.time()
+    return click.style("expired", fg="red") if left_s <= 0 else f"in {age(1.0, 1.0 + left_s)}"

@@ -1,0 +1,35 @@
+"""Values typed on a command line: what `4096`, `true` and `mean` mean, and text from `@file` or `@-`."""
+
+import sys
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from stoker.types.errors import InvalidInput, NotFound
+
+BYTES_MAX: Final = 256 * 2**20
+
+
+def typed(text: str) -> str | int | float | bool:
+    """Return a number or a boolean where `text` is one in JSON, else the text itself."""
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+    return value if isinstance(value, str | int | float | bool) else text
+
+
+def content(text: str) -> bytes:
+    """Return the bytes that an argument means: `@FILE` a file's, `@-` standard input's, else the argument itself."""
+    if text == "@-":
+        return sys.stdin.buffer.read(BYTES_MAX)
+    if not text.startswith("@"):
+        return text.encode()
+    path = Path(text[1:])
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as missing:
+        raise NotFound(f"there is no file {path}") from missing
+    except OSError as refused:
+        raise InvalidInput(f"{path} cannot be read: {refused.strerror}") from refused
