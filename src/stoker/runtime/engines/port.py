@@ -41,6 +41,7 @@ class PredictEngine(Protocol):
 
     signature: Signature
     batches: bool  # whether requests may be joined along the first dimension
+    may_inline: bool  # whether short calls may run in the event loop: only for code that never waits for anything
 
     def predict(self, inputs: Mapping[str, Array], outputs: tuple[str, ...]) -> dict[str, Array]:
         """Return the named outputs (all when empty) for `inputs`; blocks. Raises EngineFailed with the engine's words.

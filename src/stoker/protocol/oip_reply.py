@@ -1,0 +1,105 @@
+"""How tensors become the answer to an Open Inference Protocol infer request: JSON, raw bytes, or some of each.
+
+A batch of many requests is turned into Python numbers once (`ReplyWriter.batch`); each request's answer is then cut
+out of it. Not-a-number and infinities are `null` in JSON, which has no word for them; raw bytes carry them as they are.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from stoker.protocol.oip_binary import Array, datatype_of, write_tensor
+from stoker.protocol.oip_request import InferRequest
+from stoker.types.errors import EngineFailed
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class _Column:
+    """One output of a batch."""
+
+    __slots__ = ("_flat", "array", "head", "is_batched", "tail", "width")
+
+    def __init__(self, name: str, array: Array, *, is_batched: bool) -> None:
+        self.array = array
+        self.is_batched = is_batched
+        self.width = 1
+        for size in array.shape[1:] if is_batched else array.shape:
+            self.width *= size
+        datatype = datatype_of(array)
+        self.head = b'{"name":%b,"datatype":"%b","shape":[' % (_encode(name), datatype.encode())
+        shape = array.shape[1:] if is_batched else array.shape
+        sizes = ",".join(map(str, shape)).encode()
+        self.tail = b"," + sizes if is_batched and shape else sizes
+        self._flat: list[Any] | None = None
+
+    def as_json(self, start: int, rows: int) -> bytes:
+        if self._flat is None:
+            self._flat = _plain(self.array)
+        if not self.is_batched:
+            return b"".join((self.head, self.tail, b'],"data":', _encode(self._flat), b"}"))
+        values = self._flat[start * self.width : (start + rows) * self.width]
+        return b"".join((self.head, b"%d" % rows, self.tail, b'],"data":', _encode(values), b"}"))
+
+    def as_binary(self, start: int, rows: int) -> tuple[bytes, bytes]:
+        data = write_tensor(self.array[start : start + rows] if self.is_batched else self.array)
+        count = b"%d" % rows if self.is_batched else b""
+        size = b'],"parameters":{"binary_data_size":%d}}' % len(data)
+        return b"".join((self.head, count, self.tail, size)), data
+
+
+class BatchReply:
+    """The answers of one engine call, cut out one request at a time."""
+
+    __slots__ = ("_columns", "_prefix")
+
+    def __init__(self, prefix: bytes, columns: dict[str, _Column]) -> None:
+        self._prefix = prefix
+        self._columns = columns
+
+    def write(self, request: InferRequest, start: int) -> tuple[bytes, int]:
+        """Return the answer to `request`, whose rows begin at `start`: body and length of its JSON part, -1 for all."""
+        rows = request.rows
+        names = request.outputs or self._columns
+        prefix = self._prefix
+        if request.id is not None:
+            prefix += b'"id":%b,' % _encode(request.id)
+        prefix += b'"outputs":['
+        if not request.binary_all and not request.binary:
+            texts = [self._columns[name].as_json(start, rows) for name in names]
+            return b"".join((prefix, b",".join(texts), b"]}")), -1
+        texts, raws = [], []
+        for name in names:
+            if request.binary.get(name, request.binary_all):
+                text, raw = self._columns[name].as_binary(start, rows)
+                raws.append(raw)
+            else:
+                text = self._columns[name].as_json(start, rows)
+            texts.append(text)
+        head = b"".join((prefix, b",".join(texts), b"]}"))
+        return (b"".join((head, *raws)), len(head)) if raws else (head, -1)
+
+
+class ReplyWriter:
+    """Writes the answers of one model. `batches`: outputs are cut along their first dimension."""
+
+    def __init__(self, model_name: str, model_version: str, *, batches: bool) -> None:
+        self._prefix = b'{"model_name":%b,"model_version":%b,' % (_encode(model_name), _encode(model_version))
+        self._batches = batches
+
+    def batch(self, outputs: Mapping[str, Array]) -> BatchReply:
+        """Prepare the answers to the requests that went through the engine together."""
+        columns = {name: _Column(name, array, is_batched=self._batches) for name, array in outputs.items()}
+        return BatchReply(self._prefix, columns)
+
+
+def _plain(array: Array) -> list[Any]:
+    """Return `array` as a flat list of what JSON has. Raises EngineFailed for bytes that are no text."""
+    values: list[Any] = array.reshape(-1).tolist()
+    if array.dtype.kind not in "OS":
+        return values
+    try:
+        return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
+    except UnicodeDecodeError as wrong:
+        raise EngineFailed("an output holds bytes that are not UTF-8; ask for binary_data") from wrong

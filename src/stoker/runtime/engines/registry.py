@@ -1,0 +1,35 @@
+"""Which module is behind an engine's name. The one place that imports engines, each only when it is asked for."""
+
+from importlib import import_module
+from typing import Final
+
+from stoker.runtime.engines.port import Engine, Progress
+from stoker.types.errors import InvalidInput, Unsupported
+from stoker.types.replica import ReplicaSpec
+
+# engine name and task to the module with its `load`; "*" for any task.
+_MODULES: Final[dict[str, dict[str, str]]] = {
+    "onnx": {"predict": "onnx", "embed": "onnx_embed"},
+    "sklearn": {"predict": "sklearn"},
+    "python": {"predict": "python", "chat": "python"},
+    "llamacpp": {"*": "llamacpp"},
+    "openai": {"*": "openai"},
+}
+
+
+def load(spec: ReplicaSpec, progress: Progress) -> Engine:
+    """Load the engine that `spec` names; blocks. Raises InvalidInput, Unsupported or what the engine raises."""
+    tasks = _MODULES.get(spec.engine)
+    if tasks is None:
+        raise InvalidInput(f"no engine is called {spec.engine!r}; there are {sorted(_MODULES)}", field="engine")
+    module = tasks.get(spec.task) or tasks.get("*")
+    if module is None:
+        raise InvalidInput(f"the engine {spec.engine!r} does {sorted(tasks)}, not {spec.task!r}", field="task")
+    try:
+        found = import_module(f"stoker.runtime.engines.{module}")
+    except ImportError as missing:
+        raise Unsupported(
+            f"the engine {spec.engine!r} needs the package {missing.name!r}, which is not installed here"
+        ) from missing
+    engine: Engine = found.load(spec, progress)
+    return engine

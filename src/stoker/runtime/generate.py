@@ -1,0 +1,185 @@
+"""Language-model requests: a bounded queue before the engine's slots, one task a request, events at the reader's pace.
+
+The engine batches on its own. What waits, waits here rather than inside it, where a cancelled or late request costs
+nothing to forget. A failure after the first event is reported like one before it; who relays the stream writes the
+event that tells the client.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from time import monotonic
+from typing import Final
+
+from stoker.protocol.frames import EndHead
+from stoker.protocol.link import Exchange, refuse
+from stoker.protocol.openai import ChatRequest, CompletionRequest, decode_chat, decode_completion
+from stoker.protocol.openai_reply import ChatReply, CompletionReply, Reply
+from stoker.runtime.engines.port import GenerateEngine
+from stoker.runtime.sending import Sender
+from stoker.runtime.work import WorkStats
+from stoker.types import generation
+from stoker.types.errors import Busy, DeadlineExceeded, EngineFailed, StokerError
+from stoker.types.replica import ReplicaSpec, Timings
+
+QUEUE_FACTOR: Final = 4  # see predict.py
+BUSY_RETRY_S: Final = 2.0
+EVENT_STREAM: Final = "text/event-stream"
+
+_log = logging.getLogger(__name__)
+
+
+class _Turn:
+    """One request, waiting or running."""
+
+    __slots__ = ("arrived_s", "deadline_s", "exchange", "first_s", "reply", "request", "start_s", "task")
+
+    def __init__(self, exchange: Exchange, request: ChatRequest | CompletionRequest, reply: Reply) -> None:
+        self.exchange = exchange
+        self.request = request
+        self.reply = reply
+        self.arrived_s = monotonic()
+        limit_s = exchange.head.timeout_s
+        self.deadline_s = self.arrived_s + limit_s if limit_s > 0 else None
+        self.start_s = 0.0
+        self.first_s = 0.0
+        self.task: asyncio.Task[None] | None = None
+
+
+class GenerateWork:
+    """Serves `chat` and `completions` with a GenerateEngine."""
+
+    def __init__(self, spec: ReplicaSpec, engine: GenerateEngine, loop: asyncio.AbstractEventLoop) -> None:
+        self._engine = engine
+        self._loop = loop
+        self._slots = engine.slots or spec.concurrency
+        self._queue_max = spec.concurrency * QUEUE_FACTOR
+        self._waiting: deque[_Turn] = deque()
+        self._running: set[_Turn] = set()
+        self._sender = Sender(loop)
+        self._finished = 0
+        self._tokens = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """See Work."""
+        return not self._waiting and not self._running and self._sender.is_idle
+
+    def warm_up(self) -> None:
+        """See Work. A generating engine warms itself up in its load."""
+
+    def take(self, exchange: Exchange) -> None:
+        """See Work."""
+        request_id, now_s = exchange.head.request, time.time()
+        request: ChatRequest | CompletionRequest
+        reply: Reply
+        if exchange.head.method == "chat":
+            request = decode_chat(exchange.body)
+            reply = ChatReply(request, request.model, request_id, now_s)
+        elif exchange.head.method == "completions":
+            request = decode_completion(exchange.body)
+            reply = CompletionReply(request, request.model, request_id, now_s)
+        else:
+            raise refuse(exchange.head.method)
+        if len(self._waiting) >= self._queue_max:
+            raise Busy(f"{self._queue_max} requests wait for this replica already", retry_after_s=BUSY_RETRY_S)
+        exchange.body = b""
+        turn = _Turn(exchange, request, reply)
+        exchange.on_cancel = lambda: self._forget(turn)
+        self._waiting.append(turn)
+        self._start_more()
+
+    def stats(self) -> WorkStats:
+        """See Work."""
+        return WorkStats(
+            queued=len(self._waiting),
+            running=len(self._running),
+            slots=self._slots,
+            finished=self._finished,
+            tokens=self._tokens,
+            kv_used_ratio=self._engine.kv_used_ratio(),
+        )
+
+    def close(self) -> None:
+        """See Work."""
+        for turn in list(self._running):
+            self._forget(turn)
+        self._engine.close()
+
+    def _start_more(self) -> None:
+        """Start what waits while there are slots. A request marked `alone` shares the engine with no other."""
+        while self._waiting and len(self._running) < self._slots:
+            alone = self._waiting[0].exchange.head.alone or any(turn.exchange.head.alone for turn in self._running)
+            if alone and self._running:
+                return
+            turn = self._waiting.popleft()
+            self._running.add(turn)
+            turn.task = self._loop.create_task(self._serve(turn))
+
+    def _forget(self, turn: _Turn) -> None:
+        if turn.task is not None:
+            turn.task.cancel()
+        else:
+            self._waiting.remove(turn)
+
+    async def _serve(self, turn: _Turn) -> None:
+        """Answer one request, whatever happens."""
+        turn.start_s = monotonic()
+        left_s = None if turn.deadline_s is None else turn.deadline_s - turn.start_s
+        try:
+            async with asyncio.timeout(left_s):
+                await self._relay(turn, self._engine.generate(turn.request))
+        except TimeoutError:
+            limit_s = turn.exchange.head.timeout_s
+            turn.exchange.fail(DeadlineExceeded(f"the deadline of {limit_s:.3f} s passed while generating"))
+        except asyncio.CancelledError:
+            pass  # the client went away: the engine's work is closed, and nobody waits for an answer
+        except StokerError as problem:
+            turn.exchange.fail(problem)
+        except Exception as problem:  # the boundary to the engine
+            _log.exception("the engine failed")
+            turn.exchange.fail(EngineFailed(f"{type(problem).__name__}: {problem}"))
+        finally:
+            turn.exchange.on_cancel = None
+            self._finished += 1
+            self._running.discard(turn)
+            self._start_more()
+
+    async def _relay(
+        self, turn: _Turn, items: AsyncIterator[generation.Delta | generation.Finish | generation.Final]
+    ) -> None:
+        """Pass what the engine yields to the client, to its end."""
+        exchange, reply = turn.exchange, turn.reply
+        is_stream = bool(turn.request.stream)
+        try:
+            async for item in items:
+                if isinstance(item, generation.Final):
+                    self._end(turn, item, is_stream=is_stream)
+                    return
+                if isinstance(item, generation.Delta):
+                    self._tokens += item.tokens
+                    if not turn.first_s:
+                        turn.first_s = monotonic()
+                event = reply.delta(item)
+                if event:
+                    await exchange.send(event)
+        finally:
+            close = getattr(items, "aclose", None)  # an iterator that is no generator may have nothing to close
+            if close is not None:
+                await close()
+        raise EngineFailed("the engine stopped in the middle of the answer")
+
+    def _end(self, turn: _Turn, final: generation.Final, *, is_stream: bool) -> None:
+        timings = Timings(
+            queue_s=turn.start_s - turn.arrived_s,
+            compute_s=final.prefill_s + final.decode_s,
+            first_token_s=max(0.0, turn.first_s - turn.arrived_s),
+        )
+        if is_stream:
+            head = EndHead(content_type=EVENT_STREAM, usage=final.usage, timings=timings)
+            turn.exchange.end(head, turn.reply.final(final))
+        else:
+            head = EndHead(usage=final.usage, timings=timings)
+            self._sender.end(turn.exchange, head, turn.reply.whole(final))

@@ -1,0 +1,211 @@
+"""The replica process: one engine behind one socket, from the first byte of the model to the last answer.
+
+    listen (state loading) → verify digests → load → warm up → ready → draining → exit
+
+It listens before anything else, so that whoever started it can see how far it is. A load that fails is written to
+`spec.error_file` and ends the process with EXIT_FAILED; a SIGTERM drains, then ends it with 0.
+"""
+
+import asyncio
+import gc
+import logging
+import os
+import secrets
+import signal
+import threading
+from pathlib import Path
+from typing import Any, Final, cast
+
+import msgspec
+
+from stoker.protocol import frames
+from stoker.protocol.frames import EndHead, Hello
+from stoker.protocol.link import Exchange, refuse, serve
+from stoker.runtime.embed import EmbedWork
+from stoker.runtime.engines import registry
+from stoker.runtime.engines.port import EmbedEngine, GenerateEngine, PredictEngine
+from stoker.runtime.generate import GenerateWork
+from stoker.runtime.predict import PredictWork
+from stoker.runtime.verify import verify
+from stoker.runtime.work import Work, WorkStats
+from stoker.types.errors import Draining, EngineFailed, StokerError, Unavailable
+from stoker.types.replica import ReplicaSpec, ReplicaState, ReplicaStats
+
+EXIT_FAILED: Final = 3
+LOADING_RETRY_S: Final = 1.0
+IDLE_POLL_S: Final = 0.02  # between two looks at whether a draining replica has finished
+ERROR_MAX: Final = 4000  # characters of a load failure that are kept
+
+_log = logging.getLogger(__name__)
+
+
+class Replica:
+    """What the process answers (a link.Handler)."""
+
+    def __init__(self, spec: ReplicaSpec, loop: asyncio.AbstractEventLoop) -> None:
+        self.body_max_bytes = spec.max_body_bytes
+        self.state: ReplicaState = "loading"
+        self.error = ""
+        self.work: Work | None = None
+        self._spec = spec
+        self._loop = loop
+        self._boot = secrets.token_hex(8)
+        self._stage = ""
+        self._fraction = 0.0
+
+    def hello(self) -> Hello:
+        """See link.Handler."""
+        return Hello(
+            wire=frames.WIRE_VERSION,
+            name=self._spec.replica,
+            kind="replica",
+            pid=os.getpid(),
+            boot=self._boot,
+            revision=self._spec.revision,
+            state=self.state,
+        )
+
+    def stats(self) -> ReplicaStats:
+        """See link.Handler."""
+        work = self.work.stats() if self.work is not None else WorkStats()
+        return ReplicaStats(
+            state=self.state,
+            queued=work.queued,
+            running=work.running,
+            slots=work.slots,
+            finished=work.finished,
+            tokens=work.tokens,
+            kv_used_ratio=work.kv_used_ratio,
+            batch_rows_mean=round(work.batch_rows_mean, 2),
+            stage=self._stage,
+            fraction=self._fraction,
+            error=self.error,
+        )
+
+    def request(self, exchange: Exchange) -> None:
+        """See link.Handler."""
+        if self.state == "ready" and self.work is not None:
+            self.work.take(exchange)
+        elif self.state == "draining":
+            raise Draining("this replica is draining", retry_after_s=LOADING_RETRY_S)
+        else:
+            raise Unavailable(f"this replica is {self.state}", retry_after_s=LOADING_RETRY_S)
+
+    def call(self, exchange: Exchange) -> None:
+        """See link.Handler. `stats`: ReplicaStats as JSON."""
+        if exchange.head.method != "stats":
+            raise refuse(exchange.head.method)
+        exchange.end(EndHead(), msgspec.json.encode(self.stats()))
+
+    def drain(self) -> None:
+        """See link.Handler."""
+        if self.state in ("ready", "loading"):
+            self.state = "draining"
+
+    def progress(self, stage: str, fraction: float) -> None:
+        """Take how far the load is; called from the loading thread."""
+        self._stage, self._fraction = stage, fraction
+
+    def serve_with(self, work: Work) -> None:
+        """The engine is there: take requests from now on, unless told to drain meanwhile."""
+        self.work = work
+        self._stage, self._fraction = "", 1.0
+        if self.state == "loading":
+            self.state = "ready"
+
+    def load(self) -> Work:
+        """Verify, load and warm up; blocks. Raises StokerError with the engine's words."""
+        spec = self._spec
+        verify(Path(spec.model_dir), spec.manifest, self.progress)
+        self.progress("engine", 0.0)
+        engine = registry.load(spec, self.progress)
+        work: Work
+        match spec.task:  # the registry gives the shape of engine that the task needs
+            case "predict":
+                work = PredictWork(spec, cast(PredictEngine, engine), self._loop)
+            case "embed":
+                work = EmbedWork(spec, cast(EmbedEngine, engine), self._loop)
+            case "chat":
+                work = GenerateWork(spec, cast(GenerateEngine, engine), self._loop)
+        self.progress("warm-up", 0.0)
+        work.warm_up()
+        return work
+
+
+async def run(spec: ReplicaSpec) -> int:
+    """Serve until told to stop; return the exit code."""
+    loop = asyncio.get_running_loop()
+    replica = Replica(spec, loop)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server = await serve(spec.address, replica)
+    loading = _in_thread(replica.load, loop)
+    stopping = loop.create_task(stop.wait())
+    try:
+        await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not loading.done():
+            return 0
+        try:
+            replica.serve_with(loading.result())
+        except StokerError as problem:
+            replica.state, replica.error = "failed", problem.message
+            report_failure(spec, problem)
+            return EXIT_FAILED
+        # What the load made lives until the end; the collector need not walk it at every full collection.
+        gc.collect()
+        gc.freeze()
+        _log.info("ready", extra={"replica": spec.replica, "model": spec.model})
+        await stopping
+        replica.drain()
+        assert replica.work is not None
+        while not replica.work.is_idle:  # noqa: ASYNC110 - once in a process' life, and it may not miss anything
+            await asyncio.sleep(IDLE_POLL_S)
+        return 0
+    finally:
+        stopping.cancel()
+        await server.close()
+        if replica.work is not None:
+            replica.work.close()
+
+
+def report_failure(spec: ReplicaSpec, problem: StokerError) -> None:
+    """Write why the load failed to `spec.error_file`, whole or not at all, and to the log."""
+    _log.error("the load failed: %s", problem.message, extra={"replica": spec.replica, "code": problem.code})
+    if not spec.error_file:
+        return
+    path = Path(spec.error_file)
+    half = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        half.write_bytes(msgspec.json.encode({"code": problem.code, "message": problem.message[:ERROR_MAX]}))
+        half.replace(path)
+    except OSError as full:
+        _log.error("the reason could not be written to %s: %s", path, full)
+
+
+def _in_thread(load: Any, loop: asyncio.AbstractEventLoop) -> "asyncio.Future[Work]":
+    """Run `load` in a daemon thread of its own: an engine that hangs in C must not hold up a stop."""
+    done: asyncio.Future[Work] = loop.create_future()
+
+    def settle(work: Work | None, problem: Exception | None) -> None:
+        if done.cancelled():
+            return
+        if problem is not None:
+            done.set_exception(problem)
+        elif work is not None:
+            done.set_result(work)
+
+    def body() -> None:
+        try:
+            work = load()
+        except StokerError as problem:
+            loop.call_soon_threadsafe(settle, None, problem)
+        except Exception as bug:  # the boundary to third-party loaders
+            _log.exception("the load raised")
+            failed = EngineFailed(f"{type(bug).__name__}: {bug}")
+            loop.call_soon_threadsafe(settle, None, failed)
+        else:
+            loop.call_soon_threadsafe(settle, work, None)
+
+    threading.Thread(target=body, name="load", daemon=True).start()
+    return done

@@ -1,0 +1,39 @@
+"""What a replica's kind of work (predict, embed, generate) is to its process: it takes requests and counts them."""
+
+from typing import Protocol
+
+import msgspec
+
+from stoker.protocol.link import Exchange
+
+
+class WorkStats(msgspec.Struct, frozen=True):
+    """What the work has to do and has done. `finished` and `tokens` only grow."""
+
+    queued: int = 0
+    running: int = 0
+    slots: int = 0
+    finished: int = 0
+    tokens: int = 0
+    kv_used_ratio: float = 0.0
+    batch_rows_mean: float = 0.0
+
+
+class Work(Protocol):
+    """Requests in, answers out, of one task. All methods but `warm_up` run in the loop and must not block."""
+
+    def warm_up(self) -> None:
+        """Make the first engine calls, before any request; blocks, in the loading thread."""
+
+    def take(self, exchange: Exchange) -> None:
+        """Take a request; raise StokerError to refuse it, or answer through `exchange`."""
+
+    def stats(self) -> WorkStats:
+        """Return the numbers of now."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing waits, runs, or is still being sent."""
+
+    def close(self) -> None:
+        """Stop the engine."""
