@@ -7,7 +7,7 @@ connection that the other side closed meanwhile.
 import http.client
 import socket
 import ssl
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal, TypeVar
@@ -128,7 +128,7 @@ class Connection:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
-    ) -> Iterator[bytes]:
+    ) -> Generator[bytes, None, None]:
         """Yield the body in the pieces in which it arrives; closing the iterator closes the connection.
 
         `timeout_s` bounds the silence between two pieces; pass `float("inf")` to wait for ever.

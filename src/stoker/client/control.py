@@ -3,7 +3,7 @@
 Synchronous and on the standard library's HTTP client, because the command line must start in a few milliseconds.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -87,7 +87,7 @@ class ControlClient:
         """Return the last decisions, newest first."""
         return self._items("/api/v1/journal", JournalEntry, {"endpoint": endpoint, "limit": limit})
 
-    def replica_log(self, replica: str, *, tail: int = 200, follow: bool = False) -> Iterator[bytes]:
+    def replica_log(self, replica: str, *, tail: int = 200, follow: bool = False) -> Generator[bytes, None, None]:
         """Yield the log of a replica: its last `tail` lines, then, when following, what comes until closed."""
         return self.connection.stream(
             "GET",

@@ -1,6 +1,6 @@
 """The data plane as the command line calls it: chat, embeddings, Open Inference Protocol."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -90,7 +90,9 @@ class DataClient:
         answer = self.connection.exchange("GET", "/v1/models", headers=self._headers())
         return tuple(one.id for one in decode(answer.body, _ModelList).data)
 
-    def chat(self, endpoint: str, messages: list[dict[str, str]], options: dict[str, Any]) -> Iterator[ChatPiece]:
+    def chat(
+        self, endpoint: str, messages: list[dict[str, str]], options: dict[str, Any]
+    ) -> Generator[ChatPiece, None, None]:
         """Yield an answer as it is made; closing the iterator cancels it down to the engine.
 
         Args:
