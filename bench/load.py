@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -57,7 +58,11 @@ def run(contender: Contender, load: Load, *, use_wrk: bool | None = None) -> Sam
         body.write_bytes(load.body)
         headers = (("Content-Type", "application/json"), *contender.headers)
         before = contender.cpu_s()
-        answer = _wrk(wrk, contender, load, body, headers) if wrk else _own(contender, load, body, headers)
+        answer = (
+            _wrk(wrk, contender, load, body, headers)
+            if wrk
+            else own("bench.client", _plan(contender, load, body, headers), seconds=load.seconds)
+        )
         cpu_s = contender.cpu_s() - before
     return msgspec.structs.replace(msgspec.convert(answer, Sample), cpu_s=cpu_s)
 
@@ -71,7 +76,7 @@ def warm_up(contender: Contender, load: Load, seconds: float) -> None:
 
 def _wrk(
     wrk: str, contender: Contender, load: Load, body: Path, headers: tuple[tuple[str, str], ...]
-) -> dict[str, float]:
+) -> dict[str, Any]:
     script = body.with_name("load.lua")
     script.write_text(LUA)
     seconds = max(1, round(load.seconds))
@@ -84,8 +89,13 @@ def _wrk(
     )
 
 
-def _own(contender: Contender, load: Load, body: Path, headers: tuple[tuple[str, str], ...]) -> dict[str, float]:
-    plan = {
+def own(module: str, plan: dict[str, Any], *, seconds: float) -> dict[str, Any]:
+    """Run one of our own generators in its process and return what it measured."""
+    return _finish([sys.executable, "-m", module, json.dumps(plan)], seconds, {})
+
+
+def _plan(contender: Contender, load: Load, body: Path, headers: tuple[tuple[str, str], ...]) -> dict[str, Any]:
+    return {
         "url": contender.url,
         "headers": headers,
         "body": str(body),
@@ -93,10 +103,9 @@ def _own(contender: Contender, load: Load, body: Path, headers: tuple[tuple[str,
         "seconds": load.seconds,
         "rate": load.rate,
     }
-    return _finish([sys.executable, "-m", "bench.client", json.dumps(plan)], load.seconds, {})
 
 
-def _finish(command: list[str], seconds: float, env: dict[str, str]) -> dict[str, float]:
+def _finish(command: list[str], seconds: float, env: dict[str, str]) -> dict[str, Any]:
     """Run a generator to its end; the last line on its standard error is what it measured."""
     done = subprocess.run(
         command,
@@ -110,5 +119,5 @@ def _finish(command: list[str], seconds: float, env: dict[str, str]) -> dict[str
     lines = done.stderr.strip().splitlines()
     if done.returncode != 0 or not lines:
         raise RuntimeError(f"{command[0]} failed ({done.returncode}): {done.stdout}{done.stderr}")
-    answer: dict[str, float] = json.loads(lines[-1])
+    answer: dict[str, Any] = json.loads(lines[-1])
     return answer

@@ -1,0 +1,104 @@
+"""The benchmark: `python -m bench [--quick] [--only predict,chat,relay,startup] [--baselines]`.
+
+Starts its own platform in a folder and on a port of its own, puts it in alternating rounds beside what a user would
+write or run instead, prints a table with what must hold, and writes JSON and Markdown to bench/results/.
+The exit code is 1 when a number is missed.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import chat, llm_engine, machine, predict, relay, startup
+from bench.report import Report, Section, text, write
+from bench.rounds import say
+from bench.servers import Contender, Server
+from bench.up import Platform
+from stoker.app import demo
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured: a quick run shows the order of things, a whole one is for the documentation."""
+
+    rounds: int
+    seconds: float  # of one load in one round
+    streams: int  # chat requests in one round, at the least
+    starts: int
+
+
+QUICK = Effort(rounds=1, seconds=2, streams=2, starts=1)
+WHOLE = Effort(rounds=5, seconds=5, streams=4, starts=3)
+
+
+class Bench:
+    """One run: what it measures and where its files lie."""
+
+    def __init__(self, folder: Path, effort: Effort, *, baselines_only: bool) -> None:
+        self.folder = folder
+        self.effort = effort
+        self.baselines_only = baselines_only
+        self.digits = Path(demo.prepare("digits", folder / "digits").paths[0])
+
+    def startup(self) -> Section:
+        return startup.measure(self.folder / "start", self.digits, rounds=self.effort.starts)
+
+    def predict(self) -> Section:
+        if self.baselines_only:
+            return predict.measure(None, self.digits, rounds=self.effort.rounds, seconds=self.effort.seconds)
+        with Platform(self.folder / "platform") as platform:
+            platform.up()
+            return predict.measure(platform, self.digits, rounds=self.effort.rounds, seconds=self.effort.seconds)
+
+    def chat(self) -> Section:
+        with Server(chat.BARE, llm_engine.MODULE, str(demo.prepare("smol", self.folder / "smol").paths[0])) as bare:
+            contenders: list[Contender] = [bare.contender(chat.PATH)]
+            if self.baselines_only:
+                return chat.measure(contenders, rounds=self.effort.rounds, streams_each=self.effort.streams)
+            with Platform(self.folder / "platform") as platform:
+                platform.up()
+                platform.wait_for(chat.PATH, chat.bodies(0, 0, 1)[0])
+                contenders.insert(0, platform.contender(chat.PATH, chat.PLATFORM))
+                return chat.measure(contenders, rounds=self.effort.rounds, streams_each=self.effort.streams)
+
+    def relay(self) -> Section:
+        return relay.measure(self.folder / "relay", rounds=self.effort.rounds)
+
+
+def main(arguments: list[str]) -> int:
+    """Run what was asked for, print and write the report, and return the exit code."""
+    rooms = ("startup", "predict", "chat", "relay")
+    parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[2])
+    parser.add_argument("--quick", action="store_true", help="a minute rather than half an hour; noisy")
+    parser.add_argument("--only", default=",".join(rooms), help="rooms, separated by commas: %(default)s")
+    parser.add_argument("--baselines", action="store_true", help="measure the baselines alone")
+    chosen = parser.parse_args(arguments)
+    asked = [room.strip() for room in chosen.only.split(",")]
+    if unknown := [room for room in asked if room not in rooms]:
+        parser.error(f"no room called {', '.join(unknown)}; there are {', '.join(rooms)}")
+    description = machine.description()
+    with tempfile.TemporaryDirectory(prefix="stoker-bench-") as folder:
+        bench = Bench(Path(folder), QUICK if chosen.quick else WHOLE, baselines_only=chosen.baselines)
+        if chosen.baselines:
+            asked = [room for room in asked if room in ("predict", "chat")]
+        sections = [_room(room, getattr(bench, room)) for room in asked]
+    report = Report(
+        " ".join(["python -m bench", *arguments]), description, sections, time.strftime("%Y-%m-%d", time.gmtime())
+    )
+    path = write(report)
+    print(text(report))
+    print(f"\nwritten to {path} and {path.with_suffix('.md').name}")
+    return 1 if report.missed else 0
+
+
+def _room(name: str, measure: Callable[[], Section]) -> Section:
+    say(f"{name}:")
+    return measure()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
