@@ -155,12 +155,15 @@ class _Opened:
         wait_s = where.timeout_s if timeout_s is None else timeout_s
         self._timeout_s = None if wait_s == float("inf") else wait_s
         self._http: http.client.HTTPConnection | None = None
+        self._answer: http.client.HTTPResponse | None = None
 
     def __enter__(self) -> "_Opened":
         self._http = _connect(self._where.base, self._timeout_s)
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._answer is not None:
+            self._answer.close()  # the connection lets go of an answer that said `Connection: close`
         if self._http is not None:
             self._http.close()
 
@@ -183,9 +186,12 @@ class _Opened:
             # The other side may refuse (413, 401) before it has read everything: its answer is still to be read.
             with suppress(BrokenPipeError, ConnectionResetError):
                 self._http.request(method, target, body=body, headers=sent)
-            answer = self._http.getresponse()
+            answer = self._answer = self._http.getresponse()
         except (OSError, http.client.HTTPException) as broken:
             raise self._translate(broken) from broken
+        if answer.length is None and not answer.chunked:
+            # Its end would be the end of the connection, and so would a cut in the middle, or in the head.
+            raise NotReachable(f"{self._where.base} does not say how long its answer is")
         if answer.status >= 400:
             raise _problem(answer.status, answer.getheader("Retry-After"), self.read(answer))
         return answer
