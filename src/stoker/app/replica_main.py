@@ -4,36 +4,49 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
-import uvloop
 
-from stoker.runtime.replica import EXIT_FAILED, run
+from stoker.telemetry import logs
 from stoker.types.replica import ReplicaSpec
 
 USAGE = "usage: python -m stoker.app.replica_main SPECFILE\n"
+EXIT_USAGE = 2
+# Libraries under an engine start as many threads as the machine has cores, unless told what this replica has.
+THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-def main() -> None:
-    """Read the spec and serve; never returns."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+def main() -> NoReturn:
+    """Read the spec and serve until told to stop."""
     if len(sys.argv) != 2:
         sys.stderr.write(USAGE)
-        _end(2)
+        _end(EXIT_USAGE)
     try:
         spec = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=ReplicaSpec)
     except (OSError, msgspec.DecodeError) as broken:
         sys.stderr.write(f"{sys.argv[1]} is no replica spec: {broken}\n")
-        _end(2)
+        _end(EXIT_USAGE)
+    logs.configure(spec.replica)
+    for name in THREAD_LIMITS:
+        os.environ.setdefault(name, str(max(1, int(spec.cores))))
+    # A model's own prints belong in the log when they happen, not when a buffer is full.
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+    # Imported now and not above: numpy's threads are counted when it is imported.
+    import uvloop
+
+    from stoker.runtime.replica import EXIT_FAILED, run
+
     try:
         code = uvloop.run(run(spec))
     except OSError as taken:
-        logging.getLogger(__name__).error("cannot listen on %s: %s", spec.address, taken)
+        logging.getLogger(__name__).error("cannot listen", extra={"address": spec.address, "reason": str(taken)})
         code = EXIT_FAILED
     _end(code)
 
 
-def _end(code: int) -> None:
+def _end(code: int) -> NoReturn:
     """Leave at once: engines keep native threads that interpreter shutdown would tear down under their feet."""
     logging.shutdown()
     sys.stdout.flush()

@@ -26,12 +26,14 @@ KNOWN_INPUTS: Final = ("input_ids", "attention_mask", "token_type_ids")
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """pooling: how token vectors become one. normalize: to length 1. max_tokens: of one text, special ones counted.
+    """What can be set, over what the model's own files say.
 
-    truncate: whether longer texts are cut (counted as cut) or refused. tokenizer: its file.
+    pooling: how token vectors become one; none when the model does it. normalize: to length 1. max_tokens: of one
+    text, special ones counted. truncate: whether longer texts are cut (and counted as cut) or refused. tokenizer: its
+    file.
     """
 
-    pooling: Literal["mean", "cls"] = "mean"
+    pooling: Literal["mean", "cls", "none"] = "mean"
     normalize: bool = True
     max_tokens: int = 0
     truncate: bool = True

@@ -11,7 +11,7 @@ from stoker.types.replica import ReplicaSpec
 _MODULES: Final[dict[str, dict[str, str]]] = {
     "onnx": {"predict": "onnx", "embed": "onnx_embed"},
     "sklearn": {"predict": "sklearn"},
-    "python": {"predict": "python", "chat": "python"},
+    "python": {"*": "python"},
     "llamacpp": {"*": "llamacpp"},
     "openai": {"*": "openai"},
 }
