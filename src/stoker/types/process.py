@@ -1,5 +1,6 @@
 """A process that an agent owns: what to run, and what became of it."""
 
+from hashlib import sha256
 from typing import Literal
 
 import msgspec
@@ -25,7 +26,8 @@ class ProcessSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     work_dir: str
     memory_bytes: int = 0  # 0: no limit
     drain_s: float = 30.0
-    start_timeout_s: float = 120.0
+    start_timeout_s: float = 120.0  # without progress before it is ready
+    stall_s: float = 120.0  # with requests running and none of them moving on
     labels: dict[str, str] = {}  # endpoint, revision, … for screens
 
 
@@ -69,3 +71,8 @@ class NodeStatus(msgspec.Struct, frozen=True):
     processes: tuple[ProcessStatus, ...]
     started_at_s: float = 0.0
     fence: int = 0  # highest fencing token this agent has obeyed
+
+
+def spec_digest(spec: ProcessSpec) -> str:
+    """Return what tells two specs of one name apart (ProcessStatus.spec_digest)."""
+    return sha256(msgspec.json.encode(spec, order="sorted")).hexdigest()[:16]

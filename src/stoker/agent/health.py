@@ -1,0 +1,120 @@
+"""What a process says about itself: the link to it, kept up and pinged."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from stoker.agent import kernel
+from stoker.protocol.frames import Hello
+from stoker.protocol.link import Link, connect
+from stoker.types.errors import ReplicaLost
+from stoker.types.process import LoadProgress, ProcessPhase
+from stoker.types.replica import ReplicaStats
+
+PING_EVERY_S: Final = 1.0
+# A start is watched closely, because somebody waits for it; a start that takes longer is one that takes long.
+RETRY_FIRST_S: Final = 0.02
+RETRY_MAX_S: Final = 0.25
+
+
+class Watch:
+    """The link to one process. `stats` is its last word, None while it never said any."""
+
+    def __init__(self, name: str, pid: int, address: str, on_change: Callable[[], None]) -> None:
+        self.stats: ReplicaStats | None = None
+        self._name = name
+        self._pid = pid
+        self._address = address
+        self._on_change = on_change
+        self._link: Link | None = None
+        self._answers = 0
+        self._lost = asyncio.Event()
+        self._task = asyncio.get_running_loop().create_task(self._keep_linked(), name=f"watch {name}")
+
+    @property
+    def is_linked(self) -> bool:
+        """Return whether the connection stands."""
+        return self._link is not None and self._link.is_open
+
+    @property
+    def phase(self) -> ProcessPhase:
+        """Return the phase by the process' own words."""
+        if self.stats is None:
+            return "starting"
+        return "loading" if self.stats.state == "failed" else self.stats.state
+
+    @property
+    def progress(self) -> LoadProgress:
+        """Return how far a load is."""
+        return LoadProgress() if self.stats is None else LoadProgress(self.stats.stage, self.stats.fraction)
+
+    def take_answered(self) -> bool:
+        """Return whether it said anything since this was asked last."""
+        answered, self._answers = self._answers > 0, 0
+        return answered
+
+    def ping(self) -> None:
+        """Ask how it does; the answer changes `stats`."""
+        if self._link is not None:
+            self._link.ping()
+
+    def drain(self) -> None:
+        """Tell it to finish what runs and take nothing new."""
+        if self._link is not None:
+            self._link.drain()
+
+    async def close(self) -> None:
+        """Drop the connection."""
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    async def _keep_linked(self) -> None:
+        retry_s = RETRY_FIRST_S
+        while True:
+            try:
+                link = await connect(self._address)
+            except ReplicaLost:
+                await asyncio.sleep(retry_s)
+                retry_s = min(RETRY_MAX_S, retry_s * 1.1)
+                continue
+            if link.hello is None or not self._is_it(link.hello):
+                link.close()
+                await asyncio.sleep(RETRY_MAX_S)
+                continue
+            await self._use(link, link.hello)
+            retry_s = RETRY_FIRST_S
+
+    async def _use(self, link: Link, hello: Hello) -> None:
+        self._link = link
+        self._lost.clear()
+        link.on_lost = self._lost.set
+        link.on_stats = self._take
+        if not link.is_open:
+            return
+        self._take(ReplicaStats(state=hello.state))
+        link.ping()
+        try:
+            await self._lost.wait()
+        finally:
+            link.close()
+
+    def _is_it(self, hello: Hello) -> bool:
+        """Return whether this process answers, or a child of its session (a wrapper script's), and not another."""
+        if hello.name != self._name:
+            return False
+        if hello.pid == self._pid:
+            return True
+        line = kernel.process(hello.pid)
+        return line is not None and line.session == self._pid
+
+    def _take(self, stats: ReplicaStats) -> None:
+        before, self.stats = self.stats, stats
+        self._answers += 1
+        shown = (stats.state, stats.stage, stats.fraction, stats.error)
+        if before is None or shown != (before.state, before.stage, before.fraction, before.error):
+            self._on_change()

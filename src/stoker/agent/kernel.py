@@ -1,0 +1,144 @@
+"""What the kernel says: which process is which, what it uses, and what this machine has. Linux only (/proc, pidfd).
+
+A pid alone names nobody, it is reused. A process is named by pid and start time (clock ticks since boot) within one
+boot; both stay the same whatever the wall clock does.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, NamedTuple
+
+MARKER: Final = "STOKER_PROCESS"
+_MARKER_PREFIX: Final = MARKER.encode() + b"="
+_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+class ProcessLine(NamedTuple):
+    """One line of /proc/<pid>/stat, as far as an agent cares."""
+
+    pid: int
+    state: str  # R, S, D, T, Z …
+    parent: int
+    group: int
+    session: int
+    cpu_s: float
+    start_ticks: int
+    rss_bytes: int
+
+    @property
+    def is_alive(self) -> bool:
+        """A zombie is dead; only its parent has not looked yet."""
+        return self.state not in ("Z", "X")
+
+
+def boot_id() -> str:
+    """Return what changes with every boot of the machine."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def process(pid: int) -> ProcessLine | None:
+    """Return what the kernel says of `pid`, None when there is no such process."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    # The name stands in parentheses and may hold anything, parentheses too.
+    fields = text[text.rfind(b")") + 2 :].split()
+    return ProcessLine(
+        pid=pid,
+        state=fields[0].decode(),
+        parent=int(fields[1]),
+        group=int(fields[2]),
+        session=int(fields[3]),
+        cpu_s=(int(fields[11]) + int(fields[12])) / _TICKS_PER_S,
+        start_ticks=int(fields[19]),
+        rss_bytes=int(fields[21]) * _PAGE_BYTES,
+    )
+
+
+def processes() -> Iterator[ProcessLine]:
+    """Yield every process of this machine that can be seen. About 20 µs each."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            line = process(int(entry.name))
+            if line is not None:
+                yield line
+
+
+def is_same(pid: int, start_ticks: int) -> bool:
+    """Return whether `pid` is still the process that started at `start_ticks`, and alive."""
+    line = process(pid)
+    return line is not None and line.is_alive and line.start_ticks == start_ticks
+
+
+def marker(pid: int) -> str:
+    """Return the value of STOKER_PROCESS that `pid` was started with, "" when it has none or cannot be read."""
+    with suppress(OSError):
+        for pair in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            if pair.startswith(_MARKER_PREFIX):
+                return pair[len(_MARKER_PREFIX) :].decode(errors="replace")
+    return ""
+
+
+def marked(home_id: str) -> dict[ProcessLine, str]:
+    """Return the living processes that carry the marker of this state folder, with the process name in it."""
+    found = {}
+    for line in processes():
+        if line.is_alive:
+            home, _, name = marker(line.pid).partition("/")
+            if home == home_id and name:
+                found[line] = name
+    return found
+
+
+def usable_cores() -> float:
+    """Return the cores this process may use: what its affinity allows, cut by the quota of its cgroup."""
+    cores = float(len(os.sched_getaffinity(0)))
+    for quota, period in (_quota_v2(), _quota_v1()):
+        if quota > 0 and period > 0:
+            cores = min(cores, quota / period)
+    return cores
+
+
+def memory() -> tuple[int, int]:
+    """Return (all, free) bytes of memory for processes on this machine, within the cgroup's limit if it has one."""
+    info = _meminfo()
+    whole, free = info.get("MemTotal", 0), info.get("MemAvailable", 0)
+    for limit, used in (
+        (_number("/sys/fs/cgroup/memory.max"), _number("/sys/fs/cgroup/memory.current")),
+        (
+            _number("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+            _number("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+        ),
+    ):
+        if 0 < limit < whole:
+            whole, free = limit, min(free, max(0, limit - used))
+    return whole, free
+
+
+def _meminfo() -> dict[str, int]:
+    found = {}
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        found[name] = int(rest.split()[0]) * 1024
+    return found
+
+
+def _quota_v2() -> tuple[int, int]:
+    with suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return int(quota), int(period)  # "max" is no number: no quota
+    return 0, 0
+
+
+def _quota_v1() -> tuple[int, int]:
+    return _number("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), _number("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+
+
+def _number(path: str) -> int:
+    with suppress(OSError, ValueError):
+        return int(Path(path).read_text())
+    return 0

@@ -1,0 +1,332 @@
+"""One process the agent owns, from its spec to its end: started, watched, started again, stopped.
+
+`run` tells the story from top to bottom. The phases it goes through are the table MOVES; what is not in the table
+changes nothing (a report that a process is ready does not revive one that is being stopped).
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from stoker.agent import logs
+from stoker.agent.child import Child, sweep
+from stoker.agent.health import PING_EVERY_S, Watch
+from stoker.agent.kernel import boot_id
+from stoker.agent.records import Record, Records
+from stoker.agent.spawn import spawn
+from stoker.agent.stop import stop
+from stoker.core import backoff, liveness
+from stoker.types.errors import Unavailable
+from stoker.types.process import LoadProgress, ProcessPhase, ProcessSpec, ProcessStatus, spec_digest
+
+Event = Literal["loading", "ready", "draining", "signal", "death", "spawn", "end"]
+
+MOVES: Final[dict[tuple[ProcessPhase, Event], ProcessPhase]] = {
+    ("backoff", "spawn"): "starting",
+    ("starting", "loading"): "loading",
+    ("starting", "ready"): "ready",
+    ("starting", "draining"): "draining",
+    ("loading", "ready"): "ready",
+    ("loading", "draining"): "draining",
+    ("ready", "loading"): "loading",
+    ("ready", "draining"): "draining",
+    ("starting", "signal"): "stopping",
+    ("loading", "signal"): "stopping",
+    ("ready", "signal"): "stopping",
+    ("draining", "signal"): "stopping",
+    ("starting", "death"): "backoff",
+    ("loading", "death"): "backoff",
+    ("ready", "death"): "backoff",
+    ("draining", "death"): "backoff",
+    ("stopping", "death"): "backoff",
+    ("starting", "end"): "stopped",
+    ("backoff", "end"): "stopped",
+    ("stopping", "end"): "stopped",
+    ("draining", "end"): "stopped",
+}
+ERROR_FILE_BYTES_MAX: Final = 4096
+LOADING_EVERY_S: Final = 0.1  # somebody waits for it
+_log: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where an agent keeps what it knows, and the id of the state folder that its processes carry."""
+
+    home_id: str
+    processes: Path
+    logs: Path
+    replicas: Path  # where a replica leaves `<name>.error`
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What all processes of one agent share."""
+
+    folders: Folders
+    records: Records
+    changed: Callable[[], None]
+
+
+class _ErrorFile(msgspec.Struct, frozen=True):
+    """What a replica writes before it exits over a failed load."""
+
+    message: str
+    code: str = ""
+
+
+class Owned:
+    """One process. `record` is what is on disk of it, and true but for what `phase` and `child` say of this moment."""
+
+    def __init__(self, site: Site, record: Record, child: Child | None = None) -> None:
+        self.record = record
+        self.phase: ProcessPhase = "starting"
+        self.child = child
+        self.rss_bytes = 0
+        self.cpu_s = 0.0
+        self._site = site
+        self._watch: Watch | None = None
+        self._ready_at_s = 0.0
+        self._next_start_s = 0.0
+        self._log_start = 0
+        self._is_ending = False
+        self._stop_at_s = 0.0  # monotonic; counts once `_asked`
+        self._asked = asyncio.Event()  # to stop this life: for good, or for the successor
+        if record.successor is not None:
+            self._ask(record.spec.drain_s)
+
+    @property
+    def name(self) -> str:
+        """The process' name."""
+        return self.record.spec.name
+
+    @property
+    def is_ending(self) -> bool:
+        """Return whether it was told to stop for good."""
+        return self._is_ending
+
+    @property
+    def digest(self) -> str:
+        """The digest of the spec it was last given."""
+        return spec_digest(self.record.successor or self.record.spec)
+
+    @property
+    def log(self) -> Path:
+        """Where it writes."""
+        return logs.log_path(self._site.folders.logs, self.name)
+
+    def ask_stop(self, drain_s: float) -> None:
+        """Have it drained and ended for good; asked again, the shorter time counts."""
+        self._is_ending = True
+        self._ask(drain_s)
+
+    def succeed(self, spec: ProcessSpec, fence: int) -> None:
+        """Have it drained and ended, and `spec` started in its place. Durable on return; raises Unavailable."""
+        record = msgspec.structs.replace(self.record, successor=spec, fence=fence)
+        self._site.records.write(record)
+        self.record = record
+        self._ask(self.record.spec.drain_s)
+
+    def status(self) -> ProcessStatus:
+        """Return what is known of it now."""
+        record, watch = self.record, self._watch
+        return ProcessStatus(
+            name=self.name,
+            kind=record.spec.kind,
+            phase=self.phase,
+            pid=self.child.pid if self.child is not None else 0,
+            address=record.spec.address,
+            spec_digest=self.digest,
+            started_at_s=record.started_at_s if self.child is not None else 0.0,
+            ready_at_s=self._ready_at_s,
+            restarts=max(0, record.starts - 1),
+            crashes_in_row=record.crashes_in_row,
+            next_start_s=self._next_start_s if self.phase == "backoff" else 0.0,
+            last_exit=record.last_exit,
+            last_error=record.last_error
+            or (watch.stats.error if watch is not None and watch.stats is not None else ""),
+            rss_bytes=self.rss_bytes if self.child is not None else 0,
+            cpu_s=self.cpu_s if self.child is not None else 0.0,
+            progress=watch.progress if watch is not None and self.phase == "loading" else LoadProgress(),
+            labels=record.spec.labels,
+        )
+
+    async def run(self) -> None:
+        """Keep the process running until it is asked to stop; then end it and forget its record.
+
+        Can be called again after it raised: it goes on from where the process is.
+        """
+        while not self._is_ending:
+            while self.child is not None or not self._asked.is_set():
+                if self.child is None and not await self._start():
+                    continue
+                assert self.child is not None
+                fault = await self._live(self.child)
+                await self._after_death(self.child, fault)
+            if self.record.successor is not None and not self._is_ending:
+                self._asked.clear()
+                self._next_start_s = 0.0
+                self.record = Record(self.record.successor, fence=self.record.fence)
+        await self._forget()
+
+    def let_go(self) -> None:
+        """Leave the process running without this agent (it ends, its processes do not)."""
+        if self.child is not None:
+            self.child.let_go()
+
+    async def _start(self) -> bool:
+        """Wait for the time to start, then start it; return whether it runs. A failure is a death like others."""
+        wait_s = self._next_start_s - time.time()
+        if wait_s > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(wait_s, backoff.DELAY_MAX_S * 2)):
+                    await self._asked.wait()
+            if self._asked.is_set():
+                return False
+        self._move("spawn")
+        try:
+            await self._write(pid=0, start_ticks=0, boot="", starts=self.record.starts + 1)
+            if self._asked.is_set():
+                return False
+            self._error_file.unlink(missing_ok=True)
+            self._log_start = logs.size_of(self.log)
+            self.child = Child.of_birth(spawn(self.record.spec, self._site.folders.home_id, self.log))
+        except (OSError, ValueError, Unavailable) as refused:
+            await self._note_death(f"did not start: {refused}", last_exit="did not start")
+            return False
+        started = msgspec.structs.replace(
+            self.record,
+            pid=self.child.pid,
+            start_ticks=self.child.start_ticks,
+            boot=boot_id(),
+            started_at_s=time.time(),
+        )
+        self.record = started
+        with suppress(Unavailable):  # it runs; until the next write its marker is what tells of it
+            await asyncio.to_thread(self._site.records.write, started)
+        _log.info("started", extra={"worker": self.name, "pid": self.child.pid})
+        return True
+
+    async def _live(self, child: Child) -> str:
+        """Watch the process until it is dead; return why it was killed, "" when it was not, or died by itself."""
+        spec = self.record.spec
+        self._watch = watch = Watch(self.name, child.pid, spec.address, self._on_report)
+        limits = liveness.Limits(spec.start_timeout_s, spec.stall_s, spec.memory_bytes)
+        memory, looked_s, fault = liveness.Liveness(), time.monotonic(), ""
+        try:
+            while child.is_alive and not fault:
+                await self._pause(child)
+                if self._asked.is_set() and child.is_alive:
+                    self._site.changed()
+                    await stop(child, watch, lambda: self._stop_at_s, lambda: self._move("signal"))
+                    return ""
+                now_s = time.monotonic()
+                seen = liveness.Seen(watch.take_answered(), watch.stats, self.rss_bytes)
+                judgement = liveness.judge(memory, seen, limits, step_s=now_s - looked_s)
+                memory, looked_s, fault = judgement.memory, now_s, judgement.fault
+                watch.ping()
+            if fault and child.is_alive:
+                _log.warning("killed", extra={"worker": self.name, "reason": fault})
+                self._move("signal")
+                child.kill_group()
+                await child.exited.wait()
+            return fault
+        finally:
+            await watch.close()
+
+    async def _pause(self, child: Child) -> None:
+        """Wait for the next look: at once when the process dies or is to stop."""
+        waits = [asyncio.ensure_future(child.exited.wait()), asyncio.ensure_future(self._asked.wait())]
+        try:
+            await asyncio.wait(
+                waits,
+                timeout=PING_EVERY_S if self.phase == "ready" else LOADING_EVERY_S,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _after_death(self, child: Child, fault: str) -> None:
+        """Clear away what the process left, and write down how it ended."""
+        swept = await asyncio.to_thread(sweep, self._site.folders.home_id, self.name, child.pid)
+        last_exit = child.bury()
+        self.child = None
+        self._watch = None
+        self.rss_bytes = 0
+        self._move("death")
+        reason = fault or self._said() or last_exit
+        _log.info("ended", extra={"worker": self.name, "how": last_exit, "reason": reason[:500], "swept": swept})
+        if not self._asked.is_set():
+            await self._note_death(reason, last_exit=last_exit)
+
+    async def _note_death(self, reason: str, *, last_exit: str) -> None:
+        ready_s = time.time() - self._ready_at_s if self._ready_at_s else 0.0
+        restart = backoff.after_death(self.record.crashes_in_row, ready_s=ready_s, jitter=random.random())
+        self._ready_at_s = 0.0
+        self._next_start_s = time.time() + restart.delay_s
+        self.record = msgspec.structs.replace(
+            self.record,
+            pid=0,
+            start_ticks=0,
+            crashes_in_row=restart.crashes_in_row,
+            last_exit=last_exit,
+            last_error=reason,
+        )
+        self._move("death")
+        with suppress(Unavailable):  # the counters are a comfort; the next start writes them again
+            await asyncio.to_thread(self._site.records.write, self.record)
+
+    async def _forget(self) -> None:
+        if self.record.spec.address.startswith("unix:"):
+            with suppress(OSError):
+                Path(self.record.spec.address[5:]).unlink(missing_ok=True)
+        with suppress(OSError):
+            self._error_file.unlink(missing_ok=True)
+        try:
+            await asyncio.to_thread(self._site.records.remove, self.name)
+        except Unavailable as refused:
+            _log.warning("a record stays", extra={"worker": self.name, "reason": refused.message})
+        self._move("end")
+
+    async def _write(self, **changes: object) -> None:
+        changed = msgspec.structs.replace(self.record, **changes)
+        await asyncio.to_thread(self._site.records.write, changed)
+        self.record = changed
+
+    @property
+    def _error_file(self) -> Path:
+        return self._site.folders.replicas / f"{self.name}.error"
+
+    def _said(self) -> str:
+        """Return the process' own words for its end: its error file, else the end of its log."""
+        with suppress(OSError, msgspec.MsgspecError):
+            if self._error_file.stat().st_size <= ERROR_FILE_BYTES_MAX:
+                return msgspec.json.decode(self._error_file.read_bytes(), type=_ErrorFile).message
+        return logs.last_words(self.log, since=self._log_start)
+
+    def _ask(self, drain_s: float) -> None:
+        at_s = time.monotonic() + drain_s
+        self._stop_at_s = min(self._stop_at_s, at_s) if self._asked.is_set() else at_s
+        self._asked.set()
+        self._site.changed()
+
+    def _on_report(self) -> None:
+        phase = self._watch.phase if self._watch is not None else "starting"
+        if phase == "ready" and not self._ready_at_s:
+            self._ready_at_s = time.time()
+        if phase in ("loading", "ready", "draining"):
+            self._move(phase)
+        self._site.changed()
+
+    def _move(self, event: Event) -> None:
+        self.phase = MOVES.get((self.phase, event), self.phase)
+        self._site.changed()

@@ -1,0 +1,129 @@
+"""Every setting of the platform: its unit, its default, the variable that sets it, and why one would.
+
+A setting reaches the processes by their environment (`environment`), so that each reads the same values with `load`.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from stoker.types.errors import InvalidInput
+from stoker.types.units import parse_seconds
+
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+def _setting(variable: str, unit: str, why: str, **bounds: Any) -> Meta:
+    return Meta(description=why, extra={"variable": variable, "unit": unit}, **bounds)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What one platform runs with. `home` is absolute."""
+
+    home: Annotated[Path, _setting("STOKER_HOME", "folder", "all state of the platform: database, models, logs")]
+    host: Annotated[
+        str, _setting("STOKER_HOST", "address", "where gateways listen; 0.0.0.0 for every interface of the machine")
+    ] = "127.0.0.1"
+    port: Annotated[
+        int, _setting("PORT", "TCP port", "the data plane: OpenAI and Open Inference Protocol", ge=1, le=65535)
+    ] = 8080
+    api_port: Annotated[
+        int,
+        _setting("STOKER_API_PORT", "TCP port", "the control API, on loopback; by default PORT + 1", ge=1, le=65535),
+    ] = 8081
+    gateways: Annotated[
+        int,
+        _setting("STOKER_GATEWAYS", "processes", "gateways that share the port; one fills about one core", ge=1, le=64),
+    ] = 1
+    log_level: Annotated[str, _setting("STOKER_LOG_LEVEL", "debug, info, warning or error", "how much is logged")] = (
+        "info"
+    )
+    drain_s: Annotated[
+        float,
+        _setting("STOKER_DRAIN", "seconds", "what runs may take to finish at a stop; then it is cut", ge=0, le=3600),
+    ] = 30.0
+    start_timeout_s: Annotated[
+        float,
+        _setting(
+            "STOKER_START_TIMEOUT", "seconds", "how long `stoker up` waits for the platform to answer", ge=1, le=3600
+        ),
+    ] = 60.0
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that make `load` return these settings again."""
+        return {meta.extra["variable"]: _written(getattr(self, name)) for name, meta in _metas().items() if meta.extra}
+
+
+def load(environ: Mapping[str, str], **given: Any) -> Settings:
+    """Return the settings: what is `given` (None: not given), else what `environ` says, else the default.
+
+    Raises:
+        InvalidInput: a value that cannot be; `field` is the variable that sets it.
+    """
+    values: dict[str, Any] = {}
+    for name, meta in _metas().items():
+        variable = (meta.extra or {})["variable"]
+        value = given.get(name)
+        if value is None and environ.get(variable, "") != "":
+            value = _read(name, variable, environ[variable])
+        if value is not None:
+            values[name] = value
+    values["home"] = Path(os.path.abspath(Path(values.get("home") or "~/.stoker").expanduser()))  # noqa: PTH100
+    if "port" in values and "api_port" not in values:
+        values["api_port"] = values["port"] + 1
+    _check(values)
+    return Settings(**values)
+
+
+def reference() -> str:
+    """Return the settings as a Markdown table, for the documentation."""
+    lines = ["| variable | unit | default | what for |", "| --- | --- | --- | --- |"]
+    defaults = dict(zip(reversed(Settings.__struct_fields__), reversed(Settings.__struct_defaults__), strict=False))
+    defaults["home"] = "~/.stoker"
+    for name, meta in _metas().items():
+        extra = meta.extra or {}
+        default = "PORT + 1" if name == "api_port" else _written(defaults[name])
+        lines.append(f"| `{extra['variable']}` | {extra['unit']} | `{default}` | {meta.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def _metas() -> dict[str, Meta]:
+    hints = get_type_hints(Settings, include_extras=True)
+    return {name: hints[name].__metadata__[0] for name in Settings.__struct_fields__}
+
+
+def _read(name: str, variable: str, text: str) -> Any:
+    kind = get_type_hints(Settings)[name]
+    try:
+        if kind is int:
+            return int(text)
+        if kind is float:
+            return parse_seconds(text)
+    except ValueError as wrong:
+        expected = "a whole number" if kind is int else "a time such as 30s"
+        raise InvalidInput(f"{variable}={text}: expected {expected}", field=variable) from wrong
+    return Path(text) if kind is Path else text
+
+
+def _check(values: Mapping[str, Any]) -> None:
+    for name, meta in _metas().items():
+        value = values.get(name)
+        variable = (meta.extra or {})["variable"]
+        if value is None:
+            continue
+        if meta.ge is not None and meta.le is not None and not meta.ge <= value <= meta.le:
+            raise InvalidInput(f"{variable}={value}: expected a number from {meta.ge} to {meta.le}", field=variable)
+        if name == "log_level" and value not in LOG_LEVELS:
+            raise InvalidInput(f"{variable}={value}: expected {', '.join(LOG_LEVELS)}", field=variable)
+    if values.get("port", 0) == values.get("api_port", -1):
+        raise InvalidInput(
+            f"STOKER_API_PORT={values['api_port']}: the gateways listen there (PORT)", field="STOKER_API_PORT"
+        )
+
+
+def _written(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,36 @@
+"""An agent that runs no control and no gateway: what the tests of this folder start."""
+
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+
+from stoker.agent.server import AgentServer, Api
+from stoker.agent.spawn import raise_own_limits
+from stoker.agent.supervisor import Supervisor
+from stoker.app import agent_main
+from stoker.app.home import Home
+
+
+async def main() -> None:
+    home = Home(Path(sys.argv[1]))
+    supervisor = Supervisor(agent_main.folders(home), "test", ())
+    loop = asyncio.get_running_loop()
+    tasks = []
+
+    def shut_down(drain_s: float) -> None:
+        tasks.append(loop.create_task(supervisor.shutdown(drain_s)))
+
+    loop.add_signal_handler(signal.SIGTERM, shut_down, 0.0)
+    supervisor.start()
+    server = AgentServer(Api(supervisor, shut_down), home.run / "agent.sock")
+    server.start()
+    await supervisor.ended.wait()
+    await server.close()
+
+
+logging.basicConfig(level="INFO", format="%(asctime)s %(message)s")
+raise_own_limits()
+lock = agent_main.take_lock(Home(Path(sys.argv[1])))
+asyncio.run(main())
