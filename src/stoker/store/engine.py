@@ -92,6 +92,13 @@ class Database:
         except OperationalError as failed:
             raise _told(failed) from failed
 
+    def trying(self, change: Callable[[Connection], _T]) -> _T:
+        """Return what `change` would return, and undo it."""
+        with self.engine.connect() as connection:
+            result = change(connection)
+            connection.rollback()
+            return result
+
     async def reading(self, ask: Callable[[Connection], _T]) -> _T:
         """`read`, in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, self.read, ask)

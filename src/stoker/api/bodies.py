@@ -1,0 +1,108 @@
+"""Reading what callers send, within limits, and writing what they get. Every problem names its field."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from typing import Any, Final, TypeVar
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from stoker.types.errors import ClientTooSlow, InvalidInput, TooLarge
+from stoker.types.units import format_bytes
+
+JSON_BYTES_MAX: Final = 8 << 20  # the file list of a version with thousands of files
+MANIFEST_BYTES_MAX: Final = 4 << 20
+CHUNK_TIMEOUT_S: Final = 30.0  # a body that stands still so long is given up
+
+_T = TypeVar("_T")
+_AT: Final = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+_NAMED: Final = re.compile(r"(?:unknown|required) field `(?P<name>[^`]*)`")
+
+
+async def chunks(request: Request) -> AsyncIterator[bytes]:
+    """Yield the body piece by piece. Raises ClientTooSlow when it stands still, InvalidInput when it breaks off."""
+    body = request.stream()
+    try:
+        while True:
+            async with asyncio.timeout(CHUNK_TIMEOUT_S):
+                chunk = await anext(body, None)
+            if chunk is None:
+                return
+            if chunk:
+                yield chunk
+    except TimeoutError as still:
+        raise ClientTooSlow(f"no byte of the body came for {CHUNK_TIMEOUT_S:g} s") from still
+    except ClientDisconnect as gone:
+        raise InvalidInput("the body broke off") from gone
+
+
+async def read(request: Request, limit_bytes: int = JSON_BYTES_MAX) -> bytes:
+    """Return the whole body. Raises TooLarge, before it is read when its length is announced."""
+    announced = request.headers.get("content-length", "")
+    if announced.isascii() and announced.isdigit() and int(announced) > limit_bytes:
+        raise TooLarge(f"a body of {announced} bytes; at most {format_bytes(limit_bytes)} are allowed")
+    pieces, size = [], 0
+    async for chunk in chunks(request):
+        size += len(chunk)
+        if size > limit_bytes:
+            raise TooLarge(f"the body is larger than {format_bytes(limit_bytes)}")
+        pieces.append(chunk)
+    return b"".join(pieces)
+
+
+async def decoded(request: Request, kind: type[_T]) -> _T:
+    """Return the JSON body as `kind`. Raises InvalidInput with the field."""
+    body = await read(request)
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as wrong:
+        raise invalid(wrong) from wrong
+    except (msgspec.DecodeError, UnicodeDecodeError) as broken:
+        raise InvalidInput(f"the body is not JSON: {broken}") from broken
+
+
+def invalid(wrong: msgspec.ValidationError) -> InvalidInput:
+    """Return what is wrong as an error that names the field by its path, `files[0].digest`."""
+    text = str(wrong)
+    at = _AT.search(text)
+    named = _NAMED.search(text)
+    path = at["path"] if at is not None else ""
+    if named is not None:
+        path = f"{path}.{named['name']}" if path else named["name"]
+    return InvalidInput(_AT.sub("", text), field=path or None)
+
+
+def number(request: Request, name: str, default: float, low: float, high: float) -> float:
+    """Return a numeric query parameter within bounds. Raises InvalidInput."""
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    try:
+        value = float(text)
+    except ValueError as wrong:
+        raise InvalidInput(f"{text!r} is not a number", field=name) from wrong
+    if not low <= value <= high:
+        raise InvalidInput(f"{text} is not between {low:g} and {high:g}", field=name)
+    return value
+
+
+def flag(request: Request, name: str) -> bool:
+    """Return a yes/no query parameter (1, true, yes; 0, false, no), no by default. Raises InvalidInput."""
+    text = request.query_params.get(name, "0").lower()
+    if text in ("1", "true", "yes"):
+        return True
+    if text in ("0", "false", "no", ""):
+        return False
+    raise InvalidInput(f"{text!r} is neither 1 nor 0", field=name)
+
+
+def reply(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return `value` as a JSON answer."""
+    return Response(msgspec.json.encode(value), status, headers, "application/json")
+
+
+def nothing(status: int = 204) -> Response:
+    """Return an answer without a body."""
+    return Response(status_code=status)

@@ -1,0 +1,166 @@
+"""Operations on what people ask for: apply, endpoints, projects."""
+
+import asyncio
+import time
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection
+from starlette.responses import Response
+
+from stoker.api.bodies import MANIFEST_BYTES_MAX, decoded, flag, nothing, read, reply
+from stoker.api.operations import Call, Operation, Parameter
+from stoker.client.views import ApplyResult, EndpointDetail, ProjectView
+from stoker.control import specs
+from stoker.control.views import endpoint_detail, endpoint_view
+from stoker.protocol import manifest
+from stoker.store import endpoints, journal, projects
+from stoker.types.errors import InvalidInput
+from stoker.types.resources import Endpoint, EndpointView
+
+ACTED_WAIT_S: Final = 1.0  # for the first decision, so that an answer shows the revision
+
+
+class ApplyAnswer(msgspec.Struct, frozen=True):
+    """What applying did, in the manifest's order but projects first."""
+
+    results: list[ApplyResult]
+
+
+class EndpointList(msgspec.Struct, frozen=True):
+    """Endpoints by project and name."""
+
+    items: list[EndpointView]
+
+
+class ProjectList(msgspec.Struct, frozen=True):
+    """Projects by name."""
+
+    items: list[ProjectView]
+
+
+class RollbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which revision to return to; null: the one before."""
+
+    to: int | None = None
+
+
+async def _apply(call: Call) -> Response:
+    body = await read(call.request, MANIFEST_BYTES_MAX)
+    dry_run = flag(call.request, "dry_run")
+    resources = await asyncio.to_thread(manifest.load, body)
+
+    def change(connection: Connection) -> list[ApplyResult]:
+        return specs.apply(connection, resources, time.time())
+
+    if dry_run:
+        return reply(ApplyAnswer(await asyncio.to_thread(call.plane.database.trying, change)))
+    results = await call.plane.database.writing(change)
+    call.plane.loop.wake()
+    return reply(ApplyAnswer(results))
+
+
+async def _endpoints(call: Call) -> Response:
+    project = call.request.query_params.get("project")
+    found = await call.plane.database.reading(lambda connection: endpoints.everything(connection, project))
+    return reply(EndpointList([endpoint_view(state) for state in found]))
+
+
+async def _endpoint(call: Call) -> Response:
+    return reply(await _detail(call))
+
+
+async def _put_endpoint(call: Call) -> Response:
+    project, name = call.request.path_params["project"], call.request.path_params["name"]
+    resources = await asyncio.to_thread(manifest.load, await read(call.request, MANIFEST_BYTES_MAX))
+    given = resources[0]
+    if len(resources) != 1 or not isinstance(given, Endpoint):
+        raise InvalidInput("expected one Endpoint", field="kind")
+    if (given.metadata.project, given.metadata.name) != (project, name):
+        raise InvalidInput(
+            f"the path says {project}/{name}, the body {given.metadata.project}/{given.metadata.name}",
+            field="metadata.name",
+        )
+    results = await call.plane.database.writing(lambda connection: specs.apply(connection, [given], time.time()))
+    await call.plane.loop.turned(ACTED_WAIT_S)
+    return reply(await _detail(call), 201 if results[0].action == "created" else 200)
+
+
+async def _delete_endpoint(call: Call) -> Response:
+    project, name = call.request.path_params["project"], call.request.path_params["name"]
+    await call.plane.database.writing(lambda connection: specs.delete(connection, project, name, time.time()))
+    call.plane.loop.wake()
+    return nothing(202)
+
+
+async def _rollback(call: Call) -> Response:
+    project, name = call.request.path_params["project"], call.request.path_params["name"]
+    body = await decoded(call.request, RollbackBody)
+    await call.plane.database.writing(
+        lambda connection: specs.rollback(connection, project, name, body.to, time.time())
+    )
+    await call.plane.loop.turned(ACTED_WAIT_S)
+    state = await call.plane.database.reading(lambda connection: endpoints.get(connection, project, name))
+    return reply(endpoint_view(state))
+
+
+async def _projects(call: Call) -> Response:
+    found = await call.plane.database.reading(projects.everything)
+    return reply(
+        ProjectList(
+            [ProjectView(row.name, row.resource.spec.description, row.endpoints, row.created_at_s) for row in found]
+        )
+    )
+
+
+async def _delete_project(call: Call) -> Response:
+    name = call.request.path_params["project"]
+
+    def change(connection: Connection) -> None:
+        projects.remove(connection, name)
+        journal.add(connection, journal.Entry(time.time(), "DeleteProject", "asked to", name))
+
+    await call.plane.database.writing(change)
+    return nothing()
+
+
+async def _detail(call: Call) -> EndpointDetail:
+    project, name = call.request.path_params["project"], call.request.path_params["name"]
+    observer = call.plane.observer
+    return await call.plane.database.reading(lambda connection: endpoint_detail(connection, observer, project, name))
+
+
+_ENDPOINT: Final = "/api/v1/projects/{project}/endpoints/{name}"
+
+OPERATIONS: Final = (
+    Operation(
+        "POST",
+        "/api/v1/apply",
+        _apply,
+        "Store resources from a manifest, all or none",
+        body="application/yaml",
+        answer=ApplyAnswer,
+        query=(Parameter("dry_run", bool, "only say what would change"),),
+    ),
+    Operation(
+        "GET",
+        "/api/v1/endpoints",
+        _endpoints,
+        "List endpoints",
+        answer=EndpointList,
+        query=(Parameter("project", str, "only those of this project"),),
+    ),
+    Operation("GET", _ENDPOINT, _endpoint, "An endpoint with revisions, replicas and decisions", answer=EndpointDetail),
+    Operation("PUT", _ENDPOINT, _put_endpoint, "Create or replace an endpoint", body=Endpoint, answer=EndpointDetail),
+    Operation("DELETE", _ENDPOINT, _delete_endpoint, "Drain and remove an endpoint", status=202),
+    Operation(
+        "POST",
+        _ENDPOINT + "/rollback",
+        _rollback,
+        "Return to an earlier revision",
+        body=RollbackBody,
+        answer=EndpointView,
+    ),
+    Operation("GET", "/api/v1/projects", _projects, "List projects", answer=ProjectList),
+    Operation("DELETE", "/api/v1/projects/{project}", _delete_project, "Remove an empty project", status=204),
+)

@@ -1,0 +1,149 @@
+"""Operations on models: blobs, versions, aliases."""
+
+import asyncio
+from contextlib import ExitStack
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+from starlette.responses import Response
+
+from stoker.api.bodies import chunks, decoded, nothing, reply
+from stoker.api.operations import Call, Operation
+from stoker.control.models import reference
+from stoker.registry.versions import Given, Scalar
+from stoker.store import models
+from stoker.types.errors import InvalidInput, NotFound
+from stoker.types.ids import Digest, is_digest
+from stoker.types.models import FileEntry, Format, Lineage, ModelVersion
+
+FILES_MAX: Final = 10_000
+# Bytes gathered before a thread writes them: a hop to a thread for each small piece would cost more than the write.
+WRITE_BYTES: Final = 1 << 20
+
+
+class VersionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a version is made of; what is left out is found in the files."""
+
+    files: Annotated[tuple[FileEntry, ...], Meta(max_length=FILES_MAX)]
+    format: Format | None = None
+    entry: str | None = None
+    tasks: tuple[str, ...] | None = None
+    options: dict[str, Scalar] | None = None
+    metadata: dict[str, Scalar | list[str] | None] | None = None
+    lineage: Lineage = Lineage()
+
+
+class AliasBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which version an alias means."""
+
+    number: Annotated[int, Meta(ge=1)]
+
+
+class VersionList(msgspec.Struct, frozen=True):
+    """Versions by name and number."""
+
+    items: list[ModelVersion]
+
+
+async def _has_blob(call: Call) -> Response:
+    # Touched: whoever asks is about to register it, and a collection must not come between.
+    if not await asyncio.to_thread(call.plane.models.blobs.touch, _digest(call)):
+        raise NotFound("no such blob")
+    return nothing(200)
+
+
+async def _put_blob(call: Call) -> Response:
+    digest, blobs = _digest(call), call.plane.models.blobs
+    if await asyncio.to_thread(blobs.touch, digest):
+        return nothing(200)
+    with ExitStack() as cleanup:
+        writer = cleanup.enter_context(await asyncio.to_thread(blobs.writer, digest))
+        gathered: list[bytes] = []
+        size = 0
+        async for chunk in chunks(call.request):
+            gathered.append(chunk)
+            size += len(chunk)
+            if size >= WRITE_BYTES:
+                await asyncio.to_thread(writer.write, b"".join(gathered))
+                gathered, size = [], 0
+        if gathered:
+            await asyncio.to_thread(writer.write, b"".join(gathered))
+        await asyncio.to_thread(writer.commit)
+    return nothing(201)
+
+
+async def _push(call: Call) -> Response:
+    body = await decoded(call.request, VersionBody)
+    given = Given(body.format, body.entry, body.tasks, body.options, body.metadata, body.lineage)
+    version, is_new = await call.plane.models.push(call.request.path_params["name"], body.files, given)
+    return reply(version, 201 if is_new else 200)
+
+
+async def _models(call: Call) -> Response:
+    return reply(VersionList(await call.plane.database.reading(models.everything)))
+
+
+async def _versions(call: Call) -> Response:
+    name = call.request.path_params["name"]
+    found = await call.plane.database.reading(lambda connection: models.everything(connection, name))
+    if not found:
+        raise NotFound(f"no model {name!r}; push it first")
+    return reply(VersionList(found))
+
+
+async def _version(call: Call) -> Response:
+    ref = reference(call.request.path_params["name"], call.request.path_params["which"])
+    return reply(await call.plane.database.reading(lambda connection: models.get(connection, ref)))
+
+
+async def _delete_version(call: Call) -> Response:
+    await call.plane.models.remove(call.request.path_params["name"], call.request.path_params["which"])
+    return nothing()
+
+
+async def _put_alias(call: Call) -> Response:
+    body = await decoded(call.request, AliasBody)
+    name, alias = call.request.path_params["name"], call.request.path_params["alias"]
+    await call.plane.models.set_alias(name, alias, body.number)
+    call.plane.loop.wake()
+    return nothing()
+
+
+async def _delete_alias(call: Call) -> Response:
+    await call.plane.models.remove_alias(call.request.path_params["name"], call.request.path_params["alias"])
+    return nothing()
+
+
+def _digest(call: Call) -> Digest:
+    text = call.request.path_params["digest"]
+    if not is_digest(text):
+        raise InvalidInput(f"{text!r} is not a digest; write sha256: and 64 hex digits", field="digest")
+    return Digest(text)
+
+
+_BLOB: Final = "/api/v1/blobs/{digest}"
+_MODEL: Final = "/api/v1/models/{name}"
+_VERSION: Final = "/api/v1/models/{name}/versions/{which}"
+_ALIAS: Final = "/api/v1/models/{name}/aliases/{alias}"
+_BYTES: Final = "application/octet-stream"
+
+OPERATIONS: Final = (
+    Operation("HEAD", _BLOB, _has_blob, "Whether a blob is there"),
+    Operation("PUT", _BLOB, _put_blob, "Upload a blob; its digest is checked", body=_BYTES, status=201),
+    Operation("GET", "/api/v1/models", _models, "List every version of every model", answer=VersionList),
+    Operation("GET", _MODEL, _versions, "List the versions of a model", answer=VersionList),
+    Operation(
+        "POST",
+        _MODEL + "/versions",
+        _push,
+        "Make a version of uploaded blobs",
+        body=VersionBody,
+        answer=ModelVersion,
+        status=201,
+    ),
+    Operation("GET", _VERSION, _version, "A version by number, alias or digest", answer=ModelVersion),
+    Operation("DELETE", _VERSION, _delete_version, "Delete a version that nothing uses", status=204),
+    Operation("PUT", _ALIAS, _put_alias, "Point an alias at a version", body=AliasBody, status=204),
+    Operation("DELETE", _ALIAS, _delete_alias, "Remove an alias", status=204),
+)

@@ -1,0 +1,81 @@
+"""The OpenAPI 3.1 document of the API, made of the operations and the structs they name."""
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from stoker.api.operations import Operation
+from stoker.api.refusals import ErrorBody
+
+REF_TEMPLATE: Final = "#/components/schemas/{name}"
+_PATH_PARAMETER: Final = re.compile(r"{(\w+)}")
+_KINDS: Final[dict[type, str]] = {str: "string", int: "integer", float: "number", bool: "boolean"}
+
+
+def document(operations: Iterable[Operation], version: str) -> dict[str, Any]:
+    """Return the document; internal operations are left out."""
+    public = [operation for operation in operations if operation.access != "socket"]
+    structs: list[type] = [ErrorBody]
+    for operation in public:
+        structs += [each for each in (operation.body, operation.answer) if isinstance(each, type)]
+    kinds = list(dict.fromkeys(structs))
+    references, components = msgspec.json.schema_components(kinds, ref_template=REF_TEMPLATE)
+    schemas = dict(zip(kinds, references, strict=True))
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in public:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation, schemas)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "stoker control API", "version": version},
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "bearerFormat": "stk_…"}},
+        },
+    }
+
+
+def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": operation.summary}
+    if operation.answer is not None:
+        answer["content"] = {"application/json": {"schema": schemas[operation.answer]}}
+    elif operation.media != "application/json":
+        answer["content"] = {operation.media: {"schema": {"type": "string"}}}
+    error = {"description": "What went wrong", "content": {"application/json": {"schema": schemas[ErrorBody]}}}
+    shown: dict[str, Any] = {
+        "operationId": operation.handler.__name__.lstrip("_"),
+        "summary": operation.summary,
+        "parameters": _parameters(operation),
+        "responses": {str(operation.status): answer, "default": error},
+    }
+    if operation.body is not None:
+        shown["requestBody"] = {"required": True, "content": _body(operation.body, schemas)}
+    if operation.access == "admin":
+        shown["security"] = [{"key": []}]
+    return shown
+
+
+def _body(body: Any, schemas: dict[Any, Any]) -> dict[str, Any]:
+    if isinstance(body, str):
+        return {body: {"schema": {"type": "string"}}}
+    return {"application/json": {"schema": schemas[body]}}
+
+
+def _parameters(operation: Operation) -> list[dict[str, Any]]:
+    inside = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in _PATH_PARAMETER.findall(operation.path)
+    ]
+    query = [
+        {
+            "name": each.name,
+            "in": "query",
+            "required": False,
+            "description": each.meaning,
+            "schema": {"type": _KINDS[each.kind]},
+        }
+        for each in operation.query
+    ]
+    return inside + query

@@ -1,0 +1,160 @@
+"""Operations on the platform itself: health, nodes, journal, logs, numbers, and the gateways' route table."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection
+from starlette.responses import Response, StreamingResponse
+
+from stoker.api.bodies import nothing, number, reply
+from stoker.api.operations import Call, Operation, Parameter
+from stoker.client.views import JournalEntry, Stats
+from stoker.control.views import journal_views
+from stoker.store import journal
+from stoker.telemetry import prometheus
+from stoker.types.errors import NotFound, Unavailable
+from stoker.types.process import NodeStatus
+from stoker.types.resources import DEFAULT_PROJECT
+from stoker.types.routes import RouteTable
+
+JOURNAL_LIMIT_MAX: Final = 1000
+TAIL_MAX: Final = 10_000
+ROUTES_WAIT_MAX_S: Final = 60.0
+
+
+class NodeList(msgspec.Struct, frozen=True):
+    """Nodes that answer."""
+
+    items: list[NodeStatus]
+
+
+class JournalList(msgspec.Struct, frozen=True):
+    """Decisions, newest first."""
+
+    items: list[JournalEntry]
+
+
+class Health(msgspec.Struct, frozen=True):
+    """Whether this process lives, or can be used."""
+
+    status: str
+
+
+async def _healthz(_call: Call) -> Response:
+    return reply(Health("ok"))
+
+
+async def _readyz(call: Call) -> Response:
+    if not call.plane.is_ready:
+        raise Unavailable("control starts", retry_after_s=1.0)
+    return reply(Health("ready"))
+
+
+async def _metrics(call: Call) -> Response:
+    metrics = call.plane.metrics
+    phases: Counter[tuple[str, str, str]] = Counter()
+    for node in call.plane.observer.statuses:
+        for process in node.processes:
+            if process.kind == "replica":
+                labels = process.labels
+                phases[labels.get("project", ""), labels.get("endpoint", ""), process.phase] += 1
+    for key in metrics.snapshot().matching("stoker_replicas"):
+        project, endpoint, phase = key.labels
+        metrics.gauge("stoker_replicas", project=project, endpoint=endpoint, phase=phase).set(0)
+    for (project, endpoint, phase), count in phases.items():
+        metrics.gauge("stoker_replicas", project=project, endpoint=endpoint, phase=phase).set(count)
+    version = call.plane.routes.table.version
+    metrics.gauge("stoker_route_table_version", process=call.plane.process).set(version)
+    return Response(prometheus.expose(metrics.snapshot()), media_type=prometheus.CONTENT_TYPE)
+
+
+async def _nodes(call: Call) -> Response:
+    return reply(NodeList(call.plane.observer.statuses))
+
+
+async def _journal(call: Call) -> Response:
+    limit = int(number(call.request, "limit", 100, 1, JOURNAL_LIMIT_MAX))
+    which = call.request.query_params.get("endpoint")
+    project, _, name = (which or "").rpartition("/")
+
+    def ask(connection: Connection) -> list[journal.Entry]:
+        if which is None:
+            return journal.last(connection, limit)
+        return journal.last(connection, limit, project or DEFAULT_PROJECT, name)
+
+    return reply(JournalList(journal_views(await call.plane.database.reading(ask))))
+
+
+async def _stats(call: Call) -> Response:
+    return reply(await call.plane.stats.read())
+
+
+async def _logs(call: Call) -> Response:
+    name = call.request.path_params["replica"]
+    tail = int(number(call.request, "tail", 200, 0, TAIL_MAX))
+    follow = bool(number(call.request, "follow", 0, 0, 1))
+    nodes = call.plane.observer.statuses
+    if not nodes:
+        raise Unavailable("no node answers, so no log can be read", retry_after_s=1.0)
+    holders = [node for node in nodes if any(process.name == name for process in node.processes)]
+    node = (holders or nodes)[0].node
+    pieces = call.plane.driver.logs(node, name, tail=tail, follow=follow)
+    try:
+        first = await anext(pieces, b"")  # what is refused is refused before the answer begins
+    except NotFound as unknown:
+        raise NotFound(f"no log of {name!r}") from unknown
+    return StreamingResponse(_joined(first, pieces), media_type="text/plain; charset=utf-8")
+
+
+async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in rest:
+        yield piece
+
+
+async def _routes(call: Call) -> Response:
+    after = int(number(call.request, "after", 0, 0, 2**53))
+    wait_s = number(call.request, "wait_s", 0, 0, ROUTES_WAIT_MAX_S)
+    encoded = await call.plane.routes.wait(after, wait_s)
+    if encoded is None:
+        return nothing()
+    return Response(encoded, media_type="application/json")
+
+
+OPERATIONS: Final = (
+    Operation("GET", "/healthz", _healthz, "Whether control lives", access="open", answer=Health),
+    Operation("GET", "/readyz", _readyz, "Whether control can be used", access="open", answer=Health),
+    Operation("GET", "/metrics", _metrics, "Metrics as Prometheus text", access="open", media="text/plain"),
+    Operation("GET", "/api/v1/nodes", _nodes, "Nodes and their processes", answer=NodeList),
+    Operation(
+        "GET",
+        "/api/v1/journal",
+        _journal,
+        "Decisions and why, newest first",
+        answer=JournalList,
+        query=(
+            Parameter("endpoint", str, "NAME or PROJECT/NAME"),
+            Parameter("limit", int, f"1 to {JOURNAL_LIMIT_MAX}"),
+        ),
+    ),
+    Operation("GET", "/api/v1/stats", _stats, "What every endpoint did in the last seconds", answer=Stats),
+    Operation(
+        "GET",
+        "/api/v1/replicas/{replica}/logs",
+        _logs,
+        "The log of a replica, or of another process",
+        media="text/plain",
+        query=(Parameter("tail", int, "last lines"), Parameter("follow", bool, "go on as it grows")),
+    ),
+    Operation(
+        "GET",
+        "/internal/v1/routes",
+        _routes,
+        "The route table, once it is newer",
+        access="socket",
+        answer=RouteTable,
+        query=(Parameter("after", int, "version the caller has"), Parameter("wait_s", float, "how long to wait")),
+    ),
+)

@@ -1,0 +1,249 @@
+"""The control plane as a process: what it is made of, in which order it starts and ends. Composition only.
+
+python -m stoker.app.control_main --home H --api-port P --gateways N
+"""
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+
+import stoker
+from stoker.api.app import build
+from stoker.app import process_main, settings
+from stoker.app.home import Home
+from stoker.app.settings import Settings
+from stoker.blob.folder import FolderBlobs
+from stoker.control import keys, replicas
+from stoker.control.apply import Effects
+from stoker.control.loop import LEASE, Loop
+from stoker.control.models import ModelRegistry
+from stoker.control.observe import Observer
+from stoker.control.plane import ControlPlane
+from stoker.control.routes import RoutePublisher
+from stoker.control.stats import StatsReader
+from stoker.placement.local import LocalDriver
+from stoker.protocol import frames
+from stoker.protocol.frames import EndHead, Hello
+from stoker.protocol.link import Exchange, refuse, serve
+from stoker.registry import layout
+from stoker.store import leases, revisions, schema
+from stoker.store.engine import Database, open_engine, schema_version, sqlite_url
+from stoker.telemetry.metrics import Registry, encode_snapshot
+from stoker.types.errors import Conflict
+from stoker.types.replica import ReplicaStats
+
+NAME: Final = "control"
+LOCK_WAIT_S: Final = 5.0  # a control that was told to stop gives its lease back first
+CONNECTIONS_MAX: Final = 1024
+BACKLOG: Final = 256
+GRACE_S: Final = 3.0  # for requests that run when control is told to stop
+_log: Final = logging.getLogger(__name__)
+
+
+class Answers:
+    """Control's end of the frames: who it is, whether it is ready, what it counted."""
+
+    body_max_bytes = 1 << 16
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+        self._boot = secrets.token_hex(8)
+
+    def hello(self) -> Hello:
+        """See protocol.link.Handler."""
+        state = self.stats().state
+        return Hello(wire=frames.WIRE_VERSION, name=NAME, kind=NAME, pid=os.getpid(), boot=self._boot, state=state)
+
+    def stats(self) -> ReplicaStats:
+        """See protocol.link.Handler."""
+        return ReplicaStats(state="ready" if self._plane.is_ready else "loading")
+
+    def request(self, exchange: Exchange) -> None:
+        """See protocol.link.Handler."""
+        raise refuse(exchange.head.method)
+
+    def call(self, exchange: Exchange) -> None:
+        """See protocol.link.Handler."""
+        if exchange.head.method != "metrics":
+            raise refuse(exchange.head.method)
+        exchange.end(EndHead("application/msgpack"), encode_snapshot(self._plane.metrics.snapshot()))
+
+    def drain(self) -> None:
+        """Control holds nothing that would have to finish."""
+
+
+class ApiServer(uvicorn.Server):
+    """uvicorn without its own signal handlers; the process has one for all."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """See uvicorn."""
+        yield
+
+
+def take_lock(home: Home, wait_s: float = LOCK_WAIT_S) -> int:
+    """Return a descriptor that holds this state folder's lock while it is open. Raises Conflict.
+
+    Whoever holds it knows that no other control lives here, so it need not wait for the lease of a dead one.
+    """
+    lock = os.open(home.run / "control.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    until_s = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until_s:
+                os.close(lock)
+                raise Conflict(f"another control runs for {home.root}") from None
+            time.sleep(0.02)
+        else:
+            return lock
+
+
+def open_database(home: Home) -> Database:
+    """Return the database at the schema of this stoker; migrates it when it is behind."""
+    engine = open_engine(sqlite_url(home.database))
+    if schema_version(engine) != schema.VERSION:
+        from stoker.store import migrate  # a third of a second that most starts need not pay
+
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        began_s = time.perf_counter()
+        migrate.upgrade(engine)
+        _log.info("migrated", extra={"schema": schema.VERSION, "seconds": round(time.perf_counter() - began_s, 3)})
+    home.database.chmod(0o600)
+    return Database(engine)
+
+
+def clean_up(home: Home, database: Database, blobs: FolderBlobs) -> None:
+    """Remove what a crash left half-made. Only for the holder of the lock."""
+    known: set[str] = {each.replica for each in database.read(revisions.assignments)}
+    removed = blobs.clean() + layout.clean(home.models) + layout.clean(home.tmp) + replicas.sweep(known, home)
+    if removed:
+        _log.info("removed what a crash had left", extra={"files": removed})
+
+
+def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs) -> ControlPlane:
+    """Return the control plane of concrete parts."""
+    driver = LocalDriver(str(home.run / "agent.sock"))
+    metrics = Registry(NAME)
+    routes = RoutePublisher()
+    observer = Observer(driver)
+    effects = Effects(driver, observer, blobs, home, time.time)
+    holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    loop = Loop(database, observer, effects, routes, home, holder, metrics)
+    observer.on_change = loop.wake
+    return ControlPlane(
+        database=database,
+        driver=driver,
+        observer=observer,
+        models=ModelRegistry(database, blobs, home.models, home.tmp),
+        routes=routes,
+        loop=loop,
+        stats=StatsReader(database, observer, routes, home.address, chosen.gateways),
+        metrics=metrics,
+        process=NAME,
+    )
+
+
+def listen(home: Home, api_port: int) -> list[socket.socket]:
+    """Return the API's sockets: loopback, and a Unix socket that only this user can open. Raises OSError."""
+    inet = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    inet.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        inet.bind(("127.0.0.1", api_port))
+    except OSError as taken:
+        inet.close()
+        raise OSError(taken.errno, f"port {api_port} is taken; set STOKER_API_PORT to another one") from taken
+    path = home.run / "control-api.sock"
+    path.unlink(missing_ok=True)
+    unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    unix.bind(str(path))
+    path.chmod(0o600)
+    for each in (inet, unix):
+        each.listen(BACKLOG)
+        each.setblocking(False)
+    return [inet, unix]
+
+
+async def run(home: Home, chosen: Settings, asked: asyncio.Event) -> None:
+    """Run control until `asked`."""
+    home.make()
+    lock = take_lock(home)
+    database = open_database(home)
+    blobs = FolderBlobs(home.blobs, home.tmp)
+    try:
+        clean_up(home, database, blobs)
+        database.write(lambda connection: leases.break_lease(connection, LEASE))
+        gateway = f"http://{'127.0.0.1' if chosen.host == '0.0.0.0' else chosen.host}:{chosen.port}"
+        api = f"http://127.0.0.1:{chosen.api_port}"
+        keys.bootstrap(database, home.credentials, api, str(home.run / "control-api.sock"), gateway)
+        await _serve(home, chosen, compose(home, chosen, database, blobs), asked)
+    finally:
+        database.close()
+        os.close(lock)
+
+
+async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: asyncio.Event) -> None:
+    config = uvicorn.Config(
+        build(plane, stoker.__version__),
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        loop="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=CONNECTIONS_MAX,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=round(GRACE_S),
+    )
+    server = ApiServer(config)
+    sockets = listen(home, chosen.api_port)
+    background = [
+        asyncio.create_task(plane.observer.watch()),
+        asyncio.create_task(plane.stats.sample_now_and_then()),
+        asyncio.create_task(plane.models.collect_now_and_then()),
+    ]
+    acting = asyncio.create_task(plane.loop.run())
+    serving = asyncio.create_task(server.serve(sockets))
+    linked = await serve(home.address(NAME), Answers(plane))
+    stopping = asyncio.create_task(asked.wait())
+    try:
+        # None of them ends before it is told to; one that does takes the process with it, and the agent restarts it.
+        await asyncio.wait((acting, serving, stopping, *background), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        plane.routes.release()
+        plane.loop.stop()
+        server.should_exit = True
+        for task in (stopping, *background):
+            task.cancel()
+        await asyncio.gather(acting, serving)
+        await linked.close()
+        (home.run / "control-api.sock").unlink(missing_ok=True)
+
+
+def main() -> int:
+    """Run control with the arguments' settings; return its exit code."""
+    parser = argparse.ArgumentParser(prog="stoker-control")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--api-port", type=int, dest="api_port")
+    parser.add_argument("--gateways", "--node-gateways", type=int)
+    chosen = settings.load(os.environ, **vars(parser.parse_args()))
+    home = Home(chosen.home)
+    return process_main.run(NAME, chosen.log_level, lambda asked: run(home, chosen, asked))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

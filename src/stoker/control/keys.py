@@ -1,0 +1,111 @@
+"""Keys: made once, shown once, stored as a digest; and the first one, which the command line uses.
+
+`stk_<id8>_<43 urlsafe characters>`: 256 random bits, so that sha256 needs no salt and a check takes microseconds.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection
+
+from stoker.control.files import write_whole
+from stoker.store import journal, keys, projects
+from stoker.store.engine import Database
+from stoker.store.keys import KeyRow
+from stoker.types.errors import Forbidden, Unauthenticated
+from stoker.types.ids import KeyId, ProjectName
+from stoker.types.resources import DEFAULT_PROJECT, Project, ProjectMetadata, ProjectSpec
+
+FIRST_KEY_NAME: Final = "first admin key"
+_TEXT: Final = re.compile(r"stk_([a-z0-9]{8})_[A-Za-z0-9_-]{43}")
+_ID_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """What the command line reads from the state folder."""
+
+    api: str
+    api_socket: str
+    gateway: str
+    key: str
+    key_id: str
+
+
+def make(project: str, name: str, *, is_admin: bool, expires_at_s: float, now_s: float) -> tuple[str, KeyRow]:
+    """Return a new key's text, which nobody can see again, and its row."""
+    key_id = KeyId("".join(secrets.choice(_ID_ALPHABET) for _ in range(8)))
+    text = f"stk_{key_id}_{secrets.token_urlsafe(32)}"
+    return text, KeyRow(key_id, ProjectName(project), name, digest(text), is_admin, now_s, expires_at_s)
+
+
+def digest(text: str) -> str:
+    """Return what is stored of a key."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def verify(connection: Connection, text: str | None, now_s: float) -> KeyRow:
+    """Return the row of the key `text`. Raises Unauthenticated, in words that do not tell which part was wrong."""
+    if not text:
+        raise Unauthenticated("no key; send the header Authorization: Bearer stk_…")
+    match = _TEXT.fullmatch(text)
+    found = keys.find(connection, match[1]) if match is not None else None
+    if found is None or not hmac.compare_digest(found.sha256, digest(text)):
+        raise Unauthenticated("this key is unknown or revoked")
+    if 0 < found.expires_at_s <= now_s:
+        raise Unauthenticated(f"key {found.id} has expired; make a new one")
+    return found
+
+
+def require_admin(key: KeyRow) -> None:
+    """Raise Forbidden unless the key may change the platform."""
+    if not key.is_admin:
+        raise Forbidden(f"key {key.id} may call the endpoints of project {key.project!r}; this needs an admin key")
+
+
+def bootstrap(database: Database, path: Path, api: str, api_socket: str, gateway: str) -> None:
+    """Make sure that the default project, an admin key and the credentials file that holds it are there.
+
+    The file's key is kept as long as it is good. A crash between row and file leaves a key that nobody knows; it is
+    removed here.
+    """
+    held = _read(path)
+    now_s = time.time()
+
+    def ensure(connection: Connection) -> tuple[str, KeyId]:
+        if projects.find(connection, DEFAULT_PROJECT) is None:
+            spec = ProjectSpec(description="what is applied without a project")
+            projects.put(connection, Project(ProjectMetadata(DEFAULT_PROJECT), spec), now_s)
+        if held is not None:
+            try:
+                found = verify(connection, held.key, now_s)
+                require_admin(found)
+            except (Unauthenticated, Forbidden):
+                pass
+            else:
+                return held.key, found.id
+        for old in keys.everything(connection):
+            if old.name == FIRST_KEY_NAME:
+                keys.remove(connection, old.id)
+        text, row = make(DEFAULT_PROJECT, FIRST_KEY_NAME, is_admin=True, expires_at_s=0.0, now_s=now_s)
+        keys.add(connection, row)
+        because = "no credentials file with a good admin key"
+        journal.add(connection, journal.Entry(now_s, "CreateKey", because, DEFAULT_PROJECT, subject=row.id))
+        return text, row.id
+
+    text, key_id = database.write(ensure)
+    wanted = Credentials(api, api_socket, gateway, text, key_id)
+    if held != wanted or path.stat().st_mode & 0o777 != 0o600:
+        write_whole(path, msgspec.json.format(msgspec.json.encode(wanted)))
+
+
+def _read(path: Path) -> Credentials | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Credentials)
+    except (OSError, msgspec.MsgspecError):
+        return None

@@ -1,0 +1,202 @@
+"""The one loop that acts: observe, decide, apply; woken by every change, and every RESYNC_S without one.
+
+Decisions look at levels, never at events: what was missed, lost in a crash or done twice is right after the next
+turn. Only the holder of the lease acts; its token goes with every write and every call to an agent.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection
+
+from stoker.control import apply
+from stoker.control.apply import Effects
+from stoker.control.observe import RESYNC_S, Observer, State, read_state
+from stoker.control.ports import Folders
+from stoker.control.routes import RoutePublisher, next_table
+from stoker.core import reconcile
+from stoker.core.reconcile import Plan
+from stoker.core.snapshot import Node, Snapshot
+from stoker.store import leases
+from stoker.store.engine import Database
+from stoker.store.leases import Lease, LeaseLost
+from stoker.telemetry.metrics import Registry
+from stoker.types.routes import RouteTable
+
+LEASE: Final = "control"
+FOLLOW_S: Final = 2.0  # between two tries to get a lease that another holds
+# Changes that come together are one turn; far below what a person or a rollout notices.
+GATHER_S: Final = 0.01
+ERROR_FIRST_S: Final = 0.2
+ERROR_MAX_S: Final = 10.0
+
+log = logging.getLogger(__name__)
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """One turn's outcome, as stored."""
+
+    plan: Plan
+    state: State
+    table: RouteTable
+    encoded: bytes
+
+
+class Loop:
+    """Runs until stopped. `wake` says that something changed."""
+
+    def __init__(
+        self,
+        database: Database,
+        observer: Observer,
+        effects: Effects,
+        routes: RoutePublisher,
+        folders: Folders,
+        holder: str,
+        metrics: Registry,
+    ) -> None:
+        self._database = database
+        self._observer = observer
+        self._effects = effects
+        self._routes = routes
+        self._folders = folders
+        self._holder = holder
+        self._metrics = metrics
+        self._awake = asyncio.Event()
+        self._turned: list[asyncio.Future[None]] = []
+        self._lease: Lease | None = None
+        self._renewed_s = 0.0
+        self._errors = 0
+        self._last: Plan = Plan()
+        self._is_stopping = False
+
+    @property
+    def lease(self) -> Lease | None:
+        """The lease, while this process holds it."""
+        return self._lease
+
+    def wake(self) -> None:
+        """Have a turn begin soon. Call it in the event loop's thread."""
+        self._awake.set()
+
+    async def turned(self, wait_s: float) -> None:
+        """Return when a turn that began after this call is over: what was written before is decided and published.
+
+        Returns after `wait_s` in any case: a write is done when it is stored, not when it is acted on.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._turned.append(done)
+        self.wake()
+        await asyncio.wait((done,), timeout=wait_s)
+        done.cancel()
+
+    async def run(self) -> None:
+        """Turn until `stop`; then give the lease back."""
+        while not self._is_stopping:
+            self._awake.clear()
+            waiting, self._turned = self._turned, []
+            wait_s = await self._turn_safely()
+            for done in waiting:
+                if not done.done():
+                    done.set_result(None)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._awake.wait(), wait_s)
+            if not self._is_stopping:
+                await asyncio.sleep(GATHER_S)
+        if self._lease is not None:
+            lease, self._lease = self._lease, None
+            await self._database.writing(lambda connection: leases.release(connection, lease))
+
+    def stop(self) -> None:
+        """Have `run` return after the turn that runs."""
+        self._is_stopping = True
+        self.wake()
+
+    async def _turn_safely(self) -> float:
+        """Turn once and return how long to wait for the next; whatever goes wrong, the loop goes on."""
+        began_s = time.perf_counter()
+        try:
+            wait_s = await self._turn()
+        except LeaseLost as lost:
+            log.warning("another control acts now", extra={"reason": str(lost)})
+            self._lease = None
+            return FOLLOW_S
+        except Exception:  # a bug in one decision must not end the control of all others
+            self._errors += 1
+            self._metrics.counter("stoker_loop_errors_total").add()
+            log.exception("a turn of the loop failed", extra={"in_a_row": self._errors})
+            return min(ERROR_FIRST_S * 2.0 ** min(self._errors, 16), ERROR_MAX_S)
+        self._errors = 0
+        self._metrics.histogram("stoker_loop_seconds").observe(time.perf_counter() - began_s)
+        return wait_s
+
+    async def _turn(self) -> float:
+        lease = await self._hold()
+        if lease is None:
+            return FOLLOW_S
+        nodes = self._observer.nodes()
+        failures = self._effects.failures()
+        decision = await self._database.writing(
+            lambda connection: decide(connection, lease, nodes, failures, self._folders.address, time.time())
+        )
+        self._routes.publish(decision.table, decision.encoded)
+        for action in decision.plan.actions:
+            self._metrics.counter("stoker_decisions_total", action=type(action).__name__).add()
+            log.info("decided", extra={"action": type(action).__name__, "because": action.because})
+        await self._effects.run(decision.plan, decision.state, lease)
+        return self._next_s(decision.plan)
+
+    def _next_s(self, plan: Plan) -> float:
+        due: list[float] = [RESYNC_S]
+        if plan.actions and plan.actions != self._last.actions:  # the same again: its nodes have yet to answer
+            due.append(0.0)
+        self._last = plan
+        due.extend(each for each in (plan.again_s, self._effects.due_in_s()) if each is not None)
+        return min(due)
+
+    async def _hold(self) -> Lease | None:
+        """Return the lease, renewed when it is time."""
+        now_s = time.time()
+        if self._lease is None or not 0 <= now_s - self._renewed_s < leases.RENEW_S:
+            held = await self._database.writing(
+                lambda connection: leases.acquire(connection, LEASE, self._holder, now_s)
+            )
+            if held is not None and held != self._lease:
+                log.info("acting", extra={"holder": held.holder, "token": held.token})
+            self._lease, self._renewed_s = held, now_s
+        return self._lease
+
+
+def decide(
+    connection: Connection,
+    lease: Lease,
+    nodes: tuple[Node, ...],
+    failures: dict[str, str],
+    address: Callable[[str], str],
+    now_s: float,
+) -> Decision:
+    """Read, decide and store in one transaction: nobody else's write comes between what was seen and what is done.
+
+    Raises LeaseLost.
+    """
+    leases.guard(connection, lease)
+    state = read_state(connection)
+    snapshot = Snapshot(
+        endpoints=state.endpoints,
+        revisions=state.revisions,
+        assignments=state.assignments,
+        nodes=nodes,
+        targets=state.targets,
+        start_failures=failures,
+    )
+    plan = reconcile.plan(snapshot, now_s)
+    if not plan.is_empty:
+        apply.write(connection, plan, now_s)
+        state = read_state(connection)
+    table, encoded = next_table(connection, state, address, now_s)
+    return Decision(plan, state, table, encoded)

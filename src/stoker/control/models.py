@@ -1,0 +1,149 @@
+"""Model versions: from uploaded blobs to a row, aliases, and the removal of what nothing uses.
+
+A push is whole or not there: the row is the last thing written, and a refusal takes the blobs with it. Rows and the
+removal of refused blobs go through the database's one writer, so that no push loses a blob to another's refusal.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection
+
+from stoker.blob.port import BlobStore
+from stoker.core.refs import ModelRef, is_alias, parse_version
+from stoker.registry import collect
+from stoker.registry.versions import Given, build_manifest
+from stoker.store import journal, models, revisions
+from stoker.store.engine import Database
+from stoker.types.errors import Busy, InvalidInput, NotFound, RefusedArtifact
+from stoker.types.ids import ModelName, is_name
+from stoker.types.models import FileEntry, ModelVersion
+
+# Each inspection is a process that may map gigabytes.
+PUSHES_AT_ONCE: Final = 2
+PUSHES_WAITING_MAX: Final = 32
+COLLECT_EVERY_S: Final = 600.0
+COLLECT_RETRY_S: Final = 60.0
+
+log = logging.getLogger(__name__)
+
+
+class ModelRegistry:
+    """What the API does with models."""
+
+    def __init__(self, database: Database, blobs: BlobStore, models_dir: Path, scratch: Path) -> None:
+        self.blobs = blobs
+        self._database = database
+        self._models_dir = models_dir
+        self._scratch = scratch
+        self._slots = asyncio.Semaphore(PUSHES_AT_ONCE)
+        self._pushes = 0
+
+    async def push(self, name: str, files: Sequence[FileEntry], given: Given) -> tuple[ModelVersion, bool]:
+        """Register the version that uploaded `files` make; return it and whether it is new.
+
+        Raises:
+            InvalidInput, NotFound, Unsupported: the files or what was said of them do not make a version.
+            RefusedArtifact: a file is damaged or hostile; its blobs are gone unless another version has them.
+            Busy: too many pushes wait.
+        """
+        if not is_name(name):
+            raise InvalidInput(f"{name!r} cannot name a model; use lower-case letters, digits and dashes", field="name")
+        if self._pushes >= PUSHES_WAITING_MAX:
+            raise Busy(f"{self._pushes} pushes are under way", retry_after_s=5.0)
+        self._pushes += 1
+        try:
+            async with self._slots:
+                manifest = await asyncio.to_thread(build_manifest, files, self.blobs, given, scratch=self._scratch)
+        except RefusedArtifact as refused:
+            why = refused.message
+            await self._database.writing(lambda connection: self._discard(connection, name, files, why))
+            raise
+        finally:
+            self._pushes -= 1
+
+        def register(connection: Connection) -> tuple[ModelVersion, bool]:
+            missing = [entry.path for entry in files if not self.blobs.touch(entry.digest)]
+            if missing:
+                raise NotFound(f"{missing[0]} went while it was registered; push again", field="files")
+            now_s = time.time()
+            version, is_new = models.add(connection, ModelName(name), manifest, now_s)
+            if is_new:
+                because = f"{len(files)} files pushed as {manifest.format}"
+                journal.add(connection, journal.Entry(now_s, "PushVersion", because, subject=version.ref))
+            return version, is_new
+
+        return await self._database.writing(register)
+
+    async def set_alias(self, name: str, alias: str, number: int) -> None:
+        """Point an alias at a version. Raises InvalidInput, NotFound."""
+        if not is_alias(alias):
+            raise InvalidInput(f"{alias!r} cannot be an alias; use a name that is not a number", field="alias")
+
+        def change(connection: Connection) -> None:
+            models.set_alias(connection, name, alias, number)
+            entry = journal.Entry(time.time(), "SetAlias", f"it means version {number} now", subject=f"{name}@{alias}")
+            journal.add(connection, entry)
+
+        await self._database.writing(change)
+
+    async def remove_alias(self, name: str, alias: str) -> None:
+        """Remove an alias. Raises NotFound; Conflict while an endpoint follows it."""
+
+        def change(connection: Connection) -> None:
+            models.remove_alias(connection, name, alias)
+            journal.add(connection, journal.Entry(time.time(), "RemoveAlias", "asked to", subject=f"{name}@{alias}"))
+
+        await self._database.writing(change)
+
+    async def remove(self, name: str, which: str) -> None:
+        """Delete a version; its files go with a later collection. Raises NotFound, or Conflict while it is used."""
+
+        def change(connection: Connection) -> None:
+            version = models.get(connection, reference(name, which))
+            models.remove(connection, version)
+            journal.add(connection, journal.Entry(time.time(), "RemoveVersion", "asked to", subject=version.ref))
+
+        await self._database.writing(change)
+
+    async def collect(self) -> collect.Collected:
+        """Remove what no version and no revision needs and nobody touched for an hour."""
+        found, folders = await asyncio.to_thread(collect.survey, self.blobs, self._models_dir)
+
+        def inventory(connection: Connection) -> collect.Inventory:
+            every = models.everything(connection)
+            used = frozenset(revision.config.digest for revision in revisions.everything(connection))
+            return collect.Inventory(versions=tuple(every), used=used, blobs=found, folders=folders)
+
+        garbage = collect.decide(await self._database.reading(inventory), time.time())
+        return await asyncio.to_thread(collect.collect, garbage, self.blobs, self._models_dir)
+
+    async def collect_now_and_then(self) -> None:
+        """Collect every COLLECT_EVERY_S; returns only by cancellation."""
+        while True:
+            await asyncio.sleep(COLLECT_EVERY_S)
+            try:
+                gone = await self.collect()
+            except OSError:
+                log.exception("the collection of unused files failed")
+                await asyncio.sleep(COLLECT_RETRY_S)
+            else:
+                if gone.blobs or gone.folders:
+                    log.info("collected", extra=msgspec.structs.asdict(gone))
+
+    def _discard(self, connection: Connection, name: str, files: Sequence[FileEntry], why: str) -> None:
+        collect.discard(files, self.blobs, models.everything(connection))
+        journal.add(connection, journal.Entry(time.time(), "RefusePush", why, subject=name))
+
+
+def reference(name: str, which: str) -> ModelRef:
+    """Return the reference to version `which` of model `name`. Raises InvalidInput."""
+    try:
+        return parse_version(ModelName(name), which)
+    except ValueError as wrong:
+        raise InvalidInput(str(wrong), field="version") from wrong

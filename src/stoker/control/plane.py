@@ -1,0 +1,32 @@
+"""The control plane as one value: what the API asks and tells."""
+
+from dataclasses import dataclass
+
+from stoker.control.loop import Loop
+from stoker.control.models import ModelRegistry
+from stoker.control.observe import Observer
+from stoker.control.routes import RoutePublisher
+from stoker.control.stats import StatsReader
+from stoker.placement.port import Driver
+from stoker.store.engine import Database
+from stoker.telemetry.metrics import Registry
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlane:
+    """Everything that one control process is made of. `process` is its name in metrics."""
+
+    database: Database
+    driver: Driver
+    observer: Observer
+    models: ModelRegistry
+    routes: RoutePublisher
+    loop: Loop
+    stats: StatsReader
+    metrics: Registry
+    process: str = "control"
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether gateways can be served: there is a route table."""
+        return self.routes.is_ready

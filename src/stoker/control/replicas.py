@@ -1,0 +1,124 @@
+"""From a decision to a process: the spec file, the working folder and the environment of one replica.
+
+Made the same way each time, so that starting what runs already changes nothing.
+"""
+
+import os
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from stoker.control.files import write_whole
+from stoker.control.ports import Folders
+from stoker.core.snapshot import Revision
+from stoker.types.ids import ReplicaId
+from stoker.types.models import ModelVersion
+from stoker.types.process import ProcessSpec
+from stoker.types.replica import ReplicaSpec
+
+START_TIMEOUT_S: Final = 120.0
+# A model is read at least this fast, or its disk is broken; large ones get more time by it.
+LOAD_BYTES_PER_S: Final = 20e6
+LOGIN_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
+
+
+def replica_spec(
+    replica: ReplicaId, revision: Revision, version: ModelVersion, model_dir: Path, folders: Folders
+) -> ReplicaSpec:
+    """Return what the replica process is told."""
+    config = revision.config
+    return ReplicaSpec(
+        replica=replica,
+        revision=revision.revision,
+        project=revision.project,
+        endpoint=revision.endpoint,
+        task=config.task,
+        model=config.ref,
+        version=str(config.number),
+        engine=config.engine,
+        model_dir=str(model_dir),
+        manifest=version.manifest,
+        address=folders.address(replica),
+        options=config.options,
+        cores=config.cpu,
+        memory_bytes=config.memory_bytes,
+        max_rows=config.max_rows,
+        max_body_bytes=config.max_body_bytes,
+        concurrency=config.concurrency,
+        error_file=str(_error_file(folders, replica)),
+    )
+
+
+def process_spec(
+    replica: ReplicaId, revision: Revision, version: ModelVersion, drain_s: float, folders: Folders
+) -> ProcessSpec:
+    """Return what the agent is told: nothing of control's own environment but PATH reaches the replica."""
+    config = revision.config
+    work_dir = _work_dir(folders, replica)
+    threads = str(max(1, int(config.cpu)))
+    return ProcessSpec(
+        name=replica,
+        kind="replica",
+        argv=(sys.executable, "-m", "stoker.app.replica_main", str(_spec_file(folders, replica))),
+        env={
+            "PATH": os.environ.get("PATH", LOGIN_PATH),
+            "HOME": str(work_dir),
+            "LANG": "C.UTF-8",
+            "TMPDIR": str(work_dir),
+            # Threads that spin while they wait eat the cores of the others: seen to cost more than half the speed.
+            "GOMP_SPINCOUNT": "10000",
+            "OMP_NUM_THREADS": threads,
+            **config.env,
+        },
+        address=folders.address(replica),
+        work_dir=str(work_dir),
+        memory_bytes=config.memory_bytes,
+        drain_s=drain_s,
+        start_timeout_s=START_TIMEOUT_S + round(version.size_bytes / LOAD_BYTES_PER_S),
+        labels={
+            "project": revision.project,
+            "endpoint": revision.endpoint,
+            "revision": revision.revision,
+            "model": config.ref,
+            "error_file": str(_error_file(folders, replica)),
+        },
+    )
+
+
+def write_files(spec: ReplicaSpec, folders: Folders) -> None:
+    """Make the working folder and the spec file of a replica. Raises OSError."""
+    _work_dir(folders, spec.replica).mkdir(mode=0o700, exist_ok=True)
+    write_whole(_spec_file(folders, spec.replica), msgspec.json.format(msgspec.json.encode(spec)))
+
+
+def remove_files(replica: str, folders: Folders) -> None:
+    """Remove what `write_files` made, and what the replica left. Does nothing when it is gone."""
+    _spec_file(folders, replica).unlink(missing_ok=True)
+    _error_file(folders, replica).unlink(missing_ok=True)
+    shutil.rmtree(_work_dir(folders, replica), ignore_errors=True)
+
+
+def sweep(known: set[str], folders: Folders) -> int:
+    """Remove files of replicas that are not in `known`: a crash came between their end and this. Returns how many."""
+    names = {path.stem if path.suffix in (".json", ".error") else path.name for path in folders.replicas.iterdir()}
+    for name in names - known:
+        remove_files(name, folders)
+        with suppress(OSError):
+            (folders.replicas / name).unlink()
+    return len(names - known)
+
+
+def _spec_file(folders: Folders, replica: str) -> Path:
+    return folders.replicas / f"{replica}.json"
+
+
+def _error_file(folders: Folders, replica: str) -> Path:
+    return folders.replicas / f"{replica}.error"
+
+
+def _work_dir(folders: Folders, replica: str) -> Path:
+    return folders.replicas / replica

@@ -1,0 +1,91 @@
+"""The route table as gateways get it: made from the stored state, numbered, and handed to whoever waits for the next.
+
+The number is stored in the transaction that changed the state, so it only grows, over restarts and changes of the
+acting control too; an unchanged table keeps its number.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from sqlalchemy import Connection
+
+from stoker.control.observe import State
+from stoker.core.traffic import route_table
+from stoker.store import keys, settings
+from stoker.types.ids import ReplicaId
+from stoker.types.models import sha256_digest
+from stoker.types.routes import KeyRoute, RouteTable
+
+WAITERS_MAX: Final = 256  # gateways that may wait at once; far more than one machine runs
+
+
+def next_table(
+    connection: Connection, state: State, address: Callable[[ReplicaId], str], now_s: float
+) -> tuple[RouteTable, bytes]:
+    """Return the table of `state` and its JSON, numbered; stores a new number when its content is new."""
+    rows = [key for key in keys.everything(connection) if not 0 < key.expires_at_s <= now_s]
+    table = route_table(
+        version=0,
+        endpoints=state.endpoints,
+        revisions=state.revisions,
+        assignments=state.assignments,
+        keys=[KeyRoute(key.sha256, key.id, key.project, key.is_admin, key.expires_at_s) for key in rows],
+        signatures={where: version.manifest.signature for where, version in state.versions.items()},
+        address=address,
+    )
+    digest = sha256_digest(msgspec.json.encode(table))
+    version = int(settings.get(connection, settings.ROUTE_VERSION) or 0)
+    if digest != settings.get(connection, settings.ROUTE_DIGEST):
+        version += 1
+        settings.put(connection, settings.ROUTE_VERSION, str(version))
+        settings.put(connection, settings.ROUTE_DIGEST, digest)
+    table = msgspec.structs.replace(table, version=version)
+    return table, msgspec.json.encode(table)
+
+
+class RoutePublisher:
+    """The newest table, and those who wait for a newer one."""
+
+    def __init__(self) -> None:
+        self.table = RouteTable(version=0)
+        self.encoded = b""
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._is_released = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a table yet."""
+        return self.table.version > 0
+
+    def publish(self, table: RouteTable, encoded: bytes) -> None:
+        """Hand out `table` from now on. An older one is ignored."""
+        if table.version <= self.table.version:
+            return
+        self.table, self.encoded = table, encoded
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait(self, after: int, wait_s: float) -> bytes | None:
+        """Return the table's JSON as soon as it is newer than `after`; None when `wait_s` passed, or too many wait."""
+        end_s = asyncio.get_running_loop().time() + wait_s
+        while self.table.version <= after or not self.is_ready:
+            left_s = end_s - asyncio.get_running_loop().time()
+            if left_s <= 0 or self._is_released or len(self._waiters) >= WAITERS_MAX:
+                return None
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiters.add(waiter)
+            try:
+                await asyncio.wait((waiter,), timeout=left_s)
+            finally:
+                self._waiters.discard(waiter)
+                waiter.cancel()
+        return self.encoded
+
+    def release(self) -> None:
+        """Let everybody who waits go on: this process ends."""
+        self._is_released = True
+        for waiter in self._waiters:
+            waiter.cancel()

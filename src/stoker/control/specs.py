@@ -1,0 +1,148 @@
+"""What people ask for, written down: apply, rollback, delete. The loop acts on it; nothing here starts anything."""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from sqlalchemy import Connection
+
+from stoker.client.views import ApplyResult, FieldChange
+from stoker.core.refs import parse_ref
+from stoker.core.revisions import ServingConfig, Unservable, serving_config
+from stoker.protocol import manifest
+from stoker.store import endpoints, journal, models, projects, revisions
+from stoker.types.errors import Conflict, InvalidInput, NotFound
+from stoker.types.resources import Batching, Endpoint, EndpointSpec, Project, Resource, Resources
+
+
+class Refusal(InvalidInput):
+    """A well-formed manifest that cannot hold; `problems` has each with its field."""
+
+    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(f"{field}: {message}" for field, message in problems), field=problems[0][0])
+
+
+def apply(connection: Connection, resources: Iterable[Resource], now_s: float) -> list[ApplyResult]:
+    """Store every resource, or none. Projects go first, so that a manifest may bring its own.
+
+    Raises Refusal with everything that cannot hold.
+    """
+    ordered = sorted(resources, key=lambda each: isinstance(each, Endpoint))
+    results, problems = [], []
+    for each in ordered:
+        if isinstance(each, Project):
+            results.append(_apply_project(connection, each, now_s))
+            continue
+        try:
+            results.append(_apply_endpoint(connection, each, now_s))
+        except (InvalidInput, NotFound) as wrong:
+            where = each.metadata.name if len(ordered) > 1 else ""
+            problems.append((wrong.field or "spec", f"{where}: {wrong.message}" if where else wrong.message))
+    if problems:
+        raise Refusal(problems)
+    return results
+
+
+def rollback(connection: Connection, project: str, name: str, to: int | None, now_s: float) -> None:
+    """Ask again for what an earlier revision was: the newest one before the current, or number `to`.
+
+    Raises NotFound for an unknown endpoint or revision, Conflict when there is no earlier one.
+    """
+    endpoint = endpoints.get(connection, project, name)
+    history = revisions.everything(connection, project, name)
+    current = next((each for each in history if each.revision == endpoint.status.revision), None)
+    if to is None:
+        earlier = [each for each in history if current is not None and each.number < current.number]
+        if not earlier:
+            raise Conflict(f"endpoint {name!r} has no earlier revision")
+        chosen = earlier[-1]
+    else:
+        found = next((each for each in history if each.number == to), None)
+        if found is None:
+            known = ", ".join(str(each.number) for each in history) or "none"
+            raise NotFound(f"endpoint {name!r} has no revision {to}; kept are: {known}", field="to")
+        chosen = found
+    spec = _spec_of(endpoint.resource.spec, chosen.config)
+    resource = msgspec.structs.replace(endpoint.resource, spec=spec)
+    endpoints.put(connection, resource, 0, now_s)
+    because = f"asked to return to {chosen.revision} (model {chosen.config.ref})"
+    journal.add(connection, journal.Entry(now_s, "Rollback", because, project, name, chosen.revision))
+
+
+def delete(connection: Connection, project: str, name: str, now_s: float) -> None:
+    """Ask for the end of an endpoint. Raises NotFound."""
+    endpoints.mark_deleting(connection, project, name)
+    journal.add(connection, journal.Entry(now_s, "DeleteEndpoint", "asked to", project, name))
+
+
+def _apply_project(connection: Connection, project: Project, now_s: float) -> ApplyResult:
+    name = project.metadata.name
+    old = projects.find(connection, name)
+    changes = manifest.diff(old, project)
+    if changes:
+        projects.put(connection, project, now_s)
+        because = "asked to" if old is None else f"changed: {', '.join(change.path for change in changes)}"
+        journal.add(connection, journal.Entry(now_s, "ApplyProject", because, name))
+    return ApplyResult(kind="Project", name=name, action=_verb(old, changes), project=name, diff=_shown(changes))
+
+
+def _apply_endpoint(connection: Connection, endpoint: Endpoint, now_s: float) -> ApplyResult:
+    project, name = endpoint.metadata.project, endpoint.metadata.name
+    if projects.find(connection, project) is None:
+        raise NotFound(f"no project {project!r}; apply a Project of that name first", field="metadata.project")
+    pinned = _pin(connection, endpoint.spec)
+    stored = endpoints.find(connection, project, name)
+    old = stored.resource if stored is not None else None
+    changes = list(manifest.diff(old, endpoint))
+    if stored is not None and stored.pinned != pinned and not changes:
+        model = parse_ref(endpoint.spec.model).name
+        changes.append(manifest.Change("spec.model", f"{model}@{stored.pinned}", f"{model}@{pinned}"))
+    revived = stored is not None and stored.is_deleting
+    if changes or revived:
+        endpoints.put(connection, endpoint, pinned, now_s)
+        because = "asked to" if old is None else f"changed: {', '.join(change.path for change in changes)}"
+        journal.add(connection, journal.Entry(now_s, "ApplyEndpoint", because, project, name))
+    action = "created" if revived else _verb(old, changes)
+    return ApplyResult(kind="Endpoint", name=name, action=action, project=project, diff=_shown(changes))
+
+
+def _pin(connection: Connection, spec: EndpointSpec) -> int:
+    """Return the number of the version that a bare model name means now, 0 for other references.
+
+    Raises InvalidInput when there is no such version, or it cannot be served as the spec says.
+    """
+    try:
+        ref = parse_ref(spec.model)
+        version = models.get(connection, ref)
+    except (ValueError, NotFound) as wrong:
+        raise InvalidInput(str(wrong), field="spec.model") from wrong
+    config = serving_config(spec, version)
+    if isinstance(config, Unservable):
+        raise InvalidInput(config.message, field=config.field)
+    return version.number if ref.is_newest else 0
+
+
+def _spec_of(spec: EndpointSpec, config: ServingConfig) -> EndpointSpec:
+    """Return `spec` with everything that makes a revision taken from `config`."""
+    limits = msgspec.structs.replace(spec.limits, max_body=config.max_body_bytes, concurrency=config.concurrency)
+    return msgspec.structs.replace(
+        spec,
+        model=config.ref,
+        task=config.task,
+        engine=config.engine,
+        options=config.options,
+        env=config.env,
+        resources=Resources(cpu=config.cpu, memory=config.memory_bytes),
+        batching=Batching(max_rows=config.max_rows),
+        limits=limits,
+    )
+
+
+def _verb(old: object, changes: Sequence[manifest.Change]) -> str:
+    if old is None:
+        return "created"
+    return "updated" if changes else "unchanged"
+
+
+def _shown(changes: Iterable[manifest.Change]) -> tuple[FieldChange, ...]:
+    return tuple(FieldChange(change.path, change.old, change.new) for change in changes)

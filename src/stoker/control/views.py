@@ -1,0 +1,75 @@
+"""What the API shows of endpoints: the stored status, with what the nodes say of each replica now."""
+
+from collections.abc import Iterable
+
+from sqlalchemy import Connection
+
+from stoker.client.views import EndpointDetail, JournalEntry, Progress, ReplicaView, RevisionView
+from stoker.control.observe import Observer
+from stoker.core.snapshot import Assignment, EndpointState, Revision
+from stoker.store import endpoints, journal, revisions
+from stoker.store.journal import Entry
+from stoker.types.resources import EndpointView
+
+JOURNAL_SHOWN = 20
+
+
+def endpoint_view(state: EndpointState) -> EndpointView:
+    """Return an endpoint as lists show it."""
+    return EndpointView(state.name, state.project, state.generation, state.resource, state.status)
+
+
+def endpoint_detail(connection: Connection, observer: Observer, project: str, name: str) -> EndpointDetail:
+    """Return an endpoint with revisions (newest first), replicas and its last decisions. Raises NotFound."""
+    state = endpoints.get(connection, project, name)
+    history = revisions.everything(connection, project, name)
+    return EndpointDetail(
+        name=state.name,
+        project=state.project,
+        generation=state.generation,
+        resource=state.resource,
+        status=state.status,
+        revisions=tuple(_revision(each, state.serving) for each in reversed(history)),
+        replicas=tuple(_replica(each, observer) for each in revisions.assignments(connection, project, name)),
+        journal=tuple(journal_views(journal.last(connection, JOURNAL_SHOWN, project, name))),
+    )
+
+
+def journal_views(entries: Iterable[Entry]) -> list[JournalEntry]:
+    """Return entries as the API shows them."""
+    return [
+        JournalEntry(
+            at_s=entry.at_s,
+            endpoint=f"{entry.project}/{entry.endpoint}" if entry.endpoint else "",
+            action=f"{entry.action} {entry.subject}".rstrip(),
+            because=entry.because,
+        )
+        for entry in entries
+    ]
+
+
+def _revision(revision: Revision, serving: str) -> RevisionView:
+    return RevisionView(
+        revision=revision.revision,
+        number=revision.number,
+        model=revision.config.ref,
+        created_at_s=revision.created_at_s,
+        serving=revision.revision == serving,
+    )
+
+
+def _replica(assignment: Assignment, observer: Observer) -> ReplicaView:
+    process = observer.process(assignment.node, assignment.replica)
+    if process is None:
+        phase = "starting" if assignment.phase == "wanted" else assignment.phase
+        return ReplicaView(assignment.replica, assignment.revision, phase, assignment.node)
+    return ReplicaView(
+        replica=assignment.replica,
+        revision=assignment.revision,
+        phase="draining" if assignment.phase == "draining" else process.phase,
+        node=assignment.node,
+        restarts=process.restarts,
+        last_error=process.last_error,
+        progress=Progress(process.progress.stage, process.progress.fraction),
+        rss_bytes=process.rss_bytes,
+    )
