@@ -1,15 +1,8 @@
 """What an agent promises of one process."""
 
-import json
 import os
 import signal
-import time
-from pathlib import Path
 
-import pytest
-
-from stoker.types.errors import Conflict, Forbidden, InvalidInput
-from stoker.types.process import ProcessStatus
 from tests.agent.conftest import Rig, until
 
 

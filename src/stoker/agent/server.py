@@ -58,7 +58,7 @@ class Api:
         """Answer GET /v1/node."""
         if "after" in request.query_params:
             after = int(_number(request, "after", 0, maximum=float(1 << 62)))
-            wait_s = _number(request, "wait_s", 25.0, maximum=WAIT_MAX_S)
+            wait_s = min(WAIT_MAX_S, _number(request, "wait_s", 25.0, maximum=DRAIN_MAX_S))
             return _json(await self._supervisor.wait_change(after, wait_s))
         return _json(self._supervisor.status())
 

@@ -1,4 +1,4 @@
-# ruff: noqa: PTH - pathlib is a third of what the keeper would import
+# ruff: noqa: PTH118, PTH123 (pathlib would be a third of what the keeper imports)
 """The keeper: a process that does nothing but start the agent again when it dies, as long as the platform is wanted.
 
     python -m stoker.app.keeper_main RUN_FOLDER LOG_FOLDER

@@ -15,6 +15,7 @@ from stoker.types.errors import InvalidInput
 from stoker.types.units import parse_seconds
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+DEFAULT_PORT: Final = 8080
 
 
 def _setting(variable: str, unit: str, why: str, **bounds: Any) -> Meta:
@@ -30,11 +31,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "127.0.0.1"
     port: Annotated[
         int, _setting("PORT", "TCP port", "the data plane: OpenAI and Open Inference Protocol", ge=1, le=65535)
-    ] = 8080
+    ] = DEFAULT_PORT
     api_port: Annotated[
         int,
         _setting("STOKER_API_PORT", "TCP port", "the control API, on loopback; by default PORT + 1", ge=1, le=65535),
-    ] = 8081
+    ] = DEFAULT_PORT + 1
     gateways: Annotated[
         int,
         _setting("STOKER_GATEWAYS", "processes", "gateways that share the port; one fills about one core", ge=1, le=64),
