@@ -7,6 +7,7 @@ StokerError
 ├── Unauthenticated         401 unauthenticated
 ├── Forbidden               403 forbidden
 ├── NotFound                404 not_found
+├── MethodNotAllowed        405 method_not_allowed
 ├── Conflict                409 conflict
 ├── RefusedArtifact         422 refused_artifact       a model file that is corrupt, hostile or not what it says
 ├── Busy                    429 busy                   a queue or limit is full; carries retry_after_s
@@ -77,6 +78,13 @@ class NotFound(StokerError):
 
     code = "not_found"
     status = 404
+
+
+class MethodNotAllowed(StokerError):
+    """The path exists, with other methods."""
+
+    code = "method_not_allowed"
+    status = 405
 
 
 class Conflict(StokerError):

@@ -1,0 +1,107 @@
+"""One gateway process: composition of the data plane. The rooms are in `stoker/gateway/`.
+
+python -m stoker.app.gateway_main --home H --host A --port P --index i --gateways N
+"""
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+from stoker.app import process_main
+from stoker.app.home import Home
+from stoker.app.settings import load
+from stoker.gateway.connection import Limits
+from stoker.gateway.directory import Directory
+from stoker.gateway.lane import Lane
+from stoker.gateway.layers.deadline import Deadlines
+from stoker.gateway.layers.trace import Ids
+from stoker.gateway.plane import Plane
+from stoker.gateway.process import Process
+from stoker.gateway.pulse import Pulse
+from stoker.gateway.server import Server
+from stoker.gateway.siblings import Conviction, Siblings
+from stoker.gateway.stack import Stack
+from stoker.gateway.trial import Trials
+from stoker.gateway.watch import Watch
+from stoker.protocol.link import serve
+from stoker.telemetry.metrics import Registry
+
+# A gateway allocates a few hundred objects a request and frees them by count; the collector only looks for cycles.
+GC_THRESHOLD: Final = 50_000
+
+
+async def run(home: Home, arguments: argparse.Namespace, drain_s: float, asked: asyncio.Event) -> None:
+    """Serve until `asked` or drained."""
+    name = f"gateway-{arguments.index}"
+    home.make()
+    registry = Registry(name)
+
+    def convicted(lane: Lane, shape: bytes) -> None:
+        siblings.convict(Conviction(lane.route.project, lane.route.endpoint, shape))
+
+    directory = Directory(registry, convicted)
+    stack = Stack(directory, Deadlines(), Trials(home.gateway), Ids())
+    others = [home.address(f"gateway-{index}") for index in range(arguments.gateways) if index != arguments.index]
+    siblings = Siblings(others, lambda: pulse.snapshot())
+    plane = Plane(stack, siblings)
+    server = Server(plane.serve, plane.body_limit, plane.refusal, Limits())
+    pulse = Pulse(directory, server, registry)
+    process = Process(name, directory, pulse.snapshot)
+    watch = Watch(home.run / "control-api.sock", home.gateway / "routes.json", directory.apply)
+
+    frames = await serve(home.address(name), process)
+    try:
+        watch.start()
+        await server.start(arguments.host, arguments.port)
+        process.serves = True
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD, 20, 20)
+        tasks = [asyncio.create_task(work) for work in (watch.run(), pulse.run())]
+        await _first(asked, process.stopping)
+        process.stopping.set()
+        await server.drain(drain_s)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+    finally:
+        await frames.close()
+        await directory.close()
+
+
+async def _first(*events: asyncio.Event) -> None:
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await wait
+
+
+def main() -> None:
+    """Read the arguments and run; exit code 0 after a drain."""
+    parser = argparse.ArgumentParser(prog="stoker.app.gateway_main")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--index", type=int, default=0)
+    parser.add_argument("--gateways", type=int, default=1)
+    arguments = parser.parse_args()
+    settings = load(os.environ, home=arguments.home)
+    home = Home(settings.home)
+    sys.exit(
+        process_main.run(
+            f"gateway-{arguments.index}",
+            settings.log_level,
+            lambda asked: run(home, arguments, settings.drain_s, asked),
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

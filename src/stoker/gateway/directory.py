@@ -1,0 +1,103 @@
+"""The route table as the data plane asks it: which key, which endpoint, which replicas. Followed, never waited for."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from stoker.gateway.lane import Lane
+from stoker.gateway.meters import Meters
+from stoker.telemetry.metrics import Registry
+from stoker.types.errors import NotFound
+from stoker.types.routes import KeyRoute, RouteTable
+
+KEYS_CACHED_MAX: Final = 4096
+KEY_MAX_BYTES: Final = 256
+# A body whose endpoint is only known from its own text may be as large as any endpoint's; at least this.
+BODY_MIN_BYTES: Final = 1 << 20
+
+
+class Directory:
+    """Lanes and keys of the newest table.
+
+    Args:
+        convicted: told of each shape that this gateway puts into quarantine, for its siblings.
+    """
+
+    def __init__(self, registry: Registry, convicted: Callable[[Lane, bytes], None]) -> None:
+        self.version = -1
+        self.body_max_bytes = BODY_MIN_BYTES
+        self._registry = registry
+        self._convicted = convicted
+        self._lanes: dict[tuple[str, str], Lane] = {}
+        self._keys: dict[str, KeyRoute] = {}
+        self._known: dict[bytes, KeyRoute] = {}  # callers seen since the last table, so that most are one look-up
+
+    def __iter__(self) -> Iterator[Lane]:
+        return iter(list(self._lanes.values()))
+
+    def apply(self, table: RouteTable) -> bool:
+        """Follow `table`; False when it is not newer than what is followed already."""
+        if table.version <= self.version:
+            return False
+        self.version = table.version
+        self._keys = {key.sha256: key for key in table.keys}
+        self._known = {}
+        wanted = {(str(endpoint.project), str(endpoint.endpoint)): endpoint for endpoint in table.endpoints}
+        for name in [name for name in self._lanes if name not in wanted]:
+            self._lanes.pop(name).close()
+            self._registry.forget(project=name[0], endpoint=name[1])
+        for name, endpoint in wanted.items():
+            lane = self._lanes.get(name)
+            if lane is None:
+                self._lanes[name] = Lane(endpoint, Meters(self._registry, *name), self._convicted)
+            else:
+                lane.update(endpoint)
+        self.body_max_bytes = max((each.max_body_bytes for each in table.endpoints), default=BODY_MIN_BYTES)
+        return True
+
+    def find_key(self, text: bytes) -> KeyRoute | None:
+        """Return the key whose whole text is `text`; it may have expired."""
+        found = self._known.get(text)
+        if found is None and 0 < len(text) <= KEY_MAX_BYTES:
+            found = self._keys.get(hashlib.sha256(text).hexdigest())
+            if found is not None:
+                if len(self._known) >= KEYS_CACHED_MAX:
+                    self._known.clear()
+                self._known[text] = found
+        return found
+
+    def find(self, project: str, name: str, key: KeyRoute) -> Lane:
+        """Return the lane of `name`, which an admin may write as `project/endpoint`. Raises NotFound, always alike."""
+        lane = self._lanes.get((project, name))
+        if lane is None and "/" in name:
+            other, _, bare = name.partition("/")
+            if key.is_admin or other == key.project:
+                lane = self._lanes.get((other, bare))
+        if lane is None:
+            raise NotFound(f"there is no endpoint {name[:256]!r} that this key may call", field="model")
+        return lane
+
+    def visible(self, project: str, key: KeyRoute) -> list[tuple[str, Lane]]:
+        """Return names and lanes that the caller may use: its project's, and for an admin all others' in full."""
+        own = [(name, lane) for (owner, name), lane in sorted(self._lanes.items()) if owner == project]
+        if not key.is_admin:
+            return own
+        return own + [
+            (f"{owner}/{name}", lane) for (owner, name), lane in sorted(self._lanes.items()) if owner != project
+        ]
+
+    def lane(self, project: str, name: str) -> Lane | None:
+        """Return a lane by its exact name."""
+        return self._lanes.get((project, name))
+
+    def body_limit(self, project: str, name: str) -> int:
+        """Return the largest body the endpoint takes; without a known name, the largest any takes."""
+        lane = self._lanes.get((project, name))
+        return lane.route.max_body_bytes if lane is not None else self.body_max_bytes
+
+    async def close(self) -> None:
+        """Drop every connection."""
+        replicas = [replica for lane in self._lanes.values() for replica in lane.close()]
+        self._lanes = {}
+        await asyncio.gather(*(replica.close() for replica in replicas))

@@ -1,0 +1,135 @@
+"""One request on its way through the stack: what the layers learn of it, and how it is answered."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from stoker.gateway import replies
+from stoker.gateway.connection import Connection
+from stoker.gateway.incoming import HttpRequest
+from stoker.types.errors import StokerError
+from stoker.types.replica import Usage
+from stoker.types.routes import KeyRoute
+
+if TYPE_CHECKING:
+    from stoker.gateway.fleet import Replica
+    from stoker.gateway.lane import Lane
+    from stoker.gateway.relay import Relay
+    from stoker.gateway.router import Route
+
+RETRY_AFTER_MAX_S: Final = 120  # SDKs do not wait longer; some then do not retry at all
+GONE: Final = 499  # the client went away before its answer; only in metrics
+
+Work = Coroutine[Any, Any, None]
+Handler = Callable[["Exchange"], Work]
+
+
+class TryFailed(Exception):
+    """One try at one replica failed in a way that another may not. `was_death`: the replica's process went away."""
+
+    def __init__(self, problem: StokerError, replica: "Replica", *, was_death: bool) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+        self.replica = replica
+        self.was_death = was_death
+
+
+class Shapes(Protocol):
+    """What differs between the protocols when something goes wrong."""
+
+    def error_body(self, problem: StokerError) -> bytes:
+        """Return the body that tells `problem`."""
+
+    def error_event(self, problem: StokerError) -> bytes:
+        """Return the piece that tells `problem` inside a stream."""
+
+
+class Exchange:
+    """One request. Layers fill it from top to bottom; `send`, `start`, … answer it, once."""
+
+    __slots__ = (
+        "avoid", "body", "cause", "connection", "deadline_s", "first_byte_s", "header_bytes", "id", "is_answered",
+        "is_started", "key", "lane", "method", "name", "on_trial", "project", "relay", "replica", "request", "revision", "route", "shape",
+        "status", "stream", "task", "tries", "usage", "version",
+    )  # fmt: skip
+
+    def __init__(self, connection: Connection, request: HttpRequest, route: "Route", name: str, version: str) -> None:
+        self.connection = connection
+        self.request = request
+        self.route = route
+        self.name = name  # of the model, from the URL or the body
+        self.version = version  # "" unless the URL says one
+        self.id = ""
+        self.key: KeyRoute | None = None
+        self.project = ""  # where names are looked up
+        self.lane: Lane | None = None
+        self.method = route.method  # as in RequestHead
+        self.body = request.body
+        self.header_bytes = -1
+        self.stream = False
+        self.deadline_s = 0.0
+        self.replica: Replica | None = None  # holds a place in it
+        self.relay: Relay | None = None  # the try that runs now
+        self.revision = ""  # that answered, or was to answer
+        self.tries = 0
+        self.avoid: Replica | None = None  # the last try failed there
+        self.on_trial = False  # it runs alone in a replica because one died with it
+        self.shape = b""  # digest, computed only when something died
+        self.status = 0
+        self.usage = Usage()
+        self.first_byte_s = 0.0  # of a stream; 0 before it
+        self.is_started = False  # bytes of the answer are on their way; no other answer is possible
+        self.is_answered = False
+        self.cause: StokerError | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def interrupt(self, cause: StokerError) -> None:
+        """End the exchange with `cause`, whatever it waits for."""
+        if self.task is not None and self.cause is None and not self.is_answered:
+            self.cause = cause
+            self.task.cancel()
+
+    def send(self, status: int, headers: bytes, body: bytes) -> None:
+        """Answer whole. `headers` are complete lines; the request id is added."""
+        if not self.is_answered:
+            self.is_started = self.is_answered = True
+            self.status = status
+            self.connection.send(status, b"%bx-request-id: %b\r\n" % (headers, self.id.encode()), body)
+
+    def start(self, first: bytes) -> None:
+        """Answer 200 with a stream whose first piece is `first`."""
+        self.is_started = True
+        self.status = 200
+        self.connection.start_stream(b"%bx-request-id: %b\r\n" % (replies.EVENT_STREAM, self.id.encode()), first)
+
+    def end(self, last: bytes) -> None:
+        """End the stream; `last` may be empty."""
+        if not self.is_answered:
+            self.is_answered = True
+            self.connection.end_stream(last)
+
+    def fail(self, problem: StokerError) -> None:
+        """Tell `problem`: as the answer, or as the last event of a stream that has begun."""
+        if self.is_answered:
+            return
+        if self.is_started:
+            self.end(self.route.protocol.error_event(problem))
+            self.status = problem.status
+        else:
+            self.send(problem.status, error_headers(problem), self.route.protocol.error_body(problem))
+
+
+def error_headers(problem: StokerError) -> bytes:
+    """Return the header lines of an error: when to come back, and whether it helps."""
+    headers = replies.JSON
+    if problem.retry_after_s is not None:
+        headers += b"retry-after: %d\r\n" % min(max(-(-problem.retry_after_s // 1), 1), RETRY_AFTER_MAX_S)
+    if problem.status >= 400 and not problem.retryable and problem.status in _SDKS_RETRY:
+        headers += b"x-should-retry: false\r\n"
+    if problem.status == 401:
+        headers += b"www-authenticate: Bearer\r\n"
+    return headers
+
+
+# What OpenAI's SDKs try again unless told otherwise, though it would be the same again.
+_SDKS_RETRY: Final = frozenset((409, 500, 501))

@@ -1,0 +1,261 @@
+"""What a client's bytes mean: HTTP/1.0 and 1.1 requests, each judged as early as it can be.
+
+httptools (llhttp in its strict mode) parses, and refuses framing that two readers could understand differently. The
+limits it does not have are here: size of the head, number of headers, size of the body, headers that come twice.
+"""
+
+import time
+from enum import IntEnum
+from typing import Final, Protocol
+
+import httptools
+
+from stoker.types.errors import InvalidInput, StokerError, TooLarge, Unavailable
+
+# The headers anybody here reads; the others are counted and dropped.
+WANTED: Final = frozenset(
+    (
+        b"authorization",
+        b"connection",
+        b"content-encoding",
+        b"content-length",
+        b"expect",
+        b"host",
+        b"inference-header-content-length",
+        b"transfer-encoding",
+        b"upgrade",
+        b"x-api-key",
+        b"x-request-id",
+        b"x-request-timeout-ms",
+        b"x-stoker-project",
+    )
+)
+HEAD_MAX_BYTES: Final = 32 << 10
+HEADERS_MAX: Final = 128
+SMALL_BODY_BYTES: Final = 16 << 10  # comes with its head; judged with the request, not before it
+
+
+class Phase(IntEnum):
+    """What is expected from the client next."""
+
+    IDLE = 0
+    HEAD = 1
+    BODY = 2
+    DEAF = 3  # nothing; what comes is ignored until the connection ends
+
+
+class HttpRequest:
+    """One request, its body complete. `headers` holds the WANTED ones, names in lower case."""
+
+    __slots__ = ("body", "headers", "is_1_0", "keep_alive", "method", "path", "query", "reserved", "started_s")
+
+    def __init__(self, method: bytes, target: bytes, headers: dict[bytes, bytes], started_s: float) -> None:
+        self.method = method
+        self.path, _, self.query = target.partition(b"?")
+        self.headers = headers
+        self.body = b""
+        self.keep_alive = True
+        self.is_1_0 = False
+        self.reserved = 0  # bytes of the process' allowance for bodies that this request holds
+        self.started_s = started_s
+
+
+class Owner(Protocol):
+    """The connection that the bytes come from."""
+
+    def take(self, request: HttpRequest) -> None:
+        """Take a complete request."""
+
+    def refuse(self, problem: StokerError) -> None:
+        """Stop reading and tell `problem`."""
+
+    def say_continue(self) -> None:
+        """Tell the client to send its body."""
+
+    def body_limit(self, request: HttpRequest) -> int:
+        """Return how many body bytes `request` may have; raises StokerError to refuse it before its body."""
+
+    def reserve(self, count: int) -> bool:
+        """Take `count` bytes of the process' allowance for bodies; False when it is used up."""
+
+    def now_s(self) -> float:
+        """Return the time of the last sweep."""
+
+
+class Incoming:
+    """The state of reading. Never holds more than one head, one body within its limit, and what one read brought."""
+
+    __slots__ = (
+        "_body", "_first_piece", "_head_bytes", "_headers", "_headers_count", "_limit", "_owner", "_parser", "_raw_left",
+        "_target", "phase", "phase_s", "received", "request",
+    )  # fmt: skip
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner = owner
+        self._parser = httptools.HttpRequestParser(self)
+        self._target = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._headers_count = 0
+        self._head_bytes = 0
+        self._first_piece = b""
+        self._body: bytearray | None = None
+        self._limit = 0
+        self._raw_left = -1  # body bytes of a request that offered an upgrade; the parser leaves them to us
+        self.phase = Phase.IDLE
+        self.phase_s = owner.now_s()  # since when
+        self.received = 0  # body bytes of the request on its way
+        self.request: HttpRequest | None = None  # its head is here, its body on the way
+
+    def feed(self, data: bytes) -> None:
+        """Read `data`, which calls the owner with every request that it completes."""
+        while data and self.phase is not Phase.DEAF:
+            data = self._take_raw(data) if self._raw_left > 0 else self._parse(data)
+
+    def deafen(self) -> None:
+        """Expect nothing more."""
+        self.phase = Phase.DEAF
+        self.phase_s = self._owner.now_s()
+
+    def on_message_begin(self) -> None:
+        """Start a request (a pipelined one may follow in the same read)."""
+        if self.phase is not Phase.DEAF:
+            self._begin_head()
+
+    def on_url(self, url: bytes) -> None:
+        """Take a piece of the request target."""
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take one header, or a trailer, which is counted and ignored."""
+        self._headers_count += 1
+        self._head_bytes += len(name) + len(value)
+        if self._headers_count > HEADERS_MAX or self._head_bytes > HEAD_MAX_BYTES:
+            self._owner.refuse(TooLarge(f"over {HEADERS_MAX} headers or {HEAD_MAX_BYTES} bytes of them"))
+        elif self.phase is Phase.HEAD:
+            name = name.lower()
+            if name in WANTED:
+                if name in self._headers and name != b"connection":
+                    self._owner.refuse(InvalidInput(f"the header {name.decode()} is there twice", field=name.decode()))
+                self._headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        """Judge what the head alone tells: its form, and whether the body may come."""
+        if self.phase is Phase.DEAF:
+            return
+        headers = self._headers
+        request = HttpRequest(self._parser.get_method(), self._target, headers, time.monotonic())
+        self.phase = Phase.BODY
+        self.phase_s = self._owner.now_s()
+        self.request = request
+        self.received = 0
+        self._limit = SMALL_BODY_BYTES
+        if b"host" not in headers or b"connection" in headers:
+            request.is_1_0 = self._parser.get_http_version() == "1.0"
+            if b"host" not in headers and not request.is_1_0:
+                self._owner.refuse(InvalidInput("HTTP/1.1 needs a Host header", field="host"))
+                return
+        length = int(headers.get(b"content-length", b"0"))
+        if b"upgrade" in headers or request.method == b"CONNECT":
+            self._judge_upgrade(request, length)
+        if length > SMALL_BODY_BYTES or b"transfer-encoding" in headers or b"expect" in headers:
+            self._judge_body(request, length)
+
+    def on_body(self, data: bytes) -> None:
+        """Take a piece of the body."""
+        request = self.request
+        if request is None or self.phase is Phase.DEAF:
+            return
+        if self.received == 0:
+            self._first_piece = data
+        else:
+            if self._body is None:
+                self._body = bytearray(self._first_piece)
+            self._body += data  # one buffer: a body sent in one-byte chunks must not become a million objects
+        self.received += len(data)
+        if b"transfer-encoding" in request.headers:
+            if self.received > self._limit:
+                self._owner.refuse(TooLarge(f"the body is over {self._limit} bytes", field="body"))
+            elif self._owner.reserve(len(data)):
+                request.reserved += len(data)
+            else:
+                self._owner.refuse(Unavailable("the gateway holds as many bodies as it can", retry_after_s=1.0))
+
+    def on_message_complete(self) -> None:
+        """Hand the request over."""
+        request = self.request
+        if request is None or self.phase is Phase.DEAF or self._raw_left > 0:
+            return
+        self.request = None
+        self._raw_left = -1
+        request.body = self._first_piece if self._body is None else bytes(self._body)
+        self._first_piece, self._body = b"", None
+        request.keep_alive = self._parser.should_keep_alive()
+        if request.keep_alive:
+            self.phase = Phase.IDLE
+            self.phase_s = self._owner.now_s()
+        else:
+            request.is_1_0 = self._parser.get_http_version() == "1.0"
+            self.deafen()
+        self._owner.take(request)
+
+    def _begin_head(self) -> None:
+        self.phase = Phase.HEAD
+        self.phase_s = self._owner.now_s()
+        self._target = b""
+        self._headers = {}
+        self._headers_count = 0
+        self._head_bytes = 0
+
+    def _parse(self, data: bytes) -> bytes:
+        if self.phase is Phase.IDLE:
+            self._begin_head()
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._raw_left <= 0:  # no body, or none left: what follows is the next request
+                self._parser = httptools.HttpRequestParser(self)
+            return data[upgrade.args[0] :]
+        except httptools.HttpParserError as broken:
+            if self.phase is not Phase.DEAF:  # after a last request, or a refusal, nothing that follows matters
+                self._owner.refuse(InvalidInput(f"not a valid HTTP request: {broken}"))
+            return b""
+        if self.phase is Phase.HEAD:  # the parser holds what has no end yet, so the bytes count, not the headers
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_MAX_BYTES:
+                self._owner.refuse(TooLarge(f"the request head is over {HEAD_MAX_BYTES} bytes"))
+        return b""
+
+    def _take_raw(self, data: bytes) -> bytes:
+        """Take the body of a request that offered an upgrade; return what follows it, for a fresh parser."""
+        mine, rest = data[: self._raw_left], data[self._raw_left :]
+        self.on_body(mine)
+        self._raw_left -= len(mine)
+        if self._raw_left == 0:
+            self.on_message_complete()
+            self._parser = httptools.HttpRequestParser(self)
+        return rest
+
+    def _judge_upgrade(self, request: HttpRequest, length: int) -> None:
+        """Decline an offer of HTTP/2 or WebSocket (Java's client makes one with every request) by ignoring it."""
+        if b"transfer-encoding" in request.headers or request.method == b"CONNECT":
+            self._owner.refuse(InvalidInput("this request cannot be upgraded", field="upgrade"))
+        elif self._parser.should_upgrade():
+            self._raw_left = length
+
+    def _judge_body(self, request: HttpRequest, length: int) -> None:
+        try:
+            self._limit = self._owner.body_limit(request)
+            if length > self._limit:
+                raise TooLarge(f"a body of {length} bytes; at most {self._limit} are allowed", field="body")
+            if length > SMALL_BODY_BYTES:
+                if not self._owner.reserve(length):
+                    raise Unavailable("the gateway holds as many bodies as it can; retry", retry_after_s=1.0)
+                request.reserved = length
+            expectation = request.headers.get(b"expect")
+            if expectation is not None and expectation.lower() != b"100-continue":
+                raise InvalidInput(f"unknown expectation {expectation[:40]!r}", field="expect")
+        except StokerError as problem:
+            self._owner.refuse(problem)
+            return
+        if expectation is not None:
+            self._owner.say_continue()

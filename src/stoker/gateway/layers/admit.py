@@ -1,0 +1,21 @@
+"""Whether the request may come in: quarantine, full queues, deadlines that cannot be met. Before anything is spent."""
+
+import time
+
+from stoker.gateway import suspicion
+from stoker.gateway.exchange import Exchange, Handler, Work
+
+
+def admit(inner: Handler) -> Handler:
+    """Refuse at once what cannot be served, so that only what can waits."""
+
+    def handle(exchange: Exchange) -> Work:
+        lane = exchange.lane
+        assert lane is not None
+        if lane.book:
+            suspicion.refuse_convicted(lane, exchange)
+        if lane.is_full():
+            lane.check(exchange, time.monotonic())
+        return inner(exchange)
+
+    return handle

@@ -1,0 +1,43 @@
+"""Who calls. A key is looked up by its SHA-256 in the route table; without one nothing of the inside is told."""
+
+import time
+
+from stoker.gateway.directory import Directory
+from stoker.gateway.exchange import Exchange, Handler, Work
+from stoker.gateway.incoming import HttpRequest
+from stoker.types.errors import Forbidden, Unauthenticated
+from stoker.types.routes import KeyRoute
+
+
+def identify(directory: Directory, request: HttpRequest) -> KeyRoute:
+    """Return the caller's key. Raises Unauthenticated, in one shape for missing, unknown, expired and revoked ones."""
+    headers = request.headers
+    given = headers.get(b"authorization")
+    if given is not None:
+        if given[:7].lower() != b"bearer ":
+            raise Unauthenticated("send the key as 'Authorization: Bearer stk_…' or 'x-api-key: stk_…'")
+        text = given[7:].strip()
+    else:
+        text = headers.get(b"x-api-key", b"").strip()
+    key = directory.find_key(text)
+    if key is None or 0 < key.expires_at_s <= time.time():
+        raise Unauthenticated("no valid key; send one as 'Authorization: Bearer stk_…' or 'x-api-key: stk_…'")
+    return key
+
+
+def auth(directory: Directory, inner: Handler) -> Handler:
+    """Set the caller and the project names are looked up in. Before anything that costs or tells."""
+
+    def handle(exchange: Exchange) -> Work:
+        exchange.key = key = identify(directory, exchange.request)
+        project = key.project
+        wanted = exchange.request.headers.get(b"x-stoker-project")
+        if wanted is not None and wanted.decode("latin-1") != project:
+            if not key.is_admin:
+                raise Forbidden(f"this key is of the project {project}; only an admin key may name another")
+            exchange.project = wanted.decode("latin-1")
+        else:
+            exchange.project = project
+        return inner(exchange)
+
+    return handle

@@ -1,0 +1,67 @@
+"""What is counted: every request of an endpoint, answered or refused, once, at its end.
+
+Outside of deadline and admit, because a request that was refused for a full queue is a request too.
+"""
+
+import asyncio
+import time
+
+from stoker.gateway.exchange import GONE, Exchange, Handler
+from stoker.types.errors import EngineFailed, StokerError
+
+
+def meter(inner: Handler) -> Handler:
+    """Observe status, duration, tokens and what the replica said of its own time."""
+
+    async def handle(exchange: Exchange) -> None:
+        status = EngineFailed.status
+        try:
+            await inner(exchange)
+            status = exchange.status
+        except StokerError as problem:
+            status = problem.status
+            refused(exchange, problem)
+            raise
+        except asyncio.CancelledError:
+            status = exchange.cause.status if exchange.cause is not None else GONE
+            if exchange.cause is None and exchange.lane is not None:
+                exchange.lane.meters.cancelled.add(1)
+            raise
+        finally:
+            observe(exchange, status, time.monotonic())
+
+    return handle
+
+
+def refused(exchange: Exchange, problem: StokerError) -> None:
+    """Count a request that no replica saw."""
+    if exchange.relay is None and exchange.lane is not None:
+        exchange.lane.meters.refused(problem.code)
+
+
+def observe(exchange: Exchange, status: int, now_s: float) -> None:
+    """Count the exchange as ended with `status`."""
+    lane = exchange.lane
+    assert lane is not None
+    meters = lane.meters.revision(exchange.revision, exchange.method)
+    began_s = exchange.request.started_s
+    meters.code(status).add(1)
+    meters.duration.observe(now_s - began_s)
+    relay = exchange.relay
+    if relay is None or relay.end is None:
+        return
+    usage, timings = relay.end.usage, relay.end.timings
+    if usage.rows:
+        meters.rows.add(usage.rows)
+    if usage.input_tokens or usage.output_tokens:
+        meters.input.add(usage.input_tokens)
+        meters.output.add(usage.output_tokens)
+        meters.cached.add(usage.cached_tokens)
+    if timings.batch_rows:
+        meters.batch_rows.observe(timings.batch_rows)
+    meters.queue.observe(timings.queue_s)
+    meters.compute.observe(timings.compute_s)
+    if exchange.first_byte_s:
+        meters.first_token.observe(exchange.first_byte_s - began_s)
+        if usage.output_tokens > 1:
+            meters.per_token.observe((now_s - exchange.first_byte_s) / (usage.output_tokens - 1))

@@ -1,0 +1,30 @@
+"""Outermost: every exchange ends in exactly one answer, whatever happens inside."""
+
+import asyncio
+import logging
+
+from stoker.gateway.exchange import GONE, Exchange, Handler
+from stoker.types.errors import EngineFailed, StokerError
+
+_log = logging.getLogger(__name__)
+
+
+def rescue(inner: Handler) -> Handler:
+    """Answer errors in the protocol's shape; a bug is a 500 that tells nothing of its inside."""
+
+    async def handle(exchange: Exchange) -> None:
+        try:
+            await inner(exchange)
+        except StokerError as problem:
+            exchange.fail(problem)
+        except asyncio.CancelledError:
+            if exchange.cause is None:  # the client went away, or the process ends
+                exchange.status = GONE
+                exchange.connection.abort()
+            else:
+                exchange.fail(exchange.cause)
+        except Exception as bug:  # the boundary of the process: one request's bug is its own
+            _log.exception("a layer failed", extra={"request": exchange.id, "method": exchange.method})
+            exchange.fail(EngineFailed(f"internal error: {type(bug).__name__}; the log has it under {exchange.id}"))
+
+    return handle

@@ -1,0 +1,26 @@
+"""Where the request goes: to a place in a replica, now or when one is free; alone, if it is suspected.
+
+Inside of retry, because each try chooses again. The place is held until the try has ended.
+"""
+
+from stoker.gateway import suspicion
+from stoker.gateway.exchange import Exchange, Handler
+from stoker.gateway.trial import Trials
+
+
+def route(trials: Trials, inner: Handler) -> Handler:
+    """Choose, hold the place, release it."""
+
+    async def handle(exchange: Exchange) -> None:
+        lane = exchange.lane
+        assert lane is not None
+        if lane.book and suspicion.is_suspect(lane, exchange) and await trials.run(exchange, inner):
+            return
+        if lane.waiting or lane.take(exchange) is None:
+            await lane.wait(exchange, in_front=exchange.tries > 0)
+        try:
+            await inner(exchange)
+        finally:
+            lane.release(exchange)
+
+    return handle

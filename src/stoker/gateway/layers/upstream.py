@@ -1,0 +1,43 @@
+"""The call itself: one REQUEST to the replica whose place is held, its answer relayed. Innermost."""
+
+import asyncio
+import time
+
+from stoker.gateway.exchange import Exchange, TryFailed
+from stoker.gateway.relay import Relay
+from stoker.protocol.frames import RequestHead
+from stoker.types.errors import Draining, ReplicaLost, Unavailable
+
+
+async def upstream(exchange: Exchange) -> None:
+    """Send, and wait until the answer has ended. Raises TryFailed, or the replica's own error."""
+    replica, lane = exchange.replica, exchange.lane
+    assert replica is not None
+    assert lane is not None
+    link = replica.link
+    if link is None or not link.is_open:
+        raise TryFailed(ReplicaLost("the connection to the replica is down"), replica, was_death=False)
+    began_s = time.monotonic()
+    head = RequestHead(
+        method=exchange.method,
+        request=exchange.id,
+        body_bytes=len(exchange.body),
+        timeout_s=max(exchange.deadline_s - began_s, 0.001),
+        header_bytes=exchange.header_bytes,
+        alone=exchange.on_trial,
+    )
+    relay = Relay(exchange, replica, link, head)
+    try:
+        await relay.done
+    except asyncio.CancelledError:
+        relay.cancel()
+        raise
+    problem = relay.problem
+    if problem is None:
+        lane.finished(time.monotonic() - began_s)
+        return
+    if isinstance(problem, Draining):
+        replica.drains()
+    if isinstance(problem, Unavailable):
+        raise TryFailed(problem, replica, was_death=relay.was_death)
+    raise problem

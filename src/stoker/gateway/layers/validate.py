@@ -1,0 +1,51 @@
+"""What is asked, of which endpoint: the body's form, the model's name, sizes. Before anything waits or is counted."""
+
+import asyncio
+import zlib
+from typing import Final
+
+from stoker.gateway.directory import Directory
+from stoker.gateway.exchange import Exchange, Handler, Work
+from stoker.types.errors import InvalidInput, TooLarge
+
+INFLATE_HERE_BYTES: Final = 64 << 10  # a larger body is inflated in a thread, so that others do not wait for it
+_WINDOW_BITS: Final = {b"gzip": 31, b"deflate": 15}
+
+
+def validate(directory: Directory, inner: Handler) -> Handler:
+    """Let the route read the request and find its lane."""
+
+    def handle(exchange: Exchange) -> Work:
+        coding = exchange.request.headers.get(b"content-encoding")
+        if coding is not None and coding.lower() != b"identity":
+            return inflated(exchange, coding.lower())
+        exchange.route.prepare(exchange, directory)
+        return inner(exchange)
+
+    async def inflated(exchange: Exchange, coding: bytes) -> None:
+        bits = _WINDOW_BITS.get(coding)
+        if bits is None:
+            raise InvalidInput(f"the content encoding {coding[:40]!r} is unknown; use gzip or deflate")
+        limit = directory.body_limit(exchange.project, exchange.name)
+        if len(exchange.body) <= INFLATE_HERE_BYTES:
+            exchange.body = inflate(exchange.body, bits, limit)
+        else:
+            exchange.body = await asyncio.to_thread(inflate, exchange.body, bits, limit)
+        exchange.route.prepare(exchange, directory)
+        await inner(exchange)
+
+    return handle
+
+
+def inflate(data: bytes, bits: int, limit: int) -> bytes:
+    """Return `data` decompressed. Raises TooLarge over `limit` bytes (a bomb), InvalidInput for what is no such stream."""
+    inflater = zlib.decompressobj(bits)
+    try:
+        found = inflater.decompress(data, limit + 1)
+    except zlib.error as broken:
+        raise InvalidInput(f"the compressed body is broken: {broken}", field="body") from broken
+    if len(found) > limit:
+        raise TooLarge(f"the body is over {limit} bytes when decompressed", field="body")
+    if not inflater.eof or inflater.unused_data:
+        raise InvalidInput("the compressed body is cut off or has something behind it", field="body")
+    return found

@@ -1,0 +1,89 @@
+"""The numbers of one endpoint, each handle obtained once."""
+
+from stoker.telemetry.metrics import Counter, Histogram, Registry
+
+
+class RevisionMeters:
+    """What is counted for one revision and method."""
+
+    __slots__ = (
+        "_codes", "_labels", "_registry", "batch_rows", "cached", "compute", "duration", "first_token", "input",
+        "output", "per_token", "queue", "rows",
+    )  # fmt: skip
+
+    def __init__(self, registry: Registry, project: str, endpoint: str, revision: str, method: str) -> None:
+        self._registry = registry
+        labels = {"project": project, "endpoint": endpoint, "revision": revision}
+        self._labels = {**labels, "method": method}
+        self._codes: dict[int, Counter] = {}
+        self.duration = registry.histogram("stoker_request_duration_seconds", **self._labels)
+        self.first_token = registry.histogram("stoker_time_to_first_token_seconds", **labels)
+        self.per_token = registry.histogram("stoker_time_per_output_token_seconds", **labels)
+        self.input = registry.counter("stoker_tokens_total", kind="input", **labels)
+        self.output = registry.counter("stoker_tokens_total", kind="output", **labels)
+        self.cached = registry.counter("stoker_tokens_total", kind="cached", **labels)
+        self.rows = registry.counter("stoker_rows_total", **labels)
+        self.batch_rows = registry.histogram("stoker_batch_rows", **labels)
+        self.queue = registry.histogram("stoker_replica_queue_seconds", **labels)
+        self.compute = registry.histogram("stoker_replica_compute_seconds", **labels)
+
+    def code(self, status: int) -> Counter:
+        """Return the counter of answers with `status`."""
+        found = self._codes.get(status)
+        if found is None:
+            found = self._codes[status] = self._registry.counter(
+                "stoker_requests_total", code=str(status), **self._labels
+            )
+        return found
+
+
+class Meters:
+    """What is counted for one endpoint."""
+
+    __slots__ = ("_endpoint", "_labels", "_project", "_registry", "_revisions", "cancelled", "queue_wait")
+
+    def __init__(self, registry: Registry, project: str, endpoint: str) -> None:
+        self._registry = registry
+        self._project = project
+        self._endpoint = endpoint
+        self._labels = {"project": project, "endpoint": endpoint}
+        self._revisions: dict[tuple[str, str], RevisionMeters] = {}
+        self.queue_wait: Histogram = registry.histogram("stoker_queue_wait_seconds", **self._labels)
+        self.cancelled: Counter = registry.counter("stoker_cancelled_total", **self._labels)
+
+    def revision(self, revision: str, method: str) -> RevisionMeters:
+        """Return the meters of one revision ("" before one was chosen) and method."""
+        found = self._revisions.get((revision, method))
+        if found is None:
+            found = RevisionMeters(self._registry, self._project, self._endpoint, revision, method)
+            self._revisions[revision, method] = found
+        return found
+
+    def served(self, method: str) -> tuple[int, float]:
+        """Return how many requests of `method` ended, and how many seconds they took together."""
+        seen = [meters.duration.read() for (_, each), meters in self._revisions.items() if each == method]
+        return sum(each.count for each in seen), sum(each.sum for each in seen)
+
+    def retry(self, reason: str) -> None:
+        """Count one more try."""
+        self._registry.counter("stoker_retries_total", reason=reason, **self._labels).add(1)
+
+    def ejection(self, reason: str) -> None:
+        """Count a replica taken out of rotation."""
+        self._registry.counter("stoker_ejections_total", reason=reason, **self._labels).add(1)
+
+    def refused(self, reason: str) -> None:
+        """Count a request that no replica saw."""
+        self._registry.counter("stoker_refused_total", reason=reason, **self._labels).add(1)
+
+    def kv_used(self, revision: str, replica: str, ratio: float) -> None:
+        """Set how full a replica's key-value cache is."""
+        self._registry.gauge("stoker_kv_cache_usage_ratio", revision=revision, replica=replica, **self._labels).set(
+            ratio
+        )
+
+    def gauges(self, *, waiting: int, in_flight: int, ready: int) -> None:
+        """Set what is read at the moment of a snapshot."""
+        self._registry.gauge("stoker_queue_depth", **self._labels).set(waiting)
+        self._registry.gauge("stoker_in_flight", **self._labels).set(in_flight)
+        self._registry.gauge("stoker_replicas_ready", **self._labels).set(ready)

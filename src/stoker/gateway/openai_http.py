@@ -1,0 +1,80 @@
+"""OpenAI's API over the data plane: models, chat, completions, embeddings."""
+
+from typing import Final
+
+import msgspec
+
+from stoker.gateway import replies
+from stoker.gateway.directory import Directory
+from stoker.gateway.exchange import Exchange
+from stoker.gateway.lane import Lane
+from stoker.protocol import openai, openai_reply
+from stoker.types.errors import InvalidInput, StokerError, TooLarge
+
+_TASKS: Final = {"chat": "chat", "completions": "chat", "embeddings": "embed"}
+_PATHS: Final = {"chat": "/v1/chat/completions", "embed": "/v1/embeddings", "predict": "/v2/models/{name}/infer"}
+
+
+class OpenAIShapes:
+    """Errors as OpenAI's SDKs read them."""
+
+    def error_body(self, problem: StokerError) -> bytes:
+        """See Shapes."""
+        return openai.error_body(problem)
+
+    def error_event(self, problem: StokerError) -> bytes:
+        """See Shapes."""
+        return openai_reply.error_event(problem)
+
+
+def prepare_chat(exchange: Exchange, directory: Directory) -> None:
+    """Read `POST /v1/chat/completions`."""
+    request = openai.decode_chat(exchange.body)
+    exchange.stream = bool(request.stream)
+    _find(exchange, directory, request.model)
+
+
+def prepare_completions(exchange: Exchange, directory: Directory) -> None:
+    """Read `POST /v1/completions`."""
+    request = openai.decode_completion(exchange.body)
+    exchange.stream = bool(request.stream)
+    _find(exchange, directory, request.model)
+
+
+def prepare_embeddings(exchange: Exchange, directory: Directory) -> None:
+    """Read `POST /v1/embeddings`."""
+    _find(exchange, directory, openai.decode_embedding(exchange.body).model)
+
+
+async def list_models(exchange: Exchange, directory: Directory) -> None:
+    """Answer `GET /v1/models`."""
+    assert exchange.key is not None
+    seen = directory.visible(exchange.project, exchange.key)
+    answer(exchange, {"object": "list", "data": [_model(name, lane) for name, lane in seen]})
+
+
+async def show_model(exchange: Exchange, directory: Directory) -> None:
+    """Answer `GET /v1/models/{id}`."""
+    assert exchange.key is not None
+    lane = directory.find(exchange.project, exchange.name, exchange.key)
+    answer(exchange, _model(exchange.name, lane))
+
+
+def answer(exchange: Exchange, value: object) -> None:
+    """Answer 200 with `value` as JSON."""
+    exchange.send(200, replies.JSON, msgspec.json.encode(value))
+
+
+def _find(exchange: Exchange, directory: Directory, model: str) -> None:
+    assert exchange.key is not None
+    exchange.name = model
+    lane = exchange.lane = directory.find(exchange.project, model, exchange.key)
+    if lane.task != _TASKS[exchange.method]:
+        path = _PATHS[lane.task].format(name=model)
+        raise InvalidInput(f"{model} serves {lane.task}; call it at {path}", field="model")
+    if len(exchange.body) > lane.route.max_body_bytes:
+        raise TooLarge(f"the body is over the {lane.route.max_body_bytes} bytes that {model} takes", field="body")
+
+
+def _model(name: str, lane: Lane) -> dict[str, object]:
+    return {"id": name, "object": "model", "created": int(lane.route.created_at_s), "owned_by": lane.route.project}

@@ -1,0 +1,31 @@
+"""What orchestrators and Prometheus ask of the process: alive, ready, numbers. No key: nothing here is a tenant's."""
+
+from stoker.gateway import replies
+from stoker.gateway.directory import Directory
+from stoker.gateway.exchange import Exchange, Handler
+from stoker.gateway.siblings import Siblings
+from stoker.telemetry.prometheus import expose
+
+TEXT = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
+
+
+async def healthz(exchange: Exchange, directory: Directory) -> None:
+    """Answer `GET /healthz`: the process runs."""
+    exchange.send(200, replies.JSON, b'{"status":"ok"}')
+
+
+async def readyz(exchange: Exchange, directory: Directory) -> None:
+    """Answer `GET /readyz`: it knows where to send requests."""
+    if directory.version >= 0:
+        exchange.send(200, replies.JSON, b'{"status":"ready"}')
+    else:
+        exchange.send(503, replies.JSON + b"retry-after: 1\r\n", b'{"status":"no route table yet"}')
+
+
+def metrics(siblings: Siblings) -> Handler:
+    """Return the handler of `GET /metrics`: all gateways of the machine as one."""
+
+    async def handle(exchange: Exchange) -> None:
+        exchange.send(200, TEXT, expose(await siblings.merged()).encode())
+
+    return handle

@@ -1,0 +1,86 @@
+"""What a gateway answers on its own frames address: who it is, its numbers, drain."""
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from stoker.gateway.directory import Directory
+from stoker.gateway.siblings import Conviction
+from stoker.protocol import frames
+from stoker.protocol.frames import EndHead, Hello
+from stoker.protocol.link import Exchange, refuse
+from stoker.telemetry.metrics import Snapshot, encode_snapshot
+from stoker.types.errors import InvalidInput
+from stoker.types.replica import ReplicaState, ReplicaStats
+
+
+class Process:
+    """The gateway as a process (link.Handler). `stopping` is set by DRAIN."""
+
+    body_max_bytes = 1 << 20
+
+    def __init__(self, name: str, directory: Directory, snapshot: Callable[[], Snapshot]) -> None:
+        self.stopping = asyncio.Event()
+        self.serves = False  # the port is open
+        self._name = name
+        self._boot = secrets.token_hex(8)
+        self._directory = directory
+        self._snapshot = snapshot
+
+    def hello(self) -> Hello:
+        """See link.Handler."""
+        return Hello(
+            wire=frames.WIRE_VERSION,
+            name=self._name,
+            kind="gateway",
+            pid=os.getpid(),
+            boot=self._boot,
+            state=self._state(),
+        )
+
+    def stats(self) -> ReplicaStats:
+        """See link.Handler."""
+        lanes = list(self._directory)
+        return ReplicaStats(
+            state=self._state(),
+            queued=sum(lane.waiting for lane in lanes),
+            running=sum(len(lane.exchanges) for lane in lanes),
+            stage="" if self._directory.version >= 0 else "waits for a route table",
+        )
+
+    def request(self, exchange: Exchange) -> None:
+        """See link.Handler."""
+        raise refuse(exchange.head.method)
+
+    def call(self, exchange: Exchange) -> None:
+        """Answer `metrics`, and take `convict` from a sibling."""
+        if exchange.head.method == "metrics":
+            task = asyncio.get_running_loop().create_task(exchange.finish(EndHead(), encode_snapshot(self._snapshot())))
+            exchange.on_cancel = task.cancel
+        elif exchange.head.method == "convict":
+            self._convict(exchange.body)
+            exchange.end(EndHead())
+        else:
+            raise refuse(exchange.head.method)
+
+    def drain(self) -> None:
+        """Stop accepting, finish, exit."""
+        self.stopping.set()
+
+    def _convict(self, body: bytes) -> None:
+        try:
+            conviction = msgspec.msgpack.decode(body, type=Conviction)
+        except msgspec.DecodeError as broken:
+            raise InvalidInput(f"no conviction: {broken}") from broken
+        lane = self._directory.lane(conviction.project, conviction.endpoint)
+        if lane is not None:
+            lane.book.convict(conviction.shape, time.monotonic())
+
+    def _state(self) -> ReplicaState:
+        if self.stopping.is_set():
+            return "draining"
+        return "ready" if self.serves and self._directory.version >= 0 else "loading"

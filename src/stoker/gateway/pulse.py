@@ -1,0 +1,58 @@
+"""What happens in a gateway once a second, and when somebody asks for its numbers."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+from stoker.gateway.directory import Directory
+from stoker.gateway.relay import PING_AFTER_S
+from stoker.gateway.server import Server
+from stoker.telemetry.metrics import Registry, Snapshot
+
+PULSE_S: Final = 1.0
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+class Pulse:
+    """Sweeps lanes, keeps idle streams alive, and reads gauges."""
+
+    def __init__(self, directory: Directory, server: Server, registry: Registry) -> None:
+        self._directory = directory
+        self._server = server
+        self._registry = registry
+        self._lag = registry.histogram("stoker_event_loop_lag_seconds", process=registry.process)
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        pinged_s = time.monotonic()
+        while True:
+            due_s = time.monotonic() + PULSE_S
+            await asyncio.sleep(PULSE_S)
+            now_s = time.monotonic()
+            self._lag.observe(max(now_s - due_s, 0.0))
+            for lane in self._directory:
+                lane.sweep(now_s)
+            if now_s - pinged_s >= PING_AFTER_S / 2:  # a stream idle for a whole round is pinged: after 7.5 to 15 s
+                pinged_s = now_s
+                for lane in self._directory:
+                    for exchange in list(lane.exchanges):
+                        if exchange.relay is not None:
+                            exchange.relay.keep_alive()
+
+    def snapshot(self) -> Snapshot:
+        """Return the numbers of now."""
+        for lane in self._directory:
+            lane.meters.gauges(waiting=lane.waiting, in_flight=len(lane.exchanges), ready=lane.ready_count)
+            for replica in lane.replicas:
+                if replica.stats.kv_used_ratio:
+                    lane.meters.kv_used(replica.revision, replica.id, replica.stats.kv_used_ratio)
+        registry, process = self._registry, self._registry.process
+        registry.gauge("stoker_gateway_connections", process=process).set(len(self._server.connections))
+        registry.gauge("stoker_route_table_version", process=process).set(self._directory.version)
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        registry.gauge("stoker_process_resident_memory_bytes", process=process).set(pages * _PAGE_BYTES)
+        cpu = registry.counter("stoker_process_cpu_seconds_total", process=process)
+        cpu.add(max(time.process_time() - cpu.value, 0.0))
+        return registry.snapshot()

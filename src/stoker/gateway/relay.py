@@ -1,0 +1,122 @@
+"""One try of one request at one replica: the answer's pieces go from the replica's socket to the client's.
+
+A stream's pieces are written where they are read, inside the link's `data_received`: no task wakes, no queue holds them.
+The bound on what a slow client leaves here is the link's: WINDOW_BYTES without credit, and credit is only given while
+the client keeps up.
+"""
+
+import asyncio
+import time
+from typing import Final
+
+from stoker.gateway.exchange import Exchange
+from stoker.gateway.fleet import Replica
+from stoker.protocol import frames
+from stoker.protocol.frames import EndHead, RequestHead
+from stoker.protocol.link import Link
+from stoker.types.errors import EngineFailed, ReplicaLost, StokerError
+
+ANSWER_MAX_BYTES: Final = 256 << 20  # of an answer that is not streamed
+PING: Final = b": ping\n\n"  # a comment, the only keep-alive that no SDK stumbles over
+PING_AFTER_S: Final = 15.0
+_CREDIT_BYTES: Final = frames.WINDOW_BYTES // 2
+
+
+class Relay:
+    """A link.Receiver. `done` is over when the answer ended, well (`end`) or badly (`problem`)."""
+
+    __slots__ = ("_exchange", "_link", "_pieces", "_size", "_stream", "_unread", "done", "end", "problem", "replica",
+                 "was_death", "was_written")  # fmt: skip
+
+    def __init__(self, exchange: Exchange, replica: Replica, link: Link, head: RequestHead) -> None:
+        self.replica = replica
+        self.done: asyncio.Future[None] = link.loop.create_future()
+        self.end: EndHead | None = None
+        self.problem: StokerError | None = None
+        self.was_death = False  # the replica's process went away with the request in it
+        self.was_written = False
+        self._exchange = exchange
+        self._link = link
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._unread = 0
+        self._stream = link.send(self, head, exchange.body)
+        exchange.relay = self
+        exchange.connection.on_writable = self._give_credit
+
+    def push(self, event: bytes | tuple[EndHead, bytes]) -> None:
+        """See link.Receiver."""
+        self.replica.progress += 1
+        exchange = self._exchange
+        if type(event) is tuple:
+            self._end(*event)
+        elif exchange.is_started:
+            self.was_written = True
+            exchange.connection.send_piece(event)
+            self._count(len(event))
+        elif exchange.stream:
+            exchange.first_byte_s = time.monotonic()
+            exchange.start(event)
+            self._count(len(event))
+        else:
+            self._pieces.append(event)
+            self._size += len(event)
+            if self._size > ANSWER_MAX_BYTES:
+                self.abandon(EngineFailed(f"the answer is over {ANSWER_MAX_BYTES} bytes"))
+            else:
+                self._count(len(event))
+
+    def fail(self, problem: StokerError) -> None:
+        """See link.Receiver."""
+        self.problem = problem
+        self.was_death = type(problem) is ReplicaLost
+        self._finish()
+
+    def abandon(self, problem: StokerError) -> None:
+        """End the try with `problem`; the replica is told that nobody waits."""
+        if not self.done.done():
+            self._link.forget(self._stream)
+            self.problem = problem
+            self._finish()
+
+    def cancel(self) -> None:
+        """Tell the replica that nobody waits any more; nothing is written after this."""
+        self._link.forget(self._stream)
+
+    def keep_alive(self) -> None:
+        """Write a comment if the stream was idle since the last call (the pulse calls this every PING_AFTER_S)."""
+        if not self.was_written and self._exchange.is_started and not self._exchange.is_answered:
+            self._exchange.connection.send_piece(PING)
+        self.was_written = False
+
+    def _end(self, end: EndHead, last: bytes) -> None:
+        self.end = end
+        exchange = self._exchange
+        exchange.usage = end.usage
+        if exchange.is_started:
+            exchange.end(last)
+        elif exchange.stream:
+            exchange.first_byte_s = time.monotonic()
+            exchange.start(last)
+            exchange.end(b"")
+        else:
+            body = b"".join((*self._pieces, last)) if self._pieces else last
+            headers = b"content-type: %b\r\n" % end.content_type.encode()
+            if end.header_bytes >= 0:
+                headers += b"inference-header-content-length: %d\r\n" % end.header_bytes
+            exchange.send(200, headers, body)
+        self._finish()
+
+    def _finish(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
+    def _count(self, size: int) -> None:
+        self._unread += size
+        if self._unread >= _CREDIT_BYTES:
+            self._give_credit()
+
+    def _give_credit(self) -> None:
+        if self._unread >= _CREDIT_BYTES and not self._exchange.connection.is_stalled:
+            self._link.write(frames.credit(self._stream, self._unread))
+            self._unread = 0

@@ -1,0 +1,134 @@
+"""The listening side of a gateway: one socket shared with its siblings, limits over all connections, a lossless drain."""
+
+import asyncio
+import contextlib
+import errno
+import socket
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Final
+
+from stoker.gateway.connection import Connection, Limits
+from stoker.gateway.incoming import HttpRequest
+from stoker.types.errors import StokerError
+
+BACKLOG: Final = 2048
+SWEEP_S: Final = 0.25
+DRAIN_GRACE_S: Final = 0.5  # idle keep-alive connections may send one more request so long after a drain began
+
+
+class PortTaken(OSError):
+    """Another program listens on the port."""
+
+
+class Server:
+    """Accepts, sweeps and drains connections (connection.Site); the requests go to `serve`.
+
+    Args:
+        serve: takes a complete request with its connection.
+        body_limit: see connection.Site.
+        refusal: see connection.Site.
+    """
+
+    def __init__(
+        self,
+        serve: Callable[[Connection, HttpRequest], None],
+        body_limit: Callable[[HttpRequest], int],
+        refusal: Callable[[HttpRequest | None, StokerError], tuple[bytes, bytes]],
+        limits: Limits,
+    ) -> None:
+        self.serve = serve
+        self.body_limit = body_limit
+        self.refusal = refusal
+        self.limits = limits
+        self.now_s = time.monotonic()
+        self.date_line = b""
+        self.is_draining = False
+        self.connections: set[Connection] = set()
+        self._held_bytes = 0
+        self._socket: socket.socket | None = None
+        self._listening: asyncio.Server | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def reserve(self, count: int) -> bool:
+        """See connection.Site."""
+        if self._held_bytes + count > self.limits.bodies_max_bytes:
+            return False
+        self._held_bytes += count
+        return True
+
+    def release(self, count: int) -> None:
+        """See connection.Site."""
+        self._held_bytes -= count
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen on `host`:`port` (0: any) and return the port. Raises PortTaken, OSError."""
+        loop = asyncio.get_running_loop()
+        self._socket = _listen(host, port)
+        self._listening = await loop.create_server(self._connection, sock=self._socket, backlog=BACKLOG)
+        self._sweep()
+        return int(self._socket.getsockname()[1])
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Stop accepting, let requests finish, close. Returns whether all finished in `timeout_s`.
+
+        Connections whose handshake the kernel finished are taken over before the socket closes; an idle connection may
+        bring one more request within DRAIN_GRACE_S, whose answer then says `connection: close`.
+        """
+        self.is_draining = True
+        ends_s = time.monotonic() + timeout_s
+        await self._stop_accepting()
+        await asyncio.sleep(min(DRAIN_GRACE_S, timeout_s) if self.connections else 0)
+        while self.connections and time.monotonic() < ends_s:
+            for connection in list(self.connections):
+                connection.close_if_idle()
+            await asyncio.sleep(0.02)
+        was_clean = not any(connection.active is not None for connection in self.connections)
+        for connection in list(self.connections):
+            connection.abort()
+        if self._timer is not None:
+            self._timer.cancel()
+        return was_clean
+
+    async def _stop_accepting(self) -> None:
+        if self._listening is None or self._socket is None:
+            return
+        loop = asyncio.get_running_loop()
+        last = self._socket.dup()
+        self._listening.close()
+        self._socket.close()
+        with last:
+            last.setblocking(False)
+            with contextlib.suppress(OSError):  # BlockingIOError: none left
+                while True:
+                    accepted, _ = last.accept()
+                    await loop.connect_accepted_socket(self._connection, accepted)
+
+    def _connection(self) -> Connection:
+        return Connection(self)
+
+    def _sweep(self) -> None:
+        self.now_s = time.monotonic()
+        self.date_line = b"date: %b\r\n" % formatdate(usegmt=True).encode()
+        for connection in list(self.connections):
+            connection.sweep(self.now_s)
+        self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
+        listening.setblocking(False)
+    except OSError as taken:
+        listening.close()
+        if taken.errno == errno.EADDRINUSE:
+            raise PortTaken(f"port {port} on {host} is taken by another program; set PORT to a free one") from taken
+        raise
+    return listening

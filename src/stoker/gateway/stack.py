@@ -1,0 +1,61 @@
+"""The layers of the data plane in one place, in their order, each with the reason for its position.
+
+rescue    outermost: whatever happens below, the client gets one answer, in its protocol's shape
+trace     an id before anything can fail, so that every answer and log line has it
+auth      before the body is read: a stranger costs a hash and learns nothing
+validate  finds the endpoint; all that follows is by endpoint
+meter     around every refusal below, because a 429 is a request too
+deadline  around everything that waits
+admit     refuses at once what would wait in vain, before it takes a place or a retry
+retry     a retry is the same request: counted, timed and admitted once
+route     each try chooses anew; holds the place in the replica
+upstream  the frames
+
+A layer takes the next one and returns a Handler. Those that only look before (trace, auth, validate, admit) are plain
+functions that hand back the inner coroutine: they cost a call. A layer wraps the exchange, never the chunks of a stream.
+"""
+
+from dataclasses import dataclass
+
+from stoker.gateway.directory import Directory
+from stoker.gateway.exchange import Handler
+from stoker.gateway.layers.admit import admit
+from stoker.gateway.layers.auth import auth
+from stoker.gateway.layers.deadline import Deadlines, deadline
+from stoker.gateway.layers.meter import meter
+from stoker.gateway.layers.rescue import rescue
+from stoker.gateway.layers.retry import retry
+from stoker.gateway.layers.route import route
+from stoker.gateway.layers.trace import Ids, trace
+from stoker.gateway.layers.upstream import upstream
+from stoker.gateway.layers.validate import validate
+from stoker.gateway.trial import Trials
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The layers' own state, made once a process."""
+
+    directory: Directory
+    deadlines: Deadlines
+    trials: Trials
+    ids: Ids
+
+    def inference(self) -> Handler:
+        """Return the whole stack, for what goes to a replica."""
+        call: Handler = upstream
+        call = route(self.trials, call)
+        call = retry(call)
+        call = admit(call)
+        call = deadline(self.deadlines, call)
+        call = meter(call)
+        call = validate(self.directory, call)
+        return self.reading(call)
+
+    def reading(self, call: Handler) -> Handler:
+        """Return the outer layers around `call`, for what the gateway answers itself to who has a key."""
+        return self.open(auth(self.directory, call))
+
+    def open(self, call: Handler) -> Handler:
+        """Return the outermost layers around `call`, for what anybody may ask."""
+        return rescue(trace(self.ids, call))

@@ -1,0 +1,105 @@
+"""How the route table gets here: a long poll on control, and the last table on disk for when control is dead."""
+
+import asyncio
+import logging
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import msgspec
+
+from stoker.types.routes import RouteTable
+
+WAIT_S: Final = 25.0
+BACKOFF_MIN_S: Final = 0.05
+BACKOFF_MAX_S: Final = 2.0
+TABLE_MAX_BYTES: Final = 64 << 20
+
+_log = logging.getLogger(__name__)
+_decode = msgspec.json.Decoder(RouteTable).decode
+
+
+def load(path: Path) -> RouteTable | None:
+    """Return the table kept at `path`, or None when there is none that can be read."""
+    try:
+        return _decode(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as broken:
+        _log.warning("the kept route table cannot be read", extra={"path": str(path), "reason": str(broken)})
+        return None
+
+
+def save(path: Path, data: bytes) -> None:
+    """Keep `data` at `path`: written beside it, flushed, renamed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+class Watch:
+    """Follows control. `apply` takes each table and says whether it was newer.
+
+    Args:
+        socket: control's API socket.
+        path: where the last table is kept.
+    """
+
+    def __init__(self, socket: Path, path: Path, apply: Callable[[RouteTable], bool]) -> None:
+        self._socket = socket
+        self._path = path
+        self._apply = apply
+        self._version = -1
+
+    def start(self) -> None:
+        """Begin with the table on disk, if there is one."""
+        table = load(self._path)
+        if table is not None:
+            self._apply(table)
+            self._version = table.version
+
+    async def run(self) -> None:
+        """Follow until cancelled; a control that is dead or wrong is asked again, later and later."""
+        wait_s = BACKOFF_MIN_S
+        timeout = aiohttp.ClientTimeout(total=WAIT_S + 10, connect=2)
+        while True:
+            connector = aiohttp.UnixConnector(str(self._socket))
+            try:
+                async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+                    while True:
+                        await self._ask(session)
+                        wait_s = BACKOFF_MIN_S
+            except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as down:
+                _log.info("control does not answer", extra={"reason": str(down) or type(down).__name__})
+            wait_s = min(wait_s * 2, BACKOFF_MAX_S)
+            await asyncio.sleep(wait_s * random.uniform(0.5, 1))
+
+    async def _ask(self, session: aiohttp.ClientSession) -> None:
+        """Wait for one newer table. Raises ValueError for an answer that is none."""
+        params = {"after": str(self._version), "wait_s": f"{WAIT_S:g}"}
+        async with session.get("http://control/internal/v1/routes", params=params) as answer:
+            if answer.status == 204:
+                return
+            if answer.status != 200:
+                raise ValueError(f"control answered {answer.status}")
+            data = await answer.content.read(TABLE_MAX_BYTES + 1)
+            while not answer.content.at_eof() and len(data) <= TABLE_MAX_BYTES:
+                data += await answer.content.read(TABLE_MAX_BYTES)
+        try:
+            table = _decode(data)
+        except msgspec.DecodeError as broken:
+            raise ValueError(f"not a route table: {broken}") from broken
+        if not self._apply(table):
+            await asyncio.sleep(BACKOFF_MAX_S)  # an old table again and again must not become a busy loop
+            return
+        self._version = table.version
+        try:
+            await asyncio.to_thread(save, self._path, data)
+        except OSError as full:  # serving goes on; only a restart without control would miss it
+            _log.warning("the route table cannot be kept", extra={"path": str(self._path), "reason": str(full)})

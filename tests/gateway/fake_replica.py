@@ -1,0 +1,146 @@
+"""A replica process without an engine, for tests and measurements of the gateway: what it does, the body says.
+
+python fake_replica.py ADDRESS NAME LOGFILE [--state loading]
+
+The text of a body, anywhere in it, decides: `die` kills the process, `hang` never answers, `slow:0.2` answers after
+that, `stream` bodies (`"stream": true`) get `chunks:N` events with `every:S` between them, `die-after:N` dies after N
+events, `big:N` answers N bytes, `refuse:CODE` fails with that error, `stuck` blocks the process. Every event worth
+asserting (requests, cancels) is appended to LOGFILE as a line.
+"""
+
+import asyncio
+import os
+import re
+import secrets
+import signal
+import sys
+import time
+from pathlib import Path
+
+import uvloop
+
+from stoker.protocol import frames
+from stoker.protocol.frames import EndHead, Hello
+from stoker.protocol.link import Exchange, refuse, serve
+from stoker.types.errors import all_codes
+from stoker.types.replica import ReplicaStats, Timings, Usage
+
+EVENT = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":"tok"}}]}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+class Fake:
+    """The handler."""
+
+    body_max_bytes = 64 << 20
+
+    def __init__(self, name: str, log: Path, state: str) -> None:
+        self.name = name
+        self.state = state
+        self.boot = secrets.token_hex(4)
+        self.log = log.open("a", buffering=1)
+        self.running = 0
+        self.finished = 0
+        self.tokens = 0
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    def hello(self) -> Hello:
+        return Hello(
+            wire=frames.WIRE_VERSION, name=self.name, kind="replica", pid=os.getpid(), boot=self.boot, state=self.state
+        )
+
+    def stats(self) -> ReplicaStats:
+        return ReplicaStats(
+            state=self.state,
+            running=self.running,
+            finished=self.finished,
+            tokens=self.tokens,
+            error="the weights are missing" if self.state == "failed" else "",
+        )
+
+    def drain(self) -> None:
+        self.state = "draining"
+
+    def call(self, exchange: Exchange) -> None:
+        raise refuse(exchange.head.method)
+
+    def request(self, exchange: Exchange) -> None:
+        body = exchange.body
+        if b"die" not in body and b":" not in body and b"hang" not in body:  # the fast path, for measurements
+            self.finished += 1
+            exchange.end(EndHead(usage=Usage(rows=1), timings=Timings(batch_rows=1)), body)
+            return
+        text = body.decode("latin-1")
+        if re.search(r"\bdie\b", text):
+            self.log.write(f"died alone={exchange.head.alone}\n")
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "stuck" in text:
+            self.log.write("stuck\n")
+            time.sleep(60)
+        self.running += 1
+        task = asyncio.get_running_loop().create_task(self.answer(exchange, text))
+        self.tasks.add(task)
+        task.add_done_callback(self.done)
+        exchange.on_cancel = lambda: (self.log.write("cancelled\n"), task.cancel())
+
+    def done(self, task: asyncio.Task[None]) -> None:
+        self.tasks.discard(task)
+        self.running -= 1
+        self.finished += 1
+
+    async def answer(self, exchange: Exchange, text: str) -> None:
+        def number(name: str, default: float) -> float:
+            found = re.search(rf"{name}:([0-9.]+)", text)
+            return float(found[1]) if found else default
+
+        self.log.write(f"request {exchange.head.method} {exchange.head.request} {len(exchange.body)}\n")
+        if "hang" in text:
+            await asyncio.Event().wait()
+        await asyncio.sleep(number("slow", 0))
+        refused = re.search(r"refuse:([a-z_]+)", text)
+        if refused:
+            exchange.fail(all_codes()[refused[1]]("as asked", retry_after_s=3.0))
+        elif re.search(r'"stream": ?true', text):
+            await self.stream(exchange, int(number("chunks", 3)), number("every", 0), int(number("die-after", -1)))
+        else:
+            size = int(number("big", 0))
+            usage = Usage(input_tokens=3, output_tokens=5, rows=1)
+            header_bytes = exchange.head.header_bytes
+            await exchange.finish(
+                EndHead(
+                    usage=usage,
+                    header_bytes=header_bytes,
+                    content_type="application/json" if header_bytes < 0 else "application/octet-stream",
+                ),
+                b"x" * size if size else exchange.body,
+            )
+
+    async def stream(self, exchange: Exchange, chunks: int, every_s: float, die_after: int) -> None:
+        for at in range(chunks):
+            if at == die_after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            await exchange.send(EVENT)
+            self.tokens += 1
+            if every_s:
+                await asyncio.sleep(every_s)
+        exchange.end(EndHead(usage=Usage(input_tokens=2, output_tokens=chunks)), DONE)
+
+
+async def main() -> None:
+    address, name, log = sys.argv[1:4]
+    state = sys.argv[5] if len(sys.argv) > 5 else "ready"
+    fake = Fake(name, Path(log), state)
+    server = await serve(address, fake)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+
+    def load() -> None:
+        fake.state = "ready"
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, load)
+    await stop.wait()
+    await server.close()
+
+
+if __name__ == "__main__":
+    uvloop.run(main())
