@@ -21,7 +21,7 @@ def document(operations: Iterable[Operation], version: str) -> dict[str, Any]:
     for operation in public:
         structs += [each for each in (operation.body, operation.answer) if isinstance(each, type)]
     kinds = list(dict.fromkeys(structs))
-    references, components = msgspec.json.schema_components(kinds, ref_template=REF_TEMPLATE)
+    references, components = msgspec.json.schema_components(kinds, schema_hook=_any, ref_template=REF_TEMPLATE)
     schemas = dict(zip(kinds, references, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for operation in public:
@@ -35,6 +35,11 @@ def document(operations: Iterable[Operation], version: str) -> dict[str, Any]:
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "bearerFormat": "stk_…"}},
         },
     }
+
+
+def _any(_kind: type) -> dict[str, Any]:
+    """Return the schema of a field that may hold any JSON value."""
+    return {"description": "any JSON value"}
 
 
 def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:

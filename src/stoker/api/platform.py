@@ -62,11 +62,11 @@ async def _metrics(call: Call) -> Response:
                 phases[labels.get("project", ""), labels.get("endpoint", ""), process.phase] += 1
     for key in metrics.snapshot().matching("stoker_replicas"):
         project, endpoint, phase = key.labels
-        metrics.gauge("stoker_replicas", project=project, endpoint=endpoint, phase=phase).set(0)
+        metrics.gauge("stoker_replicas", project=project, endpoint=endpoint, phase=phase).set(0.0)
     for (project, endpoint, phase), count in phases.items():
-        metrics.gauge("stoker_replicas", project=project, endpoint=endpoint, phase=phase).set(count)
+        metrics.gauge("stoker_replicas", project=project, endpoint=endpoint, phase=phase).set(float(count))
     version = call.plane.routes.table.version
-    metrics.gauge("stoker_route_table_version", process=call.plane.process).set(version)
+    metrics.gauge("stoker_route_table_version", process=call.plane.process).set(float(version))
     return Response(prometheus.expose(metrics.snapshot()), media_type=prometheus.CONTENT_TYPE)
 
 
@@ -115,7 +115,7 @@ async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byt
 
 
 async def _routes(call: Call) -> Response:
-    after = int(number(call.request, "after", 0, 0, 2**53))
+    after = int(number(call.request, "after", 0, -1, 2**53))
     wait_s = number(call.request, "wait_s", 0, 0, ROUTES_WAIT_MAX_S)
     encoded = await call.plane.routes.wait(after, wait_s)
     if encoded is None:
