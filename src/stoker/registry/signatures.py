@@ -159,19 +159,20 @@ def _natural(text: str) -> int:
 
 
 def _embedding_options(signature: Signature, folder: Path, job: InspectionJob) -> dict[str, Any]:
-    """Return the options of a text embedder: a tokenizer beside it, token ids in, vectors out. Empty when it is none."""
+    """Return the options of a text embedder: a tokenizer at hand, token ids in, vectors out. Empty when it is none."""
     home = Path(job.entry).parent
-    has_tokenizer = any((place / "tokenizer.json").as_posix() in job.paths for place in (home, Path()))
-    if not has_tokenizer or not any(item.name == "input_ids" for item in signature.inputs) or not signature.outputs:
+    tokenizers = [path for place in (Path(), home) if (path := (place / "tokenizer.json").as_posix()) in job.paths]
+    if not tokenizers or not any(item.name == "input_ids" for item in signature.inputs) or not signature.outputs:
         return {}
+    beside = {"tokenizer": tokenizers[0]} if tokenizers[0] != "tokenizer.json" else {}
     first = signature.outputs[0]
-    if first.datatype not in ("FP32", "FP16"):
+    if first.datatype not in ("FP32", "FP16") or first.name == "logits":
         return {}
     if len(first.shape) == 2 and first.name in _SENTENCE_OUTPUTS:
-        return {"pooling": "none", "normalize": True}
+        return {"pooling": "none", "normalize": True} | beside
     if len(first.shape) != 3:
         return {}
-    return {"pooling": _pooling(folder), "normalize": True}
+    return {"pooling": _pooling(folder), "normalize": True} | beside
 
 
 def _pooling(folder: Path) -> str:
