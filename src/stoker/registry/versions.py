@@ -95,6 +95,9 @@ def _manifest(
 ) -> VersionManifest:
     if found.format is None:
         raise AssertionError("unreachable: a manifest needs a format")
+    tasks = given.tasks or card.tasks or inspection.tasks
+    if not tasks:
+        raise RefusedArtifact(f"what {found.entry} is for is not known; say it: tasks in {CARD}, or with the push")
     return VersionManifest(
         format=found.format,
         files=files,
@@ -102,7 +105,7 @@ def _manifest(
         signature=Signature(
             inputs=card.inputs or inspection.signature.inputs, outputs=card.outputs or inspection.signature.outputs
         ),
-        tasks=given.tasks or card.tasks or inspection.tasks,
+        tasks=tasks,
         metadata=inspection.metadata | card.metadata | (given.metadata or {}),
         options=inspection.options | card.options | (given.options or {}),
         lineage=given.lineage,

@@ -90,8 +90,11 @@ class ModelVersion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def manifest_digest(manifest: VersionManifest) -> Digest:
-    """Return the digest of a version: sha256 over its canonical JSON (sorted keys, no spaces)."""
-    return sha256_digest(msgspec.json.encode(manifest, order="sorted"))
+    """Return the digest of a version: sha256 over its canonical JSON (sorted keys, no spaces) without the lineage.
+
+    The same files said to come from elsewhere are the same version.
+    """
+    return sha256_digest(msgspec.json.encode(msgspec.structs.replace(manifest, lineage=Lineage()), order="sorted"))
 
 
 def sha256_digest(data: bytes) -> Digest:
