@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import click
@@ -58,36 +58,46 @@ def sparkline(values: Sequence[float], width: int = _SPARK_WIDTH) -> str:
     return bars.rjust(width)
 
 
-def watch(watched: Watch, stop: threading.Event, *, live: bool, full_screen: bool) -> None:
-    """Show the platform until `stop` is set: drawn on a terminal, as lines of what changed elsewhere."""
+def watch(
+    watched: Watch,
+    stop: threading.Event,
+    is_over: Callable[[], bool],
+    *,
+    live: bool,
+    full_screen: bool = False,
+    footer: str = "",
+) -> None:
+    """Show the platform until `is_over`, which is asked once a second and when `stop` is set.
+
+    Drawn when `live`, as lines of what changed otherwise.
+    """
     if live:
-        _draw(watched, stop, full_screen)
+        _draw(watched, stop, is_over, full_screen, footer)
     else:
-        _log(watched, stop)
+        _log(watched, stop, is_over)
 
 
-def _draw(watched: Watch, stop: threading.Event, full_screen: bool) -> None:
+def _draw(watched: Watch, stop: threading.Event, is_over: Callable[[], bool], full_screen: bool, footer: str) -> None:
     console = Console()
-    footer = Text("  Ctrl-C " + ("ends the view" if full_screen else "drains and stops everything"), style="dim")
 
     def picture() -> RenderableType:
         frame = watched.look(time.time())
-        return Group(render(frame, console.width, console.height), footer)
+        return Group(render(frame, console.width, console.height), Text(f"  {footer}", style="dim"))
 
     with Live(picture(), console=console, screen=full_screen, transient=True, auto_refresh=True) as shown:
-        while not stop.wait(EVERY_S):
+        while not is_over():
+            stop.wait(EVERY_S)
             shown.update(picture())
 
 
-def _log(watched: Watch, stop: threading.Event) -> None:
+def _log(watched: Watch, stop: threading.Event, is_over: Callable[[], bool]) -> None:
     before: Frame | None = None
-    while True:
+    while not is_over():
         frame = watched.look(time.time())
         for line in changes(before, frame):
             click.echo(f"{time.strftime('%H:%M:%S', time.localtime(frame.at_s))} {line}")
         before = frame
-        if stop.wait(EVERY_S):
-            return
+        stop.wait(EVERY_S)
 
 
 def _head(frame: Frame) -> RenderableType:

@@ -32,7 +32,7 @@ Lines = Callable[[], Iterator[bytes]]
 @click.argument("name", required=False, shell_complete=complete_endpoint)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on, also by new replicas.")
 @click.option(
-    "--tail", type=click.IntRange(0, 100_000), default=200, help="How many of the last lines.  [default: 200]"
+    "--tail", type=click.IntRange(0, 10_000), default=200, help="How many of the last lines; 200 unless told."
 )
 @click.option("--replica", help="Only this replica.")
 @click.option("--process", help="A process of the platform on this machine: control, gateway-0, …")

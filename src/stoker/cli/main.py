@@ -6,7 +6,6 @@ A command's module is imported when the command runs, never for `stoker --help`:
 import importlib
 import os
 import sys
-import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -59,6 +58,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "completion": Entry("completion", "Print the completion script of your shell."),
     },
 }
+_NAME_WIDTH: Final = 10  # the same in every section, so that the lines stand in one column
 COMMANDS: Final = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 
 
@@ -81,7 +81,7 @@ class LazyGroup(click.Group):
         """Write the table of commands by section."""
         for section, entries in SECTIONS.items():
             with formatter.section(section):
-                formatter.write_dl([(name, entry.help) for name, entry in entries.items()], col_max=12)
+                formatter.write_dl([(name.ljust(_NAME_WIDTH), entry.help) for name, entry in entries.items()])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the first steps."""
@@ -97,8 +97,7 @@ class LazyGroup(click.Group):
     envvar="STOKER_HOME",
     type=click.Path(file_okay=False, path_type=Path),
     default=lambda: Path.home() / ".stoker",
-    show_default="~/.stoker",
-    help="State folder of the platform.  [env STOKER_HOME]",
+    help="State folder of the platform.  [env STOKER_HOME; default: ~/.stoker]",
 )
 @click.option("--api", envvar="STOKER_API", help="Control's address, when it is not this machine's.  [env STOKER_API]")
 @click.option("--gateway", envvar="STOKER_GATEWAY", help="The gateway's address.  [env STOKER_GATEWAY]")
@@ -136,6 +135,8 @@ def main() -> int:
         return Exit.OK
     except Exception as crash:
         if os.environ.get("STOKER_DEBUG"):
+            import traceback
+
             traceback.print_exc()
         click.echo(explain_crash(crash), err=True)
         return Exit.FAILED

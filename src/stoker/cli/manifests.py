@@ -29,6 +29,8 @@ class Manifests:
         return ManifestRefused(
             tuple(
                 Detail(f"{self.place(one.line)}: {one.field + ': ' if one.field else ''}{one.message}")
+                if one.line
+                else one
                 for one in problem.details
             )
         )

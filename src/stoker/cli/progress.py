@@ -1,8 +1,9 @@
 """Progress of anything longer than a moment: a bar on a terminal, plain lines elsewhere, on standard error.
 
-Nothing appears within the first `QUIET_S` on a terminal, so that quick steps do not flicker.
+Nothing appears at first, so that quick work stays quiet: no flicker on a terminal, no lines elsewhere.
 """
 
+import threading
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 QUIET_S: Final = 0.3
+QUIET_LINES_S: Final = 1.0
 # Without a terminal, the same step says how far it is at most this often.
 LINE_EVERY_S: Final = 10.0
 
@@ -31,55 +33,72 @@ class Progress:
         self._title = title
         self._is_bytes = is_bytes
         self._live = is_live() if live is None else live
-        self._began_s = time.monotonic()
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
         self._note = ""
+        self._done = self._total = 0.0
         self._said = ""
         self._said_at_s = 0.0
+        # Also work that says nothing for a while is to be seen, so the quiet ends by itself.
+        self._quiet = threading.Timer(QUIET_S if self._live else QUIET_LINES_S, self._end_quiet)
+        self._quiet.daemon = True
+        self._lock = threading.Lock()
+        self._is_quiet = True
+        self._is_over = False
 
     def __enter__(self) -> "Progress":
+        self._quiet.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self._quiet.cancel()
+        with self._lock:
+            self._is_over = True
+            if self._bar is not None:
+                self._bar.stop()
 
     def step(self, note: str) -> None:
         """Begin a step (or go on with it, when it is the same)."""
-        if note == self._note:
-            return
-        self._note = note
-        self.update(0, 0)
+        if note != self._note:
+            self._note = note
+            self.update(0, 0)
 
     def update(self, done: float, total: float) -> None:
         """Show how far the step is."""
-        if self._live:
-            self._draw(done, total)
-        else:
-            self._say(done, total)
+        with self._lock:
+            self._done, self._total = done, total
+            if not self._is_quiet:
+                self._show()
 
-    def _draw(self, done: float, total: float) -> None:
-        if self._bar is None:
-            if time.monotonic() - self._began_s < QUIET_S:
+    def _end_quiet(self) -> None:
+        with self._lock:
+            if self._is_over:
                 return
-            self._bar = _rich_progress(self._is_bytes)
-            self._task = self._bar.add_task("", total=None)
-            self._bar.start()
-        assert self._task is not None
-        self._bar.update(
-            self._task, description=f"{self._title}  [dim]{self._note}[/]", completed=done, total=total or None
-        )
+            self._is_quiet = False
+            if self._live:
+                self._bar = _rich_progress(self._is_bytes)
+                self._task = self._bar.add_task("", total=None)
+                self._bar.start()
+            self._show()
 
-    def _say(self, done: float, total: float) -> None:
+    def _show(self) -> None:
+        if self._bar is not None and self._task is not None:
+            from rich.markup import escape
+
+            words = f"{escape(self._title)}  [dim]{escape(self._note)}[/]"
+            self._bar.update(self._task, description=words, completed=self._done, total=self._total or None)
+        else:
+            self._say()
+
+    def _say(self) -> None:
         now_s = time.monotonic()
         is_new = self._said != self._note
         if not self._note or (not is_new and now_s - self._said_at_s < LINE_EVERY_S):
             return
-        how_far = f" {done / total:.0%}" if total and done and not is_new else ""
-        size = f" of {format_bytes(int(total))}" if how_far and self._is_bytes else ""
+        how_far = f" {self._done / self._total:.0%}" if self._total and self._done and not is_new else ""
+        size = f" of {format_bytes(int(self._total))}" if how_far and self._is_bytes else ""
         click.echo(f"{self._title}: {self._note}{how_far}{size}", err=True)
         self._said, self._said_at_s = self._note, now_s
 

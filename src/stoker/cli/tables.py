@@ -25,12 +25,11 @@ _PHASE_COLOURS: Final = {
 
 def endpoints_table(views: Sequence[EndpointView]) -> str:
     """Return endpoints with model, readiness and revision."""
-    header = ("PROJECT", "NAME", "TASK", "MODEL", "REPLICAS", "REVISION", "STATE")
+    header = ("PROJECT", "NAME", "MODEL", "REPLICAS", "REVISION", "STATE")
     rows = [
         (
             view.project,
             view.name,
-            view.resource.spec.task or "-",
             view.resource.spec.model,
             f"{view.status.replicas_ready}/{view.status.replicas_wanted}",
             short_revision(view.status.serving) or "-",
@@ -125,7 +124,7 @@ def keys_table(keys: Sequence[KeyView]) -> str:
             one.name or "-",
             "admin" if one.admin else "call",
             age(one.created_at_s),
-            click.style("revoked", fg="red") if one.revoked_at_s else _expiry(one.expires_at_s),
+            _expiry(one.expires_at_s),
         )
         for one in keys
     ]
@@ -182,6 +181,11 @@ def endpoint_title(stats: EndpointStats) -> str:
 def short_revision(revision: str) -> str:
     """Return `#3` for `default.digits-3`."""
     return f"#{revision.rpartition('-')[2]}" if revision else ""
+
+
+def counted(count: int, what: str) -> str:
+    """Return `1 file`, `3 files`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def last_line(text: str) -> str:

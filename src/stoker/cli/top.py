@@ -32,4 +32,5 @@ def command(session: Session, lines: bool) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     watched = Watch(control, session.credentials().gateway, began_s)
-    watch(watched, stop, live=is_live() and not lines, full_screen=True)
+    live = is_live() and not lines
+    watch(watched, stop, stop.is_set, live=live, full_screen=True, footer="Ctrl-C ends the view")

@@ -89,7 +89,6 @@ class KeyView(msgspec.Struct, frozen=True):
     admin: bool = False
     created_at_s: float = 0.0
     expires_at_s: float = 0.0  # 0: never
-    revoked_at_s: float = 0.0  # 0: it is good
 
 
 class NewKey(KeyView, frozen=True):

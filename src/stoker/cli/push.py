@@ -1,0 +1,141 @@
+"""`stoker push`: a model from a file, a folder, a hub or a URL becomes a version in the registry."""
+
+import getpass
+import hashlib
+import os
+import shutil
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stoker.cli.output import fields, show
+from stoker.cli.progress import Progress
+from stoker.cli.session import Command, Session, checked_name, output_option, pairs
+from stoker.cli.tables import counted, signature_lines
+from stoker.cli.values import typed
+from stoker.client.control import ControlClient, Registration
+from stoker.client.upload import Stage, push
+from stoker.client.views import PushedVersion
+from stoker.types.units import format_bytes
+
+_STAGES: dict[Stage, str] = {"hash": "reading", "upload": "uploading", "register": "scanning, reading the signature"}
+
+
+@click.command(
+    cls=Command,
+    example="""
+    stoker push digits model.onnx
+    stoker push churn ./model-folder --alias prod --task predict
+    stoker push smol hf:HuggingFaceTB/SmolLM2-135M-Instruct-GGUF/smollm2-135m-instruct-q8_0.gguf
+    stoker push gpt --format remote --option base_url=https://api.example.com/v1
+    """,
+)
+@click.argument("name", callback=checked_name)
+@click.argument("source", required=False, metavar="PATH|hf:REPO[/FILE]|URL")
+@click.option("--alias", "aliases", multiple=True, help="Also point this alias at the version.")
+@click.option("--task", "tasks", multiple=True, type=click.Choice(["predict", "embed", "chat"]), help="What it is for.")
+@click.option("--option", "options", multiple=True, callback=pairs, metavar="KEY=VALUE", help="Default engine option.")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["onnx", "skops", "python", "gguf", "remote"]),
+    help="By default found in the files.",
+)
+@click.option("--entry", help="The file that the engine opens, where there are several.")
+@output_option
+@click.pass_obj
+def command(
+    session: Session, /, name: str, source: str | None, aliases: tuple[str, ...], output: str, **given: Any
+) -> None:
+    """Register a model from a file, a folder, a hub or a URL.
+
+    The files are read and scanned, and inputs and outputs found in the model itself; what is not safe to load is
+    refused. The same content again is the same version.
+    """
+    control = session.control()
+    what = Registration(
+        files=(),
+        format=given["format_"],
+        entry=given["entry"],
+        tasks=given["tasks"] or None,
+        options={key: typed(text) for key, text in given["options"].items()} or None,
+        lineage={"source": source or "", "pushed_by": _who()},
+    )
+    if source is None:
+        if what.format != "remote":
+            raise click.UsageError("say what to push: PATH, hf:REPO, hf:REPO/FILE or a URL")
+        pushed = control.register(name, what)
+    else:
+        pushed = push_source(session, name, source, what)
+    for alias in aliases:
+        control.set_alias(name, alias, pushed.version.number)
+    if aliases:
+        pushed = PushedVersion(control.version(name, str(pushed.version.number)), pushed.is_new)
+    show(pushed.version, output, lambda: described(pushed))
+
+
+def push_source(session: Session, name: str, source: str, what: Registration) -> PushedVersion:
+    """Fetch what is elsewhere, upload what control does not have, and register it; with progress."""
+    from stoker.registry import pull  # not needed for what lies here
+
+    if not pull.is_remote(source):
+        return push_files(session.control(), name, Path(source), what)
+    settings = pull.settings_from(os.environ)
+    # The same folder for the same source: a pull that was cut goes on where it stopped.
+    folder = session.home / "pulls" / hashlib.sha256(source.encode()).hexdigest()[:16]
+    with Progress(f"Pulling {name}", is_bytes=True) as progress:
+        progress.step("asking what there is")
+        found = pull.resolve(source, settings)
+
+        def on_file(path: str, done: int, total: int) -> None:
+            progress.step(path)
+            progress.update(done, total)
+
+        pull.run(found, folder, on_file, settings)
+    origin = {**(what.lineage or {}), "source": found.origin}
+    pushed = push_files(session.control(), name, folder, replace(what, lineage=origin))
+    shutil.rmtree(folder, ignore_errors=True)
+    return pushed
+
+
+def push_files(control: ControlClient, name: str, path: Path, what: Registration) -> PushedVersion:
+    """Upload a file or a folder and register it, with progress."""
+    with Progress(f"Pushing {name}", is_bytes=True) as progress:
+
+        def on_progress(stage: Stage, done: int, total: int) -> None:
+            progress.step(_STAGES[stage])
+            progress.update(done, total)
+
+        return push(control, name, path, what, on_progress)
+
+
+def described(pushed: PushedVersion) -> str:
+    """Return what was found in the model, for people."""
+    version = pushed.version
+    manifest = version.manifest
+    head = f"{click.style(version.ref, bold=True)} {'registered' if pushed.is_new else 'was there already'}"
+    return "\n".join(
+        [
+            head,
+            fields(
+                [
+                    ("  format", manifest.format),
+                    ("  tasks", ", ".join(manifest.tasks)),
+                    *((f"  {side}", text) for side, text in signature_lines(manifest.signature)),
+                    ("  size", f"{format_bytes(version.size_bytes)} in {counted(len(manifest.files), 'file')}"),
+                    ("  aliases", ", ".join(version.aliases)),
+                    ("  digest", version.digest),
+                ]
+            ),
+            click.style(f"  serve it: stoker deploy {version.name} --model {version.ref} --wait", dim=True),
+        ]
+    )
+
+
+def _who() -> str:
+    with suppress(OSError, KeyError):  # a container without a passwd entry
+        return getpass.getuser()
+    return ""
