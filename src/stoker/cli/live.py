@@ -23,7 +23,7 @@ from stoker.types.units import format_bytes
 
 EVERY_S: Final = 1.0
 _BARS: Final = "▁▂▃▄▅▆▇█"
-_SPARK_WIDTH: Final = 16
+_SPARK_WIDTH: Final = 20
 # Columns that go first when the terminal is narrow.
 _WIDE: Final = 100
 _WIDER: Final = 118
@@ -35,7 +35,7 @@ def render(frame: Frame, width: int, height: int) -> RenderableType:
     """Return the picture of a frame for a terminal of that size. Pure: the same frame is the same picture."""
     rows_max = max(3, height - 8)
     shown = frame.stats.endpoints[:rows_max]
-    parts: list[RenderableType] = [_head(frame), Text(), _table(frame, shown, width)]
+    parts: list[RenderableType] = [_head(frame), _table(frame, shown, width)]
     if not frame.stats.endpoints:
         parts.append(
             Text("  no endpoints yet: stoker push NAME PATH, then stoker deploy NAME --model NAME", style="dim")
@@ -135,7 +135,7 @@ def _table(frame: Frame, shown: Sequence[EndpointStats], width: int) -> Table:
         table.add_column("running", justify="right", no_wrap=True)
     table.add_column("req/s", justify="right", no_wrap=True, min_width=6)
     if width >= _WIDER:
-        table.add_column("last 40 s", no_wrap=True, width=_SPARK_WIDTH)
+        table.add_column(f"last {_SPARK_WIDTH * EVERY_S:.0f} s", no_wrap=True, width=_SPARK_WIDTH)
     table.add_column("p50", justify="right", no_wrap=True, min_width=7)
     table.add_column("p99", justify="right", no_wrap=True, min_width=7)
     table.add_column("tokens/s", justify="right", no_wrap=True)
