@@ -1,0 +1,170 @@
+"""What must never happen, whatever people, agents and crashes do; each named, each over generated histories."""
+
+from hypothesis import given, settings
+
+from stoker.core import actions, place
+from stoker.core.reconcile import SETTLE_S, Plan, plan
+from stoker.core.snapshot import Assignment, Snapshot
+from tests.core.worlds import SCRIPTS, World, play
+
+EXAMPLES = settings(max_examples=150, deadline=None)
+
+
+def ready(snapshot: Snapshot, assignment: Assignment) -> bool:
+    node = next((each for each in snapshot.nodes if each.name == assignment.node), None)
+    process = node.processes.get(assignment.replica) if node is not None else None
+    return process is not None and process.phase == "ready"
+
+
+def seen(snapshot: Snapshot, assignment: Assignment) -> bool:
+    return any(each.name == assignment.node for each in snapshot.nodes)
+
+
+def by_replica(snapshot: Snapshot) -> dict[str, Assignment]:
+    return {each.replica: each for each in snapshot.assignments}
+
+
+@EXAMPLES
+@given(SCRIPTS)
+def test_never_drains_a_ready_replica_of_the_serving_revision_before_the_next_is_ready(script: list) -> None:
+    def check(snapshot: Snapshot, decided: Plan, world: World) -> None:
+        drained = {each.replica for each in decided.actions if isinstance(each, actions.DrainReplica)}
+        for endpoint in snapshot.endpoints:
+            if endpoint.is_deleting:
+                continue
+            wanted = [
+                each
+                for each in snapshot.assignments
+                if each.revision == endpoint.serving and each.phase == "wanted" and ready(snapshot, each)
+            ]
+            kept = [each for each in wanted if each.replica not in drained]
+            assert len(kept) >= min(len(wanted), endpoint.resource.spec.replicas.min), (endpoint.serving, drained)
+
+    play(script, check)
+
+
+@EXAMPLES
+@given(SCRIPTS)
+def test_never_stops_a_replica_that_gateways_were_not_told_to_leave(script: list) -> None:
+    def check(snapshot: Snapshot, decided: Plan, world: World) -> None:
+        for each in decided.actions:
+            if isinstance(each, actions.StopReplica):
+                assignment = by_replica(snapshot)[each.replica]
+                assert assignment.phase != "wanted"
+                told_long_ago = world.now_s - assignment.since_s >= SETTLE_S
+                assert told_long_ago or assignment.phase == "stopping" or not ready(snapshot, assignment)
+
+    play(script, check)
+
+
+@EXAMPLES
+@given(SCRIPTS)
+def test_traffic_never_moves_to_a_revision_without_ready_replicas(script: list) -> None:
+    def check(snapshot: Snapshot, decided: Plan, world: World) -> None:
+        for each in decided.actions:
+            if isinstance(each, actions.SetServing):
+                endpoint = world.endpoints[each.endpoint]
+                wanted = endpoint.resource.spec.replicas.min
+                able = [
+                    one
+                    for one in snapshot.assignments
+                    if one.revision == each.revision and one.phase == "wanted" and ready(snapshot, one)
+                ]
+                old_ready = [
+                    one for one in snapshot.assignments if one.revision == endpoint.serving and ready(snapshot, one)
+                ]
+                assert len(able) >= wanted or (able and not [one for one in old_ready if one.phase == "wanted"])
+
+    play(script, check)
+
+
+@EXAMPLES
+@given(SCRIPTS)
+def test_never_promises_more_cores_or_memory_than_a_node_has(script: list) -> None:
+    def check(_snapshot: Snapshot, _plan: Plan, world: World) -> None:
+        for node, (cores, memory_bytes) in world.capacity.items():
+            configs = [
+                world.revisions[each.revision].config for each in world.assignments.values() if each.node == node
+            ]
+            assert sum(place.milli(config.cpu) for config in configs) <= place.milli(cores)
+            assert sum(config.memory_bytes for config in configs) <= memory_bytes
+
+    play(script, check)
+
+
+@EXAMPLES
+@given(SCRIPTS)
+def test_never_decides_about_a_replica_whose_node_is_silent(script: list) -> None:
+    def check(snapshot: Snapshot, decided: Plan, world: World) -> None:
+        known = by_replica(snapshot)
+        for each in decided.actions:
+            if isinstance(each, actions.StopReplica | actions.ForgetReplica):
+                assert seen(snapshot, known[each.replica])
+
+    play(script, check)
+
+
+@EXAMPLES
+@given(SCRIPTS)
+def test_never_forgets_a_replica_whose_process_is_there(script: list) -> None:
+    def check(snapshot: Snapshot, decided: Plan, world: World) -> None:
+        for each in decided.actions:
+            if isinstance(each, actions.ForgetReplica):
+                assert all(each.replica not in node.processes for node in snapshot.nodes)
+
+    play(script, check)
+
+
+@EXAMPLES
+@given(SCRIPTS)
+def test_never_gives_two_replicas_one_name(script: list) -> None:
+    names: list[str] = []
+
+    def check(_snapshot: Snapshot, decided: Plan, _world: World) -> None:
+        names.extend(each.replica for each in decided.actions if isinstance(each, actions.StartReplica) and each.is_new)
+        assert len(set(names)) == len(names)
+
+    play(script, check)
+
+
+@EXAMPLES
+@given(SCRIPTS)
+def test_every_action_says_why(script: list) -> None:
+    def check(_snapshot: Snapshot, decided: Plan, _world: World) -> None:
+        assert all(each.because for each in decided.actions)
+
+    play(script, check)
+
+
+@EXAMPLES
+@given(SCRIPTS)
+def test_every_history_converges_once_agents_answer_and_a_settled_world_needs_nothing(script: list) -> None:
+    world = play(script)
+    world.silent.clear()
+    world.broken.clear()
+    world.settle(turns=40)
+    decided = plan(world.snapshot(), world.now_s + 100)
+    assert decided.is_empty, decided
+    for endpoint in world.endpoints.values():
+        wanted = endpoint.resource.spec.replicas.min
+        status = endpoint.status
+        conditions = {each.type: each for each in status.conditions}
+        if conditions["Progressing"].reason != "NoCapacity":
+            assert status.replicas_ready == wanted
+            assert endpoint.serving == status.revision
+        assert status.observed_generation == endpoint.generation
+    assert set(world.assignments) == {name for table in world.processes.values() for name in table}
+
+
+@EXAMPLES
+@given(SCRIPTS)
+def test_deleting_everything_leaves_nothing(script: list) -> None:
+    world = play(script)
+    world.silent.clear()
+    for name in list(world.endpoints):
+        world.delete(name)
+    world.settle(turns=20)
+    assert not world.endpoints
+    assert not world.revisions
+    assert not world.assignments
+    assert not any(world.processes.values())

@@ -1,0 +1,98 @@
+"""Who takes traffic, and what gateways are told."""
+
+import msgspec
+
+from stoker.core.traffic import WEIGHT_FULL, route_table, weights
+from stoker.types.ids import KeyId, ProjectName
+from stoker.types.models import Signature, TensorSpec
+from stoker.types.routes import EndpointRoute, KeyRoute, RouteTable
+from tests.core.worlds import World
+
+SIGNATURE = Signature(inputs=(TensorSpec("x", "FP32", (-1, 4)),))
+
+
+def table(world: World, keys: tuple[KeyRoute, ...] = ()) -> RouteTable:
+    return route_table(
+        version=1,
+        endpoints=world.endpoints.values(),
+        revisions=world.revisions.values(),
+        assignments=world.assignments.values(),
+        keys=keys,
+        signatures={("m", 1): SIGNATURE},
+        address=lambda name: f"unix:/run/{name}.sock",
+    )
+
+
+def only(world: World) -> EndpointRoute:
+    (route,) = table(world).endpoints
+    return route
+
+
+def test_the_serving_revision_takes_all() -> None:
+    assert weights("a-1", "a-2", ["a-1", "a-2"]) == {"a-1": WEIGHT_FULL, "a-2": 0}
+
+
+def test_the_target_takes_all_while_nothing_serves() -> None:
+    assert weights("", "a-2", ["a-1", "a-2"]) == {"a-1": 0, "a-2": WEIGHT_FULL}
+
+
+def test_an_endpoint_that_loads_is_in_the_table_so_that_callers_hear_that_it_does() -> None:
+    world = World()
+    world.apply("a")
+    world.turn()
+    route = only(world)
+    assert [(each.revision, each.weight, each.replicas) for each in route.revisions] == [("default.a-1", 100, ())]
+
+
+def test_replicas_have_addresses_signature_and_limits() -> None:
+    world = World()
+    world.apply("a", replicas=2)
+    world.settle()
+    route = only(world)
+    (revision,) = route.revisions
+    assert [each.address for each in revision.replicas] == [
+        f"unix:/run/{name}.sock" for name in world.replicas("default.a-1")
+    ]
+    assert revision.signature == SIGNATURE
+    assert (revision.version, revision.platform, route.task, route.timeout_s) == ("1", "onnx", "predict", 5.0)
+
+
+def test_a_warming_revision_is_shown_without_weight_until_the_switch() -> None:
+    world = World()
+    world.apply("a", model=1)
+    world.settle()
+    world.apply("a", model=2)
+    world.turn()
+    world.turn()
+    shown = {each.revision: (each.weight, len(each.replicas)) for each in only(world).revisions}
+    assert shown == {"default.a-1": (100, 1), "default.a-2": (0, 1)}
+
+
+def test_a_draining_replica_is_out_of_the_table_before_it_is_stopped() -> None:
+    world = World()
+    world.apply("a", replicas=2)
+    world.settle()
+    world.apply("a", replicas=1)
+    world.turn()
+    assert len(only(world).revisions[0].replicas) == 1
+    assert all(process.phase == "ready" for process in world.processes["n0"].values())
+
+
+def test_a_deleted_endpoint_is_out_of_the_table_at_once() -> None:
+    world = World()
+    world.apply("a")
+    world.settle()
+    world.delete("a")
+    assert table(world).endpoints == ()
+
+
+def test_equal_states_give_equal_tables_whatever_their_order() -> None:
+    world = World()
+    for name in ("b", "a"):
+        world.apply(name, replicas=2)
+    world.settle()
+    keys = tuple(KeyRoute(str(at) * 64, KeyId(f"k{at}"), ProjectName("default")) for at in range(3))
+    first = msgspec.json.encode(table(world, keys))
+    world.endpoints = dict(reversed(world.endpoints.items()))
+    world.assignments = dict(reversed(world.assignments.items()))
+    assert msgspec.json.encode(table(world, tuple(reversed(keys)))) == first

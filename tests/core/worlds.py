@@ -1,0 +1,293 @@
+"""A small platform without processes: what `plan` decides is applied to values, and agents do as they are told.
+
+Scripts of operations (a list of tuples, so that hypothesis can shrink them) drive it; checks look at each turn.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from hypothesis import strategies as st
+
+from stoker.core import actions, reconcile
+from stoker.core.reconcile import Plan
+from stoker.core.snapshot import Assignment, EndpointState, Node, Revision, Snapshot
+from stoker.types.ids import Digest, EndpointName, ModelName, NodeName, ProjectName
+from stoker.types.models import ModelVersion, VersionManifest
+from stoker.types.process import ProcessStatus
+from stoker.types.resources import Endpoint, EndpointSpec, EndpointStatus, Limits, Metadata, Replicas, Resources
+
+PROJECT = ProjectName("default")
+Check = Callable[[Snapshot, Plan, "World"], None]
+
+
+def version(number: int, **fields: Any) -> ModelVersion:
+    manifest = VersionManifest(format="onnx", files=(), entry="model.onnx", tasks=("predict",), **fields)
+    return ModelVersion(ModelName("m"), number, Digest(f"sha256:{number:064x}"), manifest, 0.0, 10)
+
+
+def resource(name: str, replicas: int = 1, cpu: float = 1.0, **spec: Any) -> Endpoint:
+    return Endpoint(
+        metadata=Metadata(name=name),
+        spec=EndpointSpec(
+            model="m@1",
+            resources=Resources(cpu=cpu, memory="100Mi"),
+            replicas=Replicas(min=replicas, max=max(replicas, 1)),
+            limits=Limits(timeout="5s"),
+            **spec,
+        ),
+    )
+
+
+class World:
+    """State, clock and agents. Versions in `broken` crash while they load."""
+
+    def __init__(self, cores: tuple[float, ...] = (4.0,), memory_bytes: int = 1 << 30) -> None:
+        self.now_s = 1000.0
+        self.endpoints: dict[str, EndpointState] = {}
+        self.revisions: dict[str, Revision] = {}
+        self.assignments: dict[str, Assignment] = {}
+        self.models: dict[str, int] = {}
+        self.broken: set[int] = set()
+        self.processes: dict[str, dict[str, ProcessStatus]] = {f"n{at}": {} for at in range(len(cores))}
+        self.capacity = {f"n{at}": (each, memory_bytes) for at, each in enumerate(cores)}
+        self.silent: set[str] = set()
+        self.start_failures: dict[str, str] = {}
+
+    # what people do
+
+    def apply(self, name: str, model: int = 1, replicas: int = 1, cpu: float = 1.0) -> None:
+        old = self.endpoints.get(name)
+        self.models[name] = model
+        wanted = resource(name, replicas, cpu)
+        if old is None:
+            self.endpoints[name] = EndpointState(PROJECT, EndpointName(name), 1, wanted, self.now_s)
+        else:
+            self.endpoints[name] = msgspec.structs.replace(
+                old, resource=wanted, generation=old.generation + 1, is_deleting=False
+            )
+
+    def delete(self, name: str) -> None:
+        if name in self.endpoints:
+            self.endpoints[name] = msgspec.structs.replace(self.endpoints[name], is_deleting=True, serving="")
+
+    # what agents do
+
+    def work(self, seed: int = 0) -> None:
+        """Every process goes one step on; stopping ones end, broken ones crash."""
+        for node, table in self.processes.items():
+            if node in self.silent:
+                continue
+            for name, process in list(table.items()):
+                number = self._model_of(name)
+                if process.phase == "stopping":
+                    del table[name]
+                elif number in self.broken and process.phase != "ready":
+                    table[name] = msgspec.structs.replace(
+                        process, phase="backoff", crashes_in_row=process.crashes_in_row + 1, last_error="bad weights"
+                    )
+                elif process.phase in ("starting", "backoff") and (seed + len(name)) % 3 != 1:
+                    table[name] = msgspec.structs.replace(process, phase="ready", ready_at_s=self.now_s)
+                elif process.phase in ("starting", "backoff"):
+                    table[name] = msgspec.structs.replace(process, phase="loading")
+                elif process.phase == "loading":
+                    table[name] = msgspec.structs.replace(process, phase="ready", ready_at_s=self.now_s)
+
+    def crash(self, which: int) -> None:
+        names = [(node, name) for node, table in self.processes.items() for name in table]
+        if names:
+            node, name = names[which % len(names)]
+            process = self.processes[node][name]
+            if process.phase != "stopping":
+                self.processes[node][name] = msgspec.structs.replace(
+                    process, phase="backoff", crashes_in_row=process.crashes_in_row + 1, last_exit="killed by SIGKILL"
+                )
+
+    def lose(self, which: int) -> None:
+        """An agent forgets a process: its record is gone with its disk."""
+        names = [(node, name) for node, table in self.processes.items() for name in table]
+        if names:
+            node, name = names[which % len(names)]
+            del self.processes[node][name]
+
+    def _model_of(self, replica: str) -> int:
+        assignment = self.assignments.get(replica)
+        return self.revisions[assignment.revision].config.number if assignment is not None else 0
+
+    # what control does
+
+    def snapshot(self) -> Snapshot:
+        nodes = tuple(
+            Node(NodeName(name), *self.capacity[name], observed_at_s=self.now_s, processes=dict(table))
+            for name, table in self.processes.items()
+            if name not in self.silent
+        )
+        return Snapshot(
+            endpoints=tuple(self.endpoints.values()),
+            revisions=tuple(self.revisions.values()),
+            assignments=tuple(self.assignments.values()),
+            nodes=nodes,
+            targets={each.key: version(self.models[each.name]) for each in self.endpoints.values()},
+            start_failures=self.start_failures,
+        )
+
+    def turn(self, *, checks: tuple[Check, ...] = (), effects: bool = True) -> Plan:
+        """Decide and apply. Without effects the rows are written and the agents never hear: control was killed."""
+        self.now_s += 0.01
+        snapshot = self.snapshot()
+        plan = reconcile.plan(snapshot, self.now_s)
+        for check in checks:
+            check(snapshot, plan, self)
+        for action in plan.actions:
+            self._write(action)
+        for key, status in plan.statuses:
+            if key[1] in self.endpoints:
+                self.endpoints[key[1]] = msgspec.structs.replace(self.endpoints[key[1]], status=status)
+        if effects:
+            for action in plan.actions:
+                self._effect(action)
+        return plan
+
+    def settle(self, turns: int = 60) -> int:
+        """Turn, let agents work and let time pass until nothing is left to do; return how many turns it took."""
+        for taken in range(turns):
+            plan = self.turn()
+            if plan.is_empty and plan.again_s is None and self._is_quiet():
+                return taken
+            self.work()
+            self.now_s += 1.0
+        raise AssertionError(f"not settled after {turns} turns: {plan}")
+
+    def status(self, name: str) -> EndpointStatus:
+        return self.endpoints[name].status
+
+    def replicas(self, revision: str) -> list[str]:
+        return sorted(each.replica for each in self.assignments.values() if each.revision == revision)
+
+    def _is_quiet(self) -> bool:
+        return all(
+            process.phase == "ready" or (process.phase != "stopping" and self._model_of(process.name) in self.broken)
+            for table in self.processes.values()
+            for process in table.values()
+        )
+
+    def _write(self, action: actions.Action) -> None:
+        match action:
+            case actions.CreateRevision():
+                self.revisions[action.revision] = Revision(
+                    action.revision,
+                    action.project,
+                    action.endpoint,
+                    action.number,
+                    action.digest,
+                    action.config,
+                    self.now_s,
+                )
+                self._change(action.endpoint, last_number=action.number)
+            case actions.StartReplica(is_new=True):
+                self.assignments[action.replica] = Assignment(
+                    action.replica,
+                    action.revision,
+                    action.project,
+                    action.endpoint,
+                    action.node,
+                    "wanted",
+                    self.now_s,
+                    self.now_s,
+                )
+                made = self.revisions[action.revision]
+                self.revisions[action.revision] = msgspec.structs.replace(made, replicas_made=made.replicas_made + 1)
+            case actions.SetServing():
+                self._change(action.endpoint, serving=action.revision)
+            case actions.DrainReplica():
+                self._phase(action.replica, "draining")
+            case actions.StopReplica():
+                self._phase(action.replica, "stopping")
+            case actions.ForgetReplica():
+                del self.assignments[action.replica]
+            case actions.ForgetRevision():
+                del self.revisions[action.revision]
+            case actions.RemoveEndpoint():
+                del self.endpoints[action.endpoint]
+                self.revisions = {k: v for k, v in self.revisions.items() if v.endpoint != action.endpoint}
+
+    def _effect(self, action: actions.Action) -> None:
+        match action:
+            case actions.StartReplica() if action.node not in self.silent:
+                self.processes[action.node].setdefault(
+                    action.replica, ProcessStatus(name=action.replica, kind="replica", phase="starting")
+                )
+            case actions.StopReplica() | actions.StopStray() if action.node not in self.silent:
+                process = self.processes[action.node].get(action.replica)
+                if process is not None:
+                    self.processes[action.node][action.replica] = msgspec.structs.replace(process, phase="stopping")
+
+    def _phase(self, replica: str, phase: Any) -> None:
+        old = self.assignments[replica]
+        if old.phase != phase:
+            self.assignments[replica] = msgspec.structs.replace(old, phase=phase, since_s=self.now_s)
+
+    def _change(self, name: str, **fields: Any) -> None:
+        self.endpoints[name] = msgspec.structs.replace(self.endpoints[name], **fields)
+
+
+_NAMES = st.sampled_from(("a", "a", "b"))
+_APPLY = st.tuples(
+    st.just("apply"), _NAMES, st.integers(1, 3), st.sampled_from((1, 2, 3, 0)), st.sampled_from((0.5, 1.0, 1.5))
+)
+# A round is the ordinary case: control and agents both get on with it.
+_ROUND = st.tuples(st.just("round"), st.integers(1, 4))
+OPERATIONS = st.one_of(
+    _ROUND,
+    _APPLY,
+    st.tuples(st.just("turn"), st.booleans()),
+    _ROUND,
+    st.tuples(st.just("work"), st.integers(0, 2)),
+    st.tuples(st.just("crash"), st.integers(0, 9)),
+    _APPLY,
+    st.tuples(st.just("wait"), st.sampled_from((0.3, 1.0, 5.0))),
+    st.tuples(st.just("lose"), st.integers(0, 9)),
+    st.tuples(st.just("silence"), st.integers(0, 1)),
+    st.tuples(st.just("speak"), st.integers(0, 1)),
+    st.tuples(st.just("break"), st.integers(1, 3)),
+    st.tuples(st.just("fix"), st.integers(1, 3)),
+    st.tuples(st.just("delete"), _NAMES),
+)
+SCRIPTS = st.lists(OPERATIONS, min_size=5, max_size=40).map(
+    lambda rest: [("apply", "a", 1, 2, 1.0), ("round", 4), *rest]
+)
+
+
+def play(script: list[tuple[Any, ...]], *checks: Check, cores: tuple[float, ...] = (3.0, 2.0)) -> World:
+    """Play a script; every turn goes through `checks`."""
+    world = World(cores)
+    for operation, *arguments in script:
+        match operation:
+            case "apply":
+                world.apply(*arguments)
+            case "round":
+                for _ in range(arguments[0]):
+                    world.turn(checks=checks)
+                    world.work()
+                    world.now_s += 0.6
+            case "delete":
+                world.delete(*arguments)
+            case "work":
+                world.work(*arguments)
+            case "crash":
+                world.crash(*arguments)
+            case "lose":
+                world.lose(*arguments)
+            case "turn":
+                world.turn(checks=checks, effects=arguments[0])
+            case "wait":
+                world.now_s += arguments[0]
+            case "silence":
+                world.silent.add(f"n{arguments[0]}")
+            case "speak":
+                world.silent.discard(f"n{arguments[0]}")
+            case "break":
+                world.broken.add(arguments[0])
+            case "fix":
+                world.broken.discard(arguments[0])
+    return world
