@@ -36,7 +36,8 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
     },
     "Models": {
         "push": Entry("push", "Register a model from a file, a folder, a hub or a URL."),
-        "models": Entry("models", "List models and versions, set aliases."),
+        "models": Entry("models", "List models and versions."),
+        "alias": Entry("alias", "Name a version, such as digits@prod."),
     },
     "Endpoints": {
         "deploy": Entry("deploy", "Serve a model version under a name."),
