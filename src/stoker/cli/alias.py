@@ -19,7 +19,10 @@ from stoker.types.errors import InvalidInput
 @click.option("--remove", is_flag=True, help="Take the alias away; the version stays.")
 @click.pass_obj
 def command(session: Session, version: str, alias: str, remove: bool) -> None:
-    """Point ALIAS at VERSION (NAME@NUMBER, NAME@DIGEST or NAME@OTHER-ALIAS)."""
+    """Name a version, such as digits@prod: point ALIAS at VERSION.
+
+    VERSION is NAME@NUMBER, NAME@DIGEST or NAME@OTHER-ALIAS.
+    """
     control = session.control()
     name, reference = split_reference(version)
     if remove:

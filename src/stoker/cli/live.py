@@ -11,7 +11,6 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
-from rich.spinner import Spinner
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -23,6 +22,7 @@ from stoker.types.units import format_bytes
 
 EVERY_S: Final = 1.0
 _BARS: Final = "▁▂▃▄▅▆▇█"
+_TURNING: Final = "◐◓◑◒"
 _SPARK_WIDTH: Final = 20
 # Columns that go first when the terminal is narrow.
 _WIDE: Final = 100
@@ -84,10 +84,10 @@ def _draw(watched: Watch, stop: threading.Event, is_over: Callable[[], bool], fu
         frame = watched.look(time.time())
         return Group(render(frame, console.width, console.height), Text(f"  {footer}", style="dim"))
 
-    with Live(picture(), console=console, screen=full_screen, transient=True, auto_refresh=True) as shown:
+    with Live(picture(), console=console, screen=full_screen, transient=True, auto_refresh=False) as shown:
         while not is_over():
             stop.wait(EVERY_S)
-            shown.update(picture())
+            shown.update(picture(), refresh=True)
 
 
 def _log(watched: Watch, stop: threading.Event, is_over: Callable[[], bool]) -> None:
@@ -152,7 +152,7 @@ def _row(frame: Frame, one: EndpointStats, width: int) -> list[RenderableType]:
     tokens = _number(one.tokens_per_s, rate(one.tokens_per_s), "magenta")
     is_wide, is_wider = width >= _WIDE, width >= _WIDER
     return [
-        _dot(one, load, title),
+        _dot(one, load, frame.at_s),
         *([Text(one.task, style="dim")] if is_wide else []),
         _state(one, load),
         _replicas(one),
@@ -166,12 +166,13 @@ def _row(frame: Frame, one: EndpointStats, width: int) -> list[RenderableType]:
     ]
 
 
-def _dot(one: EndpointStats, load: Load | None, title: str) -> RenderableType:
+def _dot(one: EndpointStats, load: Load | None, at_s: float) -> Text:
+    title = endpoint_title(one)
     if one.ready:
         return Text.assemble(("● ", "green"), (title, "bold"))
     if load is not None and load.is_failed:
         return Text.assemble(("✗ ", "red"), (title, "bold"))
-    return Spinner("dots", Text(title, style="bold"), style="yellow")
+    return Text.assemble((f"{_TURNING[int(at_s) % len(_TURNING)]} ", "yellow"), (title, "bold"))
 
 
 def _state(one: EndpointStats, load: Load | None) -> RenderableType:

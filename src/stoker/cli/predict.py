@@ -49,7 +49,7 @@ def command(
     output: str,
     project: str,
 ) -> None:
-    """Send one request to an endpoint and print the outputs."""
+    """Send a request to an endpoint and print the outputs."""
     given = sum((bool(inputs), request is not None, bool(texts)))
     if given == 0 and not sys.stdin.isatty():
         request, given = "@-", 1

@@ -14,7 +14,7 @@ from stoker.cli.session import Command
     """,
 )
 def command() -> None:
-    """Print the JSON Schema of manifests, so that editors complete and check them."""
+    """Print the JSON Schema of manifests, for editors that complete and check."""
     from stoker.protocol import manifest  # PyYAML takes longer to import than most commands to run
 
     click.echo(msgspec.json.format(msgspec.json.encode(manifest.json_schema()), indent=2).decode())
