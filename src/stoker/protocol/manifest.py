@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import inspect
 
+from stoker.core.refs import parse_ref
 from stoker.protocol import yamltree
 from stoker.protocol.conform import line_of, misfits, shown, suggestion
 from stoker.protocol.yamltree import Branch, Leaf, Row, Tree
@@ -22,10 +23,6 @@ MEMORY_BYTES_MIN = 2**20
 LABELS_MAX = 64
 VALUE_CHARACTERS_MAX = 32_768
 
-# NAME, NAME@2, NAME@sha256:…, NAME@ALIAS
-_MODEL = re.compile(
-    r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(@(sha256:[0-9a-f]{64}|[1-9][0-9]{0,8}|[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?))?"
-)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _MESSAGES_SHOWN_MAX = 20
 
@@ -182,10 +179,10 @@ def _problems_of_tree(tree: Tree) -> list[Problem]:
 
 def _endpoint_problems(spec: EndpointSpec) -> list[tuple[str, str]]:
     found = []
-    if not _MODEL.fullmatch(spec.model):
-        found.append(
-            ("spec.model", f"{shown(spec.model)} is not a model; write NAME, NAME@2, NAME@sha256:… or NAME@ALIAS")
-        )
+    try:
+        parse_ref(spec.model)
+    except ValueError as error:
+        found.append(("spec.model", f"{error}; write NAME, NAME@2, NAME@sha256:… or NAME@ALIAS"))
     if spec.replicas.max < spec.replicas.min:
         found.append(("spec.replicas.max", f"{spec.replicas.max} is less than min, {spec.replicas.min}"))
     if parse_bytes(spec.resources.memory) < MEMORY_BYTES_MIN:

@@ -55,7 +55,8 @@ def _signature(node: ast.ClassDef, entry: str) -> Signature:
             continue
         try:
             declared = msgspec.convert(
-                ast.literal_eval(getattr(item, "value", None) or ast.Dict()), dict[str, tuple[str, list[int]]]
+                ast.literal_eval(getattr(item, "value", None) or ast.Dict(keys=[], values=[])),
+                dict[str, tuple[str, list[int]]],
             )
             specs = [{"name": name, "datatype": kind, "shape": shape} for name, (kind, shape) in declared.items()]
             found[target.id] = msgspec.convert(specs, tuple[TensorSpec, ...])
