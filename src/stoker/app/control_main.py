@@ -25,7 +25,7 @@ from stoker.app import process_main, settings
 from stoker.app.home import Home
 from stoker.app.settings import Settings
 from stoker.blob.folder import FolderBlobs
-from stoker.control import keys, replicas
+from stoker.control import chores, keys, replicas
 from stoker.control.apply import Effects
 from stoker.control.loop import LEASE, Loop
 from stoker.control.models import ModelRegistry
@@ -214,7 +214,7 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
     background = [
         asyncio.create_task(plane.observer.watch()),
         asyncio.create_task(plane.stats.sample_now_and_then()),
-        asyncio.create_task(plane.models.collect_now_and_then()),
+        asyncio.create_task(chores.run(plane.database, plane.models)),
     ]
     acting = asyncio.create_task(plane.loop.run())
     serving = asyncio.create_task(server.serve(sockets))

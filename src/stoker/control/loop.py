@@ -169,6 +169,12 @@ class Loop:
             if held is not None and held != self._lease:
                 log.info("acting", extra={"holder": held.holder, "token": held.token})
             self._lease, self._renewed_s = held, now_s
+        fence = max((status.fence for status in self._observer.statuses), default=0)
+        held = self._lease
+        if held is not None and fence > held.token:
+            outranked = held
+            log.warning("a node obeyed a newer control than the database knows", extra={"fence": fence})
+            self._lease = await self._database.writing(lambda connection: leases.outrank(connection, outranked, fence))
         return self._lease
 
 

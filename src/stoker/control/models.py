@@ -5,13 +5,11 @@ removal of refused blobs go through the database's one writer, so that no push l
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import msgspec
 from sqlalchemy import Connection
 
 from stoker.blob.port import BlobStore
@@ -27,10 +25,6 @@ from stoker.types.models import FileEntry, ModelVersion
 # Each inspection is a process that may map gigabytes.
 PUSHES_AT_ONCE: Final = 2
 PUSHES_WAITING_MAX: Final = 32
-COLLECT_EVERY_S: Final = 600.0
-COLLECT_RETRY_S: Final = 60.0
-
-log = logging.getLogger(__name__)
 
 
 class ModelRegistry:
@@ -122,19 +116,6 @@ class ModelRegistry:
 
         garbage = collect.decide(await self._database.reading(inventory), time.time())
         return await asyncio.to_thread(collect.collect, garbage, self.blobs, self._models_dir)
-
-    async def collect_now_and_then(self) -> None:
-        """Collect every COLLECT_EVERY_S; returns only by cancellation."""
-        while True:
-            await asyncio.sleep(COLLECT_EVERY_S)
-            try:
-                gone = await self.collect()
-            except OSError:
-                log.exception("the collection of unused files failed")
-                await asyncio.sleep(COLLECT_RETRY_S)
-            else:
-                if gone.blobs or gone.folders:
-                    log.info("collected", extra=msgspec.structs.asdict(gone))
 
     def _discard(self, connection: Connection, name: str, files: Sequence[FileEntry], why: str) -> None:
         collect.discard(files, self.blobs, models.everything(connection))

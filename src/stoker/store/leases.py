@@ -60,6 +60,17 @@ def guard(connection: Connection, lease: Lease) -> None:
         raise LeaseLost(f"the lease {lease.name!r} went from {lease.holder} to {row.holder if row else 'nobody'}")
 
 
+def outrank(connection: Connection, lease: Lease, fence: int) -> Lease:
+    """Return the lease with a token above `fence`, which a node has seen. Raises LeaseLost.
+
+    A node that knows a higher token than the rightful holder's has outlived a database that was lost or restored.
+    """
+    guard(connection, lease)
+    token = max(lease.token, fence + 1)
+    connection.execute(update(schema.lease).where(schema.lease.c.name == lease.name).values(token=token))
+    return Lease(lease.name, lease.holder, token)
+
+
 def release(connection: Connection, lease: Lease) -> None:
     """Let the next holder take over at once. Does nothing when the lease was lost already."""
     table = schema.lease

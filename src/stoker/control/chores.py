@@ -1,0 +1,35 @@
+"""What control does now and then, whatever else happens: it removes what nobody needs any more."""
+
+import asyncio
+import logging
+import time
+from typing import Final
+
+import msgspec
+
+from stoker.control.models import ModelRegistry
+from stoker.store import keys
+from stoker.store.engine import Database
+from stoker.types.errors import StokerError
+
+EVERY_S: Final = 600.0
+# An expired key is shown in lists so long, so that its owner sees why it does not work.
+EXPIRED_KEPT_S: Final = 30 * 86_400.0
+
+log = logging.getLogger(__name__)
+
+
+async def run(database: Database, models: ModelRegistry) -> None:
+    """Do the chores every EVERY_S; returns only by cancellation."""
+    while True:
+        await asyncio.sleep(EVERY_S)
+        try:
+            gone = await models.collect()
+            expired = await database.writing(
+                lambda connection: keys.drop_expired(connection, time.time() - EXPIRED_KEPT_S)
+            )
+        except (OSError, StokerError):
+            log.exception("the chores failed; they are tried again")
+        else:
+            if gone.blobs or gone.folders or expired:
+                log.info("removed what nobody needs", extra={**msgspec.structs.asdict(gone), "keys": expired})
