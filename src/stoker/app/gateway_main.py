@@ -15,7 +15,7 @@ from typing import Final
 from stoker.app import process_main
 from stoker.app.home import Home
 from stoker.app.settings import load
-from stoker.gateway.connection import Limits
+from stoker.gateway.connection import Connection, Limits
 from stoker.gateway.directory import Directory
 from stoker.gateway.lane import Lane
 from stoker.gateway.layers.deadline import Deadlines
@@ -40,17 +40,19 @@ async def run(home: Home, arguments: argparse.Namespace, drain_s: float, asked: 
     name = f"gateway-{arguments.index}"
     home.make()
     registry = Registry(name)
+    siblings = Siblings(
+        [home.address(f"gateway-{index}") for index in range(arguments.gateways) if index != arguments.index]
+    )
 
     def convicted(lane: Lane, shape: bytes) -> None:
         siblings.convict(Conviction(lane.route.project, lane.route.endpoint, shape))
 
     directory = Directory(registry, convicted)
     stack = Stack(directory, Deadlines(), Trials(home.gateway), Ids())
-    others = [home.address(f"gateway-{index}") for index in range(arguments.gateways) if index != arguments.index]
-    siblings = Siblings(others, lambda: pulse.snapshot())
-    plane = Plane(stack, siblings)
-    server = Server(plane.serve, plane.body_limit, plane.refusal, Limits())
-    pulse = Pulse(directory, server, registry)
+    connections: set[Connection] = set()
+    pulse = Pulse(directory, connections, registry)
+    plane = Plane(stack, lambda: siblings.merged(pulse.snapshot()))
+    server = Server(plane, Limits(), connections)
     process = Process(name, directory, pulse.snapshot)
     watch = Watch(home.run / "control-api.sock", home.gateway / "routes.json", directory.apply)
 

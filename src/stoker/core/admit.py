@@ -3,7 +3,7 @@
 from typing import Final, Literal
 
 RETRY_AFTER_MAX_S: Final = 120.0
-# How long a request waits for replicas of which none runs (not even loading): a restart after a crash takes 1 s and more.
+# How long a request waits for replicas of which none runs or loads: a restart after a crash takes 1 s and more.
 DOWN_WAIT_S: Final = 15.0
 
 Answer = Literal["wait", "full", "late", "down"]

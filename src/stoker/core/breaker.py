@@ -1,9 +1,9 @@
 """Whether a replica is alive: liveness is progress, not an open port.
 
-A replica that answers pings but finishes nothing while it holds our requests is stuck; one that is slow but emits tokens
-or finishes anything is not. How long "nothing" may last is learned: the longest silence with work that ended well, times
-a margin, within bounds. Fails open: at most half of an endpoint's replicas are ever out, because when all seem ill the
-judge is.
+A replica that answers pings but finishes nothing while it holds our requests is stuck; one that is slow but emits
+tokens or finishes anything is not. How long "nothing" may last is learned: the longest silence with work that ended
+well, times a margin, within bounds. Fails open: at most half of an endpoint's replicas are ever out, because when all
+seem ill the judge is.
 """
 
 from typing import Final, Literal

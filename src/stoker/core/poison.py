@@ -1,9 +1,9 @@
 """Which requests kill replicas: suspicion by shape, a trial alone, quarantine.
 
-When a replica dies, each request in it is a suspect, by its shape (a digest of endpoint, method and body). A suspect is
-tried again alone: one trial at a time in an endpoint, in a replica that takes nothing else meanwhile. Success clears the
-shape, for all requests that have it; a death in a trial convicts it. So one killer among 64 innocents costs two deaths,
-and a healthy replica killed from outside convicts nobody: its requests pass their trials.
+When a replica dies, each request in it is a suspect, by its shape (a digest of endpoint, method and body). A suspect
+is tried again alone: one trial at a time in an endpoint, in a replica that takes nothing else meanwhile. Success clears
+the shape, for all requests that have it; a death in a trial convicts it. So one killer among 64 innocents costs two
+deaths, and a healthy replica killed from outside convicts nobody: its requests pass their trials.
 A shape that is in company at DEATHS_MAX deaths without one success is convicted too: it kills too late for a trial.
 """
 

@@ -1,8 +1,8 @@
 """Whether a failed request may be tried again: only what cannot have been answered, and only within a budget.
 
-Source: finagle's RetryBudget: 20 % of the requests of the last ten seconds, and 10 a second besides. A retry without a
-budget turns a slow fleet into a dead one. The floor of the balance is two replicas' worth of requests, because the death
-of a full replica is no overload: each of its requests moves once.
+Source: finagle's RetryBudget: 20 % of the requests of the last ten seconds, and 10 a second besides. A retry without
+a budget turns a slow fleet into a dead one. At least two replicas' worth of requests always fits, because the death of
+a full replica is no overload: each of its requests moves once.
 """
 
 from typing import Final

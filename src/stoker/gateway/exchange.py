@@ -49,7 +49,8 @@ class Exchange:
 
     __slots__ = (
         "avoid", "body", "cause", "connection", "deadline_s", "first_byte_s", "header_bytes", "id", "is_answered",
-        "is_started", "key", "lane", "method", "name", "on_trial", "project", "relay", "replica", "request", "revision", "route", "shape",
+        "is_started", "key", "lane", "method", "name", "on_trial", "project", "relay", "replica", "request", "revision",
+        "route", "shape",
         "status", "stream", "task", "tries", "usage", "version",
     )  # fmt: skip
 

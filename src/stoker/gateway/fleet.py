@@ -48,9 +48,9 @@ class Replica:
     """One replica as this gateway sees it."""
 
     __slots__ = (
-        "_closing", "_ejected_mark", "_ejected_s", "_heard_s", "_judged_s", "_seen", "_task", "_watcher", "address", "boot", "down_since_s", "error", "id",
-        "in_flight", "is_ejected", "is_reserved", "link", "others", "progress", "revision", "slots", "state",
-        "stats", "version",
+        "_closing", "_ejected_mark", "_ejected_s", "_heard_s", "_judged_s", "_seen", "_task", "_watcher", "address",
+        "boot", "down_since_s", "error", "id", "in_flight", "is_ejected", "is_reserved", "link", "others", "progress",
+        "revision", "state", "stats", "version",
     )  # fmt: skip
 
     def __init__(self, route_: ReplicaRoute, revision: str, version: str, watcher: Watcher) -> None:

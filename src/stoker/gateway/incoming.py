@@ -86,8 +86,8 @@ class Incoming:
     """The state of reading. Never holds more than one head, one body within its limit, and what one read brought."""
 
     __slots__ = (
-        "_body", "_first_piece", "_head_bytes", "_headers", "_headers_count", "_limit", "_owner", "_parser", "_raw_left",
-        "_target", "phase", "phase_s", "received", "request",
+        "_body", "_first_piece", "_head_bytes", "_headers", "_headers_count", "_limit", "_owner", "_parser",
+        "_raw_left",        "_target", "phase", "phase_s", "received", "request",
     )  # fmt: skip
 
     def __init__(self, owner: Owner) -> None:

@@ -261,7 +261,7 @@ class Lane:
         if not self._replicas:
             return True
         return all(
-            not replica.is_connected and now_s - replica.down_since_s > admit.DOWN_WAIT_S or replica.state == "failed"
+            (not replica.is_connected and now_s - replica.down_since_s > admit.DOWN_WAIT_S) or replica.state == "failed"
             for replica in self._replicas.values()
         )
 

@@ -84,6 +84,6 @@ class Meters:
 
     def gauges(self, *, waiting: int, in_flight: int, ready: int) -> None:
         """Set what is read at the moment of a snapshot."""
-        self._registry.gauge("stoker_queue_depth", **self._labels).set(waiting)
-        self._registry.gauge("stoker_in_flight", **self._labels).set(in_flight)
-        self._registry.gauge("stoker_replicas_ready", **self._labels).set(ready)
+        self._registry.gauge("stoker_queue_depth", **self._labels).set(float(waiting))
+        self._registry.gauge("stoker_in_flight", **self._labels).set(float(in_flight))
+        self._registry.gauge("stoker_replicas_ready", **self._labels).set(float(ready))

@@ -42,12 +42,12 @@ def prepare_infer(exchange: Exchange, directory: Directory) -> None:
         raise InvalidInput(f"{exchange.name} serves chat; call it at /v1/chat/completions", field="model")
 
 
-async def server_metadata(exchange: Exchange, directory: Directory) -> None:
+async def server_metadata(exchange: Exchange) -> None:
     """Answer `GET /v2`."""
     exchange.send(200, replies.JSON, oip.server_metadata())
 
 
-async def live(exchange: Exchange, directory: Directory) -> None:
+async def live(exchange: Exchange) -> None:
     """Answer `GET /v2/health/live`. JSON, because KServe's client insists."""
     exchange.send(200, replies.JSON, b'{"live":true}')
 

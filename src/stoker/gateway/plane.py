@@ -1,7 +1,7 @@
 """The data plane of one gateway process: requests from connections to their stacks, errors to their shapes."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from stoker.gateway import oip_http, openai_http, probes
@@ -10,23 +10,23 @@ from stoker.gateway.directory import Directory
 from stoker.gateway.exchange import Exchange, Handler, Work, error_headers
 from stoker.gateway.incoming import HttpRequest
 from stoker.gateway.layers.auth import identify
-from stoker.gateway.openai_http import OpenAIShapes
 from stoker.gateway.oip_http import OipShapes
+from stoker.gateway.openai_http import OpenAIShapes
 from stoker.gateway.router import Match, Route, Router
-from stoker.gateway.siblings import Siblings
 from stoker.gateway.stack import Stack
+from stoker.telemetry.metrics import Snapshot
 from stoker.types.errors import StokerError
 
 Answering = Callable[[Exchange, Directory], Coroutine[Any, Any, None]]
 
 
 class Plane:
-    """Takes requests (server.Server's callbacks)."""
+    """Answerss requests (server.Requests)."""
 
-    def __init__(self, stack: Stack, siblings: Siblings) -> None:
+    def __init__(self, stack: Stack, numbers: Callable[[], Awaitable[Snapshot]]) -> None:
         self._stack = stack
         self._directory = stack.directory
-        self._router = routes(stack, siblings)
+        self._router = routes(stack, numbers)
 
     def serve(self, connection: Connection, request: HttpRequest) -> None:
         """Start the exchange of a complete request."""
@@ -53,13 +53,13 @@ class Plane:
         return headers, self._router.shapes(path).error_body(problem)
 
     def _refused(self, path: bytes, problem: StokerError) -> Match:
-        async def refuse(exchange: Exchange) -> None:
+        async def refuse(_exchange: Exchange) -> None:
             raise problem
 
         return Match(Route(self._router.shapes(path), self._stack.open(refuse)))
 
 
-def routes(stack: Stack, siblings: Siblings) -> Router:
+def routes(stack: Stack, numbers: Callable[[], Awaitable[Snapshot]]) -> Router:
     """Return what lies where."""
     openai, oip = OpenAIShapes(), OipShapes()
     inference = stack.inference()
@@ -79,13 +79,13 @@ def routes(stack: Stack, siblings: Siblings) -> Router:
             b"/v1/chat/completions": {b"POST": Route(openai, inference, "chat", openai_http.prepare_chat)},
             b"/v1/completions": {b"POST": Route(openai, inference, "completions", openai_http.prepare_completions)},
             b"/v1/embeddings": {b"POST": Route(openai, inference, "embeddings", openai_http.prepare_embeddings)},
-            b"/v2": get(open_(oip_http.server_metadata)),
-            b"/v2/health/live": get(open_(oip_http.live)),
+            b"/v2": get(stack.open(oip_http.server_metadata)),
+            b"/v2/health/live": get(stack.open(oip_http.live)),
             b"/v2/health/ready": get(open_(oip_http.ready)),
             b"/v2/repository/index": {b"POST": Route(oip, reading(oip_http.repository_index))},
-            b"/healthz": get(open_(probes.healthz), openai),
+            b"/healthz": get(stack.open(probes.healthz), openai),
             b"/readyz": get(open_(probes.readyz), openai),
-            b"/metrics": get(stack.open(probes.metrics(siblings)), openai),
+            b"/metrics": get(stack.open(probes.metrics(numbers)), openai),
         },
         models=get(reading(openai_http.show_model), openai),
         oip={

@@ -1,15 +1,18 @@
 """What orchestrators and Prometheus ask of the process: alive, ready, numbers. No key: nothing here is a tenant's."""
 
+from collections.abc import Awaitable, Callable
+from typing import Final
+
 from stoker.gateway import replies
 from stoker.gateway.directory import Directory
 from stoker.gateway.exchange import Exchange, Handler
-from stoker.gateway.siblings import Siblings
+from stoker.telemetry.metrics import Snapshot
 from stoker.telemetry.prometheus import expose
 
-TEXT = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
+TEXT: Final = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
 
 
-async def healthz(exchange: Exchange, directory: Directory) -> None:
+async def healthz(exchange: Exchange) -> None:
     """Answer `GET /healthz`: the process runs."""
     exchange.send(200, replies.JSON, b'{"status":"ok"}')
 
@@ -22,10 +25,10 @@ async def readyz(exchange: Exchange, directory: Directory) -> None:
         exchange.send(503, replies.JSON + b"retry-after: 1\r\n", b'{"status":"no route table yet"}')
 
 
-def metrics(siblings: Siblings) -> Handler:
+def metrics(numbers: Callable[[], Awaitable[Snapshot]]) -> Handler:
     """Return the handler of `GET /metrics`: all gateways of the machine as one."""
 
     async def handle(exchange: Exchange) -> None:
-        exchange.send(200, TEXT, expose(await siblings.merged()).encode())
+        exchange.send(200, TEXT, expose(await numbers()).encode())
 
     return handle

@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 from typing import Final
 
+from stoker.gateway.connection import Connection
 from stoker.gateway.directory import Directory
 from stoker.gateway.relay import PING_AFTER_S
-from stoker.gateway.server import Server
 from stoker.telemetry.metrics import Registry, Snapshot
 
 PULSE_S: Final = 1.0
@@ -18,9 +18,9 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 class Pulse:
     """Sweeps lanes, keeps idle streams alive, and reads gauges."""
 
-    def __init__(self, directory: Directory, server: Server, registry: Registry) -> None:
+    def __init__(self, directory: Directory, connections: set[Connection], registry: Registry) -> None:
         self._directory = directory
-        self._server = server
+        self._connections = connections
         self._registry = registry
         self._lag = registry.histogram("stoker_event_loop_lag_seconds", process=registry.process)
 
@@ -49,10 +49,10 @@ class Pulse:
                 if replica.stats.kv_used_ratio:
                     lane.meters.kv_used(replica.revision, replica.id, replica.stats.kv_used_ratio)
         registry, process = self._registry, self._registry.process
-        registry.gauge("stoker_gateway_connections", process=process).set(len(self._server.connections))
-        registry.gauge("stoker_route_table_version", process=process).set(self._directory.version)
+        registry.gauge("stoker_gateway_connections", process=process).set(float(len(self._connections)))
+        registry.gauge("stoker_route_table_version", process=process).set(float(self._directory.version))
         pages = int(Path("/proc/self/statm").read_text().split()[1])
-        registry.gauge("stoker_process_resident_memory_bytes", process=process).set(pages * _PAGE_BYTES)
+        registry.gauge("stoker_process_resident_memory_bytes", process=process).set(float(pages * _PAGE_BYTES))
         cpu = registry.counter("stoker_process_cpu_seconds_total", process=process)
         cpu.add(max(time.process_time() - cpu.value, 0.0))
         return registry.snapshot()

@@ -1,8 +1,8 @@
 """One try of one request at one replica: the answer's pieces go from the replica's socket to the client's.
 
-A stream's pieces are written where they are read, inside the link's `data_received`: no task wakes, no queue holds them.
-The bound on what a slow client leaves here is the link's: WINDOW_BYTES without credit, and credit is only given while
-the client keeps up.
+A stream's pieces are written where they are read, inside the link's `data_received`: no task wakes, no queue holds
+them. What a slow client leaves here is bounded by the link: WINDOW_BYTES without credit, which is only given while the
+client keeps up.
 """
 
 import asyncio

@@ -30,7 +30,7 @@ class Route:
     protocol: Shapes
     handle: Handler
     method: str = ""
-    prepare: "Callable[[Exchange, Directory], None]" = field(default=lambda exchange, directory: None)
+    prepare: "Callable[[Exchange, Directory], None] | None" = None
 
 
 @dataclass(frozen=True, slots=True)

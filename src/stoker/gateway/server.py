@@ -1,13 +1,12 @@
-"""The listening side of a gateway: one socket shared with its siblings, limits over all connections, a lossless drain."""
+"""The listening side of a gateway: a socket shared with its siblings, limits over all connections, lossless drains."""
 
 import asyncio
 import contextlib
 import errno
 import socket
 import time
-from collections.abc import Callable
 from email.utils import formatdate
-from typing import Final
+from typing import Final, Protocol
 
 from stoker.gateway.connection import Connection, Limits
 from stoker.gateway.incoming import HttpRequest
@@ -22,30 +21,31 @@ class PortTaken(OSError):
     """Another program listens on the port."""
 
 
+class Requests(Protocol):
+    """What is behind the connections; see connection.Site."""
+
+    def serve(self, connection: Connection, request: HttpRequest) -> None:
+        """Take a complete request."""
+
+    def body_limit(self, request: HttpRequest) -> int:
+        """Return how many body bytes `request` may have."""
+
+    def refusal(self, request: HttpRequest | None, problem: StokerError) -> tuple[bytes, bytes]:
+        """Return header lines and body that tell `problem`."""
+
+
 class Server:
-    """Accepts, sweeps and drains connections (connection.Site); the requests go to `serve`.
+    """Accepts, sweeps and drains `connections` (connection.Site)."""
 
-    Args:
-        serve: takes a complete request with its connection.
-        body_limit: see connection.Site.
-        refusal: see connection.Site.
-    """
-
-    def __init__(
-        self,
-        serve: Callable[[Connection, HttpRequest], None],
-        body_limit: Callable[[HttpRequest], int],
-        refusal: Callable[[HttpRequest | None, StokerError], tuple[bytes, bytes]],
-        limits: Limits,
-    ) -> None:
-        self.serve = serve
-        self.body_limit = body_limit
-        self.refusal = refusal
+    def __init__(self, requests: Requests, limits: Limits, connections: set[Connection]) -> None:
+        self.serve = requests.serve
+        self.body_limit = requests.body_limit
+        self.refusal = requests.refusal
         self.limits = limits
         self.now_s = time.monotonic()
         self.date_line = b""
         self.is_draining = False
-        self.connections: set[Connection] = set()
+        self.connections = connections
         self._held_bytes = 0
         self._socket: socket.socket | None = None
         self._listening: asyncio.Server | None = None

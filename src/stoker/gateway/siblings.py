@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -26,17 +25,16 @@ class Conviction(msgspec.Struct, frozen=True):
 
 
 class Siblings:
-    """The other gateways, by address. `own` returns this process' numbers."""
+    """The other gateways, by address."""
 
-    def __init__(self, addresses: list[str], own: Callable[[], Snapshot]) -> None:
+    def __init__(self, addresses: list[str]) -> None:
         self._addresses = addresses
-        self._own = own
         self._tasks: set[asyncio.Task[bytes | None]] = set()
 
-    async def merged(self) -> Snapshot:
-        """Return the numbers of all gateways that answer in time, as one."""
+    async def merged(self, own: Snapshot) -> Snapshot:
+        """Return `own` and the numbers of all siblings that answer in time, as one."""
         answers = await asyncio.gather(*(self._ask(address, "metrics", b"") for address in self._addresses))
-        snapshots = [self._own()]
+        snapshots = [own]
         for answer in answers:
             if answer is not None:
                 try:

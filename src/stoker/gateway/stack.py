@@ -12,7 +12,7 @@ route     each try chooses anew; holds the place in the replica
 upstream  the frames
 
 A layer takes the next one and returns a Handler. Those that only look before (trace, auth, validate, admit) are plain
-functions that hand back the inner coroutine: they cost a call. A layer wraps the exchange, never the chunks of a stream.
+functions that hand back the inner coroutine: they cost a call. A layer wraps the exchange, never a stream's chunks.
 """
 
 from dataclasses import dataclass

@@ -67,6 +67,7 @@ class Watch:
     async def run(self) -> None:
         """Follow until cancelled; a control that is dead or wrong is asked again, later and later."""
         wait_s = BACKOFF_MIN_S
+        is_lost = False
         timeout = aiohttp.ClientTimeout(total=WAIT_S + 10, connect=2)
         while True:
             connector = aiohttp.UnixConnector(str(self._socket))
@@ -75,8 +76,13 @@ class Watch:
                     while True:
                         await self._ask(session)
                         wait_s = BACKOFF_MIN_S
+                        if is_lost:
+                            is_lost = False
+                            _log.info("control answers again")
             except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as down:
-                _log.info("control does not answer", extra={"reason": str(down) or type(down).__name__})
+                if not is_lost:  # once, not with each try
+                    is_lost = True
+                    _log.warning("control does not answer", extra={"reason": str(down) or type(down).__name__})
             wait_s = min(wait_s * 2, BACKOFF_MAX_S)
             await asyncio.sleep(wait_s * random.uniform(0.5, 1))
 

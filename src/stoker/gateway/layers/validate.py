@@ -19,7 +19,7 @@ def validate(directory: Directory, inner: Handler) -> Handler:
         coding = exchange.request.headers.get(b"content-encoding")
         if coding is not None and coding.lower() != b"identity":
             return inflated(exchange, coding.lower())
-        exchange.route.prepare(exchange, directory)
+        read(exchange, directory)
         return inner(exchange)
 
     async def inflated(exchange: Exchange, coding: bytes) -> None:
@@ -31,14 +31,20 @@ def validate(directory: Directory, inner: Handler) -> Handler:
             exchange.body = inflate(exchange.body, bits, limit)
         else:
             exchange.body = await asyncio.to_thread(inflate, exchange.body, bits, limit)
-        exchange.route.prepare(exchange, directory)
+        read(exchange, directory)
         await inner(exchange)
 
     return handle
 
 
+def read(exchange: Exchange, directory: Directory) -> None:
+    """Let the route read the body and find the lane."""
+    assert exchange.route.prepare is not None
+    exchange.route.prepare(exchange, directory)
+
+
 def inflate(data: bytes, bits: int, limit: int) -> bytes:
-    """Return `data` decompressed. Raises TooLarge over `limit` bytes (a bomb), InvalidInput for what is no such stream."""
+    """Return `data` decompressed. Raises TooLarge over `limit` bytes (a bomb), InvalidInput for a broken stream."""
     inflater = zlib.decompressobj(bits)
     try:
         found = inflater.decompress(data, limit + 1)

@@ -1,0 +1,264 @@
+"""A real gateway process in front of real replica processes, and a raw HTTP client that hides nothing."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stoker.app.home import Home
+
+KEY = "stk_admin000_0123456789012345678901234567890123456789012"
+TEAM_KEY = "stk_team0000_0123456789012345678901234567890123456789012"
+OLD_KEY = "stk_old00000_0123456789012345678901234567890123456789012"
+FAKE = Path(__file__).parent / "fake_replica.py"
+WAIT_S = 15.0
+
+
+def until(claim: Callable[[], bool], what: str, timeout_s: float = WAIT_S) -> None:
+    """Poll until `claim` holds."""
+    ends_s = time.monotonic() + timeout_s
+    while not claim():
+        assert time.monotonic() < ends_s, f"not within {timeout_s} s: {what}"
+        time.sleep(0.01)
+
+
+@dataclass
+class Answer:
+    """One HTTP answer."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Rig:
+    """Processes of one test module. Endpoints: digits (predict), smol (chat), mini (embed), all on every replica."""
+
+    home: Home
+    port: int = 0
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    holder: socket.socket | None = None
+    version: int = 0
+
+    def write_table(self, replicas: list[str], **limits: Any) -> None:
+        """Write the table that the next gateway starts from."""
+        self.version += 1
+        places = [{"replica": name, "address": self.home.address(name)} for name in replicas]
+
+        def endpoint(project: str, name: str, task: str) -> dict[str, Any]:
+            revision = {
+                "revision": f"{project}.{name}-1",
+                "version": "1",
+                "weight": 100,
+                "platform": "onnx",
+                "replicas": places,
+                "signature": {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 64]}], "outputs": []},
+            }
+            return {
+                "project": project,
+                "endpoint": name,
+                "task": task,
+                "created_at_s": 1.0,
+                "revisions": [revision],
+                **limits,
+            }
+
+        def key(text: str, project: str, **more: Any) -> dict[str, Any]:
+            return {"sha256": hashlib.sha256(text.encode()).hexdigest(), "key": text[4:12], "project": project, **more}
+
+        table = {
+            "version": self.version,
+            "endpoints": [
+                endpoint("default", "digits", "predict"),
+                endpoint("default", "smol", "chat"),
+                endpoint("default", "mini", "embed"),
+                endpoint("team", "secret", "predict"),
+            ],
+            "keys": [
+                key(KEY, "default", is_admin=True),
+                key(TEAM_KEY, "team"),
+                key(OLD_KEY, "default", expires_at_s=1.0),
+            ],
+        }
+        (self.home.gateway / "routes.json").write_text(json.dumps(table))
+
+    def start_replica(self, name: str, *arguments: str) -> None:
+        """Start one replica process, and wait until it listens."""
+        path = Path(self.home.address(name).removeprefix("unix:"))
+        path.unlink(missing_ok=True)
+        argv = [sys.executable, str(FAKE), self.home.address(name), name, str(self.log(name)), *arguments]
+        self.processes[name] = subprocess.Popen(argv)
+        until(path.exists, f"{name} listens")
+
+    def start_gateway(self, index: int = 0, gateways: int = 1) -> None:
+        """Start a gateway process, and wait until it is ready."""
+        if self.holder is None:
+            self.holder = socket.socket()
+            self.holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            self.holder.bind(("127.0.0.1", 0))  # keeps the port ours; it does not listen
+            self.port = self.holder.getsockname()[1]
+        module = [sys.executable, "-m", "stoker.app.gateway_main", "--home", str(self.home.root), "--port"]
+        argv = [*module, str(self.port), "--index", str(index), "--gateways", str(gateways)]
+        log = (self.home.logs / f"gateway-{index}.log").open("ab")
+        with log:
+            self.processes[f"gateway-{index}"] = subprocess.Popen(argv, stderr=log)
+        path = Path(self.home.address(f"gateway-{index}").removeprefix("unix:"))
+        until(lambda: path.exists() and self.accepts(), f"gateway-{index} accepts")
+
+    def accepts(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+            return True
+        return False
+
+    def log(self, name: str) -> Path:
+        return self.home.logs / f"{name}.log"
+
+    def lines(self, name: str) -> list[str]:
+        path = self.log(name)
+        return path.read_text().splitlines() if path.exists() else []
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
+        process = self.processes[name]
+        os.kill(process.pid, number)
+        if number == signal.SIGKILL:
+            process.wait(WAIT_S)
+
+    def close(self) -> None:
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.kill()
+            process.wait(WAIT_S)
+        if self.holder is not None:
+            self.holder.close()
+
+
+def keep_alive(rig: Rig, name: str, stop: "asyncio.Event") -> "asyncio.Task[None]":
+    """Start `name` again whenever it dies, as an agent would."""
+
+    async def watch() -> None:
+        while not stop.is_set():
+            if rig.processes[name].poll() is not None:
+                path = Path(rig.home.address(name).removeprefix("unix:"))
+                path.unlink(missing_ok=True)
+                argv = [sys.executable, str(FAKE), rig.home.address(name), name, str(rig.log(name))]
+                rig.processes[name] = subprocess.Popen(argv)
+            await asyncio.sleep(0.05)
+
+    return asyncio.get_running_loop().create_task(watch())
+
+
+class Client:
+    """One connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def request(
+        self, method: str, path: str, body: bytes | None = None, key: str | None = KEY, **headers: str
+    ) -> Answer:
+        self.send(method, path, body, key, **headers)
+        return await self.answer(is_head=method == "HEAD")
+
+    def send(self, method: str, path: str, body: bytes | None = None, key: str | None = KEY, **headers: str) -> None:
+        lines = [f"{method} {path} HTTP/1.1", "host: gateway"]
+        if key is not None:
+            lines.append(f"authorization: Bearer {key}")
+        lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+        if body is not None:
+            lines.append(f"content-length: {len(body)}")
+        self.writer.write("\r\n".join([*lines, "", ""]).encode() + (body or b""))
+
+    async def head(self) -> tuple[int, dict[str, str]]:
+        text = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in text[1:] if line)}
+        return int(text[0].split()[1]), headers
+
+    async def answer(self, *, is_head: bool = False) -> Answer:
+        status, headers = await self.head()
+        if is_head:
+            return Answer(status, headers, b"")
+        if headers.get("transfer-encoding") == "chunked":
+            return Answer(status, headers, b"".join([piece async for piece in self.chunks()]))
+        return Answer(status, headers, await self.reader.readexactly(int(headers["content-length"])))
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        while size := int((await self.reader.readline()).strip(), 16):
+            yield await self.reader.readexactly(size)
+            await self.reader.readexactly(2)
+        await self.reader.readexactly(2)
+
+    def close(self) -> None:
+        self.writer.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def client(rig: Rig) -> AsyncIterator[Client]:
+    """Connect."""
+    made = Client(*await asyncio.open_connection("127.0.0.1", rig.port))
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+async def ask(rig: Rig, method: str, path: str, body: bytes | None = None, **more: Any) -> Answer:
+    """Send one request on a connection of its own."""
+    async with client(rig) as one:
+        return await one.request(method, path, body, **more)
+
+
+async def infer(rig: Rig, text: str, **more: Any) -> Answer:
+    """POST `text` to digits."""
+    return await ask(rig, "POST", "/v2/models/digits/infer", text.encode(), **more)
+
+
+def chat(text: str, *, stream: bool = False) -> bytes:
+    """Return a chat request whose message is `text`."""
+    messages = [{"role": "user", "content": text}]
+    return json.dumps({"model": "smol", "messages": messages, "stream": stream}).encode()
+
+
+def run(work: Callable[[], Awaitable[None]], timeout_s: float = 40.0) -> None:
+    """Run one test's coroutine."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(timeout_s):
+            await work()
+
+    asyncio.run(bounded())
+
+
+@contextlib.contextmanager
+def rig(folder: Path, replicas: int = 2, gateways: int = 1, **limits: Any) -> Iterator[Rig]:
+    """Start `replicas` and `gateways`; kill all of them at the end."""
+    home = Home(folder / "home")
+    home.make()
+    made = Rig(home)
+    try:
+        names = [f"r{number}" for number in range(replicas)]
+        made.write_table(names, **limits)
+        for name in names:
+            made.start_replica(name)
+        for index in range(gateways):
+            made.start_gateway(index, gateways)
+        if replicas:
+            until(lambda: asyncio.run(infer(made, "ready?")).status == 200, "the first answer")
+        yield made
+    finally:
+        made.close()

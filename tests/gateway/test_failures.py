@@ -1,0 +1,335 @@
+"""Replicas that die, hang, drain or kill; full queues, deadlines, clients that leave. Real processes, real signals."""
+
+import asyncio
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.gateway import rig as rigs
+from tests.gateway.rig import Answer, Rig, ask, chat, client, infer, keep_alive, run
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    with rigs.rig(tmp_path, replicas=2) as made:
+        yield made
+
+
+@pytest.fixture
+def single(tmp_path: Path) -> Iterator[Rig]:
+    with rigs.rig(tmp_path, replicas=1, concurrency=4, queue_max=8) as made:
+        yield made
+
+
+async def load(rig: Rig, stop: asyncio.Event, bodies: list[str], answers: list[Answer]) -> None:
+    """Send `bodies` in turn over one connection until `stop`."""
+    async with client(rig) as one:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            text = bodies[number % len(bodies)].encode()
+            answers.append(await one.request("POST", "/v2/models/digits/infer", text))
+
+
+@pytest.mark.parametrize("kind", ["alike", "different", "slow"])
+def test_a_replica_killed_under_load_loses_nothing(rig: Rig, kind: str) -> None:
+    async def work() -> None:
+        stop, answers = asyncio.Event(), list[Answer]()
+        bodies = {"alike": ["{}"], "different": [], "slow": ["slow:0.05 a", "slow:0.03 b"]}[kind]
+        loads = [
+            asyncio.create_task(load(rig, stop, bodies or [f"{{{at}-{n}}}" for n in range(50)], answers))
+            for at in range(32)
+        ]
+        keepers = [keep_alive(rig, name, stop) for name in ("r0", "r1")]
+        for name in ("r0", "r1", "r0"):
+            await asyncio.sleep(0.7)
+            rig.kill(name)
+        await asyncio.sleep(0.7)
+        stop.set()
+        await asyncio.gather(*loads, *keepers)
+        assert {answer.status for answer in answers} == {200}, [a.body for a in answers if a.status != 200][:3]
+        assert len(answers) > 300
+
+    run(work)
+
+
+def test_the_only_replica_killed_under_load_is_waited_for(single: Rig) -> None:
+    async def work() -> None:
+        stop, answers = asyncio.Event(), list[Answer]()
+        loads = [asyncio.create_task(load(single, stop, [f"{{{at}}}"], answers)) for at in range(8)]
+        keeper = keep_alive(single, "r0", stop)
+        for _ in range(3):
+            await asyncio.sleep(0.5)
+            single.kill("r0")
+        await asyncio.sleep(1)
+        stop.set()
+        await asyncio.gather(*loads, keeper)
+        assert {answer.status for answer in answers} == {200}
+
+    run(work)
+
+
+@pytest.mark.parametrize("innocent", ["slow:0.05 {}", "{}"])
+def test_one_killer_among_64_innocents_is_convicted_and_nobody_else_notices(rig: Rig, innocent: str) -> None:
+    async def work() -> None:
+        stop = asyncio.Event()
+        keepers = [keep_alive(rig, name, stop) for name in ("r0", "r1")]
+        innocents = [asyncio.create_task(infer(rig, f"{innocent} {number}")) for number in range(63)]
+        killer = asyncio.create_task(infer(rig, "please die now"))
+        answers = await asyncio.gather(*innocents)
+        assert {answer.status for answer in answers} == {200}, [a.body for a in answers if a.status != 200]
+        refused = await killer
+        assert refused.status == 422
+        assert "killed" in refused.json["error"]
+        again = await asyncio.gather(*(infer(rig, "please die now") for _ in range(5)))
+        assert {answer.status for answer in again} == {422}
+        deaths = [line for name in ("r0", "r1") for line in rig.lines(name) if line.startswith("died")]
+        assert deaths == ["died alone=False", "died alone=True"] or sorted(deaths) == sorted(
+            ["died alone=False", "died alone=True"]
+        )
+        assert (await infer(rig, "{}")).status == 200
+        stop.set()
+        await asyncio.gather(*keepers)
+
+    run(work)
+
+
+def test_several_killers_each_cost_two_deaths_and_innocents_are_served(rig: Rig) -> None:
+    async def work() -> None:
+        stop = asyncio.Event()
+        keepers = [keep_alive(rig, name, stop) for name in ("r0", "r1")]
+        killers = [asyncio.create_task(infer(rig, f"die {number}")) for number in range(3)]
+        innocents = [asyncio.create_task(infer(rig, f"slow:0.02 {number}")) for number in range(60)]
+        assert {answer.status for answer in await asyncio.gather(*innocents)} == {200}
+        assert [answer.status for answer in await asyncio.gather(*killers)] == [422] * 3
+        stop.set()
+        await asyncio.gather(*keepers)
+
+    run(work)
+
+
+def test_a_stream_cut_by_a_death_ends_with_a_typed_error_event(rig: Rig) -> None:
+    async def work() -> None:
+        body = chat("chunks:50 every:0.01 die-after:5", stream=True)
+        answer = await ask(rig, "POST", "/v1/chat/completions", body)
+        assert answer.status == 200
+        events = answer.body.strip().split(b"\n\n")
+        assert b'"code":"replica_lost"' in events[-1]
+        assert len(events) == 6
+
+    run(work)
+
+
+def test_a_stream_that_dies_before_its_first_piece_goes_elsewhere(rig: Rig) -> None:
+    async def work() -> None:
+        tasks = [
+            asyncio.create_task(ask(rig, "POST", "/v1/chat/completions", chat(f"slow:0.4 {n}", stream=True)))
+            for n in range(6)
+        ]
+        await asyncio.sleep(0.2)
+        rig.kill("r0")
+        assert all((await task).body.endswith(b"[DONE]\n\n") for task in tasks)
+
+    run(work)
+
+
+def test_the_deadline_is_the_clients_or_the_endpoints(rig: Rig) -> None:
+    async def work() -> None:
+        began_s = time.monotonic()
+        late = await infer(rig, "hang", x_request_timeout_ms="150")
+        assert late.status == 504
+        assert 0.14 < time.monotonic() - began_s < 1
+        body = chat("chunks:100 every:0.05", stream=True)
+        cut = await ask(rig, "POST", "/v1/chat/completions", body, x_request_timeout_ms="200")
+        assert cut.status == 200
+        assert b'"code":"deadline_exceeded"' in cut.body.strip().split(b"\n\n")[-1]
+        rigs.until(lambda: sum("cancelled" in rig.lines(name) for name in ("r0", "r1")) >= 1, "the engine is told")
+
+    run(work)
+
+
+@pytest.mark.parametrize("text", ["hang", "chunks:1000 every:0.05"])
+def test_a_client_that_leaves_is_cancelled_down_to_the_engine(rig: Rig, text: str) -> None:
+    async def work() -> None:
+        def count(word: str) -> int:
+            return sum(line.startswith(word) for name in ("r0", "r1") for line in rig.lines(name))
+
+        async with client(rig) as one:
+            one.send("POST", "/v1/chat/completions", chat(text, stream="chunks" in text))
+            while count("request chat") == 0:
+                await asyncio.sleep(0.01)
+        while count("cancelled") == 0:  # bounded by run
+            await asyncio.sleep(0.01)
+
+    run(work)
+
+
+def test_a_full_queue_refuses_with_the_time_to_come_back_and_keeps_the_order(single: Rig) -> None:
+    async def work() -> None:
+        for _ in range(3):
+            await infer(single, "slow:0.3 learn")  # the service time is known now
+        tasks = []
+        for number in range(20):
+            tasks.append(asyncio.create_task(infer(single, f"slow:0.3 {number:02d}")))
+            await asyncio.sleep(0.01)
+        answers = await asyncio.gather(*tasks)
+        statuses = [answer.status for answer in answers]
+        assert statuses == [200] * 12 + [429] * 8  # four places and eight in the queue
+        assert all(1 <= int(answer.headers["retry-after"]) <= 120 for answer in answers if answer.status == 429)
+        order = [line.split()[-1] for line in single.lines("r0") if line.startswith("request infer")]
+        assert len(order) == 15
+
+    run(work)
+
+
+def test_what_cannot_make_its_deadline_is_refused_at_once(single: Rig) -> None:
+    async def work() -> None:
+        for _ in range(3):
+            await infer(single, "slow:0.5 learn")
+        tasks = [asyncio.create_task(infer(single, f"slow:0.5 {number}")) for number in range(10)]
+        await asyncio.sleep(0.2)
+        began_s = time.monotonic()
+        refused = await infer(single, "{}", x_request_timeout_ms="300")
+        assert refused.status == 429
+        assert time.monotonic() - began_s < 0.2
+        late = asyncio.create_task(infer(single, "{}", x_request_timeout_ms="900"))
+        assert {answer.status for answer in await asyncio.gather(*tasks)} == {200}
+        assert (await late).status in {200, 504}
+
+    run(work)
+
+
+def test_a_draining_replica_is_left_without_an_error(rig: Rig) -> None:
+    async def work() -> None:
+        answers = [await infer(rig, "refuse:draining") for _ in range(1)]
+        assert answers[0].status == 503  # all drain: nothing is left to try
+        assert "retry-after" in answers[0].headers
+
+    run(work)
+
+
+def test_a_loading_replica_is_waited_for_and_a_failed_one_says_why(tmp_path: Path) -> None:
+    with rigs.rig(tmp_path, replicas=0) as rig:
+        rig.processes.pop("gateway-0").terminate()
+        rig.start_replica("r0", "--state", "loading")
+        rig.write_table(["r0"])
+        rig.start_gateway()
+
+        async def work() -> None:
+            waiting = asyncio.create_task(infer(rig, "{}"))
+            await asyncio.sleep(0.3)
+            assert not waiting.done()
+            rig.kill("r0", signal.SIGUSR1)
+            assert (await waiting).status == 200
+
+        run(work)
+        rig.kill("r0")
+        rig.start_replica("r0", "--state", "failed")
+
+        async def failed() -> None:
+            while (answer := await infer(rig, "{}", x_request_timeout_ms="1000")).status != 503:
+                await asyncio.sleep(0.05)
+            assert "the weights are missing" in answer.json["error"]
+            assert answer.headers["retry-after"] == "10"
+
+        run(failed)
+
+
+def test_a_stopped_replica_is_ejected_and_its_requests_move(rig: Rig) -> None:
+    async def work() -> None:
+        rig.kill("r0", signal.SIGSTOP)
+        began_s = time.monotonic()
+        answers = await asyncio.gather(*(infer(rig, f"{{{number}}}") for number in range(30)))
+        assert {answer.status for answer in answers} == {200}
+        assert time.monotonic() - began_s < 9
+        quick_s = time.monotonic()
+        assert {a.status for a in await asyncio.gather(*(infer(rig, f"{{{n}}}") for n in range(20)))} == {200}
+        assert time.monotonic() - quick_s < 2
+        metrics = (await ask(rig, "GET", "/metrics")).body.decode()
+        assert 'reason="silent"' in metrics
+        rig.kill("r0", signal.SIGCONT)
+        while 'stoker_replicas_ready{project="default",endpoint="digits"} 2' not in metrics:
+            await asyncio.sleep(0.1)
+            metrics = (await ask(rig, "GET", "/metrics")).body.decode()
+
+    run(work)
+
+
+def test_a_gateway_restarted_without_control_serves_from_the_table_on_disk(rig: Rig) -> None:
+    rig.kill("gateway-0")
+    rig.start_gateway()
+
+    async def work() -> None:
+        assert (await infer(rig, "{}")).status == 200
+
+    run(work)
+
+
+def test_a_broken_table_on_disk_is_a_gateway_that_is_not_ready(rig: Rig) -> None:
+    rig.kill("gateway-0")
+    (rig.home.gateway / "routes.json").write_text('{"version": 3, "endpo')
+    rig.start_gateway()
+
+    async def work() -> None:
+        assert (await ask(rig, "GET", "/readyz")).status == 503
+        assert (await ask(rig, "GET", "/healthz")).status == 200
+        assert (await infer(rig, "{}")).status == 401
+
+    run(work)
+
+
+def test_a_drain_finishes_what_is_there_and_exits_well(rig: Rig) -> None:
+    async def work() -> None:
+        stop, answers = asyncio.Event(), list[Answer]()
+        slow = [asyncio.create_task(infer(rig, f"slow:0.8 {number}")) for number in range(10)]
+        body = chat("chunks:10 every:0.08", stream=True)
+        stream = asyncio.create_task(ask(rig, "POST", "/v1/chat/completions", body))
+
+        async def busy() -> None:
+            async with client(rig) as one:
+                while not stop.is_set():
+                    answer = await one.request("POST", "/v2/models/digits/infer", b"{}")
+                    answers.append(answer)
+                    if answer.headers.get("connection") == "close":
+                        return
+
+        loads = [asyncio.create_task(busy()) for _ in range(8)]
+        await asyncio.sleep(0.3)
+        rig.kill("gateway-0", signal.SIGTERM)
+        await asyncio.gather(*loads)
+        assert {answer.status for answer in answers} == {200}
+        assert {(await task).status for task in slow} == {200}
+        assert (await stream).body.endswith(b"[DONE]\n\n")
+        while rig.processes["gateway-0"].poll() is None:
+            await asyncio.sleep(0.01)
+        assert rig.processes["gateway-0"].returncode == 0
+
+    run(work)
+
+
+def test_two_gateways_share_a_port_their_numbers_and_their_convictions(tmp_path: Path) -> None:
+    with rigs.rig(tmp_path, replicas=2, gateways=2) as rig:
+
+        async def work() -> None:
+            stop = asyncio.Event()
+            keepers = [keep_alive(rig, name, stop) for name in ("r0", "r1")]
+            innocents = [asyncio.create_task(infer(rig, f"slow:0.05 {number}")) for number in range(63)]
+            killer = asyncio.create_task(infer(rig, "die"))
+            answers = await asyncio.gather(*innocents)
+            assert {answer.status for answer in answers} == {200}, [a.body for a in answers if a.status != 200]
+            assert (await killer).status == 422
+            await asyncio.sleep(0.3)
+            assert {a.status for a in await asyncio.gather(*(infer(rig, "die") for _ in range(12)))} == {422}
+            text = (await ask(rig, "GET", "/metrics")).body.decode()
+            assert 'process="gateway-0"' in text
+            assert 'process="gateway-1"' in text
+            rig.kill("gateway-1")
+            seen = [await infer(rig, f"{{{number}}}") for number in range(20)]
+            assert {answer.status for answer in seen} == {200}
+            stop.set()
+            await asyncio.gather(*keepers)
+
+        run(work)
