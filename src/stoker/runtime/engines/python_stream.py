@@ -18,9 +18,10 @@ class SideLoop:
     """An event loop in a daemon thread."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="model-loop", daemon=True)
+        started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        self._thread = threading.Thread(target=asyncio.run, args=(_serve(started),), name="model-loop", daemon=True)
         self._thread.start()
+        self._loop, self._stop = started.result()
 
     async def iterate(self, source: AsyncIterator[Any]) -> AsyncGenerator[Any, None]:
         """Yield what `source` yields over there. Closing this closes it; what it raises is raised here."""
@@ -37,9 +38,15 @@ class SideLoop:
             pump.cancel()
 
     def close(self) -> None:
-        """Stop the loop; what still runs in it is abandoned with the process."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        """Cancel what runs over there and stop; code that does not let itself be stopped is left behind."""
+        self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(CLOSE_TIMEOUT_S)
+
+
+async def _serve(started: "Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]") -> None:
+    stop = asyncio.Event()
+    started.set_result((asyncio.get_running_loop(), stop))
+    await stop.wait()
 
 
 class _Stream:

@@ -1,5 +1,6 @@
 """The three shapes of work behind the `python` engine: the user's object, with its answers checked."""
 
+import inspect
 import logging
 from collections.abc import AsyncIterator, Mapping
 from time import monotonic
@@ -86,7 +87,12 @@ class PythonGenerate:
         start_s = monotonic()
         first_s = 0.0
         count = 0
-        pieces = self._side.iterate(_called(self._model.generate, request))
+        source = _called(self._model.generate, request)
+        if not hasattr(source, "__aiter__"):
+            if inspect.iscoroutine(source):
+                source.close()
+            raise EngineFailed(f"generate returned a {type(source).__name__}; expected an async generator (yield text)")
+        pieces = self._side.iterate(source)
         try:
             async for piece in pieces:
                 if not isinstance(piece, str):
