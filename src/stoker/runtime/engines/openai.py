@@ -22,12 +22,14 @@ from msgspec import Meta
 
 from stoker.protocol.openai import ChatRequest, CompletionRequest, texts_or_tokens
 from stoker.runtime import options
+from stoker.runtime.engines.json_schema import check_schema
+from stoker.runtime.engines.openai_answer import Answer
 from stoker.runtime.engines.openai_child import Child
-from stoker.runtime.engines.openai_chunks import events, read_chunk, status_error, whole_characters
+from stoker.runtime.engines.openai_chunks import events, status_error
 from stoker.runtime.engines.port import Embeddings, Progress
 from stoker.types.errors import DeadlineExceeded, EngineFailed, InvalidInput, NotReachable
 from stoker.types.generation import Delta, Final, Finish
-from stoker.types.replica import ReplicaSpec, Usage
+from stoker.types.replica import ReplicaSpec
 
 ANSWER_BYTES_MAX = 256 * 2**20  # of one embedding answer
 ERROR_BYTES_MAX = 64 * 2**10
@@ -164,7 +166,7 @@ class RemoteGenerate:
         """See port.GenerateEngine."""
         is_chat = isinstance(request, ChatRequest)
         prompts = 1 if isinstance(request, ChatRequest) else len(texts_or_tokens(request.prompt, "prompt"))
-        answer = _Answer((request.n or 1) * prompts)
+        answer = Answer((request.n or 1) * prompts, _comparable_schema(request))
         begun_s = time.monotonic()
         first_s = 0.0
         try:
@@ -245,49 +247,6 @@ class RemoteEmbed:
             self._child.close()
 
 
-class _Answer:
-    """What came of one streamed answer so far."""
-
-    def __init__(self, choices: int) -> None:
-        self._unfinished = set(range(choices))
-        self._choices = choices
-        self._halves: dict[int, str] = {}
-        self._counted = 0
-        self._usage: Usage | None = None
-
-    @property
-    def usage(self) -> Usage:
-        """The server's own count, or what was counted of its answer."""
-        return self._usage or Usage(output_tokens=self._counted)
-
-    def read(self, payload: bytes) -> list[Delta | Finish]:
-        """Return what one event adds. Raises EngineFailed."""
-        chunk = read_chunk(payload)
-        self._usage = chunk.counted or self._usage
-        items: list[Delta | Finish] = []
-        for choice in chunk.choices or ():
-            if not 0 <= choice.index < self._choices:
-                raise EngineFailed(f"the upstream server sent choice {choice.index} of {self._choices}")
-            text = self._halves.pop(choice.index, "") + choice.added
-            if not text.isascii():
-                text, half = whole_characters(text)
-                if half:
-                    self._halves[choice.index] = half
-            logprobs, calls = choice.token_logprobs, choice.calls
-            if text or calls or logprobs:
-                self._counted += 1
-                items.append(Delta(choice.index, text, 1, calls, logprobs))
-            if choice.finish_reason and choice.index in self._unfinished:
-                self._unfinished.discard(choice.index)
-                items.append(Finish(choice.index, choice.finish_reason))
-        return items
-
-    def check_complete(self) -> None:
-        """Raise EngineFailed when the stream ended before the answer did."""
-        if self._unfinished:
-            raise EngineFailed("the upstream server ended its stream in the middle of the answer")
-
-
 async def _check(response: aiohttp.ClientResponse) -> None:
     """Raise what a response that is no stream of events means."""
     if response.status != 200:
@@ -295,6 +254,21 @@ async def _check(response: aiohttp.ClientResponse) -> None:
         raise status_error(response.status, body, response.headers.get("Retry-After"))
     if response.content_type != "text/event-stream":
         raise EngineFailed(f"the upstream server did not stream: it answered with {response.content_type}")
+
+
+def _comparable_schema(request: ChatRequest | CompletionRequest) -> dict[str, Any] | None:
+    """Return the schema a complete answer is compared with, None for none, or one that is not understood here.
+
+    Other servers ignore what they cannot enforce, too.
+    """
+    form = request.response_format if isinstance(request, ChatRequest) and not request.stop else None
+    if form is None or form.type == "text":
+        return None
+    if form.type == "json_object" or form.json_schema is None:
+        return {"type": "object"}
+    with contextlib.suppress(InvalidInput):
+        return check_schema(form.json_schema.schema, "schema")
+    return None
 
 
 def _present(value: Any) -> Any:

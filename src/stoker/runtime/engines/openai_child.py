@@ -23,7 +23,7 @@ _GUARD = Path(__file__).with_name("child_guard.py")
 
 
 class Child:
-    """One command under its guard. `on_death` is called, from a thread, when it ends without `close`."""
+    """One command under its guard. `on_death` is called, from a thread, when it ends after it was ready and unasked."""
 
     def __init__(self, command: list[str], on_death: Callable[[str], None]) -> None:
         self.port = _free_port()
@@ -35,6 +35,7 @@ class Child:
         self._on_death = on_death
         self._tail: deque[str] = deque(maxlen=TAIL_LINES_MAX)
         self._is_closing = False
+        self._was_ready = False
         self._process: subprocess.Popen[bytes] | None = None
         self._started = threading.Event()
         self._ended = threading.Event()
@@ -47,6 +48,11 @@ class Child:
     def is_running(self) -> bool:
         """Whether the command still runs."""
         return not self._ended.is_set()
+
+    @property
+    def pid(self) -> int:
+        """The guard's process id, which is its group's too; 0 when it did not start."""
+        return self._process.pid if self._process is not None else 0
 
     @property
     def last_words(self) -> str:
@@ -63,6 +69,7 @@ class Child:
             if not self.is_running:
                 raise EngineFailed(self.last_words)
             if self._answers(path):
+                self._was_ready = True
                 return
             if spent_s > timeout_s:
                 raise EngineFailed(f"GET {path} did not answer 200 in {timeout_s:.0f} s; {self.last_words}")
@@ -104,7 +111,7 @@ class Child:
                     os.write(2, line)  # and into this process' own log
         self._process.wait()
         self._ended.set()
-        if not self._is_closing:
+        if self._was_ready and not self._is_closing:
             self._on_death(self.last_words)
 
     def _answers(self, path: str) -> bool:

@@ -1,0 +1,1 @@
+"""Language-model engines: one conformance suite over every adapter, and what is particular to each."""

@@ -1,0 +1,43 @@
+"""One loaded engine of each kind for the session: in this process, and as a child behind the remote adapter."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stoker.runtime.engines import llamacpp, openai
+from stoker.runtime.engines.llamacpp import LlamaEngine
+from stoker.runtime.engines.port import GenerateEngine
+from tests.engines_llm.support import ROOT, packaged_model, quiet, spec
+
+CONTEXT = 1024
+
+
+@pytest.fixture(scope="session")
+def gguf() -> Path:
+    return packaged_model()
+
+
+@pytest.fixture(scope="session")
+def llama(gguf: Path) -> Iterator[LlamaEngine]:
+    engine = llamacpp.load(spec("llamacpp", gguf=gguf, context=CONTEXT, batch_tokens=64), quiet)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def remote(gguf: Path) -> Iterator[GenerateEngine]:
+    script = ROOT / "bench" / "baselines" / "llamacpp.py"
+    command = [sys.executable, str(script), str(gguf), "--port", "{port}", "--context", str(CONTEXT)]
+    engine = openai.load(spec("openai", command=command, model="smol"), quiet)
+    assert isinstance(engine, openai.RemoteGenerate)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(params=["llamacpp", "openai"])
+def engine(request: pytest.FixtureRequest) -> GenerateEngine:
+    """Each adapter in turn."""
+    found: GenerateEngine = request.getfixturevalue({"llamacpp": "llama", "openai": "remote"}[request.param])
+    return found
