@@ -3,7 +3,7 @@
 python fake_replica.py ADDRESS NAME LOGFILE [--state loading]
 
 The text of a body, anywhere in it, decides: `die` kills the process, `hang` never answers, `slow:0.2` answers after
-that, `stream` bodies (`"stream": true`) get `chunks:N` events with `every:S` between them, `die-after:N` dies after N
+that, `stream` bodies (`"stream": true`) get `chunks:N` events with `every:S` between them, `cut-after:N` dies after N
 events, `big:N` answers N bytes, `refuse:CODE` fails with that error, `stuck` blocks the process. Every event worth
 asserting (requests, cancels) is appended to LOGFILE as a line.
 """
@@ -101,7 +101,7 @@ class Fake:
         if refused:
             exchange.fail(all_codes()[refused[1]]("as asked", retry_after_s=3.0))
         elif re.search(r'"stream": ?true', text):
-            await self.stream(exchange, int(number("chunks", 3)), number("every", 0), int(number("die-after", -1)))
+            await self.stream(exchange, int(number("chunks", 3)), number("every", 0), int(number("cut-after", -1)))
         else:
             size = int(number("big", 0))
             usage = Usage(input_tokens=3, output_tokens=5, rows=1)

@@ -113,7 +113,7 @@ def test_several_killers_each_cost_two_deaths_and_innocents_are_served(rig: Rig)
 
 def test_a_stream_cut_by_a_death_ends_with_a_typed_error_event(rig: Rig) -> None:
     async def work() -> None:
-        body = chat("chunks:50 every:0.01 die-after:5", stream=True)
+        body = chat("chunks:50 every:0.01 cut-after:5", stream=True)
         answer = await ask(rig, "POST", "/v1/chat/completions", body)
         assert answer.status == 200
         events = answer.body.strip().split(b"\n\n")
@@ -131,7 +131,8 @@ def test_a_stream_that_dies_before_its_first_piece_goes_elsewhere(rig: Rig) -> N
         ]
         await asyncio.sleep(0.2)
         rig.kill("r0")
-        assert all((await task).body.endswith(b"[DONE]\n\n") for task in tasks)
+        answers = await asyncio.gather(*tasks)
+        assert all(answer.body.endswith(b"[DONE]\n\n") for answer in answers)
 
     run(work)
 
@@ -213,7 +214,7 @@ def test_a_draining_replica_is_left_without_an_error(rig: Rig) -> None:
 
 def test_a_loading_replica_is_waited_for_and_a_failed_one_says_why(tmp_path: Path) -> None:
     with rigs.rig(tmp_path, replicas=0) as rig:
-        rig.processes.pop("gateway-0").terminate()
+        rig.kill("gateway-0")
         rig.start_replica("r0", "--state", "loading")
         rig.write_table(["r0"])
         rig.start_gateway()

@@ -18,7 +18,7 @@ from stoker.gateway.meters import Meters
 from stoker.types.errors import Busy, NotFound, StokerError, Unavailable
 from stoker.types.routes import EndpointRoute
 
-SMOOTHING: Final = 0.05  # of the mean service time: about the last 20 requests
+SERVICE_SAMPLES: Final = 20  # the mean service time is of about so many requests
 
 
 class Lane:
@@ -34,6 +34,7 @@ class Lane:
         self.exchanges: set[Exchange] = set()  # those that hold a place
         self.turn = asyncio.Lock()  # held by the trial that runs now
         self.service_s = 0.0
+        self._samples = 0
         self.down_since_s = time.monotonic()
         self._replicas: dict[str, Replica] = {}
         self._weights: dict[str, int] = {}
@@ -182,7 +183,9 @@ class Lane:
 
     def finished(self, took_s: float) -> None:
         """Learn how long a request was served."""
-        self.service_s += SMOOTHING * (took_s - self.service_s) if self.service_s else took_s
+        if self._samples < SERVICE_SAMPLES:
+            self._samples += 1
+        self.service_s += (took_s - self.service_s) / self._samples
 
     # ---- what replicas tell (fleet.Watcher)
 

@@ -1,0 +1,168 @@
+"""The decisions of the data plane: routing, retries, ejection, admission, suspicion."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stoker.core import admit, breaker, poison, retry, route
+
+draws = st.floats(0, 1, exclude_max=True)
+
+
+@given(st.integers(2, 200), draws, draws)
+def test_two_choices_are_always_two_and_always_there(count: int, first: float, second: float) -> None:
+    one, other = route.pair(count, first, second)
+    assert one != other
+    assert 0 <= one < count
+    assert 0 <= other < count
+
+
+def test_every_pair_can_be_drawn() -> None:
+    steps = [number / 12 for number in range(12)]
+    pairs = {route.pair(4, first, second) for first in steps for second in steps}
+    assert len(pairs) == 12
+
+
+@given(st.lists(st.integers(0, 100), min_size=1, max_size=10), draws)
+def test_a_weight_of_zero_takes_nothing(weights: list[int], draw: float) -> None:
+    index = route.weighted(weights, draw)
+    assert (index == -1) == (sum(weights) == 0)
+    if index >= 0:
+        assert weights[index] > 0
+
+
+def test_weights_share_as_they_say() -> None:
+    taken = [route.weighted([90, 0, 10], number / 1000) for number in range(1000)]
+    assert taken.count(0) == 900
+    assert taken.count(2) == 100
+
+
+@given(st.integers(0, 100), st.integers(0, 100))
+def test_the_load_of_others_is_never_negative(reported: int, own: int) -> None:
+    assert route.load_of_others(reported, own) == max(0, reported - own)
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50), st.floats(0, 3)), max_size=40), st.integers(1, 500))
+def test_retries_stay_within_a_fifth_of_requests_and_the_floor(steps: list[tuple[int, int, float]], places: int) -> None:
+    budget, now_s = retry.Budget(places, 0.0), 0.0
+    requests = retries = 0
+    for asked, tried, passed_s in steps:
+        now_s += passed_s
+        for _ in range(asked):
+            budget.earn()
+        requests += asked
+        retries += sum(budget.spend(now_s) for _ in range(tried))
+    floor = max(retry.PER_S * retry.WINDOW_S, 2 * places)
+    assert retries <= floor * (1 + now_s / retry.WINDOW_S * 2) + retry.RATIO * requests + 1
+
+
+def test_a_dead_full_replica_fits_into_an_idle_budget() -> None:
+    budget = retry.Budget(256, 0.0)
+    assert all(budget.spend(0.0) for _ in range(512))
+    assert not budget.spend(0.0)
+    assert budget.spend(10.0)
+
+
+def test_a_busy_past_does_not_pay_for_a_storm_now() -> None:
+    budget = retry.Budget(1, 0.0)
+    for _ in range(100_000):
+        budget.earn()
+    budget.fade(300.0)
+    assert sum(budget.spend(300.0) for _ in range(1000)) <= 101
+
+
+def test_slow_progress_is_health_and_none_is_not() -> None:
+    seen = breaker.Progress(0, 0.0)
+    for second in range(1, 60):  # a token every nine seconds
+        seen = breaker.observe(seen, second // 9, True, float(second))
+        assert breaker.judge(seen, "predict", float(second), float(second)) == "healthy"
+    for second in range(60, 100):
+        seen = breaker.observe(seen, 6, True, float(second))
+    assert breaker.judge(seen, "predict", 99.0, 99.0) == "stuck"
+
+
+def test_a_long_silence_that_ended_well_is_learned_within_bounds() -> None:
+    seen = breaker.observe(breaker.Progress(0, 0.0), 1, True, 20.0)
+    assert seen.gap_max_s == 20.0
+    assert breaker.judge(seen, "predict", 60.0, 60.0) == "healthy"
+    assert breaker.judge(seen, "predict", 90.0, 90.0) == "stuck"
+    slow = breaker.Progress(1, 0.0, 10_000.0)
+    assert breaker.judge(slow, "chat", 121.0, 121.0) == "stuck"
+
+
+def test_a_replica_without_work_is_never_stuck_but_may_be_silent() -> None:
+    seen = breaker.Progress(0, 0.0)
+    for second in range(1, 300):
+        seen = breaker.observe(seen, 0, False, float(second))
+        assert breaker.judge(seen, "predict", float(second), float(second)) == "healthy"
+    assert breaker.judge(seen, "predict", 290.0, 299.0) == "silent"
+
+
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_never_more_than_half_are_out(out: int, total: int) -> None:
+    if breaker.may_eject(out, total):
+        assert 2 * (out + 1) <= total
+    assert not breaker.may_eject(0, 1)
+
+
+def test_who_waits_in_vain_does_not_wait() -> None:
+    def decide(**given: float) -> str:
+        values = {"waiting": 0, "queue_max": 10, "wait_s": 0.0, "left_s": 1.0, "is_down": False, **given}
+        return admit.decide(**values)  # type: ignore[arg-type]
+
+    assert decide() == "wait"
+    assert decide(waiting=10) == "full"
+    assert decide(wait_s=1.5) == "late"
+    assert decide(waiting=10, is_down=True) == "down"
+
+
+@given(st.integers(0, 100_000), st.integers(0, 10_000), st.floats(0, 1000))
+def test_retry_after_is_what_clients_accept(waiting: int, in_flight: int, service_s: float) -> None:
+    assert 1 <= admit.retry_after_s(waiting, in_flight, service_s) <= 120
+
+
+shapes = st.integers(0, 5).map(lambda number: b"%d" % number)
+
+
+@given(st.lists(st.tuples(shapes, st.sampled_from(["died", "trial", "survived"]), st.integers(0, 9)), max_size=60))
+def test_only_a_death_alone_or_many_deaths_convict(events: list[tuple[bytes, str, int]]) -> None:
+    book, now_s = poison.Book(), 0.0
+    deaths: dict[bytes, set[str]] = {}
+    convicted: set[bytes] = set()
+    for shape, event, death in events:
+        now_s += 0.1
+        if event == "survived":
+            book.survived(shape)
+            deaths.pop(shape, None)
+        else:
+            book.died(shape, f"{death}", event == "trial", now_s)
+            deaths.setdefault(shape, set()).add(f"{death}")
+            if event == "trial" or len(deaths[shape]) >= poison.DEATHS_MAX:
+                convicted.add(shape)
+                deaths.pop(shape)
+        for seen in (b"%d" % number for number in range(6)):
+            assert (book.standing(seen, now_s) == "convicted") == (seen in convicted)
+
+
+def test_many_requests_of_one_shape_in_one_death_are_one_death() -> None:
+    book = poison.Book()
+    for _ in range(64):
+        assert book.died(b"same", "r0 boot1", False, 0.0) == "suspect"
+    book.survived(b"same")
+    assert not book
+
+
+def test_suspicion_and_quarantine_end_and_the_book_is_bounded() -> None:
+    book = poison.Book()
+    book.died(b"a", "x", False, 0.0)
+    book.convict(b"b", 0.0)
+    assert book.standing(b"a", poison.SUSPICION_S + 1) == "clear"
+    assert book.standing(b"b", poison.QUARANTINE_S - 1) == "convicted"
+    assert book.standing(b"b", poison.QUARANTINE_S) == "clear"
+    for number in range(2 * poison.SUSPECTS_MAX):
+        book.died(b"%d" % number, "x", False, 0.0)
+        book.convict(b"c%d" % number, 0.0)
+    assert book.standing(b"0", 0.0) == "clear"
+    assert book.standing(b"c0", 0.0) == "clear"
+    assert book.standing(b"%d" % (2 * poison.SUSPECTS_MAX - 1), 0.0) == "suspect"
+    book.sweep(1e9)
+    assert not book
