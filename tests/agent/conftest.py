@@ -1,6 +1,7 @@
 """A real agent process on a state folder of its own, with nothing around it but the test."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,3 +137,4 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
                 os.kill(line.pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
+    shutil.rmtree(made.home.run, ignore_errors=True)

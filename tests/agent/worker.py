@@ -71,8 +71,8 @@ async def main() -> int:
     else:
         loop.add_signal_handler(signal.SIGTERM, worker.done.set)
     if BEHAVIOUR == "children":
-        subprocess.Popen(["sleep", "1000"])
-        subprocess.Popen(["sleep", "1000"], start_new_session=True)
+        subprocess.Popen(["sleep", "1000"])  # noqa: ASYNC220
+        subprocess.Popen(["sleep", "1000"], start_new_session=True)  # noqa: ASYNC220
     if BEHAVIOUR == "environment":
         print("ENVIRONMENT", json.dumps(dict(os.environ)), flush=True)
     server = await serve(ADDRESS, worker)
@@ -89,7 +89,7 @@ async def main() -> int:
                 await asyncio.sleep(0)
     if BEHAVIOUR == "hang":
         await asyncio.sleep(0.3)
-        time.sleep(1000)
+        time.sleep(1000)  # noqa: ASYNC251
     if BEHAVIOUR == "quit":
         await asyncio.sleep(0.2)
         return 0

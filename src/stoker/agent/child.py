@@ -73,10 +73,13 @@ class Child:
 
     def bury(self) -> str:
         """Reap the dead process and return how it ended: `exit code 3`, `killed by SIGKILL`."""
+        status = kernel.exit_status(self._pidfd) if self._born is None and self._pidfd >= 0 else None
         self._release()
-        if self._born is None:
-            return "exited unseen (an earlier agent had started it)"
-        return describe_exit(self._born.wait())
+        if self._born is not None:
+            return describe_exit(self._born.wait())
+        if status is not None:
+            return describe_exit(os.waitstatus_to_exitcode(status))
+        return "ended unseen (an earlier agent had started it)"
 
     def let_go(self) -> None:
         """Stop watching a process that goes on without this agent."""

@@ -4,7 +4,9 @@ A pid alone names nobody, it is reused. A process is named by pid and start time
 boot; both stay the same whatever the wall clock does.
 """
 
+import fcntl
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +15,10 @@ from typing import Final, NamedTuple
 MARKER: Final = "STOKER_PROCESS"
 _MARKER_PREFIX: Final = MARKER.encode() + b"="
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+# include/uapi/linux/pidfd.h: mask, cgroup id, eleven ids, exit status; _IOWR(0xFF, 11, struct pidfd_info).
+_PIDFD_INFO: Final = struct.Struct("=QQ11Ii")
+_PIDFD_INFO_EXIT: Final = 1 << 3
+_PIDFD_GET_INFO: Final = 0xC040FF0B
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -92,6 +98,17 @@ def marked(home_id: str) -> dict[ProcessLine, str]:
             if home == home_id and name:
                 found[line] = name
     return found
+
+
+def exit_status(pidfd: int) -> int | None:
+    """Return the wait status of a dead process that is not our child, once its parent reaped it (Linux 6.15)."""
+    asked = bytearray(_PIDFD_INFO.pack(_PIDFD_INFO_EXIT, *([0] * 13)))
+    with suppress(OSError):
+        fcntl.ioctl(pidfd, _PIDFD_GET_INFO, asked)
+        told = _PIDFD_INFO.unpack(asked)
+        if told[0] & _PIDFD_INFO_EXIT:
+            return int(told[-1])
+    return None
 
 
 def usable_cores() -> float:

@@ -13,14 +13,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 LOG_BYTES_MAX: Final = 16 * 2**20  # times two, with the one before it
 TAIL_BYTES_MAX: Final = 8 * 2**20
 WORDS_BYTES_MAX: Final = 2048
+_WORDS_READ_BYTES: Final = 16 * 1024  # one JSON line with a traceback can take half of it
 # Logs of processes that are gone: enough to look into a crash, few enough to forget.
 OLD_LOGS_MAX: Final = 64
 _FOLLOW_EVERY_S: Final = 0.2
 _COPY_BYTES: Final = 1 << 20
 _log: Final = logging.getLogger(__name__)
+
+
+class _JsonLine(msgspec.Struct):
+    """What matters of one line of telemetry.logs."""
+
+    message: str
+    error: str = ""
 
 
 def log_path(folder: Path, name: str) -> Path:
@@ -79,11 +89,16 @@ def last_words(path: Path, *, since: int = 0) -> str:
     end = size_of(path)
     if end < since:  # rotated meanwhile
         since = 0
-    start = max(since, end - WORDS_BYTES_MAX)
+    start = max(since, end - _WORDS_READ_BYTES)
     text = _read(path, start, end)
     if start > since and b"\n" in text:
         text = text[text.index(b"\n") + 1 :]
-    return text.decode(errors="replace").strip()
+    said = [_words(line) for line in text.decode(errors="replace").strip().splitlines()]
+    kept, size = len(said), 0
+    while kept > 0 and size + len(said[kept - 1]) < WORDS_BYTES_MAX:
+        kept -= 1
+        size += len(said[kept]) + 1
+    return "\n".join(said[kept:]) if kept < len(said) else "".join(said[-1:])[-WORDS_BYTES_MAX:]
 
 
 def tail(path: Path, lines: int) -> tuple[bytes, int]:
@@ -119,6 +134,24 @@ async def read(path: Path, *, lines: int, follow: bool, is_wanted: Callable[[], 
         at += len(piece)
         if piece:
             yield piece
+
+
+def _words(line: str) -> str:
+    """Return what a line says to a person: of a JSON log line its message, and of a traceback the end."""
+    if not line.startswith("{"):
+        return line
+    try:
+        said = msgspec.json.decode(line, type=_JsonLine)
+    except msgspec.MsgspecError:
+        return line
+    return "\n".join((said.message, *_exception(said.error)))
+
+
+def _exception(traceback: str) -> list[str]:
+    """Return the lines after the last indented one: the exception itself."""
+    lines = traceback.splitlines()
+    indented = [number for number, line in enumerate(lines) if line.startswith((" ", "…"))]
+    return lines[indented[-1] + 1 :] if indented else lines
 
 
 def _read(path: Path, start: int, end: int) -> bytes:

@@ -226,7 +226,8 @@ class Owned:
                 await self._pause(child)
                 if self._asked.is_set() and child.is_alive:
                     self._site.changed()
-                    await stop(child, watch, lambda: self._stop_at_s, lambda: self._move("signal"))
+                    drains = spec.kind != "control"
+                    await stop(child, watch, lambda: self._stop_at_s, lambda: self._move("signal"), drains=drains)
                     return ""
                 now_s = time.monotonic()
                 seen = liveness.Seen(watch.take_answered(), watch.stats, self.rss_bytes)
@@ -263,7 +264,7 @@ class Owned:
         self._watch = None
         self.rss_bytes = 0
         self._move("death")
-        reason = fault or self._said() or last_exit
+        reason = "it was asked to" if self._asked.is_set() else fault or self._said() or last_exit
         _log.info("ended", extra={"worker": self.name, "how": last_exit, "reason": reason[:500], "swept": swept})
         if not self._asked.is_set():
             await self._note_death(reason, last_exit=last_exit)

@@ -10,6 +10,7 @@ Errors are {"error": {"code", "message", "field"}} with the status of their clas
 """
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -112,6 +113,7 @@ class AgentServer:
             timeout_keep_alive=5,
             limit_concurrency=256,
         )
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it tells of every start and stop
         self._server = _Server(config)
         self._task: asyncio.Task[None] | None = None
 

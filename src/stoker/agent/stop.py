@@ -14,9 +14,15 @@ DRAIN_SEEN_S: Final = 1.0
 TERM_GRACE_S: Final = 3.0  # to close files after SIGTERM, also when the time to drain is over
 
 
-async def stop(child: Child, watch: Watch, deadline_s: Callable[[], float], on_signal: Callable[[], None]) -> None:
-    """End the process: what it works on has until `deadline_s` (monotonic, may be moved nearer meanwhile)."""
-    await _drain(child, watch, deadline_s)
+async def stop(
+    child: Child, watch: Watch, deadline_s: Callable[[], float], on_signal: Callable[[], None], *, drains: bool
+) -> None:
+    """End the process: what it works on has until `deadline_s` (monotonic, may be moved nearer meanwhile).
+
+    Without `drains` SIGTERM comes first: control, whose work is not its clients'.
+    """
+    if drains:
+        await _drain(child, watch, deadline_s)
     on_signal()
     if child.is_alive:
         child.send(signal.SIGTERM)

@@ -1,6 +1,7 @@
 """All processes of one node: which there are, what may be asked of them, and in which order they end."""
 
 import asyncio
+import itertools
 import logging
 import os
 import re
@@ -21,7 +22,7 @@ from stoker.types.process import NodeStatus, ProcessSpec, ProcessStatus, spec_di
 
 PROCESSES_MAX: Final = 512
 LOOK_EVERY_S: Final = 1.0
-STRAYS_EVERY: Final = 10  # looks: reading every environment costs more than reading every stat line
+STRAYS_EVERY: Final = 5  # looks: reading every environment costs more than reading every stat line
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 END_ORDER: Final = ("gateway", "replica", "control")  # who admits work ends first, who keeps state last
 _log: Final = logging.getLogger(__name__)
@@ -211,7 +212,7 @@ class Supervisor:
 
     async def _look_around(self) -> None:
         """Once a second: what each process uses, logs that are full; now and then, strays."""
-        for turn in range(1 << 62):
+        for turn in itertools.count():
             try:
                 self._measure(await asyncio.to_thread(lambda: list(kernel.processes())))
                 await asyncio.to_thread(self._tidy_logs)

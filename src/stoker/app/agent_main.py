@@ -5,13 +5,11 @@ python -m stoker.app.agent_main --home H --port P --gateways N
 
 import argparse
 import asyncio
-import fcntl
 import importlib
 import logging
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Final
 
@@ -81,17 +79,10 @@ def agent_argv(chosen: Settings) -> tuple[str, ...]:
 
 def take_lock(home: Home, wait_s: float = LOCK_WAIT_S) -> int:
     """Return a descriptor that holds the agent's lock while it is open. Raises Conflict when an agent runs already."""
-    lock = os.open(home.run / keeper_main.AGENT_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    until_s = time.monotonic() + wait_s
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return lock
-        except BlockingIOError:
-            if time.monotonic() >= until_s:
-                os.close(lock)
-                raise Conflict(f"an agent runs already for {home.root}") from None
-            time.sleep(0.02)
+    lock = keeper_main.take(home.run, keeper_main.AGENT_LOCK, wait_s)
+    if lock < 0:
+        raise Conflict(f"an agent runs already for {home.root}")
+    return lock
 
 
 class Agent:

@@ -5,8 +5,8 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from stoker.agent import adopt, kernel
@@ -22,6 +22,7 @@ ASK_TIMEOUT_S: Final = 5.0
 STAGE_GRACE_S: Final = 5.0
 STAGES: Final = 3
 FORCE_ROUNDS_MAX: Final = 50
+CHANGE_WAIT_S: Final = 120.0  # a `down` that drains; then it is said
 
 Progress = Callable[[str], None]
 
@@ -31,18 +32,33 @@ def down(home: Home, *, drain_s: float, progress: Progress = lambda _: None) -> 
 
     Raises Unavailable when something cannot be ended.
     """
-    if not home.run.is_dir() or not marked(home):
-        (home.run / keeper_main.WANTED).unlink(missing_ok=True)
+    if not home.run.is_dir():
         return False
-    progress("draining")
-    _ask_agent(home, drain_s, progress)
-    (home.run / keeper_main.WANTED).unlink(missing_ok=True)
-    if marked(home):
-        _end_caretakers(home)
-        _end_from_records(home, drain_s, progress)
-    _force(home)
-    clear(home)
+    with changing(home):
+        if not marked(home):
+            (home.run / keeper_main.WANTED).unlink(missing_ok=True)
+            return False
+        progress("draining")
+        _ask_agent(home, drain_s, progress)
+        (home.run / keeper_main.WANTED).unlink(missing_ok=True)
+        if marked(home):
+            _end_caretakers(home)
+            _end_from_records(home, drain_s, progress)
+        _force(home)
+        clear(home)
     return True
+
+
+@contextmanager
+def changing(home: Home) -> Iterator[None]:
+    """Be the only one who starts or ends things for `home`. Raises Conflict when another is at it for too long."""
+    lock = keeper_main.take(home.run, keeper_main.CHANGE_LOCK, CHANGE_WAIT_S)
+    if lock < 0:
+        raise Conflict(f"another `stoker up` or `stoker down` is at work on {home.root}")
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def marked(home: Home) -> dict[kernel.ProcessLine, str]:

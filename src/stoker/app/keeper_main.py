@@ -14,19 +14,22 @@ import signal
 import sys
 import time
 
+StrPath = str | os.PathLike[str]
 AGENT_LOCK = "agent.lock"
 KEEPER_LOCK = "keeper.lock"
+CHANGE_LOCK = "change.lock"  # held by `up` and `down` while they start or end things
 WANTED = "wanted.json"
 AGENT_ERROR = "agent.error"
 EXIT_LOCKED = 75  # the agent found another one at work
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 DELAY_FIRST_S = 0.2
 DELAY_MAX_S = 5.0
 SETTLED_S = 10.0  # an agent that lived for so long starts again at once
 
 
-def start(run: os.PathLike[str], logs: os.PathLike[str], home_id: str) -> None:
+def start(run: StrPath, logs: StrPath, home_id: str) -> None:
     """Start a keeper that outlives this process and its terminal; none when there is one."""
-    import subprocess  # noqa: PLC0415 - only who starts a keeper needs it
+    import subprocess
 
     environ = {**os.environ, "STOKER_PROCESS": f"{home_id}/keeper", "PYTHONSAFEPATH": "1"}
     with open(os.path.join(logs, "keeper.log"), "ab") as log:
@@ -42,16 +45,28 @@ def start(run: os.PathLike[str], logs: os.PathLike[str], home_id: str) -> None:
         )
 
 
-def is_kept(run: os.PathLike[str]) -> bool:
+def take(run: StrPath, name: str, wait_s: float) -> int:
+    """Return a descriptor that holds lock `name` while it is open, -1 when another has it for longer than `wait_s`."""
+    lock = os.open(os.path.join(run, name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    until_s = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until_s:
+                os.close(lock)
+                return -1
+            time.sleep(0.02)
+        else:
+            return lock
+
+
+def is_kept(run: StrPath) -> bool:
     """Return whether a keeper lives."""
-    lock = os.open(os.path.join(run, KEEPER_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
-    finally:
+    lock = take(run, KEEPER_LOCK, 0.0)
+    if lock >= 0:
         os.close(lock)
+    return lock < 0
 
 
 def wanted(run: str) -> list[str]:
@@ -67,13 +82,12 @@ def wanted(run: str) -> list[str]:
 def main() -> int:
     """Keep the agent until the platform is not wanted any more."""
     run, logs = sys.argv[1:3]
-    if os.fork() != 0:  # so that the keeper is nobody's child who might not reap it
+    if take(run, KEEPER_LOCK, 0.0) < 0:
         return 0
-    lock = os.open(os.path.join(run, KEEPER_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    # The keeper is nobody's child who might not reap it; the lock goes with it, and is held once `start` returns.
+    if os.fork() != 0:
         return 0
+    _be_subreaper()
     child = 0
 
     def pass_on(number: int, _: object) -> None:
@@ -116,8 +130,15 @@ def _wait_for_other_agent(run: str) -> None:
         os.close(lock)
 
 
+def _be_subreaper() -> None:
+    """Have the kernel give us the children of a dead agent: process 1 of a container may not bury them."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
 def _reap(child: int) -> None:
-    """Wait for the agent. As process 1 of a container this also buries what nobody else does."""
+    """Wait for the agent, and bury whatever else ended meanwhile."""
     while True:
         try:
             pid, _ = os.waitpid(-1, 0)

@@ -20,7 +20,7 @@ import msgspec
 from stoker.agent import kernel, logs
 from stoker.agent.records import Records
 from stoker.app import agent_main, keeper_main, settings
-from stoker.app.down import clear, down, marked
+from stoker.app.down import changing, clear, down, marked
 from stoker.app.home import Home
 from stoker.app.settings import Settings
 from stoker.client.connection import Connection
@@ -31,6 +31,8 @@ POLL_S: Final = 0.02
 CHANGE_WAIT_S: Final = 0.5
 # A process of the platform itself that dies so often while it starts has a reason that waiting will not cure.
 CRASHES_MAX: Final = 3
+# A killed process is a zombie before the last of its threads, and with it its sockets, are gone.
+PORT_WAIT_S: Final = 2.0
 
 Progress = Callable[[str], None]
 
@@ -81,18 +83,8 @@ def up(chosen: Settings, *, progress: Progress = lambda _: None) -> Running:
     """
     home = Home(chosen.home)
     _make(home)
-    wanted = _read_wanted(home)
-    is_attached = wanted is not None and _is_running(home)
-    if wanted is not None and is_attached:
-        chosen = _as_running(wanted, chosen)
-    else:
-        _check_ports(home, chosen)
-        if not marked(home):
-            clear(home)
-        _write_wanted(home, chosen)
-        (home.run / keeper_main.AGENT_ERROR).unlink(missing_ok=True)
-    # Also when it runs: the agent may be between two lives, or its keeper gone.
-    keeper_main.start(home.run, home.logs, home.id)
+    with changing(home):
+        chosen, is_attached = _begin(home, chosen)
     try:
         _wait_ready(home, chosen, progress)
     except StokerError:
@@ -100,6 +92,23 @@ def up(chosen: Settings, *, progress: Progress = lambda _: None) -> Running:
             down(home, drain_s=0.0)
         raise
     return Running(home, is_attached, chosen.port, chosen.api_port, chosen.host)
+
+
+def _begin(home: Home, chosen: Settings) -> tuple[Settings, bool]:
+    """Have the platform started; return the settings it runs with, and whether it ran before."""
+    wanted = _read_wanted(home)
+    is_attached = wanted is not None and _is_running(home)
+    if wanted is not None and is_attached:
+        chosen = _as_running(wanted, chosen)
+    else:
+        _check_ports(home, chosen, PORT_WAIT_S if wanted is not None else 0.0)
+        if not marked(home):
+            clear(home)
+        _write_wanted(home, chosen)
+        (home.run / keeper_main.AGENT_ERROR).unlink(missing_ok=True)
+    # Also when it runs: the agent may be between two lives, or its keeper gone.
+    keeper_main.start(home.run, home.logs, home.id)
+    return chosen, is_attached
 
 
 def agent_connection(home: Home) -> Connection:
@@ -155,22 +164,23 @@ def _as_running(wanted: _Wanted, chosen: Settings) -> Settings:
     )
 
 
-def _check_ports(home: Home, chosen: Settings) -> None:
+def _check_ports(home: Home, chosen: Settings, wait_s: float) -> None:
     """Raise InvalidInput for a port that another program has. Our own processes, left by a killed agent, may."""
-    ours = {
-        name
-        for name, record in Records(home.processes).read().items()
-        if kernel.is_same(record.pid, record.start_ticks)
-    }
+    records = Records(home.processes).read()
+    ours = {name for name, record in records.items() if kernel.is_same(record.pid, record.start_ticks)}
+    until_s = time.monotonic() + wait_s
     for host, port, variable, owner in (
         (chosen.host, chosen.port, "PORT", "gateway-0"),
         ("127.0.0.1", chosen.api_port, "STOKER_API_PORT", "control"),
     ):
-        if owner not in ours:
-            _check_port(host, port, variable)
+        while owner not in ours and not _is_free(host, port, variable):
+            if time.monotonic() >= until_s:
+                raise InvalidInput(f"port {port} is taken by another program; set {variable}=…", field=variable)
+            time.sleep(POLL_S)
 
 
-def _check_port(host: str, port: int, variable: str) -> None:
+def _is_free(host: str, port: int, variable: str) -> bool:
+    """Return whether nobody listens there. Raises InvalidInput when nobody can."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except OSError as unknown:
@@ -182,12 +192,10 @@ def _check_port(host: str, port: int, variable: str) -> None:
             trial.bind(found[4])
         except OSError as refused:
             if refused.errno == errno.EADDRINUSE:
-                raise InvalidInput(
-                    f"port {port} is taken by another program; set {variable}=…", field=variable
-                ) from refused
-            raise InvalidInput(
-                f"cannot listen on {host}:{port}: {refused.strerror}; set {variable}=…", field=variable
-            ) from refused
+                return False
+            said = f"cannot listen on {host}:{port}: {refused.strerror}; set {variable}=…"
+            raise InvalidInput(said, field=variable) from refused
+    return True
 
 
 def _read_wanted(home: Home) -> _Wanted | None:
@@ -200,8 +208,11 @@ def _read_wanted(home: Home) -> _Wanted | None:
 def _write_wanted(home: Home, chosen: Settings) -> None:
     wanted = _Wanted(agent_main.agent_argv(chosen), chosen.port, chosen.api_port, chosen.host, chosen.gateways)
     half = home.run / (keeper_main.WANTED + ".tmp")
-    half.write_bytes(msgspec.json.encode(wanted))
-    half.replace(home.run / keeper_main.WANTED)
+    try:
+        half.write_bytes(msgspec.json.encode(wanted))
+        half.replace(home.run / keeper_main.WANTED)
+    except OSError as refused:
+        raise Unavailable(f"{home.run} cannot be written: {refused.strerror}") from refused
 
 
 def _wait_ready(home: Home, chosen: Settings, progress: Progress) -> None:

@@ -1,0 +1,51 @@
+"""Settings: read from the environment, refused with the variable's name, documented."""
+
+from pathlib import Path
+
+import pytest
+
+from stoker.app import settings
+from stoker.types.errors import InvalidInput
+
+
+def test_what_is_given_comes_before_the_environment_before_the_default() -> None:
+    found = settings.load({"PORT": "9000", "STOKER_GATEWAYS": "3", "STOKER_DRAIN": "1m"}, gateways=2, host=None)
+    assert (found.port, found.api_port, found.gateways, found.drain_s) == (9000, 9001, 2, 60.0)
+    assert found.host == "127.0.0.1"
+    assert settings.load({"PORT": ""}).port == 8080
+    assert settings.load({"STOKER_API_PORT": "1234"}).api_port == 1234
+
+
+def test_the_state_folder_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert settings.load({"STOKER_HOME": "here"}).home == tmp_path / "here"
+    assert settings.load({}).home == Path.home() / ".stoker"
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({"PORT": "http"}, "PORT=http: expected a whole number"),
+        ({"PORT": "70000"}, "PORT=70000: expected a number from 1 to 65535"),
+        ({"PORT": "65535"}, "STOKER_API_PORT=65536"),
+        ({"STOKER_DRAIN": "soon"}, "STOKER_DRAIN=soon: expected a time such as 30s"),
+        ({"STOKER_LOG_LEVEL": "loud"}, "STOKER_LOG_LEVEL=loud: expected debug"),
+        ({"PORT": "9000", "STOKER_API_PORT": "9000"}, "the gateways listen there"),
+        ({"STOKER_GATEWAYS": "0"}, "STOKER_GATEWAYS=0: expected a number from 1 to 64"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_variable(environ: dict[str, str], words: str) -> None:
+    with pytest.raises(InvalidInput, match=words) as refused:
+        settings.load(environ)
+    assert f"{refused.value.field}=" in refused.value.message
+
+
+def test_settings_reach_another_process_whole() -> None:
+    first = settings.load({"PORT": "9000", "STOKER_DRAIN": "1500ms", "STOKER_LOG_LEVEL": "debug"})
+    assert settings.load(first.environment()) == first
+
+
+def test_every_setting_stands_in_the_reference() -> None:
+    text = settings.reference()
+    for variable in settings.load({}).environment():
+        assert f"| `{variable}` |" in text
