@@ -42,25 +42,29 @@ class Bench:
         self.folder = folder
         self.effort = effort
         self.baselines_only = baselines_only
-        self.digits = Path(demo.prepare("digits", folder / "digits").paths[0])
+        self.digits = demo.prepare("digits", folder)
 
     def startup(self) -> Section:
         return startup.measure(self.folder / "start", self.digits, rounds=self.effort.starts)
 
     def predict(self) -> Section:
+        model, effort = self.digits.paths[0], self.effort
         if self.baselines_only:
-            return predict.measure(None, self.digits, rounds=self.effort.rounds, seconds=self.effort.seconds)
-        with Platform(self.folder / "platform") as platform:
+            return predict.measure(None, model, rounds=effort.rounds, seconds=effort.seconds)
+        with Platform() as platform:
             platform.up()
-            return predict.measure(platform, self.digits, rounds=self.effort.rounds, seconds=self.effort.seconds)
+            platform.deploy(self.digits)
+            return predict.measure(platform, model, rounds=effort.rounds, seconds=effort.seconds)
 
     def chat(self) -> Section:
-        with Server(chat.BARE, llm_engine.MODULE, str(demo.prepare("smol", self.folder / "smol").paths[0])) as bare:
+        smol = demo.prepare("smol", self.folder)
+        with Server(chat.BARE, llm_engine.MODULE, str(smol.paths[0])) as bare:
             contenders: list[Contender] = [bare.contender(chat.PATH)]
             if self.baselines_only:
                 return chat.measure(contenders, rounds=self.effort.rounds, streams_each=self.effort.streams)
-            with Platform(self.folder / "platform") as platform:
+            with Platform() as platform:
                 platform.up()
+                platform.deploy(smol)
                 platform.wait_for(chat.PATH, chat.bodies(0, 0, 1)[0])
                 contenders.insert(0, platform.contender(chat.PATH, chat.PLATFORM))
                 return chat.measure(contenders, rounds=self.effort.rounds, streams_each=self.effort.streams)

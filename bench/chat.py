@@ -49,6 +49,7 @@ def bodies(connections: int, round_number: int, count: int) -> list[bytes]:
                 "stream_options": {"include_usage": True},
                 "max_tokens": TOKENS,
                 "temperature": 0,
+                "ignore_eos": True,
                 "messages": [
                     {
                         "role": "user",

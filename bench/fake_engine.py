@@ -57,7 +57,11 @@ class FakeEngine:
         if not streams:
             asyncio.get_running_loop().call_later(pace_s, self._step, pace_s)
         streams[exchange] = [asked["max_tokens"], asked["max_tokens"]]
-        exchange.on_cancel = lambda: streams.pop(exchange, None)
+
+        def forget() -> None:
+            streams.pop(exchange, None)
+
+        exchange.on_cancel = forget
 
     def call(self, exchange: Exchange) -> None:
         raise refuse(exchange.head.method)

@@ -55,20 +55,17 @@ def _without_empty_columns(rows: list[list[str]]) -> list[list[str]]:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as lines of a terminal: the first column to the left, numbers to the right."""
-    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if at == 0 or not _is_number(cell) else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  " + "   ".join(cells).rstrip())
-    return "\n".join(lines)
+    """Return rows as lines of a terminal; columns of numbers alone (headings aside) stand to the right."""
+    columns = []
+    for column in zip(*rows, strict=True):
+        width = max(len(cell) for cell in column)
+        to_right = all(_is_number(cell) for cell in column[1:])
+        columns.append([cell.rjust(width) if to_right else cell.ljust(width) for cell in column])
+    return "\n".join("  " + "   ".join(cells).rstrip() for cells in zip(*columns, strict=True))
 
 
 def _is_number(cell: str) -> bool:
-    return cell[:1].isdigit() or cell[:1] in ("-", "≥", "≤")
+    return not cell or cell[0] in "-≥≤0123456789"
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
@@ -80,7 +77,7 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
 
 def text(report: Report) -> str:
     """Return the report for a terminal."""
-    parts = [aligned([["measured on", ""], *([name, value] for name, value in report.machine.items())])]
+    parts = [aligned([["measured on", " "], *([name, f" {value}"] for name, value in report.machine.items())])]
     for section in report.sections:
         parts.append(f"\n{section.title}\n")
         parts.extend(f"  {name}\n{aligned(rows)}\n" for name, rows in section.tables.items())

@@ -10,13 +10,14 @@ from bench.report import Section
 from bench.rounds import say
 from bench.servers import Server
 from bench.up import Platform
+from stoker.app.demo import DemoModel
 
 MB = 1e6
 
 
-def measure(folder: Path, model: Path, *, rounds: int) -> Section:
+def measure(folder: Path, model: DemoModel, *, rounds: int) -> Section:
     """Start and stop a platform in `folder`: once with nothing there, then `rounds` times with what that left."""
-    body = predict.body_for(model)
+    body = predict.body_for(model.paths[0])
     first_s = 0.0
     again_s: list[float] = []
     figures: list[Figure] = []
@@ -24,6 +25,8 @@ def measure(folder: Path, model: Path, *, rounds: int) -> Section:
         with Platform(folder) as platform:
             started = time.perf_counter()
             platform.up()
+            if not number:
+                platform.deploy(model)
             platform.wait_for(predict.PATH, body)
             taken_s = time.perf_counter() - started
             say(f"  start to first answer: {taken_s:.2f} s")
@@ -32,7 +35,7 @@ def measure(folder: Path, model: Path, *, rounds: int) -> Section:
             else:
                 first_s = taken_s
             if number == rounds:
-                figures = memory(platform, model)
+                figures = memory(platform, model.paths[0])
     return Section(
         "Start and memory",
         [

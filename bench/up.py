@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from bench.servers import Contender
+from stoker.app.demo import DemoModel
 from stoker.app.home import Home
 
 STOKER = Path(sys.executable).parent / "stoker"
@@ -54,12 +55,13 @@ class Platform:
         if self._made:
             self._made.cleanup()
 
-    def cli(self, *arguments: str, timeout_s: float = READY_TIMEOUT_S) -> str:
+    def cli(self, *arguments: str, stdin: str = "", timeout_s: float = READY_TIMEOUT_S) -> str:
         """Run `stoker …` against this platform and return what it printed. Raises RuntimeError with all it said."""
         own = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
         done = subprocess.run(
             [str(STOKER), *arguments],
             env={**own, "STOKER_HOME": str(self.home.root), "PORT": str(self.port)},
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=timeout_s,
@@ -72,6 +74,12 @@ class Platform:
     def up(self) -> None:
         """Start, without waiting for endpoints."""
         self.cli("up", "--detach", "--gateways", str(self.gateways))
+
+    def deploy(self, model: DemoModel) -> None:
+        """Register a demo model and serve it, unless it is there already; does not wait for its replica."""
+        if model.name not in self.cli("get", "endpoints", "-o", "json"):
+            self.cli("push", model.name, str(model.folder))
+            self.cli("apply", "-f", "-", stdin=model.manifest)
 
     def down(self) -> None:
         """Drain and stop everything; nothing when it is not up."""

@@ -44,7 +44,7 @@ def test_columns_that_nobody_fills_are_left_out() -> None:
 
 def test_a_table_is_aligned() -> None:
     assert aligned([["", "n"], ["long name", "1"], ["x", "1,000"]]).splitlines() == [
-        "              n",
+        "                  n",
         "  long name       1",
         "  x           1,000",
     ]
