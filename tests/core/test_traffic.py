@@ -41,7 +41,7 @@ def test_an_endpoint_that_loads_is_in_the_table_so_that_callers_hear_that_it_doe
     world.apply("a")
     world.turn()
     route = only(world)
-    assert [(each.revision, each.weight, each.replicas) for each in route.revisions] == [("default.a-1", 100, ())]
+    assert [(each.revision, each.weight, len(each.replicas)) for each in route.revisions] == [("default.a-1", 100, 1)]
 
 
 def test_replicas_have_addresses_signature_and_limits() -> None:

@@ -49,6 +49,8 @@ async def _apply(call: Call) -> Response:
     body = await read(call.request, MANIFEST_BYTES_MAX)
     dry_run = flag(call.request, "dry_run")
     resources = await asyncio.to_thread(manifest.load, body)
+    if not resources:
+        raise InvalidInput("no resource in it")
 
     def change(connection: Connection) -> list[ApplyResult]:
         return specs.apply(connection, resources, time.time())
@@ -96,6 +98,7 @@ async def _delete_endpoint(call: Call) -> Response:
 async def _rollback(call: Call) -> Response:
     project, name = call.request.path_params["project"], call.request.path_params["name"]
     body = await decoded(call.request, RollbackBody)
+    await call.plane.loop.turned(ACTED_WAIT_S)  # "the one before" is told from what was asked for last
     await call.plane.database.writing(
         lambda connection: specs.rollback(connection, project, name, body.to, time.time())
     )

@@ -171,10 +171,9 @@ class _Endpoint:
         number = self.endpoint.last_number + 1
         name = revision_id(self.endpoint.project, self.endpoint.name, number)
         because = f"the spec (generation {self.endpoint.generation}) and model {config.ref} make a new configuration"
-        self._do(
-            CreateRevision(self.endpoint.project, self.endpoint.name, name, number, digest, config, because=because)
-        )
-        return None
+        owner = (self.endpoint.project, self.endpoint.name)
+        self._do(CreateRevision(*owner, name, number, digest, config, because=because))
+        return Revision(name, *owner, number, digest, config, self.world.now_s)
 
     def _start_missing(self, target: Revision) -> None:
         have = len(self._wanted(target.revision))

@@ -1,0 +1,179 @@
+"""Control as a real process, alone or under a real agent, and the models that tests push to it."""
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from stoker.app.home import Home
+from stoker.client.connection import Connection
+from stoker.client.control import ControlClient, Registration
+from stoker.client.credentials import read_credentials
+from stoker.client.upload import push
+from stoker.client.views import PushedVersion
+
+WAIT_S = 20.0
+PYTHON_MODEL = """
+class Model:
+    def load(self, context):
+        pass
+    def predict(self, inputs):
+        return {"y": inputs["x"] * SCALE}
+SCALE = %d
+"""
+
+
+def until(claim: Callable[[], Any], what: str = "", timeout_s: float = WAIT_S) -> Any:
+    """Poll `claim` until it is true and return what it said."""
+    end_s = time.monotonic() + timeout_s
+    while True:
+        value = claim()
+        if value:
+            return value
+        if time.monotonic() > end_s:
+            raise AssertionError(f"not within {timeout_s} s: {what or claim}")
+        time.sleep(0.01)
+
+
+def free_ports() -> int:
+    """Return a port that is free, as is the next one."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
+
+
+class Rig:
+    """One state folder with a control process (`start`) or an agent that keeps one (`start_agent`)."""
+
+    def __init__(self, root: Path) -> None:
+        self.home = Home(root)
+        self.port = free_ports()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log = root.with_name(root.name + ".log")
+
+    def start(self, *, wait: bool = True) -> None:
+        arguments = ("stoker.app.control_main", "--api-port", str(self.port + 1), "--gateways", "1")
+        self._spawn(arguments)
+        if wait:
+            self.wait_ready()
+
+    def start_agent(self) -> None:
+        self._spawn(("stoker.app.agent_main", "--port", str(self.port), "--gateways", "1"))
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        until(self.is_ready, "control is ready")
+
+    def is_ready(self) -> bool:
+        if self.process is not None and self.process.poll() is not None:
+            raise AssertionError(f"exit code {self.process.returncode}:\n{self.log.read_text()}")
+        if not self.home.credentials.exists():
+            return False
+        return self.client.is_ready()
+
+    @property
+    def client(self) -> ControlClient:
+        credentials = read_credentials(self.home.credentials)
+        return ControlClient(Connection(f"unix:{self.home.run / 'control-api.sock'}", credentials.key))
+
+    @property
+    def key(self) -> str:
+        return read_credentials(self.home.credentials).key
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self, timeout_s: float = 10.0) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout_s)
+
+    def processes(self) -> dict[str, int]:
+        """Return the pids of everything that runs for this state folder, by process name."""
+        found = {}
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit():
+                try:
+                    environment = (folder / "environ").read_bytes().split(b"\0")
+                    state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+                except OSError:
+                    continue
+                for pair in environment:
+                    if pair.startswith(f"STOKER_PROCESS={self.home.id}/".encode()) and state != "Z":
+                        found[pair.decode().partition("/")[2]] = int(folder.name)
+        return found
+
+    def request(
+        self, method: str, path: str, body: Any = None, *, key: str | None = "", headers: dict[str, str] | None = None
+    ) -> tuple[int, Any, http.client.HTTPMessage]:
+        """Call the API over TCP; return status, decoded JSON (or bytes) and headers. No key: `key=None`."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port + 1, timeout=WAIT_S)
+        try:
+            sent = dict(headers or {})
+            if key is not None:
+                sent["Authorization"] = f"Bearer {key or self.key}"
+            data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+            connection.request(method, path, data, sent)
+            answer = connection.getresponse()
+            raw = answer.read()
+            is_json = (answer.getheader("content-type") or "").startswith("application/json") and raw
+            return answer.status, json.loads(raw) if is_json else raw, answer.headers
+        finally:
+            connection.close()
+
+    def push(self, name: str, source: Path, **what: Any) -> PushedVersion:
+        return push(self.client, name, source, Registration(files=(), **what), lambda *_: None)
+
+    def _spawn(self, arguments: tuple[str, ...]) -> None:
+        module, *rest = arguments
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", module, "--home", str(self.home.root), *rest],
+                stdout=log,
+                stderr=log,
+                env=environment,
+            )
+
+    def close(self) -> None:
+        """End everything that runs for this folder, whatever the test left."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for _ in range(3):
+            for pid in self.processes().values():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        if not self.home.run.is_relative_to(self.home.root):
+            shutil.rmtree(self.home.run, ignore_errors=True)
+
+
+def endpoint(name: str = "a", model: str = "m", project: str = "default", **spec: Any) -> dict[str, Any]:
+    """Return an endpoint's manifest as JSON; small, so that several fit on a small machine."""
+    return {
+        "apiVersion": "stoker/v1",
+        "kind": "Endpoint",
+        "metadata": {"name": name, "project": project},
+        "spec": {"model": model, "task": "predict", "resources": {"cpu": 0.25, "memory": "256Mi"}, **spec},
+    }
+
+
+def conditions(rig: Rig, name: str = "a") -> dict[str, Any]:
+    return {each.type: each for each in rig.client.endpoint("default", name).status.conditions}
