@@ -10,6 +10,7 @@ What is held in front of it, each seen to go wrong without (tests/engines_llm):
 - client errors come back as 500                                 → ours (llamacpp_chunks)
 """
 
+import secrets
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
@@ -99,8 +100,7 @@ class LlamaEngine:
             job = completion_job(request, self._vocabulary)
         if job.grammar and not self._can_constrain:
             raise Unsupported("this model's tokens cannot be constrained: no tools and no response_format")
-        call_id = f"call_{id(generation):x}"
-        runs = [RunState(run, job, generation.feed, f"{call_id}_{run.index}") for run in job.runs]
+        runs = [RunState(run, job, generation.feed, f"call_{secrets.token_hex(12)}") for run in job.runs]
         for run in runs:
             try:
                 self._futures[run] = self._pool.submit(self._serve, run)

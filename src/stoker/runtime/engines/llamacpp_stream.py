@@ -9,6 +9,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
+from hashlib import sha256
 
 from stoker.runtime.engines.json_schema import violation
 from stoker.runtime.engines.llamacpp_chunks import Chunk, ChunkChoice, as_error, read_chunk, token_logprobs
@@ -230,17 +231,17 @@ class Proofs:
     PROOFS_MAX = 256
 
     def __init__(self) -> None:
-        self._known: dict[str, bool] = {}
+        self._known: dict[bytes, bool] = {}
         self._lock = threading.Lock()
 
     def get(self, grammar: str) -> bool | None:
         """Return whether `grammar` compiles, None when it was not tried."""
         with self._lock:
-            return self._known.get(grammar)
+            return self._known.get(sha256(grammar.encode()).digest())
 
     def put(self, grammar: str, *, compiles: bool) -> None:
         """Remember the outcome of a trial."""
         with self._lock:
             if len(self._known) >= self.PROOFS_MAX:
                 del self._known[next(iter(self._known))]
-            self._known[grammar] = compiles
+            self._known[sha256(grammar.encode()).digest()] = compiles
