@@ -113,6 +113,18 @@ def test_the_place_of_short_calls_is_the_loop_and_noise_does_not_move_it() -> No
     assert not runs_inline(Line(), 1, was_inline=True)  # unknown code never runs in the loop
 
 
+def test_an_engine_that_became_slow_leaves_the_loop_within_a_few_calls_and_comes_back() -> None:
+    line = line_of(0.1 * MS, 0.0)
+    for _ in range(2):
+        line = learned(line, 1, 4 * MS, 0.0)
+    assert not runs_inline(line, 1, was_inline=True)
+    calls = 0
+    while not runs_inline(line, 1, was_inline=False):
+        line = learned(line, 1, 0.1 * MS, 0.0)
+        calls += 1
+    assert calls < 100
+
+
 waiting = st.builds(
     Waiting,
     rows=st.integers(1, 40),

@@ -20,7 +20,8 @@ LEARNED_CALLS: Final = 4  # fewer observations than this predict nothing
 BELIEF_S: Final = 1.0  # a line not confirmed for this long refuses nobody: one stall must not starve an endpoint
 INLINE_BELOW_S: Final = 0.0007  # an engine call this short costs less than handing it to a thread and back
 INLINE_ABOVE_S: Final = 0.0014  # and one this long would hold up the loop's other sockets
-OUTLIER_RATIO: Final = 4.0  # a call longer than so many times its bound counts as that long: a stall is no trend
+OUTLIER_RATIO: Final = 10.0  # a call longer than so many times its bound counts as that long: a stall is no trend
+RECENT_STEP: Final = 0.25  # weight of the newest call in the mean that decides where the next one runs
 QUANTILE: Final = 0.95
 QUANTILE_STEP: Final = 0.2  # of the mean residual, for each observation
 NEVER: Final = math.inf
@@ -30,7 +31,7 @@ class Line(msgspec.Struct, frozen=True):
     """Engine seconds as a function of rows, fitted over what was seen, the recent more.
 
     `weight` … `rows_seconds` are sums for least squares; `residual_s` is the mean distance from the line and
-    `margin_s` the distance that 95 % of calls stay below.
+    `margin_s` the distance that 95 % of calls stay below. `recent_s` is the mean of the last few calls as they were.
     """
 
     base_s: float = 0.0
@@ -44,6 +45,7 @@ class Line(msgspec.Struct, frozen=True):
     seconds: float = 0.0
     rows_seconds: float = 0.0
     residual_s: float = 0.0
+    recent_s: float = 0.0
 
 
 class Waiting(Protocol):
@@ -71,6 +73,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 def learned(line: Line, rows: int, took_s: float, now_s: float) -> Line:
     """Return the line after an engine call over `rows` rows took `took_s` seconds. Neither slope is ever negative."""
+    recent_s = line.recent_s + (took_s - line.recent_s) * RECENT_STEP
     if line.calls >= LEARNED_CALLS:
         took_s = min(took_s, OUTLIER_RATIO * bound_s(line, rows))
     weight = line.weight * FORGET + 1.0
@@ -101,6 +104,7 @@ def learned(line: Line, rows: int, took_s: float, now_s: float) -> Line:
         seconds=seconds,
         rows_seconds=rows_seconds,
         residual_s=size,
+        recent_s=recent_s,
     )
 
 
@@ -162,8 +166,9 @@ def plan(queue: Iterable[Waiting], line: Line, *, max_rows: int, now_s: float) -
 def runs_inline(line: Line, rows: int, *, was_inline: bool) -> bool:
     """Return whether a call over `rows` rows is short enough for the event loop itself.
 
-    Two thresholds, so that noise around one does not move the engine between loop and thread at every call.
+    Two thresholds, so that noise around one does not move the engine between loop and thread at every call. The last
+    few calls count besides the line: an engine that became slow must leave the loop now, not when the line has turned.
     """
     if line.calls < LEARNED_CALLS:
         return False
-    return expected_s(line, rows) < (INLINE_ABOVE_S if was_inline else INLINE_BELOW_S)
+    return max(expected_s(line, rows), line.recent_s) < (INLINE_ABOVE_S if was_inline else INLINE_BELOW_S)

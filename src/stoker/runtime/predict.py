@@ -18,7 +18,7 @@ from stoker.protocol.frames import EndHead
 from stoker.protocol.link import Exchange, refuse
 from stoker.protocol.oip import BINARY_CONTENT_TYPE
 from stoker.protocol.oip_binary import DTYPES
-from stoker.protocol.oip_reply import ReplyWriter
+from stoker.protocol.oip_reply import BatchReply, ReplyWriter
 from stoker.protocol.oip_request import InferReader, InferRequest
 from stoker.runtime.batcher import Batcher, Job, Spent
 from stoker.runtime.engines.port import Array, PredictEngine
@@ -164,17 +164,21 @@ class PredictWork:
         replies = self._writer.batch(outputs)
         start = 0
         for job in jobs:
-            part = job.payload
-            if job.exchange.is_done:
-                pass
-            elif part.next_row:
-                self._deliver_part(
-                    job, {name: array[start : start + job.rows] for name, array in outputs.items()}, spent
-                )
-            else:
-                body, header_bytes = replies.write(part.request, start)
-                self._end(job, body, header_bytes, spent)
+            if not job.exchange.is_done:
+                try:
+                    self._deliver_one(job, outputs, replies, start, spent)
+                except StokerError as problem:  # what cannot be written concerns this request only
+                    job.exchange.fail(problem)
             start += job.rows
+
+    def _deliver_one(self, job: Job, outputs: Outputs, replies: BatchReply, start: int, spent: Spent) -> None:
+        part = job.payload
+        if part.next_row:
+            rows = slice(start, start + job.rows)
+            self._deliver_part(job, {name: array[rows] for name, array in outputs.items()}, spent)
+        else:
+            body, header_bytes = replies.write(part.request, start)
+            self._end(job, body, header_bytes, spent)
 
     def _deliver_part(self, job: Job, outputs: Outputs, spent: Spent) -> None:
         part = job.payload

@@ -1,11 +1,15 @@
 """Whether the files an engine is about to open are the files that were registered."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 from stoker.runtime.engines.port import Progress
 from stoker.types.errors import RefusedArtifact
 from stoker.types.models import FileEntry, VersionManifest
+
+CHUNK_BYTES: Final = 4 << 20
 
 
 def verify(folder: Path, manifest: VersionManifest, progress: Progress) -> None:
@@ -16,21 +20,30 @@ def verify(folder: Path, manifest: VersionManifest, progress: Progress) -> None:
     total = sum(entry.size_bytes for entry in manifest.files) or 1
     seen = 0
     for entry in manifest.files:
-        progress("verify", seen / total)
-        _check(folder, entry)
+        before = seen
+
+        def so_far(count: int, before: int = before) -> None:
+            progress("verify", min(1.0, (before + count) / total))
+
+        _check(folder, entry, so_far)
         seen += entry.size_bytes
     progress("verify", 1.0)
 
 
-def _check(folder: Path, entry: FileEntry) -> None:
+def _check(folder: Path, entry: FileEntry, so_far: Callable[[int], None]) -> None:
     relative = PurePosixPath(entry.path)
     path = folder / relative
     if ".." in relative.parts or relative.is_absolute():
         raise RefusedArtifact(f"{entry.path} leads out of the model's folder")
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(CHUNK_BYTES))
+    size_bytes = 0
     try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
-            size_bytes = file.tell()
+        with path.open("rb", buffering=0) as file:
+            while count := file.readinto(buffer):
+                digest.update(buffer[:count])
+                size_bytes += count
+                so_far(size_bytes)
     except OSError as missing:
         raise RefusedArtifact(f"{entry.path} cannot be read: {missing.strerror or missing}") from missing
     if size_bytes != entry.size_bytes:

@@ -1,0 +1,246 @@
+"""Any mixture of requests through a real socket and the batcher: each gets its own answer, exactly once."""
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stoker.protocol import frames
+from stoker.protocol.frames import Hello, RequestHead
+from stoker.protocol.link import Exchange, Link, connect, serve
+from stoker.runtime.engines.port import Array
+from stoker.runtime.predict import PredictWork
+from stoker.types.errors import Busy, DeadlineExceeded, EngineFailed, StokerError
+from stoker.types.models import Signature, TensorSpec
+from stoker.types.replica import ReplicaStats
+from tests.runtime.models import spec_of
+from tests.runtime.rig import infer, infer_body
+
+BAD, SLOW, RAW = -1.0, -2.0, -3.0
+
+
+class Doubler:
+    """A PredictEngine that doubles, and does as the row says: fail, take its time, give bytes that are no text."""
+
+    signature = Signature(
+        (TensorSpec("input", "FP64", (-1, 1)),), (TensorSpec("y", "FP64", (-1, 1)), TensorSpec("t", "BYTES", (-1,)))
+    )
+    batches = True
+    may_inline = True
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+        self.slow_s = 0.004  # well over what runs in the loop
+
+    def predict(self, inputs: Mapping[str, Array], outputs: tuple[str, ...]) -> dict[str, Array]:
+        x = inputs["input"]
+        self.calls.append(len(x))
+        if (x == BAD).any():
+            raise EngineFailed("a bad row")
+        if (x == SLOW).any():
+            time.sleep(self.slow_s)
+        texts = np.empty(len(x), object)
+        texts[:] = [b"\xff" if value == RAW else b"text" for value in x[:, 0]]
+        return {"y": x * 2, "t": texts}
+
+    def close(self) -> None:
+        pass
+
+
+class Host:
+    """A link.Handler around one work."""
+
+    body_max_bytes = 1 << 20
+
+    def __init__(self, work: PredictWork) -> None:
+        self.work = work
+
+    def hello(self) -> Hello:
+        return Hello(wire=frames.WIRE_VERSION, name="host", kind="replica", pid=os.getpid(), boot="b", state="ready")
+
+    def stats(self) -> ReplicaStats:
+        return ReplicaStats()
+
+    def drain(self) -> None:
+        pass
+
+    def call(self, exchange: Exchange) -> None:
+        raise NotImplementedError
+
+    def request(self, exchange: Exchange) -> None:
+        self.work.take(exchange)
+
+
+@contextlib.asynccontextmanager
+async def hosted(folder: Path, engine: Doubler, **changes: Any) -> Any:
+    (folder / "model.onnx").touch()
+    spec = spec_of(folder, "onnx", **changes)
+    work = PredictWork(spec, engine, asyncio.get_running_loop())
+    address = f"unix:{folder / 'h.sock'}"
+    server = await serve(address, Host(work))
+    link = await connect(address)
+    try:
+        yield work, link
+    finally:
+        link.close()
+        await server.close()
+        work.close()
+
+
+async def idle(work: PredictWork) -> None:
+    async with asyncio.timeout(10):
+        while not work.is_idle:
+            await asyncio.sleep(0.001)
+
+
+request_kinds = st.tuples(
+    st.integers(1, 20),  # rows
+    st.sampled_from([1.0, 1.0, 1.0, 2.0, SLOW, BAD, RAW]),
+    st.sampled_from(["wait", "wait", "wait", "alone", "cancel", "late"]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(script=st.lists(st.lists(request_kinds, min_size=1, max_size=12), max_size=4))
+def test_every_request_gets_its_own_answer_exactly_once(
+    script: list[list[tuple[int, float, str]]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    engine = Doubler()
+
+    async def ask(link: Link, number: int, rows: int, value: float, how: str) -> None:
+        given_ = np.arange(rows, dtype=np.float64).reshape(-1, 1) + number * 100
+        given_[rows // 2] = value
+        if how == "cancel":
+            data = infer_body(given_)
+            link.call(RequestHead("infer", body_bytes=len(data)), data).cancel()
+            return
+        try:
+            found = await infer(link, given_, alone=how == "alone", timeout_s=1e-6 if how == "late" else 20.0)
+        except DeadlineExceeded:
+            assert how == "late"
+        except EngineFailed as problem:
+            cause = RAW if "UTF-8" in problem.message else BAD
+            assert value == cause, problem.message  # noqa: PT017 - only some of the requests may fail
+        else:
+            assert how != "late"
+            assert value not in (BAD, RAW)
+            assert found["y"].tolist() == (given_ * 2).tolist()
+
+    async def main() -> None:
+        async with hosted(tmp_path_factory.mktemp("h"), engine, max_rows=8) as (work, link):
+            number = 0
+            for burst in script:
+                number += len(burst)
+                await asyncio.gather(*(ask(link, number - at, *request) for at, request in enumerate(burst)))
+            await idle(work)
+            assert work.stats().queued == work.stats().running == 0
+
+    asyncio.run(main())
+    assert all(rows <= 8 for rows in engine.calls)
+
+
+def test_short_calls_run_in_the_loop_and_long_ones_do_not(tmp_path: Path) -> None:
+    engine = Doubler()
+
+    async def main() -> None:
+        async with hosted(tmp_path, engine) as (work, link):
+            assert not work._batcher.is_inline  # nothing is known yet
+            for _ in range(30):
+                await infer(link, [[1.0]])
+            assert work._batcher.is_inline
+            for _ in range(30):
+                await infer(link, [[SLOW]])
+            assert not work._batcher.is_inline
+            slow = asyncio.create_task(infer(link, [[SLOW]]))
+            engine.slow_s = 0.3
+            start_s = time.monotonic()
+            while not slow.done():
+                await asyncio.sleep(0.001)
+                assert time.monotonic() - start_s < 5
+            for _ in range(200):
+                await infer(link, [[1.0]])
+            assert work._batcher.is_inline
+
+    asyncio.run(main())
+
+
+def test_a_lone_request_is_not_held_back_to_fill_a_batch(tmp_path: Path) -> None:
+    engine = Doubler()
+
+    async def main() -> None:
+        async with hosted(tmp_path, engine) as (work, link):
+            work.warm_up()
+            engine.calls.clear()
+            for _ in range(20):
+                await infer(link, [[1.0]])
+            assert engine.calls == [1] * 20
+
+    asyncio.run(main())
+
+
+def test_what_the_socket_brings_at_once_goes_through_the_engine_at_once(tmp_path: Path) -> None:
+    engine = Doubler()
+
+    async def main() -> None:
+        async with hosted(tmp_path, engine) as (work, link):
+            work.warm_up()
+            engine.calls.clear()
+            await asyncio.gather(*(infer(link, [[1.0]]) for _ in range(64)))
+            assert sum(engine.calls) == 64
+            assert len(engine.calls) <= 4
+
+    asyncio.run(main())
+
+
+def test_a_full_queue_is_refused_at_once_and_says_when_to_come_back(tmp_path: Path) -> None:
+    engine = Doubler()
+    engine.slow_s = 0.2
+
+    async def main() -> None:
+        async with hosted(tmp_path, engine, concurrency=1, max_rows=1) as (_, link):
+            found = await asyncio.gather(*(infer(link, [[SLOW]]) for _ in range(7)), return_exceptions=True)
+            refused = [answer for answer in found if isinstance(answer, StokerError)]
+            assert refused
+            assert all(isinstance(answer, Busy) and answer.retry_after_s for answer in refused)
+            assert len(found) - len(refused) >= 4
+
+    asyncio.run(main())
+
+
+def test_a_large_request_takes_turns_with_small_ones(tmp_path: Path) -> None:
+    engine = Doubler()
+
+    async def main() -> None:
+        async with hosted(tmp_path, engine, max_rows=4) as (_, link):
+            order: list[str] = []
+
+            async def ask(name: str, rows: int) -> None:
+                found = await infer(link, np.full((rows, 1), SLOW))
+                assert found["y"].shape == (rows, 1)
+                order.append(name)
+
+            await asyncio.gather(ask("large", 40), ask("small", 1), ask("small", 1))
+            assert order == ["small", "small", "large"]
+
+    asyncio.run(main())
+
+
+def test_the_answer_tells_what_the_engine_saw(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with hosted(tmp_path, Doubler()) as (_, link):
+            data = infer_body([[1.0], [2.0]])
+            end, body = await link.call(RequestHead("infer", body_bytes=len(data)), data).answer()
+            assert end.usage.rows == end.timings.batch_rows == 2
+            assert end.timings.compute_s > 0
+            assert json.loads(body)["model_name"] == "it"
+
+    asyncio.run(main())
