@@ -58,7 +58,7 @@ class Bench:
 
     def chat(self) -> Section:
         smol = demo.prepare("smol", self.folder)
-        with Server(chat.BARE, llm_engine.MODULE, str(smol.paths[0])) as bare:
+        with Server(chat.BARE, llm_engine.MODULE, str(smol.paths[0]), *chat.same_settings(smol.endpoint)) as bare:
             contenders: list[Contender] = [bare.contender(chat.PATH)]
             if self.baselines_only:
                 return chat.measure(contenders, rounds=self.effort.rounds, streams_each=self.effort.streams)

@@ -14,6 +14,8 @@ from bench.figures import Figure, percentile, ratio_over_rounds, turn
 from bench.report import Section
 from bench.rounds import say
 from bench.servers import Contender
+from stoker.runtime.engines.llamacpp_load import thread_count, usable_cores
+from stoker.types.resources import Endpoint
 
 CONNECTIONS = (1, 4, 16)
 PATH = "/v1/chat/completions"
@@ -37,6 +39,17 @@ class Sample(msgspec.Struct, frozen=True):
     def rate(self) -> float:
         """Tokens a second over all streams."""
         return self.tokens / self.seconds if self.seconds else 0.0
+
+
+def same_settings(endpoint: Endpoint) -> list[str]:
+    """Return the arguments that give the bare engine what the platform gives its own."""
+    spec = endpoint.spec
+    threads = thread_count(None, spec.resources.cpu, usable_cores())
+    arguments = ["--threads", str(threads)]
+    for option in ("context", "slots"):
+        if option in spec.options:
+            arguments += [f"--{option}", str(spec.options[option])]
+    return arguments
 
 
 def bodies(connections: int, round_number: int, count: int) -> list[bytes]:

@@ -12,6 +12,7 @@ from stoker.telemetry.metrics import Registry
 from stoker.telemetry.prometheus import expose
 
 DOCS = Path(__file__).parents[2] / "docs"
+SOURCE = Path(reference.__file__).parents[1]
 
 
 def read(registry: Registry) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -62,6 +63,11 @@ def test_every_kind_says_what_it_is_and_means() -> None:
 
 def test_an_empty_registry_is_an_empty_page() -> None:
     assert list(text_string_to_metric_families(expose(Registry().snapshot()))) == []
+
+
+def test_every_metric_of_the_catalogue_is_measured_somewhere() -> None:
+    code = "".join(path.read_text() for path in SOURCE.rglob("*.py") if path.name != "catalogue.py")
+    assert [name for name in BY_NAME if f'"{name}"' not in code] == []
 
 
 def test_the_reference_page_is_the_catalogue() -> None:

@@ -118,7 +118,6 @@ METRICS: Final[tuple[Metric, ...]] = (
     # Every process.
     Metric("stoker_process_resident_memory_bytes", "gauge", "bytes", ("process",), "Resident memory."),
     Metric("stoker_process_cpu_seconds_total", "counter", "seconds", ("process",), "Processor time used."),
-    Metric("stoker_process_restarts_total", "counter", "", ("process",), "Starts after the first."),
     Metric(
         "stoker_event_loop_lag_seconds",
         "histogram",
