@@ -18,6 +18,7 @@ import shutil
 import socket
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,8 @@ from stoker.types.replica import ReplicaSpec
 CONTEXT_DEFAULT = 4096
 SPIN_COUNT = "10000"
 TAIL_LINES_MAX = 200
+LAST_WORDS_TIMEOUT_S = 2.0
+_LAST_WORDS = "exiting due to"
 _NOISE = re.compile(r"^[\d.]+ [EWI] +")
 
 
@@ -173,11 +176,15 @@ def _start(module: Any, path: Path, options: LlamaOptions, context: int, cores: 
         params = parameters(module, path, options, context, cores)
         params.hostnames = [f"{folder}/engine.sock"]
         params.api_keys = [key]
-        try:
-            with stderr_tail() as tail:
+        server, failure = None, None
+        with stderr_tail() as tail:
+            try:
                 server = module.Server(params)
-        except RuntimeError as failed:
-            raise RefusedArtifact(f"llama.cpp cannot load {path.name}: {reason(tail) or failed}") from failed
+            except RuntimeError as failed:
+                failure = failed
+                _await_last_words(tail)
+        if failure is not None:
+            raise RefusedArtifact(f"llama.cpp cannot load {path.name}: {reason(tail) or failure}") from failure
         return server, _ask_meta(f"{folder}/engine.sock", key)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -227,6 +234,13 @@ def stderr_tail() -> Iterator[deque[str]]:
         os.dup2(original, 2)  # closes the pipe's last writing end, which ends the reader
         reader.join(5)
         os.close(original)
+
+
+def _await_last_words(tail: deque[str]) -> None:
+    """Wait until the engine has said why it failed: it logs from a thread of its own, after it raised."""
+    deadline_s = time.monotonic() + LAST_WORDS_TIMEOUT_S
+    while time.monotonic() < deadline_s and not any(_LAST_WORDS in line for line in list(tail)):
+        time.sleep(0.01)
 
 
 def _copy_lines(reading: int, onward: int, tail: deque[str]) -> None:
