@@ -7,6 +7,7 @@ from typing import Protocol, cast
 
 from stoker.protocol import frames
 from stoker.protocol.frames import EndHead, FrameError, FrameReader, Hello, Kind, RequestHead
+from stoker.protocol.link.cork import Cork
 from stoker.protocol.link.wire import as_error, socket_path
 from stoker.types.errors import ReplicaLost, StokerError
 from stoker.types.replica import ReplicaStats
@@ -15,7 +16,7 @@ CONNECT_TIMEOUT_S = 2.0
 
 
 class Receiver(Protocol):
-    """Who takes the answer to one request, event by event, inside the loop's read. Neither method may raise or block."""
+    """Who takes the answer to one request, inside the loop's read. Neither method may raise or block."""
 
     def push(self, event: bytes | tuple[EndHead, bytes]) -> None:
         """Take a piece of the answer, or its end. Whoever takes pieces gives credit for them."""
@@ -100,6 +101,7 @@ class Link(asyncio.Protocol):
         self._reader = FrameReader()
         self._calls: dict[int, Receiver] = {}
         self._transport: asyncio.Transport | None = None
+        self._cork: Cork | None = None
         self._next_stream = 1
 
     @property
@@ -152,12 +154,13 @@ class Link(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Put bytes on the wire; silently nothing when it is down (the calls are failed by connection_lost)."""
-        if self._transport is not None and self.is_open:
-            self._transport.write(data)
+        if self._cork is not None and self.is_open:
+            self._cork.write(data)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass
+        self._cork = Cork(self._transport, self.loop)
         self.is_open = True
 
     def data_received(self, data: bytes) -> None:

@@ -11,6 +11,7 @@ from typing import Protocol, cast
 
 from stoker.protocol import frames
 from stoker.protocol.frames import EndHead, FrameError, FrameReader, Hello, Kind, RequestHead
+from stoker.protocol.link.cork import Cork
 from stoker.protocol.link.wire import as_head, socket_path
 from stoker.types.errors import Draining, EngineFailed, StokerError, TooLarge, Unsupported
 from stoker.types.replica import ReplicaStats
@@ -115,15 +116,18 @@ class _Connection(asyncio.Protocol):
         self._reader = FrameReader()
         self._partial: dict[int, tuple[int, RequestHead, bytearray]] = {}
         self._transport: asyncio.Transport | None = None
+        self._cork: Cork | None = None
         self.exchanges: dict[int, Exchange] = {}
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def write(self, data: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
+        if self._cork is not None and self._transport is not None and not self._transport.is_closing():
+            self._cork.write(data)
 
     def close(self) -> None:
         if self._transport is not None:
+            if self._cork is not None:
+                self._cork.flush()
             self._transport.close()
 
     def abort(self) -> None:
@@ -132,6 +136,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._cork = Cork(self._transport, asyncio.get_running_loop())
         self._open.add(self)
         self.write(frames.hello(self._handler.hello()))
 
