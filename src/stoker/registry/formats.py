@@ -1,5 +1,6 @@
 """Which format a list of files has, and which of them the engine opens, by their names; the contents come later."""
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -28,6 +29,9 @@ _ADVICE = {
     ".gz": "unpack it and push the folder",
     ".tar": "unpack it and push the folder",
 }
+
+
+_PART = re.compile(r"-(\d{5})-of-\d{5}\.gguf$")
 
 
 class Found(NamedTuple):
@@ -79,9 +83,8 @@ def _format_of(path: str) -> Format | None:
 
 def _is_later_part(path: str) -> bool:
     """Return whether `path` is a part of a split GGUF other than the first: `…-00002-of-00003.gguf`."""
-    stem = path.lower().removesuffix(".gguf")
-    part, of, _ = stem[-14:].partition("-of-")
-    return bool(of) and part.startswith("-") and part[1:].isdigit() and int(part[1:]) > 1
+    part = _PART.search(path.lower())
+    return part is not None and int(part[1]) > 1
 
 
 def _nothing(paths: Sequence[str], wanted: Format | None) -> str:

@@ -4,6 +4,7 @@ Runs in the inspection process: onnx, onnxruntime and skops parse hostile bytes 
 lazily, so that a GGUF does not pay for scikit-learn, and a missing extra is named when it is needed.
 """
 
+import zipfile
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -59,7 +60,7 @@ def inspect_model(job: InspectionJob) -> Inspection:
 def _load_module(name: str, extra: str) -> Any:
     try:
         return import_module(name)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise Unsupported(f"this model needs {name}, which is not installed; pip install 'stoker[{extra}]'") from error
 
 
@@ -226,6 +227,8 @@ def _check_splits(header: GgufHeader, job: InspectionJob) -> None:
 
 
 def _inspect_skops(path: Path) -> Inspection:
+    if not zipfile.is_zipfile(path):
+        raise RefusedArtifact(f"{path.name} is not a skops file: it is no zip archive")
     skops = _load_module("skops.io", "sklearn")
     numpy = import_module("numpy")
     try:
