@@ -7,7 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from stoker.registry import layout
+from stoker.registry import layout, versions
+from stoker.registry.versions import Given
 from stoker.types.errors import NotFound, RefusedArtifact
 from stoker.types.models import VersionManifest, manifest_digest
 from tests.registry.rig import Registry
@@ -56,18 +57,26 @@ def test_a_blob_that_went_bad_is_refused_removed_and_a_new_push_mends_the_folder
     blob.chmod(0o644)
     blob.write_bytes(b"wEights")
     assert layout.verify(folder, version) == ["model.bin"]
-    layout.remove(folder)
-    with pytest.raises(RefusedArtifact, match=r"changed on disk.*push the model again"):
-        layout.lay_out(version, registry.blobs, registry.models)
-    assert registry.leftovers() == []
+    with pytest.raises(RefusedArtifact, match=r"had changed and were removed; push again"):
+        versions.build_manifest(version.files, registry.blobs, Given(), scratch=registry.tmp)
     assert manifest(registry) == version
     assert layout.verify(layout.lay_out(version, registry.blobs, registry.models), version) == []
+
+
+def test_damage_found_while_a_folder_is_made_is_refused_and_the_blob_removed(registry: Registry) -> None:
+    version = manifest(registry)
+    blob = registry.blobs.path(version.files[0].digest)
+    blob.chmod(0o644)
+    blob.write_bytes(b"wEights")
+    with pytest.raises(RefusedArtifact, match=r"changed on disk.*push the model again"):
+        layout.lay_out(version, registry.blobs, registry.models)
+    assert not registry.blobs.has(version.files[0].digest)
+    assert registry.leftovers() == []
 
 
 def test_old_bytes_in_a_link_are_replaced_when_the_blob_came_again(registry: Registry) -> None:
     version = manifest(registry)
     folder = layout.lay_out(version, registry.blobs, registry.models)
-    os.link(folder / "model.bin", registry.root / "another")
     registry.blobs.delete(version.files[0].digest)
     manifest(registry)
     layout.lay_out(version, registry.blobs, registry.models)
@@ -118,7 +127,8 @@ import os, signal, sys
 from pathlib import Path
 import msgspec
 from stoker.blob.folder import FolderBlobs
-from stoker.registry import layout
+from stoker.registry import layout, versions
+from stoker.registry.versions import Given
 from stoker.types.models import VersionManifest
 root = Path(sys.argv[1])
 version = msgspec.json.decode(sys.stdin.buffer.read(), type=VersionManifest)

@@ -118,11 +118,8 @@ def _is_whole(folder: Path, files: Sequence[FileEntry], blobs: BlobStore) -> boo
         if found.st_size != entry.size_bytes:
             return False
         # A blob that was replaced (its bytes had gone bad) leaves the old bytes in the link.
-        if (
-            found.st_nlink > 1
-            and blobs.has(entry.digest)
-            and not os.path.samestat(found, blobs.path(entry.digest).stat())
-        ):
+        blob = blobs.path(entry.digest).stat() if blobs.has(entry.digest) else found
+        if blob.st_dev == found.st_dev and not os.path.samestat(found, blob):
             return False
     return True
 

@@ -133,6 +133,9 @@ def _check_blobs(files: Sequence[FileEntry], blobs: BlobStore) -> None:
         actual = blobs.size(entry.digest)
         if actual != entry.size_bytes:
             raise RefusedArtifact(f"{entry.path} has {actual} bytes, not {entry.size_bytes}", field="files")
+        # Also what was uploaded long ago: pushing again is how a version whose bytes went bad on disk is mended.
+        if not blobs.verify(entry.digest):
+            raise RefusedArtifact(f"the stored bytes of {entry.path} had changed and were removed; push again")
 
 
 def _card(files: Sequence[FileEntry], blobs: BlobStore) -> Card:
