@@ -40,14 +40,14 @@ class Said:
     cls=Command,
     example="""
     stoker chat smol
-    stoker chat smol "What is the capital of France?"
+    stoker chat smol "Name three colours."
     cat article.txt | stoker chat smol --system "Summarise in one sentence."
     """,
 )
 @click.argument("name", shell_complete=complete_endpoint)
 @click.argument("prompt", required=False)
 @click.option("--system", help="What the model is told before the conversation.")
-@click.option("--max-tokens", type=click.IntRange(min=1), help="Longest answer.")
+@click.option("--max-tokens", type=click.IntRange(min=1), default=512, help="Longest answer; 512 unless told.")
 @click.option("--temperature", type=click.FloatRange(0, 2), help="0 always says the likeliest word.")
 @click.option("--seed", type=int, help="The same seed gives the same answer, where the engine can.")
 @output_option

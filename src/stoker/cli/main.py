@@ -88,7 +88,7 @@ class LazyGroup(click.Group):
         """Write the first steps."""
         with formatter.section("Example"):
             formatter.write_text("stoker up --demo")
-            formatter.write_text('stoker chat smol "What is the capital of France?"')
+            formatter.write_text('stoker chat smol "Name three colours."')
             formatter.write_text("stoker push mine model.onnx && stoker deploy mine --model mine --wait")
 
 

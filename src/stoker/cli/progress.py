@@ -6,7 +6,7 @@ Nothing appears at first, so that quick work stays quiet: no flicker on a termin
 import threading
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -104,23 +104,42 @@ class Progress:
 
 
 def _rich_progress(is_bytes: bool) -> "RichProgress":
+    """Return a display that shows a bar where the end is known, and only time where it is not."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
         DownloadColumn,
         ProgressColumn,
         SpinnerColumn,
+        Task,
         TaskProgressColumn,
         TextColumn,
         TimeElapsedColumn,
         TransferSpeedColumn,
     )
     from rich.progress import Progress as RichProgress
+    from rich.table import Column
+    from rich.text import Text
 
-    columns: list[ProgressColumn] = [
+    class Known(ProgressColumn):
+        """Another column, once the task has an end."""
+
+        def __init__(self, inner: ProgressColumn) -> None:
+            super().__init__(Column(no_wrap=True))
+            self._inner = inner
+
+        def render(self, task: Task) -> Any:
+            return self._inner(task) if task.total else Text()
+
+    bar = BarColumn(bar_width=28, complete_style="cyan", finished_style="green")
+    numbers = [DownloadColumn(), TransferSpeedColumn()] if is_bytes else [TaskProgressColumn()]
+    return RichProgress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=28, complete_style="cyan", finished_style="green"),
-    ]
-    columns += [DownloadColumn(), TransferSpeedColumn()] if is_bytes else [TaskProgressColumn(), TimeElapsedColumn()]
-    return RichProgress(*columns, console=Console(stderr=True), transient=True, refresh_per_second=12)
+        TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+        Known(bar),
+        *(Known(column) for column in numbers),
+        TimeElapsedColumn(Column(no_wrap=True, min_width=7)),
+        console=Console(stderr=True),
+        transient=True,
+        refresh_per_second=12,
+    )

@@ -4,7 +4,6 @@ import os
 import signal
 import threading
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -121,9 +120,8 @@ def _watch(session: Session, running: "Running") -> None:
 
 def _stop(session: Session, drain_s: float) -> None:
     began_s = time.monotonic()
-    with suppress(KeyboardInterrupt):
-        was_running = end(session.folder, drain_s)
-        done("stopped", "" if was_running else "it was stopped from elsewhere", began_s)
+    was_running = end(session.folder, drain_s)
+    done("stopped", "" if was_running else "it was stopped from elsewhere", began_s)
 
 
 def _interrupt(*_: object) -> None:

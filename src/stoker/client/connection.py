@@ -220,6 +220,8 @@ class _Opened:
     def _translate(self, broken: Exception) -> StokerError:
         if isinstance(broken, TimeoutError):
             return DeadlineExceeded(f"{self._where.base} did not answer within {self._timeout_s:g} s")
+        if isinstance(broken, http.client.IncompleteRead | http.client.RemoteDisconnected | ConnectionResetError):
+            return NotReachable(f"{self._where.base} closed the connection in the middle of its answer")
         words = str(broken) or type(broken).__name__
         return NotReachable(f"the connection to {self._where.base} broke: {words}")
 
