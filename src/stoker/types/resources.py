@@ -25,7 +25,7 @@ class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Name
     project: Name = DEFAULT_PROJECT
-    labels: dict[str, str] = {}
+    labels: Annotated[dict[str, str], Meta(description="your own words for it; stoker only shows them")] = {}
 
 
 class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,8 +38,8 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Replicas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many replicas a revision runs."""
 
-    min: Annotated[int, Meta(ge=0, le=1000)] = 1
-    max: Annotated[int, Meta(ge=1, le=1000)] = 1
+    min: Annotated[int, Meta(ge=0, le=1000, description="how many run; 0 keeps the endpoint without serving it")] = 1
+    max: Annotated[int, Meta(ge=1, le=1000, description="the most that may run once scaling by load is on")] = 1
 
 
 class Batching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

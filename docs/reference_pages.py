@@ -1,0 +1,135 @@
+"""Make the reference pages from the code: `python docs/reference_pages.py`. A test holds the pages to it."""
+
+import importlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stoker import __version__
+from stoker.api.app import OPERATIONS
+from stoker.app import settings
+from stoker.cli import exits
+from stoker.cli.main import SECTIONS
+from stoker.protocol import manifest
+from stoker.telemetry import reference as metrics
+from stoker.types import errors
+
+FOLDER = Path(__file__).parent / "reference"
+MADE = "This page is made by `python docs/reference_pages.py`.\n"
+
+
+def errors_page() -> str:
+    rows = sorted(errors.all_codes().values(), key=lambda kind: (kind.status, kind.code))
+    table = "\n".join(
+        f"| `{kind.code}` | {kind.status} | {'yes' if kind.retryable else 'no'} | {first_line(kind.__doc__)} |"
+        for kind in rows
+    )
+    return (
+        '# Errors\n\nOpenAI routes answer `{"error": {"message", "type", "param", "code"}}`, inference routes '
+        '`{"error": "…"}`, the control API\n`{"error": {"code", "message", "field", "details"}}`. '
+        "Those worth a retry carry `Retry-After`.\n\n"
+        f"| code | status | retry helps | meaning |\n|---|---|---|---|\n{table}\n\n{MADE}"
+    )
+
+
+def commands_page() -> str:
+    parts = ["# Commands\n", "Every command has `--help` with an example.\n"]
+    for section, entries in SECTIONS.items():
+        parts.append(f"## {section}\n")
+        for name, entry in entries.items():
+            module = importlib.import_module(f"stoker.cli.{entry.module}")
+            parts += list(command(f"stoker {name}", module.command))
+    codes = (exits.__doc__ or "").partition("code  meaning\n")[2].strip()
+    parts.append("## Exit codes\n\n| code | meaning |\n|---|---|")
+    parts += [f"| {line.split(None, 1)[0]} | {line.split(None, 1)[1]} |" for line in codes.splitlines()]
+    return "\n".join(parts) + f"\n\n{MADE}"
+
+
+def command(name: str, shown: click.Command) -> Iterator[str]:
+    """Yield the help of a command and of what is below it."""
+    context = click.Context(shown, info_name=name, max_content_width=110, terminal_width=110)
+    yield f"### {name}\n\n```\n{shown.get_help(context).rstrip()}\n```\n"
+    if isinstance(shown, click.Group):
+        for word in shown.list_commands(context):
+            below = shown.get_command(context, word)
+            if below is not None:
+                yield from command(f"{name} {word}", below)
+
+
+def manifests_page() -> str:
+    schema = manifest.json_schema()
+    parts = [
+        "# Manifests\n",
+        "What `stoker apply -f` reads: YAML or JSON, several documents in a file. Unknown fields are refused.\n",
+        "`stoker schema` prints the same as JSON Schema, for editors.\n",
+    ]
+    for name, definition in schema["$defs"].items():
+        if "properties" not in definition:
+            continue
+        parts.append(f"## {name}\n\n{definition.get('description', '')}\n")
+        parts.append("| field | type | default | meaning |\n|---|---|---|---|")
+        needed = definition.get("required", [])
+        for field, value in definition["properties"].items():
+            default = "required" if field in needed else f"`{shown_value(value.get('default'))}`"
+            parts.append(f"| `{field}` | {kind_of(value)} | {default} | {value.get('description', '')} |")
+        parts.append("")
+    return "\n".join(parts) + f"\n{MADE}"
+
+
+def kind_of(value: dict[str, Any]) -> str:
+    """Return a field's type in words."""
+    if "$ref" in value:
+        name = value["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "enum" in value:
+        return " \\| ".join(f"`{shown_value(one)}`" for one in value["enum"])
+    if "anyOf" in value:
+        return " or ".join(kind_of(one) for one in value["anyOf"])
+    bounds = [f"{sign} {value[word]}" for word, sign in BOUNDS.items() if word in value]
+    return " ".join([str(value.get("type", "any")), *([f"({', '.join(bounds)})"] if bounds else [])])
+
+
+BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤"}
+
+
+def shown_value(value: object) -> str:
+    """Return a default as it would be written in a manifest."""
+    if value is None:
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def api_page() -> str:
+    public = [each for each in OPERATIONS if each.access != "socket"]
+    rows = "\n".join(f"| `{each.method}` | `{each.path}` | {each.summary} |" for each in public)
+    return (
+        f"# Control API\n\nVersion {__version__}. On the port after the gateway's, and on a socket of the state folder."
+        "\nEvery route but the probes and the\ndescription needs an admin key (`Authorization: Bearer …`). The OpenAPI "
+        "document is at `/api/v1/openapi.json`.\n\n"
+        f"| method | path | what it does |\n|---|---|---|\n{rows}\n\n{MADE}"
+    )
+
+
+def first_line(text: str | None) -> str:
+    return (text or "").strip().splitlines()[0]
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "settings.md": settings.page,
+    "errors.md": errors_page,
+    "commands.md": commands_page,
+    "manifests.md": manifests_page,
+    "api.md": api_page,
+    "metrics.md": metrics.page,
+}
+
+
+def main() -> None:
+    for name, page in PAGES.items():
+        (FOLDER / name).write_text(page())
+
+
+if __name__ == "__main__":
+    main()

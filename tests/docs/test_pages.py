@@ -1,0 +1,49 @@
+"""The pages say what is true: reference pages are made from the code, links lead somewhere, commands exist."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from stoker.cli.main import SECTIONS
+from stoker.protocol import manifest
+
+ROOT = Path(__file__).parent.parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+
+def reference_pages() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("reference_pages", ROOT / "docs" / "reference_pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", sorted(reference_pages().PAGES))
+def test_a_reference_page_is_what_the_code_says(name: str) -> None:
+    made = reference_pages().PAGES[name]()
+    assert (ROOT / "docs" / "reference" / name).read_text() == made, "run: python docs/reference_pages.py"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_that_are_there(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if not target.startswith(("http", "#")):
+            assert (page.parent / target.partition("#")[0]).exists(), f"{page} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_on_a_page_exist(page: Path) -> None:
+    known = {name for entries in SECTIONS.values() for name in entries}
+    for name in re.findall(r"(?:^|\bbin/|`)stoker ([a-z][a-z-]*)", page.read_text(), re.MULTILINE):
+        assert name in known | {"is"}, f"{page} speaks of `stoker {name}`"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_manifests_on_a_page_are_valid(page: Path) -> None:
+    for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL):
+        assert manifest.load(block)
