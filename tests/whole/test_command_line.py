@@ -50,6 +50,8 @@ def test_predict_takes_rows_files_requests_and_texts(demo: Platform, tmp_path: P
     request = {"inputs": [{"name": "pixels", "shape": [1, 64], "datatype": "FP32", "data": DIGITS.data[4].tolist()}]}
     piped = json.loads(demo.cli("predict", "digits", "-o", "json", stdin=json.dumps(request)))
     assert piped["outputs"][0]["data"] == [4]
+    by_name = demo.json("predict", "digits", "--json", json.dumps({"pixels": DIGITS.data[:2].tolist()}))
+    assert by_name["outputs"][0]["data"] == [0, 1]
     assert "like the first" in demo.cli("predict", "minilm", "--text", "a cat", "--text", "a kitten")
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     example="""
     stoker predict digits --input '[0, 0, 5, 13, 9, 1, …]'
     stoker predict digits --input pixels=@digits.npy -o json
-    stoker predict digits --json @request.json
+    stoker predict digits --json '{"pixels": [[0, 0, 5, 13, 9, 1, …]]}'
     stoker predict minilm --text "a cat" --text "a kitten"
     """,
 )
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     metavar="[NAME=]VALUE",
     help="An input as JSON, or @FILE.npy, @FILE.json, @- (standard input). NAME may be left out when there is one.",
 )
-@click.option("--json", "request", metavar="JSON|@FILE|@-", help="A whole Open Inference Protocol request.")
+@click.option(
+    "--json", "request", metavar="JSON|@FILE|@-", help="Inputs by name, or a whole Open Inference Protocol request."
+)
 @click.option("--text", "texts", multiple=True, help="A text to embed; several are compared with the first.")
 @output_option
 @project_option
@@ -60,17 +62,28 @@ def command(
         vectors = data.embed(name, list(texts))
         show({"embeddings": vectors}, output, lambda: _vectors(texts, vectors))
         return
-    if request is not None:
-        body, json_bytes = content(request), None
-    else:
-        body, json_bytes = _body(inputs, data.metadata(name))
     from stoker.client.tensors import read_answer
 
+    body = content(request) if request is not None else b""
+    by_name = _by_name(body)
+    json_bytes: int | None = None
+    if request is None or by_name is not None:
+        body, json_bytes = _tensors(inputs, by_name or {}, data.metadata(name))
     answer = read_answer(data.infer(name, body, json_bytes=json_bytes))
     show(answer, output, lambda: _outputs(answer))
 
 
-def _body(inputs: tuple[str, ...], metadata: ModelMetadata) -> tuple[bytes, int | None]:
+def _by_name(body: bytes) -> dict[str, Any] | None:
+    """Return `{"pixels": [[…]]}` as it stands; None for a whole request, and for what the server is to refuse."""
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return value if isinstance(value, dict) and "inputs" not in value else None
+
+
+def _tensors(inputs: tuple[str, ...], by_name: dict[str, Any], metadata: ModelMetadata) -> tuple[bytes, int | None]:
+    """Return the request made of `--input`s, or of values by name, as the endpoint's signature wants them."""
     from stoker.client.tensors import as_array, infer_body
 
     specs = {spec.name: spec for spec in metadata.inputs}
@@ -78,6 +91,10 @@ def _body(inputs: tuple[str, ...], metadata: ModelMetadata) -> tuple[bytes, int 
     for text in inputs:
         spec, value = _named(text, specs)
         found.append((spec.name, as_array(_value(value, spec), spec)))
+    for name, value in by_name.items():
+        if name not in specs:
+            raise InvalidInput(f"there is no input {name!r}; it takes {_listed(specs)}", field=name)
+        found.append((name, as_array(value, specs[name])))
     return infer_body(found)
 
 
