@@ -124,17 +124,42 @@ class Rig:
         return (self.home.logs / f"{name}.log").read_text()
 
 
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    made = Rig(Home(tmp_path / "home"))
-    made.start()
-    yield made
-    if made.agent is not None and made.agent.poll() is None:
-        made.kill_agent()
-    while alive := kernel.marked(made.home.id):
+def kill_everything(home: Home) -> None:
+    while alive := kernel.marked(home.id):
         for line in alive:
             try:
                 os.kill(line.pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
+
+
+def started(folder: Path) -> Iterator[Rig]:
+    made = Rig(Home(folder))
+    made.start()
+    yield made
+    if made.agent is not None and made.agent.poll() is None:
+        made.kill_agent()
+    kill_everything(made.home)
     shutil.rmtree(made.home.run, ignore_errors=True)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    """An agent for one test that kills it, or changes what it remembers."""
+    yield from started(tmp_path / "home")
+
+
+@pytest.fixture(scope="session")
+def _one_agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    yield from started(tmp_path_factory.mktemp("agent") / "home")
+
+
+@pytest.fixture
+def shared(_one_agent: Rig) -> Iterator[Rig]:
+    """One agent for all tests that only start and end processes; each finds it empty."""
+    yield _one_agent
+    for status in _one_agent.node().processes:
+        _one_agent.delete(status.name)
+    until(lambda: not _one_agent.node().processes, what="the test's processes are gone")
+    for log in _one_agent.home.logs.glob("w*.log"):
+        log.unlink()

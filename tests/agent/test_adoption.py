@@ -15,7 +15,7 @@ import pytest
 from stoker.agent import adopt, kernel
 from stoker.agent.kernel import ProcessLine
 from stoker.agent.records import Record, Records
-from stoker.types.errors import NotReachable, Unavailable
+from stoker.types.errors import Conflict, NotReachable, Unavailable
 from stoker.types.process import ProcessSpec
 from tests.agent.conftest import WORKER, Rig, until
 
@@ -176,6 +176,22 @@ def test_a_full_disk_starts_nothing_says_so_and_is_over_when_there_is_room_again
     rig.ready()
     rig.put(rig.spec("w2"))
     rig.ready("w2")
+
+
+def test_an_older_fencing_token_is_refused(rig: Rig) -> None:
+    rig.fence = 7
+    rig.put(rig.spec())
+    assert rig.node().fence == 7
+    rig.fence = 6
+    with pytest.raises(Conflict, match="fencing token 6 is older than 7"):
+        rig.put(rig.spec("w2"))
+    with pytest.raises(Conflict, match="older"):
+        rig.delete("w1")
+    # the next agent remembers
+    rig.kill_agent()
+    rig.start()
+    with pytest.raises(Conflict, match="older"):
+        rig.delete("w1")
 
 
 def line(pid: int, *, parent: int = 1, session: int = 0, ticks: int = 1) -> ProcessLine:

@@ -1,5 +1,6 @@
 """What a process wrote can be read while it writes, and never fills the disk."""
 
+import asyncio
 import os
 import threading
 from pathlib import Path
@@ -11,36 +12,36 @@ from stoker.types.errors import NotFound
 from tests.agent.conftest import Rig, until
 
 
-def test_a_log_is_followed_while_it_is_written_until_the_process_is_gone(rig: Rig) -> None:
-    rig.put(rig.spec(behaviour="chatty", env={"LINES": "5000"}))
+def test_a_log_is_followed_while_it_is_written_until_the_process_is_gone(shared: Rig) -> None:
+    shared.put(shared.spec(behaviour="chatty", env={"LINES": "5000"}))
     heard: list[bytes] = []
 
     def listen() -> None:
-        heard.extend(rig.api.stream("GET", "/v1/processes/w1/logs", query={"tail": 100_000, "follow": 1}))
+        heard.extend(shared.api.stream("GET", "/v1/processes/w1/logs", query={"tail": 100_000, "follow": 1}))
 
     reader = threading.Thread(target=listen)
     reader.start()
     until(lambda: b"line 4999\n" in b"".join(heard), what="the last line")
-    rig.delete("w1")
-    rig.gone()
+    shared.delete("w1")
+    shared.gone()
     reader.join(10)
     assert not reader.is_alive()
     lines = [text for text in b"".join(heard).splitlines() if text.startswith(b"line ")]
     assert lines == [f"line {number}".encode() for number in range(5000)]
 
 
-def test_the_end_of_a_log_is_read_also_after_the_process_is_gone(rig: Rig) -> None:
-    rig.put(rig.spec(behaviour="chatty", env={"LINES": "50"}))
-    rig.ready()
-    until(lambda: "line 49" in rig.log("w1"))
-    rig.delete("w1")
-    rig.gone()
-    answer = rig.api.exchange("GET", "/v1/processes/w1/logs", query={"tail": 2})
+def test_the_end_of_a_log_is_read_also_after_the_process_is_gone(shared: Rig) -> None:
+    shared.put(shared.spec(behaviour="chatty", env={"LINES": "50"}))
+    shared.ready()
+    until(lambda: "line 49" in shared.log("w1"))
+    shared.delete("w1")
+    shared.gone()
+    answer = shared.api.exchange("GET", "/v1/processes/w1/logs", query={"tail": 2})
     assert answer.body.splitlines() == [b"line 48", b"line 49"]
     with pytest.raises(NotFound):
-        rig.api.exchange("GET", "/v1/processes/never/logs")
+        shared.api.exchange("GET", "/v1/processes/never/logs")
     with pytest.raises(NotFound):
-        rig.api.exchange("GET", "/v1/processes/..%2Fagent/logs")
+        shared.api.exchange("GET", "/v1/processes/..%2Fagent/logs")
 
 
 def test_a_full_log_is_turned_over_while_its_writer_goes_on(tmp_path: Path) -> None:
@@ -53,6 +54,25 @@ def test_a_full_log_is_turned_over_while_its_writer_goes_on(tmp_path: Path) -> N
     assert (tmp_path / "w1.log.1").read_bytes().endswith(b"old 999\n")
     assert logs.tail(path, 2)[0] == b"old 999\nnew\n"
     assert not logs.rotate(path, bytes_max=100)
+    os.close(writer)
+
+
+def test_a_reader_loses_nothing_when_the_log_is_turned_over(tmp_path: Path) -> None:
+    path = tmp_path / "w1.log"
+    writer = logs.open_log(path)
+    os.write(writer, b"one\n")
+
+    async def story() -> bytes:
+        wanted = [True, True]
+        pieces = logs.read(path, lines=10, follow=True, is_wanted=lambda: bool(wanted))
+        heard = await anext(pieces)
+        os.write(writer, b"two\n")
+        assert logs.rotate(path, bytes_max=1)
+        os.write(writer, b"3\n")
+        wanted.clear()
+        return heard + b"".join([piece async for piece in pieces])
+
+    assert asyncio.run(story()) == b"one\ntwo\n3\n"
     os.close(writer)
 
 

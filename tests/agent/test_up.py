@@ -1,6 +1,7 @@
 """`up` and `down` with the real processes of the platform: started, killed, attached to, ended."""
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -17,17 +18,18 @@ from stoker.app.home import Home
 from stoker.app.settings import Settings
 from stoker.app.up import node_status, up
 from stoker.types.errors import Conflict, InvalidInput, NotReachable, Unavailable
-from tests.agent.conftest import until
+from tests.agent.conftest import kill_everything, until
 
 pytestmark = pytest.mark.timeout(120)
 
 
 def free_port() -> int:
+    """Return a port whose successor is free too, below those that outgoing connections are given meanwhile."""
     for _ in range(100):
+        port = random.randrange(10_000, 32_000)
         with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
             try:
+                first.bind(("127.0.0.1", port))
                 second.bind(("127.0.0.1", port + 1))
             except OSError:
                 continue
@@ -42,15 +44,6 @@ def pids(home: Home) -> dict[str, int]:
         if name not in found or line.start_ticks < found[name].start_ticks:
             found[name] = line
     return {name: line.pid for name, line in found.items()}
-
-
-def kill_everything(home: Home) -> None:
-    while alive := marked(home):
-        for line in alive:
-            try:
-                os.kill(line.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
 
 
 @pytest.fixture
@@ -103,6 +96,11 @@ def test_a_killed_agent_comes_back_to_the_same_processes_and_a_killed_keeper_too
     after = pids(home)
     assert (after["control"], after["gateway-0"]) == (before["control"], before["gateway-0"])
     assert up(chosen).is_attached
+    # how an adopted process ended is known too (Linux 6.15 tells of processes that are not our children)
+    os.kill(after["gateway-0"], signal.SIGKILL)
+    until(lambda: pids(home).get("gateway-0", after["gateway-0"]) != after["gateway-0"], what="a new gateway")
+    (gateway,) = (status for status in node_status(home).processes if status.name == "gateway-0")
+    assert gateway.last_exit in ("killed by SIGKILL", "ended unseen (an earlier agent had started it)")
     down(home, drain_s=5)
     assert marked(home) == {}
 

@@ -116,15 +116,19 @@ def tail(path: Path, lines: int) -> tuple[bytes, int]:
 async def read(path: Path, *, lines: int, follow: bool, is_wanted: Callable[[], bool]) -> AsyncIterator[bytes]:
     """Yield the last `lines` lines and, with `follow`, what is written from then on, until it is not wanted.
 
-    A piece is at most _COPY_BYTES; a reader that is slow makes this wait, never grow.
+    A piece is at most TAIL_BYTES_MAX; a reader that is slow makes this wait, never grow.
     """
     text, at = await asyncio.to_thread(tail, path, lines)
     if text:
         yield text
     while follow:
         end = size_of(path)
-        if end < at:
-            at = 0  # rotated: what was written between the last look and the cut is in `.1`
+        if end < at:  # rotated: what was written between the last look and the cut is in `.1`
+            old = path.with_name(path.name + ".1")
+            rest = await asyncio.to_thread(_read, old, at, min(size_of(old), at + TAIL_BYTES_MAX))
+            at = 0
+            if rest:
+                yield rest
         if end == at:
             if not is_wanted():
                 return

@@ -7,6 +7,7 @@ changes nothing (a report that a process is ready does not revive one that is be
 import asyncio
 import logging
 import random
+import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -53,7 +54,10 @@ MOVES: Final[dict[tuple[ProcessPhase, Event], ProcessPhase]] = {
     ("draining", "end"): "stopped",
 }
 ERROR_FILE_BYTES_MAX: Final = 4096
+DUMP_WAIT_S: Final = 1.0
 LOADING_EVERY_S: Final = 0.1  # somebody waits for it
+# What it wrote before these has nothing to do with its end.
+_FROM_OUTSIDE: Final = ("killed by SIGKILL", "killed by SIGTERM")
 _log: Final = logging.getLogger(__name__)
 
 
@@ -220,7 +224,7 @@ class Owned:
         spec = self.record.spec
         self._watch = watch = Watch(self.name, child.pid, spec.address, self._on_report)
         limits = liveness.Limits(spec.start_timeout_s, spec.stall_s, spec.memory_bytes)
-        memory, looked_s, fault = liveness.Liveness(), time.monotonic(), ""
+        memory, looked_s, fault, is_stuck = liveness.Liveness(), time.monotonic(), "", False
         try:
             while child.is_alive and not fault:
                 await self._pause(child)
@@ -232,11 +236,14 @@ class Owned:
                 now_s = time.monotonic()
                 seen = liveness.Seen(watch.take_answered(), watch.stats, self.rss_bytes)
                 judgement = liveness.judge(memory, seen, limits, step_s=now_s - looked_s)
-                memory, looked_s, fault = judgement.memory, now_s, judgement.fault
+                memory, looked_s, fault, is_stuck = judgement.memory, now_s, judgement.fault, judgement.is_stuck
                 watch.ping()
             if fault and child.is_alive:
                 _log.warning("killed", extra={"worker": self.name, "reason": fault})
                 self._move("signal")
+                if is_stuck:  # Python answers SIGABRT with the stack of every thread, in the log
+                    child.send(signal.SIGABRT)
+                    await child.wait(DUMP_WAIT_S)
                 child.kill_group()
                 await child.exited.wait()
             return fault
@@ -264,7 +271,7 @@ class Owned:
         self._watch = None
         self.rss_bytes = 0
         self._move("death")
-        reason = "it was asked to" if self._asked.is_set() else fault or self._said() or last_exit
+        reason = "it was asked to" if self._asked.is_set() else fault or self._said(last_exit)
         _log.info("ended", extra={"worker": self.name, "how": last_exit, "reason": reason[:500], "swept": swept})
         if not self._asked.is_set():
             await self._note_death(reason, last_exit=last_exit)
@@ -307,12 +314,14 @@ class Owned:
     def _error_file(self) -> Path:
         return self._site.folders.replicas / f"{self.name}.error"
 
-    def _said(self) -> str:
+    def _said(self, last_exit: str) -> str:
         """Return the process' own words for its end: its error file, else the end of its log."""
         with suppress(OSError, msgspec.MsgspecError):
             if self._error_file.stat().st_size <= ERROR_FILE_BYTES_MAX:
                 return msgspec.json.decode(self._error_file.read_bytes(), type=_ErrorFile).message
-        return logs.last_words(self.log, since=self._log_start)
+        if last_exit in _FROM_OUTSIDE:
+            return f"{last_exit}, by a person or, short of memory, by the kernel"
+        return logs.last_words(self.log, since=self._log_start) or last_exit
 
     def _ask(self, drain_s: float) -> None:
         at_s = time.monotonic() + drain_s

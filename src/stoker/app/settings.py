@@ -4,6 +4,7 @@ A setting reaches the processes by their environment (`environment`), so that ea
 """
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, get_type_hints
@@ -80,9 +81,18 @@ def load(environ: Mapping[str, str], **given: Any) -> Settings:
     return Settings(**values)
 
 
-def reference() -> str:
-    """Return the settings as a Markdown table, for the documentation."""
-    lines = ["| variable | unit | default | what for |", "| --- | --- | --- | --- |"]
+def page() -> str:
+    """Return the page of the documentation with every setting."""
+    lines = [
+        "# Settings",
+        "",
+        "Set them in the environment of `stoker up`; the most used are options of the command too.",
+        "",
+        "This page is made by `python -m stoker.app.settings > docs/reference/settings.md`.",
+        "",
+        "| variable | unit | default | what for |",
+        "|---|---|---|---|",
+    ]
     defaults = dict(zip(reversed(Settings.__struct_fields__), reversed(Settings.__struct_defaults__), strict=False))
     defaults["home"] = "~/.stoker"
     for name, meta in _metas().items():
@@ -128,3 +138,7 @@ def _check(values: Mapping[str, Any]) -> None:
 
 def _written(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

@@ -7,7 +7,6 @@ down:  ask the agent, which ends everything in order; without an agent, do the s
 """
 
 import errno
-import os
 import socket
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
-from stoker.agent import kernel, logs
+from stoker.agent import adopt, kernel, logs
 from stoker.agent.records import Records
 from stoker.app import agent_main, keeper_main, settings
 from stoker.app.down import changing, clear, down, marked
@@ -136,12 +135,8 @@ def _make(home: Home) -> None:
 
 
 def _is_running(home: Home) -> bool:
-    """Return whether an agent lives here, be it between start and first answer."""
-    try:
-        os.close(agent_main.take_lock(home, wait_s=0.0))
-    except Conflict:
-        return True
-    return keeper_main.is_kept(home.run)
+    """Return whether somebody keeps the platform up: an agent, or a keeper between two lives of one."""
+    return not set(adopt.CARETAKERS).isdisjoint(marked(home).values())
 
 
 def _as_running(wanted: _Wanted, chosen: Settings) -> Settings:

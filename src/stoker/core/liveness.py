@@ -44,10 +44,11 @@ class Liveness(msgspec.Struct, frozen=True):
 
 
 class Judgement(msgspec.Struct, frozen=True):
-    """`fault` is why the process must be killed, "" while it is well."""
+    """`fault` is why the process must be killed, "" while it is well. `is_stuck`: where it stands would tell why."""
 
     fault: str
     memory: Liveness
+    is_stuck: bool = False
 
 
 def judge(memory: Liveness, seen: Seen, limits: Limits, *, step_s: float) -> Judgement:
@@ -66,12 +67,13 @@ def judge(memory: Liveness, seen: Seen, limits: Limits, *, step_s: float) -> Jud
         failed_s=memory.failed_s + step_s if state == "failed" else 0.0,
         mark=mark,
     )
-    return Judgement(_fault(after, seen, limits, works=works), after)
-
-
-def _fault(memory: Liveness, seen: Seen, limits: Limits, *, works: bool) -> str:
     if 0 < limits.memory_bytes < seen.rss_bytes:
-        return f"used {format_bytes(seen.rss_bytes)} of {format_bytes(limits.memory_bytes)} allowed"
+        return Judgement(f"used {format_bytes(seen.rss_bytes)} of {format_bytes(limits.memory_bytes)} allowed", after)
+    fault = _standstill(after, seen, limits, works=works)
+    return Judgement(fault, after, is_stuck=bool(fault))
+
+
+def _standstill(memory: Liveness, seen: Seen, limits: Limits, *, works: bool) -> str:
     if memory.was_ready:
         if memory.silent_s >= SILENT_S:
             return f"answered no PING for {memory.silent_s:.0f} s"
