@@ -18,19 +18,14 @@ from stoker.app.home import Home
 STOKER = Path(sys.executable).parent / "stoker"
 
 
-def free_port() -> int:
-    """Return a port whose successor is free too (the gateway's and the API's)."""
-    for _ in range(100):
-        with socket.socket() as first:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-            with socket.socket() as second:
-                try:
-                    second.bind(("127.0.0.1", port + 1))
-                except OSError:
-                    continue
-            return port
-    raise AssertionError("no two free ports in a row")
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on, all different."""
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    try:
+        return [one.getsockname()[1] for one in held]
+    finally:
+        for one in held:
+            one.close()
 
 
 def until(claim: Callable[[], Any], timeout_s: float = 30.0, what: str = "") -> Any:
@@ -59,12 +54,13 @@ class Platform:
 
     def __init__(self, home: Path, *, gateways: int = 1) -> None:
         self.home = home
-        self.port = free_port()
+        self.port, api_port = free_ports(2)
         self.gateways = gateways
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("STOKER_")},
             "STOKER_HOME": str(home),
             "PORT": str(self.port),
+            "STOKER_API_PORT": str(api_port),
         }
 
     @property

@@ -1,0 +1,54 @@
+"""What the README and the tutorial show is run as it stands there, against the demo platform."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.whole.rig import STOKER, Platform
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def blocks(page: str, language: str = "") -> list[str]:
+    """Return the fenced blocks of a page that are marked as `language`."""
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / page).read_text(), re.DOTALL | re.MULTILINE)
+    return [text for marked, text in fences if marked == language]
+
+
+def bash(platform: Platform, script: str, folder: Path) -> str:
+    """Run lines of a page in a shell, with the demo's port in place of the default one."""
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script.replace(":8080", f":{platform.port}")],
+        env={**platform.environment, "PATH": f"{STOKER.parent}:{platform.environment['PATH']}"},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_the_lines_to_copy_answer(demo: Platform, tmp_path: Path) -> None:
+    said = bash(demo, next(block for block in blocks("README.md", "bash") if "curl" in block), tmp_path)
+    assert '"outputs":[{"name":"label"' in said
+    assert '"object":"embedding"' in said
+    assert said.rstrip().endswith("data: [DONE]")
+
+
+@pytest.mark.timeout(200)
+def test_the_tutorial_works_as_it_is_written(demo: Platform, tmp_path: Path) -> None:
+    shell = blocks("docs/tutorial.md")
+    model = next(block for block in blocks("docs/tutorial.md", "python") if "class Model" in block)
+    (tmp_path / "adder").mkdir()
+    (tmp_path / "adder" / "model.py").write_text(model)
+    assert "label" in bash(demo, next(block for block in shell if "stoker predict digits" in block), tmp_path)
+    said = bash(demo, next(block for block in shell if "adder@1" in block), tmp_path)
+    assert "4" in said
+    assert "8" in said
+    (tmp_path / "adder" / "model.py").write_text(model.replace("self.bias = 1.0", "self.bias = 100.0"))
+    bash(demo, next(block for block in shell if "adder@2" in block), tmp_path)
+    bash(demo, "stoker delete endpoint adder", tmp_path)
