@@ -18,7 +18,7 @@ from stoker.client.control import ControlClient
 from stoker.client.credentials import read_credentials
 from stoker.types.errors import StokerError
 from tests.cli.run import stoker
-from tests.whole.rig import free_port
+from tests.whole.rig import free_ports
 
 Run = Callable[..., CompletedProcess[str]]
 
@@ -29,7 +29,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("control")
     Home(root).make()
     clean = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
-    argv = [sys.executable, "-m", "stoker.app.control_main", "--home", str(root), "--api-port", str(free_port())]
+    argv = [sys.executable, "-m", "stoker.app.control_main", "--home", str(root), "--api-port", str(free_ports(1)[0])]
     with (root / "output").open("wb") as output, subprocess.Popen(argv, env=clean, stdout=output, stderr=output) as run:
         try:
             _wait_ready(root, run)
