@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -24,11 +25,12 @@ from stoker.client.views import PushedVersion
 WAIT_S = 20.0
 PYTHON_MODEL = """
 class Model:
-    def load(self, context):
-        pass
+    inputs = {{"x": ("FP32", [-1, 4])}}
+    outputs = {{"y": ("FP32", [-1, 4])}}
+    def load(self, folder):
+        {load}
     def predict(self, inputs):
-        return {"y": inputs["x"] * SCALE}
-SCALE = %d
+        return {{"y": inputs["x"] * {scale}}}
 """
 
 
@@ -45,12 +47,15 @@ def until(claim: Callable[[], Any], what: str = "", timeout_s: float = WAIT_S) -
 
 
 def free_ports() -> int:
-    """Return a port that is free, as is the next one."""
+    """Return a port that is free, as is the next one.
+
+    Below those that the kernel gives to connections: while control is down, one of those could take its port.
+    """
     while True:
+        port = random.SystemRandom().randrange(20_000, 32_000, 2)
         with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
             try:
+                first.bind(("127.0.0.1", port))
                 second.bind(("127.0.0.1", port + 1))
             except OSError:
                 continue
@@ -94,6 +99,10 @@ class Rig:
     @property
     def key(self) -> str:
         return read_credentials(self.home.credentials).key
+
+    def key_ids(self, *, admin_only: bool = False) -> set[str]:
+        listed = self.client.keys()
+        return {key.id for key in listed if key.admin or not admin_only}
 
     def kill(self) -> None:
         assert self.process is not None
@@ -177,3 +186,26 @@ def endpoint(name: str = "a", model: str = "m", project: str = "default", **spec
 
 def conditions(rig: Rig, name: str = "a") -> dict[str, Any]:
     return {each.type: each for each in rig.client.endpoint("default", name).status.conditions}
+
+
+def python_model(folder: Path, *, load: str = "pass", scale: int = 1) -> Path:
+    """Make a model of Python code in `folder` and return it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.py").write_text(PYTHON_MODEL.format(load=load, scale=scale))
+    return folder
+
+
+def infer(rig: Rig, name: str = "a") -> list[float]:
+    """Ask the endpoint through the gateway; raises AssertionError with what it said."""
+    connection = http.client.HTTPConnection("127.0.0.1", rig.port, timeout=WAIT_S)
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 1, 1, 1]}
+    try:
+        headers = {"Authorization": f"Bearer {rig.key}", "Content-Type": "application/json"}
+        connection.request("POST", f"/v2/models/{name}/infer", json.dumps({"inputs": [tensor]}), headers)
+        answer = connection.getresponse()
+        raw = answer.read()
+        assert answer.status == 200, (answer.status, raw)
+        data: list[float] = json.loads(raw)["outputs"][0]["data"]
+        return data
+    finally:
+        connection.close()

@@ -91,7 +91,7 @@ def _progress(endpoint: EndpointState, sight: Sight) -> _Claim:
         words = "" if failing is None else f"; {crash_message(failing)}"
         target = sight.target or "the next revision"
         return _Claim(True, "Starting", f"{ready} of {sight.wanted_count} replicas of {target} are ready{until}{words}")
-    leaving = sum(1 for assignment, _ in sight.processes if assignment.phase != "wanted")
+    leaving = len(sight.processes) - min(len(_wanted(sight, sight.target)), sight.wanted_count)
     if leaving:
         return _Claim(True, "Draining", f"{_replicas(leaving)} finishing admitted requests")
     return _Claim(False, "Complete", f"{sight.target} serves with all {sight.wanted_count} replicas")

@@ -1,0 +1,255 @@
+"""Control with a real agent, gateway and replicas: rollouts under load, crashes with their reasons, kills."""
+
+import os
+import random
+import signal
+import sqlite3
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from stoker.types.errors import StokerError
+from tests.control.rig import Rig, conditions, endpoint, infer, python_model, until
+
+READY_S = 30.0
+
+
+def apply(rig: Rig, manifest: dict[str, object]) -> None:
+    status, body, _ = rig.request("POST", "/api/v1/apply", manifest)
+    assert status == 200, body
+
+
+def serving(rig: Rig, name: str = "a") -> str:
+    return rig.client.endpoint("default", name).status.serving
+
+
+def wait_settled(rig: Rig, revision: str, name: str = "a") -> None:
+    def settled() -> bool:
+        found = conditions(rig, name)
+        return serving(rig, name) == revision and found["Ready"].status and found["Progressing"].reason == "Complete"
+
+    until(settled, f"{revision} serves alone: {rig.client.endpoint('default', name)}", READY_S)
+
+
+def replica_processes(rig: Rig) -> dict[str, int]:
+    return {name: pid for name, pid in rig.processes().items() if name.startswith("default.")}
+
+
+class Load:
+    """Calls an endpoint without pause and keeps what went wrong."""
+
+    def __init__(self, rig: Rig, name: str = "a") -> None:
+        self.values: Counter[float] = Counter()
+        self.failures: list[str] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(rig, name)) for _ in range(2)]
+
+    def _run(self, rig: Rig, name: str) -> None:
+        while not self._stop.is_set():
+            try:
+                self.values[infer(rig, name)[0]] += 1
+            except (AssertionError, OSError) as wrong:
+                self.failures.append(str(wrong))
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(30)
+
+
+def test_rolling_out_rolling_back_and_scaling_lose_no_request(rig: Rig, onnx_files: list[Path]) -> None:
+    rig.start_agent()
+    for file in onnx_files[:2]:
+        rig.push("m", file)
+    apply(rig, endpoint(model="m@1"))
+    wait_settled(rig, "default.a-1")
+    until(lambda: answers(rig), "the gateway serves it")
+    with Load(rig) as load:
+        until(lambda: load.values[4.0] > 20, "the first version answers")
+        apply(rig, endpoint(model="m@2", replicas={"min": 2, "max": 2}))
+        wait_settled(rig, "default.a-2")
+        until(lambda: load.values[8.0] > 20, "the second version answers")
+        apply(rig, endpoint(model="m@2", replicas={"min": 1, "max": 1}))
+        until(lambda: len(replica_processes(rig)) == 1, "one replica is left", READY_S)
+        rig.client.rollback("default", "a", 1)
+        wait_settled(rig, "default.a-1")
+    assert load.failures == []
+    assert len(replica_processes(rig)) == 1
+    assert len(list(rig.home.replicas.glob("*.json"))) == 1, "files of ended replicas are gone"
+    stats = rig.client.stats()
+    assert [each.index for each in stats.gateways] == [0]
+    (mine,) = stats.endpoints
+    assert (mine.task, mine.ready, mine.replicas_ready) == ("predict", True, 1)
+    assert mine.requests_per_s > 0
+    assert 0 < mine.p50_s <= mine.p99_s
+    assert mine.errors_per_s == 0
+
+
+def answers(rig: Rig) -> bool:
+    try:
+        infer(rig)
+    except (AssertionError, OSError):
+        return False
+    return True
+
+
+def test_a_revision_that_crashes_takes_no_traffic_and_tells_why_in_its_own_words(
+    rig: Rig, onnx_files: list[Path], tmp_path: Path
+) -> None:
+    rig.start_agent()
+    rig.push("m", onnx_files[0])
+    rig.push("m", python_model(tmp_path / "bad", load="raise ValueError('the weights are for another shape')"))
+    apply(rig, endpoint(model="m@1"))
+    wait_settled(rig, "default.a-1")
+    apply(rig, endpoint(model="m@2"))
+    until(lambda: conditions(rig)["Progressing"].reason == "CrashLoop", "it crashes three times", READY_S)
+    found = conditions(rig)
+    assert not found["Progressing"].status
+    assert found["Progressing"].message.startswith("replica crashed 3 times loading: ")
+    assert "the weights are for another shape" in found["Progressing"].message
+    assert found["Ready"].status
+    assert serving(rig) == "default.a-1"
+    assert infer(rig) == [4.0, 4.0, 4.0]
+    broken = next(each for each in rig.client.endpoint("default", "a").replicas if each.revision == "default.a-2")
+    assert "another shape" in broken.last_error
+    assert b"another shape" in b"".join(rig.client.replica_log(broken.replica))
+    rig.client.rollback("default", "a", 1)
+    until(lambda: len(replica_processes(rig)) == 1, "the broken replica is gone", READY_S)
+
+
+def test_without_room_for_the_next_revision_the_condition_has_the_arithmetic(rig: Rig, onnx_files: list[Path]) -> None:
+    rig.start_agent()
+    rig.push("m", onnx_files[0])
+    apply(rig, endpoint())
+    wait_settled(rig, "default.a-1")
+    cores = rig.client.nodes()[0].cores
+    apply(rig, endpoint(resources={"cpu": cores, "memory": "256Mi"}))
+    until(lambda: conditions(rig)["Progressing"].reason == "NoCapacity", "it does not fit")
+    noun = "core" if cores == 1 else "cores"
+    expected = f"needs {cores} {noun}, largest free is {cores - 0.25} on node local"
+    assert conditions(rig)["Progressing"].message == expected
+    assert conditions(rig)["Ready"].status
+
+
+@pytest.mark.timeout(180)
+def test_control_killed_again_and_again_in_the_middle_of_changes_converges_and_disturbs_nobody(
+    rig: Rig, onnx_files: list[Path]
+) -> None:
+    random.seed(11)
+    rig.start_agent()
+    for file in onnx_files:
+        rig.push("m", file)
+    apply(rig, endpoint("steady", model="m@1"))
+    wait_settled(rig, "default.steady-1", "steady")
+    until(lambda: not failing(rig, "steady"), "the gateway serves it")
+    steady = replica_processes(rig)
+    with Load(rig, "steady") as load:
+        for at in range(4):  # the agent waits twice as long before each next start
+            until(lambda: applied(rig, endpoint("a", model=f"m@{at % 3 + 1}")), "it is stored", READY_S)  # noqa: B023
+            time.sleep(random.uniform(0.0, 0.4))
+            pid = rig.processes().get("control")
+            if pid is not None:
+                os.kill(pid, signal.SIGKILL)
+        apply_at_last(rig, endpoint("a", model="m@2"))
+        until(lambda: ready_with(rig, "a", "m@2"), "the last version serves", READY_S)
+    assert load.failures == []
+    assert sum(load.values.values()) > 20
+    until(lambda: len(replica_processes(rig)) == 2, "nothing else is left running", READY_S)
+    assert steady.items() <= replica_processes(rig).items(), "nothing was reloaded"
+    assert len(rig.client.endpoint("default", "a").replicas) == 1
+
+
+def failing(rig: Rig, name: str) -> bool:
+    try:
+        infer(rig, name)
+    except (AssertionError, OSError):
+        return True
+    return False
+
+
+def applied(rig: Rig, manifest: dict[str, object]) -> bool:
+    try:
+        return rig.request("POST", "/api/v1/apply", manifest)[0] == 200
+    except (OSError, ValueError):
+        return False
+
+
+def apply_at_last(rig: Rig, manifest: dict[str, object]) -> None:
+    until(lambda: applied(rig, manifest), "control is back", READY_S)
+
+
+def ready_with(rig: Rig, name: str, model: str) -> bool:
+    try:
+        detail = rig.client.endpoint("default", name)
+    except StokerError:
+        return False
+    serves = [each.model for each in detail.revisions if each.serving]
+    reasons = [each.reason for each in detail.status.conditions]
+    return serves == [model] and reasons == ["ReplicasReady", "Complete"]
+
+
+def test_a_lost_database_ends_what_ran_and_serves_what_is_asked_for_next(rig: Rig, onnx_files: list[Path]) -> None:
+    rig.start_agent()
+    rig.push("m", onnx_files[0])
+    apply(rig, endpoint())
+    wait_settled(rig, "default.a-1")
+    os.kill(rig.processes()["control"], signal.SIGKILL)  # a second holder: the agent obeys token 2 from now on
+    until(lambda: until_token(rig) == 2, "the second control acts", READY_S)
+    apply(rig, endpoint(resources={"cpu": 0.3, "memory": "256Mi"}))
+    wait_settled(rig, "default.a-2")
+    pid = rig.processes()["control"]
+    for path in rig.home.root.glob("state.db*"):
+        path.unlink()
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: rig.processes().get("control", pid) != pid and rig.is_ready(), "a control with an empty database")
+    until(lambda: not replica_processes(rig), "what nobody knows is ended", READY_S)
+    rig.push("m", onnx_files[1])
+    apply(rig, endpoint())
+    wait_settled(rig, "default.a-1")
+
+
+def until_token(rig: Rig) -> int:
+    with sqlite3.connect(rig.home.database) as connection:
+        return int(connection.execute("SELECT token FROM lease").fetchone()[0])
+
+
+def test_deleting_an_endpoint_ends_its_processes_and_a_new_one_of_that_name_starts_fresh(
+    rig: Rig, onnx_files: list[Path]
+) -> None:
+    rig.start_agent()
+    rig.push("m", onnx_files[0])
+    apply(rig, endpoint())
+    wait_settled(rig, "default.a-1")
+    old = set(replica_processes(rig))
+    rig.client.delete_endpoint("default", "a")
+    until(lambda: not rig.client.endpoints(), "it is gone", READY_S)
+    assert not replica_processes(rig)
+    assert not list(rig.home.replicas.iterdir())
+    apply(rig, endpoint())
+    wait_settled(rig, "default.a-1")
+    assert old.isdisjoint(replica_processes(rig))
+
+
+def test_an_agent_that_is_gone_and_back_changes_nothing(rig: Rig, onnx_files: list[Path]) -> None:
+    rig.start_agent()
+    rig.push("m", onnx_files[0])
+    apply(rig, endpoint())
+    wait_settled(rig, "default.a-1")
+    before = replica_processes(rig)
+    assert rig.process is not None
+    rig.process.send_signal(signal.SIGSTOP)
+    status = rig.client.endpoint("default", "a").status
+    made = rig.client.create_key("default", "meanwhile", admin=False, expires_in_s=None)
+    assert made.id in rig.key_ids()
+    rig.process.send_signal(signal.SIGCONT)
+    until(rig.client.nodes, "the agent is back")
+    assert rig.client.endpoint("default", "a").status == status
+    assert replica_processes(rig) == before
