@@ -15,6 +15,7 @@ import pytest
 from stoker.agent import adopt, kernel
 from stoker.agent.kernel import ProcessLine
 from stoker.agent.records import Record, Records
+from stoker.app.down import down
 from stoker.types.errors import Conflict, NotReachable, Unavailable
 from stoker.types.process import ProcessSpec
 from tests.agent.conftest import WORKER, Rig, until
@@ -142,6 +143,36 @@ def test_an_agent_killed_at_any_moment_leaves_no_orphan_and_loses_no_acknowledge
         acknowledged.clear()
         until(lambda: not rig.node().processes, what=f"{where}: all gone")
         assert rig.marked() == {}, where
+
+
+def test_an_agent_killed_while_it_shuts_down_leaves_nothing_that_down_does_not_end(rig: Rig) -> None:
+    chance = random.Random(SEED)
+    for turn in range(4):
+        for number in range(4):
+            rig.put(rig.spec(f"w{number}", behaviour="children" if number == 0 else ""))
+        for number in range(4):
+            rig.ready(f"w{number}")
+        rig.api.exchange("POST", "/v1/shutdown", query={"drain_s": 5})
+        time.sleep(chance.uniform(0, 0.2))
+        rig.kill_agent()
+        down(rig.home, drain_s=5)
+        where = f"seed {SEED}, turn {turn}"
+        assert rig.marked() == {}, where
+        assert list(rig.home.processes.iterdir()) == [], where
+        rig.start()
+
+
+def test_a_fence_is_forgotten_when_nothing_lived_on(rig: Rig) -> None:
+    rig.fence = 7
+    rig.put(rig.spec())
+    first = rig.ready()
+    rig.kill_agent()
+    os.kill(first.pid, signal.SIGKILL)
+    rig.start()
+    rig.fence = 1  # of a database that was made anew
+    rig.ready()
+    rig.delete("w1")
+    rig.gone()
 
 
 def test_the_shutdown_of_an_agent_ends_everything(rig: Rig) -> None:

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from stoker.agent import kernel
+from stoker.agent.records import Records
 from stoker.types.errors import Forbidden, InvalidInput, NotFound
 from tests.agent.conftest import Rig, until
 
@@ -36,6 +37,16 @@ def test_the_same_spec_again_changes_nothing_and_another_replaces_the_process(sh
     second = shared.wait("w1", lambda status: status.phase == "ready" and status.pid != first.pid)
     assert second.spec_digest != first.spec_digest
     assert second.restarts == 0
+    assert len(shared.marked()) == 1
+
+
+def test_of_many_specs_in_a_row_the_last_one_runs(shared: Rig) -> None:
+    for number in range(12):
+        last = shared.put(shared.spec(env={"NUMBER": str(number)}))
+        time.sleep(0.02 * (number % 4))  # at different moments of the start before
+    status = shared.wait("w1", lambda status: status.phase == "ready" and status.spec_digest == last.spec_digest)
+    record = Records(shared.home.processes).read()["w1"]
+    assert (record.pid, record.spec.env["NUMBER"], record.successor) == (status.pid, "11", None)
     assert len(shared.marked()) == 1
 
 

@@ -177,9 +177,9 @@ class Owned:
                 await self._after_death(self.child, fault)
             if self.record.successor is not None and not self._is_ending:
                 self._asked.clear()
-                self._next_start_s = 0.0
+                self._next_start_s = self._ready_at_s = 0.0
                 self.record = Record(self.record.successor, fence=self.record.fence)
-        await self._forget()
+        self._forget()
 
     def let_go(self) -> None:
         """Leave the process running without this agent (it ends, its processes do not)."""
@@ -197,25 +197,15 @@ class Owned:
                 return False
         self._move("spawn")
         try:
-            await self._write(pid=0, start_ticks=0, boot="", starts=self.record.starts + 1)
-            if self._asked.is_set():
-                return False
+            self._write(pid=0, start_ticks=0, boot="", starts=self.record.starts + 1)
             self._error_file.unlink(missing_ok=True)
             self._log_start = logs.size_of(self.log)
             self.child = Child.of_birth(spawn(self.record.spec, self._site.folders.home_id, self.log))
         except (OSError, ValueError, Unavailable) as refused:
-            await self._note_death(f"did not start: {refused}", last_exit="did not start")
+            self._note_death(f"did not start: {refused}", last_exit="did not start")
             return False
-        started = msgspec.structs.replace(
-            self.record,
-            pid=self.child.pid,
-            start_ticks=self.child.start_ticks,
-            boot=boot_id(),
-            started_at_s=time.time(),
-        )
-        self.record = started
-        with suppress(Unavailable):  # it runs; until the next write its marker is what tells of it
-            await asyncio.to_thread(self._site.records.write, started)
+        now = {"pid": self.child.pid, "start_ticks": self.child.start_ticks, "boot": boot_id()}
+        self._write_if_possible(**now, started_at_s=time.time())
         _log.info("started", extra={"worker": self.name, "pid": self.child.pid})
         return True
 
@@ -274,41 +264,43 @@ class Owned:
         reason = "it was asked to" if self._asked.is_set() else fault or self._said(last_exit)
         _log.info("ended", extra={"worker": self.name, "how": last_exit, "reason": reason[:500], "swept": swept})
         if not self._asked.is_set():
-            await self._note_death(reason, last_exit=last_exit)
+            self._note_death(reason, last_exit=last_exit)
 
-    async def _note_death(self, reason: str, *, last_exit: str) -> None:
+    def _note_death(self, reason: str, *, last_exit: str) -> None:
         ready_s = time.time() - self._ready_at_s if self._ready_at_s else 0.0
         restart = backoff.after_death(self.record.crashes_in_row, ready_s=ready_s, jitter=random.random())
         self._ready_at_s = 0.0
         self._next_start_s = time.time() + restart.delay_s
-        self.record = msgspec.structs.replace(
-            self.record,
-            pid=0,
-            start_ticks=0,
-            crashes_in_row=restart.crashes_in_row,
-            last_exit=last_exit,
-            last_error=reason,
+        self._write_if_possible(
+            pid=0, start_ticks=0, crashes_in_row=restart.crashes_in_row, last_exit=last_exit, last_error=reason
         )
         self._move("death")
-        with suppress(Unavailable):  # the counters are a comfort; the next start writes them again
-            await asyncio.to_thread(self._site.records.write, self.record)
 
-    async def _forget(self) -> None:
+    def _forget(self) -> None:
         if self.record.spec.address.startswith("unix:"):
             with suppress(OSError):
                 Path(self.record.spec.address[5:]).unlink(missing_ok=True)
         with suppress(OSError):
             self._error_file.unlink(missing_ok=True)
         try:
-            await asyncio.to_thread(self._site.records.remove, self.name)
+            self._site.records.remove(self.name)
         except Unavailable as refused:
             _log.warning("a record stays", extra={"worker": self.name, "reason": refused.message})
         self._move("end")
 
-    async def _write(self, **changes: object) -> None:
+    def _write(self, **changes: object) -> None:
+        """Change the record, on disk first. In the loop's own thread: no other change may come between."""
         changed = msgspec.structs.replace(self.record, **changes)
-        await asyncio.to_thread(self._site.records.write, changed)
+        self._site.records.write(changed)
         self.record = changed
+
+    def _write_if_possible(self, **changes: object) -> None:
+        """Change the record, be it only in memory: on disk its intent stands, and the marker tells of the process."""
+        try:
+            self._write(**changes)
+        except Unavailable as refused:
+            self.record = msgspec.structs.replace(self.record, **changes)
+            _log.warning("a record is behind", extra={"worker": self.name, "reason": refused.message})
 
     @property
     def _error_file(self) -> Path:

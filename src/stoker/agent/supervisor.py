@@ -80,6 +80,8 @@ class Supervisor:
             else:
                 self._own(msgspec.structs.replace(record, pid=0, start_ticks=0))
         self._kill_strays(marked)
+        if not found:
+            self._fence = 0  # nothing lived on, so no older control did; a database made anew may count from 1
 
     async def wait_spawned(self, timeout_s: float) -> None:
         """Return once every process of the platform itself has been started, or after `timeout_s`."""

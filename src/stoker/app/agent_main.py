@@ -92,7 +92,7 @@ class Agent:
         self._home = home
         self._settings = chosen
         self._supervisor = Supervisor(folders(home), NODE, system_specs(home, chosen))
-        self._ending: asyncio.Task[None] | None = None
+        self._endings: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
         """Run until the platform was shut down."""
@@ -115,8 +115,7 @@ class Agent:
         """Begin to end everything; asked again, the shorter time counts."""
         # First of all it is written down that nobody wants this platform: an agent that dies now is not restarted.
         (self._home.run / keeper_main.WANTED).unlink(missing_ok=True)
-        ending = asyncio.get_running_loop().create_task(self._supervisor.shutdown(drain_s))
-        self._ending = self._ending or ending
+        self._endings.append(asyncio.get_running_loop().create_task(self._supervisor.shutdown(drain_s)))
 
     async def _keep_the_keeper(self) -> None:
         """Start the keeper again when it was killed; it and the agent look after each other."""
