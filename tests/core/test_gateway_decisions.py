@@ -42,7 +42,7 @@ def test_the_load_of_others_is_never_negative(reported: int, own: int) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50), st.floats(0, 3)), max_size=40), st.integers(1, 500))
-def test_retries_stay_within_a_fifth_of_requests_and_the_floor(steps: list[tuple[int, int, float]], places: int) -> None:
+def test_retries_stay_within_their_share_and_the_floor(steps: list[tuple[int, int, float]], places: int) -> None:
     budget, now_s = retry.Budget(places, 0.0), 0.0
     requests = retries = 0
     for asked, tried, passed_s in steps:

@@ -42,6 +42,7 @@ class Fake:
         self.running = 0
         self.finished = 0
         self.tokens = 0
+        self.hangs = False  # SIGUSR2: answer pings, and nothing else any more
         self.tasks: set[asyncio.Task[None]] = set()
 
     def hello(self) -> Hello:
@@ -66,6 +67,8 @@ class Fake:
 
     def request(self, exchange: Exchange) -> None:
         body = exchange.body
+        if self.hangs:
+            return
         if b"die" not in body and b":" not in body and b"hang" not in body:  # the fast path, for measurements
             self.finished += 1
             exchange.end(EndHead(usage=Usage(rows=1), timings=Timings(batch_rows=1)), body)
@@ -137,7 +140,11 @@ async def main() -> None:
     def load() -> None:
         fake.state = "ready"
 
+    def hang() -> None:
+        fake.hangs = True
+
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, load)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, hang)
     await stop.wait()
     await server.close()
 

@@ -57,6 +57,10 @@ class Rig:
 
     def write_table(self, replicas: list[str], **limits: Any) -> None:
         """Write the table that the next gateway starts from."""
+        (self.home.gateway / "routes.json").write_text(json.dumps(self.table(replicas, **limits)))
+
+    def table(self, replicas: list[str], **limits: Any) -> dict[str, Any]:
+        """Return the next table."""
         self.version += 1
         places = [{"replica": name, "address": self.home.address(name)} for name in replicas]
 
@@ -81,7 +85,7 @@ class Rig:
         def key(text: str, project: str, **more: Any) -> dict[str, Any]:
             return {"sha256": hashlib.sha256(text.encode()).hexdigest(), "key": text[4:12], "project": project, **more}
 
-        table = {
+        return {
             "version": self.version,
             "endpoints": [
                 endpoint("default", "digits", "predict"),
@@ -95,7 +99,6 @@ class Rig:
                 key(OLD_KEY, "default", expires_at_s=1.0),
             ],
         }
-        (self.home.gateway / "routes.json").write_text(json.dumps(table))
 
     def start_replica(self, name: str, *arguments: str) -> None:
         """Start one replica process, and wait until it listens."""
@@ -153,10 +156,7 @@ def keep_alive(rig: Rig, name: str, stop: "asyncio.Event") -> "asyncio.Task[None
     async def watch() -> None:
         while not stop.is_set():
             if rig.processes[name].poll() is not None:
-                path = Path(rig.home.address(name).removeprefix("unix:"))
-                path.unlink(missing_ok=True)
-                argv = [sys.executable, str(FAKE), rig.home.address(name), name, str(rig.log(name))]
-                rig.processes[name] = subprocess.Popen(argv)
+                await asyncio.to_thread(rig.start_replica, name)
             await asyncio.sleep(0.05)
 
     return asyncio.get_running_loop().create_task(watch())

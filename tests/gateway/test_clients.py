@@ -14,7 +14,7 @@ from stoker.gateway.incoming import HttpRequest
 from stoker.gateway.server import Server
 from stoker.types.errors import StokerError
 from tests.gateway import rig as rigs
-from tests.gateway.rig import KEY, Answer, Client, Rig, chat, client, infer, run
+from tests.gateway.rig import KEY, Client, Rig, chat, client, infer, run
 
 HEAD = f"POST /v2/models/digits/infer HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n".encode()
 
@@ -143,9 +143,7 @@ def test_unusual_but_right_requests_are_served(rig: Rig) -> None:
         old = await raw(rig, b"GET /healthz HTTP/1.0\r\n\r\n")
         assert old.startswith(b"HTTP/1.1 200")
         assert b"connection: close" in old
-        kept = await raw(
-            rig, b"GET /healthz HTTP/1.0\r\nconnection: keep-alive\r\n\r\nGET /healthz HTTP/1.0\r\n\r\n"
-        )
+        kept = await raw(rig, b"GET /healthz HTTP/1.0\r\nconnection: keep-alive\r\n\r\nGET /healthz HTTP/1.0\r\n\r\n")
         assert kept.count(b"HTTP/1.1 200") == 2
         body = chat("chunks:2", stream=True)
         head = b"POST /v1/chat/completions HTTP/1.0\r\nauthorization: Bearer %b\r\ncontent-length: %d\r\n\r\n"
@@ -229,7 +227,7 @@ QUICK = Limits(
 )
 
 
-async def with_server(work: "contextlib.AbstractAsyncContextManager[None] | None", data: bytes) -> bytes:
+async def with_server(data: bytes) -> bytes:
     """Return what a server with quick limits answers to `data`, sent with nothing after it."""
     server = Server(Echo(), QUICK, set())
     port = await server.start("127.0.0.1", 0)
@@ -256,7 +254,7 @@ async def with_server(work: "contextlib.AbstractAsyncContextManager[None] | None
 )
 def test_half_a_request_and_an_idle_connection_end_in_time(data: bytes, status: bytes) -> None:
     async def work() -> None:
-        answer = await with_server(None, data)
+        answer = await with_server(data)
         assert answer[9:12] == status
 
     run(work)
@@ -327,9 +325,8 @@ def test_a_slow_reader_of_a_stream_costs_the_gateway_a_window_and_others_go_on(r
 def test_answers_parse_as_one_message_each(rig: Rig) -> None:
     async def work() -> None:
         async with client(rig) as one:
-            answers: list[Answer] = []
-            for text in ("{}", "big:100000 ", "{}"):
-                answers.append(await one.request("POST", "/v2/models/digits/infer", text.encode()))
-            assert [len(answer.body) for answer in answers] == [2, 100_000, 2]
+            for text, size in (("{}", 2), ("big:100000 ", 100_000), ("{}", 2)):
+                answer = await one.request("POST", "/v2/models/digits/infer", text.encode())
+                assert len(answer.body) == size
 
     run(work)

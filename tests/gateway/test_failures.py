@@ -259,6 +259,17 @@ def test_a_stopped_replica_is_ejected_and_its_requests_move(rig: Rig) -> None:
     run(work)
 
 
+def test_a_replica_that_answers_pings_but_finishes_nothing_is_ejected(rig: Rig) -> None:
+    async def work() -> None:
+        rig.kill("r0", signal.SIGUSR2)
+        await asyncio.sleep(0.1)
+        answers = await asyncio.gather(*(infer(rig, f"{{{number}}}") for number in range(20)))
+        assert {answer.status for answer in answers} == {200}
+        assert 'reason="stuck"' in (await ask(rig, "GET", "/metrics")).body.decode()
+
+    run(work)
+
+
 def test_a_gateway_restarted_without_control_serves_from_the_table_on_disk(rig: Rig) -> None:
     rig.kill("gateway-0")
     rig.start_gateway()
@@ -309,6 +320,31 @@ def test_a_drain_finishes_what_is_there_and_exits_well(rig: Rig) -> None:
         assert rig.processes["gateway-0"].returncode == 0
 
     run(work)
+
+
+def test_a_gateway_that_drains_beside_another_loses_no_new_connection(tmp_path: Path) -> None:
+    with rigs.rig(tmp_path, replicas=1, gateways=2) as rig:
+
+        async def work() -> None:
+            stop, answers = asyncio.Event(), list[Answer]()
+
+            async def connects() -> None:
+                while not stop.is_set():
+                    answers.append(await infer(rig, "{}"))
+
+            loads = [asyncio.create_task(connects()) for _ in range(16)]
+            for _ in range(3):
+                await asyncio.sleep(0.3)
+                rig.kill("gateway-1", signal.SIGTERM)
+                while rig.processes["gateway-1"].poll() is None:
+                    await asyncio.sleep(0.01)
+                await asyncio.to_thread(rig.start_gateway, 1, 2)
+            stop.set()
+            await asyncio.gather(*loads)
+            assert {answer.status for answer in answers} == {200}
+            assert len(answers) > 100
+
+        run(work)
 
 
 def test_two_gateways_share_a_port_their_numbers_and_their_convictions(tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ class Lane:
     def update(self, endpoint: EndpointRoute) -> None:
         """Follow a new route table: new replicas are connected, gone ones retire."""
         self.route = endpoint
+        self.meters.keep({str(revision.revision) for revision in endpoint.revisions})
         self._weights = {str(revision.revision): revision.weight for revision in endpoint.revisions}
         wanted = {
             str(replica.replica): (replica, revision)
@@ -78,7 +79,7 @@ class Lane:
             self._replicas.pop(name).retire()
         for name, (replica, revision) in wanted.items():
             known = self._replicas.get(name)
-            if known is None or known.address != replica.address:
+            if known is None or known.address != replica.address or known.revision != revision.revision:
                 if known is not None:
                     known.retire()
                 self._replicas[name] = Replica(replica, str(revision.revision), revision.version, self)

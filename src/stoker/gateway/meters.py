@@ -59,6 +59,12 @@ class Meters:
             self._revisions[revision, method] = found
         return found
 
+    def keep(self, revisions: set[str]) -> None:
+        """Drop what is counted of revisions that left the table."""
+        for revision in {name for name, _ in self._revisions} - revisions - {""}:
+            self._registry.forget(revision=revision, **self._labels)
+            self._revisions = {key: meters for key, meters in self._revisions.items() if key[0] != revision}
+
     def served(self, method: str) -> tuple[int, float]:
         """Return how many requests of `method` ended, and how many seconds they took together."""
         seen = [meters.duration.read() for (_, each), meters in self._revisions.items() if each == method]

@@ -26,5 +26,7 @@ def rescue(inner: Handler) -> Handler:
         except Exception as bug:  # the boundary of the process: one request's bug is its own
             _log.exception("a layer failed", extra={"request": exchange.id, "method": exchange.method})
             exchange.fail(EngineFailed(f"internal error: {type(bug).__name__}; the log has it under {exchange.id}"))
+        finally:
+            exchange.relay = None  # they know each other: bodies would stay until the collector runs
 
     return handle

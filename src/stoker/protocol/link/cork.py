@@ -2,7 +2,7 @@
 
 The first goes out at once, so that a lone answer waits for nothing; those that follow in the same turn leave together
 when it ends. A step of a language model is one frame for each of its streams: sent one by one they cost both ends a
-system call and a wake-up each (gateway CPU a relayed chunk, 64 streams that advance together, busy machine: 12 µs, joined 9).
+system call and a wake-up each (gateway CPU a relayed chunk, 64 streams, on a busy machine: 12 µs, joined 9).
 """
 
 import asyncio

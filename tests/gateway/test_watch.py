@@ -1,0 +1,181 @@
+"""How the route table reaches a gateway: over a socket that speaks HTTP as control does, which dies and comes back."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.gateway import rig as rigs
+from tests.gateway.rig import OLD_KEY, TEAM_KEY, Rig, ask, infer, run
+
+
+class Control:
+    """Answers `GET /internal/v1/routes` from `table`, or with `raw` when that is set."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.table: dict[str, Any] | None = None
+        self.raw: bytes | None = None
+        self.asked: list[int] = []
+        self.server: asyncio.Server | None = None
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self.server = await asyncio.start_unix_server(self.serve, self.path)
+
+    async def stop(self) -> None:
+        assert self.server is not None
+        self.server.close()
+        self.path.unlink(missing_ok=True)
+        for task in list(self.tasks):
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
+        try:
+            while True:
+                line = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[0]
+                after = int(line.split("after=")[1].split("&")[0])
+                self.asked.append(after)
+                if self.raw is not None:
+                    writer.write(self.raw)
+                    continue
+                for _ in range(20):
+                    if self.table is not None and self.table["version"] > after:
+                        break
+                    await asyncio.sleep(0.02)
+                if self.table is None or self.table["version"] <= after:
+                    writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+                    continue
+                body = json.dumps(self.table).encode()
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
+            pass
+        finally:
+            self.tasks.discard(task)
+            writer.transport.abort()
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    with rigs.rig(tmp_path, replicas=2) as made:
+        yield made
+
+
+async def eventually(rig: Rig, status: int, path: str = "/v2/models/digits/infer", **more: Any) -> None:
+    """Ask until the status is as expected (bounded by run)."""
+    while (await ask(rig, "POST", path, b"{}", **more)).status != status:
+        await asyncio.sleep(0.02)
+
+
+def test_a_gateway_follows_new_tables_keeps_them_and_outlives_control(rig: Rig) -> None:
+    async def work() -> None:
+        control = Control(rig.home.run / "control-api.sock")
+        table = rig.table(["r1"])
+        table["keys"] = [key for key in table["keys"] if key["project"] != "team"]
+        control.table = table
+        await control.start()
+        await eventually(rig, 401, key=TEAM_KEY)  # revoked
+        before = len(rig.lines("r0"))
+        for number in range(10):
+            assert (await infer(rig, f"slow:0 {number}")).status == 200
+        assert len(rig.lines("r0")) == before  # left the table
+        kept = rig.home.gateway / "routes.json"
+        while json.loads(kept.read_text())["version"] != table["version"]:
+            await asyncio.sleep(0.02)
+        assert not [path.name for path in rig.home.gateway.iterdir() if path.name.startswith(".")]
+
+        await control.stop()
+        assert (await infer(rig, "{}")).status == 200
+        gone = rig.table(["r0", "r1"])
+        gone["endpoints"] = [each for each in gone["endpoints"] if each["endpoint"] != "digits"]
+        control.table = gone
+        await control.start()
+        await eventually(rig, 404)
+
+        old = {**rig.table(["r0"]), "version": 1}
+        control.table = {**old, "version": 1}
+        control.raw = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (
+            len(json.dumps(old)),
+            json.dumps(old).encode(),
+        )
+        asked = len(control.asked)
+        while len(control.asked) == asked:
+            await asyncio.sleep(0.02)
+        assert (await infer(rig, "{}")).status == 404  # an older table changes nothing
+        control.raw = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n{nope"
+        asked = len(control.asked)
+        while len(control.asked) < asked + 2:
+            await asyncio.sleep(0.02)
+        assert len(control.asked) < asked + 20  # no busy loop
+        control.raw, control.table = None, rig.table(["r0", "r1"])
+        await eventually(rig, 200)
+        assert (await infer(rig, "{}", key=OLD_KEY)).status == 401
+        await control.stop()
+
+    run(work)
+
+
+def test_a_new_endpoint_is_served_the_moment_its_replica_is_ready(rig: Rig) -> None:
+    async def work() -> None:
+        control = Control(rig.home.run / "control-api.sock")
+        table = rig.table(["r0", "r1"])
+        revision = {
+            **table["endpoints"][0]["revisions"][0],
+            "revision": "default.new-1",
+            "replicas": [{"replica": "r9", "address": rig.home.address("r9")}],
+        }
+        table["endpoints"].append({**table["endpoints"][0], "endpoint": "new", "revisions": [revision]})
+        control.table = table
+        await control.start()
+        path = "/v2/models/new/infer"
+        while (await ask(rig, "GET", "/v2/models/new")).status == 404:
+            await asyncio.sleep(0.02)
+        waiting = asyncio.create_task(ask(rig, "POST", path, b"{}"))
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(rig.start_replica, "r9")
+        assert (await waiting).status == 200
+        await control.stop()
+
+    run(work)
+
+
+def test_revisions_share_by_weight_and_a_version_can_be_named(rig: Rig) -> None:
+    async def work() -> None:
+        control = Control(rig.home.run / "control-api.sock")
+        table = rig.table([])
+        digits = table["endpoints"][0]
+        first = digits["revisions"][0]
+        digits["revisions"] = [
+            {
+                **first,
+                "revision": f"default.digits-{number}",
+                "version": str(number),
+                "weight": weight,
+                "replicas": [{"replica": name, "address": rig.home.address(name)}],
+            }
+            for number, weight, name in ((1, 30, "r0"), (2, 10, "r1"))
+        ]
+        control.table = table
+        await control.start()
+        while (await ask(rig, "GET", "/v2/models/digits")).json["versions"] != ["1", "2"]:
+            await asyncio.sleep(0.02)
+        while (await ask(rig, "GET", "/v2/models/digits/versions/2/ready")).status != 200:
+            await asyncio.sleep(0.02)
+        for number in range(200):
+            assert (await infer(rig, f"slow:0 w{number}")).status == 200
+        shares = [sum(" infer " in f" {line} " for line in rig.lines(name)) for name in ("r0", "r1")]
+        assert 20 < shares[1] < 90, shares
+        for _ in range(5):
+            await ask(rig, "POST", "/v2/models/digits/versions/2/infer", b"slow:0 pinned")
+        assert sum(" infer " in f" {line} " for line in rig.lines("r1")) == shares[1] + 5
+        await control.stop()
+
+    run(work)
