@@ -20,6 +20,7 @@ from stoker.types.errors import StokerError
 from tests.cli.run import stoker
 from tests.whole.rig import free_ports
 
+STARTS_MAX = 3  # somebody else may take the port between its choice and its use
 Run = Callable[..., CompletedProcess[str]]
 
 
@@ -29,14 +30,18 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("control")
     Home(root).make()
     clean = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
-    argv = [sys.executable, "-m", "stoker.app.control_main", "--home", str(root), "--api-port", str(free_ports(1)[0])]
-    with (root / "output").open("wb") as output, subprocess.Popen(argv, env=clean, stdout=output, stderr=output) as run:
+    for _ in range(STARTS_MAX):
+        argv = [sys.executable, "-m", "stoker.app.control_main", "--home", str(root), "--api-port", str(free_port())]
+        with (root / "output").open("ab") as output:
+            run = subprocess.Popen(argv, env=clean, stdout=output, stderr=output)
         try:
-            _wait_ready(root, run)
-            yield root
+            if _is_ready(root, run):
+                yield root
+                return
         finally:
             run.send_signal(signal.SIGTERM)
             run.wait(timeout=20)
+    raise AssertionError(f"control did not start:\n{(root / 'output').read_text()}")
 
 
 @pytest.fixture
@@ -56,14 +61,15 @@ def control(home: Path) -> ControlClient:
     return ControlClient(Connection(credentials.control_base(), credentials.key))
 
 
-def _wait_ready(root: Path, run: "subprocess.Popen[bytes]") -> None:
+def _is_ready(root: Path, run: "subprocess.Popen[bytes]") -> bool:
+    """Return whether it came up; false when it ended, for example because its port was taken meanwhile."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and run.poll() is None:
         try:
             credentials = read_credentials(root / "credentials.json")
             if ControlClient(Connection(credentials.control_base(), credentials.key)).is_ready():
-                return
+                return True
         except StokerError:
             pass
         time.sleep(0.05)
-    raise AssertionError(f"control did not start:\n{(root / 'output').read_text()}")
+    return False

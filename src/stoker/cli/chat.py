@@ -139,7 +139,9 @@ def _note(said: Said) -> None:
     """Say how fast it was, on standard error, so that an answer can be piped."""
     if not sys.stderr.isatty():
         return
-    words = [f"{said.usage.completion_tokens} tokens", f"first after {duration(said.first_s)}"]
+    words = [f"{said.usage.completion_tokens} tokens"] if said.usage.completion_tokens else []
+    if said.first_s:
+        words.append(f"first after {duration(said.first_s)}")
     if said.tokens_per_s:
         words.append(f"{said.tokens_per_s:.1f} tokens/s")
     if said.finish_reason not in ("stop", ""):
