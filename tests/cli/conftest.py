@@ -31,7 +31,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     Home(root).make()
     clean = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
     for _ in range(STARTS_MAX):
-        argv = [sys.executable, "-m", "stoker.app.control_main", "--home", str(root), "--api-port", str(free_port())]
+        argv = [
+            sys.executable,
+            "-m",
+            "stoker.app.control_main",
+            "--home",
+            str(root),
+            "--api-port",
+            str(free_ports(1)[0]),
+        ]
         with (root / "output").open("ab") as output:
             run = subprocess.Popen(argv, env=clean, stdout=output, stderr=output)
         try:
