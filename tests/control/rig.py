@@ -23,6 +23,7 @@ from stoker.client.upload import push
 from stoker.client.views import PushedVersion
 
 WAIT_S = 20.0
+AGENT_ALONE = Path(__file__).parents[1] / "agent" / "alone.py"
 PYTHON_MODEL = """
 class Model:
     inputs = {{"x": ("FP32", [-1, 4])}}
@@ -69,6 +70,7 @@ class Rig:
         self.home = Home(root)
         self.port = free_ports()
         self.process: subprocess.Popen[bytes] | None = None
+        self.agent: subprocess.Popen[bytes] | None = None
         self.log = root.with_name(root.name + ".log")
 
     def start(self, *, wait: bool = True) -> None:
@@ -80,6 +82,17 @@ class Rig:
     def start_agent(self) -> None:
         self._spawn(("stoker.app.agent_main", "--port", str(self.port), "--gateways", "1"))
         self.wait_ready()
+
+    def start_apart(self) -> None:
+        """Start an agent without a platform, and control beside it: nothing restarts control but the test."""
+        self.home.make()
+        environment = {**os.environ, "STOKER_PROCESS": f"{self.home.id}/agent"}
+        with self.log.open("ab") as log:
+            self.agent = subprocess.Popen(
+                [sys.executable, str(AGENT_ALONE), str(self.home.root)], stdout=log, stderr=log, env=environment
+            )
+        self.start()
+        until(self.client.nodes, "the agent is seen")
 
     def wait_ready(self) -> None:
         until(self.is_ready, "control is ready")
@@ -163,9 +176,10 @@ class Rig:
 
     def close(self) -> None:
         """End everything that runs for this folder, whatever the test left."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        for process in (self.process, self.agent):
+            if process is not None and process.poll() is None:
+                process.kill()
+                process.wait()
         for _ in range(3):
             for pid in self.processes().values():
                 with contextlib.suppress(ProcessLookupError):
