@@ -70,6 +70,12 @@ class Records:
         except OSError as refused:
             raise Unavailable(f"the record of process {name} cannot be removed: {refused.strerror}") from refused
 
+    def clear(self) -> None:
+        """Forget everything; for when nothing runs and nothing is to be started again."""
+        for path in self._folder.iterdir():
+            with suppress(OSError):
+                path.unlink()
+
     def read(self) -> dict[str, Record]:
         """Return every record by process name. One that cannot be read is set aside as `.broken` and logged."""
         found = {}

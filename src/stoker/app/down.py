@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from stoker.agent import adopt, kernel
+from stoker.agent.records import Records
 from stoker.agent.supervisor import Supervisor
 from stoker.app import agent_main, keeper_main
 from stoker.app.home import Home
@@ -35,18 +36,19 @@ def down(home: Home, *, drain_s: float, progress: Progress = lambda _: None) -> 
     if not home.run.is_dir():
         return False
     with changing(home):
-        if not marked(home):
-            (home.run / keeper_main.WANTED).unlink(missing_ok=True)
-            return False
-        progress("draining")
-        _ask_agent(home, drain_s, progress)
+        is_running = bool(marked(home))
+        if is_running:
+            progress("draining")
+            _ask_agent(home, drain_s, progress)
         (home.run / keeper_main.WANTED).unlink(missing_ok=True)
         if marked(home):
             _end_caretakers(home)
             _end_from_records(home, drain_s, progress)
         _force(home)
+        # An agent that died between the end of a process and its record would start it again with the next `up`.
+        Records(home.processes).clear()
         clear(home)
-    return True
+    return is_running
 
 
 @contextmanager
