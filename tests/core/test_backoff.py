@@ -55,3 +55,8 @@ def test_another_crash_never_shortens_the_wait_but_for_the_jitter(count: int, re
 def test_a_crash_loop_never_starts_more_often_than_the_doubling_allows(lives_s: list[float], jitter: float) -> None:
     waited_s = sum(delays(lives_s, jitter))
     assert waited_s >= sum(min(DELAY_MAX_S, 2.0**turn) for turn in range(len(lives_s)))
+
+
+@given(counts, jitters)
+def test_what_everything_needs_never_waits_longer_than_its_own_maximum(count: int, jitter: float) -> None:
+    assert after_death(count, ready_s=0.0, jitter=jitter, delay_max_s=5.0).delay_s <= 5.0

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stoker.protocol import frames
@@ -110,6 +110,7 @@ request_kinds = st.tuples(
 
 
 @settings(max_examples=60, deadline=None)
+@example(script=[[(1, 1.0, "wait"), (1, RAW, "wait")]])  # what cannot be written is one request's own trouble
 @given(script=st.lists(st.lists(request_kinds, min_size=1, max_size=12), max_size=4))
 def test_every_request_gets_its_own_answer_exactly_once(
     script: list[list[tuple[int, float, str]]], tmp_path_factory: pytest.TempPathFactory

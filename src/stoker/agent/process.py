@@ -268,7 +268,13 @@ class Owned:
 
     def _note_death(self, reason: str, *, last_exit: str) -> None:
         ready_s = time.time() - self._ready_at_s if self._ready_at_s else 0.0
-        restart = backoff.after_death(self.record.crashes_in_row, ready_s=ready_s, jitter=random.random())
+        is_replica = self.record.spec.kind == "replica"
+        restart = backoff.after_death(
+            self.record.crashes_in_row,
+            ready_s=ready_s,
+            jitter=random.random(),
+            delay_max_s=backoff.DELAY_MAX_S if is_replica else backoff.DELAY_MAX_SYSTEM_S,
+        )
         self._ready_at_s = 0.0
         self._next_start_s = time.time() + restart.delay_s
         self._write_if_possible(

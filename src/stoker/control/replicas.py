@@ -3,7 +3,6 @@
 Made the same way each time, so that starting what runs already changes nothing.
 """
 
-import os
 import shutil
 import sys
 from contextlib import suppress
@@ -20,10 +19,10 @@ from stoker.types.models import ModelVersion
 from stoker.types.process import ProcessSpec
 from stoker.types.replica import ReplicaSpec
 
+STALL_MIN_S: Final = 120.0
 START_TIMEOUT_S: Final = 120.0
 # A model is read at least this fast, or its disk is broken; large ones get more time by it.
 LOAD_BYTES_PER_S: Final = 20e6
-LOGIN_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
 
 def replica_spec(
@@ -56,7 +55,7 @@ def replica_spec(
 def process_spec(
     replica: ReplicaId, revision: Revision, version: ModelVersion, drain_s: float, folders: Folders
 ) -> ProcessSpec:
-    """Return what the agent is told: nothing of control's own environment but PATH reaches the replica."""
+    """Return what the agent is told: nothing of control's own environment reaches the replica."""
     config = revision.config
     work_dir = _work_dir(folders, replica)
     threads = str(max(1, int(config.cpu)))
@@ -65,7 +64,6 @@ def process_spec(
         kind="replica",
         argv=(sys.executable, "-m", "stoker.app.replica_main", str(_spec_file(folders, replica))),
         env={
-            "PATH": os.environ.get("PATH", LOGIN_PATH),
             "HOME": str(work_dir),
             "LANG": "C.UTF-8",
             "TMPDIR": str(work_dir),
@@ -78,6 +76,7 @@ def process_spec(
         work_dir=str(work_dir),
         memory_bytes=config.memory_bytes,
         drain_s=drain_s,
+        stall_s=max(STALL_MIN_S, 2 * drain_s),  # drain_s follows the endpoint's timeout: a slow request is no stall
         start_timeout_s=START_TIMEOUT_S + round(version.size_bytes / LOAD_BYTES_PER_S),
         labels={
             "project": revision.project,

@@ -10,6 +10,8 @@ import msgspec
 
 DELAY_FIRST_S: Final = 1.0
 DELAY_MAX_S: Final = 60.0
+# Control and gateways load in half a second and everything needs them: a loop of theirs may cost that much.
+DELAY_MAX_SYSTEM_S: Final = 5.0
 SETTLED_S: Final = 60.0  # ready for so long: earlier deaths are forgotten
 ACCIDENT_S: Final = 10.0  # ready for longer than this before its first death: an accident
 # Spread, so that replicas that died together do not load their models in the same second.
@@ -23,13 +25,14 @@ class Restart(msgspec.Struct, frozen=True):
     crashes_in_row: int
 
 
-def after_death(crashes_in_row: int, *, ready_s: float, jitter: float) -> Restart:
+def after_death(crashes_in_row: int, *, ready_s: float, jitter: float, delay_max_s: float = DELAY_MAX_S) -> Restart:
     """Return when a process that just died starts again.
 
     Args:
         crashes_in_row: deaths before this one, as the last decision returned it.
         ready_s: how long this life had been ready; 0 when it never was.
         jitter: a random number in 0–1.
+        delay_max_s: the longest wait.
     """
     before = 0 if ready_s >= SETTLED_S else crashes_in_row
     if before == 0 and ready_s > ACCIDENT_S:
@@ -37,6 +40,6 @@ def after_death(crashes_in_row: int, *, ready_s: float, jitter: float) -> Restar
     # 2**6 is over the longest delay already; a larger exponent would only be a larger number.
     delay_s = DELAY_FIRST_S * 2.0 ** min(before, 6)
     return Restart(
-        delay_s=min(DELAY_MAX_S, delay_s * (1.0 + JITTER_SHARE * jitter)),
+        delay_s=min(delay_max_s, delay_s * (1.0 + JITTER_SHARE * jitter)),
         crashes_in_row=before + 1,
     )

@@ -180,6 +180,14 @@ class PredictWork:
             body, header_bytes = replies.write(part.request, start)
             self._end(job, body, header_bytes, spent)
 
+    def _reply(self, job: Job, replies: BatchReply, start: int, spent: Spent) -> None:
+        try:
+            body, header_bytes = replies.write(job.payload.request, start)
+        except StokerError as problem:  # its own rows cannot be written; the others' can
+            job.exchange.fail(problem)
+        else:
+            self._end(job, body, header_bytes, spent)
+
     def _deliver_part(self, job: Job, outputs: Outputs, spent: Spent) -> None:
         part = job.payload
         # Copies: a view would keep the arrays of the whole batch alive.
