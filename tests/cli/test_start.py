@@ -1,8 +1,8 @@
 """The command starts fast, because it is typed all day."""
 
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,22 +13,30 @@ from tests.cli.run import STOKER, stoker
 HEAVY = ("rich", "yaml", "numpy", "sqlalchemy", "starlette", "uvicorn", "aiohttp", "asyncio", "onnxruntime", "psutil")
 
 
-def best_of(count: int, arguments: list[str]) -> float:
-    """Return the quickest run, in seconds: other work on the machine only adds."""
-    times = []
-    for _ in range(count):
-        began = time.perf_counter()
-        subprocess.run(arguments, capture_output=True, check=False, timeout=60)
-        times.append(time.perf_counter() - began)
-    return min(times)
+def cpu_s(arguments: list[str]) -> float:
+    """Return the processor time of one run: on a busy machine the clock on the wall measures the neighbours."""
+    pid = os.posix_spawn(
+        arguments[0],
+        arguments,
+        os.environ,
+        file_actions=[(os.POSIX_SPAWN_OPEN, descriptor, os.devnull, os.O_WRONLY, 0) for descriptor in (1, 2)],
+    )
+    used = os.wait4(pid, 0)[2]
+    return used.ru_utime + used.ru_stime
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["status"]])
-def test_starts_within_four_bare_interpreters(arguments: list[str], tmp_path: Path) -> None:
-    """150 ms on a machine whose bare interpreter takes 15 ms and whose click takes 40; as a ratio on a busy one."""
-    bare = best_of(7, [sys.executable, "-c", "import click, http.client"])
-    whole = best_of(7, [str(STOKER), "--home", str(tmp_path), *arguments])
-    assert whole < max(0.15, 2.5 * bare), f"stoker {arguments}: {whole * 1000:.0f} ms, click alone {bare * 1000:.0f} ms"
+def test_starts_within_150_ms_or_twice_what_its_two_libraries_take(arguments: list[str], tmp_path: Path) -> None:
+    runs = [
+        (
+            cpu_s([sys.executable, "-c", "import click, msgspec, http.client"]),
+            cpu_s([str(STOKER), "--home", str(tmp_path), *arguments]),
+        )
+        for _ in range(7)
+    ]
+    bare_s, whole_s = (min(times) for times in zip(*runs, strict=True))
+    words = f"stoker {arguments}: {whole_s * 1000:.0f} ms, its libraries alone {bare_s * 1000:.0f} ms"
+    assert whole_s < max(0.15, 2 * bare_s), words
 
 
 @pytest.mark.parametrize("module", ["main", "status", "get", "apply", "deploy", "push", "chat", "up", "top"])

@@ -1,11 +1,15 @@
 """The command line against the platform of `make up`: what a newcomer types."""
 
 import json
+import signal
+import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from sklearn.datasets import load_digits
 
 from stoker.cli.demo import NAMES, curl_lines
@@ -18,6 +22,18 @@ def stoker(platform: Platform, *arguments: str) -> subprocess.CompletedProcess[s
     return subprocess.run(
         [str(STOKER), *arguments], env=platform.environment, capture_output=True, text=True, timeout=90, check=False
     )
+
+
+def read_until(run: "subprocess.Popen[str]", words: str) -> str:
+    """Return what a running command printed up to the first line with `words`; ends it when they never come."""
+    assert run.stdout is not None
+    said = ""
+    for line in run.stdout:
+        said += line
+        if words in line:
+            return said
+    run.kill()
+    raise AssertionError(f"{words!r} never came:\n{said}")
 
 
 def test_a_second_start_finds_all_there_and_is_quick(demo: Platform) -> None:
@@ -122,3 +138,43 @@ def test_top_without_a_terminal_prints_lines_and_ends_on_a_signal(demo: Platform
 
 def test_logs_of_a_process_of_the_platform(demo: Platform) -> None:
     assert '"process":"gateway-0"' in demo.cli("logs", "--process", "gateway-0")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_up_in_the_foreground_stops_everything_when_it_is_ended(
+    fresh: Callable[..., Platform], number: signal.Signals
+) -> None:
+    platform = fresh()
+    with subprocess.Popen([str(STOKER), "up"], env=platform.environment, stdout=subprocess.PIPE, text=True) as up:
+        said = read_until(up, "curl")
+        assert f"export KEY={platform.key}" in said
+        assert platform.processes()
+        up.send_signal(number)
+        rest, _ = up.communicate(timeout=30)
+        assert up.returncode == 0
+    assert "stopped" in rest
+    assert platform.processes() == []
+
+
+def test_up_in_the_foreground_ends_when_somebody_else_stops_the_platform(fresh: Callable[..., Platform]) -> None:
+    platform = fresh()
+    with subprocess.Popen([str(STOKER), "up"], env=platform.environment, stdout=subprocess.PIPE, text=True) as up:
+        read_until(up, "curl")
+        watcher = subprocess.Popen([str(STOKER), "up"], env=platform.environment, stdout=subprocess.PIPE, text=True)
+        assert "was running" in read_until(watcher, "curl")
+        watcher.send_signal(signal.SIGINT)  # who only watches stops nothing
+        watcher.communicate(timeout=30)
+        assert platform.processes()
+        platform.down()
+        up.communicate(timeout=30)
+        assert up.returncode == 0
+
+
+def test_a_taken_port_is_an_error_that_names_the_setting_and_leaves_nothing(fresh: Callable[..., Platform]) -> None:
+    platform = fresh()
+    with socket.create_server(("127.0.0.1", platform.port)):
+        done = stoker(platform, "up", "--detach")
+    assert done.returncode == 4
+    assert f"port {platform.port} is taken" in done.stderr
+    assert "PORT" in done.stderr
+    assert platform.processes() == []
