@@ -80,8 +80,9 @@ class Progress:
             if self._live:
                 self._bar = _rich_progress(self._is_bytes)
                 self._task = self._bar.add_task("", total=None)
-                self._bar.start()
             self._show()
+            if self._bar is not None:
+                self._bar.start()
 
     def _show(self) -> None:
         if self._bar is not None and self._task is not None:
