@@ -11,7 +11,7 @@ from stoker import __version__
 from stoker.api.app import OPERATIONS
 from stoker.app import settings
 from stoker.cli import exits
-from stoker.cli.main import SECTIONS
+from stoker.cli.main import SECTIONS, cli
 from stoker.protocol import manifest
 from stoker.telemetry import reference as metrics
 from stoker.types import errors
@@ -40,22 +40,22 @@ def commands_page() -> str:
         parts.append(f"## {section}\n")
         for name, entry in entries.items():
             module = importlib.import_module(f"stoker.cli.{entry.module}")
-            parts += list(command(f"stoker {name}", module.command))
+            parts += list(command(click.Context(cli, info_name="stoker"), name, module.command))
     codes = (exits.__doc__ or "").partition("code  meaning\n")[2].strip()
     parts.append("## Exit codes\n\n| code | meaning |\n|---|---|")
     parts += [f"| {line.split(None, 1)[0]} | {line.split(None, 1)[1]} |" for line in codes.splitlines()]
     return "\n".join(parts) + f"\n\n{MADE}"
 
 
-def command(name: str, shown: click.Command) -> Iterator[str]:
+def command(above: click.Context, name: str, shown: click.Command) -> Iterator[str]:
     """Yield the help of a command and of what is below it."""
-    context = click.Context(shown, info_name=name, max_content_width=110, terminal_width=110)
-    yield f"### {name}\n\n```\n{shown.get_help(context).rstrip()}\n```\n"
+    context = click.Context(shown, parent=above, info_name=name, max_content_width=110, terminal_width=110)
+    yield f"### {context.command_path}\n\n```\n{shown.get_help(context).rstrip()}\n```\n"
     if isinstance(shown, click.Group):
         for word in shown.list_commands(context):
             below = shown.get_command(context, word)
             if below is not None:
-                yield from command(f"{name} {word}", below)
+                yield from command(context, word, below)
 
 
 def manifests_page() -> str:

@@ -4,6 +4,7 @@ A replica is open for requests when its process says `ready`, it is not ejected 
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -137,18 +138,19 @@ class Replica:
     async def _watch(self, link: Link) -> None:
         """Ping and judge until the connection ends."""
         assert link.hello is not None
-        lost = asyncio.get_running_loop().create_future()
+        lost = asyncio.Event()
         now_s = self._heard_s = self._judged_s = time.monotonic()
         self.boot = link.hello.boot
         self.state = link.hello.state
         self._seen = breaker.Progress(self.progress, now_s, self._seen.gap_max_s)
         link.on_stats = self._hear
-        link.on_lost = lambda: lost.done() or lost.set_result(None)
+        link.on_lost = lost.set
         self._watcher.replica_changed(self)
         try:
             while link.is_open and not (self._closing and self.in_flight == 0):
                 link.ping()
-                await asyncio.wait([lost], timeout=PING_S if self.state == "ready" else LOADING_PING_S)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(lost.wait(), PING_S if self.state == "ready" else LOADING_PING_S)
                 self._judge()
         finally:
             link.on_stats = link.on_lost = None

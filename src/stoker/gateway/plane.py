@@ -21,9 +21,10 @@ Answering = Callable[[Exchange, Directory], Coroutine[Any, Any, None]]
 
 
 class Plane:
-    """Answerss requests (server.Requests)."""
+    """Answers requests (server.Requests). Made inside the running loop."""
 
     def __init__(self, stack: Stack, numbers: Callable[[], Awaitable[Snapshot]]) -> None:
+        self._loop = asyncio.get_running_loop()  # asking for it costs a system call each time
         self._stack = stack
         self._directory = stack.directory
         self._router = routes(stack, numbers)
@@ -35,7 +36,7 @@ class Plane:
         except StokerError as problem:
             match = self._refused(request.path, problem)
         exchange = Exchange(connection, request, match.route, match.name, match.version)
-        task = exchange.task = asyncio.get_running_loop().create_task(match.route.handle(exchange))
+        task = exchange.task = self._loop.create_task(match.route.handle(exchange))
         connection.on_gone = task.cancel
 
     def body_limit(self, request: HttpRequest) -> int:

@@ -48,7 +48,7 @@ class Relay:
         """See link.Receiver."""
         self.replica.progress += 1
         exchange = self._exchange
-        if type(event) is tuple:
+        if not isinstance(event, bytes):
             self._end(*event)
         elif exchange.is_started:
             self.was_written = True

@@ -17,6 +17,9 @@ def rescue(inner: Handler) -> Handler:
             await inner(exchange)
         except StokerError as problem:
             exchange.fail(problem)
+            # Its frames hold the request's body, and a relay holds it: with megabyte bodies answered by errors the
+            # process grew to 899 MB before the collector ran, and to 53 MB without them.
+            problem.__traceback__ = problem.__context__ = problem.__cause__ = None
         except asyncio.CancelledError:
             if exchange.cause is None:  # the client went away, or the process ends
                 exchange.status = GONE

@@ -30,7 +30,7 @@ class Exchange:
         self.head = head
         self.body = body
         self.is_done = False  # ended, failed or cancelled: whatever is sent now is dropped
-        self.on_cancel: Callable[[], None] | None = None
+        self.on_cancel: Callable[[], object] | None = None  # what it returns is ignored
         self._connection = connection
         self._budget = frames.WINDOW_BYTES
         self._credit: asyncio.Event | None = None
