@@ -5,7 +5,6 @@ from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
-from sqlalchemy import Connection
 from starlette.responses import Response
 
 from stoker.api.bodies import decoded, nothing, reply
@@ -13,6 +12,7 @@ from stoker.api.operations import Call, Operation
 from stoker.client.views import KeyView, NewKey
 from stoker.control.keys import make
 from stoker.store import journal, keys
+from stoker.store.engine import Connection
 from stoker.store.keys import KeyRow
 from stoker.types.resources import DEFAULT_PROJECT, Name
 

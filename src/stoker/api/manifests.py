@@ -5,7 +5,6 @@ import time
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection
 from starlette.responses import Response
 
 from stoker.api.bodies import MANIFEST_BYTES_MAX, decoded, flag, nothing, read, reply
@@ -15,6 +14,7 @@ from stoker.control import specs
 from stoker.control.views import endpoint_detail, endpoint_view
 from stoker.protocol import manifest
 from stoker.store import endpoints, journal, projects
+from stoker.store.engine import Connection
 from stoker.types.errors import InvalidInput
 from stoker.types.resources import Endpoint, EndpointView
 

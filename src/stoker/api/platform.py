@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection
 from starlette.responses import Response, StreamingResponse
 
 from stoker.api.bodies import nothing, number, reply
@@ -13,6 +12,7 @@ from stoker.api.operations import Call, Operation, Parameter
 from stoker.client.views import JournalEntry, Stats
 from stoker.control.views import journal_views
 from stoker.store import journal
+from stoker.store.engine import Connection
 from stoker.telemetry import prometheus
 from stoker.types.errors import NotFound, Unavailable
 from stoker.types.process import NodeStatus

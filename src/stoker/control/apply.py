@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Final, assert_never
 
 import msgspec
-from sqlalchemy import Connection
 
 from stoker.blob.port import BlobStore
 from stoker.control import replicas
@@ -23,6 +22,7 @@ from stoker.core.snapshot import Assignment, Revision
 from stoker.placement.port import Driver
 from stoker.registry.layout import lay_out
 from stoker.store import endpoints, journal, revisions
+from stoker.store.engine import Connection
 from stoker.store.leases import Lease
 from stoker.types.errors import StokerError
 from stoker.types.models import ModelVersion

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection
 
 from stoker.control.files import write_whole
 from stoker.store import journal, keys, projects
-from stoker.store.engine import Database
+from stoker.store.engine import Connection, Database
 from stoker.store.keys import KeyRow
 from stoker.types.errors import Forbidden, Unauthenticated
 from stoker.types.ids import KeyId, ProjectName

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection
 
 from stoker.control import apply
 from stoker.control.apply import Effects
@@ -23,7 +22,7 @@ from stoker.core import reconcile
 from stoker.core.reconcile import Plan
 from stoker.core.snapshot import Node, Snapshot
 from stoker.store import leases
-from stoker.store.engine import Database
+from stoker.store.engine import Connection, Database
 from stoker.store.leases import Lease, LeaseLost
 from stoker.telemetry.metrics import Registry
 from stoker.types.routes import RouteTable

@@ -10,14 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection
-
 from stoker.blob.port import BlobStore
 from stoker.core.refs import ModelRef, is_alias, parse_version
 from stoker.registry import collect
 from stoker.registry.versions import Given, build_manifest
 from stoker.store import journal, models, revisions
-from stoker.store.engine import Database
+from stoker.store.engine import Connection, Database
 from stoker.types.errors import Busy, InvalidInput, NotFound, RefusedArtifact
 from stoker.types.ids import ModelName, is_name
 from stoker.types.models import FileEntry, ModelVersion

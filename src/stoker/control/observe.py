@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection
 
 from stoker.core.refs import ModelRef, parse_ref
 from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Node, Revision
 from stoker.placement.port import Driver
 from stoker.store import endpoints, models, revisions
+from stoker.store.engine import Connection
 from stoker.types.ids import ModelName, NodeName
 from stoker.types.models import ModelVersion
 from stoker.types.process import NodeStatus, ProcessStatus

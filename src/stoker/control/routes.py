@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection
 
 from stoker.control.observe import State
 from stoker.core.traffic import route_table
 from stoker.store import keys, settings
+from stoker.store.engine import Connection
 from stoker.types.ids import ReplicaId
 from stoker.types.models import sha256_digest
 from stoker.types.routes import KeyRoute, RouteTable

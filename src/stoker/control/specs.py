@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from sqlalchemy import Connection
 
 from stoker.client.views import ApplyResult, FieldChange
 from stoker.core.refs import parse_ref
 from stoker.core.revisions import ServingConfig, Unservable, serving_config
 from stoker.protocol import manifest
 from stoker.store import endpoints, journal, models, projects, revisions
+from stoker.store.engine import Connection
 from stoker.types.errors import Conflict, InvalidInput, NotFound
 from stoker.types.resources import Batching, Endpoint, EndpointSpec, Project, Resource, Resources
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import Connection
-
 from stoker.client.views import EndpointDetail, JournalEntry, Progress, ReplicaView, RevisionView
 from stoker.control.observe import Observer
 from stoker.core.snapshot import Assignment, EndpointState, Revision
 from stoker.store import endpoints, journal, revisions
+from stoker.store.engine import Connection
 from stoker.store.journal import Entry
 from stoker.types.resources import EndpointView
 

@@ -18,6 +18,9 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from stoker.store import schema
 from stoker.types.errors import StokerError, Unavailable
 
+# The rooms above pass a connection on and never make one; they take its name from here.
+__all__ = ["Connection", "Database", "SchemaTooNew", "open_engine", "schema_version", "sqlite_url"]
+
 BUSY_TIMEOUT_S: Final = 5.0
 READERS: Final = 2
 # Pages in memory; the default of SQLite, said so that nobody wonders.
