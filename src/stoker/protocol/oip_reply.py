@@ -4,6 +4,7 @@ A batch of many requests is turned into Python numbers once (`ReplyWriter.batch`
 out of it. Not-a-number and infinities are `null` in JSON, which has no word for them; raw bytes carry them as they are.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,7 +14,23 @@ from stoker.protocol.oip_binary import Array, datatype_of, write_tensor
 from stoker.protocol.oip_request import InferRequest
 from stoker.types.errors import EngineFailed
 
+FORMS_MAX: Final = 256
+
 _encode: Final = msgspec.json.Encoder().encode
+
+
+class _Form:
+    """What all arrays of one output name, datatype and row shape have in common."""
+
+    __slots__ = ("head", "is_batched", "tail", "width")
+
+    def __init__(self, name: str, array: Array, *, is_batched: bool) -> None:
+        shape = array.shape[1:] if is_batched else array.shape
+        self.is_batched = is_batched
+        self.width = math.prod(shape)
+        self.head = b'{"name":%b,"datatype":"%b","shape":[' % (_encode(name), datatype_of(array).encode())
+        sizes = ",".join(map(str, shape)).encode()
+        self.tail = b"," + sizes if is_batched and shape else sizes
 
 
 class _Column:
@@ -21,17 +38,12 @@ class _Column:
 
     __slots__ = ("_flat", "array", "head", "is_batched", "tail", "width")
 
-    def __init__(self, name: str, array: Array, *, is_batched: bool) -> None:
+    def __init__(self, form: _Form, array: Array) -> None:
         self.array = array
-        self.is_batched = is_batched
-        self.width = 1
-        for size in array.shape[1:] if is_batched else array.shape:
-            self.width *= size
-        datatype = datatype_of(array)
-        self.head = b'{"name":%b,"datatype":"%b","shape":[' % (_encode(name), datatype.encode())
-        shape = array.shape[1:] if is_batched else array.shape
-        sizes = ",".join(map(str, shape)).encode()
-        self.tail = b"," + sizes if is_batched and shape else sizes
+        self.head = form.head
+        self.is_batched = form.is_batched
+        self.tail = form.tail
+        self.width = form.width
         self._flat: list[Any] | None = None
 
     def as_json(self, start: int, rows: int) -> bytes:
@@ -91,11 +103,20 @@ class ReplyWriter:
     def __init__(self, model_name: str, model_version: str, *, batches: bool) -> None:
         self._prefix = b'{"model_name":%b,"model_version":%b,' % (_encode(model_name), _encode(model_version))
         self._batches = batches
+        self._forms: dict[tuple[str, str, tuple[int, ...]], _Form] = {}
 
     def batch(self, outputs: Mapping[str, Array]) -> BatchReply:
         """Prepare the answers to the requests that went through the engine together."""
-        columns = {name: _Column(name, array, is_batched=self._batches) for name, array in outputs.items()}
-        return BatchReply(self._prefix, columns)
+        return BatchReply(self._prefix, {name: self._column(name, array) for name, array in outputs.items()})
+
+    def _column(self, name: str, array: Array) -> _Column:
+        key = (name, array.dtype.str, array.shape[1:] if self._batches else array.shape)
+        form = self._forms.get(key)
+        if form is None:
+            if len(self._forms) >= FORMS_MAX:  # a model whose outputs change their shape with every call
+                self._forms.clear()
+            form = self._forms[key] = _Form(name, array, is_batched=self._batches)
+        return _Column(form, array)
 
 
 def _plain(array: Array) -> list[Any]:
