@@ -36,11 +36,12 @@ def errors_page() -> str:
 
 def commands_page() -> str:
     parts = ["# Commands\n", "Every command has `--help` with an example.\n"]
+    above = click.Context(cli, info_name="stoker", **cli.context_settings)
     for section, entries in SECTIONS.items():
         parts.append(f"## {section}\n")
         for name, entry in entries.items():
             module = importlib.import_module(f"stoker.cli.{entry.module}")
-            parts += list(command(click.Context(cli, info_name="stoker"), name, module.command))
+            parts += list(command(above, name, module.command))
     codes = (exits.__doc__ or "").partition("code  meaning\n")[2].strip()
     parts.append("## Exit codes\n\n| code | meaning |\n|---|---|")
     parts += [f"| {line.split(None, 1)[0]} | {line.split(None, 1)[1]} |" for line in codes.splitlines()]
