@@ -20,7 +20,7 @@ def blocks(page: str, language: str = "") -> list[str]:
 def bash(platform: Platform, script: str, folder: Path) -> str:
     """Run lines of a page in a shell, with the demo's port in place of the default one."""
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script.replace(":8080", f":{platform.port}")],
+        ["bash", "-euo", "pipefail", "-c", script.replace(":8080", f":{platform.port}").replace(".venv/bin/", "")],
         env={**platform.environment, "PATH": f"{STOKER.parent}:{platform.environment['PATH']}"},
         cwd=folder,
         capture_output=True,
