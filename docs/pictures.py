@@ -15,7 +15,7 @@ from stoker.cli.session import Session
 from stoker.client.credentials import read_credentials
 
 LOOKS = 25
-WIDTH = 118
+WIDTH = 128
 
 # No fonts from elsewhere: the page must look the same offline.
 SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-label="stoker up">
