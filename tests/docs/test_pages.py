@@ -9,7 +9,6 @@ import pytest
 
 from stoker.cli.main import SECTIONS
 from stoker.protocol import manifest
-from stoker.registry.versions import Card
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -47,7 +46,4 @@ def test_commands_on_a_page_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_manifests_on_a_page_are_valid(page: Path) -> None:
     for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL):
-        if block.startswith("format:"):  # the card of a model
-            assert manifest.load_struct(block, Card)
-        else:
-            assert manifest.load(block)
+        assert manifest.load(block)

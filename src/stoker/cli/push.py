@@ -30,7 +30,7 @@ _STAGES: dict[Stage, str] = {"hash": "reading", "upload": "uploading", "register
     stoker push digits model.onnx
     stoker push churn ./model-folder --alias prod --task predict
     stoker push smol hf:HuggingFaceTB/SmolLM2-135M-Instruct-GGUF/smollm2-135m-instruct-q8_0.gguf
-    stoker push gpt --format remote --option base_url=https://api.example.com/v1
+    stoker push gpt --format remote --task chat --option url=https://api.example.com/v1
     """,
 )
 @click.argument("name", callback=checked_name)
