@@ -1,12 +1,13 @@
 """What the README and the tutorial show is run as it stands there, against the demo platform."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.whole.rig import STOKER, Platform
+from tests.whole.rig import STOKER, Platform, until
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -52,3 +53,13 @@ def test_the_tutorial_works_as_it_is_written(demo: Platform, tmp_path: Path) -> 
     (tmp_path / "adder" / "model.py").write_text(model.replace("self.bias = 1.0", "self.bias = 100.0"))
     bash(demo, next(block for block in shell if "adder@2" in block), tmp_path)
     bash(demo, "stoker delete endpoint adder", tmp_path)
+
+
+def test_the_lines_about_keys_make_a_key_that_calls_its_project_only(demo: Platform, tmp_path: Path) -> None:
+    (lines,) = blocks("docs/how-to/keys.md")
+    said = bash(demo, lines, tmp_path)
+    key = next(word for word in said.split() if word.startswith("stk_"))
+    listing = f"curl -s http://127.0.0.1:8080/v1/models -H 'Authorization: Bearer {key}'"
+    assert [model["id"] for model in json.loads(bash(demo, listing, tmp_path))["data"]] == ["digits"]
+    bash(demo, "stoker delete endpoint digits --project vision", tmp_path)
+    until(lambda: not demo.json("get", "endpoints", "--project", "vision")["items"], 30, "the endpoint is gone")
