@@ -5,7 +5,10 @@ import re
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+from skl2onnx import to_onnx
+from sklearn.linear_model import LogisticRegression
 
 from tests.whole.rig import STOKER, Platform, until
 
@@ -38,6 +41,25 @@ def test_the_lines_to_copy_answer(demo: Platform, tmp_path: Path) -> None:
     assert '"outputs":[{"name":"label"' in said
     assert '"object":"embedding"' in said
     assert said.rstrip().endswith("data: [DONE]")
+
+
+@pytest.mark.timeout(200)
+def test_serving_a_model_of_your_own_works_as_it_is_written(demo: Platform, tmp_path: Path) -> None:
+    for name, classes in (("model.onnx", 2), ("model-2.onnx", 3)):
+        (tmp_path / name).write_bytes(small_model(classes))
+    said = bash(demo, next(block for block in blocks("README.md", "bash") if "stoker push mine" in block), tmp_path)
+    assert "mine@2 registered" in said
+    (mine,) = [one for one in demo.json("get", "endpoints")["items"] if one["name"] == "mine"]
+    assert mine["resource"]["spec"]["model"] == "mine@1", "rolled back"
+    bash(demo, "stoker delete endpoint mine", tmp_path)
+
+
+def small_model(classes: int) -> bytes:
+    """Return a linear classifier of four numbers as ONNX."""
+    rows, labels = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32), np.arange(60) % classes
+    trained = LogisticRegression().fit(rows, labels)
+    written: bytes = to_onnx(trained, rows[:1], options={"zipmap": False}).SerializeToString()
+    return written
 
 
 @pytest.mark.timeout(200)
