@@ -296,6 +296,23 @@ def test_over_the_maximum_a_connection_is_told_so(rig: Rig) -> None:
     run(work)
 
 
+def test_bodies_of_refused_requests_are_given_back_at_once(rig: Rig) -> None:
+    async def work() -> None:
+        def rss() -> int:
+            pid = rig.processes["gateway-0"].pid
+            return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+
+        text = "refuse:invalid_input" + " " * 1_000_000
+        for _ in range(5):
+            assert (await infer(rig, text)).status == 400
+        before = rss()
+        for _ in range(200):
+            assert (await infer(rig, text)).status == 400
+        assert rss() - before < 40 << 20, "200 bodies of 1 MB were refused, and most are still held"
+
+    run(work)
+
+
 def test_a_slow_reader_of_a_stream_costs_the_gateway_a_window_and_others_go_on(rig: Rig) -> None:
     async def work() -> None:
         def rss() -> int:
