@@ -5,6 +5,7 @@ of the reader.
 """
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from concurrent.futures import Future
@@ -36,6 +37,7 @@ class SideLoop:
             await asyncio.wrap_future(pump)
         finally:
             pump.cancel()
+            await stream.ended()  # only then is the slot free: the model's own clean-up is still its work
 
     def close(self) -> None:
         """Cancel what runs over there and stop; code that does not let itself be stopped is left behind."""
@@ -79,6 +81,13 @@ class _Stream:
             with self._lock:
                 self._is_closed = True
             self._here.call_soon_threadsafe(self._has_some.set)
+
+    async def ended(self) -> None:
+        """Wait until the source over there is closed; code that does not let itself be stopped is left behind."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                while not self.is_over:
+                    await self.take()
 
     def _put(self, piece: Any) -> None:
         with self._lock:
