@@ -2,15 +2,28 @@
 
 from typing import Final, Literal
 
+from stoker.types.keys import PRIORITIES, Priority
+
 RETRY_AFTER_MAX_S: Final = 120.0
 # How long a request waits for replicas of which none runs or loads: a restart after a crash takes 1 s and more.
 DOWN_WAIT_S: Final = 15.0
 
-Answer = Literal["wait", "full", "late", "down"]
+Answer = Literal["wait", "late", "down"]
 
 
-def decide(*, waiting: int, queue_max: int, wait_s: float, left_s: float, is_down: bool) -> Answer:
-    """Return what becomes of a request behind `waiting` others.
+def band(highest: Priority, wanted: str | None) -> int:
+    """Return the band of a request: 0 is the most urgent. A caller may ask for less than its key allows, not for more.
+
+    Raises ValueError for a word that is no priority.
+    """
+    allowed = PRIORITIES.index(highest)
+    if wanted is None:
+        return allowed
+    return max(allowed, PRIORITIES.index(wanted))  # type: ignore[arg-type]  # a ValueError is what is promised
+
+
+def decide(*, wait_s: float, left_s: float, is_down: bool) -> Answer:
+    """Return what becomes of a request that has to wait.
 
     Args:
         wait_s: how long those ahead will take, as far as known (0: unknown).
@@ -19,9 +32,17 @@ def decide(*, waiting: int, queue_max: int, wait_s: float, left_s: float, is_dow
     """
     if is_down:
         return "down"
-    if waiting >= queue_max:
-        return "full"
     return "late" if wait_s > left_s else "wait"
+
+
+def is_lost(*, left_s: float, service_s: float, is_served: bool) -> bool:
+    """Return whether a request at the head of the queue is not worth a place: it cannot be done by its deadline.
+
+    Args:
+        service_s: what a request takes in a replica; 0 when it says nothing about this one.
+        is_served: others are being served now. With none there is nobody to learn the time from: it is tried.
+    """
+    return left_s <= 0.0 or (is_served and left_s < service_s)
 
 
 def wait_s(waiting: int, in_flight: int, service_s: float) -> float:

@@ -1,0 +1,204 @@
+"""Who of those that wait goes next: urgent bands first, fair shares between tenants, the earliest deadline within one.
+
+Bands are strict, but one that waits is passed over about TURNS_MAX times in a row at most, so that none starves. Inside a
+band the tenant that was served least goes next, in units of service divided by its weight; inside a tenant, the
+request whose deadline is nearest. Shares are of one busy time: when nobody waits any more, the books are closed.
+
+Source: the virtual token counter (Sheng et al., "Fairness in Serving Large Language Models"), with its lift: who begins
+to wait starts at the least served of those that wait, so that idling saves up nothing.
+"""
+
+from bisect import bisect_left, insort
+from collections import deque
+from math import inf
+from typing import Final
+
+from stoker.types.keys import PRIORITIES
+
+BANDS: Final = len(PRIORITIES)
+# How often in a row a waiting band may be passed over: standard keeps one turn of 9 and sheddable one of 33.
+TURNS_MAX: Final = (0, 8, 32)
+TENANTS_MAX: Final = 4096  # counters kept; those of tenants that wait are always
+
+INPUT_UNITS: Final = 1.0  # a token read
+OUTPUT_UNITS: Final = 2.0  # a token written: it takes a whole step of the engine
+CACHED_UNITS: Final = 0.1  # a token found in the cache
+
+
+class Ticket:
+    """One request that waits. `order` is set by the line."""
+
+    __slots__ = ("band", "deadline_s", "is_waiting", "order", "size_bytes", "tenant", "weight")
+
+    def __init__(self, band: int, tenant: str, weight: float, deadline_s: float, size_bytes: int) -> None:
+        self.band = band
+        self.tenant = tenant
+        self.weight = weight
+        self.deadline_s = deadline_s
+        self.size_bytes = size_bytes
+        self.order = 0
+        self.is_waiting = False
+
+    @property
+    def place(self) -> tuple[float, int]:
+        """Return where it stands among its tenant's: the last of a list goes first."""
+        return (-self.deadline_s, -self.order)
+
+
+class Line:
+    """Tickets in their order. Not bounded itself: `victims` says who must go so that another fits."""
+
+    __slots__ = ("_again", "_bands", "_counters", "_counts", "_next", "_passed", "_ready_units", "size_bytes")
+
+    def __init__(self) -> None:
+        self._bands: tuple[dict[str, list[tuple[float, int, Ticket]]], ...] = tuple({} for _ in range(BANDS))
+        self._counts = [0] * BANDS
+        self._passed = [0] * BANDS
+        self._again: deque[Ticket] = deque()
+        self._counters: dict[str, float] = {}
+        self._ready_units = 0.0  # the counter of who was served last
+        self._next = 0
+        self.size_bytes = 0
+
+    def __len__(self) -> int:
+        return sum(self._counts) + len(self._again)
+
+    def __bool__(self) -> bool:
+        return bool(self._again) or any(self._counts)
+
+    def put(self, ticket: Ticket) -> None:
+        """Let `ticket` wait."""
+        self._next += 1
+        ticket.order = self._next
+        tenants = self._bands[ticket.band]
+        mine = tenants.get(ticket.tenant)
+        if mine is None:
+            mine = tenants[ticket.tenant] = []
+            self._lift(ticket.tenant, tenants)
+        insort(mine, (*ticket.place, ticket))
+        self._counts[ticket.band] += 1
+        self._enter(ticket)
+
+    def put_again(self, ticket: Ticket) -> None:
+        """Let `ticket` wait in front of all: it had its turn already."""
+        self._again.append(ticket)
+        self._enter(ticket)
+
+    def next(self) -> Ticket | None:
+        """Take out who goes next; None when nobody waits."""
+        if self._again:
+            ticket = self._again.popleft()
+        else:
+            band = self._band()
+            if band < 0:
+                return None
+            tenants = self._bands[band]
+            tenant = min(tenants, key=lambda name: self._counters.get(name, 0.0))
+            self._ready_units = self._counters.get(tenant, 0.0)
+            ticket = tenants[tenant].pop()[2]
+            if not tenants[tenant]:
+                del tenants[tenant]
+            self._counts[band] -= 1
+            if not self._counts[band]:
+                self._passed[band] = 0
+        self._leave(ticket)
+        return ticket
+
+    def withdraw(self, ticket: Ticket) -> None:
+        """Forget `ticket`, if it waits."""
+        if not ticket.is_waiting:
+            return
+        if ticket in self._again:
+            self._again.remove(ticket)
+        else:
+            tenants = self._bands[ticket.band]
+            mine = tenants[ticket.tenant]
+            del mine[bisect_left(mine, ticket.place)]
+            if not mine:
+                del tenants[ticket.tenant]
+            self._counts[ticket.band] -= 1
+        self._leave(ticket)
+
+    def charge(self, tenant: str, units: float, weight: float) -> None:
+        """Count service given to `tenant` in this busy time; negative units take back what was counted too much."""
+        if self:
+            self._counters[tenant] = self._counters.get(tenant, self._ready_units) + units / weight
+            if len(self._counters) > TENANTS_MAX:
+                waiting = {name for tenants in self._bands for name in tenants}
+                self._counters = {name: units for name, units in self._counters.items() if name in waiting}
+
+    def ahead(self, ticket: Ticket) -> int:
+        """Return how many of those that wait now would go before `ticket`, about: its tenant takes turns with others."""
+        above = len(self._again) + sum(self._counts[: ticket.band])
+        tenants = self._bands[ticket.band]
+        mine = tenants.get(ticket.tenant, ())
+        sooner = len(mine) - bisect_left(mine, (-ticket.deadline_s, -inf)) if mine else 0
+        turns = (sooner + 1) * (len(tenants) + (not mine)) - 1
+        return above + min(turns, self._counts[ticket.band] - len(mine) + sooner)
+
+    def victims(self, ticket: Ticket, count_max: int, bytes_max: int) -> list[Ticket] | None:
+        """Return who must go so that `ticket` fits, maybe nobody; None when it is the one that must not come in.
+
+        Those go that hold most of what is full: of the least urgent band, of the tenant that has most waiting there for
+        its weight, the latest deadlines. A tenant never pushes out another that has no more than itself.
+        """
+        over_count = len(self) + 1 - count_max
+        over_bytes = self.size_bytes + ticket.size_bytes - bytes_max
+        if over_count <= 0 and over_bytes <= 0:
+            return []
+        band = max((band for band in range(BANDS) if self._counts[band]), default=-1)
+        if band < ticket.band or count_max <= 0 or ticket.size_bytes > bytes_max:
+            return None
+        tenants = self._bands[band]
+        largest = max(tenants, key=lambda name: len(tenants[name]) / tenants[name][0][2].weight)
+        held = tenants[largest]
+        if band == ticket.band:
+            mine = len(tenants.get(ticket.tenant, ()))
+            spare = int(len(held) - (mine + 1) * held[0][2].weight / ticket.weight) if largest != ticket.tenant else 0
+        else:
+            spare = len(held)
+        chosen: list[Ticket] = []
+        for _, _, each in held[: max(spare, 0)]:
+            if over_count <= 0 and over_bytes <= 0:
+                break
+            chosen.append(each)
+            over_count -= 1
+            over_bytes -= each.size_bytes
+        return chosen if over_count <= 0 and over_bytes <= 0 else None
+
+    def _band(self) -> int:
+        """Return the band whose turn it is, -1 when nobody waits."""
+        waiting = [band for band in range(BANDS) if self._counts[band]]
+        if not waiting:
+            return -1
+        chosen = waiting[0]
+        for band in reversed(waiting[1:]):  # the one that has waited for more turns is asked first
+            if self._passed[band] >= TURNS_MAX[band]:
+                chosen = band
+                break
+        for band in waiting:
+            self._passed[band] = 0 if band == chosen else self._passed[band] + 1
+        return chosen
+
+    def _lift(self, tenant: str, tenants: dict[str, list[tuple[float, int, Ticket]]]) -> None:
+        others = [self._counters.get(name, 0.0) for name in tenants if name != tenant]
+        least = min(others) if others else self._ready_units
+        self._counters[tenant] = max(self._counters.get(tenant, 0.0), least)
+
+    def _enter(self, ticket: Ticket) -> None:
+        ticket.is_waiting = True
+        self.size_bytes += ticket.size_bytes
+
+    def _leave(self, ticket: Ticket) -> None:
+        ticket.is_waiting = False
+        self.size_bytes -= ticket.size_bytes
+        if not self:
+            self._counters.clear()
+            self._ready_units = 0.0
+            self._passed = [0] * BANDS
+
+
+def token_units(input_tokens: int, cached_tokens: int, output_tokens: int) -> float:
+    """Return the service units of a language-model request."""
+    cached = min(cached_tokens, input_tokens)
+    return INPUT_UNITS * (input_tokens - cached) + CACHED_UNITS * cached + OUTPUT_UNITS * output_tokens

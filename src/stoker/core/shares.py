@@ -1,0 +1,142 @@
+"""How a key's limit is split between gateways, so that all together never let through more than it says.
+
+Each gateway holds a share of every limited key and asks once a second. It gets what its traffic needs against the
+others', but never more than what the others do not hold: a share grows only after another gateway has said that it
+holds less. What nobody said anything about is held evenly. Whoever is not heard of falls back to its even share at
+most (`fallback`), on both sides by the clock, so that even without control the sum stays within the limit; it may then
+be less than the limit for uneven traffic.
+"""
+
+from typing import Final
+
+import msgspec
+
+# A gateway that got no answer for so long holds its even share at most.
+LEASE_S: Final = 8.0
+# And control counts on that only after so long: its clock starts when the question arrives, the gateway's when it left.
+FORGET_S: Final = 10.0
+FLOOR_RATIO: Final = 0.1  # of the even share, kept by a gateway without traffic: its first requests need no round trip
+KEYS_MAX: Final = 10_000  # in one answer
+SAME: Final = 1e-6
+
+
+def even(gateways: int) -> float:
+    """Return the share of each of `gateways`."""
+    return 1.0 / gateways
+
+
+def floor(gateways: int) -> float:
+    """Return the share that a gateway keeps without traffic, and has until it heard anything."""
+    return FLOOR_RATIO / gateways
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """Shares by key, of each key that is used, or held unevenly, somewhere; all others are held evenly if it is
+    complete. Control that is new has not heard of everybody, and cannot say so yet.
+    """
+
+    shares: dict[str, float]
+    is_complete: bool
+
+
+class Teller:
+    """Who holds what, on control's side. Knows nothing after a restart, and then lets nobody grow until FORGET_S."""
+
+    def __init__(self, gateways: int, now_s: float) -> None:
+        self._gateways = gateways
+        self._began_s = now_s
+        self._held: dict[int, dict[str, float]] = {}
+        self._asked: dict[int, dict[str, float]] = {}
+        self._heard_s: dict[int, float] = {}
+
+    def answer(
+        self, gateway: int, held: dict[str, float], asked: dict[str, float], *, is_new: bool, now_s: float
+    ) -> Answer:
+        """Return what `gateway` holds from now on.
+
+        Args:
+            held: its shares now, where they are not even.
+            asked: what came to it of each key lately, let through or not.
+            is_new: it has had no complete answer yet, and so holds its floor of what it was told nothing of.
+        """
+        usual = floor(self._gateways) if is_new else even(self._gateways)
+        was_forgotten = gateway in self._heard_s and not self._is_heard(gateway, now_s)
+        self._asked[gateway] = asked
+        self._heard_s[gateway] = now_s
+        names = {name for each in (held, *self._held.values(), *self._asked.values()) for name in each}
+        given: dict[str, float] = {}
+        for name in sorted(names)[:KEYS_MAX]:
+            has = held.get(name, usual)
+            if was_forgotten:  # others may have grown meanwhile into what was over its even share
+                has = min(has, even(self._gateways))
+            share = self._share(gateway, name, has, now_s)
+            if not self._is_settled(name, share, now_s):
+                given[name] = share
+        # It holds the old or the new until it says so: what counts against the others is the larger.
+        self._held[gateway] = {
+            name: max(given.get(name, even(self._gateways)), held.get(name, usual)) for name in {*given, *held}
+        }
+        return Answer(given, all(self._is_known(each, now_s) for each in range(self._gateways)))
+
+    def _share(self, gateway: int, name: str, has: float, now_s: float) -> float:
+        others = [each for each in range(self._gateways) if each != gateway]
+        free = 1.0 - sum(self._counted(each, name, now_s) for each in others)
+        mine = self._asked[gateway].get(name, 0.0)
+        total = mine + sum(self._asked.get(each, {}).get(name, 0.0) for each in others if self._is_heard(each, now_s))
+        least = floor(self._gateways)
+        wanted = least + (1.0 - least * self._gateways) * mine / total if total > 0.0 else even(self._gateways)
+        return min(wanted, max(free, has))
+
+    def _counted(self, gateway: int, name: str, now_s: float) -> float:
+        """Return the most that `gateway` may hold of `name` now."""
+        share = even(self._gateways)
+        if self._is_heard(gateway, now_s):
+            return self._held.get(gateway, {}).get(name, share)
+        return share if self._is_known(gateway, now_s) else 1.0
+
+    def _is_known(self, gateway: int, now_s: float) -> bool:
+        """Return whether it can be said what `gateway` holds; not while control is new and has not heard of it."""
+        return gateway in self._heard_s or now_s - self._began_s >= FORGET_S
+
+    def _is_heard(self, gateway: int, now_s: float) -> bool:
+        return gateway in self._heard_s and now_s - self._heard_s[gateway] < FORGET_S
+
+    def _is_settled(self, name: str, share: float, now_s: float) -> bool:
+        """Return whether nobody uses `name` and all hold it evenly: then nobody needs to hear of it."""
+        usual = even(self._gateways)
+        return (
+            abs(share - usual) < SAME
+            and not any(asked.get(name) for asked in self._asked.values())
+            and all(abs(self._counted(each, name, now_s) - usual) < SAME for each in range(self._gateways))
+        )
+
+
+class Holder:
+    """What one gateway holds, on its own side."""
+
+    def __init__(self, gateways: int) -> None:
+        self._gateways = gateways
+        self._shares: dict[str, float] = {}
+        self._asked_s = float("-inf")  # when the question left whose answer is held
+        self.is_new = True
+
+    def share(self, name: str, now_s: float) -> float:
+        """Return the part of `name`'s limit that this gateway may let through."""
+        if self._gateways == 1:
+            return 1.0
+        share = self._shares.get(name, floor(self._gateways) if self.is_new else even(self._gateways))
+        return share if now_s - self._asked_s < LEASE_S else min(share, even(self._gateways))
+
+    def held(self, now_s: float) -> dict[str, float]:
+        """Return the shares that are not even, for the next question."""
+        return {name: self.share(name, now_s) for name in self._shares}
+
+    def take(self, answer: Answer, asked_s: float) -> None:
+        """Hold what the answer to a question that left at `asked_s` says."""
+        self.is_new = self.is_new and not answer.is_complete
+        self._asked_s = asked_s
+        self._shares = answer.shares
+
+    def give_up(self) -> None:
+        """Take note that control has not answered for FORGET_S since the start: the others hold their even share now."""
+        self.is_new = False
