@@ -5,13 +5,13 @@ finds none waits in order of arrival (a retry waits in front: it is older), unti
 """
 
 import asyncio
-import random
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from stoker.core import admit, breaker, poison, retry, route
+from stoker.core import admit, breaker, poison, retry
+from stoker.gateway.choice import Choice
 from stoker.gateway.exchange import Exchange
 from stoker.gateway.fleet import Replica
 from stoker.gateway.meters import Meters
@@ -37,8 +37,7 @@ class Lane:
         self._samples = 0
         self.down_since_s = time.monotonic()
         self._replicas: dict[str, Replica] = {}
-        self._weights: dict[str, int] = {}
-        self._open: list[Replica] = []  # that take requests now, of revisions with a weight
+        self.choice = Choice()
         self._queue: OrderedDict[Exchange, asyncio.Future[Replica]] = OrderedDict()  # route.queue_max bounds it
         self.update(endpoint)
 
@@ -55,7 +54,7 @@ class Lane:
     @property
     def ready_count(self) -> int:
         """Replicas that take requests now."""
-        return len(self._open)
+        return len(self.choice.open)
 
     def versions(self) -> list[str]:
         """Return the versions that serve now, oldest first."""
@@ -69,7 +68,7 @@ class Lane:
         """Follow a new route table: new replicas are connected, gone ones retire."""
         self.route = endpoint
         self.meters.keep({str(revision.revision) for revision in endpoint.revisions})
-        self._weights = {str(revision.revision): revision.weight for revision in endpoint.revisions}
+        self.choice.follow(endpoint)
         wanted = {
             str(replica.replica): (replica, revision)
             for revision in endpoint.revisions
@@ -93,34 +92,20 @@ class Lane:
         self._replicas.clear()
         for replica in retired:
             replica.retire()
-        self._open = []
+        self.choice.refresh(())
         return retired
 
     # ---- places
 
     def is_full(self) -> bool:
         """Return whether a request that comes now has to wait."""
-        return bool(self._queue) or len(self.exchanges) >= len(self._open) * self.route.concurrency
+        return bool(self._queue) or len(self.exchanges) >= len(self.choice.open) * self.route.concurrency
 
     def take(self, exchange: Exchange) -> Replica | None:
-        """Take a place for `exchange` if one is free, in the cheaper of two replicas drawn at random."""
-        found = self._open
-        if exchange.version or len(self._weights) > 1:
-            found = self._candidates(exchange.version)
-        if exchange.avoid is not None and len(found) > 1:
-            found = [replica for replica in found if replica is not exchange.avoid]
-        count = len(found)
-        if count == 0:
-            return None
-        chosen = found[0]
-        if count > 1:
-            one, other = route.pair(count, random.random(), random.random())
-            chosen = found[one] if found[one].load <= found[other].load else found[other]
-        if chosen.in_flight >= self.route.concurrency:
-            chosen = min(found, key=lambda replica: replica.in_flight)
-            if chosen.in_flight >= self.route.concurrency:
-                return None
-        self.hold(exchange, chosen)
+        """Take a place for `exchange` if one is free, where the choice falls."""
+        chosen = self.choice.choose(exchange)
+        if chosen is not None:
+            self.hold(exchange, chosen)
         return chosen
 
     def hold(self, exchange: Exchange, replica: Replica) -> None:
@@ -212,13 +197,11 @@ class Lane:
 
     def quietest(self) -> Replica | None:
         """Return the open replica with the fewest requests, for a trial."""
-        return min(self._open, key=lambda replica: replica.load, default=None)
+        return self.choice.quietest()
 
     def refresh(self) -> None:
         """Look again which replicas are open, and serve the queue from them."""
-        self._open = [
-            replica for replica in self._replicas.values() if replica.is_open and self._weights.get(replica.revision)
-        ]
+        self.choice.refresh(self._replicas.values())
         self._wake()
 
     def sweep(self, now_s: float) -> None:
@@ -228,18 +211,6 @@ class Lane:
             self.book.sweep(now_s)
         if self._queue and self.is_down(now_s):
             self._refuse_all(self.unavailable())
-
-    def _candidates(self, version: str) -> list[Replica]:
-        """Return the open replicas of one revision: the one asked for, or one drawn by weight."""
-        if version:
-            return [each for each in self._replicas.values() if each.is_open and each.version == version]
-        by_revision: dict[str, list[Replica]] = {}
-        for replica in self._open:
-            by_revision.setdefault(replica.revision, []).append(replica)
-        if len(by_revision) < 2:
-            return self._open
-        names = list(by_revision)
-        return by_revision[names[route.weighted([self._weights[name] for name in names], random.random())]]
 
     def _wake(self) -> None:
         """Give free places to those who wait, the oldest first; who wants a version of its own is passed over."""
