@@ -9,7 +9,9 @@ from stoker.core.concurrency import HOLD_S, Learned, holdable, places
 
 
 @given(st.floats(0, 0.2), st.floats(0, 0.05), st.integers(1, 512))
-def test_what_a_replica_holds_is_cleared_in_time_or_is_the_least_it_needs(base_s: float, row_s: float, rows: int) -> None:
+def test_what_a_replica_holds_is_cleared_in_time_or_is_the_least_it_needs(
+    base_s: float, row_s: float, rows: int
+) -> None:
     held = holdable(base_s, row_s, rows)
     assert held >= 2
     if held > 2 * rows:  # whole batches
@@ -27,7 +29,9 @@ def test_a_fast_model_is_kept_busy_and_a_slow_one_holds_two() -> None:
 
 
 @given(st.integers(1, 64), st.integers(0, 200), st.integers(0, 200), st.integers(1, 8), st.integers(1, 256))
-def test_every_gateway_has_its_even_share_of_places(slots: int, others: int, own: int, gateways: int, most: int) -> None:
+def test_every_gateway_has_its_even_share_of_places(
+    slots: int, others: int, own: int, gateways: int, most: int
+) -> None:
     found = places(slots=slots, others=others, in_flight=own, kv_used_ratio=0.0, gateways=gateways, most=most)
     assert min(-(-slots // gateways), most) <= found <= max(slots, 1)
     assert found <= most

@@ -25,7 +25,9 @@ def drained(line: Line) -> list[Ticket]:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["put", "again", "next", "withdraw", "charge"]), tickets), max_size=80))
-def test_everyone_who_waits_goes_exactly_once_or_withdraws(steps: list[tuple[str, tuple[int, str, float, int]]]) -> None:
+def test_everyone_who_waits_goes_exactly_once_or_withdraws(
+    steps: list[tuple[str, tuple[int, str, float, int]]],
+) -> None:
     line = Line()
     waiting: list[Ticket] = []
     for what, (band, tenant, deadline_s, size) in steps:
@@ -157,7 +159,9 @@ def test_a_neighbour_with_twenty_times_as_much_waiting_delays_a_quiet_tenant_by_
 
 
 @given(st.lists(tickets, max_size=60), tickets)
-def test_what_is_said_to_be_ahead_is_there(given_: list[tuple[int, str, float, int]], new: tuple[int, str, float, int]) -> None:
+def test_what_is_said_to_be_ahead_is_there(
+    given_: list[tuple[int, str, float, int]], new: tuple[int, str, float, int]
+) -> None:
     line = Line()
     for band, tenant, deadline_s, size in given_:
         line.put(ticket(band, tenant, deadline_s, size))

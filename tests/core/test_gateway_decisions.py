@@ -1,9 +1,11 @@
 """The decisions of the data plane: routing, retries, ejection, admission, suspicion."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stoker.core import admit, breaker, poison, retry, route
+from stoker.types.keys import PRIORITIES, Priority
 
 draws = st.floats(0, 1, exclude_max=True)
 
@@ -106,13 +108,32 @@ def test_never_more_than_half_are_out(out: int, total: int) -> None:
 
 def test_who_waits_in_vain_does_not_wait() -> None:
     def decide(**given: float) -> str:
-        values = {"waiting": 0, "queue_max": 10, "wait_s": 0.0, "left_s": 1.0, "is_down": False, **given}
+        values = {"wait_s": 0.0, "service_s": 0.0, "left_s": 1.0, "is_down": False, **given}
         return admit.decide(**values)  # type: ignore[arg-type]
 
     assert decide() == "wait"
-    assert decide(waiting=10) == "full"
     assert decide(wait_s=1.5) == "late"
-    assert decide(waiting=10, is_down=True) == "down"
+    assert decide(wait_s=0.6, service_s=0.5) == "late"
+    assert decide(wait_s=1.5, is_down=True) == "down"
+
+
+def test_a_request_whose_time_is_too_short_takes_no_place_unless_nobody_is_served() -> None:
+    assert admit.is_lost(left_s=0.1, service_s=0.2, is_served=True)
+    assert not admit.is_lost(left_s=0.1, service_s=0.2, is_served=False)
+    assert not admit.is_lost(left_s=0.1, service_s=0.0, is_served=True)
+    assert admit.is_lost(left_s=0.0, service_s=0.0, is_served=False)
+
+
+@given(st.sampled_from(PRIORITIES), st.none() | st.sampled_from(PRIORITIES))
+def test_nobody_is_more_urgent_than_his_key_allows(highest: Priority, wanted: Priority | None) -> None:
+    band = admit.band(highest, wanted)
+    assert band >= PRIORITIES.index(highest)
+    assert PRIORITIES[band] in (highest, wanted)
+
+
+def test_a_word_that_is_no_priority_is_refused() -> None:
+    with pytest.raises(ValueError):
+        admit.band("standard", "urgent")
 
 
 @given(st.integers(0, 100_000), st.integers(0, 10_000), st.floats(0, 1000))

@@ -12,7 +12,9 @@ steps = st.lists(st.tuples(st.floats(0, 3), st.floats(0.1, 8)), max_size=80)
 
 
 @given(st.floats(0.5, 100), st.floats(1, 50), steps)
-def test_no_span_lets_through_more_than_its_burst_and_rate(per_s: float, burst: float, given_: list[tuple[float, float]]) -> None:
+def test_no_span_lets_through_more_than_its_burst_and_rate(
+    per_s: float, burst: float, given_: list[tuple[float, float]]
+) -> None:
     rate, now_s = Rate(per_s, burst), 100.0
     taken: list[tuple[float, float]] = []
     for passed_s, cost in given_:
@@ -29,7 +31,9 @@ def test_no_span_lets_through_more_than_its_burst_and_rate(per_s: float, burst: 
 
 
 @given(st.floats(0.5, 100), st.floats(1, 50), steps, st.floats(0.1, 8))
-def test_who_comes_back_when_told_is_let_in(per_s: float, burst: float, given_: list[tuple[float, float]], cost: float) -> None:
+def test_who_comes_back_when_told_is_let_in(
+    per_s: float, burst: float, given_: list[tuple[float, float]], cost: float
+) -> None:
     rate, now_s = Rate(per_s, burst), 0.0
     for passed_s, each in given_:
         now_s += passed_s

@@ -25,7 +25,7 @@ class Gateway:
     ) -> tuple[shares.Answer, float]:
         """Return the answer and when its question left, `way_s` before it was heard."""
         held = self.holder.held(now_s - way_s)
-        return teller.answer(self.index, held, asked, is_new=self.holder.is_new, now_s=now_s), now_s - way_s
+        return teller.answer(shares.Question(self.index, self.holder.is_new, held, asked), now_s), now_s - way_s
 
 
 class Platform(RuleBasedStateMachine):
@@ -60,7 +60,7 @@ class Platform(RuleBasedStateMachine):
     def wait(self, passed_s: float) -> None:
         self.now_s += passed_s
         for gateway in self.gateways:
-            if gateway.holder.is_new and self.now_s - gateway.began_s >= shares.FORGET_S:
+            if gateway.holder.is_new and self.now_s - gateway.began_s >= shares.GIVE_UP_S:
                 gateway.holder.give_up()
 
     @rule(index=st.integers(0, GATEWAYS - 1))

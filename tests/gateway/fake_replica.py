@@ -1,6 +1,6 @@
 """A replica process without an engine, for tests and measurements of the gateway: what it does, the body says.
 
-python fake_replica.py ADDRESS NAME LOGFILE [--state loading]
+python fake_replica.py ADDRESS NAME LOGFILE [--state loading] [--slots 256]
 
 The text of a body, anywhere in it, decides: `die` kills the process, `hang` never answers, `slow:0.2` answers after
 that, `stream` bodies (`"stream": true`) get `chunks:N` events with `every:S` between them, `cut-after:N` dies after N
@@ -34,12 +34,13 @@ class Fake:
 
     body_max_bytes = 64 << 20
 
-    def __init__(self, name: str, log: Path, state: str) -> None:
+    def __init__(self, name: str, log: Path, state: str, slots: int) -> None:
         self.name = name
         self.state = state
         self.boot = secrets.token_hex(4)
         self.log = log.open("a", buffering=1)
         self.running = 0
+        self.slots = slots
         self.finished = 0
         self.tokens = 0
         self.hangs = False  # SIGUSR2: answer pings, and nothing else any more
@@ -54,6 +55,7 @@ class Fake:
         return ReplicaStats(
             state=self.state,
             running=self.running,
+            slots=self.slots,
             finished=self.finished,
             tokens=self.tokens,
             error="the weights are missing" if self.state == "failed" else "",
@@ -132,8 +134,8 @@ class Fake:
 
 async def main() -> None:
     address, name, log = sys.argv[1:4]
-    state = sys.argv[5] if len(sys.argv) > 5 else "ready"
-    fake = Fake(name, Path(log), state)
+    given = dict(zip(sys.argv[4::2], sys.argv[5::2], strict=True))
+    fake = Fake(name, Path(log), given.get("--state", "ready"), int(given.get("--slots", "256")))
     server = await serve(address, fake)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)

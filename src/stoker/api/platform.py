@@ -1,5 +1,6 @@
 """Operations on the platform itself: health, nodes, journal, logs, numbers, and the gateways' route table."""
 
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Final
@@ -7,14 +8,15 @@ from typing import Final
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
-from stoker.api.bodies import nothing, number, reply
+from stoker.api.bodies import decoded, nothing, number, reply
 from stoker.api.operations import Call, Operation, Parameter
 from stoker.client.views import JournalEntry, Stats
 from stoker.control.views import journal_views
+from stoker.core.shares import Answer, Question
 from stoker.store import journal
 from stoker.store.engine import Connection
 from stoker.telemetry import prometheus
-from stoker.types.errors import NotFound, Unavailable
+from stoker.types.errors import InvalidInput, NotFound, Unavailable
 from stoker.types.process import NodeStatus
 from stoker.types.resources import DEFAULT_PROJECT
 from stoker.types.routes import RouteTable
@@ -114,6 +116,13 @@ async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byt
         yield piece
 
 
+async def _shares(call: Call) -> Response:
+    question = await decoded(call.request, Question)
+    if not 0 <= question.gateway < call.plane.shares.gateways:
+        raise InvalidInput(f"there is no gateway {question.gateway} here", field="gateway")
+    return reply(call.plane.shares.answer(question, time.monotonic()))
+
+
 async def _routes(call: Call) -> Response:
     after = int(number(call.request, "after", 0, -1, 2**53))
     wait_s = number(call.request, "wait_s", 0, 0, ROUTES_WAIT_MAX_S)
@@ -156,5 +165,14 @@ OPERATIONS: Final = (
         access="socket",
         answer=RouteTable,
         query=(Parameter("after", int, "version the caller has"), Parameter("wait_s", float, "how long to wait")),
+    ),
+    Operation(
+        "POST",
+        "/internal/v1/shares",
+        _shares,
+        "The part of each key's limit that a gateway may let through",
+        access="socket",
+        body=Question,
+        answer=Answer,
     ),
 )

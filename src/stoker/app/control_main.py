@@ -33,6 +33,7 @@ from stoker.control.observe import Observer
 from stoker.control.plane import ControlPlane
 from stoker.control.routes import RoutePublisher
 from stoker.control.stats import StatsReader
+from stoker.core.shares import Teller
 from stoker.placement.local import LocalDriver
 from stoker.protocol import frames
 from stoker.protocol.frames import EndHead, Hello
@@ -152,6 +153,7 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
         routes=routes,
         loop=loop,
         stats=StatsReader(database, observer, routes, home.address, chosen.gateways),
+        shares=Teller(chosen.gateways, time.monotonic()),
         metrics=metrics,
         process=NAME,
     )

@@ -23,13 +23,16 @@ from stoker.gateway.layers.trace import Ids
 from stoker.gateway.plane import Plane
 from stoker.gateway.process import Process
 from stoker.gateway.pulse import Pulse
+from stoker.gateway.quotas import Quotas
 from stoker.gateway.server import Server
+from stoker.gateway.shares import Asker
 from stoker.gateway.siblings import Conviction, Siblings
 from stoker.gateway.stack import Stack
 from stoker.gateway.trial import Trials
 from stoker.gateway.watch import Watch
 from stoker.protocol.link import serve
 from stoker.telemetry.metrics import Registry
+from stoker.types.routes import RouteTable
 
 # A gateway allocates a few hundred objects a request and frees them by count; the collector only looks for cycles.
 GC_THRESHOLD: Final = 50_000
@@ -47,14 +50,24 @@ async def run(home: Home, arguments: argparse.Namespace, drain_s: float, asked: 
     def convicted(lane: Lane, shape: bytes) -> None:
         siblings.convict(Conviction(lane.route.project, lane.route.endpoint, shape))
 
-    directory = Directory(registry, convicted)
-    stack = Stack(directory, Deadlines(), Trials(home.gateway), Ids())
+    directory = Directory(registry, convicted, arguments.gateways)
+    quotas = Quotas(arguments.gateways)
+    stack = Stack(directory, Deadlines(), Trials(home.gateway), Ids(), quotas)
     connections: set[Connection] = set()
     pulse = Pulse(directory, connections, registry)
     plane = Plane(stack, lambda: siblings.merged(pulse.snapshot()))
     server = Server(plane, Limits(), connections)
     process = Process(name, directory, pulse.snapshot)
-    watch = Watch(home.run / "control-api.sock", home.gateway / "routes.json", directory.apply)
+    control = home.run / "control-api.sock"
+
+    def follow(table: RouteTable) -> bool:
+        quotas.apply(table)
+        return directory.apply(table)
+
+    watch = Watch(control, home.gateway / "routes.json", follow)
+    works = [watch.run, pulse.run]
+    if arguments.gateways > 1:
+        works.append(Asker(control, quotas, arguments.index).run)
 
     frames = await serve(home.address(name), process)
     try:
@@ -64,7 +77,7 @@ async def run(home: Home, arguments: argparse.Namespace, drain_s: float, asked: 
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 20, 20)
-        tasks = [asyncio.create_task(work) for work in (watch.run(), pulse.run())]
+        tasks = [asyncio.create_task(work()) for work in works]
         await _first(asked, process.stopping)
         process.stopping.set()
         await server.drain(drain_s)

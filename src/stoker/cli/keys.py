@@ -1,19 +1,49 @@
 """`stoker keys`: who may call."""
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import click
+import msgspec
 
 from stoker.cli import tables
 from stoker.cli.output import clock, items, show
 from stoker.cli.session import Command, Session, output_option, project_option, write_example
+from stoker.types.errors import InvalidInput, NotFound
+from stoker.types.keys import PRIORITIES, UNLIMITED, KeyLimits
 from stoker.types.units import parse_seconds
 
 _EXAMPLE: Final = """
-stoker keys create batch-job --expires 30d
+stoker keys create batch-job --expires 30d --priority sheddable --tpm 60000
 stoker keys list
+stoker keys limit a1b2c3d4 --rps 20
 stoker keys revoke a1b2c3d4
 """
+# Option, field of KeyLimits, type, what it is.
+_LIMITS: Final[tuple[tuple[str, str, Any, str], ...]] = (
+    ("--rps", "requests_per_s", float, "Requests a second, on average; 0: any."),
+    ("--burst", "burst", int, "Requests that may come at once; by default those of one second."),
+    ("--tpm", "tokens_per_min", float, "Tokens a minute, prompts and answers together; 0: any."),
+    ("--priority", "priority", click.Choice(PRIORITIES), "The most urgent band it may use; standard by default."),
+    ("--weight", "weight", float, "Its share of a busy endpoint against other tenants'; 1 by default."),
+    ("--tenant", "tenant", str, "Keys of one tenant share one share; by default each key is its own."),
+)
+
+
+def limit_options(command_: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say what a key is held to."""
+    for option, field, kind, meaning in reversed(_LIMITS):
+        command_ = click.option(option, field, type=kind, help=meaning)(command_)
+    return command_
+
+
+def _changed(limits: KeyLimits, given: dict[str, Any]) -> KeyLimits:
+    """Return `limits` with what was given. Raises InvalidInput for a value that cannot be."""
+    named = {field: value for field, value in given.items() if value is not None}
+    try:
+        return msgspec.convert({**msgspec.structs.asdict(limits), **named}, KeyLimits)
+    except msgspec.ValidationError as wrong:
+        raise InvalidInput(str(wrong).replace(" - at `$.", " (").rstrip("`") + ")") from wrong
 
 
 class KeysGroup(click.Group):
@@ -39,13 +69,13 @@ def _lifetime(ctx: click.Context, parameter: click.Parameter, value: str | None)
 
 @click.group(cls=KeysGroup)
 def command() -> None:
-    """Create, list and revoke API keys."""
+    """Create, list, limit and revoke API keys."""
 
 
 @command.command(
     cls=Command,
     example="""
-    stoker keys create batch-job --expires 30d
+    stoker keys create batch-job --expires 30d --rps 5 --priority sheddable
     export OPENAI_API_KEY=$(stoker keys create laptop -q)
     """,
 )
@@ -54,15 +84,26 @@ def command() -> None:
 @click.option(
     "--expires", "expires_in_s", callback=_lifetime, metavar="TIME", help="When it ends: 12h, 30d. By default never."
 )
+@limit_options
 @click.option("-q", "--quiet", is_flag=True, help="Print the key and nothing else.")
 @output_option
 @project_option
 @click.pass_obj
 def create(
-    session: Session, name: str, admin: bool, expires_in_s: float | None, quiet: bool, output: str, project: str
+    session: Session,
+    /,
+    name: str,
+    admin: bool,
+    expires_in_s: float | None,
+    quiet: bool,
+    output: str,
+    project: str,
+    **limits: Any,
 ) -> None:
     """Make a key called NAME. It is shown this once; only its hash is kept."""
-    made = session.control().create_key(project, name, admin=admin, expires_in_s=expires_in_s)
+    made = session.control().create_key(
+        project, name, admin=admin, expires_in_s=expires_in_s, limits=_changed(UNLIMITED, limits)
+    )
     if quiet:
         click.echo(made.key)
         return
@@ -78,6 +119,28 @@ def list_keys(session: Session, output: str) -> None:
     """List keys, without their secrets."""
     found = session.control().keys()
     show(items(found), output, lambda: tables.keys_table(found))
+
+
+@command.command(
+    cls=Command,
+    example="""
+    stoker keys limit a1b2c3d4 --rps 20 --burst 50
+    stoker keys limit a1b2c3d4 --rps 0 --priority critical
+    """,
+)
+@click.argument("key_id")
+@limit_options
+@output_option
+@click.pass_obj
+def limit(session: Session, /, key_id: str, output: str, **limits: Any) -> None:
+    """Hold a key to other limits, over all gateways together. What is not named stays as it is."""
+    control = session.control()
+    found = control.keys()
+    known = next((key for key in found if key.id == key_id), None)
+    if known is None:
+        raise NotFound(f"no key {key_id!r}; `stoker keys list` shows them")
+    made = control.limit_key(key_id, _changed(known.limits, limits))
+    show(made, output, lambda: tables.keys_table([made]))
 
 
 @command.command(cls=Command, example="stoker keys revoke a1b2c3d4")

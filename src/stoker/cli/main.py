@@ -53,7 +53,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "predict": Entry("predict", "Send a request to an endpoint and print the outputs."),
     },
     "Access and tools": {
-        "keys": Entry("keys", "Create, list and revoke API keys."),
+        "keys": Entry("keys", "Create, list, limit and revoke API keys."),
         "projects": Entry("projects", "List, create and delete projects."),
         "schema": Entry("schema", "Print the JSON Schema of manifests, for editors."),
         "completion": Entry("completion", "Print the completion script of your shell."),

@@ -8,6 +8,7 @@ import click
 
 from stoker.cli.output import age, columns, duration, rate
 from stoker.client.views import EndpointStats, KeyView, ProjectView, ReplicaView, RevisionView
+from stoker.types.keys import KeyLimits
 from stoker.types.models import ModelVersion, Signature
 from stoker.types.process import NodeStatus
 from stoker.types.resources import Condition, EndpointView
@@ -116,19 +117,36 @@ def projects_table(projects: Sequence[ProjectView]) -> str:
 
 def keys_table(keys: Sequence[KeyView]) -> str:
     """Return keys without their secrets."""
-    header = ("ID", "PROJECT", "NAME", "SCOPE", "AGE", "EXPIRES")
+    header = ("ID", "PROJECT", "NAME", "SCOPE", "LIMITS", "AGE", "EXPIRES")
     rows = [
         (
             one.id,
             one.project,
             one.name or "-",
             "admin" if one.admin else "call",
+            _limits(one.limits),
             age(one.created_at_s),
             _expiry(one.expires_at_s),
         )
         for one in keys
     ]
     return columns(header, rows, empty="no keys")
+
+
+def _limits(limits: KeyLimits) -> str:
+    """Return what differs from no limits: `20/s 60k tok/min sheddable ×2 acme`."""
+    words = []
+    if limits.requests_per_s:
+        words.append(f"{limits.requests_per_s:g}/s")
+    if limits.tokens_per_min:
+        words.append(f"{limits.tokens_per_min / 1000:g}k tok/min")
+    if limits.priority != "standard":
+        words.append(limits.priority)
+    if limits.weight != 1:
+        words.append(f"×{limits.weight:g}")
+    if limits.tenant:
+        words.append(limits.tenant)
+    return " ".join(words) or "-"
 
 
 def nodes_table(nodes: Sequence[NodeStatus]) -> str:

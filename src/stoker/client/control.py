@@ -21,6 +21,7 @@ from stoker.client.views import (
     Stats,
 )
 from stoker.types.errors import NotFound, StokerError
+from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.models import FileEntry, ModelVersion
 from stoker.types.process import NodeStatus
 from stoker.types.resources import Endpoint, EndpointView
@@ -194,10 +195,16 @@ class ControlClient:
 
     # ── keys ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def create_key(self, project: str, name: str, *, admin: bool, expires_in_s: float | None) -> NewKey:
+    def create_key(
+        self, project: str, name: str, *, admin: bool, expires_in_s: float | None, limits: KeyLimits = UNLIMITED
+    ) -> NewKey:
         """Make a key; its text is in this answer and nowhere else."""
-        body = {"project": project, "name": name, "admin": admin, "expires_in_s": expires_in_s}
+        body = {"project": project, "name": name, "admin": admin, "expires_in_s": expires_in_s, "limits": limits}
         return self._send("POST", "/api/v1/keys", body, NewKey)
+
+    def limit_key(self, key: str, limits: KeyLimits) -> KeyView:
+        """Hold a key to `limits` from now on."""
+        return self._send("PUT", f"/api/v1/keys/{key}/limits", limits, KeyView)
 
     def keys(self) -> tuple[KeyView, ...]:
         """Return all keys, without their secrets."""

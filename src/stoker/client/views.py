@@ -2,6 +2,7 @@
 
 import msgspec
 
+from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.models import ModelVersion
 from stoker.types.resources import EndpointView
 
@@ -89,6 +90,7 @@ class KeyView(msgspec.Struct, frozen=True):
     admin: bool = False
     created_at_s: float = 0.0
     expires_at_s: float = 0.0  # 0: never
+    limits: KeyLimits = UNLIMITED
 
 
 class NewKey(KeyView, frozen=True):

@@ -19,6 +19,7 @@ from stoker.store.engine import Connection, Database
 from stoker.store.keys import KeyRow
 from stoker.types.errors import Forbidden, Unauthenticated
 from stoker.types.ids import KeyId, ProjectName
+from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.resources import DEFAULT_PROJECT, Project, ProjectMetadata, ProjectSpec
 
 FIRST_KEY_NAME: Final = "first admin key"
@@ -36,11 +37,19 @@ class Credentials(msgspec.Struct, frozen=True):
     key_id: str
 
 
-def make(project: str, name: str, *, is_admin: bool, expires_at_s: float, now_s: float) -> tuple[str, KeyRow]:
+def make(
+    project: str,
+    name: str,
+    *,
+    is_admin: bool,
+    expires_at_s: float,
+    now_s: float,
+    limits: KeyLimits = UNLIMITED,
+) -> tuple[str, KeyRow]:
     """Return a new key's text, which nobody can see again, and its row."""
     key_id = KeyId("".join(secrets.choice(_ID_ALPHABET) for _ in range(8)))
     text = f"stk_{key_id}_{secrets.token_urlsafe(32)}"
-    return text, KeyRow(key_id, ProjectName(project), name, digest(text), is_admin, now_s, expires_at_s)
+    return text, KeyRow(key_id, ProjectName(project), name, digest(text), is_admin, now_s, expires_at_s, limits)
 
 
 def digest(text: str) -> str:

@@ -7,6 +7,7 @@ from stoker.control.models import ModelRegistry
 from stoker.control.observe import Observer
 from stoker.control.routes import RoutePublisher
 from stoker.control.stats import StatsReader
+from stoker.core.shares import Teller
 from stoker.placement.port import Driver
 from stoker.store.engine import Database
 from stoker.telemetry.metrics import Registry
@@ -23,6 +24,7 @@ class ControlPlane:
     routes: RoutePublisher
     loop: Loop
     stats: StatsReader
+    shares: Teller
     metrics: Registry
     process: str = "control"
 

@@ -31,7 +31,7 @@ def next_table(
         endpoints=state.endpoints,
         revisions=state.revisions,
         assignments=state.assignments,
-        keys=[KeyRoute(key.sha256, key.id, key.project, key.is_admin, key.expires_at_s) for key in rows],
+        keys=[KeyRoute(key.sha256, key.id, key.project, key.is_admin, key.expires_at_s, key.limits) for key in rows],
         signatures={where: version.manifest.signature for where, version in state.versions.items()},
         address=address,
     )

@@ -19,20 +19,21 @@ def band(highest: Priority, wanted: str | None) -> int:
     allowed = PRIORITIES.index(highest)
     if wanted is None:
         return allowed
-    return max(allowed, PRIORITIES.index(wanted))  # type: ignore[arg-type]  # a ValueError is what is promised
+    return max(allowed, PRIORITIES.index(wanted))
 
 
-def decide(*, wait_s: float, left_s: float, is_down: bool) -> Answer:
+def decide(*, wait_s: float, service_s: float, left_s: float, is_down: bool) -> Answer:
     """Return what becomes of a request that has to wait.
 
     Args:
-        wait_s: how long those ahead will take, as far as known (0: unknown).
+        wait_s: how long until it has a place, as far as known (0: unknown).
+        service_s: what it takes then; 0 when that is not known.
         left_s: time until its deadline.
         is_down: no replica runs or loads, and has not for DOWN_WAIT_S.
     """
     if is_down:
         return "down"
-    return "late" if wait_s > left_s else "wait"
+    return "late" if wait_s + service_s > left_s else "wait"
 
 
 def is_lost(*, left_s: float, service_s: float, is_served: bool) -> bool:
@@ -45,9 +46,12 @@ def is_lost(*, left_s: float, service_s: float, is_served: bool) -> bool:
     return left_s <= 0.0 or (is_served and left_s < service_s)
 
 
-def wait_s(waiting: int, in_flight: int, service_s: float) -> float:
-    """Return how long `waiting` requests take when `in_flight` are served at once, each for `service_s`."""
-    return waiting * service_s / max(in_flight, 1)
+def wait_s(ahead: int, in_flight: int, service_s: float) -> float:
+    """Return how long a place takes to come when `in_flight` are served at once, each for `service_s`.
+
+    Half of the time between two of them for the next that ends, and all of it for each of the `ahead` others.
+    """
+    return (ahead + 0.5) * service_s / max(in_flight, 1)
 
 
 def retry_after_s(waiting: int, in_flight: int, service_s: float) -> float:

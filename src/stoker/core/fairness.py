@@ -1,7 +1,7 @@
-"""Who of those that wait goes next: urgent bands first, fair shares between tenants, the earliest deadline within one.
+"""Who of those that wait goes next: urgent bands first, fair shares between tenants, the nearest deadline within one.
 
-Bands are strict, but one that waits is passed over about TURNS_MAX times in a row at most, so that none starves. Inside a
-band the tenant that was served least goes next, in units of service divided by its weight; inside a tenant, the
+Bands are strict, but one that waits is passed over about TURNS_MAX times in a row at most, so that none starves. Inside
+a band the tenant that was served least goes next, in units of service divided by its weight; inside a tenant, the
 request whose deadline is nearest. Shares are of one busy time: when nobody waits any more, the books are closed.
 
 Source: the virtual token counter (Sheng et al., "Fairness in Serving Large Language Models"), with its lift: who begins
@@ -11,7 +11,7 @@ to wait starts at the least served of those that wait, so that idling saves up n
 from bisect import bisect_left, insort
 from collections import deque
 from math import inf
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from stoker.types.keys import PRIORITIES
 
@@ -40,33 +40,34 @@ class Ticket:
         self.is_waiting = False
 
     @property
-    def place(self) -> tuple[float, int]:
+    def rank(self) -> tuple[float, int]:
         """Return where it stands among its tenant's: the last of a list goes first."""
         return (-self.deadline_s, -self.order)
 
 
-class Line:
+_T = TypeVar("_T", bound=Ticket)
+
+
+class Line(Generic[_T]):
     """Tickets in their order. Not bounded itself: `victims` says who must go so that another fits."""
 
-    __slots__ = ("_again", "_bands", "_counters", "_counts", "_next", "_passed", "_ready_units", "size_bytes")
+    __slots__ = ("_again", "_bands", "_counters", "_counts", "_next", "_passed", "_ready_units", "count", "size_bytes")
 
     def __init__(self) -> None:
-        self._bands: tuple[dict[str, list[tuple[float, int, Ticket]]], ...] = tuple({} for _ in range(BANDS))
+        self._bands: tuple[dict[str, list[tuple[float, int, _T]]], ...] = tuple({} for _ in range(BANDS))
         self._counts = [0] * BANDS
         self._passed = [0] * BANDS
-        self._again: deque[Ticket] = deque()
+        self._again: deque[_T] = deque()
         self._counters: dict[str, float] = {}
         self._ready_units = 0.0  # the counter of who was served last
         self._next = 0
+        self.count = 0
         self.size_bytes = 0
 
     def __len__(self) -> int:
-        return sum(self._counts) + len(self._again)
+        return self.count
 
-    def __bool__(self) -> bool:
-        return bool(self._again) or any(self._counts)
-
-    def put(self, ticket: Ticket) -> None:
+    def put(self, ticket: _T) -> None:
         """Let `ticket` wait."""
         self._next += 1
         ticket.order = self._next
@@ -75,16 +76,16 @@ class Line:
         if mine is None:
             mine = tenants[ticket.tenant] = []
             self._lift(ticket.tenant, tenants)
-        insort(mine, (*ticket.place, ticket))
+        insort(mine, (*ticket.rank, ticket))
         self._counts[ticket.band] += 1
         self._enter(ticket)
 
-    def put_again(self, ticket: Ticket) -> None:
+    def put_again(self, ticket: _T) -> None:
         """Let `ticket` wait in front of all: it had its turn already."""
         self._again.append(ticket)
         self._enter(ticket)
 
-    def next(self) -> Ticket | None:
+    def next(self) -> _T | None:
         """Take out who goes next; None when nobody waits."""
         if self._again:
             ticket = self._again.popleft()
@@ -104,7 +105,7 @@ class Line:
         self._leave(ticket)
         return ticket
 
-    def withdraw(self, ticket: Ticket) -> None:
+    def withdraw(self, ticket: _T) -> None:
         """Forget `ticket`, if it waits."""
         if not ticket.is_waiting:
             return
@@ -113,7 +114,7 @@ class Line:
         else:
             tenants = self._bands[ticket.band]
             mine = tenants[ticket.tenant]
-            del mine[bisect_left(mine, ticket.place)]
+            del mine[bisect_left(mine, ticket.rank)]
             if not mine:
                 del tenants[ticket.tenant]
             self._counts[ticket.band] -= 1
@@ -121,14 +122,14 @@ class Line:
 
     def charge(self, tenant: str, units: float, weight: float) -> None:
         """Count service given to `tenant` in this busy time; negative units take back what was counted too much."""
-        if self:
+        if self.count:
             self._counters[tenant] = self._counters.get(tenant, self._ready_units) + units / weight
             if len(self._counters) > TENANTS_MAX:
                 waiting = {name for tenants in self._bands for name in tenants}
                 self._counters = {name: units for name, units in self._counters.items() if name in waiting}
 
     def ahead(self, ticket: Ticket) -> int:
-        """Return how many of those that wait now would go before `ticket`, about: its tenant takes turns with others."""
+        """Return about how many of those that wait would go before `ticket`: its tenant takes turns with the others."""
         above = len(self._again) + sum(self._counts[: ticket.band])
         tenants = self._bands[ticket.band]
         mine = tenants.get(ticket.tenant, ())
@@ -136,13 +137,13 @@ class Line:
         turns = (sooner + 1) * (len(tenants) + (not mine)) - 1
         return above + min(turns, self._counts[ticket.band] - len(mine) + sooner)
 
-    def victims(self, ticket: Ticket, count_max: int, bytes_max: int) -> list[Ticket] | None:
+    def victims(self, ticket: Ticket, count_max: int, bytes_max: int) -> list[_T] | None:
         """Return who must go so that `ticket` fits, maybe nobody; None when it is the one that must not come in.
 
-        Those go that hold most of what is full: of the least urgent band, of the tenant that has most waiting there for
-        its weight, the latest deadlines. A tenant never pushes out another that has no more than itself.
+        Those go that hold most of what is full: of the least urgent band, of the tenant with the most waiting there
+        for its weight, the latest deadlines. A tenant never pushes out another that has no more than itself.
         """
-        over_count = len(self) + 1 - count_max
+        over_count = self.count + 1 - count_max
         over_bytes = self.size_bytes + ticket.size_bytes - bytes_max
         if over_count <= 0 and over_bytes <= 0:
             return []
@@ -157,7 +158,7 @@ class Line:
             spare = int(len(held) - (mine + 1) * held[0][2].weight / ticket.weight) if largest != ticket.tenant else 0
         else:
             spare = len(held)
-        chosen: list[Ticket] = []
+        chosen: list[_T] = []
         for _, _, each in held[: max(spare, 0)]:
             if over_count <= 0 and over_bytes <= 0:
                 break
@@ -180,19 +181,21 @@ class Line:
             self._passed[band] = 0 if band == chosen else self._passed[band] + 1
         return chosen
 
-    def _lift(self, tenant: str, tenants: dict[str, list[tuple[float, int, Ticket]]]) -> None:
+    def _lift(self, tenant: str, tenants: dict[str, list[tuple[float, int, _T]]]) -> None:
         others = [self._counters.get(name, 0.0) for name in tenants if name != tenant]
         least = min(others) if others else self._ready_units
         self._counters[tenant] = max(self._counters.get(tenant, 0.0), least)
 
     def _enter(self, ticket: Ticket) -> None:
         ticket.is_waiting = True
+        self.count += 1
         self.size_bytes += ticket.size_bytes
 
     def _leave(self, ticket: Ticket) -> None:
         ticket.is_waiting = False
+        self.count -= 1
         self.size_bytes -= ticket.size_bytes
-        if not self:
+        if not self.count:
             self._counters.clear()
             self._ready_units = 0.0
             self._passed = [0] * BANDS

@@ -16,7 +16,7 @@ QUANTILE: Final = 0.9
 
 
 class Rate:
-    """A rate of `per_s` units a second of which `burst` may come at once. Each second that is not used is lost beyond that.
+    """A rate of `per_s` units a second, of which `burst` may come at once.
 
     Whatever is asked, the units taken in any span of t seconds stay within burst + per_s · t, and one request's cost
     more: a request that costs over `burst` is let in when nothing is owed, and leaves a debt.
@@ -65,10 +65,15 @@ class Expectation:
         self._output_p90 = OUTPUT_FIRST
         self._step = OUTPUT_FIRST / 8
 
-    def tokens(self, body_bytes: int, max_tokens: int) -> float:
-        """Return what a request of `body_bytes` may cost; `max_tokens` is its own limit for the answer, 0 for none."""
+    def tokens(self, body_bytes: int, max_tokens: int, *, writes: bool = True) -> float:
+        """Return what a request of `body_bytes` may cost.
+
+        Args:
+            max_tokens: its own limit for the answer, 0 for none.
+            writes: whether its answer is made of tokens at all.
+        """
         output = self._output_p90 if max_tokens <= 0 else min(float(max_tokens), self._output_p90)
-        return body_bytes / self._bytes_per_token + output
+        return body_bytes / self._bytes_per_token + (output if writes else 0.0)
 
     def learn(self, body_bytes: int, input_tokens: int, output_tokens: int) -> None:
         """Take note of what a request did cost."""

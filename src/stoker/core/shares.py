@@ -15,6 +15,9 @@ import msgspec
 LEASE_S: Final = 8.0
 # And control counts on that only after so long: its clock starts when the question arrives, the gateway's when it left.
 FORGET_S: Final = 10.0
+# After so long without one complete answer a new gateway takes its even share: by then control counts on it and the
+# others have heard so, or their leases have ended.
+GIVE_UP_S: Final = FORGET_S + LEASE_S
 FLOOR_RATIO: Final = 0.1  # of the even share, kept by a gateway without traffic: its first requests need no round trip
 KEYS_MAX: Final = 10_000  # in one answer
 SAME: Final = 1e-6
@@ -30,6 +33,15 @@ def floor(gateways: int) -> float:
     return FLOOR_RATIO / gateways
 
 
+class Question(msgspec.Struct, frozen=True):
+    """What a gateway asks once a second; see Teller.answer."""
+
+    gateway: int
+    is_new: bool
+    held: dict[str, float]
+    asked: dict[str, float]
+
+
 class Answer(msgspec.Struct, frozen=True):
     """Shares by key, of each key that is used, or held unevenly, somewhere; all others are held evenly if it is
     complete. Control that is new has not heard of everybody, and cannot say so yet.
@@ -43,23 +55,20 @@ class Teller:
     """Who holds what, on control's side. Knows nothing after a restart, and then lets nobody grow until FORGET_S."""
 
     def __init__(self, gateways: int, now_s: float) -> None:
-        self._gateways = gateways
+        self.gateways = gateways
         self._began_s = now_s
         self._held: dict[int, dict[str, float]] = {}
         self._asked: dict[int, dict[str, float]] = {}
         self._heard_s: dict[int, float] = {}
 
-    def answer(
-        self, gateway: int, held: dict[str, float], asked: dict[str, float], *, is_new: bool, now_s: float
-    ) -> Answer:
-        """Return what `gateway` holds from now on.
+    def answer(self, question: Question, now_s: float) -> Answer:
+        """Return what the gateway that asks holds from now on.
 
-        Args:
-            held: its shares now, where they are not even.
-            asked: what came to it of each key lately, let through or not.
-            is_new: it has had no complete answer yet, and so holds its floor of what it was told nothing of.
+        `held` are its shares now, where they are not even; `asked` is what came to it of each key lately, let through
+        or not. One that `is_new` has had no complete answer yet, and holds its floor of what it was told nothing of.
         """
-        usual = floor(self._gateways) if is_new else even(self._gateways)
+        gateway, held, asked = question.gateway, question.held, question.asked
+        usual = floor(self.gateways) if question.is_new else even(self.gateways)
         was_forgotten = gateway in self._heard_s and not self._is_heard(gateway, now_s)
         self._asked[gateway] = asked
         self._heard_s[gateway] = now_s
@@ -68,28 +77,30 @@ class Teller:
         for name in sorted(names)[:KEYS_MAX]:
             has = held.get(name, usual)
             if was_forgotten:  # others may have grown meanwhile into what was over its even share
-                has = min(has, even(self._gateways))
+                has = min(has, even(self.gateways))
             share = self._share(gateway, name, has, now_s)
             if not self._is_settled(name, share, now_s):
                 given[name] = share
-        # It holds the old or the new until it says so: what counts against the others is the larger.
+        # It holds the old or the new until it says so: what counts against the others is the larger. A new one may
+        # give up waiting for an answer at any moment, and holds its even share then.
+        least = even(self.gateways) if question.is_new else 0.0
         self._held[gateway] = {
-            name: max(given.get(name, even(self._gateways)), held.get(name, usual)) for name in {*given, *held}
+            name: max(given.get(name, even(self.gateways)), held.get(name, usual), least) for name in {*given, *held}
         }
-        return Answer(given, all(self._is_known(each, now_s) for each in range(self._gateways)))
+        return Answer(given, all(self._is_known(each, now_s) for each in range(self.gateways)))
 
     def _share(self, gateway: int, name: str, has: float, now_s: float) -> float:
-        others = [each for each in range(self._gateways) if each != gateway]
+        others = [each for each in range(self.gateways) if each != gateway]
         free = 1.0 - sum(self._counted(each, name, now_s) for each in others)
         mine = self._asked[gateway].get(name, 0.0)
         total = mine + sum(self._asked.get(each, {}).get(name, 0.0) for each in others if self._is_heard(each, now_s))
-        least = floor(self._gateways)
-        wanted = least + (1.0 - least * self._gateways) * mine / total if total > 0.0 else even(self._gateways)
+        least = floor(self.gateways)
+        wanted = least + (1.0 - least * self.gateways) * mine / total if total > 0.0 else even(self.gateways)
         return min(wanted, max(free, has))
 
     def _counted(self, gateway: int, name: str, now_s: float) -> float:
         """Return the most that `gateway` may hold of `name` now."""
-        share = even(self._gateways)
+        share = even(self.gateways)
         if self._is_heard(gateway, now_s):
             return self._held.get(gateway, {}).get(name, share)
         return share if self._is_known(gateway, now_s) else 1.0
@@ -103,11 +114,11 @@ class Teller:
 
     def _is_settled(self, name: str, share: float, now_s: float) -> bool:
         """Return whether nobody uses `name` and all hold it evenly: then nobody needs to hear of it."""
-        usual = even(self._gateways)
+        usual = even(self.gateways)
         return (
             abs(share - usual) < SAME
             and not any(asked.get(name) for asked in self._asked.values())
-            and all(abs(self._counted(each, name, now_s) - usual) < SAME for each in range(self._gateways))
+            and all(abs(self._counted(each, name, now_s) - usual) < SAME for each in range(self.gateways))
         )
 
 
@@ -138,5 +149,5 @@ class Holder:
         self._shares = answer.shares
 
     def give_up(self) -> None:
-        """Take note that control has not answered for FORGET_S since the start: the others hold their even share now."""
+        """Hold the even share: there was no complete answer for GIVE_UP_S since the start."""
         self.is_new = False

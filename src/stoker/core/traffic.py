@@ -86,5 +86,6 @@ def _endpoint_route(
         max_body_bytes=parse_bytes(limits.max_body),
         timeout_s=parse_seconds(limits.timeout),
         queue_max=limits.queue_max,
+        queue_max_bytes=parse_bytes(limits.queue_bytes),
         concurrency=limits.concurrency,
     )

@@ -16,12 +16,10 @@ class Choice:
         self.open: list[Replica] = []  # that take requests now, of revisions with a weight
         self._all: Iterable[Replica] = ()
         self._weights: dict[str, int] = {}
-        self._places = 0  # in each replica
 
     def follow(self, endpoint: EndpointRoute) -> None:
         """Take the weights of a new route table."""
         self._weights = {str(revision.revision): revision.weight for revision in endpoint.revisions}
-        self._places = endpoint.concurrency
 
     def refresh(self, replicas: Iterable[Replica]) -> None:
         """Look again which of `replicas` are open."""
@@ -42,9 +40,9 @@ class Choice:
         if count > 1:
             one, other = route.pair(count, random.random(), random.random())
             chosen = found[one] if found[one].load <= found[other].load else found[other]
-        if chosen.in_flight >= self._places:
-            chosen = min(found, key=lambda replica: replica.in_flight)
-            if chosen.in_flight >= self._places:
+        if chosen.in_flight >= chosen.places:
+            chosen = min(found, key=lambda replica: replica.in_flight - replica.places)
+            if chosen.in_flight >= chosen.places:
                 return None
         return chosen
 

@@ -22,9 +22,11 @@ class Directory:
 
     Args:
         convicted: told of each shape that this gateway puts into quarantine, for its siblings.
+        gateways: how many processes share the replicas.
     """
 
-    def __init__(self, registry: Registry, convicted: Callable[[Lane, bytes], None]) -> None:
+    def __init__(self, registry: Registry, convicted: Callable[[Lane, bytes], None], gateways: int = 1) -> None:
+        self._gateways = gateways
         self.version = -1
         self.body_max_bytes = BODY_MIN_BYTES
         self._registry = registry
@@ -50,7 +52,7 @@ class Directory:
         for name, endpoint in wanted.items():
             lane = self._lanes.get(name)
             if lane is None:
-                self._lanes[name] = Lane(endpoint, Meters(self._registry, *name), self._convicted)
+                self._lanes[name] = Lane(endpoint, Meters(self._registry, *name), self._convicted, self._gateways)
             else:
                 lane.update(endpoint)
         self.body_max_bytes = max((each.max_body_bytes for each in table.endpoints), default=BODY_MIN_BYTES)

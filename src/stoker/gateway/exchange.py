@@ -48,10 +48,10 @@ class Exchange:
     """One request. Layers fill it from top to bottom; `send`, `start`, … answer it, once."""
 
     __slots__ = (
-        "avoid", "body", "cause", "connection", "deadline_s", "first_byte_s", "header_bytes", "id", "is_answered",
-        "is_started", "key", "lane", "method", "name", "on_trial", "project", "relay", "replica", "request", "revision",
-        "route", "shape",
-        "status", "stream", "task", "tries", "usage", "version",
+        "avoid", "band", "body", "cause", "connection", "deadline_s", "extra", "first_byte_s", "header_bytes",
+        "id", "is_answered", "is_started", "key", "lane", "max_tokens", "method", "name", "on_trial",
+        "project", "relay", "replica", "request", "revision", "route", "shape", "status", "stream", "task",
+        "tries", "units", "usage", "version",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, request: HttpRequest, route: "Route", name: str, version: str) -> None:
@@ -63,11 +63,14 @@ class Exchange:
         self.id = ""
         self.key: KeyRoute | None = None
         self.project = ""  # where names are looked up
+        self.band = 1  # of priority; 0 is the most urgent (core/admit.py)
+        self.extra = b""  # header lines that layers add to the answer, whatever it is
         self.lane: Lane | None = None
         self.method = route.method  # as in RequestHead
         self.body = request.body
         self.header_bytes = -1
         self.stream = False
+        self.max_tokens = 0  # that the request allows for its answer; 0: it does not say
         self.deadline_s = 0.0
         self.replica: Replica | None = None  # holds a place in it
         self.relay: Relay | None = None  # the try that runs now
@@ -78,6 +81,7 @@ class Exchange:
         self.shape = b""  # digest, computed only when something died
         self.status = 0
         self.usage = Usage()
+        self.units = 0.0  # of service that its tenant was charged before it was known what it costs
         self.first_byte_s = 0.0  # of a stream; 0 before it
         self.is_started = False  # bytes of the answer are on their way; no other answer is possible
         self.is_answered = False
@@ -95,13 +99,14 @@ class Exchange:
         if not self.is_answered:
             self.is_started = self.is_answered = True
             self.status = status
-            self.connection.send(status, b"%bx-request-id: %b\r\n" % (headers, self.id.encode()), body)
+            self.connection.send(status, b"%b%bx-request-id: %b\r\n" % (headers, self.extra, self.id.encode()), body)
 
     def start(self, first: bytes) -> None:
         """Answer 200 with a stream whose first piece is `first`."""
         self.is_started = True
         self.status = 200
-        self.connection.start_stream(b"%bx-request-id: %b\r\n" % (replies.EVENT_STREAM, self.id.encode()), first)
+        headers = b"%b%bx-request-id: %b\r\n" % (replies.EVENT_STREAM, self.extra, self.id.encode())
+        self.connection.start_stream(headers, first)
 
     def end(self, last: bytes) -> None:
         """End the stream; `last` may be empty."""

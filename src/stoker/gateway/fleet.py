@@ -11,6 +11,7 @@ import time
 from typing import Final, Protocol
 
 from stoker.core import breaker, route
+from stoker.core.concurrency import Learned
 from stoker.protocol.link import Link, connect
 from stoker.types.errors import ReplicaLost
 from stoker.types.replica import ReplicaState, ReplicaStats
@@ -21,6 +22,7 @@ LOADING_PING_S: Final = 0.05  # readiness is waited for
 BACKOFF_MIN_S: Final = 0.02
 BACKOFF_WANTED_S: Final = 0.25  # while requests wait for this replica
 BACKOFF_MAX_S: Final = 2.0
+PLACES_FIRST: Final = 2  # until its first PONG, a round trip after HELLO
 STOPPED_S: Final = 2.0  # when a second took this much longer, this process was stopped, not the replica
 EJECTED_MIN_S: Final = 5.0  # an ejected replica without work shows no progress; it is tried again after this
 
@@ -44,14 +46,17 @@ class Watcher(Protocol):
     def is_wanted(self) -> bool:
         """Return whether requests wait for a replica."""
 
+    def places(self, replica: "Replica") -> int:
+        """Return how many requests of this gateway `replica` may hold, by what it says of itself."""
+
 
 class Replica:
     """One replica as this gateway sees it."""
 
     __slots__ = (
-        "_closing", "_ejected_mark", "_ejected_s", "_heard_s", "_judged_s", "_seen", "_task", "_watcher", "address",
-        "boot", "down_since_s", "error", "id", "in_flight", "is_ejected", "is_reserved", "link", "others", "progress",
-        "revision", "state", "stats", "version",
+        "_closing", "_ejected_mark", "_ejected_s", "_heard_s", "_judged_s", "_seen", "_task", "_watcher",
+        "address", "boot", "down_since_s", "error", "id", "in_flight", "is_ejected", "is_reserved", "learned",
+        "link", "others", "places", "progress", "revision", "state", "stats", "version",
     )  # fmt: skip
 
     def __init__(self, route_: ReplicaRoute, revision: str, version: str, watcher: Watcher) -> None:
@@ -65,6 +70,8 @@ class Replica:
         self.boot = ""
         self.error = ""
         self.in_flight = 0  # places taken by requests of this gateway
+        self.places = PLACES_FIRST  # that it has for them
+        self.learned = Learned()  # where it does not say how many it can work on
         self.others = 0  # requests of others in it, as last reported
         self.progress = 0  # pieces and answers that came from it
         self.is_ejected = False
@@ -166,6 +173,10 @@ class Replica:
         self.stats = stats
         self.error = stats.error
         self.others = route.load_of_others(stats.queued + stats.running, self.in_flight)
+        places = self._watcher.places(self)
+        if places != self.places:
+            self.places = places
+            self._watcher.replica_changed(self)
         if stats.state != self.state:
             self.state = stats.state
             self._watcher.replica_changed(self)

@@ -27,6 +27,7 @@ WANTED: Final = frozenset(
         b"x-api-key",
         b"x-request-id",
         b"x-request-timeout-ms",
+        b"x-stoker-priority",
         b"x-stoker-project",
     )
 )

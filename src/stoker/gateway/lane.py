@@ -1,31 +1,40 @@
 """One endpoint in this gateway: its replicas, the places in them, and the bounded queue of requests without a place.
 
-A request holds a place in a replica from the moment it is sent until it ended. `concurrency` places a replica; who
-finds none waits in order of arrival (a retry waits in front: it is older), until its deadline.
+A request holds a place in a replica from the moment it is sent until it ended. How many places a replica has is in
+core/concurrency.py; who finds none waits in the queue's order, until its deadline.
 """
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from stoker.core import admit, breaker, poison, retry
+from stoker.core import admit, breaker, concurrency, fairness, poison, retry
+from stoker.core.quota import Expectation
 from stoker.gateway.choice import Choice
 from stoker.gateway.exchange import Exchange
 from stoker.gateway.fleet import Replica
 from stoker.gateway.meters import Meters
-from stoker.types.errors import Busy, NotFound, StokerError, Unavailable
+from stoker.gateway.queue import Queue, Waiting
+from stoker.protocol.frames import EndHead
+from stoker.types.errors import DeadlineExceeded, NotFound, OutOfTime, QueueFull, Shed, StokerError, Unavailable
 from stoker.types.routes import EndpointRoute
 
 SERVICE_SAMPLES: Final = 20  # the mean service time is of about so many requests
 
 
 class Lane:
-    """An endpoint's replicas and queue (fleet.Watcher)."""
+    """An endpoint's replicas and queue (fleet.Watcher).
 
-    def __init__(self, endpoint: EndpointRoute, meters: Meters, convicted: "Callable[[Lane, bytes], None]") -> None:
+    Args:
+        gateways: how many processes share the replicas' places.
+    """
+
+    def __init__(
+        self, endpoint: EndpointRoute, meters: Meters, convicted: "Callable[[Lane, bytes], None]", gateways: int = 1
+    ) -> None:
         self._convicted = convicted
+        self._gateways = gateways
         self.route = endpoint
         self.task: str = endpoint.task
         self.meters = meters
@@ -34,11 +43,13 @@ class Lane:
         self.exchanges: set[Exchange] = set()  # those that hold a place
         self.turn = asyncio.Lock()  # held by the trial that runs now
         self.service_s = 0.0
+        self.expectation = Expectation()  # what its requests cost in tokens
         self._samples = 0
         self.down_since_s = time.monotonic()
         self._replicas: dict[str, Replica] = {}
         self.choice = Choice()
-        self._queue: OrderedDict[Exchange, asyncio.Future[Replica]] = OrderedDict()  # route.queue_max bounds it
+        self._queue = Queue()  # route.queue_max and queue_max_bytes bound it
+        self._places = 0  # in all open replicas
         self.update(endpoint)
 
     @property
@@ -87,7 +98,7 @@ class Lane:
     def close(self) -> list[Replica]:
         """Let the endpoint go: nobody waits any more, replicas retire; return them."""
         gone = NotFound(f"the endpoint {self.route.endpoint} was deleted", field="model")
-        self._refuse_all(gone)
+        self._queue.refuse_all(gone)
         retired = list(self._replicas.values())
         self._replicas.clear()
         for replica in retired:
@@ -99,7 +110,7 @@ class Lane:
 
     def is_full(self) -> bool:
         """Return whether a request that comes now has to wait."""
-        return bool(self._queue) or len(self.exchanges) >= len(self.choice.open) * self.route.concurrency
+        return len(self.exchanges) >= self._places or bool(self._queue)
 
     def take(self, exchange: Exchange) -> Replica | None:
         """Take a place for `exchange` if one is free, where the choice falls."""
@@ -127,16 +138,16 @@ class Lane:
 
     async def wait(self, exchange: Exchange, *, in_front: bool = False) -> Replica:
         """Wait for a place and return its replica. Raises StokerError when there will be none."""
-        place: asyncio.Future[Replica] = asyncio.get_running_loop().create_future()
-        self._queue[exchange] = place
-        if in_front:
-            self._queue.move_to_end(exchange, last=False)
+        waiting = Waiting(exchange, asyncio.get_running_loop().create_future())
+        if not in_front:
+            self._make_room(waiting)
+        self._queue.put(waiting, in_front=in_front)
         began_s = time.monotonic()
         try:
-            return await place
+            return await waiting.place
         except asyncio.CancelledError:
-            self._queue.pop(exchange, None)
-            if place.done() and not place.cancelled() and place.exception() is None:
+            self._queue.withdraw(waiting)
+            if waiting.place.done() and not waiting.place.cancelled() and waiting.place.exception() is None:
                 self.release(exchange)  # the place came in the same moment as the end
             raise
         finally:
@@ -144,40 +155,83 @@ class Lane:
 
     def check(self, exchange: Exchange, now_s: float) -> None:
         """Raise what a request gets that would have to wait, if it may not."""
-        waiting = len(self._queue)
-        wait_s = admit.wait_s(waiting, len(self.exchanges), self.service_s)
-        answer = admit.decide(
-            waiting=waiting,
-            queue_max=self.route.queue_max,
-            wait_s=wait_s,
-            left_s=exchange.deadline_s - now_s,
-            is_down=self.is_down(now_s),
-        )
-        if answer == "wait":
-            return
+        assert exchange.key is not None
+        limits = exchange.key.limits
+        tenant = limits.tenant or exchange.key.key
+        ticket = fairness.Ticket(exchange.band, tenant, limits.weight, exchange.deadline_s, len(exchange.body))
+        wait_s = admit.wait_s(self._queue.ahead(ticket), len(self.exchanges), self.service_s)
+        left_s = exchange.deadline_s - now_s
+        answer = admit.decide(wait_s=wait_s, service_s=self._one_s, left_s=left_s, is_down=self.is_down(now_s))
         if answer == "down":
             raise self.unavailable()
-        again_s = admit.retry_after_s(waiting, len(self.exchanges), self.service_s)
+        if answer == "late":
+            raise OutOfTime(
+                f"{self.route.endpoint} could answer in {wait_s + self._one_s:.2f} s; the deadline is in {left_s:.2f}",
+                retry_after_s=self._again_s(),
+            )
+        if self._victims(ticket) is None:
+            raise self._full()
+
+    def _victims(self, ticket: fairness.Ticket) -> list[Waiting] | None:
+        return self._queue.victims(ticket, self.route.queue_max, self.route.queue_max_bytes)
+
+    def _make_room(self, waiting: Waiting) -> None:
+        """Push out who must go for `waiting`. Raises QueueFull when that is itself."""
+        victims = self._victims(waiting)
+        if victims is None:
+            raise self._full()
+        for victim in victims:
+            self._queue.withdraw(victim)
+            victim.refuse(
+                Shed(
+                    f"{self.route.endpoint} is full, and a more urgent request or a tenant with fewer waiting came",
+                    retry_after_s=self._again_s(),
+                )
+            )
+
+    def _full(self) -> StokerError:
         name = self.route.endpoint
-        if answer == "full":
-            raise Busy(f"{waiting} requests wait for {name} already; retry later", retry_after_s=again_s)
-        raise Busy(f"{name} is busy for about {wait_s:.1f} s, longer than the deadline allows", retry_after_s=again_s)
+        return QueueFull(
+            f"{len(self._queue)} requests wait for {name} already; retry later", retry_after_s=self._again_s()
+        )
+
+    def _again_s(self) -> float:
+        return admit.retry_after_s(len(self._queue), len(self.exchanges), self.service_s)
 
     def convicted(self, shape: bytes) -> None:
         """Tell the other gateways that `shape` kills."""
         self._convicted(self, shape)
 
-    def finished(self, took_s: float) -> None:
-        """Learn how long a request was served."""
+    def finished(self, exchange: Exchange, end: EndHead, took_s: float) -> None:
+        """Learn from an answer: how long a request is served, what its tenant had of it, what its replica can do."""
         if self._samples < SERVICE_SAMPLES:
             self._samples += 1
         self.service_s += (took_s - self.service_s) / self._samples
+        if self._queue:
+            self._queue.served(exchange, _units(end))
+        replica = exchange.replica
+        if replica is not None and not replica.stats.slots:
+            now_s = time.monotonic()
+            first_s = exchange.first_byte_s - now_s + took_s if exchange.first_byte_s else took_s
+            replica.learned.sample(first_s, end.usage.input_tokens, replica.in_flight, now_s)
 
     # ---- what replicas tell (fleet.Watcher)
 
     def replica_changed(self, replica: Replica) -> None:
         """See fleet.Watcher."""
         self.refresh()
+
+    def places(self, replica: Replica) -> int:
+        """See fleet.Watcher."""
+        stats = replica.stats
+        return concurrency.places(
+            slots=stats.slots or replica.learned.limit,
+            others=replica.others,
+            in_flight=replica.in_flight,
+            kv_used_ratio=stats.kv_used_ratio,
+            gateways=self._gateways,
+            most=self.route.concurrency,
+        )
 
     def may_eject(self) -> bool:
         """See fleet.Watcher: at most half of those that are connected."""
@@ -202,7 +256,9 @@ class Lane:
     def refresh(self) -> None:
         """Look again which replicas are open, and serve the queue from them."""
         self.choice.refresh(self._replicas.values())
-        self._wake()
+        self._places = sum(replica.places for replica in self.choice.open)
+        if self._queue:
+            self._wake()
 
     def sweep(self, now_s: float) -> None:
         """Give up on what waits for nothing; forget what is old. Called about once a second."""
@@ -210,26 +266,29 @@ class Lane:
         if self.book:
             self.book.sweep(now_s)
         if self._queue and self.is_down(now_s):
-            self._refuse_all(self.unavailable())
+            self._queue.refuse_all(self.unavailable())
+
+    @property
+    def _one_s(self) -> float:
+        """Return what the next request takes in a replica; 0 for chat, where short and long answers have no mean."""
+        return 0.0 if self.task == "chat" else self.service_s
 
     def _wake(self) -> None:
-        """Give free places to those who wait, the oldest first; who wants a version of its own is passed over."""
-        for exchange in list(self._queue) if self._queue else ():
-            replica = self.take(exchange)
-            if replica is not None:
-                place = self._queue.pop(exchange)
-                if place.done():
-                    self.release(exchange)
-                else:
-                    place.set_result(replica)
-            elif not exchange.version:
-                return
+        """Give free places to those who wait."""
+        self._queue.serve(self._has_place, self.take, self._lost)
 
-    def _refuse_all(self, problem: StokerError) -> None:
-        while self._queue:
-            _, place = self._queue.popitem(last=False)
-            if not place.done():
-                place.set_exception(problem)
+    def _has_place(self) -> bool:
+        return any(replica.in_flight < replica.places for replica in self.choice.open)
+
+    def _lost(self, exchange: Exchange) -> StokerError | None:
+        """Return why a request that is next is not worth a place; None when it is."""
+        service_s = self._one_s
+        left_s = exchange.deadline_s - time.monotonic()
+        if not admit.is_lost(left_s=left_s, service_s=service_s, is_served=bool(self.exchanges)):
+            return None
+        return DeadlineExceeded(
+            f"{left_s * 1000:.0f} ms are left and {self.route.endpoint} needs about {service_s * 1000:.0f} ms"
+        )
 
     def is_down(self, now_s: float) -> bool:
         """Return whether no replica runs or loads, and none has for long enough to stop hoping."""
@@ -249,3 +308,12 @@ class Lane:
         if not self._replicas:
             return Unavailable(f"{name} has no replicas", retry_after_s=10.0)
         return Unavailable(f"no replica of {name} is running; they are being restarted", retry_after_s=5.0)
+
+
+def _units(end: EndHead) -> float:
+    """Return the service that an answer took: tokens as core/fairness.py weighs them, or its part of engine time."""
+    usage, timings = end.usage, end.timings
+    if usage.output_tokens:
+        return fairness.token_units(usage.input_tokens, usage.cached_tokens, usage.output_tokens)
+    rows = max(usage.rows, 1)
+    return timings.compute_s * 1000.0 * rows / max(timings.batch_rows, rows)

@@ -31,6 +31,7 @@ def prepare_chat(exchange: Exchange, directory: Directory) -> None:
     """Read `POST /v1/chat/completions`."""
     request = openai.decode_chat(exchange.body)
     exchange.stream = bool(request.stream)
+    exchange.max_tokens = (request.max_completion_tokens or request.max_tokens or 0) * (request.n or 1)
     _find(exchange, directory, request.model)
 
 
@@ -38,6 +39,7 @@ def prepare_completions(exchange: Exchange, directory: Directory) -> None:
     """Read `POST /v1/completions`."""
     request = openai.decode_completion(exchange.body)
     exchange.stream = bool(request.stream)
+    exchange.max_tokens = (request.max_tokens or 0) * (request.n or 1)
     _find(exchange, directory, request.model)
 
 

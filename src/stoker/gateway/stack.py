@@ -5,6 +5,7 @@ trace     an id before anything can fail, so that every answer and log line has 
 auth      before the body is read: a stranger costs a hash and learns nothing
 validate  finds the endpoint; all that follows is by endpoint
 meter     around every refusal below, because a 429 is a request too
+quota     before anything waits: who asks for more than it may takes nothing from the others
 deadline  around everything that waits
 admit     refuses at once what would wait in vain, before it takes a place or a retry
 retry     a retry is the same request: counted, timed and admitted once
@@ -23,12 +24,14 @@ from stoker.gateway.layers.admit import admit
 from stoker.gateway.layers.auth import auth
 from stoker.gateway.layers.deadline import Deadlines, deadline
 from stoker.gateway.layers.meter import meter
+from stoker.gateway.layers.quota import quota
 from stoker.gateway.layers.rescue import rescue
 from stoker.gateway.layers.retry import retry
 from stoker.gateway.layers.route import route
 from stoker.gateway.layers.trace import Ids, trace
 from stoker.gateway.layers.upstream import upstream
 from stoker.gateway.layers.validate import validate
+from stoker.gateway.quotas import Quotas
 from stoker.gateway.trial import Trials
 
 
@@ -40,6 +43,7 @@ class Stack:
     deadlines: Deadlines
     trials: Trials
     ids: Ids
+    quotas: Quotas
 
     def inference(self) -> Handler:
         """Return the whole stack, for what goes to a replica."""
@@ -48,6 +52,7 @@ class Stack:
         call = retry(call)
         call = admit(call)
         call = deadline(self.deadlines, call)
+        call = quota(self.quotas, call)
         call = meter(call)
         call = validate(self.directory, call)
         return self.reading(call)

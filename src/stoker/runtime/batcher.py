@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from stoker.core import batch
+from stoker.core import batch, concurrency
 from stoker.protocol.link import Exchange
 from stoker.types.errors import Busy, DeadlineExceeded, EngineFailed, StokerError
 from stoker.types.replica import Timings
@@ -115,6 +115,13 @@ class Batcher(Generic[_R]):
         self._is_busy = False  # the worker thread has a call
         self._calls: queue.SimpleQueue[_Call[_R] | None] = queue.SimpleQueue()
         threading.Thread(target=self._work, name="engine", daemon=True).start()
+
+    @property
+    def holdable(self) -> int:
+        """Requests worth having here at once (core/concurrency.py); until the line is known, two full batches."""
+        if self.line.calls < batch.LEARNED_CALLS:
+            return 2 * self._max_rows
+        return concurrency.holdable(self.line.base_s, self.line.row_s, self._max_rows)
 
     @property
     def queued(self) -> int:

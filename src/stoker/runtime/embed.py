@@ -97,7 +97,7 @@ class EmbedWork:
         return WorkStats(
             queued=batcher.queued,
             running=batcher.running,
-            slots=self._max_rows,
+            slots=batcher.holdable,
             finished=batcher.finished,
             tokens=self._tokens,
             batch_rows_mean=batcher.rows_mean,

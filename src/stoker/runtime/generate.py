@@ -96,7 +96,7 @@ class GenerateWork:
         return WorkStats(
             queued=len(self._waiting),
             running=len(self._running),
-            slots=self._slots,
+            slots=self._engine.slots,
             finished=self._finished,
             tokens=self._tokens,
             kv_used_ratio=self._engine.kv_used_ratio(),

@@ -123,7 +123,7 @@ class PredictWork:
         return WorkStats(
             queued=batcher.queued,
             running=batcher.running,
-            slots=self._max_rows,
+            slots=batcher.holdable,
             finished=batcher.finished,
             batch_rows_mean=batcher.rows_mean,
         )

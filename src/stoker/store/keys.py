@@ -3,13 +3,16 @@
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, func, insert, select
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from stoker.store import schema
 from stoker.types.errors import Conflict, NotFound
 from stoker.types.ids import KeyId, ProjectName
+from stoker.types.keys import UNLIMITED, KeyLimits
 
 KEYS_MAX: Final = 10_000  # each is a row of the route table too
+
+_limits = msgspec.json.Decoder(KeyLimits).decode
 
 
 class KeyRow(msgspec.Struct, frozen=True):
@@ -22,6 +25,7 @@ class KeyRow(msgspec.Struct, frozen=True):
     is_admin: bool
     created_at_s: float
     expires_at_s: float = 0.0
+    limits: KeyLimits = UNLIMITED
 
 
 def add(connection: Connection, key: KeyRow) -> None:
@@ -31,7 +35,8 @@ def add(connection: Connection, key: KeyRow) -> None:
     known = connection.execute(select(schema.projects.c.name).where(schema.projects.c.name == key.project)).first()
     if known is None:
         raise NotFound(f"no project {key.project!r}; apply it first", field="project")
-    connection.execute(insert(schema.keys).values(**msgspec.structs.asdict(key)))
+    values = {**msgspec.structs.asdict(key), "limits": msgspec.json.encode(key.limits).decode()}
+    connection.execute(insert(schema.keys).values(**values))
 
 
 def find(connection: Connection, key_id: str) -> KeyRow | None:
@@ -55,6 +60,16 @@ def remove(connection: Connection, key_id: str) -> KeyRow:
     return found
 
 
+def limit(connection: Connection, key_id: str, limits: KeyLimits) -> KeyRow:
+    """Hold a key to other limits and return it. Raises NotFound."""
+    found = find(connection, key_id)
+    if found is None:
+        raise NotFound(f"no key {key_id!r}")
+    text = msgspec.json.encode(limits).decode()
+    connection.execute(update(schema.keys).where(schema.keys.c.id == key_id).values(limits=text))
+    return msgspec.structs.replace(found, limits=limits)
+
+
 def drop_expired(connection: Connection, before_s: float) -> int:
     """Delete keys that expired before that moment; return how many."""
     table = schema.keys
@@ -63,4 +78,4 @@ def drop_expired(connection: Connection, before_s: float) -> int:
 
 
 def _key(row: Row[tuple[object, ...]]) -> KeyRow:
-    return KeyRow(**row._mapping)
+    return KeyRow(**{**row._mapping, "limits": _limits(row._mapping["limits"])})

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 # The newest migration's name; a database that says another one is migrated, or refused when it is from the future.
-VERSION: Final = "0001"
+VERSION: Final = "0002"
 
 metadata: Final = MetaData()
 
@@ -61,6 +61,7 @@ keys: Final = Table(
     Column("is_admin", Boolean, nullable=False),
     Column("created_at_s", Float, nullable=False),
     Column("expires_at_s", Float, nullable=False),
+    Column("limits", Text, nullable=False),
 )
 
 models: Final = Table(

@@ -11,6 +11,10 @@ StokerError
 ├── Conflict                409 conflict
 ├── RefusedArtifact         422 refused_artifact       a model file that is corrupt, hostile or not what it says
 ├── Busy                    429 busy                   a queue or limit is full; carries retry_after_s
+│   ├── QueueFull           429 queue_full             as many wait as may, and none that should rather go
+│   ├── Shed                429 shed                   it waited, and had to go for a more urgent or rarer one
+│   ├── OutOfTime           429 out_of_time            it would wait longer than its deadline allows
+│   └── RateLimited         429 rate_limit_exceeded    its key asked for more than it may
 ├── Unavailable             503 unavailable            nothing can serve this now; carries retry_after_s
 │   ├── NotReachable        503 not_reachable          nobody answers where a process should be (client side)
 │   ├── ReplicaLost         503 replica_lost           the connection to a replica broke mid-request
@@ -107,6 +111,30 @@ class Busy(StokerError):
     code = "busy"
     status = 429
     retryable = True
+
+
+class QueueFull(Busy):
+    """As many requests wait for the endpoint as may."""
+
+    code = "queue_full"
+
+
+class Shed(Busy):
+    """It waited, and was pushed out: a more urgent request, or a tenant with fewer waiting, needed its place."""
+
+    code = "shed"
+
+
+class OutOfTime(Busy):
+    """Those ahead will take longer than this request's deadline allows; it is told so at once."""
+
+    code = "out_of_time"
+
+
+class RateLimited(Busy):
+    """The key asked for more requests or tokens than its limits allow."""
+
+    code = "rate_limit_exceeded"
 
 
 class Unavailable(StokerError):

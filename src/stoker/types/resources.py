@@ -56,8 +56,14 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     queue_max: Annotated[int, Meta(ge=0, le=100_000, description="requests that may wait for a replica; then 429")] = (
         512
     )
+    queue_bytes: Annotated[Bytes, Meta(description="bodies that may wait for a replica; over it 429")] = "256Mi"
     concurrency: Annotated[
-        int, Meta(ge=1, le=10_000, description="requests in flight in one replica; more wait in the gateway")
+        int,
+        Meta(
+            ge=1,
+            le=10_000,
+            description="the most requests in flight in one replica; what its engine can work on may keep it lower",
+        ),
     ] = 256
 
 

@@ -6,6 +6,7 @@ Hashes, never keys. A gateway without control serves from the last table it has.
 import msgspec
 
 from stoker.types.ids import EndpointName, KeyId, ProjectName, ReplicaId, RevisionId
+from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.models import Signature
 from stoker.types.resources import Task
 
@@ -39,7 +40,8 @@ class EndpointRoute(msgspec.Struct, frozen=True):
     max_body_bytes: int = 32 * 2**20
     timeout_s: float = 60.0
     queue_max: int = 512
-    concurrency: int = 256  # in flight in one replica
+    queue_max_bytes: int = 256 * 2**20
+    concurrency: int = 256  # in flight in one replica, at the most
 
 
 class KeyRoute(msgspec.Struct, frozen=True):
@@ -50,6 +52,7 @@ class KeyRoute(msgspec.Struct, frozen=True):
     project: ProjectName
     is_admin: bool = False  # may name any project through `x-stoker-project` or `project/endpoint`
     expires_at_s: float = 0.0  # 0: never
+    limits: KeyLimits = UNLIMITED
 
 
 class RouteTable(msgspec.Struct, frozen=True):

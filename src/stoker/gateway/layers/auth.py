@@ -2,10 +2,12 @@
 
 import time
 
+from stoker.core import admit
 from stoker.gateway.directory import Directory
 from stoker.gateway.exchange import Exchange, Handler, Work
 from stoker.gateway.incoming import HttpRequest
-from stoker.types.errors import Forbidden, Unauthenticated
+from stoker.types.errors import Forbidden, InvalidInput, Unauthenticated
+from stoker.types.keys import PRIORITIES
 from stoker.types.routes import KeyRoute
 
 
@@ -25,6 +27,17 @@ def identify(directory: Directory, request: HttpRequest) -> KeyRoute:
     return key
 
 
+def band(key: KeyRoute, request: HttpRequest) -> int:
+    """Return how urgent the request is: as its key may be, or less when `x-stoker-priority` says so."""
+    wanted = request.headers.get(b"x-stoker-priority")
+    try:
+        return admit.band(key.limits.priority, None if wanted is None else wanted.decode("latin-1"))
+    except ValueError as unknown:
+        raise InvalidInput(
+            f"{wanted!r} is no priority; there are {', '.join(PRIORITIES)}", field="x-stoker-priority"
+        ) from unknown
+
+
 def auth(directory: Directory, inner: Handler) -> Handler:
     """Set the caller and the project names are looked up in. Before anything that costs or tells."""
 
@@ -38,6 +51,7 @@ def auth(directory: Directory, inner: Handler) -> Handler:
             exchange.project = wanted.decode("latin-1")
         else:
             exchange.project = project
+        exchange.band = band(key, exchange.request)
         return inner(exchange)
 
     return handle

@@ -34,7 +34,8 @@ async def upstream(exchange: Exchange) -> None:
         raise
     problem = relay.problem
     if problem is None:
-        lane.finished(time.monotonic() - began_s)
+        assert relay.end is not None
+        lane.finished(exchange, relay.end, time.monotonic() - began_s)
         return
     if isinstance(problem, Draining):
         replica.drains()

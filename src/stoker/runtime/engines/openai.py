@@ -50,7 +50,7 @@ class OpenAIOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api_key_env: str = ""  # name of the environment variable with the key
     api_key_file: str = ""  # or a file with it
     timeout_s: Annotated[float, Meta(gt=0, le=86_400)] = 600.0
-    slots: Annotated[int, Meta(ge=1, le=4096)] = 32  # requests sent to it at once
+    slots: Annotated[int, Meta(ge=1, le=4096)] | None = None  # requests sent to it at once; by default learned
     context: Annotated[int, Meta(ge=0)] = 0  # its context length, when known
 
 
@@ -156,7 +156,7 @@ class RemoteGenerate:
     """A GenerateEngine over another server."""
 
     def __init__(self, server: Server, model: str, chosen: OpenAIOptions, child: Child | None) -> None:
-        self.slots = chosen.slots
+        self.slots = chosen.slots or 0
         self.context_tokens = chosen.context
         self._server = server
         self._model = model

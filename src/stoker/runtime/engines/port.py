@@ -76,7 +76,7 @@ class EmbedEngine(Protocol):
 class GenerateEngine(Protocol):
     """A language model that batches on its own (continuous batching); the replica only hands requests over."""
 
-    slots: int  # requests it works on at once
+    slots: int  # requests it works on at once; 0 when it cannot say, and gateways learn it
     context_tokens: int
 
     def generate(self, request: ChatRequest | CompletionRequest) -> AsyncIterator[Delta | Finish | Final]:
