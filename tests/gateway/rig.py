@@ -54,6 +54,14 @@ class Rig:
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     holder: socket.socket | None = None
     version: int = 0
+    keys: list[dict[str, Any]] = field(default_factory=list)  # more keys, of the project default
+
+    def add_key(self, name: str, **limits: Any) -> str:
+        """Make a key with `limits` for the next table, and return its text."""
+        text = f"stk_{name:0<8}_{'0' * 43}"
+        sha256 = hashlib.sha256(text.encode()).hexdigest()
+        self.keys.append({"sha256": sha256, "key": name, "project": "default", "limits": limits})
+        return text
 
     def write_table(self, replicas: list[str], **limits: Any) -> None:
         """Write the table that the next gateway starts from."""
@@ -97,6 +105,7 @@ class Rig:
                 key(KEY, "default", is_admin=True),
                 key(TEAM_KEY, "team"),
                 key(OLD_KEY, "default", expires_at_s=1.0),
+                *self.keys,
             ],
         }
 

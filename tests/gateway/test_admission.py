@@ -1,0 +1,218 @@
+"""Who is let in, and who goes first, when there is more than a replica can do: keys, bands, tenants, deadlines."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stoker.app.home import Home
+from tests.gateway.rig import Answer, Rig, ask, chat, infer, run, until
+
+NAMES = ("urgent", "noisy", "quiet", "rates", "tokens", "background")
+
+
+@pytest.fixture(scope="module")
+def keys() -> dict[str, str]:
+    return {}
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory, keys: dict[str, str]) -> Iterator[Rig]:
+    """One gateway and one replica that works on two requests at once; 30 may wait."""
+    folder = tmp_path_factory.mktemp("admission")
+    home = Home(folder / "home")
+    home.make()
+    made = Rig(home)
+    try:
+        limits = {
+            "urgent": {"priority": "critical"},
+            "noisy": {},
+            "quiet": {},
+            "rates": {"requests_per_s": 5, "burst": 10},
+            "tokens": {"tokens_per_min": 600},
+            "background": {"priority": "sheddable"},
+        }
+        keys.update({name: made.add_key(name, **limits[name]) for name in NAMES})
+        made.write_table(["r0"], queue_max=30)
+        made.start_replica("r0", "--slots", "2")
+        made.start_gateway()
+        until(lambda: asyncio.run(infer(made, "ready?")).status == 200, "the first answer")
+        yield made
+    finally:
+        made.close()
+
+
+async def backlog(rig: Rig, key: str, count: int, text: str = "slow:0.05") -> "list[asyncio.Task[Answer]]":
+    """Send `count` requests, and return once all of them hold places or wait."""
+    before = await waiting(rig)
+    tasks = [asyncio.create_task(infer(rig, f"{text} {number}", key=key)) for number in range(count)]
+    while await waiting(rig) < before + count - 2:
+        await asyncio.sleep(0.005)
+    return tasks
+
+
+async def waiting(rig: Rig) -> int:
+    text = (await ask(rig, "GET", "/metrics", key=None)).body.decode()
+    return sum(int(float(line.split()[-1])) for line in text.splitlines() if line.startswith("stoker_queue_depth{"))
+
+
+def order(rig: Rig, since: int) -> list[str]:
+    """Return the ids of the requests that reached the replica, in order."""
+    return [line.split()[2] for line in rig.lines("r0")[since:] if line.startswith("request infer")]
+
+
+def test_an_urgent_request_goes_before_all_that_wait(rig: Rig, keys: dict[str, str]) -> None:
+    async def work() -> None:
+        behind = await backlog(rig, keys["noisy"], 20, "slow:0.1")
+        since = len(rig.lines("r0"))
+        await infer(rig, "slow:0.01", key=keys["urgent"], x_request_id="first")
+        assert "first" in order(rig, since)[:2]
+        assert {answer.status for answer in await asyncio.gather(*behind)} == {200}
+
+    run(work)
+
+
+def test_a_caller_may_ask_for_less_urgency_than_its_key_has_and_not_for_more(rig: Rig, keys: dict[str, str]) -> None:
+    async def work() -> None:
+        behind = await backlog(rig, keys["noisy"], 12, "slow:0.1")
+        since = len(rig.lines("r0"))
+        low = asyncio.create_task(
+            infer(rig, "slow:0.01", key=keys["urgent"], x_request_id="low", x_stoker_priority="sheddable")
+        )
+        high = asyncio.create_task(
+            infer(rig, "slow:0.01", key=keys["background"], x_request_id="high", x_stoker_priority="critical")
+        )
+        await asyncio.gather(low, high, *behind)
+        assert {"low", "high"}.isdisjoint(order(rig, since)[:4])
+        wrong = await infer(rig, "{}", key=keys["urgent"], x_stoker_priority="now")
+        assert wrong.status == 400
+        assert "critical, standard, sheddable" in wrong.json["error"]
+
+    run(work)
+
+
+def test_a_tenant_with_twenty_waiting_does_not_hold_up_one_with_few(rig: Rig, keys: dict[str, str]) -> None:
+    async def work() -> None:
+        noisy = await backlog(rig, keys["noisy"], 24)
+        since = len(rig.lines("r0"))
+        quiet = [
+            asyncio.create_task(infer(rig, "slow:0.05", key=keys["quiet"], x_request_id=f"quiet-{number}"))
+            for number in range(4)
+        ]
+        answers = await asyncio.gather(*quiet)
+        assert {answer.status for answer in answers} == {200}
+        places = [at for at, name in enumerate(order(rig, since)) if name.startswith("quiet-")]
+        assert places[-1] <= 10, "four turns of about nine, not behind all twenty"
+        await asyncio.gather(*noisy)
+
+    run(work)
+
+
+def test_a_full_queue_makes_room_for_who_has_less_in_it(rig: Rig, keys: dict[str, str]) -> None:
+    async def work() -> None:
+        noisy = await backlog(rig, keys["noisy"], 32, "slow:0.06")  # two run, thirty wait
+        refused = await infer(rig, "slow:0.06", key=keys["noisy"])
+        assert refused.status == 429
+        assert refused.json["error"].startswith("30 requests wait")
+        came = await infer(rig, "slow:0.06", key=keys["quiet"])
+        assert came.status == 200
+        answers = await asyncio.gather(*noisy)
+        assert sorted({answer.status for answer in answers}) == [200, 429]
+        pushed = [answer for answer in answers if answer.status == 429]
+        assert len(pushed) == 1
+        assert "more urgent request or a tenant with fewer waiting" in pushed[0].json["error"]
+        assert 1 <= int(pushed[0].headers["retry-after"]) <= 120
+
+    run(work)
+
+
+def test_what_can_be_shed_is_shed_first(rig: Rig, keys: dict[str, str]) -> None:
+    async def work() -> None:
+        background = await backlog(rig, keys["background"], 32, "slow:0.06")
+        others = [asyncio.create_task(infer(rig, f"slow:0.01 {n}", key=keys["noisy"])) for n in range(20)]
+        assert {answer.status for answer in await asyncio.gather(*others)} == {200}
+        statuses = [answer.status for answer in await asyncio.gather(*background)]
+        assert statuses.count(429) >= 18
+
+    run(work)
+
+
+def test_refusals_are_quick_while_everything_is_full(rig: Rig, keys: dict[str, str]) -> None:
+    async def work() -> None:
+        noisy = await backlog(rig, keys["noisy"], 32, "slow:0.2")
+        took_s = []
+        for _ in range(40):
+            began_s = time.monotonic()
+            assert (await infer(rig, "slow:0.2", key=keys["noisy"])).status == 429
+            took_s.append(time.monotonic() - began_s)
+        assert sorted(took_s)[20] < 0.02, "the median, a connection each"
+        for task in noisy:
+            task.cancel()
+
+    run(work)
+
+
+def test_a_key_gets_its_burst_and_then_its_rate(rig: Rig, keys: dict[str, str]) -> None:
+    async def work() -> None:
+        answers = [await infer(rig, "{}", key=keys["rates"]) for _ in range(14)]
+        statuses = [answer.status for answer in answers]
+        assert statuses[:10] == [200] * 10
+        assert 429 in statuses[10:]
+        assert [int(answer.headers["x-ratelimit-remaining-requests"]) for answer in answers[:4]] == [9, 8, 7, 6]
+        assert answers[0].headers["x-ratelimit-limit-requests"] == "10"
+        refused = next(answer for answer in answers if answer.status == 429)
+        assert refused.headers["retry-after"] == "1"
+        assert "5 requests a second" in refused.json["error"]
+        other = await infer(rig, "{}", key=keys["quiet"])
+        assert other.status == 200
+        assert "x-ratelimit-limit-requests" not in other.headers
+
+    run(work)
+
+
+def test_tokens_are_taken_before_and_settled_after(rig: Rig, keys: dict[str, str]) -> None:
+    async def work() -> None:
+        # 600 tokens at once: each request is expected to take about 270 and takes 8, so many fit.
+        answers = [
+            await ask(rig, "POST", "/v1/chat/completions", chat("slow:0 x"), key=keys["tokens"]) for _ in range(20)
+        ]
+        assert {answer.status for answer in answers} == {200}
+        left = int(answers[-1].headers["x-ratelimit-remaining-tokens"])
+        assert 100 < left < 600
+        # All at once each holds what it may cost, and only some fit.
+        tasks = [
+            asyncio.create_task(
+                ask(rig, "POST", "/v1/chat/completions", chat(f"slow:0.3 {number}"), key=keys["tokens"])
+            )
+            for number in range(20)
+        ]
+        statuses = [answer.status for answer in await asyncio.gather(*tasks)]
+        assert statuses.count(429) >= 10
+        assert statuses.count(200) >= 1
+        error = next(task.result() for task in tasks if task.result().status == 429).json["error"]
+        assert error["code"] == "rate_limit_exceeded"
+        assert error["type"] == "rate_limit_error"
+
+    run(work)
+
+
+def test_tokens_of_a_request_that_no_replica_took_are_given_back(rig: Rig, keys: dict[str, str]) -> None:
+    async def work() -> None:
+        before = int(
+            (await ask(rig, "POST", "/v1/chat/completions", chat("slow:0 y"), key=keys["tokens"])).headers[
+                "x-ratelimit-remaining-tokens"
+            ]
+        )
+        for _ in range(5):
+            body = chat("refuse:invalid_input")
+            assert (await ask(rig, "POST", "/v1/chat/completions", body, key=keys["tokens"])).status == 400
+        after = int(
+            (await ask(rig, "POST", "/v1/chat/completions", chat("slow:0 z"), key=keys["tokens"])).headers[
+                "x-ratelimit-remaining-tokens"
+            ]
+        )
+        assert after >= before - 40
+
+    run(work)
