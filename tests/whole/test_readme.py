@@ -78,10 +78,14 @@ def test_the_tutorial_works_as_it_is_written(demo: Platform, tmp_path: Path) -> 
 
 
 def test_the_lines_about_keys_make_a_key_that_calls_its_project_only(demo: Platform, tmp_path: Path) -> None:
-    (lines,) = blocks("docs/how-to/keys.md")
+    lines, limited = blocks("docs/how-to/keys.md")
     said = bash(demo, lines, tmp_path)
     key = next(word for word in said.split() if word.startswith("stk_"))
     listing = f"curl -s http://127.0.0.1:8080/v1/models -H 'Authorization: Bearer {key}'"
     assert [model["id"] for model in json.loads(bash(demo, listing, tmp_path))["data"]] == ["digits"]
+    bash(demo, limited, tmp_path)
+    listed = bash(demo, "stoker keys list", tmp_path)
+    assert "20/s 60k tok/min sheddable" in listed
+    assert "critical ×2 shop" in listed
     bash(demo, "stoker delete endpoint digits --project vision", tmp_path)
     until(lambda: not demo.json("get", "endpoints", "--project", "vision")["items"], 30, "the endpoint is gone")
