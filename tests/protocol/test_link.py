@@ -106,6 +106,28 @@ def test_many_calls_share_one_connection_and_each_gets_its_own_answer(tmp_path: 
     on_both_loops(tmp_path, body)
 
 
+def test_an_answer_and_a_pong_tell_what_the_process_holds_of_others(tmp_path: Path) -> None:
+    async def body(worker: Worker, address: str) -> None:
+        one, other = await link.connect(address), await link.connect(address)
+        held = [other.call(head("stall"), b"") for _ in range(3)]
+        own = one.call(head("stall"), b"")
+        await (await link.connect(address)).call(head("echo")).answer()  # the three are there
+        assert (await one.call(head("echo")).answer())[0].others == 3
+        assert (await other.call(head("echo")).answer())[0].others == 1
+        one.ping()
+        await until(lambda: one.stats.others == 3)
+        held[0].cancel()
+        own.cancel()
+        await other.call(head("echo")).answer()
+        assert (await one.call(head("echo")).answer())[0].others == 2
+        other.close()
+        while (await one.call(head("echo")).answer())[0].others:
+            await asyncio.sleep(0.001)
+        one.close()
+
+    on_both_loops(tmp_path, body)
+
+
 def test_a_reader_that_stops_reading_stops_the_writer(tmp_path: Path) -> None:
     async def body(worker: Worker, address: str) -> None:
         peer = await link.connect(address)

@@ -82,13 +82,17 @@ class RequestHead(msgspec.Struct, frozen=True, omit_defaults=True):
     alone: bool = False  # run it in no batch with others (a suspect after a death)
 
 
-class EndHead(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How a request ended. `header_bytes` as in RequestHead, for the answer; -1 if absent."""
+class EndHead(msgspec.Struct, omit_defaults=True):
+    """How a request ended. `header_bytes` as in RequestHead, for the answer; -1 if absent.
+
+    others: requests of other connections in this process at this moment; the link writes it.
+    """
 
     content_type: str = "application/json"
     header_bytes: int = -1
     usage: Usage = Usage()
     timings: Timings = Timings()
+    others: int = 0
 
 
 class ErrorHead(msgspec.Struct, frozen=True, omit_defaults=True):

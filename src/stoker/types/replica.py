@@ -57,7 +57,10 @@ class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ReplicaStats(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A replica's own view, in each PONG. `finished` and `tokens` only grow: progress is their change."""
+    """A replica's own view, in each PONG. `finished` and `tokens` only grow: progress is their change.
+
+    others: requests of other connections than the one this goes to; the link writes it.
+    """
 
     state: ReplicaState = "loading"
     queued: int = 0
@@ -70,3 +73,4 @@ class ReplicaStats(msgspec.Struct, frozen=True, omit_defaults=True):
     stage: str = ""
     fraction: float = 0.0
     error: str = ""
+    others: int = 0

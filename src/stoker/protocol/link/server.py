@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, cast
 
+import msgspec
+
 from stoker.protocol import frames
 from stoker.protocol.frames import EndHead, FrameError, FrameReader, Hello, Kind, RequestHead
 from stoker.protocol.link.cork import Cork
@@ -51,6 +53,7 @@ class Exchange:
         """Close the stream well. `body` is at most INLINE_MAX; use `finish` when it may be larger."""
         if not self.is_done:
             self._close()
+            head.others = self._connection.others
             self._connection.write(frames.with_head(Kind.END, self.stream, head, body))
 
     async def finish(self, head: EndHead, body: bytes) -> None:
@@ -81,7 +84,8 @@ class Exchange:
 
     def _close(self) -> None:
         self.is_done = True
-        self._connection.exchanges.pop(self.stream, None)
+        if self._connection.exchanges.pop(self.stream, None) is not None:
+            self._connection.all.exchanges -= 1
         if self._credit is not None:
             self._credit.set()
 
@@ -107,18 +111,33 @@ class Handler(Protocol):
         """Finish what runs, refuse what is new."""
 
 
+class _All:
+    """What is open on one address: connections, and the exchanges of all of them."""
+
+    __slots__ = ("connections", "exchanges")
+
+    def __init__(self) -> None:
+        self.connections: set[_Connection] = set()
+        self.exchanges = 0
+
+
 class _Connection(asyncio.Protocol):
     """The server's end of one connection."""
 
-    def __init__(self, handler: Handler, open_connections: "set[_Connection]") -> None:
+    def __init__(self, handler: Handler, all_: _All) -> None:
         self._handler = handler
-        self._open = open_connections
+        self.all = all_
         self._reader = FrameReader()
         self._partial: dict[int, tuple[int, RequestHead, bytearray]] = {}
         self._transport: asyncio.Transport | None = None
         self._cork: Cork | None = None
         self.exchanges: dict[int, Exchange] = {}
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def others(self) -> int:
+        """Exchanges of the other connections. Counted here, where nothing is on its way, so no reader corrects it."""
+        return self.all.exchanges - len(self.exchanges)
 
     def write(self, data: bytes) -> None:
         if self._cork is not None and self._transport is not None and not self._transport.is_closing():
@@ -137,11 +156,11 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._cork = Cork(self._transport, asyncio.get_running_loop())
-        self._open.add(self)
+        self.all.connections.add(self)
         self.write(frames.hello(self._handler.hello()))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._open.discard(self)
+        self.all.connections.discard(self)
         self._partial.clear()
         for exchange in list(self.exchanges.values()):
             exchange.cancel()
@@ -169,7 +188,10 @@ class _Connection(asyncio.Protocol):
             if exchange is not None:
                 exchange.add_credit(frames.read_credit(payload))
         elif kind == Kind.PING:
-            self.write(frames.pong(payload[:8], self._handler.stats()))
+            stats = self._handler.stats()
+            if self.others:
+                stats = msgspec.structs.replace(stats, others=self.others)
+            self.write(frames.pong(payload[:8], stats))
         elif kind == Kind.DRAIN:
             self._handler.drain()
         else:
@@ -203,6 +225,7 @@ class _Connection(asyncio.Protocol):
         if stream in self.exchanges or stream == 0:
             raise FrameError(f"stream {stream} is already in use")
         exchange = self.exchanges[stream] = Exchange(self, stream, head, body)
+        self.all.exchanges += 1
         try:
             if kind == Kind.CALL:
                 self._handler.call(exchange)
@@ -218,9 +241,9 @@ class _Connection(asyncio.Protocol):
 class Server:
     """A listening frames server; `close` also closes its connections."""
 
-    def __init__(self, listening: asyncio.AbstractServer, connections: set[_Connection], path: str) -> None:
+    def __init__(self, listening: asyncio.AbstractServer, all_: _All, path: str) -> None:
         self._listening = listening
-        self._connections = connections
+        self._connections = all_.connections
         self._path = path
 
     async def close(self) -> None:
@@ -241,11 +264,11 @@ async def serve(address: str, handler: Handler) -> Server:
     path = socket_path(address)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-    connections: set[_Connection] = set()
+    all_ = _All()
     loop = asyncio.get_running_loop()
-    listening = await loop.create_unix_server(lambda: _Connection(handler, connections), path)
+    listening = await loop.create_unix_server(lambda: _Connection(handler, all_), path)
     Path(path).chmod(0o600)
-    return Server(listening, connections, path)
+    return Server(listening, all_, path)
 
 
 def refuse(method: str) -> StokerError:
