@@ -38,11 +38,6 @@ def test_weights_share_as_they_say() -> None:
     assert taken.count(2) == 100
 
 
-@given(st.integers(0, 100), st.integers(0, 100))
-def test_the_load_of_others_is_never_negative(reported: int, own: int) -> None:
-    assert route.load_of_others(reported, own) == max(0, reported - own)
-
-
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50), st.floats(0, 3)), max_size=40), st.integers(1, 500))
 def test_retries_stay_within_their_share_and_the_floor(steps: list[tuple[int, int, float]], places: int) -> None:
     budget, now_s = retry.Budget(places, 0.0), 0.0
@@ -70,33 +65,6 @@ def test_a_busy_past_does_not_pay_for_a_storm_now() -> None:
         budget.earn()
     budget.fade(300.0)
     assert sum(budget.spend(300.0) for _ in range(1000)) <= 101
-
-
-def test_slow_progress_is_health_and_none_is_not() -> None:
-    seen = breaker.Progress(0, 0.0)
-    for second in range(1, 60):  # a token every nine seconds
-        seen = breaker.observe(seen, second // 9, True, float(second))
-        assert breaker.judge(seen, "predict", float(second), float(second)) == "healthy"
-    for second in range(60, 100):
-        seen = breaker.observe(seen, 6, True, float(second))
-    assert breaker.judge(seen, "predict", 99.0, 99.0) == "stuck"
-
-
-def test_a_long_silence_that_ended_well_is_learned_within_bounds() -> None:
-    seen = breaker.observe(breaker.Progress(0, 0.0), 1, True, 20.0)
-    assert seen.gap_max_s == 20.0
-    assert breaker.judge(seen, "predict", 60.0, 60.0) == "healthy"
-    assert breaker.judge(seen, "predict", 90.0, 90.0) == "stuck"
-    slow = breaker.Progress(1, 0.0, 10_000.0)
-    assert breaker.judge(slow, "chat", 121.0, 121.0) == "stuck"
-
-
-def test_a_replica_without_work_is_never_stuck_but_may_be_silent() -> None:
-    seen = breaker.Progress(0, 0.0)
-    for second in range(1, 300):
-        seen = breaker.observe(seen, 0, False, float(second))
-        assert breaker.judge(seen, "predict", float(second), float(second)) == "healthy"
-    assert breaker.judge(seen, "predict", 290.0, 299.0) == "silent"
 
 
 @given(st.integers(0, 40), st.integers(0, 40))

@@ -1,11 +1,11 @@
 """A replica process without an engine, for tests and measurements of the gateway: what it does, the body says.
 
-python fake_replica.py ADDRESS NAME LOGFILE [--state loading] [--slots 256]
+python fake_replica.py ADDRESS NAME LOGFILE [--state loading] [--slots 256] [--pace 10]
 
 The text of a body, anywhere in it, decides: `die` kills the process, `hang` never answers, `slow:0.2` answers after
 that, `stream` bodies (`"stream": true`) get `chunks:N` events with `every:S` between them, `cut-after:N` dies after N
 events, `big:N` answers N bytes, `refuse:CODE` fails with that error, `stuck` blocks the process. Every event worth
-asserting (requests, cancels) is appended to LOGFILE as a line.
+asserting (requests, cancels) is appended to LOGFILE as a line. With `--pace N` all that is slow is N times slower.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ import uvloop
 from stoker.protocol import frames
 from stoker.protocol.frames import EndHead, Hello
 from stoker.protocol.link import Exchange, refuse, serve
-from stoker.types.errors import all_codes
+from stoker.types.errors import EngineFailed, all_codes
 from stoker.types.replica import ReplicaStats, Timings, Usage
 
 EVENT = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":"tok"}}]}\n\n'
@@ -34,7 +34,7 @@ class Fake:
 
     body_max_bytes = 64 << 20
 
-    def __init__(self, name: str, log: Path, state: str, slots: int) -> None:
+    def __init__(self, name: str, log: Path, state: str, slots: int, pace: float) -> None:
         self.name = name
         self.state = state
         self.boot = secrets.token_hex(4)
@@ -43,6 +43,8 @@ class Fake:
         self.slots = slots
         self.finished = 0
         self.tokens = 0
+        self.pace = pace
+        self.fails = False  # SIGHUP, to and fro: every request ends with an error of the engine
         self.hangs = False  # SIGUSR2: answer pings, and nothing else any more
         self.tasks: set[asyncio.Task[None]] = set()
 
@@ -71,6 +73,8 @@ class Fake:
         body = exchange.body
         if self.hangs:
             return
+        if self.fails:
+            raise EngineFailed("as told")
         is_small = len(body) <= frames.INLINE_MAX
         if is_small and b"die" not in body and b":" not in body and b"hang" not in body:  # quick, for measurements
             self.finished += 1
@@ -102,7 +106,7 @@ class Fake:
         self.log.write(f"request {exchange.head.method} {exchange.head.request} {len(exchange.body)}\n")
         if "hang" in text:
             await asyncio.Event().wait()
-        await asyncio.sleep(number("slow", 0))
+        await asyncio.sleep(number("slow", 0) * self.pace)
         refused = re.search(r"refuse:([a-z_]+)", text)
         if refused:
             exchange.fail(all_codes()[refused[1]]("as asked", retry_after_s=3.0))
@@ -135,7 +139,8 @@ class Fake:
 async def main() -> None:
     address, name, log = sys.argv[1:4]
     given = dict(zip(sys.argv[4::2], sys.argv[5::2], strict=True))
-    fake = Fake(name, Path(log), given.get("--state", "ready"), int(given.get("--slots", "256")))
+    slots, pace = int(given.get("--slots", "256")), float(given.get("--pace", "1"))
+    fake = Fake(name, Path(log), given.get("--state", "ready"), slots, pace)
     server = await serve(address, fake)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -146,7 +151,11 @@ async def main() -> None:
     def hang() -> None:
         fake.hangs = True
 
+    def fail() -> None:
+        fake.fails = not fake.fails
+
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, load)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, fail)
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, hang)
     await stop.wait()
     await server.close()

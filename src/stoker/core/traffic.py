@@ -88,4 +88,5 @@ def _endpoint_route(
         queue_max=limits.queue_max,
         queue_max_bytes=parse_bytes(limits.queue_bytes),
         concurrency=limits.concurrency,
+        affinity=endpoint.resource.spec.routing.affinity,
     )

@@ -1,25 +1,47 @@
-"""Which replica of an endpoint takes a request: draws, looks and compares. The rules are in core/route.py."""
+"""Which replica of an endpoint takes a request: draws, looks and compares.
+
+The rules are in core/route.py (cost), core/affinity.py (sessions, known prompts) and core/sizes.py (how much work).
+"""
 
 import random
-from collections.abc import Iterable
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Final
 
-from stoker.core import route
+from stoker.core import affinity, route, sizes
 from stoker.gateway.exchange import Exchange
 from stoker.gateway.fleet import Replica
+from stoker.gateway.meters import Meters
+from stoker.gateway.prefix import BLOCK_BYTES, Wish
+from stoker.types.replica import Usage
 from stoker.types.routes import EndpointRoute
+
+PROBES_MAX: Final = 64
 
 
 class Choice:
     """The replicas that take requests now, and the choice between them. The lane says when to look again."""
 
-    def __init__(self) -> None:
+    def __init__(self, meters: Meters) -> None:
         self.open: list[Replica] = []  # that take requests now, of revisions with a weight
+        self.affinity: affinity.Kind = "none"
+        self.probes: deque[Replica] = deque(maxlen=PROBES_MAX)  # that are out; each gets the next request
         self._all: Iterable[Replica] = ()
         self._weights: dict[str, int] = {}
+        self._sizes = sizes.Sizes()
+        self._meters = meters
+        self._by_cost = meters.choice("two_choices")
+
+    @property
+    def asks(self) -> bool:
+        """Return whether a request's wish makes a difference now."""
+        return self.affinity != "none" and len(self.open) > 1
 
     def follow(self, endpoint: EndpointRoute) -> None:
-        """Take the weights of a new route table."""
+        """Take what a new route table says."""
         self._weights = {str(revision.revision): revision.weight for revision in endpoint.revisions}
+        self.affinity = affinity.kind(endpoint.affinity, endpoint.task)
 
     def refresh(self, replicas: Iterable[Replica]) -> None:
         """Look again which of `replicas` are open."""
@@ -27,7 +49,10 @@ class Choice:
         self.open = [replica for replica in replicas if replica.is_open and self._weights.get(replica.revision)]
 
     def choose(self, exchange: Exchange) -> Replica | None:
-        """Return a replica with a free place: the cheaper of two drawn at random. None when no place is free."""
+        """Return a replica with a free place: where the request's wish falls, or the cheaper of two drawn at random.
+
+        None when no place is free.
+        """
         found = self.open
         if exchange.version or len(self._weights) > 1:
             found = self._candidates(exchange.version)
@@ -36,12 +61,17 @@ class Choice:
         count = len(found)
         if count == 0:
             return None
+        if self.probes and (probed := self._probed(exchange)) is not None:
+            return probed
         chosen = found[0]
         if count > 1:
-            one, other = route.pair(count, random.random(), random.random())
-            chosen = found[one] if found[one].load <= found[other].load else found[other]
+            if exchange.wish is not None:
+                chosen = self._wished(exchange.wish, found)
+            else:
+                chosen = self._cheaper(found)
+                self._by_cost.value += 1
         if chosen.in_flight >= chosen.places:
-            chosen = min(found, key=lambda replica: replica.in_flight - replica.places)
+            chosen = min(found, key=_fullness)
             if chosen.in_flight >= chosen.places:
                 return None
         return chosen
@@ -49,6 +79,72 @@ class Choice:
     def quietest(self) -> Replica | None:
         """Return the open replica with the fewest requests, for a trial."""
         return min(self.open, key=lambda replica: replica.load, default=None)
+
+    def sent(self, exchange: Exchange, replica: Replica) -> None:
+        """Remember that `replica` gets the prompt of `exchange`."""
+        wish = exchange.wish
+        if wish is None:
+            return
+        if wish.blocks:
+            now_s = time.monotonic()
+            wish.matched = replica.known.matched(wish.blocks, now_s)
+            replica.known.learn(wish.blocks, now_s)
+        if wish.prompt_bytes:
+            exchange.share = self._sizes.share(wish.prompt_bytes, wish.matched * BLOCK_BYTES, wish.tokens_max)
+
+    def ended(self, exchange: Exchange, usage: Usage) -> None:
+        """Compare with what was guessed when it was sent, and learn how long answers are."""
+        wish = exchange.wish
+        if wish is None:
+            return
+        self._sizes.ended(usage.output_tokens)
+        if wish.blocks and usage.input_tokens:
+            guessed = wish.matched >= max(1.0, affinity.MATCH_MIN_RATIO * len(wish.blocks))
+            was = usage.cached_tokens >= affinity.MATCH_MIN_RATIO * usage.input_tokens
+            self._meters.guess(guessed=guessed, was=was)
+
+    def sweep(self, now_s: float) -> None:
+        """Forget what is old. Called about once a second."""
+        for replica in self._all:
+            replica.known.sweep(now_s)
+
+    def _wished(self, wish: Wish, found: Sequence[Replica]) -> Replica:
+        why: affinity.Why = "two_choices"
+        index = -1
+        spill = affinity.spill(found[0].stats.slots)
+        loads = [replica.load for replica in found]
+        if wish.session:
+            index, why = affinity.by_session(wish.session, [replica.node for replica in found], loads, spill)
+        elif wish.blocks:
+            if random.random() < affinity.EXPLORE_RATIO:
+                why = "explore"
+            else:
+                now_s = time.monotonic()
+                matched = [replica.known.matched(wish.blocks, now_s) for replica in found]
+                prices_s = [route.price_s(replica.cost.value_s, replica.load) for replica in found]
+                index, why = affinity.by_prefix(matched, len(wish.blocks), loads, prices_s, spill)
+        self._meters.choice(why).add(1)
+        return found[index] if index >= 0 else self._cheaper(found)
+
+    def _cheaper(self, found: Sequence[Replica]) -> Replica:
+        first, second = route.pair(len(found), random.random(), random.random())
+        one, other = found[first], found[second]
+        # Of equals the first: the order of the two is random.
+        if route.price_s(one.cost.value_s, one.busy + one.others) <= route.price_s(
+            other.cost.value_s, other.busy + other.others
+        ):
+            return one
+        return other
+
+    def _probed(self, exchange: Exchange) -> Replica | None:
+        """Return a replica that is out and gets this one request, to see how it does now."""
+        if exchange.tries or exchange.version:
+            return None
+        replica = self.probes.popleft()
+        if not replica.is_ejected or not replica.is_connected or not self._weights.get(replica.revision):
+            return None
+        self._meters.choice("probe").add(1)
+        return replica
 
     def _candidates(self, version: str) -> list[Replica]:
         """Return the open replicas of one revision: the one asked for, or one drawn by weight."""
@@ -61,3 +157,7 @@ class Choice:
             return self.open
         names = list(by_revision)
         return by_revision[names[route.weighted([self._weights[name] for name in names], random.random())]]
+
+
+def _fullness(replica: Replica) -> int:
+    return replica.in_flight - replica.places

@@ -14,6 +14,7 @@ from stoker.types.routes import KeyRoute
 if TYPE_CHECKING:
     from stoker.gateway.fleet import Replica
     from stoker.gateway.lane import Lane
+    from stoker.gateway.prefix import Wish
     from stoker.gateway.relay import Relay
     from stoker.gateway.router import Route
 
@@ -50,8 +51,8 @@ class Exchange:
     __slots__ = (
         "avoid", "band", "body", "cause", "connection", "deadline_s", "extra", "first_byte_s", "header_bytes",
         "id", "is_answered", "is_started", "key", "lane", "max_tokens", "method", "name", "on_trial",
-        "project", "relay", "replica", "request", "revision", "route", "shape", "status", "stream", "task",
-        "tries", "units", "usage", "version",
+        "project", "relay", "replica", "request", "revision", "route", "sent_s", "shape", "share", "status", "stream",
+        "task", "tries", "units", "usage", "version", "wish",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, request: HttpRequest, route: "Route", name: str, version: str) -> None:
@@ -75,6 +76,9 @@ class Exchange:
         self.replica: Replica | None = None  # holds a place in it
         self.relay: Relay | None = None  # the try that runs now
         self.revision = ""  # that answered, or was to answer
+        self.wish: Wish | None = None  # where it would like to go; None: anywhere
+        self.share = 1.0  # of a usual request's work
+        self.sent_s = 0.0  # the try that runs now, to its replica
         self.tries = 0
         self.avoid: Replica | None = None  # the last try failed there
         self.on_trial = False  # it runs alone in a replica because one died with it

@@ -10,21 +10,23 @@ import random
 import time
 from typing import Final, Protocol
 
-from stoker.core import breaker, route
+import xxhash
+
+from stoker.core import affinity, outlier, route
 from stoker.core.concurrency import Learned
+from stoker.gateway.health import Evidence, Health
 from stoker.protocol.link import Link, connect
 from stoker.types.errors import ReplicaLost
 from stoker.types.replica import ReplicaState, ReplicaStats
 from stoker.types.routes import ReplicaRoute
 
-PING_S: Final = 1.0
+PING_S: Final = 0.5
+BUSY_PING_S: Final = 0.25  # while it holds requests: a second's silence is seen, and the load of others is fresh
 LOADING_PING_S: Final = 0.05  # readiness is waited for
 BACKOFF_MIN_S: Final = 0.02
 BACKOFF_WANTED_S: Final = 0.25  # while requests wait for this replica
 BACKOFF_MAX_S: Final = 2.0
 PLACES_FIRST: Final = 2  # until its first PONG, a round trip after HELLO
-STOPPED_S: Final = 2.0  # when a second took this much longer, this process was stopped, not the replica
-EJECTED_MIN_S: Final = 5.0  # an ejected replica without work shows no progress; it is tried again after this
 
 _log = logging.getLogger(__name__)
 
@@ -40,8 +42,14 @@ class Watcher(Protocol):
     def may_eject(self) -> bool:
         """Return whether one more replica may be out."""
 
+    def evidence(self, now_s: float, *, is_fresh: bool) -> Evidence:
+        """Return what all replicas show, this one too; a little old, unless `is_fresh`."""
+
     def ejected(self, replica: "Replica", reason: str) -> None:
         """Move what can move away from it."""
+
+    def probe(self, replica: "Replica") -> None:
+        """Try one request on it, although it is out."""
 
     def is_wanted(self) -> bool:
         """Return whether requests wait for a replica."""
@@ -54,9 +62,9 @@ class Replica:
     """One replica as this gateway sees it."""
 
     __slots__ = (
-        "_closing", "_ejected_mark", "_ejected_s", "_heard_s", "_judged_s", "_seen", "_task", "_watcher",
-        "address", "boot", "down_since_s", "error", "id", "in_flight", "is_ejected", "is_reserved", "learned",
-        "link", "others", "places", "progress", "revision", "state", "stats", "version",
+        "_closing", "_task", "_watcher", "address", "boot", "busy", "cost", "down_since_s", "error", "health", "id",
+        "in_flight", "is_ejected", "is_reserved", "known", "learned", "link", "node", "others", "places", "progress",
+        "revision", "state", "stats", "version",
     )  # fmt: skip
 
     def __init__(self, route_: ReplicaRoute, revision: str, version: str, watcher: Watcher) -> None:
@@ -72,15 +80,16 @@ class Replica:
         self.in_flight = 0  # places taken by requests of this gateway
         self.places = PLACES_FIRST  # that it has for them
         self.learned = Learned()  # where it does not say how many it can work on
+        self.busy = 0.0  # the same, each counted as its share of a usual request
         self.others = 0  # requests of others in it, as last reported
+        self.cost = route.Cost()
+        self.node = xxhash.xxh3_64_intdigest(self.id.encode())  # stands for it where sessions are spread
+        self.known = affinity.Known()
         self.progress = 0  # pieces and answers that came from it
         self.is_ejected = False
         self.is_reserved = False  # for one request on trial
         self.down_since_s = time.monotonic()
-        self._seen = breaker.Progress(0, self.down_since_s)
-        self._heard_s = self._judged_s = self.down_since_s
-        self._ejected_mark = 0
-        self._ejected_s = 0.0
+        self.health = Health(self.down_since_s)
         self._watcher = watcher
         self._closing = False
         self._task = asyncio.get_running_loop().create_task(self._keep(), name=f"replica {self.id}")
@@ -102,9 +111,25 @@ class Replica:
         )
 
     @property
-    def load(self) -> int:
-        """Return how many requests it holds, as far as known."""
-        return self.in_flight + self.others
+    def load(self) -> float:
+        """Return how many usual requests it holds, as far as known."""
+        return self.busy + self.others
+
+    def answered(self, sample_s: float, now_s: float) -> None:
+        """Learn from a good answer: what a unit of work took."""
+        self.cost.observe(sample_s, now_s)
+        self.health.record.answered(sample_s, now_s)
+        if self.is_ejected:
+            self.health.probed(is_good=sample_s <= self.health.record.slow_over_s, now_s=now_s)
+
+    def failed(self, now_s: float) -> None:
+        """Learn from an error that was its own."""
+        record = self.health.record
+        record.failed()
+        if self.is_ejected:
+            self.health.probed(is_good=False, now_s=now_s)
+        elif record.in_a_row % outlier.ERRORS_IN_A_ROW == 0:  # at once: who fails is quick, and attracts more
+            self._judge(now_s, is_urgent=True)
 
     def drains(self) -> None:
         """Take note that it refuses new requests."""
@@ -146,19 +171,27 @@ class Replica:
         """Ping and judge until the connection ends."""
         assert link.hello is not None
         lost = asyncio.Event()
-        now_s = self._heard_s = self._judged_s = time.monotonic()
+        now_s = time.monotonic()
+        is_new = link.hello.boot != self.boot
+        if is_new:  # it has measured nothing and keeps no prompts
+            self.cost.reset()
+            self.known.clear()
         self.boot = link.hello.boot
         self.state = link.hello.state
-        self._seen = breaker.Progress(self.progress, now_s, self._seen.gap_max_s)
+        self.health.connected(self.progress, now_s, is_new=is_new)
         link.on_stats = self._hear
         link.on_lost = lost.set
         self._watcher.replica_changed(self)
         try:
             while link.is_open and not (self._closing and self.in_flight == 0):
                 link.ping()
+                self.health.asked(time.monotonic())
+                every_s = LOADING_PING_S
+                if self.state == "ready":
+                    every_s = BUSY_PING_S if self.in_flight else PING_S
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(lost.wait(), PING_S if self.state == "ready" else LOADING_PING_S)
-                self._judge()
+                    await asyncio.wait_for(lost.wait(), every_s)
+                self._look(every_s)
         finally:
             link.on_stats = link.on_lost = None
             link.close()
@@ -169,10 +202,10 @@ class Replica:
             self._watcher.replica_changed(self)
 
     def _hear(self, stats: ReplicaStats) -> None:
-        self._heard_s = time.monotonic()
+        self.health.heard(time.monotonic())
         self.stats = stats
         self.error = stats.error
-        self.others = route.load_of_others(stats.queued + stats.running, self.in_flight)
+        self.others = stats.others
         places = self._watcher.places(self)
         if places != self.places:
             self.places = places
@@ -181,26 +214,33 @@ class Replica:
             self.state = stats.state
             self._watcher.replica_changed(self)
 
-    def _judge(self) -> None:
+    def _mark(self) -> int:
+        return self.progress + self.stats.finished + self.stats.tokens
+
+    def _look(self, every_s: float) -> None:
         now_s = time.monotonic()
-        mark = self.progress + self.stats.finished + self.stats.tokens
-        if now_s - self._judged_s > PING_S + STOPPED_S:  # it was us who did not run
-            self._heard_s = now_s
-            self._seen = breaker.Progress(mark, now_s, self._seen.gap_max_s)
-        self._judged_s = now_s
-        self._seen = breaker.observe(self._seen, mark, self.in_flight > 0, now_s)
-        if self.state == "loading":
-            return
-        verdict = breaker.judge(self._seen, self._watcher.task, self._heard_s, now_s)
+        self.health.look(self._mark(), self.in_flight > 0, every_s, now_s)
+        if not self.in_flight:
+            self.cost.fade(now_s)
+        if self.state != "loading":
+            self._judge(now_s)
+
+    def _judge(self, now_s: float, *, is_urgent: bool = False) -> None:
+        mark = self._mark()
+        evidence = self._watcher.evidence(now_s, is_fresh=is_urgent)
+        verdict = self.health.verdict(self._watcher.task, evidence, now_s)
         if self.is_ejected:
-            is_idle = self.stats.queued + self.stats.running == 0 and now_s - self._ejected_s > EJECTED_MIN_S
-            if verdict == "healthy" and (mark != self._ejected_mark or is_idle):
+            is_idle = self.stats.queued + self.stats.running == 0
+            if self.health.may_return(verdict, mark, is_idle=is_idle, now_s=now_s):
                 self.is_ejected = False
+                self.health.returned()
                 _log.info("replica is back", extra={"replica": self.id})
                 self._watcher.replica_changed(self)
-        elif verdict != "healthy" and self._watcher.may_eject():
+            elif self.health.wants_probe(now_s):
+                self._watcher.probe(self)
+        elif verdict and self._watcher.may_eject():
             self.is_ejected = True
-            self._ejected_mark, self._ejected_s = mark, now_s
+            self.health.ejected(verdict, mark, now_s)
             _log.warning("replica ejected", extra={"replica": self.id, "reason": verdict})
             self._watcher.replica_changed(self)
             self._watcher.ejected(self, verdict)

@@ -22,6 +22,7 @@ WANTED: Final = frozenset(
         b"expect",
         b"host",
         b"inference-header-content-length",
+        b"x-session-id",
         b"transfer-encoding",
         b"upgrade",
         b"x-api-key",

@@ -14,12 +14,14 @@ from stoker.core.quota import Expectation
 from stoker.gateway.choice import Choice
 from stoker.gateway.exchange import Exchange
 from stoker.gateway.fleet import Replica
+from stoker.gateway.health import Evidence, evidence
 from stoker.gateway.meters import Meters
 from stoker.gateway.queue import Queue, Waiting
 from stoker.protocol.frames import EndHead
 from stoker.types.errors import DeadlineExceeded, NotFound, OutOfTime, QueueFull, Shed, StokerError, Unavailable
 from stoker.types.routes import EndpointRoute
 
+EVIDENCE_S: Final = 0.1  # all replicas' looks within so long share what was seen of all
 SERVICE_SAMPLES: Final = 20  # the mean service time is of about so many requests
 
 
@@ -47,7 +49,8 @@ class Lane:
         self._samples = 0
         self.down_since_s = time.monotonic()
         self._replicas: dict[str, Replica] = {}
-        self.choice = Choice()
+        self.choice = Choice(meters)
+        self._evidence, self._evidence_s = Evidence(), 0.0
         self._queue = Queue()  # route.queue_max and queue_max_bytes bound it
         self._places = 0  # in all open replicas
         self.update(endpoint)
@@ -116,12 +119,15 @@ class Lane:
         """Take a place for `exchange` if one is free, where the choice falls."""
         chosen = self.choice.choose(exchange)
         if chosen is not None:
+            if exchange.wish is not None:
+                self.choice.sent(exchange, chosen)
             self.hold(exchange, chosen)
         return chosen
 
     def hold(self, exchange: Exchange, replica: Replica) -> None:
         """Give `exchange` a place in `replica`."""
         replica.in_flight += 1
+        replica.busy += exchange.share
         exchange.replica = replica
         exchange.revision = replica.revision
         self.exchanges.add(exchange)
@@ -133,6 +139,7 @@ class Lane:
             exchange.replica = None
             self.exchanges.discard(exchange)
             replica.in_flight -= 1
+            replica.busy = replica.busy - exchange.share if replica.in_flight else 0.0
             if self._queue:
                 self._wake()
 
@@ -238,9 +245,22 @@ class Lane:
         up = [replica for replica in self._replicas.values() if replica.is_connected and replica.state == "ready"]
         return breaker.may_eject(sum(replica.is_ejected for replica in up), len(up))
 
+    def evidence(self, now_s: float, *, is_fresh: bool) -> Evidence:
+        """See fleet.Watcher."""
+        if is_fresh or now_s - self._evidence_s > EVIDENCE_S:
+            self._evidence, self._evidence_s = evidence(self._replicas.values(), now_s), now_s
+        return self._evidence
+
+    def probe(self, replica: Replica) -> None:
+        """See fleet.Watcher."""
+        if replica not in self.choice.probes:
+            self.choice.probes.append(replica)
+
     def ejected(self, replica: Replica, reason: str) -> None:
-        """Interrupt what can go elsewhere; the retry layer moves it."""
+        """Interrupt what can go elsewhere; the retry layer moves it. What answers, if badly, may finish."""
         self.meters.ejection(reason)
+        if reason not in ("silent", "stuck"):
+            return
         for exchange in [each for each in self.exchanges if each.replica is replica and not each.is_started]:
             if exchange.relay is not None:
                 exchange.relay.abandon(Unavailable(f"the replica makes no progress ({reason})", retry_after_s=1.0))
@@ -263,6 +283,7 @@ class Lane:
     def sweep(self, now_s: float) -> None:
         """Give up on what waits for nothing; forget what is old. Called about once a second."""
         self.budget.fade(now_s)
+        self.choice.sweep(now_s)
         if self.book:
             self.book.sweep(now_s)
         if self._queue and self.is_down(now_s):

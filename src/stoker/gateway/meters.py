@@ -40,7 +40,7 @@ class RevisionMeters:
 class Meters:
     """What is counted for one endpoint."""
 
-    __slots__ = ("_endpoint", "_labels", "_project", "_registry", "_revisions", "cancelled", "queue_wait")
+    __slots__ = ("_choices", "_endpoint", "_labels", "_project", "_registry", "_revisions", "cancelled", "queue_wait")
 
     def __init__(self, registry: Registry, project: str, endpoint: str) -> None:
         self._registry = registry
@@ -48,6 +48,7 @@ class Meters:
         self._endpoint = endpoint
         self._labels = {"project": project, "endpoint": endpoint}
         self._revisions: dict[tuple[str, str], RevisionMeters] = {}
+        self._choices: dict[str, Counter] = {}
         self.queue_wait: Histogram = registry.histogram("stoker_queue_wait_seconds", **self._labels)
         self.cancelled: Counter = registry.counter("stoker_cancelled_total", **self._labels)
 
@@ -77,6 +78,18 @@ class Meters:
     def ejection(self, reason: str) -> None:
         """Count a replica taken out of rotation."""
         self._registry.counter("stoker_ejections_total", reason=reason, **self._labels).add(1)
+
+    def choice(self, why: str) -> Counter:
+        """Return the counter of replicas chosen for the reason `why`."""
+        found = self._choices.get(why)
+        if found is None:
+            found = self._choices[why] = self._registry.counter("stoker_route_choices_total", why=why, **self._labels)
+        return found
+
+    def guess(self, *, guessed: bool, was: bool) -> None:
+        """Count whether a prompt's beginning was thought to be, and was, in the cache of its replica."""
+        labels = {"guess": "hit" if guessed else "miss", "actual": "hit" if was else "miss"}
+        self._registry.counter("stoker_prefix_guesses_total", **labels, **self._labels).add(1)
 
     def refused(self, reason: str) -> None:
         """Count a request that no replica saw."""

@@ -1,6 +1,6 @@
 """The Open Inference Protocol (v2) over the data plane; bodies of `infer` go to the replica unread."""
 
-from stoker.gateway import replies
+from stoker.gateway import prefix, replies
 from stoker.gateway.directory import Directory
 from stoker.gateway.exchange import Exchange
 from stoker.gateway.lane import Lane
@@ -40,6 +40,8 @@ def prepare_infer(exchange: Exchange, directory: Directory) -> None:
             )
     if lane.task == "chat":
         raise InvalidInput(f"{exchange.name} serves chat; call it at /v1/chat/completions", field="model")
+    if lane.choice.affinity != "none":
+        exchange.wish = prefix.of_session(exchange)
 
 
 async def server_metadata(exchange: Exchange) -> None:

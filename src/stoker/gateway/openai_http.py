@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from stoker.gateway import replies
+from stoker.gateway import prefix, replies
 from stoker.gateway.directory import Directory
 from stoker.gateway.exchange import Exchange
 from stoker.gateway.lane import Lane
@@ -32,7 +32,9 @@ def prepare_chat(exchange: Exchange, directory: Directory) -> None:
     request = openai.decode_chat(exchange.body)
     exchange.stream = bool(request.stream)
     exchange.max_tokens = (request.max_completion_tokens or request.max_tokens or 0) * (request.n or 1)
-    _find(exchange, directory, request.model)
+    choice = _find(exchange, directory, request.model).choice
+    if choice.asks:
+        exchange.wish = prefix.of_chat(exchange, request, with_prefix=choice.affinity == "prefix")
 
 
 def prepare_completions(exchange: Exchange, directory: Directory) -> None:
@@ -40,12 +42,16 @@ def prepare_completions(exchange: Exchange, directory: Directory) -> None:
     request = openai.decode_completion(exchange.body)
     exchange.stream = bool(request.stream)
     exchange.max_tokens = (request.max_tokens or 0) * (request.n or 1)
-    _find(exchange, directory, request.model)
+    choice = _find(exchange, directory, request.model).choice
+    if choice.asks:
+        exchange.wish = prefix.of_completion(exchange, request, with_prefix=choice.affinity == "prefix")
 
 
 def prepare_embeddings(exchange: Exchange, directory: Directory) -> None:
     """Read `POST /v1/embeddings`."""
-    _find(exchange, directory, openai.decode_embedding(exchange.body).model)
+    choice = _find(exchange, directory, openai.decode_embedding(exchange.body).model).choice
+    if choice.asks:
+        exchange.wish = prefix.of_session(exchange)
 
 
 async def list_models(exchange: Exchange, directory: Directory) -> None:
@@ -67,7 +73,7 @@ def answer(exchange: Exchange, value: object) -> None:
     exchange.send(200, replies.JSON, msgspec.json.encode(value))
 
 
-def _find(exchange: Exchange, directory: Directory, model: str) -> None:
+def _find(exchange: Exchange, directory: Directory, model: str) -> Lane:
     assert exchange.key is not None
     exchange.name = model
     lane = exchange.lane = directory.find(exchange.project, model, exchange.key)
@@ -76,6 +82,7 @@ def _find(exchange: Exchange, directory: Directory, model: str) -> None:
         raise InvalidInput(f"{model} serves {lane.task}; call it at {path}", field="model")
     if len(exchange.body) > lane.route.max_body_bytes:
         raise TooLarge(f"the body is over the {lane.route.max_body_bytes} bytes that {model} takes", field="body")
+    return lane
 
 
 def _model(name: str, lane: Lane) -> dict[str, object]:

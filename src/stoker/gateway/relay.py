@@ -9,6 +9,7 @@ import asyncio
 import time
 from typing import Final
 
+from stoker.gateway import learning
 from stoker.gateway.exchange import Exchange
 from stoker.gateway.fleet import Replica
 from stoker.protocol import frames
@@ -55,7 +56,8 @@ class Relay:
             exchange.connection.send_piece(event)
             self._count(len(event))
         elif exchange.stream:
-            exchange.first_byte_s = time.monotonic()
+            now_s = exchange.first_byte_s = time.monotonic()
+            learning.first_piece(exchange, self.replica, now_s)
             exchange.start(event)
             self._count(len(event))
         else:
@@ -93,6 +95,7 @@ class Relay:
         self.end = end
         exchange = self._exchange
         exchange.usage = end.usage
+        self.replica.others = end.others
         if exchange.is_started:
             exchange.end(last)
         elif exchange.stream:

@@ -111,6 +111,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     frequency_penalty: Annotated[float, Meta(ge=-2, le=2)] | None = None
     seed: int | None = None
     user: str | None = None
+    prompt_cache_key: str | None = None  # what took the place of `user` for caches: requests alike in their prompts
     logit_bias: dict[str, float] | None = None
     ignore_eos: bool | None = None  # not OpenAI's; load generators send it to every engine
 

@@ -74,7 +74,22 @@ METRICS: Final[tuple[Metric, ...]] = (
         "counter",
         "",
         (*_ENDPOINT, "reason"),
-        "Replicas taken out of rotation, by what was seen of them.",
+        "Replicas taken out of rotation, by what was seen of them: silent, stuck, errors or slow.",
+    ),
+    Metric(
+        "stoker_route_choices_total",
+        "counter",
+        "",
+        (*_ENDPOINT, "why"),
+        "Choices between several replicas, by what decided: two_choices, session, affinity, explore, overloaded_owner, "
+        "or probe for one that is out.",
+    ),
+    Metric(
+        "stoker_prefix_guesses_total",
+        "counter",
+        "",
+        (*_ENDPOINT, "guess", "actual"),
+        "Answers to prompts, by whether their beginning was thought to be in the replica's cache, and was.",
     ),
     Metric(
         "stoker_refused_total",

@@ -14,6 +14,7 @@ API_VERSION: Final = "stoker/v1"
 DEFAULT_PROJECT = ProjectName("default")
 
 Task = Literal["predict", "embed", "chat"]
+Affinity = Literal["auto", "prefix", "session", "none"]
 Name = Annotated[str, Meta(pattern=NAME_PATTERN, description="lower-case letters, digits and dashes, 1 to 63 long")]
 # `unit` tells the manifest loader how the text is read, so that a wrong one is refused with its line.
 Bytes = Annotated[str | int, Meta(description="bytes: a number, or 512Mi, 1.5G", extra={"unit": "bytes"})]
@@ -67,6 +68,18 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = 256
 
 
+class Routing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which of several replicas a request goes to."""
+
+    affinity: Annotated[
+        Affinity,
+        Meta(
+            description="prefix: where the session, or else the beginning of the prompt, was before; session: sessions "
+            "alone; none: by cost alone; auto: prefix for chat, none for others"
+        ),
+    ] = "auto"
+
+
 class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a client calls: a model version, how it runs, and how much of it."""
 
@@ -79,6 +92,7 @@ class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replicas: Replicas = Replicas()
     batching: Batching = Batching()
     limits: Limits = Limits()
+    routing: Routing = Routing()
 
 
 class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="Endpoint"):

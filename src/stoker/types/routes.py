@@ -8,7 +8,7 @@ import msgspec
 from stoker.types.ids import EndpointName, KeyId, ProjectName, ReplicaId, RevisionId
 from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.models import Signature
-from stoker.types.resources import Task
+from stoker.types.resources import Affinity, Task
 
 
 class ReplicaRoute(msgspec.Struct, frozen=True):
@@ -42,6 +42,7 @@ class EndpointRoute(msgspec.Struct, frozen=True):
     queue_max: int = 512
     queue_max_bytes: int = 256 * 2**20
     concurrency: int = 256  # in flight in one replica, at the most
+    affinity: Affinity = "auto"
 
 
 class KeyRoute(msgspec.Struct, frozen=True):

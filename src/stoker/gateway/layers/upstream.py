@@ -3,10 +3,11 @@
 import asyncio
 import time
 
+from stoker.gateway import learning
 from stoker.gateway.exchange import Exchange, TryFailed
 from stoker.gateway.relay import Relay
 from stoker.protocol.frames import RequestHead
-from stoker.types.errors import Draining, ReplicaLost, Unavailable
+from stoker.types.errors import Draining, EngineFailed, ReplicaLost, Unavailable
 
 
 async def upstream(exchange: Exchange) -> None:
@@ -17,7 +18,7 @@ async def upstream(exchange: Exchange) -> None:
     link = replica.link
     if link is None or not link.is_open:
         raise TryFailed(ReplicaLost("the connection to the replica is down"), replica, was_death=False)
-    began_s = time.monotonic()
+    began_s = exchange.sent_s = time.monotonic()
     head = RequestHead(
         method=exchange.method,
         request=exchange.id,
@@ -35,10 +36,13 @@ async def upstream(exchange: Exchange) -> None:
     problem = relay.problem
     if problem is None:
         assert relay.end is not None
-        lane.finished(exchange, relay.end, time.monotonic() - began_s)
+        now_s = time.monotonic()
+        lane.finished(exchange, relay.end, now_s - began_s)
+        learning.ended(exchange, replica, now_s)
         return
     if isinstance(problem, Draining):
         replica.drains()
-    if isinstance(problem, Unavailable):
+    learning.failed(replica, problem)
+    if isinstance(problem, Unavailable) or (replica.is_ejected and type(problem) is EngineFailed):
         raise TryFailed(problem, replica, was_death=relay.was_death)
     raise problem
