@@ -33,6 +33,10 @@ from stoker.types.replica import ReplicaSpec
 
 CONTEXT_DEFAULT = 4096
 SPIN_COUNT = "10000"
+# What a prompt must share with a slot's last one, of its own length, to take that slot rather than the one idle longest.
+# With the engine's default of 0.1, conversations with a common system prompt take the same slot in turns, each reading
+# its whole text again, while the other slots lie idle.
+SLOT_SIMILARITY = 0.5
 TAIL_LINES_MAX = 200
 LAST_WORDS_TIMEOUT_S = 2.0
 _LAST_WORDS = "exiting due to"
@@ -143,6 +147,7 @@ def parameters(module: Any, path: Path, options: LlamaOptions, context: int, cor
     params.n_ctx = context * options.slots  # divided by the engine between its slots
     params.n_parallel = options.slots
     params.kv_unified = False
+    params.slot_prompt_similarity = SLOT_SIMILARITY
     params.n_batch = params.n_ubatch = options.batch_tokens
     threads = thread_count(options.threads, cores, usable_cores())
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
