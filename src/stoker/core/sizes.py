@@ -1,4 +1,4 @@
-"""How much work a language-model request is, before it ran: in tokens to write, those to read counting less.
+"""How much work a language-model request is, before it ran: in the units of core/fairness.py.
 
 A request counts in a replica's load as its share: its size against the usual one of its endpoint, so that a long
 document is not one request like a greeting.
@@ -6,10 +6,9 @@ document is not one request like a greeting.
 
 from typing import Final
 
+from stoker.core import fairness
+
 CHARS_PER_TOKEN: Final = 4.0
-# What reading a token costs, of writing one: measured 0.4 for 135 million parameters on one core, about 0.02 on a
-# large accelerator. It only weighs requests against each other.
-READ_RATIO: Final = 0.25
 OUTPUT_FIRST: Final = 200.0  # tokens, until answers were seen
 SHARE_MIN, SHARE_MAX = 0.1, 10.0
 _STEP: Final = 0.05
@@ -24,14 +23,14 @@ class Sizes:
         self._output = OUTPUT_FIRST
         self._size = 0.0
 
-    def share(self, prompt_chars: int, known_chars: int, tokens_max: int | None) -> float:
+    def share(self, prompt_chars: int, known_chars: int, tokens_max: int) -> float:
         """Return the size of a request against the usual one, and count it.
 
         Args:
             known_chars: of the prompt, those that the replica likely keeps.
-            tokens_max: what the answer is limited to by its client; most set it far above what is written.
+            tokens_max: what the answer is limited to by its client, 0: not; most set it far above what is written.
         """
-        output = self._output if tokens_max is None else min(float(tokens_max), self._output)
+        output = min(float(tokens_max), self._output) if tokens_max else self._output
         size = units(max(prompt_chars - known_chars, 0) / CHARS_PER_TOKEN, output)
         self._size = size if not self._size else self._size + (size - self._size) * _STEP
         return min(max(size / self._size, SHARE_MIN), SHARE_MAX)
@@ -43,4 +42,4 @@ class Sizes:
 
 def units(read_tokens: float, written_tokens: float) -> float:
     """Return the work of reading and writing so many tokens; at least 1."""
-    return 1.0 + READ_RATIO * read_tokens + written_tokens
+    return 1.0 + fairness.INPUT_UNITS * read_tokens + fairness.OUTPUT_UNITS * written_tokens

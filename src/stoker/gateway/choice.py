@@ -6,7 +6,7 @@ The rules are in core/route.py (cost), core/affinity.py (sessions, known prompts
 import random
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from stoker.core import affinity, route, sizes
@@ -27,7 +27,7 @@ class Choice:
         self.open: list[Replica] = []  # that take requests now, of revisions with a weight
         self.affinity: affinity.Kind = "none"
         self.probes: deque[Replica] = deque(maxlen=PROBES_MAX)  # that are out; each gets the next request
-        self._all: Iterable[Replica] = ()
+        self._all: Collection[Replica] = ()
         self._weights: dict[str, int] = {}
         self._sizes = sizes.Sizes()
         self._meters = meters
@@ -35,15 +35,15 @@ class Choice:
 
     @property
     def asks(self) -> bool:
-        """Return whether a request's wish makes a difference now."""
-        return self.affinity != "none" and len(self.open) > 1
+        """Return whether a request's wish makes a difference. Replicas that start or are out count: they come back."""
+        return self.affinity != "none" and len(self._all) > 1
 
     def follow(self, endpoint: EndpointRoute) -> None:
         """Take what a new route table says."""
         self._weights = {str(revision.revision): revision.weight for revision in endpoint.revisions}
         self.affinity = affinity.kind(endpoint.affinity, endpoint.task)
 
-    def refresh(self, replicas: Iterable[Replica]) -> None:
+    def refresh(self, replicas: Collection[Replica]) -> None:
         """Look again which of `replicas` are open."""
         self._all = replicas
         self.open = [replica for replica in replicas if replica.is_open and self._weights.get(replica.revision)]
@@ -90,7 +90,7 @@ class Choice:
             wish.matched = replica.known.matched(wish.blocks, now_s)
             replica.known.learn(wish.blocks, now_s)
         if wish.prompt_bytes:
-            exchange.share = self._sizes.share(wish.prompt_bytes, wish.matched * BLOCK_BYTES, wish.tokens_max)
+            exchange.share = self._sizes.share(wish.prompt_bytes, wish.matched * BLOCK_BYTES, exchange.max_tokens)
 
     def ended(self, exchange: Exchange, usage: Usage) -> None:
         """Compare with what was guessed when it was sent, and learn how long answers are."""
@@ -108,23 +108,34 @@ class Choice:
         for replica in self._all:
             replica.known.sweep(now_s)
 
-    def _wished(self, wish: Wish, found: Sequence[Replica]) -> Replica:
-        why: affinity.Why = "two_choices"
-        index = -1
+    def _wished(self, wish: Wish, found: list[Replica]) -> Replica:
+        """Return where `wish` falls among those of `found` with a free place; any of them when there is none."""
+        free = [replica for replica in found if replica.in_flight < replica.places]
+        if not free:
+            return found[0]
+        index, why = self._fallen(wish, found)
+        if index >= 0 and found[index].in_flight >= found[index].places:
+            found, why = free, "overloaded_owner"
+            index, _ = self._fallen(wish, found)
+        self._meters.choice(why).add(1)
+        if index >= 0:
+            return found[index]
+        return self._cheaper(free) if len(free) > 1 else free[0]
+
+    def _fallen(self, wish: Wish, found: Sequence[Replica]) -> tuple[int, affinity.Why]:
+        """Return the index of the replica that `wish` falls on, -1 for none, and why."""
         spill = affinity.spill(found[0].stats.slots)
         loads = [replica.load for replica in found]
         if wish.session:
-            index, why = affinity.by_session(wish.session, [replica.node for replica in found], loads, spill)
-        elif wish.blocks:
-            if random.random() < affinity.EXPLORE_RATIO:
-                why = "explore"
-            else:
-                now_s = time.monotonic()
-                matched = [replica.known.matched(wish.blocks, now_s) for replica in found]
-                prices_s = [route.price_s(replica.cost.value_s, replica.load) for replica in found]
-                index, why = affinity.by_prefix(matched, len(wish.blocks), loads, prices_s, spill)
-        self._meters.choice(why).add(1)
-        return found[index] if index >= 0 else self._cheaper(found)
+            return affinity.by_session(wish.session, [replica.node for replica in found], loads, spill)
+        if not wish.blocks:
+            return -1, "two_choices"
+        if random.random() < affinity.EXPLORE_RATIO:
+            return -1, "explore"
+        now_s = time.monotonic()
+        matched = [replica.known.matched(wish.blocks, now_s) for replica in found]
+        prices_s = [route.price_s(replica.cost.value_s, replica.load) for replica in found]
+        return affinity.by_prefix(matched, len(wish.blocks), loads, prices_s, spill)
 
     def _cheaper(self, found: Sequence[Replica]) -> Replica:
         first, second = route.pair(len(found), random.random(), random.random())
@@ -141,7 +152,8 @@ class Choice:
         if exchange.tries or exchange.version:
             return None
         replica = self.probes.popleft()
-        if not replica.is_ejected or not replica.is_connected or not self._weights.get(replica.revision):
+        may_be_tried = replica.is_ejected and not replica.is_reserved and replica.is_connected
+        if not may_be_tried or replica.in_flight >= replica.places or not self._weights.get(replica.revision):
             return None
         self._meters.choice("probe").add(1)
         return replica

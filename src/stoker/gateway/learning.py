@@ -10,16 +10,15 @@ import time
 from stoker.core import sizes
 from stoker.gateway.exchange import Exchange
 from stoker.gateway.fleet import Replica
-from stoker.gateway.prefix import BLOCK_BYTES
 from stoker.types.errors import DeadlineExceeded, Draining, ReplicaLost, StokerError, Unsupported
 
 
 def first_piece(exchange: Exchange, replica: Replica, now_s: float) -> None:
-    """Learn from the time to the first piece of a stream. How much of the prompt was cached, its end will tell."""
+    """Learn from the time to the first piece of a stream. As if nothing of the prompt was cached: the end knows."""
     wish = exchange.wish
     if wish is not None:
-        read = max(wish.prompt_bytes - wish.matched * BLOCK_BYTES, 0) / sizes.CHARS_PER_TOKEN
-        replica.answered((now_s - exchange.sent_s) / sizes.units(read, 0.0), now_s)
+        units = sizes.units(wish.prompt_bytes / sizes.CHARS_PER_TOKEN, 0.0)
+        replica.answered((now_s - exchange.sent_s) / units, now_s)
 
 
 def ended(exchange: Exchange, replica: Replica, now_s: float) -> None:

@@ -23,13 +23,12 @@ _encode = msgspec.json.encode
 class Wish:
     """Where a request would like to go. `matched`: of its blocks, those that the replica it went to had seen."""
 
-    __slots__ = ("blocks", "matched", "prompt_bytes", "session", "tokens_max")
+    __slots__ = ("blocks", "matched", "prompt_bytes", "session")
 
-    def __init__(self, session: int, blocks: list[int], prompt_bytes: int, tokens_max: int | None) -> None:
+    def __init__(self, session: int, blocks: list[int], prompt_bytes: int) -> None:
         self.session = session  # 0: none
         self.blocks = blocks
         self.prompt_bytes = prompt_bytes
-        self.tokens_max = tokens_max
         self.matched = 0
 
 
@@ -37,21 +36,20 @@ def of_chat(exchange: Exchange, request: ChatRequest, *, with_prefix: bool) -> W
     """Read the wish of a chat request."""
     session = _session(exchange, request.prompt_cache_key or request.user)
     prompt = chat_bytes(request)
-    tokens_max = request.max_completion_tokens or request.max_tokens
-    return Wish(session, [] if session or not with_prefix else blocks(prompt), len(prompt), tokens_max)
+    return Wish(session, [] if session or not with_prefix else blocks(prompt), len(prompt))
 
 
 def of_completion(exchange: Exchange, request: CompletionRequest, *, with_prefix: bool) -> Wish:
     """Read the wish of a text completion."""
     session = _session(exchange, request.prompt_cache_key or request.user)
     prompt = request.prompt.encode() if isinstance(request.prompt, str) else _encode(request.prompt)
-    return Wish(session, [] if session or not with_prefix else blocks(prompt), len(prompt), request.max_tokens)
+    return Wish(session, [] if session or not with_prefix else blocks(prompt), len(prompt))
 
 
 def of_session(exchange: Exchange) -> Wish | None:
     """Read the wish of a request without a prompt: its session header."""
     session = _session(exchange, None)
-    return Wish(session, [], 0, None) if session else None
+    return Wish(session, [], 0) if session else None
 
 
 def chat_bytes(request: ChatRequest) -> bytes:
