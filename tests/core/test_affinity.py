@@ -21,6 +21,8 @@ def test_a_session_goes_to_a_replica_there_is_and_moves_only_from_an_overloaded_
     assert 0 <= chosen < len(nodes)
     assert load[chosen] <= limit
     assert (why == "session") == (chosen == owner) == (load[owner] <= limit)
+    rest = [node for node, its in zip(nodes, load, strict=True) if its <= limit]  # as if the overloaded were not there
+    assert nodes[chosen] == rest[affinity.by_session(session, rest, [0.0] * len(rest), spill)[0]]
 
 
 def test_a_replica_more_moves_its_share_of_the_sessions_and_no_other() -> None:

@@ -7,12 +7,13 @@ from stoker.core import outlier
 from stoker.core.outlier import Record
 
 
-def told(good: int = 0, bad: int = 0, pace_s: float = 0.001) -> Record:
+def told(good: int = 0, bad: int = 0, pace_s: float = 0.001, at_s: float = 1.0) -> Record:
+    """Return a record of good answers from `at_s` on, and errors after them."""
     record = Record()
     for number in range(good):
-        record.answered(pace_s, number / 1000)
+        record.answered(pace_s, at_s + number / 1000)
     for _ in range(bad):
-        record.failed()
+        record.failed(at_s + good / 1000)
     return record
 
 
@@ -21,8 +22,14 @@ def judge(record: Record, *peers: Record, now_s: float = 10.0) -> str:
 
 
 def test_five_errors_in_a_row_are_enough_while_the_peers_answer() -> None:
-    assert judge(told(good=100, bad=4), told(good=5)) == ""
-    assert judge(told(good=100, bad=5), told(good=5)) == "errors"
+    assert judge(told(good=100, bad=4), told(good=5, at_s=2.0)) == ""
+    assert judge(told(good=100, bad=5), told(good=5, at_s=2.0)) == "errors"
+
+
+def test_a_peer_that_answered_well_before_the_errors_began_proves_nothing() -> None:
+    assert judge(told(good=100, bad=5), told(good=500, at_s=0.1)) == ""
+    assert judge(told(good=100, bad=5), told(good=1, at_s=2.0), told(bad=1), told(bad=1)) == ""
+    assert judge(told(good=100, bad=5), told(good=1, at_s=2.0), told(bad=1)) == "errors"
 
 
 def test_a_share_of_errors_needs_many_requests() -> None:
@@ -32,6 +39,7 @@ def test_a_share_of_errors_needs_many_requests() -> None:
     record = told(good=6, bad=60)
     record.in_a_row = 0
     assert judge(record, told(good=9)) == "errors"
+    assert judge(record, told(good=9, bad=10)) == ""
 
 
 @given(st.integers(0, 300), st.lists(st.integers(0, 300), max_size=6))

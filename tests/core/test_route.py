@@ -59,6 +59,19 @@ def test_a_replica_that_nothing_is_asked_of_becomes_cheap_but_stays_measured() -
     assert cost.value_s == 0
 
 
+@given(st.lists(st.tuples(st.booleans(), st.floats(0, 100)), min_size=1, max_size=60))
+def test_a_penalty_makes_a_replica_dearer_within_bounds(steps: list[tuple[bool, float]]) -> None:
+    cost = Cost()
+    for number, (is_penalty, took_s) in enumerate(steps):
+        before_s = cost.value_s
+        if is_penalty:
+            cost.penalize(number)
+            assert before_s < cost.value_s or cost.value_s >= route.PENALTY_MAX_S
+            assert cost.value_s <= max(before_s, route.PENALTY_MAX_S)
+        else:
+            cost.observe(took_s, number)
+
+
 @given(st.floats(1e-5, 100), st.floats(0, 1000), st.floats(0, 1000))
 def test_more_load_costs_more(cost_s: float, load: float, other: float) -> None:
     low, high = sorted((load, other))

@@ -7,7 +7,7 @@ each SLOW_FACTOR times slower than the peers' usual ones: one quick answer ends 
 nor a few large requests make a replica slow.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from statistics import median
 from typing import Final, Literal
 
@@ -39,8 +39,8 @@ class Record:
     """What a replica answered lately: errors and good answers (both fade), and their pace in seconds a unit of work."""
 
     __slots__ = (
-        "_faded_s", "_slow_since_s", "answers", "bad", "good", "in_a_row", "last_s", "mean_s", "slow_over_s",
-        "slow_run", "slowest_s",
+        "_faded_s", "_slow_since_s", "answers", "bad", "failing_since_s", "good", "in_a_row", "last_s", "mean_s",
+        "slow_over_s", "slow_run", "slowest_s",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -48,6 +48,7 @@ class Record:
         self.good = 0.0
         self.bad = 0.0
         self.in_a_row = 0  # errors
+        self.failing_since_s = 0.0  # when the first of them came
         self.mean_s = 0.0
         self.slow_over_s = float("inf")  # set from the peers' pace
         self.slow_run = 0
@@ -72,8 +73,10 @@ class Record:
                 self._slow_since_s = now_s
             self.slow_run += 1
 
-    def failed(self) -> None:
+    def failed(self, now_s: float) -> None:
         """Take an error that was the replica's own."""
+        if not self.in_a_row:
+            self.failing_since_s = now_s
         self.in_a_row += 1
         self.bad += 1.0
 
@@ -91,23 +94,28 @@ class Record:
 
 
 class All(msgspec.Struct, frozen=True):
-    """The replicas of an endpoint together. `pace_s`: of each that has answered MEASURED_MIN times."""
+    """The replicas of an endpoint together.
+
+    failing: how many gave an error last. well_s: when each of the others last answered. pace_s: of each that has
+    answered MEASURED_MIN times.
+    """
 
     good: float = 0.0
     bad: float = 0.0
+    failing: int = 0
+    well_s: tuple[float, ...] = ()
     pace_s: tuple[float, ...] = ()
 
 
-def together(records: Iterable[Record]) -> All:
+def together(records: Collection[Record]) -> All:
     """Return what `records` say together."""
-    good = bad = 0.0
-    pace_s = []
-    for record in records:
-        good += record.good
-        bad += record.bad
-        if record.answers >= MEASURED_MIN:
-            pace_s.append(record.mean_s)
-    return All(good, bad, tuple(pace_s))
+    return All(
+        good=sum(record.good for record in records),
+        bad=sum(record.bad for record in records),
+        failing=sum(record.in_a_row > 0 for record in records),
+        well_s=tuple(record.last_s for record in records if not record.in_a_row),
+        pace_s=tuple(record.mean_s for record in records if record.answers >= MEASURED_MIN),
+    )
 
 
 def slow_over_s(every: All) -> float:
@@ -119,9 +127,12 @@ def slow_over_s(every: All) -> float:
 
 def judge(record: Record, every: All, now_s: float) -> Fault:
     """Return what is wrong with a replica's answers, "" for nothing. `every` includes its own."""
+    if record.in_a_row >= ERRORS_IN_A_ROW:
+        well = sum(last_s > record.failing_since_s for last_s in every.well_s)
+        if well and well >= every.failing - 1:
+            return "errors"
     total = record.good + record.bad
-    is_bad = record.in_a_row >= ERRORS_IN_A_ROW or (total >= ERRORS_OF_MIN and record.bad >= ERRORS_RATIO * total)
-    if is_bad:
+    if total >= ERRORS_OF_MIN and record.bad >= ERRORS_RATIO * total:
         good, bad = every.good - record.good, every.bad - record.bad  # its peers'
         if good >= GOOD_MIN and bad <= PEERS_RATIO_MAX * (good + bad):
             return "errors"

@@ -15,6 +15,7 @@ TAU_S: Final = 10.0  # finagle's and linkerd's decay
 UNMEASURED_S: Final = 1e6
 PEAK_FACTOR: Final = 2.0
 FORGET_STEP: Final = 0.05
+PENALTY_MAX_S: Final = 10.0
 _LEAST_S: Final = 1e-9  # faded, but measured
 
 
@@ -72,6 +73,11 @@ class Cost:
         else:
             self.value_s = min(sample_s, PEAK_FACTOR * max(value_s, self._last_s))
         self._last_s = sample_s
+        self._at_s = now_s
+
+    def penalize(self, now_s: float) -> None:
+        """Make it twice as dear: a replica that fails at once and cannot be taken out looks like the quickest."""
+        self.value_s = max(min(PEAK_FACTOR * self.value_s, PENALTY_MAX_S), self.value_s, _LEAST_S)
         self._at_s = now_s
 
     def fade(self, now_s: float) -> None:

@@ -125,7 +125,7 @@ class Replica:
     def failed(self, now_s: float) -> None:
         """Learn from an error that was its own."""
         record = self.health.record
-        record.failed()
+        record.failed(now_s)
         if self.is_ejected:
             self.health.probed(is_good=False, now_s=now_s)
         elif record.in_a_row % outlier.ERRORS_IN_A_ROW == 0:  # at once: who fails is quick, and attracts more
@@ -238,7 +238,10 @@ class Replica:
                 self._watcher.replica_changed(self)
             elif self.health.wants_probe(now_s):
                 self._watcher.probe(self)
-        elif verdict and self._watcher.may_eject():
+        elif verdict and not self._watcher.may_eject():
+            if is_urgent:
+                self.cost.penalize(now_s)
+        elif verdict:
             self.is_ejected = True
             self.health.ejected(verdict, mark, now_s)
             _log.warning("replica ejected", extra={"replica": self.id, "reason": verdict})

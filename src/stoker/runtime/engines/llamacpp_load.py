@@ -33,7 +33,7 @@ from stoker.types.replica import ReplicaSpec
 
 CONTEXT_DEFAULT = 4096
 SPIN_COUNT = "10000"
-# What a prompt must share with a slot's last one, of its own length, to take that slot rather than the one idle longest.
+# How much of a prompt a slot's last one must share for it to take that slot rather than the one idle longest.
 # With the engine's default of 0.1, conversations with a common system prompt take the same slot in turns, each reading
 # its whole text again, while the other slots lie idle.
 SLOT_SIMILARITY = 0.5
