@@ -109,10 +109,10 @@ def measure(platform: Platform, smol: DemoModel, *, rounds: int) -> Section:
                 f"later turns {percentile(one.later, 0.5) * 1e3:7.0f} ms   cached {one.cached_ratio:4.0%}   "
                 f"{one.seconds:5.1f} s   {one.errors} errors"
             )
-    return section(taken)
+    return section(taken, ejections=int(metric(platform, "stoker_ejections_total")))
 
 
-def section(taken: Mapping[str, list[Round]]) -> Section:
+def section(taken: Mapping[str, list[Round]], *, ejections: int) -> Section:
     """Return what `taken` says."""
     ours, theirs = taken["prefix"], taken["none"]
 
@@ -144,6 +144,7 @@ def section(taken: Mapping[str, list[Round]]) -> Section:
             Figure("time to the first token (p50) against choice by cost", ratio(0.5), "×", 0.6, "at most", note),
             Figure("the same, second turn and later", ratio(0.5, is_later=True), "×"),
             Figure("failed streams", errors, "", 0, "at most"),
+            Figure("healthy replicas taken out meanwhile", ejections, "", 0, "at most"),
         ],
         {"": rows},
     )

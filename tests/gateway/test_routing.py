@@ -149,7 +149,7 @@ def test_two_gateways_fill_replicas_evenly(tmp_path: Path) -> None:
             links = [await connect(rig.home.address(f"r{number}")) for number in range(4)]
             loads = Loads(rig, "slow:0.1", 64)  # the kernel spreads the connections over both
             excess: list[float] = []
-            ends_s = time.monotonic() + 3
+            ends_s = time.monotonic() + 2
             while time.monotonic() < ends_s:
                 for link in links:
                     link.ping()
@@ -162,7 +162,7 @@ def test_two_gateways_fill_replicas_evenly(tmp_path: Path) -> None:
                 link.close()
             assert loads.statuses() == {200}
             excess.sort()
-            assert len(excess) > 40
+            assert len(excess) > 20
             assert excess[len(excess) // 2] < 8, excess  # of 16 in the mean
             text = await metrics(rig)
             assert 'process="gateway-0"' in text

@@ -63,17 +63,16 @@ class Choice:
             return None
         if self.probes and (probed := self._probed(exchange)) is not None:
             return probed
-        chosen = found[0]
-        if count > 1:
-            if exchange.wish is not None:
-                chosen = self._wished(exchange.wish, found)
-            else:
-                chosen = self._cheaper(found)
-                self._by_cost.value += 1
+        if count == 1:
+            return found[0] if found[0].in_flight < found[0].places else None
+        if exchange.wish is not None:
+            return self._wished(exchange.wish, found)
+        chosen = self._cheaper(found)
         if chosen.in_flight >= chosen.places:
             chosen = min(found, key=_fullness)
             if chosen.in_flight >= chosen.places:
                 return None
+        self._by_cost.value += 1
         return chosen
 
     def quietest(self) -> Replica | None:
@@ -108,11 +107,11 @@ class Choice:
         for replica in self._all:
             replica.known.sweep(now_s)
 
-    def _wished(self, wish: Wish, found: list[Replica]) -> Replica:
-        """Return where `wish` falls among those of `found` with a free place; any of them when there is none."""
+    def _wished(self, wish: Wish, found: list[Replica]) -> Replica | None:
+        """Return where `wish` falls among those of `found` with a free place; None when there is none."""
         free = [replica for replica in found if replica.in_flight < replica.places]
         if not free:
-            return found[0]
+            return None
         index, why = self._fallen(wish, found)
         if index >= 0 and found[index].in_flight >= found[index].places:
             found, why = free, "overloaded_owner"
