@@ -5,6 +5,7 @@ import msgspec
 from stoker.core.traffic import WEIGHT_FULL, route_table, weights
 from stoker.types.ids import KeyId, ProjectName
 from stoker.types.models import Signature, TensorSpec
+from stoker.types.resources import Routing
 from stoker.types.routes import EndpointRoute, KeyRoute, RouteTable
 from tests.core.worlds import World
 
@@ -46,7 +47,7 @@ def test_an_endpoint_that_loads_is_in_the_table_so_that_callers_hear_that_it_doe
 
 def test_replicas_have_addresses_signature_and_limits() -> None:
     world = World()
-    world.apply("a", replicas=2)
+    world.apply("a", replicas=2, routing=Routing(affinity="session"))
     world.settle()
     route = only(world)
     (revision,) = route.revisions
@@ -55,6 +56,7 @@ def test_replicas_have_addresses_signature_and_limits() -> None:
     ]
     assert revision.signature == SIGNATURE
     assert (revision.version, revision.platform, route.task, route.timeout_s) == ("1", "onnx", "predict", 5.0)
+    assert route.affinity == "session"
 
 
 def test_a_warming_revision_is_shown_without_weight_until_the_switch() -> None:

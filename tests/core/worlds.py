@@ -56,10 +56,10 @@ class World:
 
     # what people do
 
-    def apply(self, name: str, model: int = 1, replicas: int = 1, cpu: float = 1.0) -> None:
+    def apply(self, name: str, model: int = 1, replicas: int = 1, cpu: float = 1.0, **spec: Any) -> None:
         old = self.endpoints.get(name)
         self.models[name] = model
-        wanted = resource(name, replicas, cpu)
+        wanted = resource(name, replicas, cpu, **spec)
         if old is None:
             self.endpoints[name] = EndpointState(PROJECT, EndpointName(name), 1, wanted, self.now_s)
         else:
