@@ -1,4 +1,4 @@
-"""The benchmark: `python -m bench [--quick] [--only predict,chat,relay,startup,overload,affinity] [--baselines]`.
+"""The benchmark: `python -m bench [--quick] [--only ROOM,ROOM] [--baselines]`; --help lists the rooms.
 
 Starts its own platform in a folder and on a port of its own, puts it in alternating rounds beside what a user would
 write or run instead, prints a table with what must hold, and writes JSON and Markdown to bench/results/.
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import affinity, chat, llm_engine, machine, overload, predict, relay, startup
+from bench import affinity, chat, faults, llm_engine, machine, overload, predict, relay, startup
 from bench.report import Report, Section, text, write
 from bench.rounds import say
 from bench.servers import Contender, Server
@@ -74,6 +74,9 @@ class Bench:
             platform.up()
             return affinity.measure(platform, demo.prepare("smol", self.folder), rounds=min(self.effort.rounds, 2))
 
+    def faults(self) -> Section:
+        return faults.measure()
+
     def relay(self) -> Section:
         return relay.measure(self.folder / "relay", rounds=self.effort.rounds)
 
@@ -83,7 +86,7 @@ class Bench:
 
 def main(arguments: list[str]) -> int:
     """Run what was asked for, print and write the report, and return the exit code."""
-    rooms = ("startup", "predict", "chat", "relay", "overload", "affinity")
+    rooms = ("startup", "predict", "chat", "relay", "overload", "affinity", "faults")
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[2])
     parser.add_argument("--quick", action="store_true", help="a minute rather than half an hour; noisy")
     parser.add_argument("--only", default=",".join(rooms), help="rooms, separated by commas: %(default)s")

@@ -208,7 +208,12 @@ def test_a_conversation_stays_where_its_beginning_is_known(three: Rig) -> None:
     assert moves <= 4  # of 36: one in a hundred explores; by chance alone it would be 24
 
 
-def test_a_session_stays_with_its_replica_and_those_of_a_dead_one_move_alone(three: Rig) -> None:
+def test_a_session_stays_with_its_replica_whichever_gateway_and_those_of_a_dead_one_move_alone(tmp_path: Path) -> None:
+    with rigs.rig(tmp_path, replicas=3, gateways=2) as rig:
+        talk_in_sessions(rig)
+
+
+def talk_in_sessions(three: Rig) -> None:
     messages = [{"role": "user", "content": "hello"}]
 
     async def talk(first: int) -> None:
