@@ -258,7 +258,7 @@ def test_a_model_without_a_batch_dimension_takes_its_exact_shape() -> None:
     reader = InferReader(Signature((TensorSpec("x", "FP32", (2, -1)),), ()), batches=False)
     value = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [2, 3], "data": [1, 2, 3, 4, 5, 6]}]}
     assert read(value, reader).rows == 1
-    assert read(value, reader).key == ((3,),)
+    assert read(value, reader).key == ((2, 3),)
 
 
 def test_requests_of_different_trailing_shapes_have_different_keys() -> None:

@@ -8,15 +8,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from stoker.protocol.frames import EndHead, RequestHead
-from stoker.protocol.link import Link, connect
+from stoker.protocol import frames
+from stoker.protocol.frames import EndHead, Hello, RequestHead
+from stoker.protocol.link import Exchange, Link, connect, serve
+from stoker.runtime.engines.port import PredictEngine
+from stoker.runtime.predict import PredictWork
 from stoker.types.errors import ReplicaLost
 from stoker.types.replica import ReplicaSpec, ReplicaStats
 
@@ -134,3 +137,42 @@ def drive(process: Process, body: Callable[[Process], Awaitable[None]]) -> None:
             await asyncio.sleep(0)  # a transport closes in the next turn of the loop
 
     asyncio.run(main())
+
+
+class Host:
+    """A link.Handler around one work."""
+
+    body_max_bytes = 1 << 20
+
+    def __init__(self, work: PredictWork) -> None:
+        self.work = work
+
+    def hello(self) -> Hello:
+        return Hello(wire=frames.WIRE_VERSION, name="host", kind="replica", pid=os.getpid(), boot="b", state="ready")
+
+    def stats(self) -> ReplicaStats:
+        return ReplicaStats()
+
+    def drain(self) -> None:
+        pass
+
+    def call(self, exchange: Exchange) -> None:
+        raise NotImplementedError
+
+    def request(self, exchange: Exchange) -> None:
+        self.work.take(exchange)
+
+
+@contextlib.asynccontextmanager
+async def hosted(folder: Path, engine: PredictEngine, spec: ReplicaSpec) -> AsyncIterator[tuple[PredictWork, Link]]:
+    """Serve `engine` in this process, on a real socket."""
+    work = PredictWork(spec, engine, asyncio.get_running_loop())
+    address = f"unix:{folder / 'h.sock'}"
+    server = await serve(address, Host(work))
+    link = await connect(address)
+    try:
+        yield work, link
+    finally:
+        link.close()
+        await server.close()
+        work.close()

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,16 +13,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from stoker.protocol import frames
-from stoker.protocol.frames import Hello, RequestHead
-from stoker.protocol.link import Exchange, Link, connect, serve
+from stoker.protocol.frames import RequestHead
+from stoker.protocol.link import Link
 from stoker.runtime.engines.port import Array
 from stoker.runtime.predict import PredictWork
 from stoker.types.errors import Busy, DeadlineExceeded, EngineFailed, StokerError
 from stoker.types.models import Signature, TensorSpec
-from stoker.types.replica import ReplicaStats
 from tests.runtime.models import spec_of
-from tests.runtime.rig import infer, infer_body
+from tests.runtime.rig import hosted, infer, infer_body
 
 BAD, SLOW, RAW = -1.0, -2.0, -3.0
 
@@ -56,44 +53,11 @@ class Doubler:
         pass
 
 
-class Host:
-    """A link.Handler around one work."""
-
-    body_max_bytes = 1 << 20
-
-    def __init__(self, work: PredictWork) -> None:
-        self.work = work
-
-    def hello(self) -> Hello:
-        return Hello(wire=frames.WIRE_VERSION, name="host", kind="replica", pid=os.getpid(), boot="b", state="ready")
-
-    def stats(self) -> ReplicaStats:
-        return ReplicaStats()
-
-    def drain(self) -> None:
-        pass
-
-    def call(self, exchange: Exchange) -> None:
-        raise NotImplementedError
-
-    def request(self, exchange: Exchange) -> None:
-        self.work.take(exchange)
-
-
 @contextlib.asynccontextmanager
-async def hosted(folder: Path, engine: Doubler, **changes: Any) -> Any:
+async def doubling(folder: Path, engine: Doubler, **changes: Any) -> Any:
     (folder / "model.onnx").touch()
-    spec = spec_of(folder, "onnx", **changes)
-    work = PredictWork(spec, engine, asyncio.get_running_loop())
-    address = f"unix:{folder / 'h.sock'}"
-    server = await serve(address, Host(work))
-    link = await connect(address)
-    try:
-        yield work, link
-    finally:
-        link.close()
-        await server.close()
-        work.close()
+    async with hosted(folder, engine, spec_of(folder, "onnx", **changes)) as both:
+        yield both
 
 
 async def idle(work: PredictWork) -> None:
@@ -137,7 +101,7 @@ def test_every_request_gets_its_own_answer_exactly_once(
             assert found["y"].tolist() == (given_ * 2).tolist()
 
     async def main() -> None:
-        async with hosted(tmp_path_factory.mktemp("h"), engine, max_rows=8) as (work, link):
+        async with doubling(tmp_path_factory.mktemp("h"), engine, max_rows=8) as (work, link):
             number = 0
             for burst in script:
                 number += len(burst)
@@ -153,7 +117,7 @@ def test_short_calls_run_in_the_loop_and_long_ones_do_not(tmp_path: Path) -> Non
     engine = Doubler()
 
     async def main() -> None:
-        async with hosted(tmp_path, engine) as (work, link):
+        async with doubling(tmp_path, engine) as (work, link):
             assert not work._batcher.is_inline  # nothing is known yet
             for _ in range(30):
                 await infer(link, [[1.0]])
@@ -178,7 +142,7 @@ def test_a_lone_request_is_not_held_back_to_fill_a_batch(tmp_path: Path) -> None
     engine = Doubler()
 
     async def main() -> None:
-        async with hosted(tmp_path, engine) as (work, link):
+        async with doubling(tmp_path, engine) as (work, link):
             work.warm_up()
             engine.calls.clear()
             for _ in range(20):
@@ -192,7 +156,7 @@ def test_what_the_socket_brings_at_once_goes_through_the_engine_at_once(tmp_path
     engine = Doubler()
 
     async def main() -> None:
-        async with hosted(tmp_path, engine) as (work, link):
+        async with doubling(tmp_path, engine) as (work, link):
             work.warm_up()
             engine.calls.clear()
             await asyncio.gather(*(infer(link, [[1.0]]) for _ in range(64)))
@@ -207,7 +171,7 @@ def test_a_full_queue_is_refused_at_once_and_says_when_to_come_back(tmp_path: Pa
     engine.slow_s = 0.2
 
     async def main() -> None:
-        async with hosted(tmp_path, engine, concurrency=1, max_rows=1) as (_, link):
+        async with doubling(tmp_path, engine, concurrency=1, max_rows=1) as (_, link):
             found = await asyncio.gather(*(infer(link, [[SLOW]]) for _ in range(7)), return_exceptions=True)
             refused = [answer for answer in found if isinstance(answer, StokerError)]
             assert refused
@@ -221,7 +185,7 @@ def test_a_large_request_takes_turns_with_small_ones(tmp_path: Path) -> None:
     engine = Doubler()
 
     async def main() -> None:
-        async with hosted(tmp_path, engine, max_rows=4) as (_, link):
+        async with doubling(tmp_path, engine, max_rows=4) as (_, link):
             order: list[str] = []
 
             async def ask(name: str, rows: int) -> None:
@@ -237,11 +201,72 @@ def test_a_large_request_takes_turns_with_small_ones(tmp_path: Path) -> None:
 
 def test_the_answer_tells_what_the_engine_saw(tmp_path: Path) -> None:
     async def main() -> None:
-        async with hosted(tmp_path, Doubler()) as (_, link):
+        async with doubling(tmp_path, Doubler()) as (_, link):
             data = infer_body([[1.0], [2.0]])
             end, body = await link.call(RequestHead("infer", body_bytes=len(data)), data).answer()
             assert end.usage.rows == end.timings.batch_rows == 2
             assert end.timings.compute_s > 0
             assert json.loads(body)["model_name"] == "it"
+
+    asyncio.run(main())
+
+
+def test_a_call_takes_no_more_bytes_than_it_may_and_a_large_request_goes_in_parts(tmp_path: Path) -> None:
+    engine = Doubler()
+
+    async def main() -> None:
+        async with doubling(tmp_path, engine, max_bytes=4 * 8) as (work, link):
+            work.warm_up()
+            assert max(engine.calls) == 4
+            engine.calls.clear()
+            rows = np.arange(10.0).reshape(-1, 1)
+            found = await asyncio.gather(infer(link, rows), *(infer(link, [[1.0]]) for _ in range(20)))
+            assert found[0]["y"].tolist() == (rows * 2).tolist()
+            assert sum(engine.calls) == 30
+            assert max(engine.calls) == 4
+
+    asyncio.run(main())
+
+
+def test_what_waits_is_bounded_by_a_part_of_the_replicas_memory(tmp_path: Path) -> None:
+    engine = Doubler()
+    engine.slow_s = 0.2
+    kilobytes = np.full((1000, 1), SLOW)  # 8 kB of tensors in a body of 5: what is held is the larger
+
+    async def main() -> None:
+        async with doubling(tmp_path, engine, memory_bytes=100_000, max_body_bytes=6000, max_rows=1000) as (work, link):
+            found = await asyncio.gather(*(infer(link, kilobytes) for _ in range(6)), return_exceptions=True)
+            refused = [answer for answer in found if isinstance(answer, Busy)]
+            assert 1 <= len(refused) <= 3  # one runs or all wait: three of 8 kB fit in a quarter of the memory
+            assert all("bytes wait" in answer.message and answer.retry_after_s for answer in refused)
+            await infer(link, kilobytes)  # and once they are gone there is room again
+            assert work._batcher._queue_bytes == 0
+
+    asyncio.run(main())
+
+
+def test_what_cannot_make_its_deadline_is_told_when_to_come_back_and_counted(tmp_path: Path) -> None:
+    engine = Doubler()
+    engine.slow_s = 0.05
+
+    async def main() -> None:
+        async with doubling(tmp_path, engine, max_rows=1) as (work, link):
+            for _ in range(6):
+                await infer(link, [[SLOW]])  # 50 ms a call is known now
+            found = await asyncio.gather(
+                *(infer(link, [[SLOW]], timeout_s=0.12) for _ in range(6)), return_exceptions=True
+            )
+            dropped = [answer for answer in found if isinstance(answer, DeadlineExceeded)]
+            assert len(dropped) >= 3
+            assert all(answer.retry_after_s and answer.code == "deadline_exceeded" for answer in dropped)
+            # Coming back cannot help where the engine alone takes longer than there is time.
+            with pytest.raises(DeadlineExceeded) as never:
+                await infer(link, [[SLOW]], timeout_s=0.01)
+            assert never.value.retry_after_s is None
+            data = infer_body([[1.0]])
+            end, _ = await link.call(RequestHead("infer", body_bytes=len(data)), data).answer()
+            assert end.timings.calls is not None
+            assert end.timings.calls.dropped >= 1
+            assert work.is_idle
 
     asyncio.run(main())

@@ -46,6 +46,7 @@ def replica_spec(
         cores=config.cpu,
         memory_bytes=config.memory_bytes,
         max_rows=config.max_rows,
+        max_bytes=config.max_bytes,
         max_body_bytes=config.max_body_bytes,
         concurrency=config.concurrency,
         error_file=str(_error_file(folders, replica)),

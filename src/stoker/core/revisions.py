@@ -12,10 +12,11 @@ from stoker.types.units import parse_bytes
 TASKS: tuple[Task, ...] = ("predict", "embed", "chat")
 
 
-class ServingConfig(msgspec.Struct, frozen=True):
+class ServingConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     """All that decides how a replica behaves. Two endpoints' specs with equal configs need no new revision.
 
-    What only the gateway uses (deadlines, queue lengths) is left out: changing it restarts nothing.
+    What only the gateway uses (deadlines, queue lengths) is left out: changing it restarts nothing. A field that came
+    later has a default and is not written while it has it: nobody's digest changes with an upgrade.
     """
 
     model: ModelName
@@ -30,6 +31,7 @@ class ServingConfig(msgspec.Struct, frozen=True):
     max_rows: int
     max_body_bytes: int
     concurrency: int
+    max_bytes: int = 64 * 2**20
 
     @property
     def ref(self) -> str:
@@ -67,6 +69,7 @@ def serving_config(spec: EndpointSpec, version: ModelVersion) -> ServingConfig |
         max_rows=spec.batching.max_rows,
         max_body_bytes=parse_bytes(spec.limits.max_body),
         concurrency=spec.limits.concurrency,
+        max_bytes=parse_bytes(spec.batching.max_bytes),
     )
 
 

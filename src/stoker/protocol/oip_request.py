@@ -59,8 +59,9 @@ class InferRequest(msgspec.Struct):
     """A checked request.
 
     inputs: one array for each input of the signature. rows: the common first dimension; 1 when the model has no batch
-    dimension. key: equal for requests whose arrays can be joined along it. outputs: the names asked for, all when
-    empty. binary: which of them come as raw bytes, where `binary_all` does not say so for all.
+    dimension. key: the shape of one row of each input, () when the model fixes them all; requests with equal ones can
+    be joined. outputs: the names asked for, all when empty. binary: which of them come as raw bytes, where `binary_all`
+    does not say so for all.
     """
 
     id: str | None
@@ -225,7 +226,8 @@ class InferReader:
         rows = self._rows(request.inputs) if self._batches else 1
         key: tuple[tuple[int, ...], ...] = ()
         if self._is_dynamic:
-            key = tuple(inputs[name].shape[1:] for name in self._inputs)
+            first = 1 if self._batches else 0
+            key = tuple([inputs[name].shape[first:] for name in self._inputs])
         if request.outputs is None and request.parameters is None:
             return InferRequest(request.id, inputs, rows, key)
         binary_all = request.parameters is not None and request.parameters.binary_data_output is True

@@ -7,77 +7,25 @@ and back costs more than the call; a longer one runs in the worker thread while 
 import asyncio
 import contextlib
 import logging
-import math
 import queue
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
-import msgspec
-
-from stoker.core import batch, concurrency
-from stoker.protocol.link import Exchange
+from stoker.core import batch, concurrency, latency
+from stoker.runtime.calls import Call, Job, Spent
 from stoker.types.errors import Busy, DeadlineExceeded, EngineFailed, StokerError
-from stoker.types.replica import Timings
+from stoker.types.replica import EngineCalls, ReplicaSpec, Timings
 
 MEAN_STEP: Final = 0.05  # weight of the newest batch in the mean size shown
 BUSY_RETRY_S: Final = 1.0
+QUEUE_FACTOR: Final = 4  # a gateway sends at most `concurrency` at once, and there may be a few gateways
+QUEUE_MEMORY_SHARE: Final = 4  # what waits may take this fraction of the replica's memory
+QUEUE_BYTES: Final = 256 << 20  # and this where the memory is not limited
 
 _R = TypeVar("_R")
 _log = logging.getLogger(__name__)
-
-
-class Job:
-    """One request, or one part of a large one, in the shape `core.batch.Waiting` asks for."""
-
-    __slots__ = ("alone", "arrived_s", "deadline_s", "exchange", "key", "payload", "rows")
-
-    def __init__(self, exchange: Exchange, payload: Any, rows: int, key: Any, arrived_s: float) -> None:
-        head = exchange.head
-        self.exchange = exchange
-        self.payload = payload
-        self.rows = rows
-        self.key = key
-        self.alone = head.alone
-        self.arrived_s = arrived_s
-        self.deadline_s = arrived_s + head.timeout_s if head.timeout_s > 0 else math.inf
-
-
-class Spent(msgspec.Struct, frozen=True):
-    """When an engine call began and ended (monotonic), and how many rows it had."""
-
-    start_s: float
-    end_s: float
-    rows: int
-
-    def timings(self, job: Job) -> Timings:
-        """Return the call as `job` saw it."""
-        return Timings(
-            queue_s=max(0.0, self.start_s - job.arrived_s),
-            compute_s=self.end_s - self.start_s,
-            batch_rows=self.rows,
-        )
-
-
-class _Call(Generic[_R]):
-    """One engine call: what went in, and what came of it."""
-
-    __slots__ = ("failure", "jobs", "result", "spent")
-
-    def __init__(self, jobs: list[Job]) -> None:
-        self.jobs = jobs
-        self.result: _R | None = None
-        self.failure: Exception | None = None
-        self.spent = Spent(0.0, 0.0, sum([job.rows for job in jobs]))
-
-    def execute(self, run: Callable[[list[Job]], _R]) -> None:
-        start_s = monotonic()
-        try:
-            self.result = run(self.jobs)
-        except Exception as problem:  # the boundary to the engine: whatever it raises belongs to these requests
-            self.failure = problem
-        self.spent = Spent(start_s, monotonic(), self.spent.rows)
 
 
 class Batcher(Generic[_R]):
@@ -85,43 +33,49 @@ class Batcher(Generic[_R]):
 
     run: makes one engine call of the jobs' payloads; blocks; in the loop or in the worker thread, never twice at once.
     deliver: answers the jobs with the call's result, in the loop.
+    max_rows: of one call, where the engine may take less than `spec` says.
     may_inline: whether the engine may run in the event loop at all.
     """
 
     def __init__(
         self,
+        spec: ReplicaSpec,
         run: Callable[[list[Job]], _R],
         deliver: Callable[[list[Job], _R, Spent], None],
         *,
         max_rows: int,
-        queue_max: int,
         may_inline: bool,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.finished = 0
         self.running = 0
         self.rows_mean = 0.0
-        self.line = batch.Line()
+        self.lines = latency.Lines()
         self.is_inline = False
         self._run = run
         self._deliver = deliver
         self._max_rows = max_rows
-        self._queue_max = queue_max
+        self._max_bytes = spec.max_bytes
+        self._queue_max = spec.concurrency * QUEUE_FACTOR
+        self._queue_max_bytes = max(spec.memory_bytes // QUEUE_MEMORY_SHARE or QUEUE_BYTES, spec.max_body_bytes)
         self._may_inline = may_inline
         self._loop = loop
         self._queue: list[Job] = []
+        self._queue_bytes = 0
+        self._calls_seen: EngineCalls | None = None  # what no answer has carried yet
         self._is_scheduled = False
         self._is_sweeping = False
         self._is_busy = False  # the worker thread has a call
-        self._calls: queue.SimpleQueue[_Call[_R] | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Call[_R] | None] = queue.SimpleQueue()
         threading.Thread(target=self._work, name="engine", daemon=True).start()
 
     @property
     def holdable(self) -> int:
         """Requests worth having here at once (core/concurrency.py); until the line is known, two full batches."""
-        if self.line.calls < batch.LEARNED_CALLS:
+        line = self.lines.overall()
+        if line.calls < latency.LEARNED_CALLS:
             return 2 * self._max_rows
-        return concurrency.holdable(self.line.base_s, self.line.row_s, self._max_rows)
+        return concurrency.holdable(line.base_s, line.row_s, self._max_rows)
 
     @property
     def queued(self) -> int:
@@ -137,13 +91,25 @@ class Batcher(Generic[_R]):
         """Queue a new request; raises Busy when the queue is full."""
         if len(self._queue) >= self._queue_max:
             raise Busy(f"{self._queue_max} requests wait for this replica already", retry_after_s=BUSY_RETRY_S)
+        if self._queue and self._queue_bytes + job.held_bytes > self._queue_max_bytes:
+            raise Busy(
+                f"requests of {self._queue_bytes} bytes wait for this replica already; "
+                f"it holds {self._queue_max_bytes}, a part of its memory",
+                retry_after_s=BUSY_RETRY_S,
+            )
         job.exchange.on_cancel = self._on_cancel
         self.put_next_part(job)
 
     def put_next_part(self, job: Job) -> None:
         """Queue the next part of a request that was taken already; never refused."""
         self._queue.append(job)
+        self._queue_bytes += job.held_bytes
         self._schedule()
+
+    def timings(self, job: Job, spent: Spent) -> Timings:
+        """Return what the answer of `job` says of its call; the first answer carries the report of all calls."""
+        calls, self._calls_seen = self._calls_seen, None
+        return spent.timings(job, calls)
 
     def close(self) -> None:
         """End the worker thread once its call is done."""
@@ -163,19 +129,22 @@ class Batcher(Generic[_R]):
 
     def _sweep(self) -> None:
         self._is_sweeping = False
-        self._queue = [job for job in self._queue if not job.exchange.is_done]
+        self._set_queue([job for job in self._queue if not job.exchange.is_done])
+
+    def _set_queue(self, jobs: list[Job]) -> None:
+        self._queue = jobs
+        self._queue_bytes = sum([job.held_bytes for job in jobs])
 
     def _turn(self) -> None:
         """Make one engine call of what waits: here when it is short, else give it to the worker."""
         self._is_scheduled = False
         if self._is_busy or not self._queue:
             return
-        is_inline = self._choose_place()
-        jobs = self._take()
+        jobs, rows = self._take()
         if not jobs:
             return
-        call: _Call[_R] = _Call(jobs)
-        if not is_inline:
+        call: Call[_R] = Call(jobs, rows)
+        if not self._choose_place(jobs[0], rows):
             self._is_busy = True
             self.running = len(jobs)
             self._calls.put(call)
@@ -186,28 +155,49 @@ class Batcher(Generic[_R]):
         if self._queue:
             self._schedule()
 
-    def _choose_place(self) -> bool:
+    def _choose_place(self, first: Job, rows: int) -> bool:
+        """Return whether a call over `rows` rows like `first` runs in the loop."""
         if self._may_inline:
-            rows = min(len(self._queue), self._max_rows)
-            self.is_inline = batch.runs_inline(self.line, rows, was_inline=self.is_inline)
+            line = self.lines.of(first.shapes)
+            self.is_inline = latency.runs_inline(line, rows, was_inline=self.is_inline)
         return self.is_inline
 
-    def _take(self) -> list[Job]:
-        """Take the next batch off the queue and refuse what is too late."""
+    def _take(self) -> tuple[list[Job], int]:
+        """Take the next batch off the queue and refuse what is too late; return it and its rows."""
         waiting = self._queue
         now_s = monotonic()
-        planned = batch.plan(waiting, self.line, max_rows=self._max_rows, now_s=now_s)
+        planned = batch.plan(waiting, self.lines, max_rows=self._max_rows, max_bytes=self._max_bytes, now_s=now_s)
+        if planned.take:
+            by_reason = self._seen().by_reason
+            by_reason[planned.because] = by_reason.get(planned.because, 0) + 1
         if len(planned.take) == len(waiting):
             self._queue = []
-            return waiting
+            self._queue_bytes = 0
+            return waiting, planned.rows
         gone = {*planned.take, *planned.drop}
-        self._queue = [job for at, job in enumerate(waiting) if at not in gone]
-        for at in planned.drop:
-            job = waiting[at]
-            late = "has passed" if now_s >= job.deadline_s else "would pass before the engine can finish"
+        self._set_queue([job for at, job in enumerate(waiting) if at not in gone])
+        if planned.drop:
+            self._refuse([waiting[at] for at in planned.drop], now_s)
+        return [waiting[at] for at in planned.take], planned.rows
+
+    def _refuse(self, late: list[Job], now_s: float) -> None:
+        self._seen().dropped += len(late)
+        again_s = batch.drain_s(self._queue, self.lines, max_rows=self._max_rows)
+        for job in late:
             limit_s = job.exchange.head.timeout_s
-            self._fail(job, DeadlineExceeded(f"the deadline of {limit_s:.3f} s {late}"))
-        return [waiting[at] for at in planned.take]
+            if now_s >= job.deadline_s:
+                message = f"the deadline of {limit_s:.3f} s has passed"
+            else:
+                message = f"the deadline of {limit_s:.3f} s would pass before the engine can finish"
+            # Coming back helps when it was the queue that took the time, and not the engine itself.
+            alone_s = latency.expected_s(self.lines.of(job.shapes), job.rows)
+            retry_s = None if alone_s >= limit_s else max(again_s, BUSY_RETRY_S)
+            self._fail(job, DeadlineExceeded(message, retry_after_s=retry_s))
+
+    def _seen(self) -> EngineCalls:
+        if self._calls_seen is None:
+            self._calls_seen = EngineCalls()
+        return self._calls_seen
 
     def _work(self) -> None:
         """Run calls one after the other (the worker thread)."""
@@ -216,28 +206,28 @@ class Batcher(Generic[_R]):
             with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
                 self._loop.call_soon_threadsafe(self._back, call)
 
-    def _back(self, call: _Call[_R]) -> None:
+    def _back(self, call: Call[_R]) -> None:
         self._is_busy = False
         self.running = 0
         self._learn(call)
-        if not self._choose_place():
+        if self._queue and not self._choose_place(self._queue[0], min(len(self._queue), self._max_rows)):
             self._turn()  # keep the engine at work while the answers are written
         self._answer(call)
         if self._queue:
             self._schedule()
 
-    def _learn(self, call: _Call[_R]) -> None:
+    def _learn(self, call: Call[_R]) -> None:
         spent = call.spent
         if call.failure is None:
-            self.line = batch.learned(self.line, spent.rows, spent.end_s - spent.start_s, spent.end_s)
+            self.lines.learn(call.jobs[0].shapes, spent.rows, spent.end_s - spent.start_s, spent.end_s)
             self.rows_mean += (spent.rows - self.rows_mean) * (MEAN_STEP if self.rows_mean else 1.0)
         elif len(call.jobs) > 1:
             # One of them did it; each goes again by itself, so that only that one fails.
             for job in call.jobs:
                 job.alone = True
-            self._queue[:0] = [job for job in call.jobs if not job.exchange.is_done]
+            self._set_queue([*[job for job in call.jobs if not job.exchange.is_done], *self._queue])
 
-    def _answer(self, call: _Call[_R]) -> None:
+    def _answer(self, call: Call[_R]) -> None:
         if call.failure is None:
             self.finished += len(call.jobs)
             try:

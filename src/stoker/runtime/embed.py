@@ -10,19 +10,18 @@ from typing import Final
 
 import numpy as np
 
-from stoker.core import batch
 from stoker.protocol.frames import EndHead
 from stoker.protocol.link import Exchange, refuse
 from stoker.protocol.openai import EmbeddingRequest, decode_embedding, texts_or_tokens
 from stoker.protocol.openai_embedding import embedding_body
-from stoker.runtime.batcher import Batcher, Job, Spent
+from stoker.runtime.batcher import Batcher
+from stoker.runtime.calls import Job, Spent
 from stoker.runtime.engines.port import Array, Embeddings, EmbedEngine
 from stoker.runtime.sending import Sender
 from stoker.runtime.work import WorkStats
 from stoker.types.errors import InvalidInput, TooLarge
 from stoker.types.replica import ReplicaSpec, Usage
 
-QUEUE_FACTOR: Final = 4  # see predict.py
 TEXT_MAX: Final = 1 << 20  # characters of one text; a tokenizer reads all of it before it truncates
 WARM_UP_CALL_S: Final = 0.1
 WARM_UP_TEXT: Final = "The quick brown fox jumps over the lazy dog."
@@ -51,10 +50,10 @@ class EmbedWork:
         self._tokens = 0
         self._sender = Sender(loop)
         self._batcher: Batcher[Embeddings] = Batcher(
+            spec,
             self._run,
             self._deliver,
             max_rows=spec.max_rows,
-            queue_max=spec.concurrency * QUEUE_FACTOR,
             may_inline=False,  # tokenizer and model together are never short
             loop=loop,
         )
@@ -72,7 +71,7 @@ class EmbedWork:
             start_s = monotonic()
             self._engine.embed([WARM_UP_TEXT] * rows)
             end_s = monotonic()
-            self._batcher.line = batch.learned(self._batcher.line, rows, end_s - start_s, end_s)
+            self._batcher.lines.learn((), rows, end_s - start_s, end_s)
             if end_s - start_s > WARM_UP_CALL_S:
                 return
             rows *= 2
@@ -82,6 +81,7 @@ class EmbedWork:
         if exchange.head.method != "embeddings":
             raise refuse(exchange.head.method)
         request = decode_embedding(exchange.body)
+        held_bytes = len(exchange.body)
         exchange.body = b""
         if request.dimensions is not None and request.dimensions != self._engine.dimensions:
             raise InvalidInput(
@@ -89,7 +89,7 @@ class EmbedWork:
             )
         part = _Part(request, _texts(request))
         self._cut(part)
-        self._batcher.put(Job(exchange, part, len(part.texts), None, monotonic()))
+        self._batcher.put(Job(exchange, part, len(part.texts), (), _size(part), held_bytes))
 
     def stats(self) -> WorkStats:
         """See Work."""
@@ -130,7 +130,7 @@ class EmbedWork:
                 part.tokens.extend(found.tokens[start:end])
                 if part.next_text < len(part.whole):
                     self._cut(part)
-                    job.rows = len(part.texts)
+                    job.rows, job.size_bytes = len(part.texts), _size(part)
                     self._batcher.put_next_part(job)
                 else:
                     self._end(job, part, spent)
@@ -140,7 +140,12 @@ class EmbedWork:
         vectors = part.vectors[0] if len(part.vectors) == 1 else np.concatenate(part.vectors)
         body = embedding_body(vectors, part.tokens, model=part.request.model, encoding=part.request.encoding_format)
         usage = Usage(input_tokens=sum(part.tokens), rows=len(part.whole))
-        self._sender.end(job.exchange, EndHead(usage=usage, timings=spent.timings(job)), body)
+        self._sender.end(job.exchange, EndHead(usage=usage, timings=self._batcher.timings(job, spent)), body)
+
+
+def _size(part: _Part) -> int:
+    """Return about how many bytes of text a part has."""
+    return sum([len(text) for text in part.texts])
 
 
 def _texts(request: EmbeddingRequest) -> list[str]:

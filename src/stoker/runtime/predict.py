@@ -7,28 +7,27 @@ request takes turns with the small ones.
 import asyncio
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Final
 
 import numpy as np
 
-from stoker.core import batch
+from stoker.core.latency import Shapes
 from stoker.protocol.frames import EndHead
 from stoker.protocol.link import Exchange, refuse
 from stoker.protocol.oip import BINARY_CONTENT_TYPE
 from stoker.protocol.oip_binary import DTYPES
 from stoker.protocol.oip_reply import BatchReply, ReplyWriter
 from stoker.protocol.oip_request import InferReader, InferRequest
-from stoker.runtime.batcher import Batcher, Job, Spent
+from stoker.runtime.batcher import Batcher
+from stoker.runtime.calls import Job, Spent
 from stoker.runtime.engines.port import Array, PredictEngine
 from stoker.runtime.sending import Sender
 from stoker.runtime.work import WorkStats
 from stoker.types.errors import EngineFailed, StokerError
 from stoker.types.replica import ReplicaSpec, Usage
 
-# A gateway sends at most `concurrency` at once, and there may be a few gateways.
-QUEUE_FACTOR: Final = 4
 WARM_UP_CALL_S: Final = 0.1
 
 _log = logging.getLogger(__name__)
@@ -38,12 +37,13 @@ Outputs = dict[str, Array]
 class _Part:
     """What a job carries: a request, and the rows of it that go through the engine this time."""
 
-    __slots__ = ("done", "inputs", "next_row", "request")
+    __slots__ = ("done", "inputs", "next_row", "request", "rows_max")
 
     def __init__(self, request: InferRequest) -> None:
         self.request = request
         self.inputs: Mapping[str, Array] = request.inputs
         self.next_row = 0  # of a large request: where its next part begins; 0 for one that goes in one piece
+        self.rows_max = 0  # and how many rows a part has
         self.done: list[Outputs] = []
 
 
@@ -54,15 +54,21 @@ class PredictWork:
         self._engine = engine
         self._batches = engine.batches
         self._max_rows = spec.max_rows if engine.batches else 1
+        self._max_bytes = spec.max_bytes
+        self._item_bytes = [DTYPES[tensor.datatype].itemsize for tensor in engine.signature.inputs]
+        self._has_text = any(tensor.datatype == "BYTES" for tensor in engine.signature.inputs)
+        self._shapes = tuple(tensor.shape[1 if engine.batches else 0 :] for tensor in engine.signature.inputs)
+        self._is_fixed = not any(-1 in shape for shape in self._shapes)
+        self._row_bytes = bytes_of(self._shapes, self._item_bytes) if self._is_fixed and not self._has_text else 0
         self._names = tuple(tensor.name for tensor in engine.signature.inputs)
         self._reader = InferReader(engine.signature, batches=engine.batches)
         self._writer = ReplyWriter(spec.endpoint, spec.version, batches=engine.batches)
         self._sender = Sender(loop)
         self._batcher: Batcher[Outputs] = Batcher(
+            spec,
             self._run,
             self._deliver,
             max_rows=self._max_rows,
-            queue_max=spec.concurrency * QUEUE_FACTOR,
             may_inline=engine.may_inline,
             loop=loop,
         )
@@ -78,23 +84,23 @@ class PredictWork:
         Batches grow until one takes WARM_UP_CALL_S, so that the engine's buffers and the fitted line are there before
         the first request.
         """
+        shapes = tuple(tuple(max(1, size) for size in shape) for shape in self._shapes)
+        limit = min(self._max_rows, self._max_bytes // max(1, bytes_of(shapes, self._item_bytes)))
         rows = 1
-        self._warm_call(rows)  # the first call is no measure of the others
-        while rows <= self._max_rows:
-            took_s = self._warm_call(rows)
-            if took_s > WARM_UP_CALL_S:
+        self._warm_call(rows, shapes)  # the first call is no measure of the others
+        while True:
+            took_s = self._warm_call(rows, shapes)
+            if took_s > WARM_UP_CALL_S or rows >= limit:
                 return
-            rows = min(rows * 2, self._max_rows) if rows < self._max_rows else rows + 1
+            rows = min(rows * 2, limit)
 
-    def _warm_call(self, rows: int) -> float:
+    def _warm_call(self, rows: int, shapes: Shapes) -> float:
         """Call the engine with zeros; return the seconds it took, infinity when it refused."""
         inputs: dict[str, Array] = {}
-        for tensor in self._engine.signature.inputs:
-            shape = [max(1, size) for size in tensor.shape]
-            if self._batches:
-                shape[0] = rows
+        for tensor, shape in zip(self._engine.signature.inputs, shapes, strict=True):
+            whole = (rows, *shape) if self._batches else shape
             is_text = tensor.datatype == "BYTES"
-            inputs[tensor.name] = np.full(shape, b"", object) if is_text else np.zeros(shape, DTYPES[tensor.datatype])
+            inputs[tensor.name] = np.full(whole, b"", object) if is_text else np.zeros(whole, DTYPES[tensor.datatype])
         start_s = monotonic()
         try:
             self._engine.predict(inputs, ())
@@ -102,20 +108,31 @@ class PredictWork:
             _log.warning("the model does not take zeros, so it was not warmed up: %s", problem)
             return math.inf
         end_s = monotonic()
-        self._batcher.line = batch.learned(self._batcher.line, rows, end_s - start_s, end_s)
+        self._batcher.lines.learn(() if self._is_fixed else shapes, rows, end_s - start_s, end_s)
         return end_s - start_s
 
     def take(self, exchange: Exchange) -> None:
         """See Work."""
-        if exchange.head.method != "infer":
-            raise refuse(exchange.head.method)
-        request = self._reader.read(exchange.body, exchange.head.header_bytes)
+        head = exchange.head
+        if head.method != "infer":
+            raise refuse(head.method)
+        request = self._reader.read(exchange.body, head.header_bytes)
         exchange.body = b""  # its tensors hold what they need of it
+        rows, shapes = request.rows, request.key
+        held_bytes = rows * self._row_bytes or self._measure(request, shapes, head.body_bytes)
+        size_bytes = held_bytes
         part = _Part(request)
-        rows = request.rows
-        if rows > self._max_rows and self._batches:
-            rows = self._cut(part)
-        self._batcher.put(Job(exchange, part, rows, request.key, monotonic()))
+        if self._batches and (rows > self._max_rows or size_bytes > self._max_bytes):
+            part.rows_max = max(1, min(self._max_rows, self._max_bytes * rows // size_bytes))
+            if part.rows_max < rows:
+                rows = self._cut(part)
+                size_bytes = held_bytes * rows // request.rows
+        self._batcher.put(Job(exchange, part, rows, shapes, size_bytes, held_bytes))
+
+    def _measure(self, request: InferRequest, shapes: Shapes, body_bytes: int) -> int:
+        """Return the bytes of a request's inputs; of text, those of its body besides."""
+        found = request.rows * bytes_of(shapes, self._item_bytes) if shapes else 0
+        return found + body_bytes if self._has_text or not shapes else found
 
     def stats(self) -> WorkStats:
         """See Work."""
@@ -136,18 +153,18 @@ class PredictWork:
     def _cut(self, part: _Part) -> int:
         """Make the next rows of a large request its inputs; return how many."""
         start = part.next_row
-        part.next_row = min(start + self._max_rows, part.request.rows)
+        part.next_row = min(start + part.rows_max, part.request.rows)
         part.inputs = {name: array[start : part.next_row] for name, array in part.request.inputs.items()}
         return part.next_row - start
 
     def _run(self, jobs: list[Job]) -> Outputs:
         """Make one engine call (see Batcher)."""
+        inputs: Mapping[str, Array]
         if len(jobs) == 1:
-            part = jobs[0].payload
-            inputs, wanted = part.inputs, part.request.outputs
+            inputs = jobs[0].payload.inputs
         else:
             inputs = {name: np.concatenate([job.payload.inputs[name] for job in jobs]) for name in self._names}
-            wanted = _wanted(jobs)
+        wanted = jobs[0].payload.request.outputs if len(jobs) == 1 else _wanted(jobs)
         outputs = self._engine.predict(inputs, wanted)
         if self._batches:
             rows = sum([job.rows for job in jobs])
@@ -174,19 +191,11 @@ class PredictWork:
     def _deliver_one(self, job: Job, outputs: Outputs, replies: BatchReply, start: int, spent: Spent) -> None:
         part = job.payload
         if part.next_row:
-            rows = slice(start, start + job.rows)
-            self._deliver_part(job, {name: array[rows] for name, array in outputs.items()}, spent)
-        else:
-            body, header_bytes = replies.write(part.request, start)
-            self._end(job, body, header_bytes, spent)
-
-    def _reply(self, job: Job, replies: BatchReply, start: int, spent: Spent) -> None:
-        try:
-            body, header_bytes = replies.write(job.payload.request, start)
-        except StokerError as problem:  # its own rows cannot be written; the others' can
-            job.exchange.fail(problem)
-        else:
-            self._end(job, body, header_bytes, spent)
+            own = {name: array[start : start + job.rows] for name, array in outputs.items()}
+            self._deliver_part(job, own, spent)
+            return
+        body, header_bytes = replies.write(part.request, start)
+        self._end(job, body, header_bytes, spent)
 
     def _deliver_part(self, job: Job, outputs: Outputs, spent: Spent) -> None:
         part = job.payload
@@ -194,6 +203,7 @@ class PredictWork:
         part.done.append({name: array.copy() for name, array in outputs.items()})
         if part.next_row < part.request.rows:
             job.rows = self._cut(part)
+            job.size_bytes = job.held_bytes * job.rows // part.request.rows
             self._batcher.put_next_part(job)
             return
         whole = {name: np.concatenate([piece[name] for piece in part.done]) for name in outputs}
@@ -203,9 +213,9 @@ class PredictWork:
     def _end(self, job: Job, body: bytes, header_bytes: int, spent: Spent) -> None:
         usage = Usage(rows=job.payload.request.rows)
         if header_bytes < 0:
-            head = EndHead(usage=usage, timings=spent.timings(job))
+            head = EndHead(usage=usage, timings=self._batcher.timings(job, spent))
         else:
-            head = EndHead(BINARY_CONTENT_TYPE, header_bytes, usage, spent.timings(job))
+            head = EndHead(BINARY_CONTENT_TYPE, header_bytes, usage, self._batcher.timings(job, spent))
         self._sender.end(job.exchange, head, body)
 
 
@@ -218,3 +228,8 @@ def _wanted(jobs: list[Job]) -> tuple[str, ...]:
             return ()
         names.update(dict.fromkeys(wanted))
     return tuple(names)
+
+
+def bytes_of(shapes: Shapes, item_bytes: Sequence[int]) -> int:
+    """Return the bytes of one row."""
+    return sum([math.prod(shape) * item for shape, item in zip(shapes, item_bytes, strict=True)])

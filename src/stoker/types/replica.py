@@ -33,6 +33,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cores: float = 1.0
     memory_bytes: int = 0
     max_rows: int = 64
+    max_bytes: int = 64 * 2**20
     max_body_bytes: int = 32 * 2**20
     concurrency: int = 256
     error_file: str = ""  # on a failed load the reason is written here, atomically, before the exit
@@ -47,6 +48,17 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     rows: int = 0
 
 
+class EngineCalls(msgspec.Struct, omit_defaults=True):
+    """What engine calls there were since the last report; one answer carries it for all that were in them.
+
+    by_reason: how many calls, by why no more was joined (core.batch.Because). dropped: requests refused because their
+    deadline could not be made.
+    """
+
+    by_reason: dict[str, int] = {}
+    dropped: int = 0
+
+
 class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where the time went inside the replica, in seconds."""
 
@@ -54,6 +66,7 @@ class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
     compute_s: float = 0.0  # engine time of the batch this request was in, or prefill + decode
     first_token_s: float = 0.0  # from arrival in the replica to its first token
     batch_rows: int = 0
+    calls: EngineCalls | None = None
 
 
 class ReplicaStats(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -47,6 +47,7 @@ class Batching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How requests are joined inside a replica (predict and embed)."""
 
     max_rows: Annotated[int, Meta(ge=1, le=65536, description="rows in one engine call")] = 64
+    max_bytes: Annotated[Bytes, Meta(description="input bytes in one engine call; one row always goes")] = "64Mi"
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

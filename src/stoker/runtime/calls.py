@@ -1,0 +1,77 @@
+"""What goes through an engine: requests as jobs, and one call of some of them."""
+
+import math
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from stoker.core.latency import Shapes
+from stoker.protocol.link import Exchange
+from stoker.types.replica import EngineCalls, Timings
+
+_R = TypeVar("_R")
+
+
+class Job:
+    """One request, or one part of a large one, in the shape `core.batch.Waiting` asks for.
+
+    held_bytes: what it keeps in memory while it waits; of a part, the whole request.
+    """
+
+    __slots__ = (
+        "alone", "arrived_s", "deadline_s", "exchange", "held_bytes", "payload", "rows", "shapes", "size_bytes",
+    )  # fmt: skip
+
+    def __init__(
+        self, exchange: Exchange, payload: Any, rows: int, shapes: Shapes, size_bytes: int, held_bytes: int
+    ) -> None:
+        head = exchange.head
+        self.exchange = exchange
+        self.payload = payload
+        self.rows = rows
+        self.shapes = shapes
+        self.size_bytes = size_bytes
+        self.held_bytes = held_bytes
+        self.alone = head.alone
+        self.arrived_s = arrived_s = monotonic()
+        self.deadline_s = arrived_s + head.timeout_s if head.timeout_s > 0 else math.inf
+
+
+class Spent(msgspec.Struct, frozen=True):
+    """When an engine call began and ended (monotonic), and how many rows it had."""
+
+    start_s: float
+    end_s: float
+    rows: int
+
+    def timings(self, job: Job, calls: EngineCalls | None) -> Timings:
+        """Return the call as `job` saw it, with a report of all calls if there is one to carry."""
+        return Timings(
+            queue_s=max(0.0, self.start_s - job.arrived_s),
+            compute_s=self.end_s - self.start_s,
+            batch_rows=self.rows,
+            calls=calls,
+        )
+
+
+class Call(Generic[_R]):
+    """One engine call: what went in, and what came of it."""
+
+    __slots__ = ("failure", "jobs", "result", "spent")
+
+    def __init__(self, jobs: list[Job], rows: int) -> None:
+        self.jobs = jobs
+        self.result: _R | None = None
+        self.failure: Exception | None = None
+        self.spent = Spent(0.0, 0.0, rows)
+
+    def execute(self, run: Callable[[list[Job]], _R]) -> None:
+        """Make the call; blocks."""
+        start_s = monotonic()
+        try:
+            self.result = run(self.jobs)
+        except Exception as problem:  # the boundary to the engine: whatever it raises belongs to these requests
+            self.failure = problem
+        self.spent = Spent(start_s, monotonic(), self.spent.rows)
