@@ -3,9 +3,10 @@
 python fake_replica.py ADDRESS NAME LOGFILE [--state loading] [--slots 256] [--pace 10]
 
 The text of a body, anywhere in it, decides: `die` kills the process, `hang` never answers, `slow:0.2` answers after
-that, `stream` bodies (`"stream": true`) get `chunks:N` events with `every:S` between them, `cut-after:N` dies after N
-events, `big:N` answers N bytes, `refuse:CODE` fails with that error, `stuck` blocks the process. Every event worth
-asserting (requests, cancels) is appended to LOGFILE as a line. With `--pace N` all that is slow is N times slower.
+that, `report` answers with a report of engine calls, `stream` bodies (`"stream": true`) get `chunks:N` events with
+`every:S` between them, `cut-after:N` dies after N events, `big:N` answers N bytes, `refuse:CODE` fails with that error,
+`stuck` blocks the process. Every event worth asserting (requests, cancels) is appended to LOGFILE as a line. With
+`--pace N` all that is slow is N times slower.
 """
 
 import asyncio
@@ -23,10 +24,11 @@ from stoker.protocol import frames
 from stoker.protocol.frames import EndHead, Hello
 from stoker.protocol.link import Exchange, refuse, serve
 from stoker.types.errors import EngineFailed, all_codes
-from stoker.types.replica import ReplicaStats, Timings, Usage
+from stoker.types.replica import EngineCalls, ReplicaStats, Timings, Usage
 
 EVENT = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":"tok"}}]}\n\n'
 DONE = b"data: [DONE]\n\n"
+REPORT = EngineCalls({"queue": 2, "shed": 1}, dropped=3)
 
 
 class Fake:
@@ -120,6 +122,7 @@ class Fake:
                 EndHead(
                     usage=usage,
                     header_bytes=header_bytes,
+                    timings=Timings(batch_rows=4, calls=REPORT if "report" in text else None),
                     content_type="application/json" if header_bytes < 0 else "application/octet-stream",
                 ),
                 b"x" * size if size else exchange.body,

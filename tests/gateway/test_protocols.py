@@ -207,3 +207,29 @@ def test_metrics_count_requests_by_code_and_tokens(rig: Rig) -> None:
         assert 'stoker_gateway_connections{process="gateway-0"} 1' in text
 
     run(work)
+
+
+def test_what_replicas_report_of_their_engine_calls_is_counted_once(rig: Rig) -> None:
+    async def work() -> None:
+        for body in ("report: slow:0", "slow:0", "report: slow:0"):
+            assert (await infer(rig, body)).status == 200
+        text = (await ask(rig, "GET", "/metrics", key=None)).body.decode()
+        label = '{project="default",endpoint="digits",revision="default.digits-1"'
+        for line in (
+            f'stoker_engine_calls_total{label},because="queue"}} 4',
+            f'stoker_engine_calls_total{label},because="shed"}} 2',
+            f"stoker_dropped_total{label}}} 6",
+        ):
+            assert line in text
+
+    run(work)
+
+
+def test_a_deadline_that_a_replica_cannot_make_is_a_504_that_says_when_to_come_back(rig: Rig) -> None:
+    async def work() -> None:
+        answer = await infer(rig, "refuse:deadline_exceeded")
+        assert (answer.status, answer.headers["retry-after"]) == (504, "3")
+        busy = await infer(rig, "refuse:busy")
+        assert (busy.status, busy.headers["retry-after"]) == (429, "3")
+
+    run(work)

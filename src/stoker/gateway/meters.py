@@ -1,14 +1,15 @@
 """The numbers of one endpoint, each handle obtained once."""
 
 from stoker.telemetry.metrics import Counter, Histogram, Registry
+from stoker.types.replica import EngineCalls
 
 
 class RevisionMeters:
     """What is counted for one revision and method."""
 
     __slots__ = (
-        "_codes", "_labels", "_registry", "batch_rows", "cached", "compute", "duration", "first_token", "input",
-        "output", "per_token", "queue", "rows",
+        "_codes", "_labels", "_registry", "_reported", "batch_rows", "cached", "compute", "duration", "first_token",
+        "input", "output", "per_token", "queue", "rows",
     )  # fmt: skip
 
     def __init__(self, registry: Registry, project: str, endpoint: str, revision: str, method: str) -> None:
@@ -16,6 +17,7 @@ class RevisionMeters:
         labels = {"project": project, "endpoint": endpoint, "revision": revision}
         self._labels = {**labels, "method": method}
         self._codes: dict[int, Counter] = {}
+        self._reported: dict[tuple[str, str], Counter] = {}
         self.duration = registry.histogram("stoker_request_duration_seconds", **self._labels)
         self.first_token = registry.histogram("stoker_time_to_first_token_seconds", **labels)
         self.per_token = registry.histogram("stoker_time_per_output_token_seconds", **labels)
@@ -34,6 +36,22 @@ class RevisionMeters:
             found = self._codes[status] = self._registry.counter(
                 "stoker_requests_total", code=str(status), **self._labels
             )
+        return found
+
+    def engine_calls(self, calls: EngineCalls) -> None:
+        """Count what a replica reports of its engine calls; what never happened has no series."""
+        for because, count in calls.by_reason.items():
+            self._counter("stoker_engine_calls_total", "because", because).add(count)
+        if calls.dropped:
+            self._counter("stoker_dropped_total", "", "").add(calls.dropped)
+
+    def _counter(self, name: str, label: str, value: str) -> Counter:
+        found = self._reported.get((name, value))
+        if found is None:
+            labels = {name: value for name, value in self._labels.items() if name != "method"}
+            if label:
+                labels[label] = value
+            found = self._reported[name, value] = self._registry.counter(name, **labels)
         return found
 
 

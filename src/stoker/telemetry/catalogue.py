@@ -109,6 +109,21 @@ METRICS: Final[tuple[Metric, ...]] = (
     # What replicas report with each answer.
     Metric("stoker_batch_rows", "histogram", "rows", _REVISION, "Rows in the engine call that a request was part of."),
     Metric(
+        "stoker_engine_calls_total",
+        "counter",
+        "",
+        (*_REVISION, "because"),
+        "Engine calls, by why no more was joined: queue (nothing else waited), max_rows, max_bytes, deadline, shed "
+        "(a deadline, others were dropped for it), alone.",
+    ),
+    Metric(
+        "stoker_dropped_total",
+        "counter",
+        "",
+        _REVISION,
+        "Requests that a replica refused unserved because their deadline could not be made.",
+    ),
+    Metric(
         "stoker_replica_queue_seconds", "histogram", "seconds", _REVISION, "Time a request waited inside the replica."
     ),
     Metric(

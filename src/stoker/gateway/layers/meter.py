@@ -59,6 +59,8 @@ def observe(exchange: Exchange, status: int, now_s: float) -> None:
         meters.cached.add(usage.cached_tokens)
     if timings.batch_rows:
         meters.batch_rows.observe(timings.batch_rows)
+    if timings.calls is not None:
+        meters.engine_calls(timings.calls)
     meters.queue.observe(timings.queue_s)
     meters.compute.observe(timings.compute_s)
     if exchange.first_byte_s:
