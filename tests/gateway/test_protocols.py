@@ -219,6 +219,8 @@ def test_what_replicas_report_of_their_engine_calls_is_counted_once(rig: Rig) ->
             f'stoker_engine_calls_total{label},because="queue"}} 4',
             f'stoker_engine_calls_total{label},because="shed"}} 2',
             f"stoker_dropped_total{label}}} 6",
+            f'stoker_padded_values_total{label},kind="input"}} 140',
+            f'stoker_padded_values_total{label},kind="padding"}} 60',
         ):
             assert line in text
 

@@ -9,7 +9,18 @@ from hypothesis import strategies as st
 from stoker.protocol import manifest, yamltree
 from stoker.protocol.manifest import Change, ManifestError, Problem
 from stoker.types.models import TensorSpec
-from stoker.types.resources import Endpoint, EndpointSpec, Limits, Metadata, Project, Replicas, Resource, Resources
+from stoker.types.resources import (
+    Batching,
+    Endpoint,
+    EndpointSpec,
+    Limits,
+    Metadata,
+    Pad,
+    Project,
+    Replicas,
+    Resource,
+    Resources,
+)
 
 SMALL = "kind: Endpoint\nmetadata: {name: a}\nspec: {model: a@1}\n"
 
@@ -193,6 +204,10 @@ def test_aliases_within_the_maxima_may_be_used() -> None:
         ("model: m, limits: {queue_max: 100001}", "spec.limits.queue_max", "is more than 100000"),
         ("model: m, replicas: {max: 0}", "spec.replicas.max", "less than 1"),
         ("model: m, batching: 5", "spec.batching", "expected a map of fields, got 5"),
+        ("model: m, batching: {max_bytes: 0}", "spec.batching.max_bytes", "nothing would fit"),
+        ("model: m, batching: {pad: {s: {to: 16}}}", "spec.batching.pad.s.to", "powers-of-two or a list, got 16"),
+        ("model: m, batching: {pad: {s: {to: [1, x]}}}", "spec.batching.pad.s.to[1]", "a whole number, got 'x'"),
+        ("model: m, batching: {pad: {s: {value: 0}}}", "spec.batching.pad.s.value", "did you mean values?"),
         ("task: chat", "spec.model", "missing; a registered version"),
     ],
 )
@@ -263,6 +278,20 @@ endpoints = st.builds(
         ),
         resources=st.builds(Resources, cpu=st.floats(0.01, 1024), memory=st.integers(2**20, 2**50) | st.just("512Mi")),
         replicas=st.builds(Replicas, min=st.integers(0, 3), max=st.integers(3, 1000)),
+        batching=st.builds(
+            Batching,
+            max_bytes=st.integers(1, 2**40) | st.just("64Mi"),
+            pad=st.dictionaries(
+                names,
+                st.builds(
+                    Pad,
+                    to=st.just("powers-of-two") | st.lists(st.integers(1, 4096), min_size=1, max_size=3),
+                    values=st.dictionaries(names, st.booleans() | st.integers(-9, 9) | texts, max_size=2),
+                    axes=st.dictionaries(names, st.none() | st.integers(1, 9), max_size=2),
+                ),
+                max_size=2,
+            ),
+        ),
         limits=st.builds(Limits, timeout=st.sampled_from([1, 2.5, "250ms", "5m"])),
     ),
 )

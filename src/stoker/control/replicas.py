@@ -47,6 +47,7 @@ def replica_spec(
         memory_bytes=config.memory_bytes,
         max_rows=config.max_rows,
         max_bytes=config.max_bytes,
+        pad=config.pad,
         max_body_bytes=config.max_body_bytes,
         concurrency=config.concurrency,
         error_file=str(_error_file(folders, replica)),

@@ -133,7 +133,7 @@ def _spec_of(spec: EndpointSpec, config: ServingConfig) -> EndpointSpec:
         options=config.options,
         env=config.env,
         resources=Resources(cpu=config.cpu, memory=config.memory_bytes),
-        batching=Batching(max_rows=config.max_rows, max_bytes=config.max_bytes),
+        batching=Batching(max_rows=config.max_rows, max_bytes=config.max_bytes, pad=config.pad),
         limits=limits,
     )
 

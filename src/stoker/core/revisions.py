@@ -4,19 +4,20 @@ from typing import Any
 
 import msgspec
 
+from stoker.core.padding import Fault, resolve
 from stoker.types.ids import Digest, ModelName, RevisionId
 from stoker.types.models import DEFAULT_ENGINE, ModelVersion, sha256_digest
-from stoker.types.resources import EndpointSpec, Task
+from stoker.types.resources import EndpointSpec, Pad, Task
 from stoker.types.units import parse_bytes
 
 TASKS: tuple[Task, ...] = ("predict", "embed", "chat")
 
 
-class ServingConfig(msgspec.Struct, frozen=True, omit_defaults=True):
+class ServingConfig(msgspec.Struct, frozen=True):
     """All that decides how a replica behaves. Two endpoints' specs with equal configs need no new revision.
 
-    What only the gateway uses (deadlines, queue lengths) is left out: changing it restarts nothing. A field that came
-    later has a default and is not written while it has it: nobody's digest changes with an upgrade.
+    What only the gateway uses (deadlines, queue lengths) is left out: changing it restarts nothing. A field that comes
+    later has a default and does not count in the digest while it has it: nobody's revision changes with an upgrade.
     """
 
     model: ModelName
@@ -32,6 +33,7 @@ class ServingConfig(msgspec.Struct, frozen=True, omit_defaults=True):
     max_body_bytes: int
     concurrency: int
     max_bytes: int = 64 * 2**20
+    pad: dict[str, Pad] = {}
 
     @property
     def ref(self) -> str:
@@ -56,6 +58,9 @@ def serving_config(spec: EndpointSpec, version: ModelVersion) -> ServingConfig |
     if manifest.tasks and task not in manifest.tasks:
         able = ", ".join(manifest.tasks)
         return Unservable(f"model {version.ref} cannot do {task!r}; it can do {able}", "spec.task")
+    pad = resolve(spec.batching.pad, manifest.signature, None)
+    if isinstance(pad, Fault):
+        return Unservable(pad.message, pad.field)
     return ServingConfig(
         model=version.name,
         number=version.number,
@@ -70,12 +75,22 @@ def serving_config(spec: EndpointSpec, version: ModelVersion) -> ServingConfig |
         max_body_bytes=parse_bytes(spec.limits.max_body),
         concurrency=spec.limits.concurrency,
         max_bytes=parse_bytes(spec.batching.max_bytes),
+        pad=spec.batching.pad,
     )
 
 
 def config_digest(config: ServingConfig) -> Digest:
-    """Return the digest of `config`: sha256 over its canonical JSON."""
-    return sha256_digest(msgspec.json.encode(config, order="sorted"))
+    """Return the digest of `config`: sha256 over the canonical JSON of what it has that is no default."""
+    values = {
+        field.name: value
+        for field in msgspec.structs.fields(ServingConfig)
+        if (value := getattr(config, field.name)) != _default(field)
+    }
+    return sha256_digest(msgspec.json.encode(values, order="sorted"))
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    return field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
 
 
 def revision_id(project: str, endpoint: str, number: int) -> RevisionId:

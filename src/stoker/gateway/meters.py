@@ -44,6 +44,9 @@ class RevisionMeters:
             self._counter("stoker_engine_calls_total", "because", because).add(count)
         if calls.dropped:
             self._counter("stoker_dropped_total", "", "").add(calls.dropped)
+        if calls.values:
+            self._counter("stoker_padded_values_total", "kind", "input").add(calls.values - calls.padding)
+            self._counter("stoker_padded_values_total", "kind", "padding").add(calls.padding)
 
     def _counter(self, name: str, label: str, value: str) -> Counter:
         found = self._reported.get((name, value))

@@ -119,6 +119,10 @@ def _check_union(tree: Tree, types: tuple[inspect.Type, ...], field: str, faults
         if not attempt:
             return
         attempts.append(attempt)
+    inside = [attempt for attempt in attempts if all(fault.field != field for fault in attempt)]
+    if len(inside) == 1:  # the right kind of value, with something wrong in it
+        faults.extend(inside[0])
+        return
     others = [types[number] for number in range(len(types)) if not isinstance(types[number], inspect.NoneType)]
     if len(others) == 1:
         faults.extend(attempts[types.index(others[0])])

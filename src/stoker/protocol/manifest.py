@@ -187,6 +187,8 @@ def _endpoint_problems(spec: EndpointSpec) -> list[tuple[str, str]]:
         found.append(("spec.replicas.max", f"{spec.replicas.max} is less than min, {spec.replicas.min}"))
     if parse_bytes(spec.resources.memory) < MEMORY_BYTES_MIN:
         found.append(("spec.resources.memory", f"{shown(spec.resources.memory)} is less than 1Mi"))
+    if parse_bytes(spec.batching.max_bytes) < 1:
+        found.append(("spec.batching.max_bytes", "nothing would fit"))
     if parse_bytes(spec.limits.max_body) < 1:
         found.append(("spec.limits.max_body", "nothing would fit"))
     if not 0 < parse_seconds(spec.limits.timeout) <= TIMEOUT_S_MAX:

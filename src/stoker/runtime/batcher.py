@@ -111,6 +111,12 @@ class Batcher(Generic[_R]):
         calls, self._calls_seen = self._calls_seen, None
         return spent.timings(job, calls)
 
+    def count_padding(self, values: int, padding: int) -> None:
+        """Count how many values went into a call, and how many of them were padding."""
+        seen = self._seen()
+        seen.values += values
+        seen.padding += padding
+
     def close(self) -> None:
         """End the worker thread once its call is done."""
         self._calls.put(None)

@@ -7,12 +7,13 @@ request takes turns with the small ones.
 import asyncio
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from time import monotonic
 from typing import Final
 
 import numpy as np
 
+from stoker.core import padding
 from stoker.core.latency import Shapes
 from stoker.protocol.frames import EndHead
 from stoker.protocol.link import Exchange, refuse
@@ -22,10 +23,11 @@ from stoker.protocol.oip_reply import BatchReply, ReplyWriter
 from stoker.protocol.oip_request import InferReader, InferRequest
 from stoker.runtime.batcher import Batcher
 from stoker.runtime.calls import Job, Spent
-from stoker.runtime.engines.port import Array, PredictEngine
+from stoker.runtime.engines.port import Array, NamesAxes, PredictEngine
+from stoker.runtime.padding import Padder, Sizes, bytes_of
 from stoker.runtime.sending import Sender
 from stoker.runtime.work import WorkStats
-from stoker.types.errors import EngineFailed, StokerError
+from stoker.types.errors import EngineFailed, InvalidInput, StokerError
 from stoker.types.replica import ReplicaSpec, Usage
 
 WARM_UP_CALL_S: Final = 0.1
@@ -37,10 +39,11 @@ Outputs = dict[str, Array]
 class _Part:
     """What a job carries: a request, and the rows of it that go through the engine this time."""
 
-    __slots__ = ("done", "inputs", "next_row", "request", "rows_max")
+    __slots__ = ("done", "inputs", "next_row", "request", "rows_max", "sizes")
 
-    def __init__(self, request: InferRequest) -> None:
+    def __init__(self, request: InferRequest, sizes: Sizes) -> None:
         self.request = request
+        self.sizes = sizes  # along the padded dimensions, before padding
         self.inputs: Mapping[str, Array] = request.inputs
         self.next_row = 0  # of a large request: where its next part begins; 0 for one that goes in one piece
         self.rows_max = 0  # and how many rows a part has
@@ -60,6 +63,7 @@ class PredictWork:
         self._shapes = tuple(tensor.shape[1 if engine.batches else 0 :] for tensor in engine.signature.inputs)
         self._is_fixed = not any(-1 in shape for shape in self._shapes)
         self._row_bytes = bytes_of(self._shapes, self._item_bytes) if self._is_fixed and not self._has_text else 0
+        self._padder = _padder(spec, engine)
         self._names = tuple(tensor.name for tensor in engine.signature.inputs)
         self._reader = InferReader(engine.signature, batches=engine.batches)
         self._writer = ReplyWriter(spec.endpoint, spec.version, batches=engine.batches)
@@ -85,6 +89,8 @@ class PredictWork:
         the first request.
         """
         shapes = tuple(tuple(max(1, size) for size in shape) for shape in self._shapes)
+        if self._padder is not None:
+            shapes = self._padder.largest(shapes)
         limit = min(self._max_rows, self._max_bytes // max(1, bytes_of(shapes, self._item_bytes)))
         rows = 1
         self._warm_call(rows, shapes)  # the first call is no measure of the others
@@ -119,9 +125,12 @@ class PredictWork:
         request = self._reader.read(exchange.body, head.header_bytes)
         exchange.body = b""  # its tensors hold what they need of it
         rows, shapes = request.rows, request.key
+        sizes: Sizes = ()
+        if self._padder is not None:
+            sizes, shapes = self._padder.measure(request)
         held_bytes = rows * self._row_bytes or self._measure(request, shapes, head.body_bytes)
         size_bytes = held_bytes
-        part = _Part(request)
+        part = _Part(request, sizes)
         if self._batches and (rows > self._max_rows or size_bytes > self._max_bytes):
             part.rows_max = max(1, min(self._max_rows, self._max_bytes * rows // size_bytes))
             if part.rows_max < rows:
@@ -130,7 +139,7 @@ class PredictWork:
         self._batcher.put(Job(exchange, part, rows, shapes, size_bytes, held_bytes))
 
     def _measure(self, request: InferRequest, shapes: Shapes, body_bytes: int) -> int:
-        """Return the bytes of a request's inputs; of text, those of its body besides."""
+        """Return the bytes of a request's inputs, padded; of text, those of its body besides."""
         found = request.rows * bytes_of(shapes, self._item_bytes) if shapes else 0
         return found + body_bytes if self._has_text or not shapes else found
 
@@ -160,7 +169,9 @@ class PredictWork:
     def _run(self, jobs: list[Job]) -> Outputs:
         """Make one engine call (see Batcher)."""
         inputs: Mapping[str, Array]
-        if len(jobs) == 1:
+        if self._padder is not None:
+            inputs = self._padder.join([job.payload.inputs for job in jobs], jobs[0].shapes)
+        elif len(jobs) == 1:
             inputs = jobs[0].payload.inputs
         else:
             inputs = {name: np.concatenate([job.payload.inputs[name] for job in jobs]) for name in self._names}
@@ -174,10 +185,15 @@ class PredictWork:
                         f"output {name!r} has the shape {list(array.shape)} for {rows} rows, so no batch dimension; "
                         "set the engine option `batch: false`"
                     )
+        if self._padder is not None:
+            self._padder.check(outputs, jobs[0].shapes)
         return outputs
 
     def _deliver(self, jobs: list[Job], outputs: Outputs, spent: Spent) -> None:
         """Answer the jobs of one engine call (see Batcher)."""
+        if self._padder is not None:
+            own = [(job.rows, job.payload.request.key) for job in jobs]
+            self._batcher.count_padding(*self._padder.padding(spent.rows, jobs[0].shapes, own))
         replies = self._writer.batch(outputs)
         start = 0
         for job in jobs:
@@ -190,10 +206,15 @@ class PredictWork:
 
     def _deliver_one(self, job: Job, outputs: Outputs, replies: BatchReply, start: int, spent: Spent) -> None:
         part = job.payload
-        if part.next_row:
+        is_cut = self._padder is not None and self._padder.cuts and part.request.key != job.shapes
+        if part.next_row or is_cut:
             own = {name: array[start : start + job.rows] for name, array in outputs.items()}
-            self._deliver_part(job, own, spent)
-            return
+            if is_cut and self._padder is not None:
+                own = self._padder.cut(own, part.sizes)
+            if part.next_row:
+                self._deliver_part(job, own, spent)
+                return
+            replies, start = self._writer.batch(own), 0
         body, header_bytes = replies.write(part.request, start)
         self._end(job, body, header_bytes, spent)
 
@@ -230,6 +251,14 @@ def _wanted(jobs: list[Job]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def bytes_of(shapes: Shapes, item_bytes: Sequence[int]) -> int:
-    """Return the bytes of one row."""
-    return sum([math.prod(shape) * item for shape, item in zip(shapes, item_bytes, strict=True)])
+def _padder(spec: ReplicaSpec, engine: PredictEngine) -> Padder | None:
+    """Return what pads as `spec` says, None when it says nothing. Raises InvalidInput when the model is not so."""
+    if not spec.pad:
+        return None
+    if not engine.batches:
+        raise InvalidInput("padding joins requests, and this model is not batched", field="spec.batching.pad")
+    names = engine.axis_names if isinstance(engine, NamesAxes) else {}
+    found = padding.resolve(spec.pad, engine.signature, names)
+    if isinstance(found, padding.Fault):
+        raise InvalidInput(f"{found.field}: {found.message}", field=found.field)
+    return Padder(found, engine.signature)

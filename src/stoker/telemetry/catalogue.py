@@ -124,6 +124,13 @@ METRICS: Final[tuple[Metric, ...]] = (
         "Requests that a replica refused unserved because their deadline could not be made.",
     ),
     Metric(
+        "stoker_padded_values_total",
+        "counter",
+        "",
+        (*_REVISION, "kind"),
+        "Values in the engine calls of an endpoint that pads; kind is input or padding.",
+    ),
+    Metric(
         "stoker_replica_queue_seconds", "histogram", "seconds", _REVISION, "Time a request waited inside the replica."
     ),
     Metric(

@@ -6,7 +6,7 @@ import msgspec
 
 from stoker.types.ids import ReplicaId, RevisionId
 from stoker.types.models import VersionManifest
-from stoker.types.resources import Task
+from stoker.types.resources import Pad, Task
 
 ReplicaState = Literal["loading", "ready", "draining", "failed"]
 
@@ -34,6 +34,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory_bytes: int = 0
     max_rows: int = 64
     max_bytes: int = 64 * 2**20
+    pad: dict[str, Pad] = {}
     max_body_bytes: int = 32 * 2**20
     concurrency: int = 256
     error_file: str = ""  # on a failed load the reason is written here, atomically, before the exit
@@ -52,11 +53,13 @@ class EngineCalls(msgspec.Struct, omit_defaults=True):
     """What engine calls there were since the last report; one answer carries it for all that were in them.
 
     by_reason: how many calls, by why no more was joined (core.batch.Because). dropped: requests refused because their
-    deadline could not be made.
+    deadline could not be made. Of an endpoint that pads: `values` that went in, `padding` among them.
     """
 
     by_reason: dict[str, int] = {}
     dropped: int = 0
+    values: int = 0
+    padding: int = 0
 
 
 class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -87,3 +90,4 @@ class ReplicaStats(msgspec.Struct, frozen=True, omit_defaults=True):
     fraction: float = 0.0
     error: str = ""
     others: int = 0
+    engine: str = ""  # how the engine was set up, such as the threads it chose, for people

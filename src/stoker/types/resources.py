@@ -43,11 +43,33 @@ class Replicas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max: Annotated[int, Meta(ge=1, le=1000, description="the most that may run once scaling by load is on")] = 1
 
 
+class Pad(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How requests that differ in one dimension are made equal, to be joined. It changes what a model sees."""
+
+    to: Annotated[
+        Literal["powers-of-two"] | list[int],
+        Meta(description="the sizes it is padded to: the next power of two, or a list; a longer one stays as it is"),
+    ] = "powers-of-two"
+    values: Annotated[
+        dict[str, bool | int | float | str], Meta(description="by input: what is put behind; by default zero")
+    ] = {}
+    axes: Annotated[
+        dict[str, int | None],
+        Meta(
+            description="by input or output: which axis it is (0 is the rows), null for none; "
+            "by default where an ONNX model names it"
+        ),
+    ] = {}
+
+
 class Batching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How requests are joined inside a replica (predict and embed)."""
 
     max_rows: Annotated[int, Meta(ge=1, le=65536, description="rows in one engine call")] = 64
     max_bytes: Annotated[Bytes, Meta(description="input bytes in one engine call; one row always goes")] = "64Mi"
+    pad: Annotated[
+        dict[str, Pad], Meta(description="by dimension, such as sequence: requests padded to be joined")
+    ] = {}
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from stoker.runtime.engines.onnx_session import first_line, open_session, signature_of
+from stoker.runtime.engines.onnx_session import axis_names_of, first_line, open_session, signature_of
 from stoker.runtime.engines.port import Array, Progress
 from stoker.runtime.options import read
 from stoker.types.errors import EngineFailed, InvalidInput
@@ -29,6 +29,7 @@ class OnnxEngine:
     def __init__(self, session: Any, signature: Signature, *, batches: bool) -> None:
         self.signature = signature
         self.batches = batches
+        self.axis_names = axis_names_of(session)
         self._run = session.run
         self._outputs = [spec.name for spec in signature.outputs]
         self._texts_in = [spec.name for spec in signature.inputs if spec.datatype == "BYTES"]

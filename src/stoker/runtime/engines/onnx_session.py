@@ -49,6 +49,14 @@ def signature_of(session: Any) -> Signature:
     )
 
 
+def axis_names_of(session: Any) -> dict[str, tuple[str, ...]]:
+    """Return what the model calls the axes of its inputs and outputs, "" for those of fixed size or without a name."""
+    return {
+        node.name: tuple(size if isinstance(size, str) else "" for size in node.shape)
+        for node in (*session.get_inputs(), *session.get_outputs())
+    }
+
+
 def _tensor(node: Any) -> TensorSpec:
     datatype = DATATYPES.get(node.type)
     if datatype is None:

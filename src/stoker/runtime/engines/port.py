@@ -6,7 +6,7 @@ RefusedArtifact for a file it cannot read and InvalidInput for options it does n
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from stoker.types.replica import ReplicaSpec
 __all__ = [
     "Array",
     "Delta",
+    "Describes",
     "EmbedEngine",
     "Embeddings",
     "Engine",
@@ -26,6 +27,7 @@ __all__ = [
     "Finish",
     "GenerateEngine",
     "Load",
+    "NamesAxes",
     "PredictEngine",
     "Progress",
     "TokenLogprob",
@@ -52,6 +54,20 @@ class PredictEngine(Protocol):
 
     def close(self) -> None:
         """Give back what the process' end would not."""
+
+
+@runtime_checkable
+class NamesAxes(Protocol):
+    """A PredictEngine whose model names its free sizes: `axis_names` has a name for each axis, "" for one without."""
+
+    axis_names: Mapping[str, tuple[str, ...]]
+
+
+@runtime_checkable
+class Describes(Protocol):
+    """An engine that chose how to run: `about` says what and why, in one line for people."""
+
+    about: str
 
 
 class Embeddings(msgspec.Struct, frozen=True):
