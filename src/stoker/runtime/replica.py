@@ -23,7 +23,7 @@ from stoker.protocol.frames import EndHead, Hello
 from stoker.protocol.link import Exchange, refuse, serve
 from stoker.runtime.embed import EmbedWork
 from stoker.runtime.engines import registry
-from stoker.runtime.engines.port import EmbedEngine, GenerateEngine, PredictEngine
+from stoker.runtime.engines.port import Describes, EmbedEngine, GenerateEngine, PredictEngine
 from stoker.runtime.generate import GenerateWork
 from stoker.runtime.predict import PredictWork
 from stoker.runtime.verify import verify
@@ -52,6 +52,7 @@ class Replica:
         self._boot = secrets.token_hex(8)
         self._stage = ""
         self._fraction = 0.0
+        self.about = ""  # the engine, as it says itself
 
     def hello(self) -> Hello:
         """See link.Handler."""
@@ -80,6 +81,7 @@ class Replica:
             stage=self._stage,
             fraction=self._fraction,
             error=self.error,
+            engine=self.about,
         )
 
     def request(self, exchange: Exchange) -> None:
@@ -119,6 +121,8 @@ class Replica:
         verify(Path(spec.model_dir), spec.manifest, self.progress)
         self.progress("engine", 0.0)
         engine = registry.load(spec, self.progress)
+        if isinstance(engine, Describes):
+            self.about = engine.about
         work: Work
         match spec.task:  # the registry gives the shape of engine that the task needs
             case "predict":
@@ -155,7 +159,7 @@ async def run(spec: ReplicaSpec) -> int:
         # What the load made lives until the end; the collector need not walk it at every full collection.
         gc.collect()
         gc.freeze()
-        _log.info("ready", extra={"replica": spec.replica, "model": spec.model})
+        _log.info("ready", extra={"replica": spec.replica, "model": spec.model, "engine": replica.about})
         await stopping
         replica.drain()
         assert replica.work is not None

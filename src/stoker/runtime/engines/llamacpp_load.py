@@ -27,6 +27,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from stoker.runtime.engines.cores import usable_cores
 from stoker.runtime.engines.port import Progress
 from stoker.types.errors import EngineFailed, InvalidInput, RefusedArtifact, Unsupported
 from stoker.types.replica import ReplicaSpec
@@ -110,20 +111,6 @@ def _context(options: LlamaOptions, trained: int) -> int:
             field="options.context",
         )
     return options.context or min(CONTEXT_DEFAULT, trained or CONTEXT_DEFAULT)
-
-
-def usable_cores() -> float:
-    """Return how many cores this process may really use: its affinity, within the quota of its control group."""
-    cores = float(len(os.sched_getaffinity(0)))
-    with contextlib.suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return min(cores, int(quota) / int(period))  # "max" is no number: no quota
-    with contextlib.suppress(OSError, ValueError):
-        folder = Path("/sys/fs/cgroup/cpu")
-        limit = int((folder / "cpu.cfs_quota_us").read_text())
-        if limit > 0:
-            return min(cores, limit / int((folder / "cpu.cfs_period_us").read_text()))
-    return cores
 
 
 def thread_count(wanted: int | None, spec_cores: float, usable: float) -> int:

@@ -1,13 +1,15 @@
-"""The `onnx` engine for `predict`: ONNX Runtime on the CPU, the signature read from the model itself."""
+"""The `onnx` engine for `predict`: ONNX Runtime on CPU or GPU, the signature read from the model itself."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
-from stoker.runtime.engines.onnx_session import axis_names_of, first_line, open_session, signature_of
+from stoker.protocol.oip_binary import DTYPES
+from stoker.runtime.engines.onnx_session import SessionOptions, axis_names_of, first_line, signature_of
+from stoker.runtime.engines.onnx_threads import Feeds, open_fitting
 from stoker.runtime.engines.port import Array, Progress
 from stoker.runtime.options import read
 from stoker.types.errors import EngineFailed, InvalidInput
@@ -15,7 +17,7 @@ from stoker.types.models import Signature
 from stoker.types.replica import ReplicaSpec
 
 
-class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Options(SessionOptions, frozen=True, forbid_unknown_fields=True):
     """batch: whether requests are joined along the first dimension; by default when all tensors have a free one."""
 
     batch: bool | None = None
@@ -26,7 +28,8 @@ class OnnxEngine:
 
     may_inline = True
 
-    def __init__(self, session: Any, signature: Signature, *, batches: bool) -> None:
+    def __init__(self, session: Any, signature: Signature, *, batches: bool, about: str = "") -> None:
+        self.about = about
         self.signature = signature
         self.batches = batches
         self.axis_names = axis_names_of(session)
@@ -57,14 +60,45 @@ def load(spec: ReplicaSpec, progress: Progress) -> OnnxEngine:
     """See engines.port."""
     options = read(spec, Options)
     progress("weights", 0.0)
-    session = open_session(Path(spec.model_dir) / spec.manifest.entry, spec.cores)
+    session, about = open_fitting(
+        Path(spec.model_dir) / spec.manifest.entry, spec, options, lambda opened: _zeros(opened, spec, options)
+    )
     signature = signature_of(session)
-    batches = options.batch
-    if batches is None:
-        tensors = (*signature.inputs, *signature.outputs)
-        batches = bool(tensors) and all(tensor.shape[:1] == (-1,) for tensor in tensors)
     progress("weights", 1.0)
-    return OnnxEngine(session, signature, batches=batches)
+    return OnnxEngine(session, signature, batches=_batches(options, signature), about=about)
+
+
+def _batches(options: Options, signature: Signature) -> bool:
+    if options.batch is not None:
+        return options.batch
+    tensors = (*signature.inputs, *signature.outputs)
+    return bool(tensors) and all(tensor.shape[:1] == (-1,) for tensor in tensors)
+
+
+def _zeros(session: Any, spec: ReplicaSpec, options: Options) -> Feeds | None:
+    """Return what makes inputs to measure with; a free size is the largest that requests are padded to."""
+    signature = signature_of(session)
+    batches = _batches(options, signature)
+    shapes = {tensor.name: tensor.shape[1:] if batches else tensor.shape for tensor in signature.inputs}
+    listed = [size for pad in spec.pad.values() if not isinstance(pad.to, str) for size in pad.to]
+    if not listed and any(-1 in shape for shape in shapes.values()):
+        return None
+    dtypes = {tensor.name: DTYPES[tensor.datatype] for tensor in signature.inputs}
+
+    def feeds(rows: int) -> dict[str, Array]:
+        whole = {
+            name: (rows,) * batches + tuple(size if size >= 0 else max(listed) for size in shape)
+            for name, shape in shapes.items()
+        }
+        size_bytes = sum(math.prod(shape) * dtypes[name].itemsize for name, shape in whole.items())
+        if rows > 1 and (not batches or rows > spec.max_rows or size_bytes > spec.max_bytes):
+            return {}
+        return {
+            name: np.full(shape, "", object) if dtypes[name].kind == "O" else np.zeros(shape, dtypes[name])
+            for name, shape in whole.items()
+        }
+
+    return feeds
 
 
 def _as_text(name: str, array: Array) -> Array:

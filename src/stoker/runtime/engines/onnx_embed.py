@@ -12,7 +12,8 @@ import msgspec
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
-from stoker.runtime.engines.onnx_session import first_line, open_session
+from stoker.runtime.engines.onnx_session import SessionOptions, first_line
+from stoker.runtime.engines.onnx_threads import Feeds, open_fitting
 from stoker.runtime.engines.port import Array, Embeddings, Progress
 from stoker.runtime.options import read
 from stoker.types.errors import EngineFailed, InvalidInput, RefusedArtifact
@@ -21,12 +22,13 @@ from stoker.types.replica import ReplicaSpec
 TOKENS_MAX: Final = 4096  # padded tokens in one run; at 512 tokens a text attention then takes about 100 MB
 GROUP_MIN: Final = 16  # tokens; texts up to this length share a group
 DEFAULT_TOKENS: Final = 512
+MEASURE_TOKENS: Final = 32  # of a text that thread counts are measured with: a question, a title
 PARALLEL_CORES: Final = 4  # the tokenizer's own threads pay from here on
 KNOWN_INPUTS: Final = ("input_ids", "attention_mask", "token_type_ids")
 
 
-class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What can be set, over what the model's own files say.
+class Options(SessionOptions, frozen=True, forbid_unknown_fields=True):
+    """What can be set, over what the model's own files say and what all ONNX models take.
 
     pooling: how token vectors become one; none when the model does it. normalize: to length 1. max_tokens: of one
     text, special ones counted. truncate: whether longer texts are cut (and counted as cut) or refused. tokenizer: its
@@ -43,7 +45,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class OnnxEmbedEngine:
     """An EmbedEngine over one session."""
 
-    def __init__(self, session: Any, tokenizer: Tokenizer, options: Options, max_tokens: int) -> None:
+    def __init__(self, session: Any, tokenizer: Tokenizer, options: Options, max_tokens: int, about: str = "") -> None:
+        self.about = about
         self._session = session
         self._tokenizer = tokenizer
         self._options = options
@@ -116,14 +119,26 @@ def load(spec: ReplicaSpec, progress: Progress) -> OnnxEmbedEngine:
     else:
         tokenizer.no_truncation()
     progress("weights", 0.0)
-    session = open_session(folder / spec.manifest.entry, spec.cores)
+    session, about = open_fitting(folder / spec.manifest.entry, spec, options, _texts)
     _check(session)
     try:
-        engine = OnnxEmbedEngine(session, tokenizer, options, max_tokens)
+        engine = OnnxEmbedEngine(session, tokenizer, options, max_tokens, about)
     except EngineFailed as failed:
         raise RefusedArtifact(f"the model does not embed: {failed.message}") from failed
     progress("weights", 1.0)
     return engine
+
+
+def _texts(session: Any) -> Feeds:
+    """Return what makes inputs to measure with: texts of MEASURE_TOKENS."""
+    dtypes = {node.name: np.int32 if node.type == "tensor(int32)" else np.int64 for node in session.get_inputs()}
+
+    def feeds(rows: int) -> dict[str, Array]:
+        if rows * MEASURE_TOKENS > TOKENS_MAX:
+            return {}
+        return {name: np.ones((rows, MEASURE_TOKENS), dtype) for name, dtype in dtypes.items()}
+
+    return feeds
 
 
 def _groups(tokens: list[int]) -> list[list[int]]:
