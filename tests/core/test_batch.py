@@ -55,6 +55,8 @@ SOON, LATER, LAST = Waiting(deadline_s=11.5 * MS), Waiting(deadline_s=16 * MS), 
         ([SOON, *[LATER] * 5], (1, 2, 3, 4, 5), (0,), "shed"),
         # Those who have time wait; the one who would be late behind this call is told so now.
         ([SOON, *[LATER] * 5, LAST], (1, 2, 3, 4, 5), (0,), "shed"),
+        # Who is lost already is no reason to give up anybody.
+        ([SOON, *[LAST] * 5, Waiting(deadline_s=5 * MS)], (0,), (), "deadline"),
         # Nothing is gained by giving up one for one.
         ([SOON, Waiting(deadline_s=11.6 * MS)], (0,), (), "deadline"),
         # Another shape has its own calls: it is neither joined nor judged here.

@@ -19,7 +19,7 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
-from stoker.core.latency import BELIEF_S, LEARNED_CALLS, NEVER, Lines, Shapes
+from stoker.core.latency import BELIEF_S, LEARNED_CALLS, NEVER, Line, Lines, Shapes
 
 Because = Literal["queue", "max_rows", "max_bytes", "deadline", "shed", "alone"]
 
@@ -65,14 +65,14 @@ def plan(queue: Sequence[Waiting], lines: Lines, *, max_rows: int, max_bytes: in
     shapes = known = _NOWHERE
     earliest_s = NEVER
     because: Because = "queue"
-    terms = _Terms(now_s)
+    start_s = row_s = 0.0
+    may_drop = False
     for at, waiting in enumerate(queue):
         if waiting.shapes is not known:
             known = waiting.shapes
-            terms = _terms(lines, known, now_s)
-            start_s, row_s = terms.start_s, terms.row_s
+            start_s, row_s, may_drop = _expected(lines.of(known), now_s)
         deadline_s = waiting.deadline_s
-        if start_s + row_s * waiting.rows >= deadline_s and (terms.is_measured or now_s >= deadline_s):
+        if start_s + row_s * waiting.rows >= deadline_s and (may_drop or now_s >= deadline_s):
             drop.append(at)
             continue
         if take:
@@ -85,24 +85,25 @@ def plan(queue: Sequence[Waiting], lines: Lines, *, max_rows: int, max_bytes: in
             if size_bytes + waiting.size_bytes > max_bytes:
                 because = "max_bytes"
                 break
-            both_s = min(deadline_s, earliest_s)
-            if start_s + row_s * joined >= both_s:
+            end_s = start_s + row_s * joined
+            if end_s >= deadline_s or end_s >= earliest_s:
                 because = "deadline"
                 break
-            rows, earliest_s = joined, both_s
+            rows = joined
+            if deadline_s < earliest_s:  # noqa: PLR1730 - calling min is a tenth of this loop
+                earliest_s = deadline_s
         else:
             rows, shapes, earliest_s = waiting.rows, known, deadline_s
         size_bytes += waiting.size_bytes
         take.append(at)
-        if waiting.alone:
-            because = "alone"
-            break
-        if rows >= max_rows:
-            because = "max_rows"
+        if waiting.alone or rows >= max_rows:
+            because = "alone" if waiting.alone else "max_rows"
             break
     planned = Plan(tuple(take), tuple(drop), rows, because)
-    if because == "deadline":
-        return _shed(queue, planned, _terms(lines, shapes, now_s), max_rows, max_bytes) or planned
+    if because == "deadline" and not (line := lines.of(shapes)).is_guess:
+        overhead_s = line.base_s + line.margin_s
+        terms = _Terms(now_s + overhead_s, line.row_s, overhead_s, max_rows, max_bytes)
+        return _shed(queue, planned, terms) or planned
     return planned
 
 
@@ -115,64 +116,64 @@ def drain_s(queue: Sequence[Waiting], lines: Lines, *, max_rows: int) -> float:
     return -(-rows // max_rows) * line.base_s + rows * line.row_s
 
 
+def _expected(line: Line, now_s: float) -> tuple[float, float, bool]:
+    """Return when a call of no rows would end, what each row adds, and whether somebody may be refused for it."""
+    if line.calls < LEARNED_CALLS or now_s - line.seen_s > BELIEF_S:
+        return now_s, 0.0, False
+    return now_s + line.base_s + line.margin_s, line.row_s, not line.is_guess
+
+
 class _Terms(msgspec.Struct, frozen=True):
-    """When a call that starts now would end: `start_s` and `row_s` for each row; measured, or only guessed."""
+    """Of one bucket: a call that starts now ends at `start_s` and `row_s` for each row; one behind it pays overhead."""
 
     start_s: float
-    row_s: float = 0.0
-    overhead_s: float = 0.0
-    is_measured: bool = False
+    row_s: float
+    overhead_s: float
+    max_rows: int
+    max_bytes: int
+
+    def end_s(self, rows: int) -> float:
+        return self.start_s + self.row_s * rows
 
 
-def _terms(lines: Lines, shapes: Shapes, now_s: float) -> _Terms:
-    line = lines.of(shapes)
-    if line.calls < LEARNED_CALLS or now_s - line.seen_s > BELIEF_S:
-        return _Terms(now_s)
-    overhead_s = line.base_s + line.margin_s
-    return _Terms(now_s + overhead_s, line.row_s, overhead_s, is_measured=not line.is_guess)
-
-
-def _shed(queue: Sequence[Waiting], gentle: Plan, terms: _Terms, max_rows: int, max_bytes: int) -> Plan | None:
+def _shed(queue: Sequence[Waiting], gentle: Plan, terms: _Terms) -> Plan | None:
     """Return the plan that serves more in time by dropping some, None when `gentle` loses nobody or nothing is gained.
 
     Of all sets that end in time together the one with the latest deadlines is the largest: it says by when the call may
     end. Within that time the oldest go first.
     """
-    if not terms.is_measured:
-        return None
-    gone = set(gentle.drop)
     shapes = queue[gentle.take[0]].shapes
-    bucket = [at for at, each in enumerate(queue) if at not in gone and not each.alone and each.shapes == shapes]
-    if not _loses(queue, bucket[len(gentle.take) :], gentle.rows, terms, max_rows):
+    bucket = [
+        (at, each)
+        for at, each in enumerate(queue)
+        if each.shapes == shapes and not each.alone and each.deadline_s > terms.end_s(each.rows)
+    ]
+    if not _loses([each for _, each in bucket[len(gentle.take) :]], gentle.rows, terms):
         return None
-    end_s = _latest_end_s(
-        sorted([(queue[at].deadline_s, queue[at].rows) for at in bucket], reverse=True), terms, max_rows
-    )
+    latest_end_s = _latest_end_s([each for _, each in bucket], terms)
     take: list[int] = []
     rows = size_bytes = 0
-    for at in bucket:
-        each = queue[at]
-        fits = rows + each.rows <= max_rows and size_bytes + each.size_bytes <= max_bytes
-        if each.deadline_s > end_s and (fits or not take) and terms.start_s + terms.row_s * (rows + each.rows) <= end_s:
+    for at, each in bucket:
+        fits = rows + each.rows <= terms.max_rows and size_bytes + each.size_bytes <= terms.max_bytes
+        if each.deadline_s > latest_end_s >= terms.end_s(rows + each.rows) and (fits or not take):
             take.append(at)
             rows += each.rows
             size_bytes += each.size_bytes
     if rows <= gentle.rows:
         return None
-    free_s = terms.start_s + terms.row_s * rows + terms.overhead_s  # behind this call, its own overhead paid
     taken = set(take)
-    late = [at for at in bucket if at not in taken and free_s + terms.row_s * queue[at].rows >= queue[at].deadline_s]
-    return Plan(tuple(take), tuple(sorted(gone.union(late))), rows, "shed")
+    free_s = terms.end_s(rows) + terms.overhead_s  # behind this call, the overhead of another one paid
+    late = [at for at, each in bucket if at not in taken and free_s + terms.row_s * each.rows >= each.deadline_s]
+    return Plan(tuple(take), tuple(sorted([*gentle.drop, *late])), rows, "shed")
 
 
-def _loses(queue: Sequence[Waiting], behind: Sequence[int], rows: int, terms: _Terms, max_rows: int) -> bool:
+def _loses(behind: Sequence[Waiting], rows: int, terms: _Terms) -> bool:
     """Return whether somebody of `behind` would be late, in full calls that follow one of `rows` rows."""
-    end_s = terms.start_s + terms.row_s * rows
-    rows = max_rows
+    end_s = terms.end_s(rows)
+    rows = terms.max_rows  # the first of them begins a call
     earliest_s = NEVER
-    for at in behind:
-        each = queue[at]
-        if rows + each.rows > max_rows:
+    for each in behind:
+        if rows + each.rows > terms.max_rows:
             if end_s >= earliest_s:
                 return True
             end_s += terms.overhead_s
@@ -183,11 +184,12 @@ def _loses(queue: Sequence[Waiting], behind: Sequence[int], rows: int, terms: _T
     return end_s >= earliest_s
 
 
-def _latest_end_s(latest_first: Sequence[tuple[float, int]], terms: _Terms, max_rows: int) -> float:
-    """Return the end of the largest call in which all of its (deadline, rows) are in time."""
+def _latest_end_s(bucket: Sequence[Waiting], terms: _Terms) -> float:
+    """Return the end of the largest call in which everybody is in time."""
     rows = 0
-    for deadline_s, more in latest_first:
-        if rows and (rows + more > max_rows or terms.start_s + terms.row_s * (rows + more) >= deadline_s):
+    for each in sorted(bucket, key=lambda each: -each.deadline_s):
+        joined = rows + each.rows
+        if rows and (joined > terms.max_rows or terms.end_s(joined) >= each.deadline_s):
             break
-        rows += more
-    return terms.start_s + terms.row_s * rows
+        rows = joined
+    return terms.end_s(rows)
