@@ -36,18 +36,19 @@ class _Form:
 class _Column:
     """One output of a batch."""
 
-    __slots__ = ("_flat", "array", "head", "is_batched", "tail", "width")
+    __slots__ = ("_flat", "array", "head", "is_batched", "is_text", "tail", "width")
 
     def __init__(self, form: _Form, array: Array) -> None:
         self.array = array
         self.head = form.head
         self.is_batched = form.is_batched
+        self.is_text = array.dtype.kind in "OS"
         self.tail = form.tail
         self.width = form.width
         self._flat: list[Any] | None = None
 
     def as_json(self, start: int, rows: int) -> bytes:
-        if self.array.dtype.kind in "OS" and self.is_batched:
+        if self.is_text and self.is_batched:
             # Bytes that are no text fail the request whose rows they are, not the batch it happened to be in.
             values = _plain(self.array[start : start + rows])
             return b"".join((self.head, b"%d" % rows, self.tail, b'],"data":', _encode(values), b"}"))

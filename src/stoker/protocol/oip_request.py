@@ -266,6 +266,8 @@ class InferReader:
 
     def _rows(self, given: Sequence[_Input]) -> int:
         rows = given[0].shape[0] if given else 1
+        if len(given) <= 1:
+            return rows
         for at, item in enumerate(given):
             if item.shape[0] != rows:
                 raise InvalidInput(

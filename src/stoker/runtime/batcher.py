@@ -98,7 +98,10 @@ class Batcher(Generic[_R]):
                 retry_after_s=BUSY_RETRY_S,
             )
         job.exchange.on_cancel = self._on_cancel
-        self.put_next_part(job)
+        self._queue.append(job)
+        self._queue_bytes += job.held_bytes
+        if not self._is_scheduled:
+            self._schedule()
 
     def put_next_part(self, job: Job) -> None:
         """Queue the next part of a request that was taken already; never refused."""
@@ -109,7 +112,13 @@ class Batcher(Generic[_R]):
     def timings(self, job: Job, spent: Spent) -> Timings:
         """Return what the answer of `job` says of its call; the first answer carries the report of all calls."""
         calls, self._calls_seen = self._calls_seen, None
-        return spent.timings(job, calls)
+        waited_s = spent.start_s - job.arrived_s
+        return Timings(
+            queue_s=waited_s if waited_s > 0 else 0.0,
+            compute_s=spent.end_s - spent.start_s,
+            batch_rows=spent.rows,
+            calls=calls,
+        )
 
     def count_padding(self, values: int, padding: int) -> None:
         """Count how many values went into a call, and how many of them were padding."""

@@ -9,7 +9,6 @@ import msgspec
 
 from stoker.core.latency import Shapes
 from stoker.protocol.link import Exchange
-from stoker.types.replica import EngineCalls, Timings
 
 _R = TypeVar("_R")
 
@@ -45,15 +44,6 @@ class Spent(msgspec.Struct, frozen=True):
     start_s: float
     end_s: float
     rows: int
-
-    def timings(self, job: Job, calls: EngineCalls | None) -> Timings:
-        """Return the call as `job` saw it, with a report of all calls if there is one to carry."""
-        return Timings(
-            queue_s=max(0.0, self.start_s - job.arrived_s),
-            compute_s=self.end_s - self.start_s,
-            batch_rows=self.rows,
-            calls=calls,
-        )
 
 
 class Call(Generic[_R]):

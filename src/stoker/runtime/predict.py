@@ -31,6 +31,7 @@ from stoker.types.errors import EngineFailed, InvalidInput, StokerError
 from stoker.types.replica import ReplicaSpec, Usage
 
 WARM_UP_CALL_S: Final = 0.1
+_ONE_ROW: Final = Usage(rows=1)
 
 _log = logging.getLogger(__name__)
 Outputs = dict[str, Array]
@@ -232,7 +233,8 @@ class PredictWork:
         self._end(job, body, header_bytes, spent)
 
     def _end(self, job: Job, body: bytes, header_bytes: int, spent: Spent) -> None:
-        usage = Usage(rows=job.payload.request.rows)
+        rows = job.payload.request.rows
+        usage = _ONE_ROW if rows == 1 else Usage(rows=rows)
         if header_bytes < 0:
             head = EndHead(usage=usage, timings=self._batcher.timings(job, spent))
         else:
