@@ -22,12 +22,20 @@ from tests.runtime.rig import hosted
 FREE = ["batch", "sequence"]
 
 
-def encoder(folder: Path, *, axes: list[Any] = FREE, made_up: str | None = None, **changes: Any) -> ReplicaSpec:
+def encoder(
+    folder: Path,
+    *,
+    axes: list[Any] = FREE,
+    made_up: str | None = None,
+    twice: dict[str, Any] | None = None,
+    **changes: Any,
+) -> ReplicaSpec:
     """Lay out a model of two inputs: `twice` doubles every token, `total` is the sum of those under the mask."""
+    twice = twice or {"op_type": "Add"}
     kind = TensorProto.INT64
     graph = helper.make_graph(
         [
-            helper.make_node("Add", ["ids", "ids"], ["twice"]),
+            helper.make_node(inputs=["ids", "ids"], outputs=["twice"], **twice),
             helper.make_node("Mul", ["ids", "mask"], ["kept"]),
             helper.make_node("ReduceSum", ["kept", "axis"], ["total"], keepdims=0),
         ],
@@ -141,6 +149,29 @@ def test_what_cannot_be_padded_or_cut_is_said_before_a_wrong_answer_is_given(tmp
         async with hosted(Path(spec.model_dir), engine_of(spec), spec) as (_, link):
             with pytest.raises(EngineFailed, match="ONNX Runtime"):  # ids padded, mask not: the model's own words
                 await ask(link, [[1] * 5])
+
+    asyncio.run(main())
+
+
+def test_what_is_put_behind_is_what_the_manifest_says(tmp_path: Path) -> None:
+    spec = encoder(tmp_path, pad={"sequence": {"to": [8], "values": {"ids": 100, "mask": 1}}})
+
+    async def main() -> None:
+        async with hosted(tmp_path, engine_of(spec), spec) as (_, link):
+            outputs, _, _ = await ask(link, [[1, 2, 3]])
+            assert outputs["total"] == ([1], [6 + 5 * 100])  # a model that sees its padding
+
+    asyncio.run(main())
+
+
+def test_an_output_that_has_another_size_than_was_claimed_is_not_cut(tmp_path: Path) -> None:
+    doubled = {"op_type": "Concat", "axis": 1}
+    spec = encoder(tmp_path, made_up="longer", twice=doubled, pad={"sequence": {"axes": {"twice": 1}}})
+
+    async def main() -> None:
+        async with hosted(tmp_path, engine_of(spec), spec) as (_, link):
+            with pytest.raises(EngineFailed, match=r"'twice' has the shape \[1, 8\] for inputs padded to 4"):
+                await ask(link, [[1, 2, 3]])
 
     asyncio.run(main())
 

@@ -72,6 +72,8 @@ def test_it_answers_each_of_many_at_once_as_it_answers_one(engine: str, digits: 
         link = await process.ready()
         assert link.hello is not None
         assert (link.hello.name, link.hello.pid) == (process.spec.replica, process.popen.pid)
+        how = (await stats_of(link)).engine
+        assert how == ("1 thread (the replica has 1 core)" if engine == "onnx" else "")
         rows = digits.rows[:200]
         found = await asyncio.gather(*(infer(link, row) for row in rows))
         assert [int(answer["label"][0]) for answer in found] == digits.model.predict(rows).tolist()
@@ -80,6 +82,7 @@ def test_it_answers_each_of_many_at_once_as_it_answers_one(engine: str, digits: 
         stats = await stats_of(link)
         assert stats.finished == 200
         assert stats.batch_rows_mean > 1
+        assert f'"engine":"{how}"' in process.log
 
     with running(digits.spec(engine), tmp_path) as process:
         drive(process, body)
