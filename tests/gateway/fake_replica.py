@@ -28,7 +28,7 @@ from stoker.types.replica import EngineCalls, ReplicaStats, Timings, Usage
 
 EVENT = b'data: {"id":"x","choices":[{"index":0,"delta":{"content":"tok"}}]}\n\n'
 DONE = b"data: [DONE]\n\n"
-REPORT = EngineCalls({"queue": 2, "shed": 1}, dropped=3, values=100, padding=30)
+REPORT = EngineCalls({"queue": 2, "shed": 1}, values=100, padding=30)
 
 
 class Fake:

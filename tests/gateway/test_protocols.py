@@ -218,7 +218,6 @@ def test_what_replicas_report_of_their_engine_calls_is_counted_once(rig: Rig) ->
         for line in (
             f'stoker_engine_calls_total{label},because="queue"}} 4',
             f'stoker_engine_calls_total{label},because="shed"}} 2',
-            f"stoker_dropped_total{label}}} 6",
             f'stoker_padded_values_total{label},kind="input"}} 140',
             f'stoker_padded_values_total{label},kind="padding"}} 60',
         ):
@@ -231,6 +230,9 @@ def test_a_deadline_that_a_replica_cannot_make_is_a_504_that_says_when_to_come_b
     async def work() -> None:
         answer = await infer(rig, "refuse:deadline_exceeded")
         assert (answer.status, answer.headers["retry-after"]) == (504, "3")
+        assert (await infer(rig, "slow:5", x_request_timeout_ms="50")).status == 504  # the gateway's own: not dropped
+        text = (await ask(rig, "GET", "/metrics", key=None)).body.decode()
+        assert 'stoker_dropped_total{project="default",endpoint="digits",revision="default.digits-1"} 1' in text
         busy = await infer(rig, "refuse:busy")
         assert (busy.status, busy.headers["retry-after"]) == (429, "3")
 

@@ -245,7 +245,7 @@ def test_what_waits_is_bounded_by_a_part_of_the_replicas_memory(tmp_path: Path) 
     asyncio.run(main())
 
 
-def test_what_cannot_make_its_deadline_is_told_when_to_come_back_and_counted(tmp_path: Path) -> None:
+def test_what_cannot_make_its_deadline_is_told_when_to_come_back(tmp_path: Path) -> None:
     engine = Doubler()
     engine.slow_s = 0.05
 
@@ -263,10 +263,6 @@ def test_what_cannot_make_its_deadline_is_told_when_to_come_back_and_counted(tmp
             with pytest.raises(DeadlineExceeded) as never:
                 await infer(link, [[SLOW]], timeout_s=0.01)
             assert never.value.retry_after_s is None
-            data = infer_body([[1.0]])
-            end, _ = await link.call(RequestHead("infer", body_bytes=len(data)), data).answer()
-            assert end.timings.calls is not None
-            assert end.timings.calls.dropped >= 1
             assert work.is_idle
 
     asyncio.run(main())

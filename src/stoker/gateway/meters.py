@@ -42,11 +42,13 @@ class RevisionMeters:
         """Count what a replica reports of its engine calls; what never happened has no series."""
         for because, count in calls.by_reason.items():
             self._counter("stoker_engine_calls_total", "because", because).add(count)
-        if calls.dropped:
-            self._counter("stoker_dropped_total", "", "").add(calls.dropped)
         if calls.values:
             self._counter("stoker_padded_values_total", "kind", "input").add(calls.values - calls.padding)
             self._counter("stoker_padded_values_total", "kind", "padding").add(calls.padding)
+
+    def dropped(self) -> None:
+        """Count a request that a replica gave up for its deadline."""
+        self._counter("stoker_dropped_total", "", "").add(1)
 
     def _counter(self, name: str, label: str, value: str) -> Counter:
         found = self._reported.get((name, value))

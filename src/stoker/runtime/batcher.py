@@ -196,7 +196,6 @@ class Batcher(Generic[_R]):
         return [waiting[at] for at in planned.take], planned.rows
 
     def _refuse(self, late: list[Job], now_s: float) -> None:
-        self._seen().dropped += len(late)
         again_s = batch.drain_s(self._queue, self.lines, max_rows=self._max_rows)
         for job in late:
             limit_s = job.exchange.head.timeout_s

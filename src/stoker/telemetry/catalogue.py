@@ -121,7 +121,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         "counter",
         "",
         _REVISION,
-        "Requests that a replica refused unserved because their deadline could not be made.",
+        "Requests that a replica gave up because their deadline had passed or could not be made.",
     ),
     Metric(
         "stoker_padded_values_total",

@@ -52,12 +52,11 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
 class EngineCalls(msgspec.Struct, omit_defaults=True):
     """What engine calls there were since the last report; one answer carries it for all that were in them.
 
-    by_reason: how many calls, by why no more was joined (core.batch.Because). dropped: requests refused because their
-    deadline could not be made. Of an endpoint that pads: `values` that went in, `padding` among them.
+    by_reason: how many calls, by why no more was joined (core.batch.Because). Of an endpoint that pads: `values` that
+    went in, `padding` among them.
     """
 
     by_reason: dict[str, int] = {}
-    dropped: int = 0
     values: int = 0
     padding: int = 0
 

@@ -7,7 +7,7 @@ import asyncio
 import time
 
 from stoker.gateway.exchange import GONE, Exchange, Handler
-from stoker.types.errors import EngineFailed, StokerError
+from stoker.types.errors import DeadlineExceeded, EngineFailed, StokerError
 
 
 def meter(inner: Handler) -> Handler:
@@ -34,9 +34,13 @@ def meter(inner: Handler) -> Handler:
 
 
 def refused(exchange: Exchange, problem: StokerError) -> None:
-    """Count a request that no replica saw."""
-    if exchange.relay is None and exchange.lane is not None:
+    """Count a request that no replica saw, or that one dropped."""
+    if exchange.lane is None:
+        return
+    if exchange.relay is None:
         exchange.lane.meters.refused(problem.code)
+    elif problem is exchange.relay.problem and isinstance(problem, DeadlineExceeded):
+        exchange.lane.meters.revision(exchange.revision, exchange.method).dropped()
 
 
 def observe(exchange: Exchange, status: int, now_s: float) -> None:
