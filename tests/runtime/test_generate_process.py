@@ -154,6 +154,19 @@ def test_what_has_no_slot_waits_here_and_a_full_queue_says_when_to_come_back(tmp
         drive(process, body)
 
 
+def test_a_client_that_leaves_at_once_leaves_its_slot_free(tmp_path: Path) -> None:
+    async def body(process: Process) -> None:
+        link = await process.ready()
+        data = chat("wait", stream=True)
+        for _ in range(4):
+            link.call(RequestHead("chat", body_bytes=len(data)), data).cancel()  # both frames in one write
+        await until(link, lambda stats: stats.running == 0 and stats.queued == 0, process)
+        assert (await text_of(link, "count 1")).endswith("0 ")
+
+    with running(talker(tmp_path, options={"slots": 2}), tmp_path) as process:
+        drive(process, body)
+
+
 def test_a_suspect_shares_the_engine_with_nobody(tmp_path: Path) -> None:
     async def body(process: Process) -> None:
         link = await process.ready()

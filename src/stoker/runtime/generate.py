@@ -10,6 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator
+from functools import partial
 from time import monotonic
 from typing import Final
 
@@ -117,6 +118,8 @@ class GenerateWork:
             turn = self._waiting.popleft()
             self._running.add(turn)
             turn.task = self._loop.create_task(self._serve(turn))
+            # Not a `finally` in there: a task that is cancelled before its first step runs none, and the slot is lost.
+            turn.task.add_done_callback(partial(self._ended, turn))
 
     def _forget(self, turn: _Turn) -> None:
         if turn.task is not None:
@@ -141,11 +144,12 @@ class GenerateWork:
         except Exception as problem:  # the boundary to the engine
             _log.exception("the engine failed")
             turn.exchange.fail(EngineFailed(f"{type(problem).__name__}: {problem}"))
-        finally:
-            turn.exchange.on_cancel = None
-            self._finished += 1
-            self._running.discard(turn)
-            self._start_more()
+
+    def _ended(self, turn: _Turn, _task: asyncio.Task[None]) -> None:
+        turn.exchange.on_cancel = None
+        self._finished += 1
+        self._running.discard(turn)
+        self._start_more()
 
     async def _relay(
         self, turn: _Turn, items: AsyncIterator[generation.Delta | generation.Finish | generation.Final]
