@@ -31,6 +31,8 @@ def test_the_state_folder_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path:
         ({"STOKER_DRAIN": "soon"}, "STOKER_DRAIN=soon: expected a time such as 30s"),
         ({"STOKER_LOG_LEVEL": "loud"}, "STOKER_LOG_LEVEL=loud: expected debug"),
         ({"PORT": "9000", "STOKER_API_PORT": "9000"}, "the gateways listen there"),
+        ({"STOKER_GRPC_PORT": "8080"}, "STOKER_GRPC_PORT=8080: HTTP is served there"),
+        ({"PORT": "9000", "STOKER_GRPC_PORT": "9001"}, "STOKER_GRPC_PORT=9001: HTTP is served there"),
         ({"STOKER_GATEWAYS": "0"}, "STOKER_GATEWAYS=0: expected a number from 1 to 64"),
     ],
 )

@@ -55,6 +55,8 @@ class Rig:
     holder: socket.socket | None = None
     version: int = 0
     keys: list[dict[str, Any]] = field(default_factory=list)  # more keys, of the project default
+    grpc_port: int = 0  # 0: none
+    grpc_holder: socket.socket | None = None
 
     def add_key(self, name: str, **limits: Any) -> str:
         """Make a key with `limits` for the next table, and return its text."""
@@ -120,20 +122,21 @@ class Rig:
     def start_gateway(self, index: int = 0, gateways: int = 1) -> None:
         """Start a gateway process, and wait until it is ready."""
         if self.holder is None:
-            self.holder = socket.socket()
-            self.holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            self.holder.bind(("127.0.0.1", 0))  # keeps the port ours; it does not listen
-            self.port = self.holder.getsockname()[1]
+            self.holder, self.port = held_port()
         module = [sys.executable, "-m", "stoker.app.gateway_main", "--home", str(self.home.root), "--port"]
         argv = [*module, str(self.port), "--index", str(index), "--gateways", str(gateways)]
         log = (self.home.logs / f"gateway-{index}.log").open("ab")
+        environment = {**os.environ, "STOKER_GRPC_PORT": str(self.grpc_port)}
         with log:
-            self.processes[f"gateway-{index}"] = subprocess.Popen(argv, stderr=log)
+            self.processes[f"gateway-{index}"] = subprocess.Popen(argv, stderr=log, env=environment)
         path = Path(self.home.address(f"gateway-{index}").removeprefix("unix:"))
         until(lambda: path.exists() and self.accepts(), f"gateway-{index} accepts")
 
     def accepts(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+        ports = [self.port, *([self.grpc_port] if self.grpc_port else [])]
+        with contextlib.suppress(OSError):
+            for port in ports:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
             return True
         return False
 
@@ -155,8 +158,17 @@ class Rig:
             if process.poll() is None:
                 process.kill()
             process.wait(WAIT_S)
-        if self.holder is not None:
-            self.holder.close()
+        for holder in (self.holder, self.grpc_holder):
+            if holder is not None:
+                holder.close()
+
+
+def held_port() -> tuple[socket.socket, int]:
+    """Return a port, and what keeps it ours; it does not listen."""
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    holder.bind(("127.0.0.1", 0))
+    return holder, holder.getsockname()[1]
 
 
 def keep_alive(rig: Rig, name: str, stop: "asyncio.Event") -> "asyncio.Task[None]":
@@ -254,11 +266,13 @@ def run(work: Callable[[], Awaitable[None]], timeout_s: float = 40.0) -> None:
 
 
 @contextlib.contextmanager
-def rig(folder: Path, replicas: int = 2, gateways: int = 1, **limits: Any) -> Iterator[Rig]:
+def rig(folder: Path, replicas: int = 2, gateways: int = 1, *, grpc: bool = False, **limits: Any) -> Iterator[Rig]:
     """Start `replicas` and `gateways`; kill all of them at the end."""
     home = Home(folder / "home")
     home.make()
     made = Rig(home)
+    if grpc:
+        made.grpc_holder, made.grpc_port = held_port()
     try:
         names = [f"r{number}" for number in range(replicas)]
         made.write_table(names, **limits)

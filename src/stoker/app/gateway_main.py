@@ -10,11 +10,11 @@ import gc
 import os
 import sys
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from stoker.app import process_main
 from stoker.app.home import Home
-from stoker.app.settings import load
+from stoker.app.settings import Settings, check_grpc, load
 from stoker.gateway.connection import Connection, Limits
 from stoker.gateway.directory import Directory
 from stoker.gateway.lane import Lane
@@ -34,12 +34,16 @@ from stoker.protocol.link import serve
 from stoker.telemetry.metrics import Registry
 from stoker.types.routes import RouteTable
 
+if TYPE_CHECKING:
+    from stoker.gateway.rpc.server import RpcServer
+
 # A gateway allocates a few hundred objects a request and frees them by count; the collector only looks for cycles.
 GC_THRESHOLD: Final = 50_000
 
 
-async def run(home: Home, arguments: argparse.Namespace, drain_s: float, asked: asyncio.Event) -> None:
+async def run(home: Home, arguments: argparse.Namespace, settings: Settings, asked: asyncio.Event) -> None:
     """Serve until `asked` or drained."""
+    check_grpc(settings)
     name = f"gateway-{arguments.index}"
     home.make()
     registry = Registry(name)
@@ -73,6 +77,7 @@ async def run(home: Home, arguments: argparse.Namespace, drain_s: float, asked: 
     try:
         watch.start()
         await server.start(arguments.host, arguments.port)
+        rpc = await _start_rpc(stack, server, arguments.host, settings.grpc_port) if settings.grpc_port else None
         process.serves = True
         gc.collect()
         gc.freeze()
@@ -80,13 +85,24 @@ async def run(home: Home, arguments: argparse.Namespace, drain_s: float, asked: 
         tasks = [asyncio.create_task(work()) for work in works]
         await _first(asked, process.stopping)
         process.stopping.set()
-        await server.drain(drain_s)
+        drains = [server.drain(settings.drain_s)]
+        if rpc is not None:
+            drains.append(rpc.drain(settings.drain_s))
+        await asyncio.gather(*drains)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
     finally:
         await frames.close()
         await directory.close()
+
+
+async def _start_rpc(stack: Stack, server: Server, host: str, port: int) -> "RpcServer":
+    from stoker.gateway.rpc.server import RpcServer  # an extra, and memory that a gateway without it does not need
+
+    rpc = RpcServer(stack, server)
+    await rpc.start(host, port)
+    return rpc
 
 
 async def _first(*events: asyncio.Event) -> None:
@@ -113,7 +129,7 @@ def main() -> None:
         process_main.run(
             f"gateway-{arguments.index}",
             settings.log_level,
-            lambda asked: run(home, arguments, settings.drain_s, asked),
+            lambda asked: run(home, arguments, settings, asked),
         )
     )
 

@@ -6,6 +6,7 @@ A setting reaches the processes by their environment (`environment`), so that ea
 import os
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Final, get_type_hints
 
@@ -37,6 +38,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         _setting("STOKER_API_PORT", "TCP port", "the control API, on loopback; by default PORT + 1", ge=1, le=65535),
     ] = DEFAULT_PORT + 1
+    grpc_port: Annotated[
+        int,
+        _setting(
+            "STOKER_GRPC_PORT",
+            "TCP port",
+            "the Open Inference Protocol over gRPC, on the same address as the data plane; 0 for none. "
+            "Needs `pip install 'stoker[grpc]'`",
+            ge=0,
+            le=65535,
+        ),
+    ] = 0
     gateways: Annotated[
         int,
         _setting("STOKER_GATEWAYS", "processes", "gateways that share the port; one fills about one core", ge=1, le=64),
@@ -79,6 +91,16 @@ def load(environ: Mapping[str, str], **given: Any) -> Settings:
         values["api_port"] = values["port"] + 1
     _check(values)
     return Settings(**values)
+
+
+def check_grpc(chosen: Settings) -> None:
+    """Raise InvalidInput when gRPC is asked for and not installed."""
+    if chosen.grpc_port and not all(find_spec(name) for name in ("grpc", "google.protobuf")):
+        raise InvalidInput(
+            f"STOKER_GRPC_PORT={chosen.grpc_port}: gRPC is not installed here; pip install 'stoker[grpc]', "
+            "or leave the setting out",
+            field="STOKER_GRPC_PORT",
+        )
 
 
 def page() -> str:
@@ -133,6 +155,12 @@ def _check(values: Mapping[str, Any]) -> None:
     if values.get("port", 0) == values.get("api_port", -1):
         raise InvalidInput(
             f"STOKER_API_PORT={values['api_port']}: the gateways listen there (PORT)", field="STOKER_API_PORT"
+        )
+    grpc_port = values.get("grpc_port", 0)
+    port = values.get("port", DEFAULT_PORT)
+    if grpc_port and grpc_port in (port, values.get("api_port", port + 1)):
+        raise InvalidInput(
+            f"STOKER_GRPC_PORT={grpc_port}: HTTP is served there (PORT, STOKER_API_PORT)", field="STOKER_GRPC_PORT"
         )
 
 

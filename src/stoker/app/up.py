@@ -80,6 +80,7 @@ def up(chosen: Settings, *, progress: Progress = lambda _: None) -> Running:
         Unavailable: it does not come up; the message ends with what the process that failed said last. What was
             started is ended again.
     """
+    settings.check_grpc(chosen)
     home = Home(chosen.home)
     _make(home)
     with changing(home):
@@ -164,10 +165,13 @@ def _check_ports(home: Home, chosen: Settings, wait_s: float) -> None:
     records = Records(home.processes).read()
     ours = {name for name, record in records.items() if kernel.is_same(record.pid, record.start_ticks)}
     until_s = time.monotonic() + wait_s
-    for host, port, variable, owner in (
+    ports = [
         (chosen.host, chosen.port, "PORT", "gateway-0"),
         ("127.0.0.1", chosen.api_port, "STOKER_API_PORT", "control"),
-    ):
+    ]
+    if chosen.grpc_port:
+        ports.append((chosen.host, chosen.grpc_port, "STOKER_GRPC_PORT", "gateway-0"))
+    for host, port, variable, owner in ports:
         while owner not in ours and not _is_free(host, port, variable):
             if time.monotonic() >= until_s:
                 raise InvalidInput(f"port {port} is taken by another program; set {variable}=…", field=variable)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from stoker.gateway import replies
-from stoker.gateway.connection import Connection
 from stoker.gateway.incoming import HttpRequest
 from stoker.types.errors import StokerError
 from stoker.types.replica import Usage
@@ -45,6 +44,28 @@ class Shapes(Protocol):
         """Return the piece that tells `problem` inside a stream."""
 
 
+class Client(Protocol):
+    """Where the answer goes: an HTTP connection, or a gRPC call."""
+
+    is_stalled: bool  # it reads slower than we write; fetch no more for it
+    on_writable: Callable[[], None] | None
+
+    def send(self, status: int, headers: bytes, body: bytes) -> None:
+        """Answer whole."""
+
+    def start_stream(self, headers: bytes, first: bytes) -> None:
+        """Answer 200 with a stream."""
+
+    def send_piece(self, data: bytes) -> None:
+        """Write one piece of the stream."""
+
+    def end_stream(self, last: bytes) -> None:
+        """Write the last piece, which may be empty, and the end."""
+
+    def abort(self) -> None:
+        """Give the client up, without an answer."""
+
+
 class Exchange:
     """One request. Layers fill it from top to bottom; `send`, `start`, … answer it, once."""
 
@@ -55,7 +76,7 @@ class Exchange:
         "task", "tries", "units", "usage", "version", "wish",
     )  # fmt: skip
 
-    def __init__(self, connection: Connection, request: HttpRequest, route: "Route", name: str, version: str) -> None:
+    def __init__(self, connection: Client, request: HttpRequest, route: "Route", name: str, version: str) -> None:
         self.connection = connection
         self.request = request
         self.route = route

@@ -24,7 +24,7 @@ class OipShapes:
 
 def prepare_infer(exchange: Exchange, directory: Directory) -> None:
     """Read `POST …/infer`: where its JSON part ends. What is in it, the replica judges."""
-    lane = exchange.lane = _lane(exchange, directory)
+    lane = exchange.lane = find_lane(exchange, directory)
     limit = lane.route.max_body_bytes
     if len(exchange.body) > limit:
         raise TooLarge(f"the body is over the {limit} bytes that {exchange.name} takes", field="body")
@@ -38,6 +38,11 @@ def prepare_infer(exchange: Exchange, directory: Directory) -> None:
                 f"Inference-Header-Content-Length is {exchange.header_bytes}, the body has {len(exchange.body)} bytes",
                 field=oip.HEADER_LENGTH,
             )
+    check_task(exchange, lane)
+
+
+def check_task(exchange: Exchange, lane: Lane) -> None:
+    """Raise InvalidInput when the endpoint answers other requests than this protocol has."""
     if lane.task == "chat":
         raise InvalidInput(f"{exchange.name} serves chat; call it at /v1/chat/completions", field="model")
     if lane.choice.affinity != "none":
@@ -62,7 +67,7 @@ async def ready(exchange: Exchange, directory: Directory) -> None:
 
 async def model_metadata(exchange: Exchange, directory: Directory) -> None:
     """Answer `GET /v2/models/M[/versions/V]`."""
-    lane = _lane(exchange, directory)
+    lane = find_lane(exchange, directory)
     signature, platform = Signature(), ""
     for revision in lane.route.revisions:
         if revision.version == exchange.version or (not exchange.version and revision.weight):
@@ -72,7 +77,7 @@ async def model_metadata(exchange: Exchange, directory: Directory) -> None:
 
 async def model_ready(exchange: Exchange, directory: Directory) -> None:
     """Answer `GET /v2/models/M[/versions/V]/ready`."""
-    lane = _lane(exchange, directory)
+    lane = find_lane(exchange, directory)
     versions = lane.versions()
     is_ready = exchange.version in versions if exchange.version else lane.ready_count > 0
     body = {"name": exchange.name, "ready": is_ready}
@@ -83,7 +88,7 @@ async def model_ready(exchange: Exchange, directory: Directory) -> None:
 
 async def model_config(exchange: Exchange, directory: Directory) -> None:
     """Answer `GET /v2/models/M[/versions/V]/config`, an extension that Triton's clients ask for."""
-    lane = _lane(exchange, directory)
+    lane = find_lane(exchange, directory)
     signature = lane.route.revisions[-1].signature if lane.route.revisions else Signature()
     platform = lane.route.revisions[-1].platform if lane.route.revisions else ""
     answer(
@@ -101,7 +106,7 @@ async def model_config(exchange: Exchange, directory: Directory) -> None:
 
 async def model_stats(exchange: Exchange, directory: Directory) -> None:
     """Answer `GET /v2/models/M[/versions/V]/stats`: counts of this gateway process (the others have their own)."""
-    lane = _lane(exchange, directory)
+    lane = find_lane(exchange, directory)
     done, took_s = lane.meters.served("infer")
     duration = {"count": done, "ns": int(took_s * 1e9)}
     versions = [exchange.version] if exchange.version else _versions(lane)
@@ -135,7 +140,8 @@ async def repository_index(exchange: Exchange, directory: Directory) -> None:
     )
 
 
-def _lane(exchange: Exchange, directory: Directory) -> Lane:
+def find_lane(exchange: Exchange, directory: Directory) -> Lane:
+    """Return the lane of the model that the request names. Raises NotFound."""
     assert exchange.key is not None
     lane = directory.find(exchange.project, exchange.name, exchange.key)
     if exchange.version and not lane.has_version(exchange.version):

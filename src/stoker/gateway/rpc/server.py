@@ -1,0 +1,150 @@
+"""The gRPC port of a gateway: which method means what, limits over all of them, an end that answers what has come.
+
+grpc.aio on the gateway's own event loop: a server with threads costs half the processor at 64 requests at once (120 µs
+a request where this takes 260, both echoing), but each of its requests holds a thread, and crosses into the loop and
+back to reach the layers.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any, Final
+
+import grpc
+
+from stoker.gateway.directory import Directory
+from stoker.gateway.layers.auth import identify
+from stoker.gateway.relay import ANSWER_MAX_BYTES
+from stoker.gateway.rpc import call as calls
+from stoker.gateway.rpc.infer import Bodies, Infer
+from stoker.gateway.rpc.questions import questions
+from stoker.gateway.rpc.tools import Health, reflect
+from stoker.gateway.server import PortTaken
+from stoker.gateway.stack import Stack
+from stoker.protocol.oip_messages import HEALTH, INFERENCE, REFLECTION, REFLECTION_ALPHA
+from stoker.types.errors import StokerError
+
+# Endpoints say how much each takes (Limits.max_body), which is looked at once the message names one; this bounds what
+# is read before. Endpoints with a larger limit take larger bodies over HTTP.
+MESSAGE_MAX_BYTES: Final = 256 << 20
+OPTIONS: Final = (
+    ("grpc.so_reuseport", 1),
+    ("grpc.max_receive_message_length", MESSAGE_MAX_BYTES),
+    ("grpc.max_send_message_length", ANSWER_MAX_BYTES + (1 << 20)),
+    ("grpc.max_metadata_size", 16 << 10),
+    ("grpc.absolute_max_metadata_size", 32 << 10),
+    ("grpc.max_concurrent_streams", 1024),  # of one connection; a client's further calls wait in the client
+    ("grpc.max_connection_idle_ms", 300_000),
+    # Clients keep one connection for ever, so after a gateway's restart its siblings would keep all of them. After
+    # this (10 % around it) a client is told to connect anew; what runs on the old connection goes on.
+    ("grpc.max_connection_age_ms", 600_000),
+    ("grpc.keepalive_time_ms", 60_000),  # a client whose machine is gone holds nothing longer than this
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),  # a client may ping so often
+)
+CALLS_MAX: Final = 8192  # a process, of all connections; more are refused
+SETTLE_S: Final = 0.03  # at a drain: when no call has come for so long, none waits unseen
+SETTLE_MAX_S: Final = 1.0
+
+
+class RpcServer:
+    """Answers gRPC calls through the layers of `stack`. Made inside the running loop."""
+
+    def __init__(self, stack: Stack, bodies: Bodies) -> None:
+        self._methods = _Methods(stack, bodies)
+        self._server: Any = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=CALLS_MAX)
+        self._server.add_generic_rpc_handlers((self._methods,))
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen on `host`:`port` (0: any) and return the port. Raises PortTaken."""
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            found: int = self._server.add_insecure_port(address)
+        except RuntimeError as taken:
+            raise PortTaken(
+                f"gRPC cannot listen on {address}, which another program may have; set STOKER_GRPC_PORT to a free port"
+            ) from taken
+        await self._server.start()
+        return found
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Take no new calls, and wait until those that run have ended. Returns whether all did within `timeout_s`.
+
+        gRPC cancels the calls that came and were not yet looked at when a server begins to stop; with 64 clients that
+        ask without a pause those were 62. So answers are held back until every call was looked at: clients that wait
+        for an answer send no new ones. Who does not wait can still lose what arrives in the moment of the stop.
+        """
+        ends_s = time.monotonic() + timeout_s
+        methods = self._methods
+        methods.health.is_draining = True
+        methods.infer.hold()
+        settled_s = min(time.monotonic() + SETTLE_MAX_S, ends_s)
+        seen = -1
+        while seen != methods.infer.arrived and time.monotonic() < settled_s:
+            seen = methods.infer.arrived
+            await asyncio.sleep(SETTLE_S)
+        stopping = asyncio.create_task(self._server.stop(max(ends_s - time.monotonic(), 0.0)))
+        await asyncio.sleep(SETTLE_S)  # clients hear that this connection takes no more calls before they make one
+        methods.infer.drain()
+        await stopping
+        return time.monotonic() < ends_s
+
+
+class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Finds what a call means, by its head: who has no key is refused before its message is read."""
+
+    def __init__(self, stack: Stack, bodies: Bodies) -> None:
+        self._directory: Directory = stack.directory
+        self.infer = Infer(stack, bodies)
+        self.health = Health(lambda: stack.directory.version >= 0)
+        self._open: dict[str, Any] = {
+            HEALTH.methods["Health/Check"].path: _unary(self.health.check),
+            HEALTH.methods["Health/Watch"].path: grpc.unary_stream_rpc_method_handler(self.health.watch),
+            **{_reflection_path(file): _stream(partial(reflect, file)) for file in (REFLECTION, REFLECTION_ALPHA)},
+        }
+        service = {path.partition("/")[2]: method for path, method in INFERENCE.methods.items()}
+        self._infer_path = service["ModelInfer"].path
+        self._stream_path = service["ModelStreamInfer"].path
+        self._questions = {service[name].path: (question, service[name]) for name, question in questions(stack).items()}
+
+    def service(self, handler_call_details: Any) -> Any:
+        """See grpc.GenericRpcHandler. None: there is no such method."""
+        method: str = handler_call_details.method
+        found = self._open.get(method)
+        if found is not None:
+            return found
+        head = calls.read_head(method, handler_call_details.invocation_metadata, time.monotonic())
+        asked = self._questions.get(method)
+        if asked is not None and not asked[0].needs_key:
+            return _unary(partial(asked[0].answer, asked[1], head))
+        if asked is None and method not in (self._infer_path, self._stream_path):
+            return None
+        try:
+            identify(self._directory, head)
+        except StokerError as problem:
+            return _stream(partial(_refuse, problem))
+        if asked is not None:
+            return _unary(partial(asked[0].answer, asked[1], head))
+        if method == self._infer_path:
+            return _unary(partial(self.infer.unary, head))
+        return _stream(partial(self.infer.stream, head))
+
+
+async def _refuse(problem: StokerError, _messages: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+    await calls.refuse_with(context, problem, "")
+    yield b""
+
+
+def _reflection_path(file: Any) -> str:
+    path: str = file.methods["ServerReflection/ServerReflectionInfo"].path
+    return path
+
+
+def _unary(answer: Any) -> Any:
+    return grpc.unary_unary_rpc_method_handler(answer)
+
+
+def _stream(answer: Any) -> Any:
+    return grpc.stream_stream_rpc_method_handler(answer)
