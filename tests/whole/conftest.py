@@ -11,7 +11,7 @@ from tests.whole.rig import Platform
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """The platform of `make up`: digits, minilm and smol."""
-    platform = Platform(tmp_path_factory.mktemp("demo") / "home", gateways=2)
+    platform = Platform(tmp_path_factory.mktemp("demo") / "home", gateways=2, grpc=True)
     try:
         platform.cli("up", "--detach", "--demo", "--gateways", "2", timeout_s=180)
         yield platform

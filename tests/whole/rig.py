@@ -54,15 +54,16 @@ class Process:
 class Platform:
     """One state folder and what runs for it."""
 
-    def __init__(self, home: Path, *, gateways: int = 1) -> None:
+    def __init__(self, home: Path, *, gateways: int = 1, grpc: bool = False) -> None:
         self.home = home
-        self.port, api_port = free_ports(2)
+        self.port, api_port, self.grpc_port = free_ports(3)
         self.gateways = gateways
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("STOKER_")},
             "STOKER_HOME": str(home),
             "PORT": str(self.port),
             "STOKER_API_PORT": str(api_port),
+            "STOKER_GRPC_PORT": str(self.grpc_port if grpc else 0),
         }
 
     @property
