@@ -120,10 +120,10 @@ def answer_size(data: bytes) -> int | None:
     end = data.find(b"\r\n\r\n")
     if end < 0:
         return None
-    at = data[:end].lower().find(b"content-length:")
+    at = data[:end].lower().find(b"\r\ncontent-length:")  # not the inference header's length
     if at < 0:
         raise ValueError("an answer without Content-Length")
-    return end + 4 + int(data[at + 15 : end].split(b"\r\n", 1)[0])
+    return end + 4 + int(data[at + 17 : end].split(b"\r\n", 1)[0])
 
 
 async def generate(plan: dict[str, Any]) -> dict[str, float]:

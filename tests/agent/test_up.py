@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from stoker.agent.kernel import ProcessLine
@@ -78,6 +79,8 @@ def test_a_second_up_attaches_and_another_port_is_refused(chosen: Settings) -> N
     with pytest.raises(Conflict, match=f"PORT={chosen.port}") as refused:
         up(settings.load({"PORT": str(free_port())}, home=chosen.home))
     assert refused.value.field == "PORT"
+    with pytest.raises(Conflict, match="STOKER_GRPC_PORT=0, not"):
+        up(settings.load({"STOKER_GRPC_PORT": str(free_port())}, home=chosen.home))
 
 
 def test_a_killed_agent_comes_back_to_the_same_processes_and_a_killed_keeper_too(chosen: Settings) -> None:
@@ -163,7 +166,9 @@ def test_sigterm_to_the_keeper_ends_everything_in_order(chosen: Settings) -> Non
 
 def test_a_taken_port_is_an_error_that_names_the_setting(chosen: Settings) -> None:
     home = Home(chosen.home)
-    for port, variable in ((chosen.port, "PORT"), (chosen.api_port, "STOKER_API_PORT")):
+    chosen = msgspec.structs.replace(chosen, grpc_port=free_port())
+    ports = ((chosen.port, "PORT"), (chosen.api_port, "STOKER_API_PORT"), (chosen.grpc_port, "STOKER_GRPC_PORT"))
+    for port, variable in ports:
         with socket.socket() as other:
             other.bind(("127.0.0.1", port))
             other.listen()

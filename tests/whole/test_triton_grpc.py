@@ -1,8 +1,13 @@
 """Triton's own gRPC client, unmodified, against the demo platform's classifier: sync, asynchronous and streaming."""
 
 import asyncio
+import os
 import queue
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -118,3 +123,14 @@ def test_a_wrong_input_a_wrong_key_and_a_short_deadline_are_told_by_status(
     with pytest.raises(triton.InferenceServerException, match="no valid key") as stranger:
         client.infer("digits", [pixels()], headers={"authorization": "Bearer stk_no"})
     assert stranger.value.status() == "StatusCode.UNAUTHENTICATED"
+
+
+def test_the_how_to_page_does_what_it_shows(demo: Platform, tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent.parent / "docs" / "how-to" / "grpc.md").read_text()
+    shown = re.findall(r"```python\n(.*?)```\n\n```\n(.*?)```", page, re.DOTALL)
+    assert len(shown) == 2
+    (tmp_path / ".stoker").symlink_to(demo.home)
+    for code, output in shown:
+        argv = [sys.executable, "-c", code.replace(":8001", f":{demo.grpc_port}")]
+        said = subprocess.check_output(argv, env={**os.environ, "HOME": str(tmp_path)}, text=True, timeout=60)
+        assert said == output

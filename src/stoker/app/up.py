@@ -45,12 +45,21 @@ class Running:
     port: int
     api_port: int
     host: str
+    grpc_port: int = 0  # 0: none
 
     @property
     def gateway_url(self) -> str:
         """Where clients call it, from this machine."""
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host
-        return f"http://{host}:{self.port}"
+        return f"http://{self._reachable}:{self.port}"
+
+    @property
+    def grpc_target(self) -> str:
+        """What a gRPC client on this machine is given; empty without the port."""
+        return f"{self._reachable}:{self.grpc_port}" if self.grpc_port else ""
+
+    @property
+    def _reachable(self) -> str:
+        return "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host
 
     @property
     def api_url(self) -> str:
@@ -66,6 +75,7 @@ class _Wanted(msgspec.Struct):
     api_port: int
     host: str
     gateways: int
+    grpc_port: int = 0
 
 
 def up(chosen: Settings, *, progress: Progress = lambda _: None) -> Running:
@@ -91,7 +101,7 @@ def up(chosen: Settings, *, progress: Progress = lambda _: None) -> Running:
         if not is_attached:
             down(home, drain_s=0.0)
         raise
-    return Running(home, is_attached, chosen.port, chosen.api_port, chosen.host)
+    return Running(home, is_attached, chosen.port, chosen.api_port, chosen.host, chosen.grpc_port)
 
 
 def _begin(home: Home, chosen: Settings) -> tuple[Settings, bool]:
@@ -146,7 +156,12 @@ def _as_running(wanted: _Wanted, chosen: Settings) -> Settings:
     A value at its default counts as not asked for.
     """
     default = settings.load({}, home=chosen.home, port=chosen.port)
-    for name, variable in (("port", "PORT"), ("api_port", "STOKER_API_PORT"), ("gateways", "STOKER_GATEWAYS")):
+    for name, variable in (
+        ("port", "PORT"),
+        ("api_port", "STOKER_API_PORT"),
+        ("grpc_port", "STOKER_GRPC_PORT"),
+        ("gateways", "STOKER_GATEWAYS"),
+    ):
         runs, asked = getattr(wanted, name), getattr(chosen, name)
         usual = settings.DEFAULT_PORT if name == "port" else getattr(default, name)
         if asked not in (runs, usual):
@@ -156,7 +171,12 @@ def _as_running(wanted: _Wanted, chosen: Settings) -> Settings:
                 field=variable,
             )
     return msgspec.structs.replace(
-        chosen, port=wanted.port, api_port=wanted.api_port, gateways=wanted.gateways, host=wanted.host
+        chosen,
+        port=wanted.port,
+        api_port=wanted.api_port,
+        grpc_port=wanted.grpc_port,
+        gateways=wanted.gateways,
+        host=wanted.host,
     )
 
 
@@ -205,7 +225,8 @@ def _read_wanted(home: Home) -> _Wanted | None:
 
 
 def _write_wanted(home: Home, chosen: Settings) -> None:
-    wanted = _Wanted(agent_main.agent_argv(chosen), chosen.port, chosen.api_port, chosen.host, chosen.gateways)
+    argv = agent_main.agent_argv(chosen)
+    wanted = _Wanted(argv, chosen.port, chosen.api_port, chosen.host, chosen.gateways, chosen.grpc_port)
     half = home.run / (keeper_main.WANTED + ".tmp")
     try:
         half.write_bytes(msgspec.json.encode(wanted))

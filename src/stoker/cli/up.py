@@ -82,6 +82,8 @@ def _introduce(session: Session, running: "Running", serving: list[str]) -> None
 
     click.echo()
     line("gateway", running.gateway_url, "OpenAI at /v1, Open Inference Protocol at /v2")
+    if running.grpc_target:
+        line("grpc", running.grpc_target, "Open Inference Protocol over gRPC")
     line("control", running.api_url, "described at /api/v1/openapi.json")
     line("state", str(session.home), "")
     click.echo(f"\n {click.style('Try it from another terminal:', bold=True)}\n")

@@ -28,11 +28,11 @@ class Answer(NamedTuple):
 
     def header(self, name: bytes) -> bytes | None:
         """Return the value of a header."""
-        for line in self.headers.split(b"\r\n"):
-            found, _, value = line.partition(b": ")
-            if found == name:
-                return value
-        return None
+        found = (b"\r\n" + self.headers).find(b"\r\n%b: " % name)
+        if found < 0:
+            return None
+        begin = found + len(name) + 2
+        return self.headers[begin : self.headers.index(b"\r", begin)]
 
 
 class RpcShapes:
