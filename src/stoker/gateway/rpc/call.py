@@ -7,15 +7,15 @@ from typing import Any, Final, NamedTuple
 
 import grpc
 
-from stoker.gateway.exchange import Exchange, Handler, error_headers
+from stoker.gateway.exchange import Exchange, error_headers
 from stoker.gateway.incoming import WANTED, HttpRequest
 from stoker.gateway.router import Route
 from stoker.protocol import grpc_status, oip, protobuf
 from stoker.types.errors import DeadlineExceeded, InvalidInput, StokerError
 
-REQUEST_ID: Final = "x-request-id"
 DETAILS_MAX: Final = 1000  # characters; clients take 8 KiB of trailers, in which some characters become three
 _NAMES: Final = {name.decode(): name for name in WANTED if not name.startswith((b"content", b"transfer", b"inference"))}
+_OF_BODIES: Final = ("content-", "inference-header-", "x-should-retry")  # what says nothing over gRPC
 _CODES: Final[dict[int, Any]] = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -33,6 +33,11 @@ class Answer(NamedTuple):
             return None
         begin = found + len(name) + 2
         return self.headers[begin : self.headers.index(b"\r", begin)]
+
+    def trailers(self) -> list[tuple[str, str]]:
+        """Return what the layers say beside the answer (request id, limits, when to come back) as metadata."""
+        lines = (line.partition(": ") for line in self.headers.decode("latin-1").split("\r\n") if line)
+        return [(name.lower(), value) for name, _, value in lines if not name.lower().startswith(_OF_BODIES)]
 
 
 class RpcShapes:
@@ -65,6 +70,7 @@ class Call:
 
     def send(self, status: int, headers: bytes, body: bytes) -> None:
         """See exchange.Client."""
+        self.on_writable = None  # it holds the relay, and that this: bodies would stay until the collector runs
         if not self.answer.done():
             self.answer.set_result(Answer(status, headers, body))
 
@@ -82,6 +88,7 @@ class Call:
 
     def abort(self) -> None:
         """See exchange.Client."""
+        self.on_writable = None
         self.answer.cancel()
 
 
@@ -105,11 +112,6 @@ def hold_deadline(head: HttpRequest, remaining_s: float | None) -> None:
         head.headers[b"x-request-timeout-ms"] = b"%d" % own_ms
 
 
-def start(exchange: Exchange, handle: Handler, loop: asyncio.AbstractEventLoop) -> None:
-    """Send `exchange` through the layers of `handle`."""
-    exchange.task = loop.create_task(handle(exchange))
-
-
 def give_up(exchange: Exchange, remaining_s: float | None) -> None:
     """End what nobody waits for any more: the client went away, or its deadline passed."""
     if remaining_s is not None and remaining_s <= 0:
@@ -118,14 +120,14 @@ def give_up(exchange: Exchange, remaining_s: float | None) -> None:
         exchange.task.cancel()
 
 
-async def ask(route: Route, head: HttpRequest, names: tuple[str, str], context: Any) -> tuple[Exchange, Answer]:
+async def ask(route: Route, head: HttpRequest, names: tuple[str, str], context: Any) -> Answer:
     """Send one request through the layers; return its answer once it is there."""
     loop = asyncio.get_running_loop()
     call = Call(loop)
     exchange = Exchange(call, head, route, *names)
-    start(exchange, route.handle, loop)
+    exchange.task = loop.create_task(route.handle(exchange))
     try:
-        return exchange, await call.answer
+        return await call.answer
     except asyncio.CancelledError:
         give_up(exchange, context.time_remaining())
         raise
@@ -135,11 +137,7 @@ async def refuse(context: Any, answer: Answer) -> None:
     """End the call with the error in `answer`. Does not return."""
     first, _, text = answer.body.partition(b"\n")
     number, _, code = first.partition(b" ")
-    trailers = [("x-stoker-code", code.decode())]
-    for name in (b"x-request-id", b"retry-after", b"www-authenticate"):
-        value = answer.header(name)
-        if value is not None:
-            trailers.append((name.decode(), value.decode()))
+    trailers = [("x-stoker-code", code.decode()), *answer.trailers()]
     retry_after = answer.header(b"retry-after")
     if retry_after is not None:
         trailers.append(("grpc-retry-pushback-ms", f"{int(retry_after) * 1000}"))  # what gRPC's own retries obey

@@ -70,14 +70,15 @@ class Infer:
             calls.give_up(exchange, context.time_remaining())
             raise
         finally:
-            self._free(head)
+            self._free(exchange.request)
         if answer.status != 200:
+            del message, exchange  # gRPC keeps the error, and with it this frame, until the collector runs
             await calls.refuse(context, answer)
         try:
             made = self._response(answer, call)
         except StokerError as problem:
             await calls.refuse_with(context, problem, exchange.id)
-        context.set_trailing_metadata(((calls.REQUEST_ID, exchange.id),))
+        context.set_trailing_metadata(tuple(answer.trailers()))
         return made.SerializeToString()  # type: ignore[no-any-return]
 
     async def stream(self, head: HttpRequest, messages: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
@@ -154,7 +155,7 @@ class Infer:
                 exchange.fail(Unavailable("the gateway holds as many bodies as it can; retry", retry_after_s=1.0))
                 return exchange, call
             head.reserved = len(message)
-        calls.start(exchange, self._route.handle, self._loop)
+        exchange.task = self._loop.create_task(self._route.handle(exchange))
         return exchange, call
 
     def _give_up(self, exchange: Exchange, context: Any) -> None:

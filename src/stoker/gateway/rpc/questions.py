@@ -37,11 +37,11 @@ class Question:
         except StokerError as problem:
             await calls.refuse_with(context, problem, "")
         names = (getattr(request, "name", ""), getattr(request, "version", ""))
-        exchange, answer = await calls.ask(Route(RpcShapes(), self.handle), head, names, context)
+        answer = await calls.ask(Route(RpcShapes(), self.handle), head, names, context)
         found = self.read(request, answer)
         if found is None:
             await calls.refuse(context, answer)
-        context.set_trailing_metadata(((calls.REQUEST_ID, exchange.id),))
+        context.set_trailing_metadata(tuple(answer.trailers()))
         return protobuf.from_json(method.response, found).SerializeToString()  # type: ignore[no-any-return]
 
 

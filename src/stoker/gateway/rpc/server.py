@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import grpc
 
+from stoker.gateway.connection import Limits
 from stoker.gateway.directory import Directory
 from stoker.gateway.layers.auth import identify
 from stoker.gateway.relay import ANSWER_MAX_BYTES
@@ -28,12 +29,15 @@ from stoker.types.errors import StokerError
 # Endpoints say how much each takes (Limits.max_body), which is looked at once the message names one; this bounds what
 # is read before. Endpoints with a larger limit take larger bodies over HTTP.
 MESSAGE_MAX_BYTES: Final = 256 << 20
+CONNECTIONS_MAX: Final = Limits().connections_max
 OPTIONS: Final = (
     ("grpc.so_reuseport", 1),
     ("grpc.max_receive_message_length", MESSAGE_MAX_BYTES),
     ("grpc.max_send_message_length", ANSWER_MAX_BYTES + (1 << 20)),
     ("grpc.max_metadata_size", 16 << 10),
     ("grpc.absolute_max_metadata_size", 32 << 10),
+    ("grpc.max_allowed_incoming_connections", CONNECTIONS_MAX),
+    ("grpc.server_handshake_timeout_ms", 10_000),  # for a connection's first bytes
     ("grpc.max_concurrent_streams", 1024),  # of one connection; a client's further calls wait in the client
     ("grpc.max_connection_idle_ms", 300_000),
     # Clients keep one connection for ever, so after a gateway's restart its siblings would keep all of them. After
