@@ -13,6 +13,7 @@ from stoker.app import settings
 from stoker.cli import exits
 from stoker.cli.main import SECTIONS, cli
 from stoker.protocol import manifest
+from stoker.protocol.grpc_status import status_of
 from stoker.telemetry import reference as metrics
 from stoker.types import errors
 
@@ -23,14 +24,15 @@ MADE = "This page is made by `python docs/reference_pages.py`.\n"
 def errors_page() -> str:
     rows = sorted(errors.all_codes().values(), key=lambda kind: (kind.status, kind.code))
     table = "\n".join(
-        f"| `{kind.code}` | {kind.status} | {'yes' if kind.retryable else 'no'} | {first_line(kind.__doc__)} |"
+        f"| `{kind.code}` | {kind.status} | `{status_of(kind).name}` | {'yes' if kind.retryable else 'no'} "
+        f"| {first_line(kind.__doc__)} |"
         for kind in rows
     )
     return (
         '# Errors\n\nOpenAI routes answer `{"error": {"message", "type", "param", "code"}}`, inference routes '
         '`{"error": "…"}`, the control API\n`{"error": {"code", "message", "field", "details"}}`. '
         "Those worth a retry carry `Retry-After`.\n\n"
-        f"| code | status | retry helps | meaning |\n|---|---|---|---|\n{table}\n\n{MADE}"
+        f"| code | HTTP | gRPC | retry helps | meaning |\n|---|---|---|---|---|\n{table}\n\n{MADE}"
     )
 
 

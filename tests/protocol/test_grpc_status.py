@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from stoker.protocol.grpc_status import STATUSES, status_of
+from stoker.protocol.grpc_status import STATUSES, Status, status_of
 from stoker.types.errors import StokerError
 
 # HTTP status → what gRPC calls the same; an error whose two statuses disagree is mapped wrongly in one of them.
@@ -26,7 +26,6 @@ LIKE = {
     503: {"UNAVAILABLE"},
     504: {"DEADLINE_EXCEEDED"},
 }
-NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 def tree(kind: type[StokerError]) -> Iterator[type[StokerError]]:
@@ -37,9 +36,15 @@ def tree(kind: type[StokerError]) -> Iterator[type[StokerError]]:
 
 @pytest.mark.parametrize("kind", sorted(set(tree(StokerError)), key=lambda kind: kind.__name__))
 def test_every_error_has_one_status_that_means_what_its_http_status_means(kind: type[StokerError]) -> None:
-    assert NAMES[status_of(kind)] in LIKE[kind.status]
+    assert status_of(kind).name in LIKE[kind.status]
+
+
+def test_the_statuses_have_grpcs_numbers() -> None:
+    assert {status.name: status.value for status in Status}.items() <= {
+        code.name: code.value[0] for code in grpc.StatusCode
+    }.items()
 
 
 def test_an_error_that_comes_later_has_the_status_of_its_kind() -> None:
     parent = next(kind for kind in STATUSES if kind.code == "busy")
-    assert status_of(type("Later", (parent,), {})) == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+    assert status_of(type("Later", (parent,), {})) is Status.RESOURCE_EXHAUSTED

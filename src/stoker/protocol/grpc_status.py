@@ -3,43 +3,47 @@
 By the error's class, or the nearest one above it: a new error has a status from the start.
 """
 
+from enum import IntEnum
 from typing import Final
 
 from stoker.types import errors
 from stoker.types.errors import StokerError
 
-# Numbers as in gRPC's documentation of status codes.
-OK: Final = 0
-INVALID_ARGUMENT: Final = 3
-DEADLINE_EXCEEDED: Final = 4
-NOT_FOUND: Final = 5
-PERMISSION_DENIED: Final = 7
-RESOURCE_EXHAUSTED: Final = 8
-FAILED_PRECONDITION: Final = 9
-UNIMPLEMENTED: Final = 12
-INTERNAL: Final = 13
-UNAVAILABLE: Final = 14
-UNAUTHENTICATED: Final = 16
 
-STATUSES: Final[dict[type[StokerError], int]] = {
-    errors.InvalidInput: INVALID_ARGUMENT,
-    errors.TooLarge: RESOURCE_EXHAUSTED,  # as gRPC itself says of a message over its limit
-    errors.Unauthenticated: UNAUTHENTICATED,
-    errors.Forbidden: PERMISSION_DENIED,
-    errors.NotFound: NOT_FOUND,
-    errors.MethodNotAllowed: UNIMPLEMENTED,
-    errors.Conflict: FAILED_PRECONDITION,
-    errors.RefusedArtifact: FAILED_PRECONDITION,
-    errors.Busy: RESOURCE_EXHAUSTED,
-    errors.Unavailable: UNAVAILABLE,
-    errors.DeadlineExceeded: DEADLINE_EXCEEDED,
-    errors.ClientTooSlow: DEADLINE_EXCEEDED,
-    errors.Unsupported: UNIMPLEMENTED,
-    errors.EngineFailed: INTERNAL,
-    StokerError: INTERNAL,
+class Status(IntEnum):
+    """The statuses that are used here, with gRPC's numbers."""
+
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
+
+
+STATUSES: Final[dict[type[StokerError], Status]] = {
+    errors.InvalidInput: Status.INVALID_ARGUMENT,
+    errors.TooLarge: Status.RESOURCE_EXHAUSTED,  # as gRPC itself says of a message over its limit
+    errors.Unauthenticated: Status.UNAUTHENTICATED,
+    errors.Forbidden: Status.PERMISSION_DENIED,
+    errors.NotFound: Status.NOT_FOUND,
+    errors.MethodNotAllowed: Status.UNIMPLEMENTED,
+    errors.Conflict: Status.FAILED_PRECONDITION,
+    errors.RefusedArtifact: Status.FAILED_PRECONDITION,
+    errors.Busy: Status.RESOURCE_EXHAUSTED,
+    errors.Unavailable: Status.UNAVAILABLE,
+    errors.DeadlineExceeded: Status.DEADLINE_EXCEEDED,
+    errors.ClientTooSlow: Status.DEADLINE_EXCEEDED,
+    errors.Unsupported: Status.UNIMPLEMENTED,
+    errors.EngineFailed: Status.INTERNAL,
+    StokerError: Status.INTERNAL,
 }
 
 
-def status_of(kind: type[StokerError]) -> int:
-    """Return the status number of errors of `kind`."""
+def status_of(kind: type[StokerError]) -> Status:
+    """Return the status of errors of `kind`."""
     return next(STATUSES[each] for each in kind.__mro__ if each in STATUSES)

@@ -63,7 +63,7 @@ class RpcServer:
 
     async def start(self, host: str, port: int) -> int:
         """Listen on `host`:`port` (0: any) and return the port. Raises PortTaken."""
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        address = f"[{host}]:{port}" if ":" in host else f"{host or '0.0.0.0'}:{port}"
         try:
             found: int = self._server.add_insecure_port(address)
         except RuntimeError as taken:

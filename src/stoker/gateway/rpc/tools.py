@@ -5,13 +5,12 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 from stoker.gateway.rpc import call as calls
+from stoker.protocol.grpc_status import Status
 from stoker.protocol.oip_messages import HEALTH, INFERENCE, REFLECTION, REFLECTION_ALPHA
 from stoker.protocol.protobuf import File
 from stoker.types.errors import NotFound, StokerError
 
 WATCH_S: Final = 0.25  # how soon a watcher learns of a change
-NOT_FOUND: Final = 5
-UNIMPLEMENTED: Final = 12
 _SERVING, _NOT_SERVING, _SERVICE_UNKNOWN = 1, 2, 3
 _FILES: Final = (INFERENCE, HEALTH, REFLECTION, REFLECTION_ALPHA)
 _HEALTH: Final[Any] = HEALTH.messages["HealthCheckRequest"]
@@ -74,11 +73,11 @@ async def reflect(file: File, messages: AsyncIterator[bytes], _context: Any) -> 
         elif asked == "file_containing_symbol":
             found = next((each for each in _FILES if request.file_containing_symbol in each.symbols), None)
         else:
-            made.error_response.error_code = UNIMPLEMENTED
+            made.error_response.error_code = Status.UNIMPLEMENTED
             made.error_response.error_message = "there are no extensions here"
         if found is not None:
             made.file_descriptor_response.file_descriptor_proto.append(found.serialized)
         elif made.WhichOneof("message_response") is None:
-            made.error_response.error_code = NOT_FOUND
+            made.error_response.error_code = Status.NOT_FOUND
             made.error_response.error_message = "nothing here is called so"
         yield made.SerializeToString()
