@@ -76,8 +76,8 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
     frames = await serve(home.address(name), process)
     try:
         watch.start()
-        await server.start(arguments.host, arguments.port)
         rpc = await _start_rpc(stack, server, arguments.host, settings.grpc_port) if settings.grpc_port else None
+        await server.start(arguments.host, arguments.port)
         process.serves = True
         gc.collect()
         gc.freeze()

@@ -95,7 +95,8 @@ def load(environ: Mapping[str, str], **given: Any) -> Settings:
 
 def check_grpc(chosen: Settings) -> None:
     """Raise InvalidInput when gRPC is asked for and not installed."""
-    if chosen.grpc_port and not all(find_spec(name) for name in ("grpc", "google.protobuf")):
+    needed = ("grpc", "google", "google.protobuf")  # a parent first: looking inside one that is not there raises
+    if chosen.grpc_port and not all(find_spec(name) for name in needed):
         raise InvalidInput(
             f"STOKER_GRPC_PORT={chosen.grpc_port}: gRPC is not installed here; pip install 'stoker[grpc]', "
             "or leave the setting out",

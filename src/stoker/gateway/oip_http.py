@@ -38,11 +38,11 @@ def prepare_infer(exchange: Exchange, directory: Directory) -> None:
                 f"Inference-Header-Content-Length is {exchange.header_bytes}, the body has {len(exchange.body)} bytes",
                 field=oip.HEADER_LENGTH,
             )
-    check_task(exchange, lane)
+    prepare_lane(exchange, lane)
 
 
-def check_task(exchange: Exchange, lane: Lane) -> None:
-    """Raise InvalidInput when the endpoint answers other requests than this protocol has."""
+def prepare_lane(exchange: Exchange, lane: Lane) -> None:
+    """Read what infer requests, over HTTP or gRPC, wish of their endpoint. Raises InvalidInput for one of chat."""
     if lane.task == "chat":
         raise InvalidInput(f"{exchange.name} serves chat; call it at /v1/chat/completions", field="model")
     if lane.choice.affinity != "none":

@@ -179,7 +179,7 @@ def prepare(exchange: Exchange, directory: Directory) -> None:
     call.id = request.id
     exchange.name, exchange.version = request.model_name, request.model_version
     lane = exchange.lane = oip_http.find_lane(exchange, directory)
-    oip_http.check_task(exchange, lane)
+    oip_http.prepare_lane(exchange, lane)
     limit = lane.route.max_body_bytes
     if len(exchange.body) <= limit:
         exchange.body, exchange.header_bytes = oip_grpc.request_body(request)

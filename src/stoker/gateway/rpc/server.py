@@ -1,8 +1,6 @@
 """The gRPC port of a gateway: which method means what, limits over all of them, an end that answers what has come.
 
-grpc.aio on the gateway's own event loop: a server with threads costs half the processor at 64 requests at once (120 µs
-a request where this takes 260, both echoing), but each of its requests holds a thread, and crosses into the loop and
-back to reach the layers.
+grpc.aio on the gateway's own event loop; why, and what it costs, is in docs/decisions/grpc-in-the-gateways-loop.md.
 """
 
 import asyncio
