@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from stoker.gateway import replies
 from stoker.gateway.incoming import HttpRequest
-from stoker.types.errors import StokerError
+from stoker.types.errors import MethodNotAllowed, StokerError
 from stoker.types.replica import Usage
 from stoker.types.routes import KeyRoute
 
@@ -159,6 +159,8 @@ def error_headers(problem: StokerError) -> bytes:
         headers += b"x-should-retry: false\r\n"
     if problem.status == 401:
         headers += b"www-authenticate: Bearer\r\n"
+    if isinstance(problem, MethodNotAllowed):
+        headers += b"allow: %b\r\n" % problem.allow.encode()
     return headers
 
 

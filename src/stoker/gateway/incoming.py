@@ -4,6 +4,7 @@ httptools (llhttp in its strict mode) parses, and refuses framing that two reade
 limits it does not have are here: size of the head, number of headers, size of the body, headers that come twice.
 """
 
+import re
 import time
 from enum import IntEnum
 from typing import Final, Protocol
@@ -35,6 +36,12 @@ WANTED: Final = frozenset(
 HEAD_MAX_BYTES: Final = 32 << 10
 HEADERS_MAX: Final = 128
 SMALL_BODY_BYTES: Final = 16 << 10  # comes with its head; judged with the request, not before it
+# Of chunk sizes, extensions and trailers in a row, without a byte of body between: the parser holds trailers, and a
+# trailer that never ends would else take memory as fast as the network brings it.
+FRAMING_MAX_BYTES: Final = 32 << 10
+_HOST: Final = re.compile(
+    rb"(?:[\w.~!$&'()*+,;=%-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?"
+)  # RFC 9110, 7.2; may be empty
 
 
 class Phase(IntEnum):
@@ -88,8 +95,8 @@ class Incoming:
     """The state of reading. Never holds more than one head, one body within its limit, and what one read brought."""
 
     __slots__ = (
-        "_body", "_first_piece", "_head_bytes", "_headers", "_headers_count", "_limit", "_owner", "_parser",
-        "_raw_left",        "_target", "phase", "phase_s", "received", "request",
+        "_body", "_first_piece", "_framing_bytes", "_head_bytes", "_headers", "_headers_count", "_host", "_limit",
+        "_owner", "_parser", "_raw_left", "_target", "phase", "phase_s", "received", "request",
     )  # fmt: skip
 
     def __init__(self, owner: Owner) -> None:
@@ -99,8 +106,10 @@ class Incoming:
         self._headers: dict[bytes, bytes] = {}
         self._headers_count = 0
         self._head_bytes = 0
+        self._host = b""  # the last one that was well-formed: most clients name the same with each request
         self._first_piece = b""
         self._body: bytearray | None = None
+        self._framing_bytes = 0
         self._limit = 0
         self._raw_left = -1  # body bytes of a request that offered an upgrade; the parser leaves them to us
         self.phase = Phase.IDLE
@@ -151,10 +160,13 @@ class Incoming:
         self.request = request
         self.received = 0
         self._limit = SMALL_BODY_BYTES
-        if b"host" not in headers or b"connection" in headers:
-            request.is_1_0 = self._parser.get_http_version() == "1.0"
-            if b"host" not in headers and not request.is_1_0:
-                self._owner.refuse(InvalidInput("HTTP/1.1 needs a Host header", field="host"))
+        request.keep_alive = self._parser.should_keep_alive()
+        host = headers.get(b"host")
+        # A request of HTTP/1.1 stays alive unless it says otherwise: only the others are asked for their version.
+        if not request.keep_alive or b"connection" in headers or host is None or host != self._host:
+            problem = self._judge_head(request, host)
+            if problem is not None:
+                self._owner.refuse(problem)
                 return
         length = int(headers.get(b"content-length", b"0"))
         if b"upgrade" in headers or request.method == b"CONNECT":
@@ -191,12 +203,10 @@ class Incoming:
         self._raw_left = -1
         request.body = self._first_piece if self._body is None else bytes(self._body)
         self._first_piece, self._body = b"", None
-        request.keep_alive = self._parser.should_keep_alive()
         if request.keep_alive:
             self.phase = Phase.IDLE
             self.phase_s = self._owner.now_s()
         else:
-            request.is_1_0 = self._parser.get_http_version() == "1.0"
             self.deafen()
         self._owner.take(request)
 
@@ -211,6 +221,7 @@ class Incoming:
     def _parse(self, data: bytes) -> bytes:
         if self.phase is Phase.IDLE:
             self._begin_head()
+        request, received = self.request, self.received
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -219,12 +230,20 @@ class Incoming:
             return data[upgrade.args[0] :]
         except httptools.HttpParserError as broken:
             if self.phase is not Phase.DEAF:  # after a last request, or a refusal, nothing that follows matters
-                self._owner.refuse(InvalidInput(f"not a valid HTTP request: {broken}"))
+                self._owner.refuse(InvalidInput(_words(str(broken))))
             return b""
         if self.phase is Phase.HEAD:  # the parser holds what has no end yet, so the bytes count, not the headers
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_MAX_BYTES:
                 self._owner.refuse(TooLarge(f"the request head is over {HEAD_MAX_BYTES} bytes"))
+        elif request is not None and self.request is request and self.received == received:
+            self._framing_bytes += len(data)
+            if self._framing_bytes > FRAMING_MAX_BYTES:
+                self._owner.refuse(
+                    TooLarge(f"over {FRAMING_MAX_BYTES} bytes of chunk framing or trailers", field="body")
+                )
+        else:
+            self._framing_bytes = 0
         return b""
 
     def _take_raw(self, data: bytes) -> bytes:
@@ -237,6 +256,19 @@ class Incoming:
             self._parser = httptools.HttpRequestParser(self)
         return rest
 
+    def _judge_head(self, request: HttpRequest, host: bytes | None) -> StokerError | None:
+        """Return what is wrong with the version or the host."""
+        version = self._parser.get_http_version()
+        request.is_1_0 = version == "1.0"
+        if version not in ("1.0", "1.1"):
+            return InvalidInput(f"HTTP/{version} is not spoken here; use HTTP/1.1")
+        if host is None:
+            return None if request.is_1_0 else InvalidInput("HTTP/1.1 needs a Host header", field="host")
+        if host != self._host and _HOST.fullmatch(host) is None:
+            return InvalidInput(f"{host[:64].decode('latin-1')!r} is no host", field="host")
+        self._host = host
+        return None
+
     def _judge_upgrade(self, request: HttpRequest, length: int) -> None:
         """Decline an offer of HTTP/2 or WebSocket (Java's client makes one with every request) by ignoring it."""
         if b"transfer-encoding" in request.headers or request.method == b"CONNECT":
@@ -245,6 +277,12 @@ class Incoming:
             self._raw_left = length
 
     def _judge_body(self, request: HttpRequest, length: int) -> None:
+        coding = request.headers.get(b"transfer-encoding")
+        # What is coded otherwise besides would be handed on as if it were not; a reader of HTTP/1.0 sees no chunks.
+        if coding is not None and (request.is_1_0 or coding.strip(b" \t").lower() != b"chunked"):
+            said = InvalidInput("a body may be chunked, in HTTP/1.1, and nothing else", field="transfer-encoding")
+            self._owner.refuse(said)
+            return
         try:
             self._limit = self._owner.body_limit(request)
             if length > self._limit:
@@ -261,3 +299,10 @@ class Incoming:
             return
         if expectation is not None:
             self._owner.say_continue()
+
+
+def _words(broken: str) -> str:
+    """Return the parser's words, with a hint where it meets another protocol."""
+    if "PRI/Upgrade" in broken:
+        return "HTTP/2 is not spoken here; use HTTP/1.1"
+    return f"not a valid HTTP request: {broken}"

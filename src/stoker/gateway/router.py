@@ -101,9 +101,11 @@ def _of_method(methods: dict[bytes, Route], method: bytes, path: bytes) -> Route
     route = methods.get(b"GET" if method == b"HEAD" else method)
     if route is None:
         allowed = b", ".join(sorted(methods)).decode()
-        raise MethodNotAllowed(
+        refused = MethodNotAllowed(
             f"{method.decode('latin-1')} is not possible on {path[:200].decode('latin-1')}; use {allowed}"
         )
+        refused.allow = allowed
+        raise refused
     return route
 
 

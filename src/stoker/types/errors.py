@@ -89,6 +89,7 @@ class MethodNotAllowed(StokerError):
 
     code = "method_not_allowed"
     status = 405
+    allow = ""  # the other methods, as the header has them
 
 
 class Conflict(StokerError):
