@@ -296,6 +296,78 @@ def test_over_the_maximum_a_connection_is_told_so(rig: Rig) -> None:
     run(work)
 
 
+def test_one_address_cannot_take_all_connections(rig: Rig) -> None:
+    async def work() -> None:
+        server = Server(Echo(), Limits(per_address_max=3), set())
+        port = await server.start("127.0.0.1", 0)
+
+        async def connect(source: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            return await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
+
+        async def echo(pair: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> bytes:
+            pair[1].write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+            return await pair[0].readuntil(b"\r\n\r\n")
+
+        greedy = [await connect("127.0.0.2") for _ in range(3)]
+        for pair in greedy:
+            await echo(pair)
+        refused = await connect("127.0.0.2")
+        assert (await refused[0].read()).startswith(b"HTTP/1.1 429 ")
+        other = await connect("127.0.0.3")
+        assert (await echo(other)).startswith(b"HTTP/1.1 200 ")
+        for pair in (refused, greedy.pop()):
+            pair[1].transport.abort()
+        while len(server.connections) > 3:  # bounded by run
+            await asyncio.sleep(0.01)
+        again = await connect("127.0.0.2")
+        assert (await echo(again)).startswith(b"HTTP/1.1 200 ")
+        for _, writer in [*greedy, other, again]:
+            writer.transport.abort()
+        await server.drain(1)
+
+    run(work)
+
+
+def test_what_a_compressed_body_becomes_counts_against_the_allowance_for_bodies(rig: Rig) -> None:
+    class Inflates(Echo):
+        def serve(self, connection: Connection, request: HttpRequest) -> None:
+            try:
+                connection.hold(100)
+            except StokerError as problem:
+                connection.send(problem.status, b"", b"")
+                return
+            if request.path == b"/keep":
+                waiting.append(connection)
+            else:
+                connection.send(200, b"", b"")
+
+    waiting: list[Connection] = []
+
+    async def work() -> None:
+        server = Server(Inflates(), Limits(bodies_max_bytes=150), set())
+        port = await server.start("127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        other_reader, other_writer = await asyncio.open_connection("127.0.0.1", port)
+
+        async def asked(path: bytes) -> bytes:
+            other_writer.write(b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n" % path)
+            return (await other_reader.readuntil(b"\r\n\r\n"))[9:12]
+
+        assert await asked(b"/") == b"200"
+        writer.write(b"POST /keep HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")
+        while not waiting:  # bounded by run
+            await asyncio.sleep(0.01)
+        assert await asked(b"/") == b"503"
+        waiting[0].send(200, b"", b"")
+        await reader.readuntil(b"\r\n\r\n")
+        assert await asked(b"/") == b"200"
+        for each in (writer, other_writer):
+            each.transport.abort()
+        await server.drain(1)
+
+    run(work)
+
+
 def test_bodies_of_refused_requests_are_given_back_at_once(rig: Rig) -> None:
     async def work() -> None:
         def rss() -> int:

@@ -60,7 +60,7 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
     connections: set[Connection] = set()
     pulse = Pulse(directory, connections, registry)
     plane = Plane(stack, lambda: siblings.merged(pulse.snapshot()))
-    server = Server(plane, Limits(), connections)
+    server = Server(plane, Limits(per_address_max=settings.connections_per_address), connections)
     process = Process(name, directory, pulse.snapshot)
     control = home.run / "control-api.sock"
 

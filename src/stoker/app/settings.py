@@ -53,6 +53,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         _setting("STOKER_GATEWAYS", "processes", "gateways that share the port; one fills about one core", ge=1, le=64),
     ] = 1
+    connections_per_address: Annotated[
+        int,
+        _setting(
+            "STOKER_CONNECTIONS_PER_ADDRESS",
+            "connections",
+            "how many one client address may have open at one gateway; 0: no limit, for behind a proxy",
+            ge=0,
+            le=65535,
+        ),
+    ] = 2048
     log_level: Annotated[str, _setting("STOKER_LOG_LEVEL", "debug, info, warning or error", "how much is logged")] = (
         "info"
     )

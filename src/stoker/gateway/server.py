@@ -3,17 +3,21 @@
 import asyncio
 import contextlib
 import errno
+import resource
 import socket
 import time
+from collections import Counter
 from email.utils import formatdate
 from typing import Final, Protocol
 
 from stoker.gateway.connection import Connection, Limits
 from stoker.gateway.incoming import HttpRequest
-from stoker.types.errors import StokerError
+from stoker.types.errors import Busy, StokerError, Unavailable
 
 BACKLOG: Final = 2048
 SWEEP_S: Final = 0.25
+TOLD_MAX: Final = 512  # connections over the maximum that are told so; further ones are cut without a word
+OTHER_FILES: Final = 256  # that a process has open besides connections: replicas, logs, libraries
 DRAIN_GRACE_S: Final = 0.5  # idle keep-alive connections may send one more request so long after a drain began
 
 
@@ -46,6 +50,8 @@ class Server:
         self.date_line = b""
         self.is_draining = False
         self.connections = connections
+        self._connections_max = min(limits.connections_max, _files_max() - OTHER_FILES)
+        self._addresses: Counter[str] = Counter()  # as many entries as connections, at most
         self._held_bytes = 0
         self._socket: socket.socket | None = None
         self._listening: asyncio.Server | None = None
@@ -61,6 +67,29 @@ class Server:
     def release(self, count: int) -> None:
         """See connection.Site."""
         self._held_bytes -= count
+
+    def enter(self, connection: Connection, address: str) -> StokerError | None:
+        """See connection.Site."""
+        self.connections.add(connection)
+        network = _network(address)
+        self._addresses[network] += 1
+        count = len(self.connections)
+        if count > self._connections_max:
+            if count > self._connections_max + TOLD_MAX:
+                connection.abort()
+            return Unavailable("this gateway has as many connections as it takes; retry", retry_after_s=1.0)
+        if 0 < self.limits.per_address_max < self._addresses[network]:
+            said = f"{network} has {self.limits.per_address_max} connections open, as many as one address may have"
+            return Busy(f"{said} (STOKER_CONNECTIONS_PER_ADDRESS)", retry_after_s=1.0)
+        return None
+
+    def leave(self, connection: Connection, address: str) -> None:
+        """See connection.Site."""
+        self.connections.discard(connection)
+        network = _network(address)
+        self._addresses[network] -= 1
+        if self._addresses[network] <= 0:
+            del self._addresses[network]
 
     async def start(self, host: str, port: int) -> int:
         """Listen on `host`:`port` (0: any) and return the port. Raises PortTaken, OSError."""
@@ -114,6 +143,20 @@ class Server:
         for connection in list(self.connections):
             connection.sweep(self.now_s)
         self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+
+
+def _network(address: str) -> str:
+    """Return what one client has: an address of IPv4, the 64 bits of IPv6 that a host may choose the rest of."""
+    address = address.removeprefix("::ffff:")  # IPv4, as a socket for both sees it
+    if ":" not in address:
+        return address
+    packed = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])
+    return socket.inet_ntop(socket.AF_INET6, packed[:8] + bytes(8)) + "/64"
+
+
+def _files_max() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 20 if soft == resource.RLIM_INFINITY else soft
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -31,6 +31,7 @@ def validate(directory: Directory, inner: Handler) -> Handler:
             exchange.body = inflate(exchange.body, bits, limit)
         else:
             exchange.body = await asyncio.to_thread(inflate, exchange.body, bits, limit)
+        exchange.connection.hold(len(exchange.body))
         read(exchange, directory)
         await inner(exchange)
 
