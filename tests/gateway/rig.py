@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -57,6 +58,8 @@ class Rig:
     keys: list[dict[str, Any]] = field(default_factory=list)  # more keys, of the project default
     grpc_port: int = 0  # 0: none
     grpc_holder: socket.socket | None = None
+    environ: dict[str, str] = field(default_factory=dict)  # of gateways
+    tls: ssl.SSLContext | None = None  # how clients connect
 
     def add_key(self, name: str, **limits: Any) -> str:
         """Make a key with `limits` for the next table, and return its text."""
@@ -128,7 +131,7 @@ class Rig:
         log = (self.home.logs / f"gateway-{index}.log").open("ab")
         environment = {**os.environ, "STOKER_GRPC_PORT": str(self.grpc_port)}
         with log:
-            self.processes[f"gateway-{index}"] = subprocess.Popen(argv, stderr=log, env=environment)
+            self.processes[f"gateway-{index}"] = subprocess.Popen(argv, stderr=log, env={**environment, **self.environ})
         path = Path(self.home.address(f"gateway-{index}").removeprefix("unix:"))
         until(lambda: path.exists() and self.accepts(), f"gateway-{index} accepts")
 
@@ -228,10 +231,16 @@ class Client:
         self.writer.transport.abort()
 
 
+async def connect(rig: Rig) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Open a connection to the gateway."""
+    name = "localhost" if rig.tls is not None else None
+    return await asyncio.open_connection("127.0.0.1", rig.port, ssl=rig.tls, server_hostname=name)
+
+
 @contextlib.asynccontextmanager
 async def client(rig: Rig) -> AsyncIterator[Client]:
     """Connect."""
-    made = Client(*await asyncio.open_connection("127.0.0.1", rig.port))
+    made = Client(*await connect(rig))
     try:
         yield made
     finally:
@@ -266,11 +275,20 @@ def run(work: Callable[[], Awaitable[None]], timeout_s: float = 40.0) -> None:
 
 
 @contextlib.contextmanager
-def rig(folder: Path, replicas: int = 2, gateways: int = 1, *, grpc: bool = False, **limits: Any) -> Iterator[Rig]:
+def rig(
+    folder: Path,
+    replicas: int = 2,
+    gateways: int = 1,
+    environ: dict[str, str] | None = None,
+    tls: ssl.SSLContext | None = None,
+    *,
+    grpc: bool = False,
+    **limits: Any,
+) -> Iterator[Rig]:
     """Start `replicas` and `gateways`; kill all of them at the end."""
     home = Home(folder / "home")
     home.make()
-    made = Rig(home)
+    made = Rig(home, environ=environ or {}, tls=tls)
     if grpc:
         made.grpc_holder, made.grpc_port = held_port()
     try:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.gateway import rig as rigs
-from tests.gateway.rig import KEY, TEAM_KEY, Rig, infer, run
+from tests.gateway.rig import KEY, TEAM_KEY, Rig, connect, infer, run
 
 AUTH = f"authorization: Bearer {KEY}\r\n".encode()
 GET = b"GET /healthz HTTP/1.1\r\nhost: x\r\n"
@@ -250,7 +250,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 async def answers(rig: Rig, data: bytes) -> bytes:
     """Send `data` and return all that comes until the gateway closes."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+    reader, writer = await connect(rig)
 
     async def send() -> None:
         try:

@@ -188,9 +188,9 @@ async def run(home: Home, chosen: Settings, asked: asyncio.Event) -> None:
     try:
         clean_up(home, database, blobs)
         database.write(lambda connection: leases.break_lease(connection, LEASE))
-        gateway = f"http://{'127.0.0.1' if chosen.host == '0.0.0.0' else chosen.host}:{chosen.port}"
         api = f"http://127.0.0.1:{chosen.api_port}"
-        keys.bootstrap(database, home.credentials, api, str(home.run / "control-api.sock"), gateway)
+        where = keys.Addresses(api, str(home.run / "control-api.sock"), chosen.gateway_url, chosen.tls_cert)
+        keys.bootstrap(database, home.credentials, where)
         await _serve(home, chosen, compose(home, chosen, database, blobs), asked)
     finally:
         database.close()

@@ -24,10 +24,12 @@ from stoker.gateway.plane import Plane
 from stoker.gateway.process import Process
 from stoker.gateway.pulse import Pulse
 from stoker.gateway.quotas import Quotas
+from stoker.gateway.secured import Door
 from stoker.gateway.server import Server
 from stoker.gateway.shares import Asker
 from stoker.gateway.siblings import Conviction, Siblings
 from stoker.gateway.stack import Stack
+from stoker.gateway.tls import Certificates
 from stoker.gateway.trial import Trials
 from stoker.gateway.watch import Watch
 from stoker.protocol.link import serve
@@ -60,7 +62,9 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
     connections: set[Connection] = set()
     pulse = Pulse(directory, connections, registry)
     plane = Plane(stack, lambda: siblings.merged(pulse.snapshot()))
-    server = Server(plane, Limits(per_address_max=settings.connections_per_address), connections)
+    certificates = Certificates(settings.tls_files, registry) if settings.tls_files is not None else None
+    secure = Door(certificates, registry) if certificates is not None else None
+    server = Server(plane, Limits(per_address_max=settings.connections_per_address), connections, secure)
     process = Process(name, directory, pulse.snapshot)
     control = home.run / "control-api.sock"
 
@@ -72,6 +76,8 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
     works = [watch.run, pulse.run]
     if arguments.gateways > 1:
         works.append(Asker(control, quotas, arguments.index).run)
+    if certificates is not None:
+        works.append(certificates.watch)
 
     frames = await serve(home.address(name), process)
     try:

@@ -14,10 +14,12 @@ import msgspec
 from msgspec import Meta
 
 from stoker.types.errors import InvalidInput
+from stoker.types.tls import Files
 from stoker.types.units import parse_seconds
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 DEFAULT_PORT: Final = 8080
+_FILES: Final = ("tls_cert", "tls_key", "tls_client_ca")
 
 
 def _setting(variable: str, unit: str, why: str, **bounds: Any) -> Meta:
@@ -63,6 +65,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=65535,
         ),
     ] = 2048
+    tls_cert: Annotated[
+        str,
+        _setting("STOKER_TLS_CERT", "file", "certificate (PEM, with those that signed it) for HTTPS on the data plane"),
+    ] = ""
+    tls_key: Annotated[str, _setting("STOKER_TLS_KEY", "file", "the certificate's key (PEM)")] = ""
+    tls_client_ca: Annotated[
+        str,
+        _setting(
+            "STOKER_TLS_CLIENT_CA", "file", "who signs the certificates (PEM) that clients must show to be served"
+        ),
+    ] = ""
     log_level: Annotated[str, _setting("STOKER_LOG_LEVEL", "debug, info, warning or error", "how much is logged")] = (
         "info"
     )
@@ -76,6 +89,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "STOKER_START_TIMEOUT", "seconds", "how long `stoker up` waits for the platform to answer", ge=1, le=3600
         ),
     ] = 60.0
+
+    @property
+    def gateway_url(self) -> str:
+        """Return where clients on this machine call the data plane."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host
+        scheme = "https" if self.tls_cert else "http"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def tls_files(self) -> Files | None:
+        """Return what HTTPS is made of; None: the data plane speaks HTTP."""
+        if not self.tls_cert:
+            return None
+        return Files(self.tls_cert, self.tls_key, self.tls_client_ca)
 
     def environment(self) -> dict[str, str]:
         """Return the variables that make `load` return these settings again."""
@@ -97,6 +124,9 @@ def load(environ: Mapping[str, str], **given: Any) -> Settings:
         if value is not None:
             values[name] = value
     values["home"] = Path(os.path.abspath(Path(values.get("home") or "~/.stoker").expanduser()))  # noqa: PTH100
+    for name in _FILES:
+        if values.get(name):
+            values[name] = os.path.abspath(Path(values[name]).expanduser())  # noqa: PTH100
     if "port" in values and "api_port" not in values:
         values["api_port"] = values["port"] + 1
     _check(values)
@@ -130,7 +160,7 @@ def page() -> str:
     defaults["home"] = "~/.stoker"
     for name, meta in _metas().items():
         extra = meta.extra or {}
-        default = "PORT + 1" if name == "api_port" else _written(defaults[name])
+        default = "PORT + 1" if name == "api_port" else _written(defaults[name]) or "none"
         lines.append(f"| `{extra['variable']}` | {extra['unit']} | `{default}` | {meta.description} |")
     return "\n".join(lines) + "\n"
 
@@ -173,6 +203,14 @@ def _check(values: Mapping[str, Any]) -> None:
         raise InvalidInput(
             f"STOKER_GRPC_PORT={grpc_port}: HTTP is served there (PORT, STOKER_API_PORT)", field="STOKER_GRPC_PORT"
         )
+    _check_tls(values)
+
+
+def _check_tls(values: Mapping[str, Any]) -> None:
+    cert, key = values.get("tls_cert"), values.get("tls_key")
+    if bool(cert) != bool(key) or (values.get("tls_client_ca") and not cert):
+        missing = "STOKER_TLS_CERT" if not cert else "STOKER_TLS_KEY"
+        raise InvalidInput(f"{missing} is not set: HTTPS needs a certificate and its key", field=missing)
 
 
 def _written(value: object) -> str:

@@ -46,11 +46,12 @@ class Running:
     api_port: int
     host: str
     grpc_port: int = 0  # 0: none
+    tls_cert: str = ""  # the file with the certificate that the gateways show; "": they speak HTTP
 
     @property
     def gateway_url(self) -> str:
         """Where clients call it, from this machine."""
-        return f"http://{self._reachable}:{self.port}"
+        return f"{'https' if self.tls_cert else 'http'}://{self._reachable}:{self.port}"
 
     @property
     def grpc_target(self) -> str:
@@ -76,6 +77,8 @@ class _Wanted(msgspec.Struct):
     host: str
     gateways: int
     grpc_port: int = 0
+    tls_cert: str = ""
+    tls_key: str = ""
 
 
 def up(chosen: Settings, *, progress: Progress = lambda _: None) -> Running:
@@ -101,7 +104,9 @@ def up(chosen: Settings, *, progress: Progress = lambda _: None) -> Running:
         if not is_attached:
             down(home, drain_s=0.0)
         raise
-    return Running(home, is_attached, chosen.port, chosen.api_port, chosen.host, chosen.grpc_port)
+    return Running(
+        home, is_attached, chosen.port, chosen.api_port, chosen.host, chosen.grpc_port, chosen.tls_cert
+    )
 
 
 def _begin(home: Home, chosen: Settings) -> tuple[Settings, bool]:
@@ -111,6 +116,10 @@ def _begin(home: Home, chosen: Settings) -> tuple[Settings, bool]:
     if wanted is not None and is_attached:
         chosen = _as_running(wanted, chosen)
     else:
+        if chosen.tls_files is not None:
+            from stoker.gateway import tls
+
+            tls.context_of(tls.read(chosen.tls_files))
         _check_ports(home, chosen, PORT_WAIT_S if wanted is not None else 0.0)
         if not marked(home):
             clear(home)
@@ -161,6 +170,8 @@ def _as_running(wanted: _Wanted, chosen: Settings) -> Settings:
         ("api_port", "STOKER_API_PORT"),
         ("grpc_port", "STOKER_GRPC_PORT"),
         ("gateways", "STOKER_GATEWAYS"),
+        ("tls_cert", "STOKER_TLS_CERT"),
+        ("tls_key", "STOKER_TLS_KEY"),
     ):
         runs, asked = getattr(wanted, name), getattr(chosen, name)
         usual = settings.DEFAULT_PORT if name == "port" else getattr(default, name)
@@ -177,6 +188,8 @@ def _as_running(wanted: _Wanted, chosen: Settings) -> Settings:
         grpc_port=wanted.grpc_port,
         gateways=wanted.gateways,
         host=wanted.host,
+        tls_cert=wanted.tls_cert,
+        tls_key=wanted.tls_key,
     )
 
 
@@ -225,8 +238,16 @@ def _read_wanted(home: Home) -> _Wanted | None:
 
 
 def _write_wanted(home: Home, chosen: Settings) -> None:
-    argv = agent_main.agent_argv(chosen)
-    wanted = _Wanted(argv, chosen.port, chosen.api_port, chosen.host, chosen.gateways, chosen.grpc_port)
+    wanted = _Wanted(
+        agent_main.agent_argv(chosen),
+        chosen.port,
+        chosen.api_port,
+        chosen.host,
+        chosen.gateways,
+        chosen.grpc_port,
+        chosen.tls_cert,
+        chosen.tls_key,
+    )
     half = home.run / (keeper_main.WANTED + ".tmp")
     try:
         half.write_bytes(msgspec.json.encode(wanted))

@@ -1,5 +1,6 @@
 """The demo endpoints from the command line: make, push and deploy what is missing, wait until it serves."""
 
+import shlex
 import shutil
 import time
 from collections.abc import Callable
@@ -81,9 +82,14 @@ def done(title: str, note: str, began_s: float) -> None:
     click.echo(f" {click.style('✓', fg='green')} {title:<10} {note}  {click.style(took, dim=True)}")
 
 
-def curl_lines(name: str, gateway: str) -> str:
+def curl_lines(name: str, gateway: str, tls_cert: str = "") -> str:
     """Return a command that calls a demo endpoint and works as it stands, given the key in $KEY."""
-    return _CURLS[name](gateway)
+    return _CURLS[name](cacert(tls_cert) + gateway)
+
+
+def cacert(tls_cert: str) -> str:
+    """Return the option with which curl believes the gateways' certificate."""
+    return f"--cacert {shlex.quote(tls_cert)} " if tls_cert else ""
 
 
 def _curl(path: str, body: str) -> Callable[[str], str]:

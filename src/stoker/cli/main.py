@@ -103,13 +103,22 @@ class LazyGroup(click.Group):
 @click.option("--api", envvar="STOKER_API", help="Control's address, when it is not this machine's.  [env STOKER_API]")
 @click.option("--gateway", envvar="STOKER_GATEWAY", help="The gateway's address.  [env STOKER_GATEWAY]")
 @click.option("--key", envvar="STOKER_KEY", help="API key, when it is not the state folder's.  [env STOKER_KEY]")
+@click.option(
+    "--ca", envvar="STOKER_CA", default="", help="Who signed the gateway's certificate (PEM).  [env STOKER_CA]"
+)
+@click.option(
+    "--cert", envvar="STOKER_CERT", default="", help="Certificate and key (PEM) to show the gateway.  [env STOKER_CERT]"
+)
 @click.version_option(__version__, prog_name="stoker")
 @click.pass_context
-def cli(ctx: click.Context, home: Path, api: str | None, gateway: str | None, key: str | None) -> None:
+def cli(
+    ctx: click.Context, home: Path, api: str | None, gateway: str | None, key: str | None, ca: str, cert: str
+) -> None:
     """Managed inference that you run yourself."""
     if os.environ.get("NO_COLOR"):
         ctx.color = False
-    ctx.obj = Session(home=Path(os.path.abspath(home.expanduser())), api=api, gateway=gateway, key=key)  # noqa: PTH100
+    folder = Path(os.path.abspath(home.expanduser()))  # noqa: PTH100
+    ctx.obj = Session(home=folder, api=api, gateway=gateway, key=key, ca=ca, cert=cert)
 
 
 def main() -> int:

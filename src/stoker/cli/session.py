@@ -13,6 +13,7 @@ from stoker.client.connection import Connection
 from stoker.client.control import ControlClient
 from stoker.client.credentials import Credentials, read_credentials
 from stoker.client.data import DataClient
+from stoker.client.trust import Trust
 from stoker.types.errors import StokerError
 from stoker.types.ids import is_name
 from stoker.types.resources import DEFAULT_PROJECT
@@ -28,6 +29,8 @@ class Session:
     api: str | None = None
     gateway: str | None = None
     key: str | None = None
+    ca: str = ""
+    cert: str = ""
 
     @property
     def folder(self) -> Home:
@@ -45,19 +48,23 @@ class Session:
             key=self.key or found.key,
             api_socket="" if self.api else found.api_socket,
             key_id="" if self.key else found.key_id,
+            gateway_cert="" if self.gateway else found.gateway_cert,
         )
 
     def control(self) -> ControlClient:
         """Return the client of the control API."""
         credentials = self.credentials()
-        return ControlClient(Connection(credentials.control_base(), credentials.key))
+        trust = Trust(ca=self.ca, own=self.cert)
+        return ControlClient(Connection(credentials.control_base(), credentials.key, trust=trust))
 
     def data(self, project: str) -> DataClient:
         """Return the client of the data plane."""
         if self.gateway and self.key:
-            return DataClient(Connection(self.gateway, self.key), project)
-        credentials = self.credentials()
-        return DataClient(Connection(credentials.gateway, credentials.key), project)
+            found = Credentials(api="", gateway=self.gateway, key=self.key)
+        else:
+            found = self.credentials()
+        trust = Trust(ca=self.ca, pinned=found.gateway_cert, own=self.cert)
+        return DataClient(Connection(found.gateway, found.key, trust=trust), project)
 
 
 class Command(click.Command):

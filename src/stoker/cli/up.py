@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from stoker.cli.demo import curl_lines, deploy_demo, done
+from stoker.cli.demo import cacert, curl_lines, deploy_demo, done
 from stoker.cli.down import end
 from stoker.cli.output import is_live
 from stoker.cli.progress import Progress
@@ -34,16 +34,28 @@ _ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
     "--demo", is_flag=True, help="Also deploy digits (classifier), minilm (embedder) and smol (language model)."
 )
 @click.option("--gateways", type=click.IntRange(1, 64), help="Gateway processes on the port; about one fills a core.")
+@click.option("--tls-cert", type=click.Path(), help="Certificate (PEM) for HTTPS on the port.  [env STOKER_TLS_CERT]")
+@click.option("--tls-key", type=click.Path(), help="The certificate's key (PEM).  [env STOKER_TLS_KEY]")
 @click.option(
     "--port", type=click.IntRange(1, 65535), help="Port of the data plane; control takes the next.  [env PORT]"
 )
 @click.pass_obj
-def command(session: Session, detach: bool, demo: bool, gateways: int | None, port: int | None) -> None:
+def command(
+    session: Session,
+    detach: bool,
+    demo: bool,
+    gateways: int | None,
+    port: int | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+) -> None:
     """Start the platform and show it live. Ctrl-C drains and stops everything; again, it hurries."""
     from stoker.app import settings
     from stoker.app.up import up
 
-    chosen = settings.load(os.environ, home=session.home, gateways=gateways, port=port)
+    chosen = settings.load(
+        os.environ, home=session.home, gateways=gateways, port=port, tls_cert=tls_cert, tls_key=tls_key
+    )
     for number in _ENDING:  # a closed terminal or a supervisor's stop is a Ctrl-C
         signal.signal(number, _interrupt)
     began_s = time.monotonic()
@@ -89,9 +101,10 @@ def _introduce(session: Session, running: "Running", serving: list[str]) -> None
     click.echo(f"\n {click.style('Try it from another terminal:', bold=True)}\n")
     click.echo(f"export KEY={key}")
     for name in serving:
-        click.echo(curl_lines(name, running.gateway_url))
+        click.echo(curl_lines(name, running.gateway_url, running.tls_cert))
     if not serving:
-        click.echo(f'curl -s {running.gateway_url}/v1/models -H "Authorization: Bearer $KEY"')
+        trust = cacert(running.tls_cert)
+        click.echo(f'curl -s {trust}{running.gateway_url}/v1/models -H "Authorization: Bearer $KEY"')
     click.echo()
 
 

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
+from stoker.client.trust import SYSTEM, Trust
 from stoker.types.errors import DeadlineExceeded, InvalidInput, NotReachable, StokerError, all_codes
 
 _T = TypeVar("_T")
@@ -96,6 +97,7 @@ class Connection:
     base: str
     key: str = ""
     timeout_s: float = 30.0
+    trust: Trust = SYSTEM
 
     def exchange(
         self,
@@ -158,7 +160,7 @@ class _Opened:
         self._answer: http.client.HTTPResponse | None = None
 
     def __enter__(self) -> "_Opened":
-        self._http = _connect(self._where.base, self._timeout_s)
+        self._http = _connect(self._where.base, self._timeout_s, self._where.trust)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -244,21 +246,26 @@ class _UnixConnection(http.client.HTTPConnection):
             raise
 
 
-def _connect(base: str, timeout_s: float | None) -> http.client.HTTPConnection:
+def _connect(base: str, timeout_s: float | None, trust: Trust) -> http.client.HTTPConnection:
     """Return a connected connection. The connect has its own short limit; later reads have `timeout_s`."""
     wait_s = min(CONNECT_TIMEOUT_S, timeout_s) if timeout_s is not None else CONNECT_TIMEOUT_S
-    opened = _UnixConnection(base.removeprefix("unix:"), wait_s) if base.startswith("unix:") else _tcp(base, wait_s)
+    opened = (
+        _UnixConnection(base.removeprefix("unix:"), wait_s) if base.startswith("unix:") else _tcp(base, wait_s, trust)
+    )
     try:
         opened.connect()
     except TimeoutError as slow:
         raise NotReachable(f"{base} did not accept a connection within {wait_s:g} s") from slow
+    except ssl.SSLCertVerificationError as unknown:
+        said = f"{base} shows a certificate that is not trusted ({unknown.verify_message})"
+        raise NotReachable(f"{said}; say who signed it with --ca FILE") from unknown
     except OSError as refused:
         raise NotReachable(f"nothing answers at {base} ({refused.strerror or refused})") from refused
     opened.sock.settimeout(timeout_s)
     return opened
 
 
-def _tcp(base: str, wait_s: float) -> http.client.HTTPConnection:
+def _tcp(base: str, wait_s: float, trust: Trust) -> http.client.HTTPConnection:
     try:
         parts = urlsplit(base)
         host, port = parts.hostname, parts.port
@@ -267,7 +274,7 @@ def _tcp(base: str, wait_s: float) -> http.client.HTTPConnection:
     if parts.scheme not in ("http", "https") or not host:
         raise StokerError(f"{base!r} is not an address; write http://HOST:PORT, https://HOST or unix:/PATH")
     if parts.scheme == "https":
-        return http.client.HTTPSConnection(host, port, timeout=wait_s, context=ssl.create_default_context())
+        return http.client.HTTPSConnection(host, port, timeout=wait_s, context=trust.context())
     return http.client.HTTPConnection(host, port, timeout=wait_s)
 
 

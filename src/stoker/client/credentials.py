@@ -16,6 +16,7 @@ class Credentials(msgspec.Struct, frozen=True):
     key: str
     api_socket: str = ""
     key_id: str = ""
+    gateway_cert: str = ""  # the file with the certificate that the gateways show; "": they speak HTTP
 
     def control_base(self) -> str:
         """Return the address of control: its socket where that is on this machine, else its port."""

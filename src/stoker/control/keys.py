@@ -27,12 +27,18 @@ _TEXT: Final = re.compile(r"stk_([a-z0-9]{8})_[A-Za-z0-9_-]{43}")
 _ID_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
-class Credentials(msgspec.Struct, frozen=True):
-    """What the command line reads from the state folder."""
+class Addresses(msgspec.Struct, frozen=True):
+    """Where control and the gateways answer; `gateway_cert`: the file with the certificate that gateways show."""
 
     api: str
     api_socket: str
     gateway: str
+    gateway_cert: str = ""
+
+
+class Credentials(Addresses, frozen=True, kw_only=True):
+    """What the command line reads from the state folder."""
+
     key: str
     key_id: str
 
@@ -76,7 +82,7 @@ def require_admin(key: KeyRow) -> None:
         raise Forbidden(f"key {key.id} may call the endpoints of project {key.project!r}; this needs an admin key")
 
 
-def bootstrap(database: Database, path: Path, api: str, api_socket: str, gateway: str) -> None:
+def bootstrap(database: Database, path: Path, where: Addresses) -> None:
     """Make sure that the default project, an admin key and the credentials file that holds it are there.
 
     The file's key is kept as long as it is good. A crash between row and file leaves a key that nobody knows; it is
@@ -107,7 +113,7 @@ def bootstrap(database: Database, path: Path, api: str, api_socket: str, gateway
         return text, row.id
 
     text, key_id = database.write(ensure)
-    wanted = Credentials(api, api_socket, gateway, text, key_id)
+    wanted = Credentials(where.api, where.api_socket, where.gateway, where.gateway_cert, key=text, key_id=key_id)
     if held != wanted or path.stat().st_mode & 0o777 != 0o600:
         write_whole(path, msgspec.json.format(msgspec.json.encode(wanted)))
 

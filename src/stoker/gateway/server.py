@@ -7,6 +7,7 @@ import resource
 import socket
 import time
 from collections import Counter
+from collections.abc import Callable
 from email.utils import formatdate
 from typing import Final, Protocol
 
@@ -19,6 +20,9 @@ SWEEP_S: Final = 0.25
 TOLD_MAX: Final = 512  # connections over the maximum that are told so; further ones are cut without a word
 OTHER_FILES: Final = 256  # that a process has open besides connections: replicas, logs, libraries
 DRAIN_GRACE_S: Final = 0.5  # idle keep-alive connections may send one more request so long after a drain began
+
+
+Secure = Callable[[Connection], asyncio.Protocol]
 
 
 class PortTaken(OSError):
@@ -39,9 +43,11 @@ class Requests(Protocol):
 
 
 class Server:
-    """Accepts, sweeps and drains `connections` (connection.Site)."""
+    """Accepts, sweeps and drains `connections` (connection.Site). `secure` puts TLS around each."""
 
-    def __init__(self, requests: Requests, limits: Limits, connections: set[Connection]) -> None:
+    def __init__(
+        self, requests: Requests, limits: Limits, connections: set[Connection], secure: Secure | None = None
+    ) -> None:
         self.serve = requests.serve
         self.body_limit = requests.body_limit
         self.refusal = requests.refusal
@@ -49,6 +55,7 @@ class Server:
         self.now_s = time.monotonic()
         self.date_line = b""
         self.is_draining = False
+        self._secure = secure
         self.connections = connections
         self._connections_max = min(limits.connections_max, _files_max() - OTHER_FILES)
         self._addresses: Counter[str] = Counter()  # as many entries as connections, at most
@@ -134,8 +141,9 @@ class Server:
                     accepted, _ = last.accept()
                     await loop.connect_accepted_socket(self._connection, accepted)
 
-    def _connection(self) -> Connection:
-        return Connection(self)
+    def _connection(self) -> asyncio.Protocol:
+        made = Connection(self)
+        return made if self._secure is None else self._secure(made)
 
     def _sweep(self) -> None:
         self.now_s = time.monotonic()

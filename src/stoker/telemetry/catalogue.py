@@ -106,6 +106,27 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     Metric("stoker_gateway_connections", "gauge", "", ("process",), "Client connections open now."),
     Metric("stoker_route_table_version", "gauge", "", ("process",), "Version of the route table in use."),
+    Metric(
+        "stoker_tls_certificate_expiry_timestamp_seconds",
+        "gauge",
+        "seconds",
+        ("process",),
+        "When the certificate that clients are shown ends, in unix time.",
+    ),
+    Metric(
+        "stoker_tls_handshakes_total",
+        "counter",
+        "",
+        ("process", "result"),
+        "Handshakes with clients; result is made, failed, plain (no TLS was spoken) or gone (too slow, or left).",
+    ),
+    Metric(
+        "stoker_tls_reloads_total",
+        "counter",
+        "",
+        ("process", "result"),
+        "New certificates found; result is taken, or refused (no pair, broken), and then the old one stays.",
+    ),
     # What replicas report with each answer.
     Metric("stoker_batch_rows", "histogram", "rows", _REVISION, "Rows in the engine call that a request was part of."),
     Metric(
