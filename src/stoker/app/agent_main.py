@@ -74,7 +74,8 @@ def system_specs(home: Home, chosen: Settings) -> tuple[ProcessSpec, ...]:
 def agent_argv(chosen: Settings) -> tuple[str, ...]:
     """Return what runs the agent; the other settings reach it by its environment."""
     module = ("-m", "stoker.app.agent_main", "--home", str(chosen.home))
-    return (sys.executable, *module, "--port", str(chosen.port), "--gateways", str(chosen.gateways))
+    tls = ("--tls-cert", chosen.tls_cert, "--tls-key", chosen.tls_key) if chosen.tls_cert else ()
+    return (sys.executable, *module, "--port", str(chosen.port), "--gateways", str(chosen.gateways), *tls)
 
 
 def take_lock(home: Home, wait_s: float = LOCK_WAIT_S) -> int:
@@ -132,6 +133,8 @@ def main() -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--port", type=int)
     parser.add_argument("--gateways", type=int)
+    parser.add_argument("--tls-cert")
+    parser.add_argument("--tls-key")
     given = vars(parser.parse_args())
     chosen = settings.load(os.environ, **given)
     home = Home(chosen.home)
