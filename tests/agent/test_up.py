@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -49,7 +50,7 @@ def pids(home: Home) -> dict[str, int]:
 
 @pytest.fixture
 def chosen(tmp_path: Path) -> Iterator[Settings]:
-    made = settings.load({}, home=tmp_path / "home", port=free_port())
+    made = settings.load({}, home=tmp_path / "home", port=free_port(), gateways=1)
     yield made
     kill_everything(Home(made.home))
     shutil.rmtree(Home(made.home).run, ignore_errors=True)
@@ -220,3 +221,36 @@ def test_a_warm_start_is_quick(chosen: Settings) -> None:
     up(chosen)
     # Seen: 0.9 s on two cores with nothing else; other tests may share them.
     assert time.monotonic() - started_s < 10
+
+
+def test_a_gateway_that_hangs_is_started_again_and_the_other_serves_meanwhile(chosen: Settings) -> None:
+    chosen = msgspec.structs.replace(chosen, gateways=2)
+    home = Home(chosen.home)
+    up(chosen)
+    before = pids(home)
+    os.kill(before["gateway-1"], signal.SIGSTOP)
+    began_s = time.monotonic()
+
+    def is_answered() -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", chosen.port), timeout=1) as one:
+            one.settimeout(0.5)
+            one.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            return one.recv(100).startswith(b"HTTP/1.1 200 ")
+        return False
+
+    answered, asked = 0, 0
+    while pids(home).get("gateway-1", before["gateway-1"]) == before["gateway-1"]:
+        assert time.monotonic() - began_s < 30, "a gateway that hangs is left alone"
+        asked += 1
+        answered += is_answered()
+    assert 0 < answered < asked, "one serves, and the kernel gives connections to the other too"
+    until(lambda: phases(home).get("gateway-1") == "ready", 20, "it serves again")
+    assert all(is_answered() for _ in range(40))
+    after = pids(home)
+    assert {name: pid for name, pid in after.items() if name != "gateway-1"} == {
+        name: pid for name, pid in before.items() if name != "gateway-1"
+    }
+
+
+def phases(home: Home) -> dict[str, str]:
+    return {process.name: process.phase for process in node_status(home).processes}

@@ -48,6 +48,7 @@ def test_a_ready_process_that_answers_no_ping_goes() -> None:
     number, fault = first_fault([Seen(True, READY), *[Seen(False, READY)] * 100])
     assert number == SILENT_S
     assert fault == "answered no PING for 30 s"
+    assert first_fault([Seen(True, READY), *[Seen(False, READY)] * 100], Limits(silent_s=10))[0] == 10
 
 
 def test_work_that_stands_still_is_a_stall_and_work_that_moves_is_not() -> None:

@@ -213,7 +213,8 @@ class Owned:
         """Watch the process until it is dead; return why it was killed, "" when it was not, or died by itself."""
         spec = self.record.spec
         self._watch = watch = Watch(self.name, child.pid, spec.address, self._on_report)
-        limits = liveness.Limits(spec.start_timeout_s, spec.stall_s, spec.memory_bytes)
+        silent_s = liveness.GATEWAY_SILENT_S if spec.kind == "gateway" else liveness.SILENT_S
+        limits = liveness.Limits(spec.start_timeout_s, spec.stall_s, spec.memory_bytes, silent_s)
         memory, looked_s, fault, is_stuck = liveness.Liveness(), time.monotonic(), "", False
         try:
             while child.is_alive and not fault:

@@ -13,6 +13,9 @@ from stoker.types.replica import ReplicaStats
 from stoker.types.units import format_bytes
 
 SILENT_S: Final = 30.0  # without an answer to PING, once it was ready
+# The kernel goes on giving new connections to a gateway that hangs, and nothing of it is lost by starting it again: no
+# model is loaded. Its answers to PING are late by milliseconds under full load, so this is far from a false alarm.
+GATEWAY_SILENT_S: Final = 10.0
 FAILED_S: Final = 10.0  # it says that it failed, but does not exit
 STEP_MAX_S: Final = 3.0
 
@@ -23,6 +26,7 @@ class Limits(msgspec.Struct, frozen=True):
     start_timeout_s: float = 120.0
     stall_s: float = 120.0
     memory_bytes: int = 0
+    silent_s: float = SILENT_S
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -75,7 +79,7 @@ def judge(memory: Liveness, seen: Seen, limits: Limits, *, step_s: float) -> Jud
 
 def _standstill(memory: Liveness, seen: Seen, limits: Limits, *, works: bool) -> str:
     if memory.was_ready:
-        if memory.silent_s >= SILENT_S:
+        if memory.silent_s >= limits.silent_s:
             return f"answered no PING for {memory.silent_s:.0f} s"
         if works and memory.still_s >= limits.stall_s:
             running = seen.stats.running if seen.stats is not None else 0
