@@ -12,6 +12,8 @@ from stoker.api.app import OPERATIONS
 from stoker.app import settings
 from stoker.cli import exits
 from stoker.cli.main import SECTIONS, cli
+from stoker.gateway import limits
+from stoker.gateway.connection import Limits
 from stoker.protocol import manifest
 from stoker.protocol.grpc_status import status_of
 from stoker.telemetry import reference as metrics
@@ -119,6 +121,10 @@ def first_line(text: str | None) -> str:
     return (text or "").strip().splitlines()[0]
 
 
+def limits_page() -> str:
+    return f"{limits.page(Limits())}\n{MADE}"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings.page,
     "errors.md": errors_page,
@@ -126,6 +132,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "manifests.md": manifests_page,
     "api.md": api_page,
     "metrics.md": metrics.page,
+    "limits.md": limits_page,
 }
 
 

@@ -1,5 +1,6 @@
 """The pages say what is true: reference pages are made from the code, links lead somewhere, commands exist."""
 
+import dataclasses
 import importlib.util
 import re
 from pathlib import Path
@@ -8,6 +9,8 @@ from types import ModuleType
 import pytest
 
 from stoker.cli.main import SECTIONS
+from stoker.gateway import limits
+from stoker.gateway.connection import Limits
 from stoker.protocol import manifest
 
 ROOT = Path(__file__).parent.parent.parent
@@ -27,6 +30,12 @@ def reference_pages() -> ModuleType:
 def test_a_reference_page_is_what_the_code_says(name: str) -> None:
     made = reference_pages().PAGES[name]()
     assert (ROOT / "docs" / "reference" / name).read_text() == made, "run: python docs/reference_pages.py"
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Limits)])
+def test_every_limit_of_a_connection_is_on_its_page(name: str) -> None:
+    other = dataclasses.replace(Limits(), **{name: 987654})
+    assert limits.page(other) != limits.page(Limits())
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
