@@ -16,6 +16,28 @@ def test_what_is_given_comes_before_the_environment_before_the_default() -> None
     assert settings.load({"STOKER_API_PORT": "1234"}).api_port == 1234
 
 
+@pytest.mark.parametrize(
+    ("cores", "gateways"), [(0.5, 1), (1, 1), (2, 1), (3.9, 1), (4, 2), (7.5, 3), (8, 4), (64, 4), (512, 4)]
+)
+def test_half_of_the_cores_are_for_gateways_and_never_many(cores: float, gateways: int) -> None:
+    assert settings.usual_gateways(cores) == gateways
+
+
+def test_the_files_of_a_certificate_come_together_and_are_found_from_anywhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = settings.load({"STOKER_TLS_CERT": "a.crt"}, tls_key="sub/a.key")
+    assert (found.tls_cert, found.tls_key) == (str(tmp_path / "a.crt"), str(tmp_path / "sub" / "a.key"))
+    assert found.gateway_url == "https://127.0.0.1:8080"
+    assert settings.load({"STOKER_HOST": "::1"}).gateway_url == "http://[::1]:8080"
+    assert settings.load(found.environment()) == found
+    with pytest.raises(InvalidInput, match="STOKER_TLS_KEY is not set"):
+        settings.load({"STOKER_TLS_CERT": "a.crt"})
+    with pytest.raises(InvalidInput, match="STOKER_TLS_CERT is not set"):
+        settings.load({"STOKER_TLS_CLIENT_CA": "ca.crt"})
+
+
 def test_the_state_folder_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     assert settings.load({"STOKER_HOME": "here"}).home == tmp_path / "here"
