@@ -22,6 +22,7 @@ import uvicorn
 import stoker
 from stoker.api.app import build
 from stoker.app import process_main, settings
+from stoker.app.bounded_http import BoundedHttp
 from stoker.app.home import Home
 from stoker.app.settings import Settings
 from stoker.blob.folder import FolderBlobs
@@ -47,7 +48,6 @@ from stoker.types.replica import ReplicaStats
 
 NAME: Final = "control"
 LOCK_WAIT_S: Final = 5.0  # a control that was told to stop gives its lease back first
-CONNECTIONS_MAX: Final = 1024
 BACKLOG: Final = 256
 GRACE_S: Final = 3.0  # for requests that run when control is told to stop
 _log: Final = logging.getLogger(__name__)
@@ -200,14 +200,14 @@ async def run(home: Home, chosen: Settings, asked: asyncio.Event) -> None:
 async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: asyncio.Event) -> None:
     config = uvicorn.Config(
         build(plane, stoker.__version__),
-        http="httptools",
+        http=BoundedHttp,
         ws="none",
         lifespan="off",
         loop="none",
         log_config=None,
         access_log=False,
         server_header=False,
-        limit_concurrency=CONNECTIONS_MAX,
+        limit_concurrency=BoundedHttp.connections_max,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=round(GRACE_S),
     )
