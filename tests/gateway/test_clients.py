@@ -11,7 +11,7 @@ import pytest
 
 from stoker.gateway.connection import Connection, Limits
 from stoker.gateway.incoming import HttpRequest
-from stoker.gateway.server import Server
+from stoker.gateway.server import TOLD_PER_ADDRESS_MAX, Server
 from stoker.types.errors import StokerError
 from tests.gateway import rig as rigs
 from tests.gateway.rig import KEY, Client, Rig, chat, client, infer, run
@@ -322,6 +322,29 @@ def test_one_address_cannot_take_all_connections(rig: Rig) -> None:
         again = await connect("127.0.0.2")
         assert (await echo(again)).startswith(b"HTTP/1.1 200 ")
         for _, writer in [*greedy, other, again]:
+            writer.transport.abort()
+        await server.drain(1)
+
+    run(work)
+
+
+def test_one_that_is_refused_again_and_again_is_cut_without_a_word(rig: Rig) -> None:
+    async def work() -> None:
+        server = Server(Echo(), Limits(per_address_max=3), set())
+        port = await server.start("127.0.0.1", 0)
+
+        async def told() -> bool:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writers.append(writer)
+            with contextlib.suppress(ConnectionError):
+                return (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 429 ")
+            return False
+
+        writers: list[asyncio.StreamWriter] = []
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        answers = await asyncio.gather(*(told() for _ in range(200)))
+        assert 0 < answers.count(True) <= TOLD_PER_ADDRESS_MAX
+        for writer in [*writers, *(pair[1] for pair in held)]:
             writer.transport.abort()
         await server.drain(1)
 

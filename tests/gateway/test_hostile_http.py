@@ -6,6 +6,7 @@ to close comes right behind each row: a row that ends with `OK` kept its framing
 
 import asyncio
 import gzip
+import json
 import re
 import zlib
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from stoker.protocol import openai
 from tests.gateway import rig as rigs
 from tests.gateway.rig import KEY, TEAM_KEY, Rig, connect, infer, run
 
@@ -286,6 +288,32 @@ def test_a_hostile_request_gets_its_answer_and_the_next_client_is_served(
         assert (await infer(rig, "{}")).status == 200
 
     run(work)
+
+
+def test_of_a_key_twice_the_last_counts_for_every_reader() -> None:
+    messages = b'"messages":[{"role":"user","content":"a"}],"messages":[{"role":"user","content":"b"}]'
+    body = b'{"model":"a","stream":false,%b,"model":"b","stream":true,"\\u006dodel":"c"}' % messages
+    usual = json.loads(body)
+    read = openai.decode_chat(body)
+    assert (read.model, read.stream, read.messages[0].content) == ("c", True, "b")
+    assert (usual["model"], usual["stream"], usual["messages"][0]["content"]) == ("c", True, "b")
+    # A remote engine gets what was read here, written anew: no third reader sees the first values.
+
+
+def test_a_client_that_closes_its_half_is_gone_and_its_work_ends(rig: Rig) -> None:
+    async def work() -> None:
+        reader, writer = await connect(rig)
+        before = rig.lines("r0").count("cancelled")
+        writer.write(sized(b"slow:20 x"))
+        while not rig.lines("r0") or not rig.lines("r0")[-1].startswith("request infer"):  # bounded by run
+            await asyncio.sleep(0.01)
+        writer.write_eof()
+        assert await reader.read() == b""
+        while rig.lines("r0").count("cancelled") == before:
+            await asyncio.sleep(0.01)
+        writer.transport.abort()
+
+    run(work, 10)
 
 
 def test_nothing_of_a_client_s_text_becomes_a_line_or_a_colour_of_the_log(rig: Rig) -> None:

@@ -38,13 +38,13 @@ def page(limits: Limits) -> str:
 
 def _connections(limits: Limits) -> list[Row]:
     head, kept = _seconds(limits.head_s), f"{server.OTHER_FILES} of them are kept for the rest"
-    told = f"{FULL}; {server.TOLD_MAX} further ones closed unanswered"
+    told = f"{FULL}; past {server.TOLD_MAX} of these, {CLOSED}"
     return [
         ("of a process", str(limits.connections_max), told, f"the limit of open files, if lower: {kept}"),
         (
             "from one address (of IPv6, one /64)",
             str(limits.per_address_max),
-            "429 `busy`",
+            f"429 `busy`; past {server.TOLD_PER_ADDRESS_MAX} of these, {CLOSED}",
             "`STOKER_CONNECTIONS_PER_ADDRESS`",
         ),
         ("not yet accepted", str(server.BACKLOG), "the connect waits", "`net.core.somaxconn`, if lower"),

@@ -87,7 +87,8 @@ class Secured(asyncio.Protocol, asyncio.Transport):
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
         if self._is_deaf:
-            self._connection.data_received(data)  # which only counts it
+            if self._is_made:
+                self._connection.data_received(data)  # which only counts it
             return
         if not self._is_made:
             if not self._has_begun and data[0] != HANDSHAKE_RECORD:

@@ -17,7 +17,9 @@ from stoker.types.errors import Busy, StokerError, Unavailable
 
 BACKLOG: Final = 2048
 SWEEP_S: Final = 0.25
-TOLD_MAX: Final = 512  # connections over the maximum that are told so; further ones are cut without a word
+# Connections over the maximum that are told so, which takes linger_s; further ones are cut without a word.
+TOLD_MAX: Final = 512
+TOLD_PER_ADDRESS_MAX: Final = 64
 OTHER_FILES: Final = 256  # that a process has open besides connections: replicas, logs, libraries
 DRAIN_GRACE_S: Final = 0.5  # idle keep-alive connections may send one more request so long after a drain began
 
@@ -57,7 +59,7 @@ class Server:
         self.is_draining = False
         self._secure = secure
         self.connections = connections
-        self._connections_max = min(limits.connections_max, _files_max() - OTHER_FILES)
+        self._connections_max = min(limits.connections_max, max(_files_max() - OTHER_FILES, OTHER_FILES))
         self._addresses: Counter[str] = Counter()  # as many entries as connections, at most
         self._held_bytes = 0
         self._socket: socket.socket | None = None
@@ -78,15 +80,16 @@ class Server:
     def enter(self, connection: Connection, address: str) -> StokerError | None:
         """See connection.Site."""
         self.connections.add(connection)
-        network = _network(address)
+        network, limit = _network(address), self.limits.per_address_max
         self._addresses[network] += 1
-        count = len(self.connections)
-        if count > self._connections_max:
-            if count > self._connections_max + TOLD_MAX:
-                connection.abort()
+        over = len(self.connections) - self._connections_max
+        own_over = self._addresses[network] - limit if limit else 0
+        if over > TOLD_MAX or own_over > TOLD_PER_ADDRESS_MAX:
+            connection.abort()
+        if over > 0:
             return Unavailable("this gateway has as many connections as it takes; retry", retry_after_s=1.0)
-        if 0 < self.limits.per_address_max < self._addresses[network]:
-            said = f"{network} has {self.limits.per_address_max} connections open, as many as one address may have"
+        if own_over > 0:
+            said = f"{network} has {limit} connections open, as many as one address may have"
             return Busy(f"{said} (STOKER_CONNECTIONS_PER_ADDRESS)", retry_after_s=1.0)
         return None
 
