@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from stoker.app import settings
+from stoker.app.agent_main import agent_argv
 from stoker.types.errors import InvalidInput
 
 
@@ -30,6 +31,8 @@ def test_the_files_of_a_certificate_come_together_and_are_found_from_anywhere(
     found = settings.load({"STOKER_TLS_CERT": "a.crt"}, tls_key="sub/a.key")
     assert (found.tls_cert, found.tls_key) == (str(tmp_path / "a.crt"), str(tmp_path / "sub" / "a.key"))
     assert found.gateway_url == "https://127.0.0.1:8080"
+    told = settings.load({**found.environment(), "STOKER_TLS_CLIENT_CA": "ca.crt"})
+    assert str(tmp_path / "ca.crt") in agent_argv(told), "the agent has another working folder"
     assert settings.load({"STOKER_HOST": "::1"}).gateway_url == "http://[::1]:8080"
     assert settings.load(found.environment()) == found
     with pytest.raises(InvalidInput, match="STOKER_TLS_KEY is not set"):

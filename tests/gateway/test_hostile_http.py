@@ -338,7 +338,7 @@ def test_all_of_them_at_once_and_again_leave_neither_memory_nor_descriptors(rig:
 
     run(storm)
     before, open_before = rss(), descriptors()
-    for _ in range(3):
+    for _ in range(2):
         run(storm)
 
     async def settled() -> None:

@@ -74,7 +74,9 @@ def system_specs(home: Home, chosen: Settings) -> tuple[ProcessSpec, ...]:
 def agent_argv(chosen: Settings) -> tuple[str, ...]:
     """Return what runs the agent; the other settings reach it by its environment."""
     module = ("-m", "stoker.app.agent_main", "--home", str(chosen.home))
-    tls = ("--tls-cert", chosen.tls_cert, "--tls-key", chosen.tls_key) if chosen.tls_cert else ()
+    tls: tuple[str, ...] = ()
+    if chosen.tls_cert:  # as absolute paths: the agent has another working folder than who started it
+        tls = ("--tls-cert", chosen.tls_cert, "--tls-key", chosen.tls_key, "--tls-client-ca", chosen.tls_client_ca)
     return (sys.executable, *module, "--port", str(chosen.port), "--gateways", str(chosen.gateways), *tls)
 
 
@@ -135,6 +137,7 @@ def main() -> int:
     parser.add_argument("--gateways", type=int)
     parser.add_argument("--tls-cert")
     parser.add_argument("--tls-key")
+    parser.add_argument("--tls-client-ca")
     given = vars(parser.parse_args())
     chosen = settings.load(os.environ, **given)
     home = Home(chosen.home)
