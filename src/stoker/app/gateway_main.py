@@ -82,7 +82,7 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
     frames = await serve(home.address(name), process)
     try:
         watch.start()
-        rpc = await _start_rpc(stack, server, arguments.host, settings.grpc_port) if settings.grpc_port else None
+        rpc = await _start_rpc(stack, server, (arguments.host, settings.grpc_port), certificates)
         await server.start(arguments.host, arguments.port)
         process.serves = True
         gc.collect()
@@ -103,11 +103,15 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
         await directory.close()
 
 
-async def _start_rpc(stack: Stack, server: Server, host: str, port: int) -> "RpcServer":
+async def _start_rpc(
+    stack: Stack, server: Server, where: tuple[str, int], certificates: Certificates | None
+) -> "RpcServer | None":
+    if not where[1]:
+        return None
     from stoker.gateway.rpc.server import RpcServer  # an extra, and memory that a gateway without it does not need
 
     rpc = RpcServer(stack, server)
-    await rpc.start(host, port)
+    await rpc.start(*where, certificates)
     return rpc
 
 

@@ -104,9 +104,7 @@ def up(chosen: Settings, *, progress: Progress = lambda _: None) -> Running:
         if not is_attached:
             down(home, drain_s=0.0)
         raise
-    return Running(
-        home, is_attached, chosen.port, chosen.api_port, chosen.host, chosen.grpc_port, chosen.tls_cert
-    )
+    return Running(home, is_attached, chosen.port, chosen.api_port, chosen.host, chosen.grpc_port, chosen.tls_cert)
 
 
 def _begin(home: Home, chosen: Settings) -> tuple[Settings, bool]:

@@ -62,6 +62,9 @@ class Client(Protocol):
     def end_stream(self, last: bytes) -> None:
         """Write the last piece, which may be empty, and the end."""
 
+    def hold(self, count: int) -> None:
+        """Count `count` more bytes for the request's body, which came compressed. Raises Unavailable."""
+
     def abort(self) -> None:
         """Give the client up, without an answer."""
 

@@ -86,6 +86,10 @@ class Call:
         """See exchange.Client."""
         raise AssertionError("an answer over gRPC is whole")
 
+    def hold(self, count: int) -> None:
+        """See exchange.Client; no content coding is read out of metadata."""
+        raise AssertionError("a message over gRPC is decompressed before it is counted")
+
     def abort(self) -> None:
         """See exchange.Client."""
         self.on_writable = None

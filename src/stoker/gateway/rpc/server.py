@@ -21,6 +21,7 @@ from stoker.gateway.rpc.questions import questions
 from stoker.gateway.rpc.tools import Health, reflect
 from stoker.gateway.server import PortTaken
 from stoker.gateway.stack import Stack
+from stoker.gateway.tls import Certificates, Pair
 from stoker.protocol.oip_messages import HEALTH, INFERENCE, REFLECTION, REFLECTION_ALPHA
 from stoker.types.errors import StokerError
 
@@ -59,11 +60,15 @@ class RpcServer:
         self._server: Any = grpc.aio.server(options=OPTIONS, maximum_concurrent_rpcs=CALLS_MAX)
         self._server.add_generic_rpc_handlers((self._methods,))
 
-    async def start(self, host: str, port: int) -> int:
-        """Listen on `host`:`port` (0: any) and return the port. Raises PortTaken."""
+    async def start(self, host: str, port: int, certificates: Certificates | None = None) -> int:
+        """Listen on `host`:`port` (0: any), with TLS given `certificates`, and return the port. Raises PortTaken."""
         address = f"[{host}]:{port}" if ":" in host else f"{host or '0.0.0.0'}:{port}"
         try:
-            found: int = self._server.add_insecure_port(address)
+            found: int = (
+                self._server.add_insecure_port(address)
+                if certificates is None
+                else self._server.add_secure_port(address, _credentials(certificates))
+            )
         except RuntimeError as taken:
             raise PortTaken(
                 f"gRPC cannot listen on {address}, which another program may have; set STOKER_GRPC_PORT to a free port"
@@ -92,6 +97,24 @@ class RpcServer:
         methods.infer.drain()
         await stopping
         return time.monotonic() < ends_s
+
+
+def _credentials(certificates: Certificates) -> Any:
+    """Return what gRPC handshakes with: at each, the newest pair."""
+
+    def made(pair: Pair) -> Any:
+        return grpc.ssl_server_certificate_configuration([(pair.key, pair.cert)], pair.client_ca or None)
+
+    used = certificates.pair
+
+    def newest() -> Any:
+        nonlocal used
+        if certificates.pair is used:
+            return None
+        used = certificates.pair
+        return made(used)
+
+    return grpc.dynamic_ssl_server_credentials(made(used), newest, bool(used.client_ca))
 
 
 class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
