@@ -6,7 +6,7 @@ The text of a body, anywhere in it, decides: `die` kills the process, `hang` nev
 that, `report` answers with a report of engine calls, `stream` bodies (`"stream": true`) get `chunks:N` events with
 `every:S` between them, `cut-after:N` dies after N events, `big:N` answers N bytes, `refuse:CODE` fails with that error,
 `stuck` blocks the process. Every event worth asserting (requests, cancels) is appended to LOGFILE as a line. With
-`--pace N` all that is slow is N times slower.
+`--pace N` all that is slow is N times slower, until SIGUSR1.
 """
 
 import asyncio
@@ -152,7 +152,7 @@ async def main() -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
 
     def load() -> None:
-        fake.state = "ready"
+        fake.state, fake.pace = "ready", 1.0
 
     def hang() -> None:
         fake.hangs = True

@@ -64,8 +64,15 @@ async def until(claim: Callable[[str], bool], rig: Rig) -> None:
         await asyncio.sleep(0.05)
 
 
+async def ready(rig: Rig, count: int, endpoint: str = "digits") -> None:
+    """Wait until `count` replicas take requests, counted over all gateways."""
+    line = f'stoker_replicas_ready{{project="default",endpoint="{endpoint}"}} {count}\n'
+    await until(lambda text: line in text, rig)
+
+
 def test_a_hung_replica_of_four_is_out_in_two_seconds_and_no_request_is_lost(four: Rig) -> None:
     async def work() -> None:
+        await ready(four, 4)
         loads = Loads(four, "slow:0.02", 16)
         await asyncio.sleep(1)
         four.kill("r0", signal.SIGSTOP)
@@ -78,9 +85,9 @@ def test_a_hung_replica_of_four_is_out_in_two_seconds_and_no_request_is_lost(fou
         assert loads.statuses() == {200}
         assert max(loads.took_s(hung_s)) < 3.5  # those it held were moved
         assert max(loads.took_s(out_s)) < 1.0  # and later ones never saw it
-        assert 'stoker_replicas_ready{project="default",endpoint="digits"} 3' in await metrics(four)
+        await ready(four, 3)
         four.kill("r0", signal.SIGCONT)
-        await until(lambda text: 'stoker_replicas_ready{project="default",endpoint="digits"} 4' in text, four)
+        await ready(four, 4)
 
     run(work)
 
@@ -90,14 +97,15 @@ def test_a_replica_ten_times_slower_gets_little_then_nothing_and_comes_back(four
     four.start_replica("r3", "--pace", "10")
 
     async def work() -> None:
-        ready = 'stoker_replicas_ready{project="default",endpoint="digits"} 4'
-        await until(lambda text: ready in text, four)
+        await ready(four, 4)
         began_s = time.monotonic()
         loads = Loads(four, "slow:0.02", 32)
         await until(lambda text: 'endpoint="digits",reason="slow"} 1' in text, four)
         assert time.monotonic() - began_s < 4
         out_s = time.monotonic()
-        await asyncio.sleep(2)
+        four.kill("r3", signal.SIGUSR1)  # well again
+        await ready(four, 4)
+        assert time.monotonic() - out_s < 12  # after the first trial, not after thirty seconds
         await loads.end()
         assert loads.statuses() == {200}
         total, slow = len(loads.seen), sum(took_s > 0.2 for _, took_s, _ in loads.seen)
@@ -110,6 +118,7 @@ def test_a_replica_ten_times_slower_gets_little_then_nothing_and_comes_back(four
 
 def test_a_replica_that_fails_everything_is_left_out_and_tried_until_it_is_well(three: Rig) -> None:
     async def work() -> None:
+        await ready(three, 3)
         for number in range(30):
             assert (await infer(three, f"{number}")).status == 200
         three.kill("r1", signal.SIGHUP)
@@ -119,7 +128,7 @@ def test_a_replica_that_fails_everything_is_left_out_and_tried_until_it_is_well(
         out_s = time.monotonic()
         await asyncio.sleep(0.5)
         three.kill("r1", signal.SIGHUP)
-        await until(lambda text: 'stoker_replicas_ready{project="default",endpoint="digits"} 3' in text, three)
+        await ready(three, 3)
         back_s = time.monotonic() - out_s
         await loads.end()
         assert 2 < back_s < 12  # the first trial is after five seconds; the ejection would have lasted 30
@@ -146,6 +155,7 @@ def test_two_gateways_fill_replicas_evenly(tmp_path: Path) -> None:
     with rigs.rig(tmp_path, replicas=4, gateways=2) as rig:
 
         async def work() -> None:
+            await ready(rig, 8)
             links = [await connect(rig.home.address(f"r{number}")) for number in range(4)]
             loads = Loads(rig, "slow:0.1", 64)  # the kernel spreads the connections over both
             excess: list[float] = []
@@ -196,6 +206,7 @@ def test_a_conversation_stays_where_its_beginning_is_known(three: Rig) -> None:
             messages.append({"role": "assistant", "content": "Because of this: " + "that is why. " * 20})
 
     async def work() -> None:
+        await ready(three, 3, "smol")
         for number in range(3):  # one of each clerk first
             await converse(number)
         await asyncio.gather(*(converse(number) for number in range(3, 9)))
@@ -223,6 +234,7 @@ def talk_in_sessions(three: Rig) -> None:
                 assert (await ask(three, "POST", "/v1/chat/completions", chat(messages), **more)).status == 200
 
     async def work() -> None:
+        await ready(three, 6, "smol")
         await talk(0)
         three.kill("r2")
         await talk(3)
@@ -240,6 +252,7 @@ def test_predictions_follow_a_session_where_the_manifest_says_so(tmp_path: Path)
     with rigs.rig(tmp_path, replicas=3, affinity="session") as rig:
 
         async def work() -> None:
+            await ready(rig, 3)
             for number in range(12):
                 for session in "abc":
                     more = {"x_session_id": session, "x_request_id": f"{session}-{number}"}
@@ -251,3 +264,20 @@ def test_predictions_follow_a_session_where_the_manifest_says_so(tmp_path: Path)
             for number in range(3)
         ]
         assert sum(len(sessions & {"a", "b", "c"}) for sessions in takers) == 3
+
+
+def test_a_session_whose_replica_is_full_spills_to_one_other_and_is_counted(tmp_path: Path) -> None:
+    with rigs.rig(tmp_path, replicas=3, affinity="session", concurrency=2) as rig:
+
+        async def work() -> None:
+            await ready(rig, 3)
+            more = {"x_session_id": "busy"}
+            answers = await asyncio.gather(*(infer(rig, "slow:0.4", **more) for _ in range(4)))
+            assert {answer.status for answer in answers} == {200}
+            text = await metrics(rig)
+            for why in ("session", "overloaded_owner"):
+                assert f'stoker_route_choices_total{{project="default",endpoint="digits",why="{why}"}} 2' in text
+
+        run(work)
+        taken = [sum(line.startswith("request") for line in rig.lines(f"r{number}")) for number in range(3)]
+        assert sorted(taken) == [0, 2, 2]
