@@ -281,3 +281,19 @@ def test_a_session_whose_replica_is_full_spills_to_one_other_and_is_counted(tmp_
         run(work)
         taken = [sum(line.startswith("request") for line in rig.lines(f"r{number}")) for number in range(3)]
         assert sorted(taken) == [0, 2, 2]
+
+
+def test_a_gateway_that_was_held_up_blames_no_replica(three: Rig) -> None:
+    async def work() -> None:
+        await ready(three, 3)
+        loads = Loads(three, "slow:0.02", 8)
+        await asyncio.sleep(0.3)
+        three.kill("gateway-0", signal.SIGSTOP)
+        await asyncio.sleep(5.5)  # longer than any replica may be silent
+        three.kill("gateway-0", signal.SIGCONT)
+        await asyncio.sleep(0.5)
+        await loads.end()
+        assert loads.statuses() == {200}
+        assert "stoker_ejections_total{" not in await metrics(three)
+
+    run(work)

@@ -13,8 +13,9 @@ from stoker.core import breaker, outlier
 if TYPE_CHECKING:
     from stoker.gateway.fleet import Replica
 
-STALL_S: Final = 0.5  # when a look came this much late, it was this process that was held up: clocks begin again
-STOPPED_S: Final = 2.0  # this much: it was stopped
+# When a look came this much late, this process was stopped: its clocks begin again. Less than that needs no care,
+# because no peer has answered just now either.
+STOPPED_S: Final = 2.0
 ANSWERED_S: Final = 1.0  # a ping is sent every half second or oftener
 EJECTED_MIN_S: Final = 5.0  # an ejected replica without work shows no progress; it is tried again after this
 
@@ -81,10 +82,8 @@ class Health:
         """Take note of its progress; called every `every_s`."""
         late_s = now_s - self._judged_s - every_s
         self._judged_s = now_s
-        if late_s > STALL_S and self.pings.asked_s:
-            heard_s = now_s if late_s > STOPPED_S else self.pings.heard_s
-            self.pings = msgspec.structs.replace(self.pings, asked_s=now_s, heard_s=heard_s)
         if late_s > STOPPED_S:
+            self.pings = breaker.Pings(now_s, late_s=self.pings.late_s, late_at_s=self.pings.late_at_s)
             self.seen = breaker.Progress(mark, now_s, self.seen.gap_max_s)
         self.seen = breaker.observe(self.seen, mark, has_work, now_s)
         self.record.fade(now_s)
