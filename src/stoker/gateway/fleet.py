@@ -115,19 +115,19 @@ class Replica:
         """Return how many usual requests it holds, as far as known."""
         return self.busy + self.others
 
-    def answered(self, sample_s: float, now_s: float) -> None:
-        """Learn from a good answer: what a unit of work took."""
+    def answered(self, sample_s: float, sent_s: float, now_s: float) -> None:
+        """Learn from a good answer to what was sent at `sent_s`: what a unit of work took."""
         self.cost.observe(sample_s, now_s)
         self.health.record.answered(sample_s, now_s)
         if self.is_ejected:
-            self.health.probed(is_good=sample_s <= self.health.record.slow_over_s, now_s=now_s)
+            self.health.probed(is_good=sample_s <= self.health.record.slow_over_s, sent_s=sent_s, now_s=now_s)
 
-    def failed(self, now_s: float) -> None:
+    def failed(self, sent_s: float, now_s: float) -> None:
         """Learn from an error that was its own."""
         record = self.health.record
         record.failed(now_s)
         if self.is_ejected:
-            self.health.probed(is_good=False, now_s=now_s)
+            self.health.probed(is_good=False, sent_s=sent_s, now_s=now_s)
         elif record.in_a_row % outlier.ERRORS_IN_A_ROW == 0:  # at once: who fails is quick, and attracts more
             self._judge(now_s, is_urgent=True)
 

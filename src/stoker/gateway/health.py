@@ -124,7 +124,9 @@ class Health:
         self._probe_s = now_s + outlier.PROBE_S
         return True
 
-    def probed(self, *, is_good: bool, now_s: float) -> None:
-        """Take how a request ended on it while it is out."""
+    def probed(self, *, is_good: bool, sent_s: float, now_s: float) -> None:
+        """Take how a request ended on it while it is out; those that were in it already say nothing new."""
+        if sent_s < self._ejected_s:
+            return
         self._probes = self._probes + 1 if is_good else 0
         self._probe_s = now_s if is_good else now_s + outlier.PROBE_S

@@ -18,7 +18,7 @@ def first_piece(exchange: Exchange, replica: Replica, now_s: float) -> None:
     wish = exchange.wish
     if wish is not None:
         units = sizes.units(wish.prompt_bytes / sizes.CHARS_PER_TOKEN, 0.0)
-        replica.answered((now_s - exchange.sent_s) / units, now_s)
+        replica.answered((now_s - exchange.sent_s) / units, exchange.sent_s, now_s)
 
 
 def ended(exchange: Exchange, replica: Replica, now_s: float) -> None:
@@ -29,11 +29,11 @@ def ended(exchange: Exchange, replica: Replica, now_s: float) -> None:
         took_s /= sizes.units(usage.input_tokens - usage.cached_tokens, usage.output_tokens)
         if exchange.wish is not None and exchange.lane is not None:
             exchange.lane.choice.ended(exchange, usage)
-    replica.answered(took_s, now_s)
+    replica.answered(took_s, exchange.sent_s, now_s)
 
 
-def failed(replica: Replica, problem: StokerError) -> None:
+def failed(exchange: Exchange, replica: Replica, problem: StokerError) -> None:
     """Learn from a failure, unless it says nothing of the replica: a deadline, a feature it lacks, a drain."""
     if problem.status < 500 or isinstance(problem, (DeadlineExceeded, Draining, ReplicaLost, Unsupported)):
         return
-    replica.failed(time.monotonic())
+    replica.failed(exchange.sent_s, time.monotonic())

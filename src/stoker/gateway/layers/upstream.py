@@ -42,7 +42,7 @@ async def upstream(exchange: Exchange) -> None:
         return
     if isinstance(problem, Draining):
         replica.drains()
-    learning.failed(replica, problem)
+    learning.failed(exchange, replica, problem)
     if isinstance(problem, Unavailable) or (replica.is_ejected and type(problem) is EngineFailed):
         raise TryFailed(problem, replica, was_death=relay.was_death)
     raise problem
