@@ -1,80 +1,30 @@
-"""gRPC through a real gateway in front of fake replicas: errors, deadlines, clients that leave, deaths, drains.
+"""gRPC through a real gateway in front of fake replicas: tensors, errors, deadlines, clients that leave, streams.
 
 The fake answers with the tensors it was sent; what else it does, the request's id says.
 """
 
 import asyncio
-import os
-import signal
-import socket
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc
 import psutil
 import pytest
 import tritonclient.grpc.aio as triton
-from google.protobuf.descriptor_pool import DescriptorPool
-from google.protobuf.message_factory import GetMessageClass
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from tritonclient.grpc import service_pb2
-from tritonclient.grpc import service_pb2_grpc as stubs
 
-from stoker.app import settings
 from stoker.gateway.rpc.call import Answer
-from stoker.types.errors import InvalidInput
 from tests.gateway import rig as rigs
-from tests.gateway.rig import KEY, OLD_KEY, TEAM_KEY, WAIT_S, Rig, run, until
-
-AUTH = (("authorization", f"Bearer {KEY}"),)
-Code = grpc.StatusCode
-
-
-def request(text: str = "", model: str = "digits", **more: Any) -> Any:
-    """Return a request whose id is `text`, with one tensor."""
-    made = service_pb2.ModelInferRequest(model_name=model, id=text, raw_input_contents=[b"\0" * 256], **more)
-    made.inputs.add(name="x", datatype="FP32", shape=[1, 64])
-    return made
-
-
-class Service:
-    """A channel, and the stubs that Triton's client is made of."""
-
-    def __init__(self, rig: Rig) -> None:
-        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1)]
-        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{rig.grpc_port}", options)
-        self.stub: Any = stubs.GRPCInferenceServiceStub(self.channel)
-
-    async def __aenter__(self) -> "Service":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.channel.close()
-
-    async def infer(self, text: str = "", **more: Any) -> Any:
-        return await self.stub.ModelInfer(request(text), metadata=AUTH, timeout=WAIT_S, **more)
-
-    async def fails(self, sent: Any, metadata: Any = AUTH, **more: Any) -> Any:
-        """Return the error that `sent` is answered with."""
-        with pytest.raises(grpc.aio.AioRpcError) as failed:
-            await self.stub.ModelInfer(sent, metadata=metadata, **more)
-        return failed.value
+from tests.gateway.grpc_client import AUTH, Code, Service, codes, in_flight, request, trailers
+from tests.gateway.rig import OLD_KEY, TEAM_KEY, WAIT_S, Rig, run, until
 
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     with rigs.rig(tmp_path_factory.mktemp("grpc"), grpc=True, concurrency=8, queue_max=80) as made:
         yield made
-
-
-def trailers(error: Any) -> dict[str, Any]:
-    return dict(error.trailing_metadata())
 
 
 def test_tensors_come_back_raw_as_they_went_with_the_requests_id(rig: Rig) -> None:
@@ -341,144 +291,3 @@ def test_tritons_client_streams_and_infers(rig: Rig) -> None:
             assert got == [("n0", None), ("n1", None), ("n2", None)]
 
     run(work)
-
-
-async def ask_without_a_pause(service: Service, stop: asyncio.Event, text: str = "") -> int:
-    """Ask until `stop`; return how many were answered. Any error fails the test."""
-    answered = 0
-    while not stop.is_set():
-        await service.infer(text)
-        answered += 1
-    return answered
-
-
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Rig]:
-    """Two gateways on one port, two replicas."""
-    with rigs.rig(tmp_path, replicas=2, gateways=2, grpc=True) as made:
-        yield made
-
-
-def test_replicas_and_gateways_end_under_load_and_no_call_fails(pair: Rig) -> None:
-    """kill -9 of each replica; then the drain of a gateway, whose clients go over to the other one."""
-
-    async def work() -> None:
-        stop = asyncio.Event()
-        services = [Service(pair) for _ in range(8)]
-        texts = ["", "", "", "", "", "", "slow:0.02 a", "slow:0.02 b"]
-        askers = [
-            asyncio.ensure_future(ask_without_a_pause(service, stop, text)) for service in services for text in texts
-        ]
-        keepers = [rigs.keep_alive(pair, name, stop) for name in ("r0", "r1")]
-        for name in ("r0", "r1"):
-            await asyncio.sleep(0.3)  # the length of the load, not a wait for something
-            killed = pair.processes[name]
-            pair.kill(name)
-            while pair.processes[name] is killed or not Path(pair.home.address(name).removeprefix("unix:")).exists():
-                await asyncio.sleep(0.01)
-        await asyncio.sleep(0.3)
-        pair.kill("gateway-0", signal.SIGTERM)
-        assert await asyncio.to_thread(pair.processes["gateway-0"].wait, WAIT_S) == 0
-        await asyncio.sleep(0.3)
-        stop.set()
-        answered = await asyncio.gather(*askers)
-        await asyncio.gather(*keepers)
-        assert min(answered) > 0
-        for service in services:
-            await service.channel.close()
-
-    run(work)
-
-
-def test_a_drain_says_so_by_health_and_ends_streams_when_what_they_sent_is_answered(tmp_path: Path) -> None:
-    async def work(made: Rig) -> None:
-        async with Service(made) as service:
-            health: Any = health_pb2_grpc.HealthStub(service.channel)
-            ask, states = health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
-            assert (await health.Check(ask())).status == states.SERVING
-            assert (await health.Check(ask(service="inference.GRPCInferenceService"))).status == states.SERVING
-            with pytest.raises(grpc.aio.AioRpcError) as unknown:
-                await health.Check(ask(service="nobody"))
-            assert unknown.value.code() == Code.NOT_FOUND
-            watch = health.Watch(ask())
-            assert (await watch.read()).status == states.SERVING
-            stream = service.stub.ModelStreamInfer(metadata=AUTH)
-            for at in range(3):
-                await stream.write(request(f"slow:0.{at + 3}"))
-            while in_flight(made) < 3:
-                await asyncio.sleep(0.01)
-            made.kill("gateway-0", signal.SIGTERM)
-            assert (await watch.read()).status == states.NOT_SERVING
-            assert [(await stream.read()).infer_response.id for _ in range(3)] == ["slow:0.3", "slow:0.4", "slow:0.5"]
-            with pytest.raises(grpc.aio.AioRpcError) as ended:
-                await stream.read()
-            assert ended.value.code() == Code.UNAVAILABLE
-            assert trailers(ended.value)["x-stoker-code"] == "draining"
-
-    with rigs.rig(tmp_path, replicas=1, grpc=True) as made:
-        run(lambda: work(made))
-        assert made.processes["gateway-0"].wait(WAIT_S) == 0
-
-
-def test_reflection_describes_enough_to_call(rig: Rig) -> None:
-    """A client that knows nothing: the descriptors come over the wire."""
-
-    def work() -> None:
-        with grpc.insecure_channel(f"127.0.0.1:{rig.grpc_port}") as channel:
-            database = ProtoReflectionDescriptorDatabase(channel)
-            assert set(database.get_services()) == {
-                "inference.GRPCInferenceService",
-                "grpc.health.v1.Health",
-                "grpc.reflection.v1.ServerReflection",
-                "grpc.reflection.v1alpha.ServerReflection",
-            }
-            pool = DescriptorPool(database)
-            method = pool.FindServiceByName("inference.GRPCInferenceService").FindMethodByName("ServerMetadata")
-            answer: Any = GetMessageClass(method.output_type)
-            call = channel.unary_unary("/inference.GRPCInferenceService/ServerMetadata")
-            assert answer.FromString(call(b"")).name == "stoker"
-            with pytest.raises(KeyError):
-                pool.FindMessageTypeByName("inference.Nobody")
-
-    work()
-
-
-def codes(rig: Rig, code: str) -> float:
-    """Return how many requests of digits were counted with `code`."""
-    return metric(rig, "stoker_requests_total", f'code="{code}"', 'endpoint="digits"')
-
-
-def in_flight(rig: Rig) -> float:
-    return metric(rig, "stoker_in_flight", 'endpoint="digits"')
-
-
-def metric(rig: Rig, name: str, *labels: str) -> float:
-    with socket.create_connection(("127.0.0.1", rig.port), timeout=WAIT_S) as sock:
-        sock.sendall(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
-        text = b"".join(iter(lambda: sock.recv(1 << 16), b"")).decode()
-    lines = [line for line in text.splitlines() if line.startswith(name + "{") and all(each in line for each in labels)]
-    return sum(float(line.rpartition(" ")[2]) for line in lines)
-
-
-def test_a_taken_port_is_told_with_its_setting(tmp_path: Path) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        environment = {**os.environ, "STOKER_GRPC_PORT": str(other.getsockname()[1])}
-        argv = [sys.executable, "-m", "stoker.app.gateway_main", "--home", str(tmp_path), "--port", "0"]
-        ended = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=WAIT_S, check=False)
-    assert ended.returncode == 1
-    assert "set STOKER_GRPC_PORT to a free port" in ended.stderr
-
-
-def test_without_the_extra_a_port_is_refused_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "find_spec", lambda name: None)
-    settings.check_grpc(settings.load({}))
-    with pytest.raises(InvalidInput, match=r"pip install 'stoker\[grpc\]'") as refused:
-        settings.check_grpc(settings.load({"STOKER_GRPC_PORT": "9001"}))
-    assert refused.value.field == "STOKER_GRPC_PORT"
-
-
-def test_a_gateway_without_a_port_loads_nothing_of_grpc() -> None:
-    script = "import sys, stoker.app.gateway_main; print({'grpc', 'google.protobuf'} & set(sys.modules))"
-    assert subprocess.check_output([sys.executable, "-c", script], text=True) == "set()\n"
