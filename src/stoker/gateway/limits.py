@@ -8,7 +8,9 @@ from stoker.gateway import incoming, relay, router, server, tls
 from stoker.gateway.connection import LINGER_BYTES, WRITE_HIGH_BYTES, Limits
 from stoker.gateway.directory import KEY_MAX_BYTES
 from stoker.gateway.layers.deadline import TIMEOUT_MAX_S
+from stoker.gateway.rpc import bounds
 from stoker.protocol import frames
+from stoker.protocol.oip_grpc import TYPED_VALUES_MAX
 from stoker.types.routes import EndpointRoute
 from stoker.types.units import format_bytes
 
@@ -19,6 +21,7 @@ CLOSED: Final = "the connection is closed"
 LARGE: Final = "413 `body_too_large`"
 SLOW: Final = "408 `client_too_slow`"
 FULL: Final = "503 `unavailable`"
+EXHAUSTED: Final = "`RESOURCE_EXHAUSTED`"
 
 
 def page(limits: Limits) -> str:
@@ -29,7 +32,12 @@ def page(limits: Limits) -> str:
         "What one client can make a gateway do, take and wait for. All of it holds in each gateway process, with and",
         "without TLS. What has no setting is fixed.",
     ]
-    titles = {"Connections": _connections(limits), "Requests": _requests(limits), "Answers": _answers(limits)}
+    titles = {
+        "Connections": _connections(limits),
+        "Requests": _requests(limits),
+        "Answers": _answers(limits),
+        "gRPC": _grpc(limits),
+    }
     for title, rows in titles.items():
         parts += ["", f"## {title}", "", "| what | limit | past it | changed by |", "|---|---|---|---|"]
         parts += [f"| {' | '.join(row)} |" for row in rows]
@@ -82,6 +90,25 @@ def _answers(limits: Limits) -> list[Row]:
         ("an answer is read at no less than", pace, CLOSED, FIXED),
         ("of a stream that is not read, held", held, "no more is fetched", FIXED),
         ("a stream stays silent for", _seconds(relay.PING_AFTER_S), "a comment, `: ping`", FIXED),
+    ]
+
+
+def _grpc(limits: Limits) -> list[Row]:
+    anew = "the client connects anew; what runs goes on"
+    return [
+        ("connections of a process", str(limits.connections_max), CLOSED, FIXED),
+        ("a connection's first bytes, the TLS handshake included", _seconds(limits.head_s), CLOSED, FIXED),
+        ("calls of a connection at once", str(bounds.STREAMS_MAX), "the others wait in the client", FIXED),
+        ("calls of a process at once", str(bounds.CALLS_MAX), EXHAUSTED, FIXED),
+        ("metadata of a call", format_bytes(bounds.METADATA_BYTES), EXHAUSTED, FIXED),
+        ("a message, before its endpoint is known", format_bytes(bounds.MESSAGE_MAX_BYTES), EXHAUSTED, FIXED),
+        ("a message, decompressed", "as a body", EXHAUSTED, "the endpoint's `limits.max_body`"),
+        ("values of typed contents in a request", str(TYPED_VALUES_MAX), EXHAUSTED, FIXED),
+        ("requests of one stream ahead of its answers", str(bounds.STREAM_AHEAD_MAX), "it is read no further", FIXED),
+        ("a connection without calls", _seconds(bounds.IDLE_S), anew, FIXED),
+        ("a connection", _seconds(bounds.AGE_S), anew, FIXED),
+        ("a ping after silence, and its answer", f"{bounds.PING_AFTER_S} s, {bounds.PONG_WITHIN_S} s", CLOSED, FIXED),
+        ("between pings of a client", _seconds(bounds.CLIENT_PING_S), CLOSED, FIXED),
     ]
 
 

@@ -12,13 +12,12 @@ from stoker.gateway.exchange import Exchange
 from stoker.gateway.incoming import SMALL_BODY_BYTES, HttpRequest
 from stoker.gateway.router import Route
 from stoker.gateway.rpc import call as calls
+from stoker.gateway.rpc.bounds import STREAM_AHEAD_MAX
 from stoker.gateway.rpc.call import Answer, Call, RpcShapes
 from stoker.gateway.stack import Stack
 from stoker.protocol import oip_grpc
 from stoker.protocol.oip_messages import INFERENCE
 from stoker.types.errors import Draining, StokerError, TooLarge, Unavailable
-
-STREAM_AHEAD_MAX: Final = 64  # requests of one stream in work or answered but not yet written; then it is not read
 
 _StreamResponse: Final[Any] = INFERENCE.messages["ModelStreamInferResponse"]
 

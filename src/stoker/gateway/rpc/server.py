@@ -11,11 +11,10 @@ from typing import Any, Final
 
 import grpc
 
-from stoker.gateway.connection import Limits
 from stoker.gateway.directory import Directory
 from stoker.gateway.layers.auth import identify
-from stoker.gateway.relay import ANSWER_MAX_BYTES
 from stoker.gateway.rpc import call as calls
+from stoker.gateway.rpc.bounds import CALLS_MAX, OPTIONS
 from stoker.gateway.rpc.infer import Bodies, Infer
 from stoker.gateway.rpc.questions import questions
 from stoker.gateway.rpc.tools import Health, reflect
@@ -25,29 +24,6 @@ from stoker.gateway.tls import Certificates, Pair
 from stoker.protocol.oip_messages import HEALTH, INFERENCE, REFLECTION, REFLECTION_ALPHA
 from stoker.types.errors import StokerError
 
-# Endpoints say how much each takes (Limits.max_body), which is looked at once the message names one; this bounds what
-# is read before. Endpoints with a larger limit take larger bodies over HTTP.
-MESSAGE_MAX_BYTES: Final = 256 << 20
-CONNECTIONS_MAX: Final = Limits().connections_max
-OPTIONS: Final = (
-    ("grpc.so_reuseport", 1),
-    ("grpc.max_receive_message_length", MESSAGE_MAX_BYTES),
-    ("grpc.max_send_message_length", ANSWER_MAX_BYTES + (1 << 20)),
-    ("grpc.max_metadata_size", 16 << 10),
-    ("grpc.absolute_max_metadata_size", 32 << 10),
-    ("grpc.max_allowed_incoming_connections", CONNECTIONS_MAX),
-    ("grpc.server_handshake_timeout_ms", 10_000),  # for a connection's first bytes
-    ("grpc.max_concurrent_streams", 1024),  # of one connection; a client's further calls wait in the client
-    ("grpc.max_connection_idle_ms", 300_000),
-    # Clients keep one connection for ever, so after a gateway's restart its siblings would keep all of them. After
-    # this (10 % around it) a client is told to connect anew; what runs on the old connection goes on.
-    ("grpc.max_connection_age_ms", 600_000),
-    ("grpc.keepalive_time_ms", 60_000),  # a client whose machine is gone holds nothing longer than this
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),  # a client may ping so often
-)
-CALLS_MAX: Final = 8192  # a process, of all connections; more are refused
 SETTLE_S: Final = 0.03  # at a drain: when no call has come for so long, none waits unseen
 SETTLE_MAX_S: Final = 1.0
 
