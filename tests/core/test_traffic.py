@@ -5,8 +5,8 @@ import msgspec
 from stoker.core.traffic import WEIGHT_FULL, route_table, weights
 from stoker.types.ids import KeyId, ProjectName
 from stoker.types.models import Signature, TensorSpec
-from stoker.types.resources import Routing
-from stoker.types.routes import EndpointRoute, KeyRoute, RouteTable
+from stoker.types.resources import Cache, Routing
+from stoker.types.routes import CacheRoute, EndpointRoute, KeyRoute, RouteTable
 from tests.core.worlds import World
 
 SIGNATURE = Signature(inputs=(TensorSpec("x", "FP32", (-1, 4)),))
@@ -57,6 +57,21 @@ def test_replicas_have_addresses_signature_and_limits() -> None:
     assert revision.signature == SIGNATURE
     assert (revision.version, revision.platform, route.task, route.timeout_s) == ("1", "onnx", "predict", 5.0)
     assert route.affinity == "session"
+
+
+def test_what_may_be_kept_and_shared_is_told_and_starts_no_new_revision() -> None:
+    world = World()
+    world.apply("a")
+    world.settle()
+    assert (only(world).cache, only(world).coalesce) == (None, False)
+    state = world.endpoints["a"]
+    spec = msgspec.structs.replace(state.resource.spec, cache=Cache(ttl="2m", max_bytes="1Mi"), coalesce=True)
+    resource = msgspec.structs.replace(state.resource, spec=spec)
+    world.endpoints["a"] = msgspec.structs.replace(state, resource=resource, generation=state.generation + 1)
+    world.settle()
+    route = only(world)
+    assert (route.cache, route.coalesce) == (CacheRoute(120.0, 1 << 20, shared=False), True)
+    assert [each.revision for each in route.revisions] == ["default.a-1"]
 
 
 def test_a_warming_revision_is_shown_without_weight_until_the_switch() -> None:

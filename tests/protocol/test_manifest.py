@@ -11,6 +11,7 @@ from stoker.protocol.manifest import Change, ManifestError, Problem
 from stoker.types.models import TensorSpec
 from stoker.types.resources import (
     Batching,
+    Cache,
     Endpoint,
     EndpointSpec,
     Limits,
@@ -200,6 +201,11 @@ def test_aliases_within_the_maxima_may_be_used() -> None:
         ("model: m, resources: {memory: [1]}", "spec.resources.memory", "expected text or a whole number, got a list"),
         ("model: m, limits: {timeout: 30 parsecs}", "spec.limits.timeout", "such as 30s"),
         ("model: m, limits: {timeout: 0}", "spec.limits.timeout", "between 0 and one day"),
+        ("model: m, cache: {ttl: 0}", "spec.cache.ttl", "between 0 and 30 days"),
+        ("model: m, cache: {ttl: 31d}", "spec.cache.ttl", "between 0 and 30 days"),
+        ("model: m, cache: {ttl: soon}", "spec.cache.ttl", "such as 30s"),
+        ("model: m, cache: {max_bytes: 1Ki}", "spec.cache.max_bytes", "between 64Ki and 64Gi"),
+        ("model: m, cache: true", "spec.cache", "expected"),
         ("model: m, limits: {queue_max: 1.5}", "spec.limits.queue_max", "expected a whole number, got 1.5"),
         ("model: m, limits: {queue_max: 100001}", "spec.limits.queue_max", "is more than 100000"),
         ("model: m, replicas: {max: 0}", "spec.replicas.max", "less than 1"),
@@ -293,6 +299,7 @@ endpoints = st.builds(
             ),
         ),
         limits=st.builds(Limits, timeout=st.sampled_from([1, 2.5, "250ms", "5m"])),
+        cache=st.none() | st.builds(Cache, ttl=st.sampled_from([60, "90m", "30d"]), shared=st.booleans()),
     ),
 )
 

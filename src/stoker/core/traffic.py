@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from stoker.core.snapshot import Assignment, EndpointState, Revision
 from stoker.types.ids import ReplicaId
 from stoker.types.models import Signature
-from stoker.types.routes import EndpointRoute, KeyRoute, ReplicaRoute, RevisionRoute, RouteTable
+from stoker.types.resources import Cache
+from stoker.types.routes import CacheRoute, EndpointRoute, KeyRoute, ReplicaRoute, RevisionRoute, RouteTable
 from stoker.types.units import parse_bytes, parse_seconds
 
 WEIGHT_FULL = 100
@@ -89,4 +90,12 @@ def _endpoint_route(
         queue_max_bytes=parse_bytes(limits.queue_bytes),
         concurrency=limits.concurrency,
         affinity=endpoint.resource.spec.routing.affinity,
+        cache=_cache_route(endpoint.resource.spec.cache),
+        coalesce=endpoint.resource.spec.coalesce,
     )
+
+
+def _cache_route(cache: Cache | None) -> CacheRoute | None:
+    if cache is None:
+        return None
+    return CacheRoute(parse_seconds(cache.ttl), parse_bytes(cache.max_bytes), cache.shared)

@@ -20,6 +20,9 @@ from stoker.types.units import parse_bytes, parse_seconds
 KINDS: dict[str, type[Endpoint] | type[Project]] = {"Endpoint": Endpoint, "Project": Project}
 TIMEOUT_S_MAX = 86_400.0
 MEMORY_BYTES_MIN = 2**20
+CACHE_TTL_S_MAX = 30 * 86_400.0
+CACHE_BYTES_MIN = 64 * 2**10
+CACHE_BYTES_MAX = 64 * 2**30
 LABELS_MAX = 64
 VALUE_CHARACTERS_MAX = 32_768
 
@@ -193,6 +196,10 @@ def _endpoint_problems(spec: EndpointSpec) -> list[tuple[str, str]]:
         found.append(("spec.limits.max_body", "nothing would fit"))
     if not 0 < parse_seconds(spec.limits.timeout) <= TIMEOUT_S_MAX:
         found.append(("spec.limits.timeout", f"{shown(spec.limits.timeout)} is not between 0 and one day"))
+    if spec.cache is not None and not 0 < parse_seconds(spec.cache.ttl) <= CACHE_TTL_S_MAX:
+        found.append(("spec.cache.ttl", f"{shown(spec.cache.ttl)} is not between 0 and 30 days"))
+    if spec.cache is not None and not CACHE_BYTES_MIN <= parse_bytes(spec.cache.max_bytes) <= CACHE_BYTES_MAX:
+        found.append(("spec.cache.max_bytes", f"{shown(spec.cache.max_bytes)} is not between 64Ki and 64Gi"))
     for name, value in spec.env.items():
         if not _VARIABLE.fullmatch(name) or "\0" in value or len(value) > VALUE_CHARACTERS_MAX:
             found.append((f"spec.env.{name}", f"{shown(name)} cannot be a variable of the environment"))
@@ -229,6 +236,6 @@ def _flat(values: Any, path: str = "") -> dict[str, Any]:
 def _same_amount(path: str, old: Any, new: Any) -> bool:
     if old is None or new is None:
         return False
-    if path in ("spec.resources.memory", "spec.limits.max_body"):
+    if path in ("spec.resources.memory", "spec.limits.max_body", "spec.cache.max_bytes"):
         return parse_bytes(old) == parse_bytes(new)
-    return path == "spec.limits.timeout" and parse_seconds(old) == parse_seconds(new)
+    return path in ("spec.limits.timeout", "spec.cache.ttl") and parse_seconds(old) == parse_seconds(new)

@@ -103,6 +103,16 @@ class Routing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = "auto"
 
 
+class Cache(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Answers kept and given again to equal requests; only where an equal request has an equal answer."""
+
+    ttl: Annotated[Seconds, Meta(description="how long an answer may be given again")] = "10m"
+    max_bytes: Annotated[Bytes, Meta(description="what the answers may take in one gateway process")] = "64Mi"
+    shared: Annotated[
+        bool, Meta(description="one key's answers serve every key that may call the endpoint; else only itself")
+    ] = False
+
+
 class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a client calls: a model version, how it runs, and how much of it."""
 
@@ -116,6 +126,12 @@ class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batching: Batching = Batching()
     limits: Limits = Limits()
     routing: Routing = Routing()
+    cache: Annotated[Cache | None, Meta(description="keep answers and give them again; by default nothing is kept")] = (
+        None
+    )
+    coalesce: Annotated[
+        bool, Meta(description="equal predict and embed requests that are in flight at once share one call")
+    ] = False
 
 
 class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="Endpoint"):

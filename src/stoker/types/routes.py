@@ -29,6 +29,14 @@ class RevisionRoute(msgspec.Struct, frozen=True):
     platform: str = ""  # "onnx", "llamacpp": the OIP model metadata's platform is made of it
 
 
+class CacheRoute(msgspec.Struct, frozen=True):
+    """What a gateway may keep of an endpoint's answers; as in the manifest."""
+
+    ttl_s: float
+    max_bytes: int
+    shared: bool
+
+
 class EndpointRoute(msgspec.Struct, frozen=True):
     """One endpoint as the data plane sees it."""
 
@@ -43,6 +51,8 @@ class EndpointRoute(msgspec.Struct, frozen=True):
     queue_max_bytes: int = 256 * 2**20
     concurrency: int = 256  # in flight in one replica, at the most
     affinity: Affinity = "auto"
+    cache: CacheRoute | None = None
+    coalesce: bool = False
 
 
 class KeyRoute(msgspec.Struct, frozen=True):
