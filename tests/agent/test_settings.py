@@ -15,6 +15,7 @@ def test_what_is_given_comes_before_the_environment_before_the_default() -> None
     assert found.host == "127.0.0.1"
     assert settings.load({"PORT": ""}).port == 8080
     assert settings.load({"STOKER_API_PORT": "1234"}).api_port == 1234
+    assert settings.load({"STOKER_CACHE_MAX": "2Gi"}).cache_max_bytes == 2 << 30
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,7 @@ def test_the_state_folder_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path:
         ({"PORT": "70000"}, "PORT=70000: expected a number from 1 to 65535"),
         ({"PORT": "65535"}, "STOKER_API_PORT=65536"),
         ({"STOKER_DRAIN": "soon"}, "STOKER_DRAIN=soon: expected a time such as 30s"),
+        ({"STOKER_CACHE_MAX": "much"}, "STOKER_CACHE_MAX=much: expected a size such as 512Mi"),
         ({"STOKER_LOG_LEVEL": "loud"}, "STOKER_LOG_LEVEL=loud: expected debug"),
         ({"PORT": "9000", "STOKER_API_PORT": "9000"}, "the gateways listen there"),
         ({"STOKER_GRPC_PORT": "8080"}, "STOKER_GRPC_PORT=8080: HTTP is served there"),

@@ -3,10 +3,11 @@
 python fake_replica.py ADDRESS NAME LOGFILE [--state loading] [--slots 256] [--pace 10]
 
 The text of a body, anywhere in it, decides: `die` kills the process, `hang` never answers, `slow:0.2` answers after
-that, `report` answers with a report of engine calls, `stream` bodies (`"stream": true`) get `chunks:N` events with
-`every:S` between them, `cut-after:N` dies after N events, `big:N` answers N bytes, `refuse:CODE` fails with that error,
-`stuck` blocks the process. Every event worth asserting (requests, cancels) is appended to LOGFILE as a line. With
-`--pace N` all that is slow is N times slower, until SIGUSR1.
+that, `until:PATH` when that file is there; `report` answers with a report of engine calls, `stream` bodies (`"stream":
+true`) get `chunks:N` events with `every:S` between them, `cut-after:N` dies after N events, `big:N` answers N bytes,
+`who:` is answered with who computed it (replica, request id, body), `refuse:CODE` fails with that error, `stuck` blocks
+the process. Every event worth asserting (requests, cancels) is appended to LOGFILE as a line. With `--pace N` all that
+is slow is N times slower, until SIGUSR1.
 """
 
 import asyncio
@@ -109,6 +110,9 @@ class Fake:
         if "hang" in text:
             await asyncio.Event().wait()
         await asyncio.sleep(number("slow", 0) * self.pace)
+        gate = re.search(r'until:([^\s"]+)', text)
+        while gate is not None and not Path(gate[1]).exists():
+            await asyncio.sleep(0.005)
         refused = re.search(r"refuse:([a-z_]+)", text)
         if refused:
             exchange.fail(all_codes()[refused[1]]("as asked", retry_after_s=3.0))
@@ -121,6 +125,7 @@ class Fake:
             if header_bytes > 0 and exchange.body.startswith(b'{"inputs":'):  # tensors go back as they came
                 exchange.body = b'{"outputs":' + exchange.body[len('{"inputs":') :]
                 header_bytes += 1
+            who = f"{self.name} {exchange.head.request} {text}".encode() if "who:" in text else exchange.body
             await exchange.finish(
                 EndHead(
                     usage=usage,
@@ -128,7 +133,7 @@ class Fake:
                     timings=Timings(batch_rows=4, calls=REPORT if "report" in text else None),
                     content_type="application/json" if header_bytes < 0 else "application/octet-stream",
                 ),
-                b"x" * size if size else exchange.body,
+                b"x" * size if size else who,
             )
 
     async def stream(self, exchange: Exchange, chunks: int, every_s: float, die_after: int) -> None:

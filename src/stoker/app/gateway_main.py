@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from stoker.app import process_main
 from stoker.app.home import Home
 from stoker.app.settings import Settings, check_grpc, load
+from stoker.gateway.answers import Answers
 from stoker.gateway.connection import Connection, Limits
 from stoker.gateway.directory import Directory
 from stoker.gateway.lane import Lane
@@ -57,10 +58,10 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
         siblings.convict(Conviction(lane.route.project, lane.route.endpoint, shape))
 
     directory = Directory(registry, convicted, arguments.gateways)
-    quotas = Quotas(arguments.gateways)
-    stack = Stack(directory, Deadlines(), Trials(home.gateway), Ids(), quotas)
+    quotas, answers = Quotas(arguments.gateways), Answers(settings.cache_max_bytes)
+    stack = Stack(directory, Deadlines(), Trials(home.gateway), Ids(), quotas, answers)
     connections: set[Connection] = set()
-    pulse = Pulse(directory, connections, registry)
+    pulse = Pulse(directory, answers, connections, registry)
     plane = Plane(stack, lambda: siblings.merged(pulse.snapshot()))
     certificates = Certificates(settings.tls_files, registry) if settings.tls_files is not None else None
     secure = Door(certificates, registry) if certificates is not None else None

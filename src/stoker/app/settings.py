@@ -16,7 +16,7 @@ from msgspec import Meta
 from stoker.agent import kernel
 from stoker.types.errors import InvalidInput
 from stoker.types.tls import Files
-from stoker.types.units import parse_seconds
+from stoker.types.units import parse_bytes, parse_seconds
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 DEFAULT_PORT: Final = 8080
@@ -84,6 +84,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Annotated[str, _setting("STOKER_LOG_LEVEL", "debug, info, warning or error", "how much is logged")] = (
         "info"
     )
+    cache_max_bytes: Annotated[
+        int,
+        _setting(
+            "STOKER_CACHE_MAX",
+            "bytes",
+            "what the kept answers of all endpoints may take in one gateway",
+            ge=0,
+            le=1 << 40,
+        ),
+    ] = 512 << 20
     drain_s: Annotated[
         float,
         _setting("STOKER_DRAIN", "seconds", "what runs may take to finish at a stop; then it is cut", ge=0, le=3600),
@@ -188,11 +198,14 @@ def _read(name: str, variable: str, text: str) -> Any:
     kind = get_type_hints(Settings)[name]
     try:
         if kind is int:
-            return int(text)
+            return parse_bytes(text) if name.endswith("_bytes") else int(text)
         if kind is float:
             return parse_seconds(text)
     except ValueError as wrong:
-        expected = "a whole number" if kind is int else "a time such as 30s"
+        if name.endswith("_bytes"):
+            expected = "a size such as 512Mi"
+        else:
+            expected = "a whole number" if kind is int else "a time such as 30s"
         raise InvalidInput(f"{variable}={text}: expected {expected}", field=variable) from wrong
     return Path(text) if kind is Path else text
 

@@ -45,10 +45,13 @@ class Shapes(Protocol):
 
 
 class Client(Protocol):
-    """Where the answer goes: an HTTP connection, or a gRPC call."""
+    """Where the answer goes: an HTTP connection, a gRPC call, or something that listens to what these are told."""
 
-    is_stalled: bool  # it reads slower than we write; fetch no more for it
     on_writable: Callable[[], None] | None
+
+    @property
+    def is_stalled(self) -> bool:
+        """Return whether it reads slower than we write; fetch no more for it."""
 
     def send(self, status: int, headers: bytes, body: bytes) -> None:
         """Answer whole."""
@@ -74,9 +77,9 @@ class Exchange:
 
     __slots__ = (
         "avoid", "band", "body", "cause", "connection", "deadline_s", "extra", "first_byte_s", "header_bytes",
-        "id", "is_answered", "is_started", "key", "lane", "max_tokens", "method", "name", "on_trial",
-        "project", "relay", "replica", "request", "revision", "route", "sent_s", "shape", "share", "status", "stream",
-        "task", "tries", "units", "usage", "version", "wish",
+        "id", "identity", "is_answered", "is_repeatable", "is_started", "key", "lane", "max_tokens", "method", "name",
+        "on_trial", "project", "relay", "replica", "request", "revision", "route", "sent_s", "shape", "share", "status",
+        "stream", "task", "tries", "units", "usage", "version", "wish",
     )  # fmt: skip
 
     def __init__(self, connection: Client, request: HttpRequest, route: "Route", name: str, version: str) -> None:
@@ -107,6 +110,8 @@ class Exchange:
         self.avoid: Replica | None = None  # the last try failed there
         self.on_trial = False  # it runs alone in a replica because one died with it
         self.shape = b""  # digest, computed only when something died
+        self.identity = b""  # digest, computed only where answers are kept or shared
+        self.is_repeatable = True  # the same request again would be answered the same, as far as the request says
         self.status = 0
         self.usage = Usage()
         self.units = 0.0  # of service that its tenant was charged before it was known what it costs

@@ -17,6 +17,7 @@ from stoker.types.errors import InvalidInput, StokerError, TooLarge, Unavailable
 WANTED: Final = frozenset(
     (
         b"authorization",
+        b"cache-control",
         b"connection",
         b"content-encoding",
         b"content-length",

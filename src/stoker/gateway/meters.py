@@ -1,7 +1,9 @@
 """The numbers of one endpoint, each handle obtained once."""
 
-from stoker.telemetry.metrics import Counter, Histogram, Registry
-from stoker.types.replica import EngineCalls
+from dataclasses import dataclass
+
+from stoker.telemetry.metrics import Counter, Gauge, Histogram, Registry
+from stoker.types.replica import EngineCalls, Usage
 
 
 class RevisionMeters:
@@ -9,7 +11,7 @@ class RevisionMeters:
 
     __slots__ = (
         "_codes", "_labels", "_registry", "_reported", "batch_rows", "cached", "compute", "duration", "first_token",
-        "input", "output", "per_token", "queue", "rows",
+        "input", "output", "per_token", "queue", "rows", "saved",
     )  # fmt: skip
 
     def __init__(self, registry: Registry, project: str, endpoint: str, revision: str, method: str) -> None:
@@ -24,6 +26,7 @@ class RevisionMeters:
         self.input = registry.counter("stoker_tokens_total", kind="input", **labels)
         self.output = registry.counter("stoker_tokens_total", kind="output", **labels)
         self.cached = registry.counter("stoker_tokens_total", kind="cached", **labels)
+        self.saved = registry.counter("stoker_tokens_total", kind="saved", **labels)
         self.rows = registry.counter("stoker_rows_total", **labels)
         self.batch_rows = registry.histogram("stoker_batch_rows", **labels)
         self.queue = registry.histogram("stoker_replica_queue_seconds", **labels)
@@ -37,6 +40,11 @@ class RevisionMeters:
                 "stoker_requests_total", code=str(status), **self._labels
             )
         return found
+
+    def save(self, usage: Usage) -> None:
+        """Count the tokens of an answer that was given once more without being computed."""
+        if usage.input_tokens or usage.output_tokens:
+            self.saved.add(usage.input_tokens + usage.output_tokens)
 
     def engine_calls(self, calls: EngineCalls) -> None:
         """Count what a replica reports of its engine calls; what never happened has no series."""
@@ -60,10 +68,21 @@ class RevisionMeters:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class CacheMeters:
+    """What is counted of an endpoint's kept answers."""
+
+    hits: Counter
+    misses: Counter
+    bytes: Gauge
+
+
 class Meters:
     """What is counted for one endpoint."""
 
-    __slots__ = ("_choices", "_endpoint", "_labels", "_project", "_registry", "_revisions", "cancelled", "queue_wait")
+    __slots__ = (
+        "_cache", "_choices", "_endpoint", "_labels", "_project", "_registry", "_revisions", "cancelled", "queue_wait",
+    )  # fmt: skip
 
     def __init__(self, registry: Registry, project: str, endpoint: str) -> None:
         self._registry = registry
@@ -74,6 +93,7 @@ class Meters:
         self._choices: dict[str, Counter] = {}
         self.queue_wait: Histogram = registry.histogram("stoker_queue_wait_seconds", **self._labels)
         self.cancelled: Counter = registry.counter("stoker_cancelled_total", **self._labels)
+        self._cache: CacheMeters | None = None  # most endpoints keep nothing
 
     def revision(self, revision: str, method: str) -> RevisionMeters:
         """Return the meters of one revision ("" before one was chosen) and method."""
@@ -93,6 +113,17 @@ class Meters:
         """Return how many requests of `method` ended, and how many seconds they took together."""
         seen = [meters.duration.read() for (_, each), meters in self._revisions.items() if each == method]
         return sum(each.count for each in seen), sum(each.sum for each in seen)
+
+    def cache(self) -> CacheMeters:
+        """Return the meters of what is kept."""
+        if self._cache is None:
+            registry, labels = self._registry, self._labels
+            self._cache = CacheMeters(
+                registry.counter("stoker_cache_hits_total", **labels),
+                registry.counter("stoker_cache_misses_total", **labels),
+                registry.gauge("stoker_cache_bytes", **labels),
+            )
+        return self._cache
 
     def retry(self, reason: str) -> None:
         """Count one more try."""

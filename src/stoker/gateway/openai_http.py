@@ -32,6 +32,7 @@ def prepare_chat(exchange: Exchange, directory: Directory) -> None:
     request = openai.decode_chat(exchange.body)
     exchange.stream = bool(request.stream)
     exchange.max_tokens = (request.max_completion_tokens or request.max_tokens or 0) * (request.n or 1)
+    exchange.is_repeatable = request.is_greedy
     choice = _find(exchange, directory, request.model).choice
     if choice.asks:
         exchange.wish = prefix.of_chat(exchange, request, with_prefix=choice.affinity == "prefix")
@@ -42,6 +43,7 @@ def prepare_completions(exchange: Exchange, directory: Directory) -> None:
     request = openai.decode_completion(exchange.body)
     exchange.stream = bool(request.stream)
     exchange.max_tokens = (request.max_tokens or 0) * (request.n or 1)
+    exchange.is_repeatable = request.is_greedy
     choice = _find(exchange, directory, request.model).choice
     if choice.asks:
         exchange.wish = prefix.of_completion(exchange, request, with_prefix=choice.affinity == "prefix")

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from stoker.gateway.answers import Answers
 from stoker.gateway.connection import Connection
 from stoker.gateway.directory import Directory
 from stoker.gateway.relay import PING_AFTER_S
@@ -16,10 +17,13 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class Pulse:
-    """Sweeps lanes, keeps idle streams alive, and reads gauges."""
+    """Sweeps lanes and kept answers, keeps idle streams alive, and reads gauges."""
 
-    def __init__(self, directory: Directory, connections: set[Connection], registry: Registry) -> None:
+    def __init__(
+        self, directory: Directory, answers: Answers, connections: set[Connection], registry: Registry
+    ) -> None:
         self._directory = directory
+        self._answers = answers
         self._connections = connections
         self._registry = registry
         self._lag = registry.histogram("stoker_event_loop_lag_seconds", process=registry.process)
@@ -34,6 +38,7 @@ class Pulse:
             self._lag.observe(max(now_s - due_s, 0.0))
             for lane in self._directory:
                 lane.sweep(now_s)
+            self._answers.sweep(self._directory, now_s)
             if now_s - pinged_s >= PING_AFTER_S / 2:  # a stream idle for a whole round is pinged: after 7.5 to 15 s
                 pinged_s = now_s
                 for lane in self._directory:
@@ -48,6 +53,7 @@ class Pulse:
             for replica in lane.replicas:
                 if replica.stats.kv_used_ratio:
                     lane.meters.kv_used(replica.revision, replica.id, replica.stats.kv_used_ratio)
+        self._answers.gauges()
         registry, process = self._registry, self._registry.process
         registry.gauge("stoker_gateway_connections", process=process).set(float(len(self._connections)))
         registry.gauge("stoker_route_table_version", process=process).set(float(self._directory.version))

@@ -9,7 +9,7 @@ import asyncio
 import time
 from typing import Final
 
-from stoker.gateway import learning
+from stoker.gateway import learning, replies
 from stoker.gateway.exchange import Exchange
 from stoker.gateway.fleet import Replica
 from stoker.protocol import frames
@@ -104,10 +104,7 @@ class Relay:
             exchange.end(b"")
         else:
             body = b"".join((*self._pieces, last)) if self._pieces else last
-            headers = b"content-type: %b\r\n" % end.content_type.encode()
-            if end.header_bytes >= 0:
-                headers += b"inference-header-content-length: %d\r\n" % end.header_bytes
-            exchange.send(200, headers, body)
+            exchange.send(200, replies.of_answer(end), body)
         self._finish()
 
     def _finish(self) -> None:

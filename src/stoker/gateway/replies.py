@@ -3,6 +3,8 @@
 from http import HTTPStatus
 from typing import Final
 
+from stoker.protocol.frames import EndHead
+
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLOSE: Final = b"connection: close\r\n"
 KEEP_ALIVE: Final = b"connection: keep-alive\r\n"
@@ -13,6 +15,14 @@ EVENT_STREAM: Final = (
 
 _STATUS: Final = {status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode()) for status in HTTPStatus}
 _STREAM: Final = _STATUS[200] + b"transfer-encoding: chunked\r\n"
+
+
+def of_answer(end: EndHead) -> bytes:
+    """Return the header lines of a whole answer that a replica ended so."""
+    headers = b"content-type: %b\r\n" % end.content_type.encode()
+    if end.header_bytes >= 0:
+        headers += b"inference-header-content-length: %d\r\n" % end.header_bytes
+    return headers
 
 
 def whole(status: int, headers: bytes, body: bytes, connection: bytes, is_head: bool = False) -> bytes:

@@ -6,22 +6,26 @@ auth      before the body is read: a stranger costs a hash and learns nothing
 validate  finds the endpoint; all that follows is by endpoint
 meter     around every refusal below, because a 429 is a request too
 quota     before anything waits: who asks for more than it may takes nothing from the others
+cache     a kept answer is given to who may ask, and counted, but waits for nothing and needs no replica
 deadline  around everything that waits
 admit     refuses at once what would wait in vain, before it takes a place or a retry
 retry     a retry is the same request: counted, timed and admitted once
 route     each try chooses anew; holds the place in the replica
 upstream  the frames
 
-A layer takes the next one and returns a Handler. Those that only look before (trace, auth, validate, admit) are plain
+A layer takes the next one and returns a Handler. Those that only look before (trace, auth, validate, admit, and
+cache where it is off) are plain
 functions that hand back the inner coroutine: they cost a call. A layer wraps the exchange, never a stream's chunks.
 """
 
 from dataclasses import dataclass
 
+from stoker.gateway.answers import Answers
 from stoker.gateway.directory import Directory
 from stoker.gateway.exchange import Handler
 from stoker.gateway.layers.admit import admit
 from stoker.gateway.layers.auth import auth
+from stoker.gateway.layers.cache import cache
 from stoker.gateway.layers.deadline import Deadlines, deadline
 from stoker.gateway.layers.meter import meter
 from stoker.gateway.layers.quota import quota
@@ -44,6 +48,7 @@ class Stack:
     trials: Trials
     ids: Ids
     quotas: Quotas
+    answers: Answers
 
     def inference(self) -> Handler:
         """Return the whole stack, for what goes to a replica."""
@@ -52,6 +57,7 @@ class Stack:
         call = retry(call)
         call = admit(call)
         call = deadline(self.deadlines, call)
+        call = cache(self.answers, call)
         call = quota(self.quotas, call)
         call = meter(call)
         call = validate(self.directory, call)

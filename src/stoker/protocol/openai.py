@@ -115,6 +115,12 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     logit_bias: dict[str, float] | None = None
     ignore_eos: bool | None = None  # not OpenAI's; load generators send it to every engine
 
+    @property
+    def is_greedy(self) -> bool:
+        """Return whether nothing is drawn: one choice at temperature 0. A seed does not make it so: engines keep to it
+        only as long as the batch around the request is the same."""
+        return self.temperature == 0 and self.n in (None, 1)
+
 
 class ChatRequest(Sampling, frozen=True, kw_only=True):
     """`POST /v1/chat/completions`."""

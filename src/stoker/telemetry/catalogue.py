@@ -56,7 +56,11 @@ METRICS: Final[tuple[Metric, ...]] = (
         "Of a streamed answer: time after the first token, per token after the first.",
     ),
     Metric(
-        "stoker_tokens_total", "counter", "tokens", (*_REVISION, "kind"), "Tokens; kind is input, output or cached."
+        "stoker_tokens_total",
+        "counter",
+        "tokens",
+        (*_REVISION, "kind"),
+        "Tokens; kind is input, output, cached (of the input), or saved: of answers given again without computing.",
     ),
     Metric("stoker_rows_total", "counter", "rows", _REVISION, "Rows predicted or embedded."),
     Metric("stoker_queue_depth", "gauge", "", _ENDPOINT, "Requests that wait in the gateway for a replica."),
@@ -101,6 +105,15 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "stoker_cancelled_total", "counter", "", _ENDPOINT, "Requests whose client went away before the answer's end."
     ),
+    Metric("stoker_cache_hits_total", "counter", "", _ENDPOINT, "Requests answered with a kept answer."),
+    Metric(
+        "stoker_cache_misses_total",
+        "counter",
+        "",
+        _ENDPOINT,
+        "Requests that a kept answer could have served, had there been one.",
+    ),
+    Metric("stoker_cache_bytes", "gauge", "bytes", _ENDPOINT, "What the kept answers take in memory."),
     Metric(
         "stoker_replicas_ready", "gauge", "", _ENDPOINT, "Replicas this gateway may send to: connected and not ejected."
     ),

@@ -55,6 +55,6 @@ def _settle(exchange: Exchange, account: Account, reserved: float, *, was_sent: 
     cost = float(usage.input_tokens + usage.output_tokens)
     if cost > 0.0:
         lane.expectation.learn(len(exchange.body), usage.input_tokens, usage.output_tokens)
-    elif was_sent:
+    elif was_sent and exchange.relay is not None:  # without one the answer is a kept or a shared one: nothing was made
         return
     account.tokens.take(cost - reserved, time.monotonic())
