@@ -19,6 +19,7 @@ from stoker.gateway.answers import Answers
 from stoker.gateway.connection import Connection, Limits
 from stoker.gateway.directory import Directory
 from stoker.gateway.lane import Lane
+from stoker.gateway.layers.coalesce import Flights
 from stoker.gateway.layers.deadline import Deadlines
 from stoker.gateway.layers.trace import Ids
 from stoker.gateway.plane import Plane
@@ -59,7 +60,7 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
 
     directory = Directory(registry, convicted, arguments.gateways)
     quotas, answers = Quotas(arguments.gateways), Answers(settings.cache_max_bytes)
-    stack = Stack(directory, Deadlines(), Trials(home.gateway), Ids(), quotas, answers)
+    stack = Stack(directory, Deadlines(), Trials(home.gateway), Ids(), quotas, answers, Flights())
     connections: set[Connection] = set()
     pulse = Pulse(directory, answers, connections, registry)
     plane = Plane(stack, lambda: siblings.merged(pulse.snapshot()))

@@ -125,6 +125,10 @@ class Meters:
             )
         return self._cache
 
+    def coalesced(self) -> None:
+        """Count a request that shares the call of another."""
+        self._registry.counter("stoker_coalesced_total", **self._labels).add(1)
+
     def retry(self, reason: str) -> None:
         """Count one more try."""
         self._registry.counter("stoker_retries_total", reason=reason, **self._labels).add(1)

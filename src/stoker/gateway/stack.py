@@ -8,13 +8,14 @@ meter     around every refusal below, because a 429 is a request too
 quota     before anything waits: who asks for more than it may takes nothing from the others
 cache     a kept answer is given to who may ask, and counted, but waits for nothing and needs no replica
 deadline  around everything that waits
+coalesce  each that shares a call has a deadline of its own; the call is admitted, tried again and placed once
 admit     refuses at once what would wait in vain, before it takes a place or a retry
 retry     a retry is the same request: counted, timed and admitted once
 route     each try chooses anew; holds the place in the replica
 upstream  the frames
 
 A layer takes the next one and returns a Handler. Those that only look before (trace, auth, validate, admit, and
-cache where it is off) are plain
+cache and coalesce where they are off) are plain
 functions that hand back the inner coroutine: they cost a call. A layer wraps the exchange, never a stream's chunks.
 """
 
@@ -26,6 +27,7 @@ from stoker.gateway.exchange import Handler
 from stoker.gateway.layers.admit import admit
 from stoker.gateway.layers.auth import auth
 from stoker.gateway.layers.cache import cache
+from stoker.gateway.layers.coalesce import Flights, coalesce
 from stoker.gateway.layers.deadline import Deadlines, deadline
 from stoker.gateway.layers.meter import meter
 from stoker.gateway.layers.quota import quota
@@ -49,6 +51,7 @@ class Stack:
     ids: Ids
     quotas: Quotas
     answers: Answers
+    flights: Flights
 
     def inference(self) -> Handler:
         """Return the whole stack, for what goes to a replica."""
@@ -56,6 +59,7 @@ class Stack:
         call = route(self.trials, call)
         call = retry(call)
         call = admit(call)
+        call = coalesce(self.flights, call)
         call = deadline(self.deadlines, call)
         call = cache(self.answers, call)
         call = quota(self.quotas, call)

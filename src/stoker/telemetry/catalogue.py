@@ -115,6 +115,9 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     Metric("stoker_cache_bytes", "gauge", "bytes", _ENDPOINT, "What the kept answers take in memory."),
     Metric(
+        "stoker_coalesced_total", "counter", "", _ENDPOINT, "Requests that shared the call of an equal one in flight."
+    ),
+    Metric(
         "stoker_replicas_ready", "gauge", "", _ENDPOINT, "Replicas this gateway may send to: connected and not ejected."
     ),
     Metric("stoker_gateway_connections", "gauge", "", ("process",), "Client connections open now."),

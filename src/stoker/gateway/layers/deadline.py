@@ -55,7 +55,7 @@ class Deadlines:
         self._next = now + 1
         for slot in due:
             for exchange in self._slots.pop(slot):
-                exchange.interrupt(DeadlineExceeded(_message(exchange)))
+                exchange.interrupt(late(exchange))
         self._timer = asyncio.get_running_loop().call_later(TICK_S, self._tick) if self._count else None
 
 
@@ -78,16 +78,16 @@ def deadline(deadlines: Deadlines, inner: Handler) -> Handler:
     return handle
 
 
+def late(exchange: Exchange) -> DeadlineExceeded:
+    """Return what is told when the deadline has passed."""
+    timeout_s = exchange.deadline_s - exchange.request.started_s
+    what = "no replica was free" if exchange.relay is None else "not finished"
+    return DeadlineExceeded(f"{what} in {timeout_s:g} s; x-request-timeout-ms or the endpoint's timeout can allow more")
+
+
 def _timeout_s(text: bytes) -> float:
     if not text.isdigit() or len(text) > 12 or int(text) == 0:
         raise InvalidInput(
             f"{text[:40].decode('latin-1')!r} is no timeout; send whole milliseconds", field="x-request-timeout-ms"
         )
     return min(int(text) / 1000, TIMEOUT_MAX_S)
-
-
-def _message(exchange: Exchange) -> str:
-    timeout_s = exchange.deadline_s - exchange.request.started_s
-    if exchange.relay is None:
-        return f"no replica was free in {timeout_s:g} s; x-request-timeout-ms or the endpoint's timeout can allow more"
-    return f"not finished in {timeout_s:g} s; x-request-timeout-ms or the endpoint's timeout can allow more"
