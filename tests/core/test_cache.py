@@ -14,7 +14,7 @@ from stoker.types.routes import EndpointRoute, RevisionRoute
 MAX_BYTES = 40_000
 TTL_S = 60.0
 ALLOWANCE = 60_000
-KEYS = st.sampled_from("abcdefghij")
+KEYS = st.sampled_from("abcdefg")
 # Small entries, some that are an eighth of a store, some over it, so that every bound is met often.
 SIZES = st.integers(0, 200) | st.integers(4_000, MAX_BYTES // ENTRY_SHARE + 200)
 
@@ -59,7 +59,16 @@ class TwoStores(RuleBasedStateMachine):
             assert found is not None
             assert (found.value, found.size, found.stored_s) == known[1:]
 
-    @rule(passed_s=st.floats(0, 40))
+    @rule(which=st.integers(0, 1), first=KEYS, second=KEYS, size=SIZES)
+    def serve(self, which: int, first: str, second: str, size: int) -> None:
+        """As a gateway does it: look, and put what was not there."""
+        for key in (first, second, first):
+            known = any(each[0] == key for each in self.lists[which])
+            self.get(which, key)
+            if not known:
+                self.put(which, key, size)
+
+    @rule(passed_s=st.floats(0, 20))
     def wait(self, passed_s: float) -> None:
         self.now_s += passed_s
 
@@ -94,6 +103,18 @@ class TwoStores(RuleBasedStateMachine):
 
 TestTwoStores = TwoStores.TestCase
 TestTwoStores.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+
+
+def test_what_was_used_last_goes_last() -> None:
+    full = MAX_BYTES // ENTRY_SHARE - ENTRY_OVERHEAD_BYTES
+    store = Store[str, int](MAX_BYTES, TTL_S, Allowance(MAX_BYTES))
+    for key in "abcdefgh":
+        assert store.put(key, 0, full, 0.0)
+    assert store.get("a", 1.0) is not None
+    assert store.get("c", 1.0) is not None
+    store.put("i", 0, full, 2.0)
+    store.put("j", 0, full, 2.0)
+    assert list(store) == ["e", "f", "g", "h", "a", "c", "i", "j"]
 
 
 def test_long_traffic_takes_the_memory_that_is_accounted_and_no_more() -> None:
