@@ -12,6 +12,7 @@ from stoker.core import cache as rules
 from stoker.gateway import sameness
 from stoker.gateway.answers import Answer, Answers, Shelf
 from stoker.gateway.exchange import Client, Exchange, Handler, Work
+from stoker.gateway.lane import Lane
 from stoker.gateway.relay import PING
 
 
@@ -24,15 +25,16 @@ def cache(answers: Answers, inner: Handler) -> Handler:
         if lane.route.cache is None or not exchange.is_repeatable:
             return inner(exchange)
         wish = rules.wish(exchange.request.headers.get(b"cache-control"))
-        return looked_up(exchange, answers.shelf(lane), wish) if wish.may_store else inner(exchange)
+        return looked_up(exchange, lane, wish) if wish.may_store else inner(exchange)
 
-    async def looked_up(exchange: Exchange, shelf: Shelf, wish: rules.Wish) -> None:
-        revision = shelf.taker(exchange.version)
-        if not revision:
+    async def looked_up(exchange: Exchange, lane: Lane, wish: rules.Wish) -> None:
+        identity = await sameness.identity(
+            exchange
+        )  # of a large body this takes a while, so the table is read after it
+        if lane.route.cache is None or not (revision := answers.shelf(lane).taker(exchange.version)):
             await inner(exchange)
             return
-        identity = await sameness.identity(exchange)
-        now_s = time.monotonic()
+        shelf, now_s = answers.shelf(lane), time.monotonic()
         kept = shelf.store.get((revision, identity), now_s)
         if kept is not None and now_s - kept.stored_s <= wish.age_max_s:
             shelf.meters.hits.add(1)
@@ -43,7 +45,7 @@ def cache(answers: Answers, inner: Handler) -> Handler:
             await listened(exchange, shelf)
 
     async def listened(exchange: Exchange, shelf: Shelf) -> None:
-        client = exchange.connection
+        client, asked = exchange.connection, shelf.route
         tap = exchange.connection = Tap(client, shelf.store.entry_max_bytes)
         try:
             await inner(exchange)
@@ -51,7 +53,7 @@ def cache(answers: Answers, inner: Handler) -> Handler:
             exchange.connection = client
         relay = exchange.relay
         if tap.is_whole and relay is not None and relay.end is not None:
-            shelf.keep(exchange, relay.end, b"".join(tap.pieces), time.monotonic())
+            shelf.keep(exchange, asked, relay.end, b"".join(tap.pieces), time.monotonic())
 
     return handle
 
