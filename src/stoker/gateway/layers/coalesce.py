@@ -56,6 +56,7 @@ class Flight:
         """Let `exchange` wait; the future is over when the call is."""
         place = self.waiting[exchange] = asyncio.get_running_loop().create_future()
         self.exchange.deadline_s = max(self.exchange.deadline_s, exchange.deadline_s)
+        self.exchange.band = min(self.exchange.band, exchange.band)
         return place
 
     def leave(self, exchange: Exchange) -> None:
@@ -172,15 +173,9 @@ def _may_share(lane: Lane, exchange: Exchange) -> bool:
 
 def _stand_in(first: Exchange, flight: Flight) -> Exchange:
     """Return the exchange of the call: the first one's request, and a client that outlives the first one's."""
-    made = Exchange(flight, first.request, first.route, first.name, first.version)
-    made.id = first.id
-    made.key = first.key
-    made.project = first.project
-    made.lane = first.lane
-    made.body = first.body
-    made.header_bytes = first.header_bytes
-    made.shape = first.shape
-    made.identity = first.identity
+    made = copy.copy(first)  # as the layers above left it
+    made.connection = flight
+    made.task = None
     return made
 
 
