@@ -1,6 +1,6 @@
 """Changing what runs, under load: new versions, broken versions, rollback, scaling, deletion."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +36,25 @@ def push(platform: Platform, folder: Path, number: int, load: str = "self.ready 
     platform.cli("push", "adder", str(source))
 
 
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """A platform with two versions of a model that adds registered."""
+    folder = tmp_path_factory.mktemp("changes")
+    platform = Platform(folder / "home", gateways=2)
+    try:
+        platform.up()
+        push(platform, folder, 1)
+        push(platform, folder, 2)
+        yield platform
+    finally:
+        platform.kill_everything()
+
+
 @pytest.fixture
-def adder(fresh: Callable[..., Platform], tmp_path: Path) -> Platform:
-    """A platform with version 1 of a model that adds 1, on two replicas, and version 2 registered."""
-    platform = fresh(gateways=2)
-    platform.up()
-    push(platform, tmp_path, 1)
-    push(platform, tmp_path, 2)
-    platform.cli("deploy", "adder", "--model", "adder@1", "--replicas", "2", "--cpu", "0.25", "--wait")
-    return platform
+def adder(one: Platform) -> Platform:
+    """The platform with version 1, which adds 1, on two replicas, whatever the test before left."""
+    one.cli("deploy", "adder", "--model", "adder@1", "--replicas", "2", "--cpu", "0.25", "--wait")
+    return one
 
 
 def load(platform: Platform, body: dict[str, Any] = ONE, **settings: int) -> Load:

@@ -1,9 +1,10 @@
 """What is killed for real, under load, loses nothing."""
 
+import json
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 
 import pytest
 
@@ -13,14 +14,33 @@ from tests.whole.rig import Platform, until
 pytestmark = pytest.mark.timeout(300)
 
 
-@pytest.fixture
-def digits(fresh: Callable[..., Platform], digits_model: str) -> Platform:
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory, digits_model: str) -> Iterator[Platform]:
     """A platform of two gateways and two replicas of a small classifier."""
-    platform = fresh(gateways=2)
-    platform.up()
-    platform.cli("push", "digits", digits_model)
-    platform.cli("deploy", "digits", "--model", "digits@1", "--replicas", "2", "--cpu", "0.5", "--wait")
-    return platform
+    platform = Platform(tmp_path_factory.mktemp("kills") / "home", gateways=2)
+    try:
+        platform.up()
+        platform.cli("push", "digits", digits_model)
+        platform.cli("deploy", "digits", "--model", "digits@1", "--replicas", "2", "--cpu", "0.5", "--wait")
+        yield platform
+    finally:
+        platform.kill_everything()
+
+
+@pytest.fixture
+def digits(one: Platform) -> Platform:
+    """The platform, whole again after what the test before did to it: each kill finds one that was killed already."""
+
+    def is_whole() -> bool:
+        running = [process.name for process in one.processes()]
+        alive = all(running.count(name) == 1 for name in ("keeper", "agent", "control", "gateway-0", "gateway-1"))
+        said = one.cli("get", "endpoints", "-o", "json", check=False)  # control may be starting
+        return alive and bool(said) and json.loads(said)["items"][0]["status"]["replicas_ready"] == 2
+
+    if not one.processes():
+        one.up()
+    until(is_whole, what="the platform is whole")
+    return one
 
 
 def load(platform: Platform, **settings: int) -> Load:
