@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from stoker.core.cache import ENTRY_OVERHEAD_BYTES, ENTRY_SHARE, Allowance, Store, Wish, takers, wish
+from stoker.core.cache import ENTRY_OVERHEAD_BYTES, ENTRY_SHARE, Allowance, Freshness, Store, freshness, takers
 from stoker.types.ids import EndpointName, ProjectName, RevisionId
 from stoker.types.routes import EndpointRoute, RevisionRoute
 
@@ -146,27 +146,27 @@ def test_a_shorter_time_counts_for_what_is_kept_already() -> None:
 @pytest.mark.parametrize(
     ("header", "meant"),
     [
-        (None, Wish()),
-        (b"", Wish()),
-        (b"max-age=0", Wish(0.0)),
-        (b"no-transform, Max-Age=30", Wish(30.0)),
-        (b"max-age=60, max-age=5", Wish(5.0)),
-        (b"max-age=-1", Wish()),
-        (b"max-stale=60", Wish()),
-        (b"no-cache", Wish(-1.0)),
-        (b"No-Cache, max-age=60", Wish(-1.0)),
-        (b"no-store", Wish(-1.0, may_store=False)),
-        (b"no-cache,no-store", Wish(-1.0, may_store=False)),
-        (b"\xff\x00=,,;", Wish()),
+        (None, Freshness()),
+        (b"", Freshness()),
+        (b"max-age=0", Freshness(0.0)),
+        (b"no-transform, Max-Age=30", Freshness(30.0)),
+        (b"max-age=60, max-age=5", Freshness(5.0)),
+        (b"max-age=-1", Freshness()),
+        (b"max-stale=60", Freshness()),
+        (b"no-cache", Freshness(-1.0)),
+        (b"No-Cache, max-age=60", Freshness(-1.0)),
+        (b"no-store", Freshness(-1.0, may_store=False)),
+        (b"no-cache,no-store", Freshness(-1.0, may_store=False)),
+        (b"\xff\x00=,,;", Freshness()),
     ],
 )
-def test_cache_control_means_what_the_rfc_says(header: bytes | None, meant: Wish) -> None:
-    assert wish(header) == meant
+def test_cache_control_means_what_the_rfc_says(header: bytes | None, meant: Freshness) -> None:
+    assert freshness(header) == meant
 
 
 @given(st.binary(max_size=100))
 def test_any_cache_control_is_read(header: bytes) -> None:
-    assert wish(header).age_max_s >= -1.0
+    assert freshness(header).age_max_s >= -1.0
 
 
 def route(*revisions: tuple[str, str, int]) -> EndpointRoute:

@@ -21,6 +21,7 @@ from tests.gateway.rig import KEY, TEAM_KEY, Answer, Rig, ask, run, until
 from tests.gateway.test_watch import Control
 
 OTHER_KEY = "stk_other000_0123456789012345678901234567890123456789012"
+POOR_KEY = "stk_poor0000_0123456789012345678901234567890123456789012"
 STRANGER = "stk_strange0_0123456789012345678901234567890123456789012"
 RULES = {"ttl_s": 600.0, "max_bytes": 1 << 20, "shared": False}
 ENTRY_MAX = RULES["max_bytes"] // 8
@@ -34,9 +35,9 @@ def table(rig: Rig) -> dict[str, Any]:
         each["cache"] = RULES
     for name, rules in {"open": {**RULES, "shared": True}, "brief": {**RULES, "ttl_s": 0.5}, "plain": None}.items():
         made["endpoints"].append({**digits, "endpoint": name, "cache": rules})
-    other = next(key for key in rig.table([])["keys"] if key["project"] == "team")
-    digest = hashlib.sha256(OTHER_KEY.encode()).hexdigest()
-    made["keys"].append({**other, "project": "default", "sha256": digest, "key": "other000"})
+    for text, limits in ((OTHER_KEY, {}), (POOR_KEY, {"tokens_per_min": 120})):
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        made["keys"].append({"sha256": digest, "key": text[4:12], "project": "default", "limits": limits})
     return made
 
 
@@ -229,6 +230,19 @@ def test_embeddings_are_kept_and_what_they_save_is_counted(rig: Rig) -> None:
         assert await number(rig, f"stoker_cache_hits_total{{{names}") == 3
         assert await number(rig, f"stoker_cache_misses_total{{{names}") == 1
         assert await number(rig, f'stoker_requests_total{{{names},revision="default.mini-1".*code="200"') == 4
+
+    run(work)
+
+
+def test_a_hit_costs_no_tokens_of_the_keys_limit(rig: Rig) -> None:
+    async def work() -> None:
+        def ask_for(text: str) -> bytes:
+            return json.dumps({"model": "mini", "input": f"slow:0 {text}"}).encode()
+
+        hits = [await ask(rig, "POST", "/v1/embeddings", ask_for("poor"), key=POOR_KEY) for _ in range(60)]
+        assert {answer.status for answer in hits} == {200}, "60 answers of 8 tokens, of which one was computed"
+        others = [await ask(rig, "POST", "/v1/embeddings", ask_for(str(at)), key=POOR_KEY) for at in range(30)]
+        assert 429 in {answer.status for answer in others}
 
     run(work)
 

@@ -121,18 +121,18 @@ class Store(Generic[K, V]):
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Freshness:
     """What a client's Cache-Control allows: an answer kept before, of at most this age; keeping this one."""
 
     age_max_s: float = float("inf")
     may_store: bool = True
 
 
-ANYTHING: Final = Wish()
+ANYTHING: Final = Freshness()
 _MAX_AGE: Final = re.compile(r"max-age=\"?(\d{1,9})\"?$")
 
 
-def wish(header: bytes | None) -> Wish:
+def freshness(header: bytes | None) -> Freshness:
     """Return what `Cache-Control: header` of a request asks for (RFC 9111, 5.2.1); unknown words change nothing.
 
     `no-store`: no kept answer is given and none is kept. `no-cache`: none is given. `max-age=N`: none that is older.
@@ -141,11 +141,11 @@ def wish(header: bytes | None) -> Wish:
         return ANYTHING
     words = [word.strip() for word in header.decode("latin-1").lower().split(",")]
     if "no-store" in words:
-        return Wish(age_max_s=-1.0, may_store=False)
+        return Freshness(age_max_s=-1.0, may_store=False)
     if "no-cache" in words:
-        return Wish(age_max_s=-1.0)
+        return Freshness(age_max_s=-1.0)
     ages = [float(found[1]) for word in words if (found := _MAX_AGE.match(word))]
-    return Wish(age_max_s=min(ages)) if ages else ANYTHING
+    return Freshness(age_max_s=min(ages)) if ages else ANYTHING
 
 
 def takers(route: EndpointRoute, version: str) -> tuple[tuple[str, int], ...]:

@@ -24,10 +24,10 @@ def cache(answers: Answers, inner: Handler) -> Handler:
         assert lane is not None
         if lane.route.cache is None or not exchange.is_repeatable:
             return inner(exchange)
-        wish = rules.wish(exchange.request.headers.get(b"cache-control"))
-        return looked_up(exchange, lane, wish) if wish.may_store else inner(exchange)
+        freshness = rules.freshness(exchange.request.headers.get(b"cache-control"))
+        return looked_up(exchange, lane, freshness) if freshness.may_store else inner(exchange)
 
-    async def looked_up(exchange: Exchange, lane: Lane, wish: rules.Wish) -> None:
+    async def looked_up(exchange: Exchange, lane: Lane, freshness: rules.Freshness) -> None:
         identity = await sameness.identity(
             exchange
         )  # of a large body this takes a while, so the table is read after it
@@ -36,7 +36,7 @@ def cache(answers: Answers, inner: Handler) -> Handler:
             return
         shelf, now_s = answers.shelf(lane), time.monotonic()
         kept = shelf.store.get((revision, identity), now_s)
-        if kept is not None and now_s - kept.stored_s <= wish.age_max_s:
+        if kept is not None and now_s - kept.stored_s <= freshness.age_max_s:
             shelf.meters.hits.add(1)
             give(exchange, revision, kept.value, int(now_s - kept.stored_s))
         else:
