@@ -14,9 +14,9 @@ retry     a retry is the same request: counted, timed and admitted once
 route     each try chooses anew; holds the place in the replica
 upstream  the frames
 
-A layer takes the next one and returns a Handler. Those that only look before (trace, auth, validate, admit, and
-cache and coalesce where they are off) are plain
-functions that hand back the inner coroutine: they cost a call. A layer wraps the exchange, never a stream's chunks.
+A layer takes the next one and returns a Handler. Those that only look before (trace, auth, validate, admit; cache and
+coalesce where they are off) are plain functions that hand back the inner coroutine: they cost a call. A layer wraps the
+exchange, never a stream's chunks.
 """
 
 from dataclasses import dataclass
