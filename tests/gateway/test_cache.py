@@ -18,6 +18,7 @@ from stoker.gateway.layers.cache import Tap
 from stoker.gateway.relay import PING
 from tests.gateway import rig as rigs
 from tests.gateway.rig import KEY, TEAM_KEY, Answer, Rig, ask, run, until
+from tests.gateway.test_grpc import AUTH, Service, request
 from tests.gateway.test_watch import Control
 
 OTHER_KEY = "stk_other000_0123456789012345678901234567890123456789012"
@@ -44,7 +45,7 @@ def table(rig: Rig) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     folder: Path = tmp_path_factory.mktemp("cache")
-    with rigs.rig(folder, replicas=2) as made:
+    with rigs.rig(folder, replicas=2, grpc=True) as made:
         made.kill("gateway-0")
         (made.home.gateway / "routes.json").write_text(json.dumps(table(made)))
         made.start_gateway()
@@ -105,6 +106,22 @@ def test_a_binary_answer_comes_back_with_the_length_of_its_json(rig: Rig) -> Non
         assert kept(await infer(rig, "slow:0 binary ")) == "miss"
         path = "/v2/models/digits/versions/1/infer"
         assert [kept(await ask(rig, "POST", path, b"slow:0 binary")) for _ in range(2)] == ["miss", "hit"]
+
+    run(work)
+
+
+def test_an_answer_over_grpc_is_kept_with_its_form_and_told_as_metadata(rig: Rig) -> None:
+    async def work() -> None:
+        async with Service(rig) as service:
+            answers = []
+            for text, state in (("kept", "miss"), ("kept", "hit"), ("other", "miss")):
+                call = service.stub.ModelInfer(request(text), metadata=AUTH)
+                answers.append(await call)
+                said = dict(await call.trailing_metadata())
+                assert (said["x-stoker-cache"], "age" in said) == (state, state == "hit")
+            assert answers[0] == answers[1]
+            assert answers[1].id == "kept"
+            assert list(answers[1].raw_output_contents) == [b"\0" * 256]
 
     run(work)
 
