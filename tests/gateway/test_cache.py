@@ -410,6 +410,9 @@ class Listener:
     def end_stream(self, last: bytes) -> None:
         self.pieces.append(last)
 
+    def hold(self, count: int) -> None:
+        pass
+
     def abort(self) -> None:
         self.pieces.clear()
 

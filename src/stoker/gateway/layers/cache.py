@@ -122,6 +122,10 @@ class Tap:
         self.is_whole = self._was_good
         self._client.end_stream(last)
 
+    def hold(self, count: int) -> None:
+        """See Client."""
+        self._client.hold(count)
+
     def abort(self) -> None:
         """See Client."""
         self._client.abort()

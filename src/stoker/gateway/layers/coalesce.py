@@ -90,6 +90,9 @@ class Flight:
     def end_stream(self, last: bytes) -> None:
         """See Client."""
 
+    def hold(self, count: int) -> None:
+        """See Client; the bodies of those who wait are counted, and this is one of them."""
+
     def abort(self) -> None:
         """See Client."""
 
