@@ -15,7 +15,16 @@ from stoker.core.snapshot import Assignment, EndpointState, Node, Revision, Snap
 from stoker.types.ids import Digest, EndpointName, ModelName, NodeName, ProjectName
 from stoker.types.models import ModelVersion, VersionManifest
 from stoker.types.process import ProcessStatus
-from stoker.types.resources import Endpoint, EndpointSpec, EndpointStatus, Limits, Metadata, Replicas, Resources
+from stoker.types.resources import (
+    Backend,
+    Endpoint,
+    EndpointSpec,
+    EndpointStatus,
+    Limits,
+    Metadata,
+    Replicas,
+    Resources,
+)
 
 PROJECT = ProjectName("default")
 Check = Callable[[Snapshot, Plan, "World"], None]
@@ -66,6 +75,13 @@ class World:
             self.endpoints[name] = msgspec.structs.replace(
                 old, resource=wanted, generation=old.generation + 1, is_deleting=False
             )
+
+    def stand_for(self, name: str, *backends: str) -> None:
+        """Make `name` an endpoint whose backends are others."""
+        spec = EndpointSpec(backends=tuple(Backend(each) for each in backends))
+        wanted = Endpoint(metadata=Metadata(name=name), spec=spec)
+        old = self.endpoints.get(name, EndpointState(PROJECT, EndpointName(name), 0, wanted, self.now_s))
+        self.endpoints[name] = msgspec.structs.replace(old, resource=wanted, generation=old.generation + 1)
 
     def delete(self, name: str) -> None:
         if name in self.endpoints:
@@ -127,7 +143,10 @@ class World:
             revisions=tuple(self.revisions.values()),
             assignments=tuple(self.assignments.values()),
             nodes=nodes,
-            targets={each.key: version(self.models[each.name]) for each in self.endpoints.values()},
+            targets={
+                each.key: None if each.resource.spec.backends else version(self.models[each.name])
+                for each in self.endpoints.values()
+            },
             start_failures=self.start_failures,
         )
 

@@ -16,7 +16,7 @@ from hashlib import sha256
 
 import msgspec
 
-from stoker.core import place
+from stoker.core import place, tiers
 from stoker.core.actions import (
     Action,
     CreateRevision,
@@ -65,12 +65,19 @@ def plan(snapshot: Snapshot, now_s: float) -> Plan:
     """Return the next steps for every endpoint. `now_s` is unix time, as are the times in `snapshot`."""
     world = _World(snapshot, now_s)
     statuses = []
-    for endpoint in sorted(snapshot.endpoints, key=lambda each: (each.created_at_s, each.key)):
+    for endpoint in sorted(snapshot.endpoints, key=_turn):
         status = _Endpoint(world, endpoint).decide()
+        if status is not None:
+            world.known[endpoint.key] = status
         if status is not None and status != endpoint.status:
             statuses.append((endpoint.key, status))
     _stop_strays(world)
     return Plan(actions=tuple(world.actions), statuses=tuple(statuses), again_s=world.again_s)
+
+
+def _turn(endpoint: EndpointState) -> tuple[bool, float, EndpointKey]:
+    """Oldest first; those with backends last, so that they know how their backends are now."""
+    return (bool(endpoint.resource.spec.backends), endpoint.created_at_s, endpoint.key)
 
 
 def replica_name(endpoint: EndpointState, revision: Revision, number: int) -> ReplicaId:
@@ -101,6 +108,7 @@ class _World:
             for each in snapshot.assignments
             if each.revision in self.revisions
         ]
+        self.known = {each.key: each.status for each in snapshot.endpoints if not each.is_deleting}
         self.actions: list[Action] = []
         self.again_s: float | None = None
 
@@ -143,6 +151,8 @@ class _Endpoint:
         if self.endpoint.is_deleting:
             self._delete()
             return self._status(None)
+        if self.endpoint.resource.spec.backends:
+            return self._hand_over()
         target = self._target()
         if target is not None:
             self._start_missing(target)
@@ -151,6 +161,15 @@ class _Endpoint:
             self._restart_lost(target)
         self._forget_history(target)
         return self._status(target)
+
+    def _hand_over(self) -> EndpointStatus:
+        """Let the backends serve; replicas of a model that it had before go when one of them is ready."""
+        if tiers.is_ready(self.endpoint, self.world.known):
+            for each in self.mine:
+                if each.phase == "wanted":
+                    self._drain(each, "its backends serve now")
+        self._forget_history(None)
+        return tiers.status(self.endpoint, self.world.known, len(self.mine), self.world.now_s)
 
     def _target(self) -> Revision | None:
         """Return the revision that the spec asks for; make it when its config is new."""

@@ -5,15 +5,36 @@ loads instead of that it is unknown, and send the first request the moment a rep
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import TypedDict
 
-from stoker.core.snapshot import Assignment, EndpointState, Revision
-from stoker.types.ids import ReplicaId
+from stoker.core import chains
+from stoker.core.revisions import TASKS
+from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Revision
+from stoker.types.ids import EndpointName, ReplicaId
 from stoker.types.models import Signature
-from stoker.types.resources import Cache
-from stoker.types.routes import CacheRoute, EndpointRoute, KeyRoute, ReplicaRoute, RevisionRoute, RouteTable
+from stoker.types.resources import Cache, EndpointSpec, FallbackReason
+from stoker.types.routes import (
+    BackendRoute,
+    BreakerRoute,
+    CacheRoute,
+    EndpointRoute,
+    KeyRoute,
+    ReplicaRoute,
+    RevisionRoute,
+    RouteTable,
+)
 from stoker.types.units import parse_bytes, parse_seconds
 
 WEIGHT_FULL = 100
+
+
+class _Chained(TypedDict):
+    """What both kinds of endpoint have of their manifest."""
+
+    fallback: tuple[EndpointName, ...]
+    fallback_on: tuple[FallbackReason, ...]
+    fallback_after_s: float
+    breaker: BreakerRoute
 
 
 def weights(serving: str, target: str, revisions: Iterable[str]) -> dict[str, int]:
@@ -43,10 +64,10 @@ def route_table(
     for each in sorted(assignments, key=lambda item: item.replica):
         if each.phase == "wanted":
             replicas.setdefault(each.revision, []).append(ReplicaRoute(each.replica, address(each.replica)))
+    living = [each for each in sorted(endpoints, key=lambda each: each.key) if not each.is_deleting]
+    own = {each.key: _endpoint_route(each, by_endpoint.get(each.key, []), replicas, signatures) for each in living}
     routes = (
-        _endpoint_route(endpoint, by_endpoint.get(endpoint.key, []), replicas, signatures)
-        for endpoint in sorted(endpoints, key=lambda each: each.key)
-        if not endpoint.is_deleting
+        _tier_route(each, living, own) if _is_handed_over(each, own[each.key]) else own[each.key] for each in living
     )
     return RouteTable(
         version=version,
@@ -92,6 +113,56 @@ def _endpoint_route(
         affinity=endpoint.resource.spec.routing.affinity,
         cache=_cache_route(endpoint.resource.spec.cache),
         coalesce=endpoint.resource.spec.coalesce,
+        **_chained(endpoint.resource.spec),
+    )
+
+
+def _is_handed_over(endpoint: EndpointState, own: EndpointRoute | None) -> bool:
+    """Return whether backends serve for it. While it has replicas of an earlier model, those still do."""
+    has_replicas = own is not None and any(revision.replicas for revision in own.revisions)
+    return bool(endpoint.resource.spec.backends) and not has_replicas
+
+
+def _tier_route(
+    endpoint: EndpointState, living: list[EndpointState], own: Mapping[EndpointKey, EndpointRoute | None]
+) -> EndpointRoute | None:
+    """Return the route of an endpoint with backends; None while none of them says what it does."""
+    specs: dict[str, EndpointSpec] = {
+        each.name: each.resource.spec for each in living if each.project == endpoint.project
+    }
+    models: dict[str, str] = {
+        route.endpoint: route.task for route in own.values() if route and route.project == endpoint.project
+    }
+    task = next((each for each in TASKS if each == chains.task(endpoint.name, specs, models)), None)
+    if task is None:
+        return None
+    spec = endpoint.resource.spec
+    return EndpointRoute(
+        project=endpoint.project,
+        endpoint=endpoint.name,
+        task=task,
+        created_at_s=endpoint.created_at_s,
+        revisions=(),
+        max_body_bytes=parse_bytes(spec.limits.max_body),
+        timeout_s=parse_seconds(spec.limits.timeout),
+        backends=tuple(BackendRoute(EndpointName(each.endpoint), each.weight, each.when) for each in spec.backends),
+        **_chained(spec),
+    )
+
+
+def _chained(spec: EndpointSpec) -> _Chained:
+    breaker = spec.breaker
+    return _Chained(
+        fallback=tuple(EndpointName(name) for name in spec.fallback),
+        fallback_on=spec.fallback_on,
+        fallback_after_s=parse_seconds(spec.fallback_after),
+        breaker=BreakerRoute(
+            failure_ratio=breaker.failure_ratio,
+            requests_min=breaker.requests_min,
+            window_s=parse_seconds(breaker.window),
+            open_s=parse_seconds(breaker.open_for),
+            refuse=breaker.refuse,
+        ),
     )
 
 

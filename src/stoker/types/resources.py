@@ -15,6 +15,9 @@ DEFAULT_PROJECT = ProjectName("default")
 
 Task = Literal["predict", "embed", "chat"]
 Affinity = Literal["auto", "prefix", "session", "none"]
+# error: the engine failed. unavailable: no replica can serve. timeout: too long without a first byte. overload: 429.
+FallbackReason = Literal["error", "unavailable", "timeout", "overload"]
+FALLBACK_REASONS: Final[tuple[FallbackReason, ...]] = ("error", "unavailable", "timeout", "overload")
 Name = Annotated[str, Meta(pattern=NAME_PATTERN, description="lower-case letters, digits and dashes, 1 to 63 long")]
 # `unit` tells the manifest loader how the text is read, so that a wrong one is refused with its line.
 Bytes = Annotated[str | int, Meta(description="bytes: a number, or 512Mi, 1.5G", extra={"unit": "bytes"})]
@@ -113,10 +116,34 @@ class Cache(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = False
 
 
-class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a client calls: a model version, how it runs, and how much of it."""
+class Breaker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When an endpoint counts as broken, so that nothing waits for it but a few probes."""
 
-    model: Annotated[str, Meta(description="a registered version: NAME, NAME@2, NAME@sha256:… or NAME@ALIAS")]
+    failure_ratio: Annotated[
+        float, Meta(gt=0, le=1, description="failed share of the window's requests that opens")
+    ] = 0.5
+    requests_min: Annotated[int, Meta(ge=1, le=10_000, description="fewer in the window say nothing")] = 10
+    window: Annotated[Seconds, Meta(description="how far back requests count")] = "30s"
+    open_for: Annotated[Seconds, Meta(description="until the first probe; doubled by each that fails, up to 60s")] = (
+        "5s"
+    )
+    refuse: Annotated[bool, Meta(description="refuse with 503 while open and nothing else can serve")] = False
+
+
+class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One of the endpoints that serve in the name of another."""
+
+    endpoint: Annotated[Name, Meta(description="an endpoint of the same project and task")]
+    weight: Annotated[int, Meta(ge=0, le=1000, description="share of what no `when` takes")] = 1
+    when: Annotated[
+        str, Meta(max_length=1000, description="a CEL rule over the request; the first that holds takes it")
+    ] = ""
+
+
+class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a client calls: a model version, how it runs, and how much of it; or other endpoints behind one name."""
+
+    model: Annotated[str, Meta(description="a registered version: NAME, NAME@2, NAME@sha256:… or NAME@ALIAS")] = ""
     task: Annotated[Task | None, Meta(description="what callers do with it; by default what the version says")] = None
     engine: Annotated[str | None, Meta(description="which engine runs it; by default the one of its format")] = None
     options: Annotated[dict[str, Any], Meta(description="engine options, such as context: 4096")] = {}
@@ -132,6 +159,17 @@ class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     coalesce: Annotated[
         bool, Meta(description="equal predict and embed requests that are in flight at once share one call")
     ] = False
+    backends: Annotated[
+        tuple[Backend, ...], Meta(max_length=16, description="instead of `model`: endpoints that serve for this one")
+    ] = ()
+    fallback: Annotated[
+        tuple[Name, ...], Meta(max_length=4, description="endpoints that answer, in this order, when this one cannot")
+    ] = ()
+    fallback_on: Annotated[tuple[FallbackReason, ...], Meta(description="what counts as cannot")] = FALLBACK_REASONS
+    fallback_after: Annotated[
+        Seconds, Meta(description="a timeout is this long without a first byte; 0: an even share of the deadline")
+    ] = 0
+    breaker: Breaker = Breaker()
 
 
 class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="Endpoint"):

@@ -8,7 +8,7 @@ import msgspec
 from stoker.types.ids import EndpointName, KeyId, ProjectName, ReplicaId, RevisionId
 from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.models import Signature
-from stoker.types.resources import Affinity, Task
+from stoker.types.resources import FALLBACK_REASONS, Affinity, FallbackReason, Task
 
 
 class ReplicaRoute(msgspec.Struct, frozen=True):
@@ -37,6 +37,24 @@ class CacheRoute(msgspec.Struct, frozen=True):
     shared: bool
 
 
+class BackendRoute(msgspec.Struct, frozen=True):
+    """An endpoint of the same project that serves for another. `when` is a rule (protocol/rules.py), "" for none."""
+
+    endpoint: EndpointName
+    weight: int = 1
+    when: str = ""
+
+
+class BreakerRoute(msgspec.Struct, frozen=True):
+    """When an endpoint counts as broken; see resources.Breaker."""
+
+    failure_ratio: float = 0.5
+    requests_min: int = 10
+    window_s: float = 30.0
+    open_s: float = 5.0
+    refuse: bool = False
+
+
 class EndpointRoute(msgspec.Struct, frozen=True):
     """One endpoint as the data plane sees it."""
 
@@ -53,6 +71,11 @@ class EndpointRoute(msgspec.Struct, frozen=True):
     affinity: Affinity = "auto"
     cache: CacheRoute | None = None
     coalesce: bool = False
+    backends: tuple[BackendRoute, ...] = ()  # not empty: it has no replicas of its own
+    fallback: tuple[EndpointName, ...] = ()
+    fallback_on: tuple[FallbackReason, ...] = FALLBACK_REASONS
+    fallback_after_s: float = 0.0  # 0: an even share of the deadline
+    breaker: BreakerRoute = BreakerRoute()
 
 
 class KeyRoute(msgspec.Struct, frozen=True):
