@@ -32,6 +32,7 @@ WANTED: Final = frozenset(
         b"x-request-timeout-ms",
         b"x-stoker-priority",
         b"x-stoker-project",
+        b"x-stoker-tier",
     )
 )
 HEAD_MAX_BYTES: Final = 32 << 10

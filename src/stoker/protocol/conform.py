@@ -16,6 +16,7 @@ from stoker.types.units import parse_bytes, parse_seconds
 # `Meta(extra={"unit": …})` on a field names how its text is read.
 _UNITS: dict[str, Callable[[Any], float]] = {"bytes": parse_bytes, "seconds": parse_seconds}
 _SHOWN_CHARACTERS_MAX = 60
+_PART = re.compile(r"([^.\[\]]+(?!\]))|\[(\d+)\]")
 
 
 def misfits(tree: Tree, kind: inspect.Type, field: str = "") -> list[Fault]:
@@ -35,12 +36,16 @@ def suggestion(word: str, known: list[str]) -> str:
 
 
 def line_of(tree: Tree, field: str) -> int:
-    """Return the line on which `field` (`spec.replicas.max`) stands, or the nearest of its parents that is written."""
+    """Return the line of `field` (`spec.replicas.max`, `spec.fallback[1]`), or of its nearest written parent."""
     line = tree.line
-    for name in field.split("."):
-        if not isinstance(tree, Branch) or name not in tree.items:
+    for name, number in _PART.findall(field):
+        if isinstance(tree, Branch) and name in tree.items:
+            line, tree = tree.items[name]
+        elif isinstance(tree, Row) and number and int(number) < len(tree.items):
+            tree = tree.items[int(number)]
+            line = tree.line
+        else:
             break
-        line, tree = tree.items[name]
     return line
 
 

@@ -11,6 +11,7 @@ from msgspec import inspect
 
 from stoker.core.refs import parse_ref
 from stoker.protocol import yamltree
+from stoker.protocol.chained import chain_problems
 from stoker.protocol.conform import line_of, misfits, shown, suggestion
 from stoker.protocol.yamltree import Branch, Leaf, Row, Tree
 from stoker.types.errors import InvalidInput
@@ -26,6 +27,13 @@ CACHE_BYTES_MAX = 64 * 2**30
 LABELS_MAX = 64
 VALUE_CHARACTERS_MAX = 32_768
 
+_TIMES = (
+    "spec.limits.timeout",
+    "spec.cache.ttl",
+    "spec.fallback_after",
+    "spec.breaker.window",
+    "spec.breaker.open_for",
+)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _MESSAGES_SHOWN_MAX = 20
 
@@ -33,14 +41,14 @@ T = TypeVar("T")
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """One thing wrong with a manifest. `line` counts from 1; `field` is a path such as `spec.replicas.max`."""
+    """One thing wrong with a manifest. `line` counts from 1; 0 is not in this text. `field`: `spec.replicas.max`."""
 
     line: int
     field: str
     message: str
 
     def __str__(self) -> str:
-        return f"line {self.line}: {self.field + ': ' if self.field else ''}{self.message}"
+        return f"{f'line {self.line}: ' if self.line else ''}{self.field + ': ' if self.field else ''}{self.message}"
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -104,6 +112,14 @@ def load_struct(text: str | bytes, kind: type[T]) -> T:
     return msgspec.convert(yamltree.plain(documents[0]), kind)
 
 
+def line_of_field(text: str | bytes, wanted: tuple[str, str, str], field: str) -> int:
+    """Return the line in `text` of a field of the resource `wanted` (see `identity`); 0 when it is not in there."""
+    for tree in _flattened(yamltree.parse(text)[0]):
+        if identity(msgspec.convert(yamltree.plain(tree), Endpoint | Project)) == wanted:
+            return line_of(tree, field)
+    return 0
+
+
 def identity(resource: Resource) -> tuple[str, str, str]:
     """Return (kind, project, name): what makes two manifests mean the same resource. A project's own project is ""."""
     if isinstance(resource, Endpoint):
@@ -153,7 +169,8 @@ def diff(old: Resource | None, new: Resource | None) -> list[Change]:
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of one resource, for completion and errors while typing."""
-    schema = msgspec.json.schema(Endpoint | Project)
+    made = msgspec.json.schema(Endpoint | Project)
+    schema: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(made))  # some defaults are tuples
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "stoker/v1 resources"} | schema
 
 
@@ -181,9 +198,10 @@ def _problems_of_tree(tree: Tree) -> list[Problem]:
 
 
 def _endpoint_problems(spec: EndpointSpec) -> list[tuple[str, str]]:
-    found = []
+    found = chain_problems(spec)
     try:
-        parse_ref(spec.model)
+        if not spec.backends and spec.model:
+            parse_ref(spec.model)
     except ValueError as error:
         found.append(("spec.model", f"{error}; write NAME, NAME@2, NAME@sha256:… or NAME@ALIAS"))
     if spec.replicas.max < spec.replicas.min:
@@ -238,4 +256,4 @@ def _same_amount(path: str, old: Any, new: Any) -> bool:
         return False
     if path in ("spec.resources.memory", "spec.limits.max_body", "spec.cache.max_bytes"):
         return parse_bytes(old) == parse_bytes(new)
-    return path in ("spec.limits.timeout", "spec.cache.ttl") and parse_seconds(old) == parse_seconds(new)
+    return path in _TIMES and parse_seconds(old) == parse_seconds(new)
