@@ -53,13 +53,26 @@ async def _apply(call: Call) -> Response:
         raise InvalidInput("no resource in it")
 
     def change(connection: Connection) -> list[ApplyResult]:
-        return specs.apply(connection, resources, time.time())
+        try:
+            return specs.apply(connection, resources, time.time())
+        except specs.Refusal as refused:
+            raise _located(body, refused) from refused
 
     if dry_run:
         return reply(ApplyAnswer(await asyncio.to_thread(call.plane.database.trying, change)))
     results = await call.plane.database.writing(change)
     call.plane.loop.wake()
     return reply(ApplyAnswer(results))
+
+
+def _located(body: bytes, refused: specs.Refusal) -> manifest.ManifestError:
+    """Return `refused` with the line of each problem; what is wrong elsewhere, because of this, has line 0."""
+
+    def line(wrong: specs.Wrong) -> int:
+        return manifest.line_of_field(body, ("Endpoint", wrong.project, wrong.endpoint), wrong.field)
+
+    problems = [manifest.Problem(line(wrong), wrong.field, wrong.message) for wrong in refused.problems]
+    return manifest.ManifestError(sorted(problems, key=lambda problem: problem.line))
 
 
 async def _endpoints(call: Call) -> Response:

@@ -41,7 +41,7 @@ def refusal(problem: StokerError) -> Response:
     if isinstance(problem, ManifestError):
         details = tuple(Detail(each.line, each.field, each.message) for each in problem.problems)
     elif isinstance(problem, Refusal):
-        details = tuple(Detail(0, field, message) for field, message in problem.problems)
+        details = tuple(Detail(0, each.field, each.message) for each in problem.problems)
     headers = {}
     if problem.retry_after_s is not None:
         headers["retry-after"] = str(math.ceil(problem.retry_after_s))

@@ -13,7 +13,7 @@ from stoker.client.views import EndpointDetail, JournalEntry
 from stoker.types.errors import NotFound
 from stoker.types.models import ModelVersion
 from stoker.types.process import NodeStatus
-from stoker.types.resources import Condition
+from stoker.types.resources import Condition, EndpointSpec
 from stoker.types.units import format_bytes
 
 
@@ -66,11 +66,10 @@ def _endpoint(detail: EndpointDetail) -> str:
         [
             ("endpoint", click.style(f"{detail.project}/{detail.name}", bold=True)),
             ("state", tables.state_words(detail.status.conditions)),
-            ("model", spec.model),
+            *(_backends(spec) if spec.backends else [("model", spec.model)]),
             ("task", spec.task or ""),
-            ("serving", detail.status.serving),
-            ("replicas", f"{detail.status.replicas_ready} ready of {detail.status.replicas_wanted} wanted"),
-            ("resources", f"{spec.resources.cpu:g} cores, {spec.resources.memory} memory, each replica"),
+            *([] if spec.backends else _replicas(detail)),
+            ("fallback", _fallback(spec)),
             ("options", ", ".join(f"{key}={value}" for key, value in spec.options.items())),
             ("generation", f"{detail.generation} ({detail.status.observed_generation} observed)"),
         ]
@@ -84,6 +83,27 @@ def _endpoint(detail: EndpointDetail) -> str:
             *_section("Journal", journal_lines(detail.journal)),
         ]
     )
+
+
+def _replicas(detail: EndpointDetail) -> list[tuple[str, str]]:
+    given = detail.resource.spec.resources
+    return [
+        ("serving", detail.status.serving),
+        ("replicas", f"{detail.status.replicas_ready} ready of {detail.status.replicas_wanted} wanted"),
+        ("resources", f"{given.cpu:g} cores, {given.memory} memory, each replica"),
+    ]
+
+
+def _backends(spec: EndpointSpec) -> list[tuple[str, str]]:
+    said = [(one.endpoint, f"when {one.when}" if one.when else f"weight {one.weight}") for one in spec.backends]
+    return [("backends" if number == 0 else "", f"{name}  {how}") for number, (name, how) in enumerate(said)]
+
+
+def _fallback(spec: EndpointSpec) -> str:
+    if not spec.fallback:
+        return ""
+    after = f", after {spec.fallback_after}" if spec.fallback_after else ""
+    return f"{', then '.join(spec.fallback)} on {', '.join(spec.fallback_on)}{after}"
 
 
 def _conditions(conditions: Sequence[Condition]) -> str:

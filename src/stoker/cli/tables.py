@@ -11,7 +11,7 @@ from stoker.client.views import EndpointStats, KeyView, ProjectView, ReplicaView
 from stoker.types.keys import KeyLimits
 from stoker.types.models import ModelVersion, Signature
 from stoker.types.process import NodeStatus
-from stoker.types.resources import Condition, EndpointView
+from stoker.types.resources import Condition, EndpointSpec, EndpointView
 from stoker.types.units import format_bytes
 
 _PHASE_COLOURS: Final = {
@@ -31,7 +31,7 @@ def endpoints_table(views: Sequence[EndpointView]) -> str:
         (
             view.project,
             view.name,
-            view.resource.spec.model,
+            serves(view.resource.spec),
             f"{view.status.replicas_ready}/{view.status.replicas_wanted}",
             short_revision(view.status.serving) or "-",
             state_words(view.status.conditions),
@@ -39,6 +39,12 @@ def endpoints_table(views: Sequence[EndpointView]) -> str:
         for view in views
     ]
     return columns(header, rows, empty="no endpoints; make one with `stoker deploy NAME --model MODEL`")
+
+
+def serves(spec: EndpointSpec) -> str:
+    """Return the model of an endpoint, or the endpoints that serve for it."""
+    names = dict.fromkeys(backend.endpoint for backend in spec.backends)
+    return spec.model or f"→ {', '.join(names)}"
 
 
 def stats_table(stats: Sequence[EndpointStats]) -> str:

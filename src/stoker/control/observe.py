@@ -52,10 +52,12 @@ def read_state(connection: Connection) -> State:
 
 
 def target(connection: Connection, endpoint: EndpointState) -> ModelVersion | None:
-    """Return the version that the endpoint's spec means now; None when there is none any more.
+    """Return the version that the endpoint's spec means now; None when there is none any more, or it has backends.
 
     An alias is followed. A bare name means the version that was newest when it was applied.
     """
+    if endpoint.resource.spec.backends:
+        return None
     ref = parse_ref(endpoint.resource.spec.model)
     if ref.is_newest and endpoint.pinned:
         ref = ModelRef(name=ref.name, number=endpoint.pinned)

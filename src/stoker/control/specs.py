@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from stoker.client.views import ApplyResult, FieldChange
+from stoker.control import chains
 from stoker.core.refs import parse_ref
 from stoker.core.revisions import ServingConfig, Unservable, serving_config
 from stoker.protocol import manifest
@@ -14,12 +15,21 @@ from stoker.types.errors import Conflict, InvalidInput, NotFound
 from stoker.types.resources import Batching, Endpoint, EndpointSpec, Project, Resource, Resources
 
 
+class Wrong(msgspec.Struct, frozen=True):
+    """One thing that cannot hold, and about which endpoint."""
+
+    project: str
+    endpoint: str
+    field: str
+    message: str
+
+
 class Refusal(InvalidInput):
     """A well-formed manifest that cannot hold; `problems` has each with its field."""
 
-    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, problems: Sequence[Wrong]) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join(f"{field}: {message}" for field, message in problems), field=problems[0][0])
+        super().__init__("\n".join(f"{each.field}: {each.message}" for each in problems), field=problems[0].field)
 
 
 def apply(connection: Connection, resources: Iterable[Resource], now_s: float) -> list[ApplyResult]:
@@ -28,7 +38,8 @@ def apply(connection: Connection, resources: Iterable[Resource], now_s: float) -
     Raises Refusal with everything that cannot hold.
     """
     ordered = sorted(resources, key=lambda each: isinstance(each, Endpoint))
-    results, problems = [], []
+    results: list[ApplyResult] = []
+    problems: list[Wrong] = []
     for each in ordered:
         if isinstance(each, Project):
             results.append(_apply_project(connection, each, now_s))
@@ -36,8 +47,14 @@ def apply(connection: Connection, resources: Iterable[Resource], now_s: float) -
         try:
             results.append(_apply_endpoint(connection, each, now_s))
         except (InvalidInput, NotFound) as wrong:
-            where = each.metadata.name if len(ordered) > 1 else ""
-            problems.append((wrong.field or "spec", f"{where}: {wrong.message}" if where else wrong.message))
+            problems.append(_wrong(each, wrong.field or "spec", wrong.message, is_alone=len(ordered) == 1))
+    given = {(each.metadata.project, each.metadata.name): each for each in ordered if isinstance(each, Endpoint)}
+    if not problems:
+        for project in dict.fromkeys(project for project, _ in given):
+            problems.extend(
+                Wrong(project, flaw.endpoint, flaw.field, f"{flaw.endpoint}: {flaw.message}")
+                for flaw in chains.flaws(connection, project)
+            )
     if problems:
         raise Refusal(problems)
     return results
@@ -52,7 +69,7 @@ def rollback(connection: Connection, project: str, name: str, to: int | None, no
     history = revisions.everything(connection, project, name)
     current = next((each for each in history if each.revision == endpoint.status.revision), None)
     if to is None:
-        earlier = [each for each in history if current is not None and each.number < current.number]
+        earlier = [each for each in history if current is None or each.number < current.number]
         if not earlier:
             raise Conflict(f"endpoint {name!r} has no earlier revision")
         chosen = earlier[-1]
@@ -70,7 +87,10 @@ def rollback(connection: Connection, project: str, name: str, to: int | None, no
 
 
 def delete(connection: Connection, project: str, name: str, now_s: float) -> None:
-    """Ask for the end of an endpoint. Raises NotFound."""
+    """Ask for the end of an endpoint. Raises NotFound, or Conflict while another endpoint falls back to it."""
+    users = chains.users(connection, project, name)
+    if users:
+        raise Conflict(f"endpoint {name!r} serves for {', '.join(users)}; take it out of there, or delete that first")
     endpoints.mark_deleting(connection, project, name)
     journal.add(connection, journal.Entry(now_s, "DeleteEndpoint", "asked to", project, name))
 
@@ -90,7 +110,7 @@ def _apply_endpoint(connection: Connection, endpoint: Endpoint, now_s: float) ->
     project, name = endpoint.metadata.project, endpoint.metadata.name
     if projects.find(connection, project) is None:
         raise NotFound(f"no project {project!r}; apply a Project of that name first", field="metadata.project")
-    pinned = _pin(connection, endpoint.spec)
+    pinned = 0 if endpoint.spec.backends else _pin(connection, endpoint.spec)
     stored = endpoints.find(connection, project, name)
     old = stored.resource if stored is not None else None
     changes = list(manifest.diff(old, endpoint))
@@ -135,7 +155,13 @@ def _spec_of(spec: EndpointSpec, config: ServingConfig) -> EndpointSpec:
         resources=Resources(cpu=config.cpu, memory=config.memory_bytes),
         batching=Batching(max_rows=config.max_rows, max_bytes=config.max_bytes, pad=config.pad),
         limits=limits,
+        backends=(),
     )
+
+
+def _wrong(endpoint: Endpoint, field: str, message: str, *, is_alone: bool) -> Wrong:
+    name = endpoint.metadata.name
+    return Wrong(endpoint.metadata.project, name, field, message if is_alone else f"{name}: {message}")
 
 
 def _verb(old: object, changes: Sequence[manifest.Change]) -> str:
