@@ -6,8 +6,8 @@ The text of a body, anywhere in it, decides: `die` kills the process, `hang` nev
 that, `until:PATH` when that file is there; `report` answers with a report of engine calls, `stream` bodies (`"stream":
 true`) get `chunks:N` events with `every:S` between them, `cut-after:N` dies after N events, `big:N` answers N bytes,
 `who:` is answered with who computed it (replica, request id, body), `refuse:CODE` fails with that error, `stuck` blocks
-the process. Every event worth asserting (requests, cancels) is appended to LOGFILE as a line. With `--pace N` all that
-is slow is N times slower, until SIGUSR1.
+the process; with `at:NAME` only the replica of that name does so. Every event worth asserting (requests, cancels) is
+appended to LOGFILE as a line. With `--pace N` all that is slow is N times slower, until SIGUSR1.
 """
 
 import asyncio
@@ -84,6 +84,9 @@ class Fake:
             exchange.end(EndHead(usage=Usage(rows=1), timings=Timings(batch_rows=1)), body)
             return
         text = body.decode("latin-1")
+        at = re.search(r"\bat:(\w+)", text)
+        if at and at[1] != self.name:
+            text = re.sub(r"(slow|refuse):\S+|hang|die|stuck", "", text)
         if re.search(r"\bdie\b", text):
             self.log.write(f"died alone={exchange.head.alone}\n")
             os.kill(os.getpid(), signal.SIGKILL)

@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from stoker.core.fallback import DEPTH_MAX
 from stoker.gateway.lane import Lane
 from stoker.gateway.meters import Meters
 from stoker.telemetry.metrics import Registry
@@ -92,6 +93,23 @@ class Directory:
     def lane(self, project: str, name: str) -> Lane | None:
         """Return a lane by its exact name."""
         return self._lanes.get((project, name))
+
+    def leaves(self, lane: Lane) -> list[Lane]:
+        """Return the lanes with replicas that serve for `lane`: itself, or its backends', each once."""
+        if lane.tier is None:
+            return [lane]
+        found: dict[str, Lane] = {lane.route.endpoint: lane}
+        for _ in range(DEPTH_MAX):
+            if not any(each.tier is not None for each in found.values()):
+                break
+            names = [
+                name
+                for here, each in found.items()
+                for name in ([here] if each.tier is None else [backend.endpoint for backend in each.tier.backends])
+            ]
+            known = ((name, self._lanes.get((lane.route.project, name))) for name in names)
+            found = {name: each for name, each in known if each is not None}
+        return [each for each in found.values() if each.tier is None]
 
     def body_limit(self, project: str, name: str) -> int:
         """Return the largest body the endpoint takes; without a known name, the largest any takes."""

@@ -76,10 +76,11 @@ class Exchange:
     """One request. Layers fill it from top to bottom; `send`, `start`, … answer it, once."""
 
     __slots__ = (
-        "avoid", "band", "body", "cause", "connection", "deadline_s", "extra", "first_byte_s", "header_bytes",
-        "id", "identity", "is_answered", "is_repeatable", "is_started", "key", "lane", "max_tokens", "method", "name",
-        "on_trial", "project", "relay", "replica", "request", "revision", "route", "sent_s", "shape", "share", "status",
-        "stream", "task", "tries", "units", "usage", "version", "wish",
+        "avoid", "band", "began_s", "body", "can_move", "cause", "connection", "deadline_s", "extra", "first_byte_s",
+        "header_bytes", "id", "identity", "is_answered", "is_repeatable", "is_started", "key", "lane", "max_tokens",
+        "method", "name", "on_start", "on_trial", "project", "relay", "replica", "request", "revision", "route",
+        "sent_s", "served_by", "shape", "share", "status", "stream", "task", "tries", "units", "usage", "version",
+        "wish",
     )  # fmt: skip
 
     def __init__(self, connection: Client, request: HttpRequest, route: "Route", name: str, version: str) -> None:
@@ -96,6 +97,10 @@ class Exchange:
         self.lane: Lane | None = None
         self.method = route.method  # as in RequestHead
         self.body = request.body
+        self.began_s = request.started_s  # of what is metered now: the request, or its part at another endpoint
+        self.served_by = ""  # the endpoint that answers, where it may be another than the one asked
+        self.on_start: Callable[[], None] | None = None  # called before a stream's first piece is written
+        self.can_move = False  # to another endpoint, rather than wait for replicas of this one to come back
         self.header_bytes = -1
         self.stream = False
         self.max_tokens = 0  # that the request allows for its answer; 0: it does not say
@@ -136,6 +141,8 @@ class Exchange:
 
     def start(self, first: bytes) -> None:
         """Answer 200 with a stream whose first piece is `first`."""
+        if self.on_start is not None:
+            self.on_start()
         self.is_started = True
         self.status = 200
         headers = b"%b%bx-request-id: %b\r\n" % (replies.EVENT_STREAM, self.extra, self.id.encode())

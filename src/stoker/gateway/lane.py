@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Final
 
 from stoker.core import admit, breaker, concurrency, fairness, poison, retry
+from stoker.core.circuit import Circuit
+from stoker.core.fallback import Step
 from stoker.core.quota import Expectation
 from stoker.gateway.choice import Choice
 from stoker.gateway.exchange import Exchange
@@ -17,6 +19,7 @@ from stoker.gateway.fleet import Replica
 from stoker.gateway.health import Evidence, evidence
 from stoker.gateway.meters import Meters
 from stoker.gateway.queue import Queue, Waiting
+from stoker.gateway.tier import Tier
 from stoker.protocol.frames import EndHead
 from stoker.types.errors import DeadlineExceeded, NotFound, OutOfTime, QueueFull, Shed, StokerError, Unavailable
 from stoker.types.routes import EndpointRoute
@@ -42,6 +45,9 @@ class Lane:
         self.meters = meters
         self.book = poison.Book()
         self.budget = retry.Budget(endpoint.concurrency, time.monotonic())
+        self.circuit = Circuit(endpoint.breaker, time.monotonic())
+        self.tier: Tier | None = None  # of an endpoint with backends: it has no replicas
+        self.plan: tuple[int, list[Step], list[Lane]] | None = None  # of layers/fallback.py, for one route table
         self.exchanges: set[Exchange] = set()  # those that hold a place
         self.turn = asyncio.Lock()  # held by the trial that runs now
         self.service_s = 0.0
@@ -52,6 +58,7 @@ class Lane:
         self.choice = Choice(meters)
         self._evidence, self._evidence_s = Evidence(), 0.0
         self._queue = Queue()  # route.queue_max and queue_max_bytes bound it
+        self._movable: set[Waiting] = set()  # of the queue: those that another endpoint may serve
         self._places = 0  # in all open replicas
         self.update(endpoint)
 
@@ -70,6 +77,10 @@ class Lane:
         """Replicas that take requests now."""
         return len(self.choice.open)
 
+    def is_deserted(self) -> bool:
+        """Return whether no replica takes requests; sees a death before the count of ready ones does."""
+        return not any(replica.is_open for replica in self.choice.open)
+
     def versions(self) -> list[str]:
         """Return the versions that serve now, oldest first."""
         return sorted({each.version for each in self._replicas.values() if each.is_open}, key=lambda v: (len(v), v))
@@ -81,6 +92,10 @@ class Lane:
     def update(self, endpoint: EndpointRoute) -> None:
         """Follow a new route table: new replicas are connected, gone ones retire."""
         self.route = endpoint
+        self.circuit.follow(endpoint.breaker)
+        self.tier = Tier.following(self.tier, endpoint.backends)
+        # Whether requests may be served by other endpoints, or refused by the breaker: layers/fallback.py.
+        self.is_chained = bool(endpoint.fallback or endpoint.backends or endpoint.breaker.refuse)
         self.meters.keep({str(revision.revision) for revision in endpoint.revisions})
         self.choice.follow(endpoint)
         wanted = {
@@ -149,6 +164,8 @@ class Lane:
         if not in_front:
             self._make_room(waiting)
         self._queue.put(waiting, in_front=in_front)
+        if exchange.can_move:
+            self._movable.add(waiting)
         began_s = time.monotonic()
         try:
             return await waiting.place
@@ -158,6 +175,7 @@ class Lane:
                 self.release(exchange)  # the place came in the same moment as the end
             raise
         finally:
+            self._movable.discard(waiting)
             self.meters.queue_wait.observe(time.monotonic() - began_s)
 
     def check(self, exchange: Exchange, now_s: float) -> None:
@@ -277,6 +295,10 @@ class Lane:
         """Look again which replicas are open, and serve the queue from them."""
         self.choice.refresh(self._replicas.values())
         self._places = sum(replica.places for replica in self.choice.open)
+        if not self.choice.open:
+            for waiting in list(self._movable):
+                self._queue.withdraw(waiting)
+                waiting.refuse(self.unavailable())
         if self._queue:
             self._wake()
 

@@ -1,9 +1,13 @@
 """The numbers of one endpoint, each handle obtained once."""
 
 from dataclasses import dataclass
+from typing import Final
 
+from stoker.core.circuit import State
 from stoker.telemetry.metrics import Counter, Gauge, Histogram, Registry
 from stoker.types.replica import EngineCalls, Usage
+
+BREAKER_STATES: Final[dict[State, float]] = {"closed": 0.0, "half-open": 1.0, "open": 2.0}
 
 
 class RevisionMeters:
@@ -132,6 +136,20 @@ class Meters:
     def retry(self, reason: str) -> None:
         """Count one more try."""
         self._registry.counter("stoker_retries_total", reason=reason, **self._labels).add(1)
+
+    def fallback(self, reason: str, target: str) -> None:
+        """Count a request that goes on to `target`."""
+        self._registry.counter("stoker_fallbacks_total", reason=reason, to=target, **self._labels).add(1)
+
+    def rule_error(self) -> None:
+        """Count a rule that could not be told, and so did not hold."""
+        self._registry.counter("stoker_rule_errors_total", **self._labels).add(1)
+
+    def breaker(self, state: State) -> None:
+        """Set what the breaker says."""
+        self._registry.gauge("stoker_breaker_state", process=self._registry.process, **self._labels).set(
+            BREAKER_STATES[state]
+        )
 
     def ejection(self, reason: str) -> None:
         """Count a replica taken out of rotation."""

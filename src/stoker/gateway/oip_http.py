@@ -69,7 +69,7 @@ async def model_metadata(exchange: Exchange, directory: Directory) -> None:
     """Answer `GET /v2/models/M[/versions/V]`."""
     lane = find_lane(exchange, directory)
     signature, platform = Signature(), ""
-    for revision in lane.route.revisions:
+    for revision in _shown(lane, directory).route.revisions:
         if revision.version == exchange.version or (not exchange.version and revision.weight):
             signature, platform = revision.signature, revision.platform
     exchange.send(200, replies.JSON, oip.model_metadata(exchange.name, _versions(lane), platform, signature))
@@ -79,7 +79,7 @@ async def model_ready(exchange: Exchange, directory: Directory) -> None:
     """Answer `GET /v2/models/M[/versions/V]/ready`."""
     lane = find_lane(exchange, directory)
     versions = lane.versions()
-    is_ready = exchange.version in versions if exchange.version else lane.ready_count > 0
+    is_ready = exchange.version in versions if exchange.version else _is_ready(lane, directory)
     body = {"name": exchange.name, "ready": is_ready}
     if not is_ready:
         raise Unavailable(f"{exchange.name} is not ready", retry_after_s=1.0)
@@ -89,8 +89,9 @@ async def model_ready(exchange: Exchange, directory: Directory) -> None:
 async def model_config(exchange: Exchange, directory: Directory) -> None:
     """Answer `GET /v2/models/M[/versions/V]/config`, an extension that Triton's clients ask for."""
     lane = find_lane(exchange, directory)
-    signature = lane.route.revisions[-1].signature if lane.route.revisions else Signature()
-    platform = lane.route.revisions[-1].platform if lane.route.revisions else ""
+    revisions = _shown(lane, directory).route.revisions
+    signature = revisions[-1].signature if revisions else Signature()
+    platform = revisions[-1].platform if revisions else ""
     answer(
         exchange,
         {
@@ -136,6 +137,11 @@ async def repository_index(exchange: Exchange, directory: Directory) -> None:
             {"name": name, "version": version, "state": "READY" if version in lane.versions() else "UNAVAILABLE"}
             for name, lane in directory.visible(exchange.project, exchange.key)
             for version in _versions(lane)
+        ]
+        + [
+            {"name": name, "version": "", "state": "READY" if _is_ready(lane, directory) else "UNAVAILABLE"}
+            for name, lane in directory.visible(exchange.project, exchange.key)
+            if lane.tier is not None
         ],
     )
 
@@ -147,6 +153,15 @@ def find_lane(exchange: Exchange, directory: Directory) -> Lane:
     if exchange.version and not lane.has_version(exchange.version):
         raise NotFound(f"{exchange.name} has no version {exchange.version[:64]!r}", field="version")
     return lane
+
+
+def _shown(lane: Lane, directory: Directory) -> Lane:
+    """Return the lane whose model describes `lane`: its own, or its first backend's."""
+    return lane if lane.tier is None else next(iter(directory.leaves(lane)), lane)
+
+
+def _is_ready(lane: Lane, directory: Directory) -> bool:
+    return any(leaf.ready_count > 0 for leaf in directory.leaves(lane))
 
 
 def _versions(lane: Lane) -> list[str]:

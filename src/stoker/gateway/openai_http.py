@@ -5,9 +5,11 @@ from typing import Final
 import msgspec
 
 from stoker.gateway import prefix, replies
+from stoker.gateway.choice import Choice
 from stoker.gateway.directory import Directory
 from stoker.gateway.exchange import Exchange
 from stoker.gateway.lane import Lane
+from stoker.gateway.prefix import Wish
 from stoker.protocol import openai, openai_reply
 from stoker.types.errors import InvalidInput, StokerError, TooLarge
 
@@ -54,6 +56,18 @@ def prepare_embeddings(exchange: Exchange, directory: Directory) -> None:
     choice = _find(exchange, directory, openai.decode_embedding(exchange.body).model).choice
     if choice.asks:
         exchange.wish = prefix.of_session(exchange)
+
+
+def wish(exchange: Exchange, choice: Choice) -> Wish | None:
+    """Return where a request that was read before would like to go among the replicas of another endpoint."""
+    if not choice.asks:
+        return None
+    with_prefix = choice.affinity == "prefix"
+    if exchange.method == "chat":
+        return prefix.of_chat(exchange, openai.decode_chat(exchange.body), with_prefix=with_prefix)
+    if exchange.method == "completions":
+        return prefix.of_completion(exchange, openai.decode_completion(exchange.body), with_prefix=with_prefix)
+    return prefix.of_session(exchange)
 
 
 async def list_models(exchange: Exchange, directory: Directory) -> None:

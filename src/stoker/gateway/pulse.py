@@ -50,6 +50,8 @@ class Pulse:
         """Return the numbers of now."""
         for lane in self._directory:
             lane.meters.gauges(waiting=lane.waiting, in_flight=len(lane.exchanges), ready=lane.ready_count)
+            if lane.circuit.is_used:
+                lane.meters.breaker(lane.circuit.state(time.monotonic()))
             for replica in lane.replicas:
                 if replica.stats.kv_used_ratio:
                     lane.meters.kv_used(replica.revision, replica.id, replica.stats.kv_used_ratio)

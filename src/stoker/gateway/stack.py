@@ -8,6 +8,8 @@ meter     around every refusal below, because a 429 is a request too
 quota     before anything waits: who asks for more than it may takes nothing from the others
 cache     a kept answer is given to who may ask, and counted, but waits for nothing and needs no replica
 deadline  around everything that waits
+fallback  chooses the endpoint that serves: outside admit, because a full queue is a reason for the next one too;
+          inside meter and deadline, because however many serve it is one request with one deadline
 coalesce  each that shares a call has a deadline of its own; the call is admitted, tried again and placed once
 admit     refuses at once what would wait in vain, before it takes a place or a retry
 retry     a retry is the same request: counted, timed and admitted once
@@ -29,6 +31,7 @@ from stoker.gateway.layers.auth import auth
 from stoker.gateway.layers.cache import cache
 from stoker.gateway.layers.coalesce import Flights, coalesce
 from stoker.gateway.layers.deadline import Deadlines, deadline
+from stoker.gateway.layers.fallback import fallback
 from stoker.gateway.layers.meter import meter
 from stoker.gateway.layers.quota import quota
 from stoker.gateway.layers.rescue import rescue
@@ -60,6 +63,7 @@ class Stack:
         call = retry(call)
         call = admit(call)
         call = coalesce(self.flights, call)
+        call = fallback(self.directory, call)
         call = deadline(self.deadlines, call)
         call = cache(self.answers, call)
         call = quota(self.quotas, call)

@@ -41,6 +41,12 @@ def blame(lane: Lane, exchange: Exchange, replica: Replica) -> None:
         raise _refusal(lane)
 
 
+def carry(exchange: Exchange, source: Lane, target: Lane) -> None:
+    """Let a request that is suspected in `source` run alone in `target` too. Raises UnprocessableInput if convicted."""
+    if is_suspect(source, exchange):
+        target.book.died(shape(exchange), f"of {source.route.endpoint}", False, time.monotonic())
+
+
 def clear(lane: Lane, exchange: Exchange) -> None:
     """Take note that a replica outlived this request."""
     if lane.book:

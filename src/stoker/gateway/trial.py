@@ -76,7 +76,7 @@ class Trials:
                 file = os.open(self._lock_path(lane), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 while not _lock(file):  # noqa: ASYNC110 - another process holds it; it has no event for us
                     await asyncio.sleep(POLL_S)
-                replica = await self._reserve(lane)
+                replica = await self._reserve(lane, exchange)
                 lane.hold(exchange, replica)
                 return _Turn(lane, replica, file)
         finally:
@@ -86,12 +86,12 @@ class Trials:
                 lane.turn.release()
         return None
 
-    async def _reserve(self, lane: Lane) -> Replica:
+    async def _reserve(self, lane: Lane, exchange: Exchange) -> Replica:
         """Return a replica that is kept empty for the trial. Raises when there is none to be expected."""
         while True:
             replica = lane.quietest()
             if replica is None:
-                if lane.is_down(time.monotonic()):
+                if exchange.can_move or lane.is_down(time.monotonic()):
                     raise lane.unavailable()
                 await asyncio.sleep(POLL_S)
                 continue

@@ -74,6 +74,21 @@ METRICS: Final[tuple[Metric, ...]] = (
         "Requests tried again on a replica, by the error code of the failed try.",
     ),
     Metric(
+        "stoker_fallbacks_total",
+        "counter",
+        "",
+        (*_ENDPOINT, "reason", "to"),
+        "Requests for an endpoint that went on to another; reason is error, unavailable, timeout, overload or open.",
+    ),
+    Metric(
+        "stoker_breaker_state",
+        "gauge",
+        "",
+        (*_ENDPOINT, "process"),
+        "Of an endpoint that falls back, is fallen back to or is a backend: 0 closed, 1 half-open, 2 open.",
+    ),
+    Metric("stoker_rule_errors_total", "counter", "", _ENDPOINT, "Rules of backends that failed, and so did not hold."),
+    Metric(
         "stoker_ejections_total",
         "counter",
         "",

@@ -52,7 +52,8 @@ def cache(answers: Answers, inner: Handler) -> Handler:
         finally:
             exchange.connection = client
         relay = exchange.relay
-        if tap.is_whole and relay is not None and relay.end is not None:
+        is_own = exchange.served_by in ("", asked.endpoint)  # not another's words (fallback.py)
+        if tap.is_whole and is_own and relay is not None and relay.end is not None:
             shelf.keep(exchange, asked, relay.end, b"".join(tap.pieces), time.monotonic())
 
     return handle

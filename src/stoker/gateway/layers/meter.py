@@ -7,6 +7,7 @@ import asyncio
 import time
 
 from stoker.gateway.exchange import GONE, Exchange, Handler
+from stoker.gateway.lane import Lane
 from stoker.types.errors import DeadlineExceeded, EngineFailed, StokerError
 
 
@@ -15,6 +16,8 @@ def meter(inner: Handler) -> Handler:
 
     async def handle(exchange: Exchange) -> None:
         status = EngineFailed.status
+        lane = exchange.lane
+        assert lane is not None
         try:
             await inner(exchange)
             status = exchange.status
@@ -24,11 +27,11 @@ def meter(inner: Handler) -> Handler:
             raise
         except asyncio.CancelledError:
             status = exchange.cause.status if exchange.cause is not None else GONE
-            if exchange.cause is None and exchange.lane is not None:
-                exchange.lane.meters.cancelled.add(1)
+            if exchange.cause is None:
+                lane.meters.cancelled.add(1)
             raise
         finally:
-            observe(exchange, status, time.monotonic())
+            observe(exchange, lane, status, time.monotonic())
 
     return handle
 
@@ -43,16 +46,21 @@ def refused(exchange: Exchange, problem: StokerError) -> None:
         exchange.lane.meters.revision(exchange.revision, exchange.method).dropped()
 
 
-def observe(exchange: Exchange, status: int, now_s: float) -> None:
-    """Count the exchange as ended with `status`."""
-    lane = exchange.lane
-    assert lane is not None
+def observe(exchange: Exchange, lane: Lane, status: int, now_s: float) -> None:
+    """Count the exchange as ended with `status` at the endpoint of `lane`.
+
+    Where another endpoint answered (layers/fallback.py), its tokens, rows and engine time are counted there only.
+    """
     meters = lane.meters.revision(exchange.revision, exchange.method)
-    began_s = exchange.request.started_s
+    began_s = exchange.began_s
     meters.code(status).add(1)
     meters.duration.observe(now_s - began_s)
     relay = exchange.relay
     if relay is None or relay.end is None:
+        return
+    if exchange.served_by and exchange.served_by != lane.route.endpoint:
+        if exchange.first_byte_s:
+            meters.first_token.observe(exchange.first_byte_s - began_s)
         return
     usage, timings = relay.end.usage, relay.end.timings
     if usage.rows:

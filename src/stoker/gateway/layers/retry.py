@@ -31,6 +31,7 @@ def retry(inner: Handler) -> Handler:
                 if failed.was_death:
                     suspicion.blame(lane, exchange, failed.replica)
                 may_retry = not exchange.is_started and exchange.tries < TRIES_MAX
+                may_retry = may_retry and not (exchange.can_move and lane.is_deserted())
                 if not may_retry or not lane.budget.spend(time.monotonic()):
                     raise failed.problem from None
                 lane.meters.retry(failed.problem.code)
