@@ -12,10 +12,11 @@ import pytest
 
 from stoker.runtime.engines import llamacpp
 from stoker.runtime.engines.cores import usable_cores
+from stoker.runtime.engines.choices import Feed
 from stoker.runtime.engines.llamacpp import LlamaEngine
 from stoker.runtime.engines.llamacpp_load import thread_count
 from stoker.runtime.engines.llamacpp_request import chat_job
-from stoker.runtime.engines.llamacpp_stream import Feed, RunState
+from stoker.runtime.engines.llamacpp_stream import RunState
 from stoker.runtime.engines.port import Delta
 from stoker.types.errors import EngineFailed, InvalidInput, RefusedArtifact, StokerError, Unsupported
 from tests.engines_llm.support import ROOT, aclose, answer, chat, collect, completion, quiet, run, spec, until
@@ -313,6 +314,7 @@ from pathlib import Path
 os.environ.pop("GOMP_SPINCOUNT", None)
 os.environ["OMP_DISPLAY_ENV"] = "VERBOSE"
 from stoker.runtime.engines import llamacpp
+from stoker.runtime.engines.choices import Feed
 from tests.engines_llm.support import chat, packaged_model, run, spec, until
 engine = llamacpp.load(spec("llamacpp", gguf=packaged_model(), context=256, slots=2), lambda *_: None)
 listening = [line.split() for line in Path("/proc/net/unix").read_text().splitlines() if "stoker-llama" in line]

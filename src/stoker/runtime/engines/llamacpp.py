@@ -19,10 +19,11 @@ import msgspec
 
 from stoker.protocol.openai import ChatRequest, CompletionRequest
 from stoker.runtime import options
+from stoker.runtime.engines.choices import Generation, Job
 from stoker.runtime.engines.llamacpp_chunks import as_error, read_chunk
 from stoker.runtime.engines.llamacpp_load import LlamaOptions, Loaded, bring_up
-from stoker.runtime.engines.llamacpp_request import Job, chat_job, completion_job, json_grammar
-from stoker.runtime.engines.llamacpp_stream import Generation, Proofs, RunState
+from stoker.runtime.engines.llamacpp_request import chat_job, completion_job, json_grammar
+from stoker.runtime.engines.llamacpp_stream import Proofs, RunState
 from stoker.runtime.engines.port import Progress
 from stoker.types.errors import Draining, EngineFailed, InvalidInput, RefusedArtifact, StokerError, Unsupported
 from stoker.types.replica import ReplicaSpec

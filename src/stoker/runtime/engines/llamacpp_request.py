@@ -1,48 +1,20 @@
 """What llama.cpp is asked for one request: a body for each choice, and how its text is to be read."""
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from stoker.protocol.openai import ChatRequest, CompletionRequest, Sampling, texts_or_tokens
-from stoker.runtime.engines.json_schema import check_schema
+from stoker.runtime.engines.choices import CHOICES_MAX, CallMode, Job, Run, answer_schema, stop_texts
 from stoker.runtime.engines.tools import call_schema, callable_tools, must_call, plain_messages, tool_prompt
 from stoker.types.errors import InvalidInput, Unsupported
 
-CHOICES_MAX = 128  # of one request: prompts × n
 SEED_MASK = 0xFFFFFFFF  # the engine's seeds have 32 bits, and this one means "random"
-
-CallMode = Literal["never", "may", "must"]
-
-
-class Run(msgspec.Struct, frozen=True):
-    """One choice to generate. `prompt` tells apart the prompts of one request, of which usage counts each once."""
-
-    index: int
-    prompt: int
-    body: bytes
-    echo: str = ""
-
-
-class Job(msgspec.Struct, frozen=True):
-    """One request as the engine gets it.
-
-    grammar: what the answer is held to, "" for nothing. schema: what a complete answer is compared with afterwards.
-    top_logprobs: how many alternatives to show with each token, None for no log-probabilities at all.
-    """
-
-    is_chat: bool
-    runs: tuple[Run, ...]
-    grammar: str = ""
-    schema: dict[str, Any] | None = None
-    calls: CallMode = "never"
-    has_stops: bool = False
-    top_logprobs: int | None = None
 
 
 def chat_job(request: ChatRequest, vocabulary: int) -> Job:
     """Return the job of a chat request. Raises InvalidInput and Unsupported with the field."""
-    schema = _answer_schema(request)
+    schema = answer_schema(request)
     tools = callable_tools(request)
     calls: CallMode = "never"
     grammar, extra_system = "", ""
@@ -114,17 +86,6 @@ def _json_rule(schema: dict[str, Any]) -> str:
     return "%json " + msgspec.json.encode({**schema, "x-guidance": {"whitespace_flexible": False}}).decode()
 
 
-def _answer_schema(request: ChatRequest) -> dict[str, Any] | None:
-    form = request.response_format
-    if form is None or form.type == "text":
-        return None
-    if form.type == "json_object":
-        return {"type": "object"}
-    if form.json_schema is None:
-        raise InvalidInput("response_format.json_schema is missing", field="response_format.json_schema")
-    return check_schema(form.json_schema.schema, "response_format.json_schema.schema")
-
-
 def _sampling(request: Sampling, tokens_max: int | None, vocabulary: int) -> dict[str, Any]:
     """Return what both kinds share. What the client left out is the engine's own default, or the model's."""
     body: dict[str, Any] = {
@@ -136,10 +97,7 @@ def _sampling(request: Sampling, tokens_max: int | None, vocabulary: int) -> dic
         value = getattr(request, name)
         if value is not None:
             body[name] = value
-    stops = [request.stop] if isinstance(request.stop, str) else request.stop or []
-    if any(not stop for stop in stops):
-        raise InvalidInput("stop holds an empty text", field="stop")
-    if stops:
+    if stops := stop_texts(request):
         body["stop"] = stops
     if request.logit_bias:
         body["logit_bias"] = [_bias(key, value, vocabulary) for key, value in request.logit_bias.items()]
