@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from stoker.runtime.engines import llamacpp, openai
+from stoker.runtime.engines import llamacpp, openai, openvino
 from stoker.runtime.engines.llamacpp import LlamaEngine
+from stoker.runtime.engines.openvino import OpenvinoEngine
 from stoker.runtime.engines.port import GenerateEngine
 from tests.engines_llm.support import ROOT, packaged_model, quiet, spec
 
@@ -36,8 +37,16 @@ def remote(gguf: Path) -> Iterator[GenerateEngine]:
     engine.close()
 
 
-@pytest.fixture(params=["llamacpp", "openai"])
+@pytest.fixture(scope="session")
+def vino(gguf: Path) -> Iterator[OpenvinoEngine]:
+    engine = openvino.load(spec("openvino", gguf=gguf, context=CONTEXT, batch_tokens=64), quiet)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(params=["llamacpp", "openvino", "openai"])
 def engine(request: pytest.FixtureRequest) -> GenerateEngine:
     """Each adapter in turn."""
-    found: GenerateEngine = request.getfixturevalue({"llamacpp": "llama", "openai": "remote"}[request.param])
+    name = {"llamacpp": "llama", "openvino": "vino", "openai": "remote"}[request.param]
+    found: GenerateEngine = request.getfixturevalue(name)
     return found

@@ -6,8 +6,9 @@ from itertools import pairwise
 
 import pytest
 
+from stoker.runtime.engines.openvino import OpenvinoEngine
 from stoker.runtime.engines.port import Delta, Final, Finish, GenerateEngine
-from stoker.types.errors import InvalidInput
+from stoker.types.errors import InvalidInput, Unsupported
 from tests.engines_llm.support import aclose, answer, chat, collect, completion, run
 
 PERSON = {
@@ -78,8 +79,20 @@ def test_a_prompt_is_counted_once_for_all_its_choices(llama: GenerateEngine) -> 
     assert two.output_tokens == 4
 
 
-def test_log_probabilities_come_with_their_alternatives(engine: GenerateEngine) -> None:
-    got = answer(engine, chat(max_tokens=4, temperature=0, logprobs=True, top_logprobs=2))
+def test_log_probabilities_come_with_each_token(engine: GenerateEngine) -> None:
+    got = answer(engine, chat(max_tokens=4, temperature=0, logprobs=True))
+    tokens = [token for item in got.deltas for token in item.logprobs]
+    assert "".join(token.token for token in tokens) == got.text()
+    assert all(token.logprob < 0 for token in tokens)
+
+
+def test_log_probabilities_come_with_their_alternatives_or_are_refused(engine: GenerateEngine) -> None:
+    request = chat(max_tokens=4, temperature=0, logprobs=True, top_logprobs=2)
+    if isinstance(engine, OpenvinoEngine):
+        with pytest.raises(Unsupported, match="llamacpp"):
+            answer(engine, request)
+        return
+    got = answer(engine, request)
     tokens = [token for item in got.deltas for token in item.logprobs]
     assert "".join(token.token for token in tokens) == got.text()
     for token in tokens:
@@ -132,7 +145,9 @@ def test_sixteen_at_once_are_all_answered(engine: GenerateEngine) -> None:
 def test_items_come_as_they_are_made(engine: GenerateEngine) -> None:
     async def times() -> list[float]:
         loop = asyncio.get_running_loop()
-        return [loop.time() async for item in engine.generate(chat(max_tokens=12, ignore_eos=True))]
+        return [
+            loop.time() async for item in engine.generate(chat("Count to a hundred.", max_tokens=12, ignore_eos=True))
+        ]
 
     stamps = run(times())
     gaps = [later - earlier for earlier, later in pairwise(stamps)]

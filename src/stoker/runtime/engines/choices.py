@@ -29,7 +29,7 @@ class Run(msgspec.Struct, frozen=True):
 
     index: int
     prompt: int
-    body: bytes
+    body: bytes = b""  # as the engine takes it, where each choice has its own
     echo: str = ""
 
 
@@ -74,6 +74,7 @@ class Feed:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.is_closed = False  # nobody reads any more; the threads stop at their next callback
+        self.on_close: Callable[[], None] | None = None  # for an engine that has to be told; called once, by any thread
         self._loop = loop
         self._letters: deque[tuple[Choice, Letter]] = deque()
         self._is_signalled = False
@@ -89,6 +90,13 @@ class Feed:
             self._loop.call_soon_threadsafe(self._has_mail.set)
         except RuntimeError:  # the loop is closed: the process ends
             self.is_closed = True
+
+    def close(self) -> None:
+        """Say that nobody reads any more."""
+        self.is_closed = True
+        told, self.on_close = self.on_close, None
+        if told is not None:
+            told()
 
     async def take(self) -> "list[tuple[Choice, Letter]]":
         """Wait for letters and return all there are."""
@@ -220,10 +228,10 @@ class Generation:
         self._close()
 
     def __del__(self) -> None:
-        self.feed.is_closed = True
+        self.feed.close()
 
     def _close(self) -> None:
-        self.feed.is_closed = True
+        self.feed.close()
         self._has_begun = self._is_over = True
         self._items.clear()
 

@@ -14,6 +14,7 @@ _MODULES: Final[dict[str, dict[str, str]]] = {
     "python": {"*": "python"},
     "llamacpp": {"*": "llamacpp"},
     "openai": {"*": "openai"},
+    "openvino": {"*": "openvino"},
 }
 
 

@@ -18,7 +18,7 @@ from stoker.types.generation import ToolCallDelta
 
 _NAME = re.compile(r"^[a-zA-Z0-9_-]{1,64}$")  # OpenAI's rule; it also keeps names free of what JSON escapes
 _CALL = re.compile(r'^\{"name":"([a-zA-Z0-9_-]{1,64})","arguments":')
-_NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
 
 
 def callable_tools(request: ChatRequest) -> list[Tool]:
@@ -55,7 +55,7 @@ def call_schema(tools: list[Tool]) -> dict[str, Any]:
     calls: list[dict[str, Any]] = []
     shared: dict[str, Any] = {}
     for at, tool in enumerate(tools):
-        parameters = dict(tool.function.parameters or _NO_PARAMETERS)
+        parameters = dict(tool.function.parameters or NO_PARAMETERS)
         check_schema(parameters, f"tools[{at}].function.parameters")
         parameters.setdefault("type", "object")
         calls.append(
