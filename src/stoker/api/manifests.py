@@ -142,8 +142,10 @@ async def _delete_project(call: Call) -> Response:
 
 async def _detail(call: Call) -> EndpointDetail:
     project, name = call.request.path_params["project"], call.request.path_params["name"]
-    observer = call.plane.observer
-    return await call.plane.database.reading(lambda connection: endpoint_detail(connection, observer, project, name))
+    observer, folders = call.plane.observer, call.plane.loop.folders
+    return await call.plane.database.reading(
+        lambda connection: endpoint_detail(connection, observer, folders, project, name)
+    )
 
 
 _ENDPOINT: Final = "/api/v1/projects/{project}/endpoints/{name}"

@@ -4,6 +4,7 @@ state.db        control's database            blobs/       content-addressed fil
 models/         versions laid out to be read  run/         sockets (or a short folder elsewhere, see run_dir)
 processes/      what the agent runs           replicas/    one spec file a replica
 logs/           one file a process, rotated   gateway/     the last route table
+measurements/   of engines, a table a model
 tmp/            half-written files            credentials.json  the CLI's own key, mode 600
 """
 
@@ -55,6 +56,11 @@ class Home:
         return self.root / "replicas"
 
     @property
+    def measurements(self) -> Path:
+        """What replicas measured of engines, a table a model; any of it may be deleted."""
+        return self.root / "measurements"
+
+    @property
     def logs(self) -> Path:
         """One log a process."""
         return self.root / "logs"
@@ -98,6 +104,7 @@ class Home:
             self.models,
             self.processes,
             self.replicas,
+            self.measurements,
             self.logs,
             self.gateway,
             self.tmp,

@@ -7,9 +7,9 @@ import msgspec
 
 from stoker.cli import tables
 from stoker.cli.kinds import Kind, split_reference, to_kind
-from stoker.cli.output import age, clock, fields, show
+from stoker.cli.output import age, clock, columns, fields, show
 from stoker.cli.session import Command, Session, complete_endpoint, output_option, project_option
-from stoker.client.views import EndpointDetail, JournalEntry
+from stoker.client.views import EndpointDetail, JournalEntry, ReplicaView
 from stoker.types.errors import NotFound
 from stoker.types.models import ModelVersion
 from stoker.types.process import NodeStatus
@@ -79,6 +79,7 @@ def _endpoint(detail: EndpointDetail) -> str:
             head,
             *_section("Conditions", _conditions(detail.status.conditions)),
             *_section("Replicas", tables.replicas_table(detail.replicas)),
+            *_section("Engines", _engines(detail.replicas)),
             *_section("Revisions", tables.revisions_table(detail.revisions)),
             *_section("Journal", journal_lines(detail.journal)),
         ]
@@ -104,6 +105,37 @@ def _fallback(spec: EndpointSpec) -> str:
         return ""
     after = f", after {spec.fallback_after}" if spec.fallback_after else ""
     return f"{', then '.join(spec.fallback)} on {', '.join(spec.fallback_on)}{after}"
+
+
+def _engines(replicas: Sequence[ReplicaView]) -> str:
+    """Return what was measured of each engine, and which was taken and why; once for replicas that chose the same."""
+    parts = []
+    for choice in dict.fromkeys(one.choice for one in replicas if one.choice is not None):
+        rows = [
+            (
+                row.engine,
+                row.version or "-",
+                f"{row.first_token_s * 1000:.0f} ms" if not row.error else "-",
+                f"{row.answer_s:.2f} s" if not row.error else "-",
+                f"{row.tokens_per_s:.1f}" if not row.error else "-",
+                f"{row.load_s:.1f} s" if not row.error else "-",
+                click.style("taken", fg="green") if row.engine == choice.engine else row.error,
+            )
+            for row in choice.rows
+        ]
+        header = ("ENGINE", "VERSION", "FIRST TOKEN", "ANSWER ALONE", "TOKENS/S", "LOAD", "")
+        parts.append(f"{choice.engine}: {choice.because}")
+        if rows:
+            parts.append(columns(header, rows, empty=""))
+            work = choice.rows[0]
+            parts.append(
+                click.style(
+                    f"measured {age(choice.measured_at_s)} ago: {work.answer_tokens} tokens after a prompt of "
+                    f"{work.prompt_tokens}, alone and {work.slots} at once",
+                    dim=True,
+                )
+            )
+    return "\n".join(parts)
 
 
 def _conditions(conditions: Sequence[Condition]) -> str:

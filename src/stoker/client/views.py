@@ -2,6 +2,7 @@
 
 import msgspec
 
+from stoker.types.engines import EngineChoice
 from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.models import ModelVersion
 from stoker.types.resources import EndpointView
@@ -53,6 +54,7 @@ class ReplicaView(msgspec.Struct, frozen=True):
     last_error: str = ""
     progress: Progress = Progress()
     rss_bytes: int = 0
+    choice: EngineChoice | None = None  # with the engine `auto`, once it is chosen
 
 
 class JournalEntry(msgspec.Struct, frozen=True):

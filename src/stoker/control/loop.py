@@ -63,7 +63,7 @@ class Loop:
         self._observer = observer
         self._effects = effects
         self._routes = routes
-        self._folders = folders
+        self.folders = folders
         self._holder = holder
         self._metrics = metrics
         self._awake = asyncio.Event()
@@ -141,7 +141,7 @@ class Loop:
         nodes = self._observer.nodes()
         failures = self._effects.failures()
         decision = await self._database.writing(
-            lambda connection: decide(connection, lease, nodes, failures, self._folders.address, time.time())
+            lambda connection: decide(connection, lease, nodes, failures, self.folders.address, time.time())
         )
         self._routes.publish(decision.table, decision.encoded)
         for action in decision.plan.actions:

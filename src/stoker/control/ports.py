@@ -16,6 +16,10 @@ class Folders(Protocol):
         """One spec file a replica, and its working folder."""
 
     @property
+    def measurements(self) -> Path:
+        """What replicas measured of engines, a table a model; any of it may be deleted."""
+
+    @property
     def tmp(self) -> Path:
         """Half-written files."""
 

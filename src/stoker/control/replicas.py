@@ -51,6 +51,9 @@ def replica_spec(
         max_body_bytes=config.max_body_bytes,
         concurrency=config.concurrency,
         error_file=str(_error_file(folders, replica)),
+        goal=config.goal,
+        measurements=str(folders.measurements) if config.goal else "",
+        choice_file=str(choice_file(folders, replica)) if config.goal else "",
     )
 
 
@@ -111,6 +114,11 @@ def sweep(known: set[str], folders: Folders) -> int:
         with suppress(OSError):
             (folders.replicas / name).unlink()
     return len(names - known)
+
+
+def choice_file(folders: Folders, replica: str) -> Path:
+    """Return where a replica writes which engine it chose; in its working folder, and gone with it."""
+    return _work_dir(folders, replica) / "engine.json"
 
 
 def _spec_file(folders: Folders, replica: str) -> Path:

@@ -150,6 +150,7 @@ def _spec_of(spec: EndpointSpec, config: ServingConfig) -> EndpointSpec:
         model=config.ref,
         task=config.task,
         engine=config.engine,
+        goal=config.goal or spec.goal,
         options=config.options,
         env=config.env,
         resources=Resources(cpu=config.cpu, memory=config.memory_bytes),

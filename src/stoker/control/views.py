@@ -1,13 +1,19 @@
 """What the API shows of endpoints: the stored status, with what the nodes say of each replica now."""
 
 from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
 
 from stoker.client.views import EndpointDetail, JournalEntry, Progress, ReplicaView, RevisionView
 from stoker.control.observe import Observer
+from stoker.control.ports import Folders
+from stoker.control.replicas import choice_file
 from stoker.core.snapshot import Assignment, EndpointState, Revision
 from stoker.store import endpoints, journal, revisions
 from stoker.store.engine import Connection
 from stoker.store.journal import Entry
+from stoker.types.engines import EngineChoice
 from stoker.types.resources import EndpointView
 
 JOURNAL_SHOWN = 20
@@ -18,7 +24,9 @@ def endpoint_view(state: EndpointState) -> EndpointView:
     return EndpointView(state.name, state.project, state.generation, state.resource, state.status)
 
 
-def endpoint_detail(connection: Connection, observer: Observer, project: str, name: str) -> EndpointDetail:
+def endpoint_detail(
+    connection: Connection, observer: Observer, folders: Folders, project: str, name: str
+) -> EndpointDetail:
     """Return an endpoint with revisions (newest first), replicas and its last decisions. Raises NotFound."""
     state = endpoints.get(connection, project, name)
     history = revisions.everything(connection, project, name)
@@ -29,7 +37,7 @@ def endpoint_detail(connection: Connection, observer: Observer, project: str, na
         resource=state.resource,
         status=state.status,
         revisions=tuple(_revision(each, state.serving) for each in reversed(history)),
-        replicas=tuple(_replica(each, observer) for each in revisions.assignments(connection, project, name)),
+        replicas=tuple(_replica(each, observer, folders) for each in revisions.assignments(connection, project, name)),
         journal=tuple(journal_views(journal.last(connection, JOURNAL_SHOWN, project, name))),
     )
 
@@ -57,7 +65,7 @@ def _revision(revision: Revision, serving: str) -> RevisionView:
     )
 
 
-def _replica(assignment: Assignment, observer: Observer) -> ReplicaView:
+def _replica(assignment: Assignment, observer: Observer, folders: Folders) -> ReplicaView:
     process = observer.process(assignment.node, assignment.replica)
     if process is None:
         phase = "starting" if assignment.phase == "wanted" else assignment.phase
@@ -71,4 +79,13 @@ def _replica(assignment: Assignment, observer: Observer) -> ReplicaView:
         last_error=process.last_error,
         progress=Progress(process.progress.stage, process.progress.fraction),
         rss_bytes=process.rss_bytes,
+        choice=_choice(choice_file(folders, assignment.replica)),
     )
+
+
+def _choice(path: Path) -> EngineChoice | None:
+    """Return what a replica on this machine wrote of its engine, None when it chose none."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=EngineChoice)
+    except (OSError, msgspec.DecodeError):
+        return None

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from stoker.core.padding import Fault, resolve
+from stoker.types.engines import AUTO, Goal
 from stoker.types.ids import Digest, ModelName, RevisionId
 from stoker.types.models import DEFAULT_ENGINE, ModelVersion, sha256_digest
 from stoker.types.resources import EndpointSpec, Pad, Task
@@ -34,6 +35,7 @@ class ServingConfig(msgspec.Struct, frozen=True):
     concurrency: int
     max_bytes: int = 64 * 2**20
     pad: dict[str, Pad] = {}
+    goal: Goal | None = None  # only with the engine `auto`
 
     @property
     def ref(self) -> str:
@@ -76,6 +78,7 @@ def serving_config(spec: EndpointSpec, version: ModelVersion) -> ServingConfig |
         concurrency=spec.limits.concurrency,
         max_bytes=parse_bytes(spec.batching.max_bytes),
         pad=spec.batching.pad,
+        goal=spec.goal if spec.engine == AUTO else None,
     )
 
 

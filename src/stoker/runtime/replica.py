@@ -21,6 +21,7 @@ import msgspec
 from stoker.protocol import frames
 from stoker.protocol.frames import EndHead, Hello
 from stoker.protocol.link import Exchange, refuse, serve
+from stoker.runtime import measure
 from stoker.runtime.embed import EmbedWork
 from stoker.runtime.engines import registry
 from stoker.runtime.engines.port import Describes, EmbedEngine, GenerateEngine, PredictEngine
@@ -28,6 +29,7 @@ from stoker.runtime.generate import GenerateWork
 from stoker.runtime.predict import PredictWork
 from stoker.runtime.verify import verify
 from stoker.runtime.work import Work, WorkStats
+from stoker.types.engines import AUTO
 from stoker.types.errors import Draining, EngineFailed, StokerError, Unavailable
 from stoker.types.replica import ReplicaSpec, ReplicaState, ReplicaStats
 
@@ -119,6 +121,9 @@ class Replica:
         """Verify, load and warm up; blocks. Raises StokerError with the engine's words."""
         spec = self._spec
         verify(Path(spec.model_dir), spec.manifest, self.progress)
+        if spec.engine == AUTO:
+            spec = measure.resolve(spec, self.progress)
+            _log.info("engine chosen", extra={"replica": spec.replica, "engine": spec.engine})
         self.progress("engine", 0.0)
         engine = registry.load(spec, self.progress)
         if isinstance(engine, Describes):

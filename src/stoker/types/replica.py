@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from stoker.types.engines import Goal
 from stoker.types.ids import ReplicaId, RevisionId
 from stoker.types.models import VersionManifest
 from stoker.types.resources import Pad, Task
@@ -38,6 +39,10 @@ class ReplicaSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_body_bytes: int = 32 * 2**20
     concurrency: int = 256
     error_file: str = ""  # on a failed load the reason is written here, atomically, before the exit
+    # With the engine `auto`:
+    goal: Goal | None = None
+    measurements: str = ""  # the folder where what was measured is kept
+    choice_file: str = ""  # where the choice and its reasons are written
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):

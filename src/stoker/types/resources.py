@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from stoker.types.engines import Goal
 from stoker.types.ids import NAME_PATTERN, EndpointName, ProjectName
 
 API_VERSION: Final = "stoker/v1"
@@ -145,7 +146,13 @@ class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     model: Annotated[str, Meta(description="a registered version: NAME, NAME@2, NAME@sha256:… or NAME@ALIAS")] = ""
     task: Annotated[Task | None, Meta(description="what callers do with it; by default what the version says")] = None
-    engine: Annotated[str | None, Meta(description="which engine runs it; by default the one of its format")] = None
+    engine: Annotated[
+        str | None,
+        Meta(description="which engine runs it; by default the one of its format; auto: the better one, measured"),
+    ] = None
+    goal: Annotated[
+        Goal, Meta(description="what engine: auto looks for: latency of one request, or throughput of many")
+    ] = "throughput"
     options: Annotated[dict[str, Any], Meta(description="engine options, such as context: 4096")] = {}
     env: Annotated[dict[str, str], Meta(description="environment of the replica, besides the scrubbed default")] = {}
     resources: Resources = Resources()

@@ -6,11 +6,9 @@ replica over the socket FD and ends with it: when the socket closes, and when th
 
 import ctypes
 import os
-import resource
 import signal
 import socket
 import sys
-import time
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,8 +20,6 @@ from stoker.types.errors import InvalidInput, RefusedArtifact, StokerError, Unsu
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 EXIT_FAILED = 3
-MEMORY_LOOK_S = 1.0
-REPLICA_BYTES = 80 * 2**20  # of the memory they share, what the replica itself takes
 
 
 def main() -> NoReturn:
@@ -37,7 +33,7 @@ def main() -> NoReturn:
         setup = wire.receive()
         assert isinstance(setup, Setup)
         pipeline = _load(setup, wire)
-        _serve(pipeline, wire, setup.memory_bytes)
+        _serve(pipeline, wire)
     except (EOFError, OSError):
         _end(0)
     except StokerError as refused:
@@ -62,8 +58,7 @@ def _load(setup: Setup, wire: Wire) -> Pipeline:
     return pipeline
 
 
-def _serve(pipeline: Pipeline, wire: Wire, memory_bytes: int) -> NoReturn:
-    look_s = 0.0
+def _serve(pipeline: Pipeline, wire: Wire) -> NoReturn:
     while True:
         messages = [wire.receive()] if pipeline.is_idle else wire.waiting()
         refused: list[Piece] = []
@@ -79,17 +74,6 @@ def _serve(pipeline: Pipeline, wire: Wire, memory_bytes: int) -> NoReturn:
             step = pipeline.step()
             if step.pieces:
                 wire.send(step)
-        if memory_bytes and time.monotonic() > look_s:
-            look_s = time.monotonic() + MEMORY_LOOK_S
-            _hold_memory(memory_bytes - REPLICA_BYTES)
-
-
-def _hold_memory(bytes_max: int) -> None:
-    """End with a word when more memory is used than the replica was given: its own limit does not count a child's."""
-    resident = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    if resident > bytes_max:
-        sys.stderr.write(f"the openvino engine uses {resident >> 20} MiB where the replica has {bytes_max >> 20} MiB\n")
-        _end(EXIT_FAILED)
 
 
 def _kind(problem: StokerError) -> str:

@@ -1,10 +1,11 @@
 """Which module is behind an engine's name. The one place that imports engines, each only when it is asked for."""
 
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import Final
 
 from stoker.runtime.engines.port import Engine, Progress
 from stoker.types.errors import InvalidInput, Unsupported
+from stoker.types.models import DEFAULT_ENGINE, Format
 from stoker.types.replica import ReplicaSpec
 
 # engine name and task to the module with its `load`; "*" for any task.
@@ -16,6 +17,24 @@ _MODULES: Final[dict[str, dict[str, str]]] = {
     "openai": {"*": "openai"},
     "openvino": {"*": "openvino"},
 }
+
+# What can run a format, in order of preference: the first is what is taken of two that are as good (core/engines.py).
+_CANDIDATES: Final[dict[tuple[str, str], tuple[str, ...]]] = {("gguf", "chat"): ("llamacpp", "openvino")}
+_PACKAGES: Final[dict[str, str]] = {"llamacpp": "xllamacpp", "openvino": "openvino-genai"}
+EXTRAS: Final[dict[str, str]] = {"llamacpp": "llama", "openvino": "openvino"}
+
+
+def candidates(kind: Format, task: str) -> tuple[str, ...]:
+    """Return the engines that can run a model of format `kind`, in order of preference; at least one."""
+    return _CANDIDATES.get((kind, task), (DEFAULT_ENGINE[kind],))
+
+
+def version(engine: str) -> str:
+    """Return the version of the package behind `engine`, "" when it is not installed."""
+    try:
+        return metadata.version(_PACKAGES[engine])
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def load(spec: ReplicaSpec, progress: Progress) -> Engine:
