@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import affinity, chat, faults, llm_engine, machine, overload, predict, relay, startup
+from bench import affinity, chat, engines, faults, llm_engine, machine, overload, predict, relay, startup
 from bench.report import Report, Section, text, write
 from bench.rounds import say
 from bench.servers import Contender, Server
@@ -69,6 +69,10 @@ class Bench:
                 contenders.insert(0, platform.contender(chat.PATH, chat.PLATFORM))
                 return chat.measure(contenders, rounds=self.effort.rounds, streams_each=self.effort.streams)
 
+    def engines(self) -> Section:
+        smol = demo.prepare("smol", self.folder)
+        return engines.measure(smol, rounds=self.effort.rounds, streams_each=self.effort.streams)
+
     def affinity(self) -> Section:
         with Platform() as platform:
             platform.up()
@@ -86,7 +90,7 @@ class Bench:
 
 def main(arguments: list[str]) -> int:
     """Run what was asked for, print and write the report, and return the exit code."""
-    rooms = ("startup", "predict", "chat", "relay", "overload", "affinity", "faults")
+    rooms = ("startup", "predict", "chat", "engines", "relay", "overload", "affinity", "faults")
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[2])
     parser.add_argument("--quick", action="store_true", help="a minute rather than half an hour; noisy")
     parser.add_argument("--only", default=",".join(rooms), help="rooms, separated by commas: %(default)s")

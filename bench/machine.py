@@ -68,7 +68,7 @@ def description() -> dict[str, str]:
         platform.machine(),
     )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    packages = ("uvicorn", "httptools", "uvloop", "msgspec", "onnxruntime", "fastapi", "xllamacpp")
+    packages = ("uvicorn", "httptools", "uvloop", "msgspec", "onnxruntime", "fastapi", "xllamacpp", "openvino-genai")
     return {
         "processor": f"{len(os.sched_getaffinity(0))} × {model}",
         "memory": f"{memory / 2**30:.0f} GiB",

@@ -1,6 +1,6 @@
 """The language-model engine without the platform: llama.cpp's own HTTP server, with the settings stoker gives it.
 
-python -m bench.baselines.llamacpp MODEL.gguf [--port N] [--context N] [--slots N] [--threads N]
+python -m bench.baselines.llamacpp MODEL.gguf [--port N] [--context N] [--slots N] [--threads N] [--own-defaults]
 
 The same engine, model and settings, so that what a comparison shows is the platform and nothing else.
 """
@@ -20,10 +20,17 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=CONTEXT_DEFAULT)
     parser.add_argument("--slots", type=int, default=4)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--own-defaults", action="store_true", help="steps, threads and caches as the engine has them")
     chosen = parser.parse_args()
     options = LlamaOptions(context=chosen.context, slots=chosen.slots, threads=chosen.threads)
     module = import_engine()
     params = parameters(module, chosen.model, options, chosen.context, usable_cores())
+    if chosen.own_defaults:
+        as_it_comes = module.CommonParams()
+        params.n_batch, params.n_ubatch = as_it_comes.n_batch, as_it_comes.n_ubatch
+        params.cache_ram_mib = as_it_comes.cache_ram_mib
+        threads = chosen.threads or max(1, int(usable_cores()))  # the engine's own: one a core
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.hostnames, params.port = ["127.0.0.1"], chosen.port
     # What only makes sense with stoker in front of it is as the engine has it: without its own parser it would ignore
     # response_format.

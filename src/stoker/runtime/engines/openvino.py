@@ -19,7 +19,7 @@ from msgspec import Meta
 from stoker.protocol.openai import ChatRequest, CompletionRequest
 from stoker.runtime import options
 from stoker.runtime.engines.choices import Choice, Feed, Generation, Item, Job, Letter, Run
-from stoker.runtime.engines.llamacpp_load import thread_count, usable_cores
+from stoker.runtime.engines.llamacpp_load import usable_cores
 from stoker.runtime.engines.openvino_child import Child, as_error
 from stoker.runtime.engines.openvino_request import Ask, chat_ask, completion_ask
 from stoker.runtime.engines.openvino_wire import Add, Cancel, Piece, Ready, Setup, Step
@@ -53,7 +53,8 @@ def load(spec: ReplicaSpec, progress: Progress) -> "OpenvinoEngine":
         slots=wanted.slots,
         context=wanted.context,
         batch_tokens=wanted.batch_tokens,
-        threads=thread_count(wanted.threads, spec.cores, usable_cores()),
+        # All the cores of the replica, the machine's last one too: these threads do not spin while they wait.
+        threads=wanted.threads or max(1, min(int(spec.cores), int(usable_cores()))),
         memory_bytes=spec.memory_bytes,
         chat_template=wanted.chat_template,
     )
