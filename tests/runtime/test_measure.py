@@ -128,6 +128,13 @@ def test_what_could_change_the_numbers_makes_another_table(tmp_path: Path, chang
     assert table_key(wanted, {"a": "1"}) == table_key(renamed, {"a": "1"})
 
 
+def test_what_is_not_installed_is_not_measured_but_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry._PACKAGES, "openvino", "a-package-that-is-not-there")
+    wanted = auto(tmp_path)
+    assert resolve(wanted, silent).engine == "llamacpp"
+    assert "stoker[openvino]" in choice_of(wanted).because
+
+
 def test_a_format_with_one_engine_measures_nothing(tmp_path: Path) -> None:
     wanted = auto(tmp_path)
     onnx = msgspec.structs.replace(wanted, manifest=msgspec.structs.replace(wanted.manifest, format="onnx"))

@@ -46,10 +46,15 @@ def resolve(spec: ReplicaSpec, progress: Progress) -> ReplicaSpec:
     """
     candidates = registry.candidates(spec.manifest.format, spec.task)
     goal = spec.goal or DEFAULT_GOAL
+    installed = [engine for engine in candidates if registry.version(engine)]
     if len(candidates) == 1:
         choice = EngineChoice(candidates[0], goal, "no other engine can run this model")
+    elif len(installed) < 2:
+        missing = [engine for engine in candidates if engine not in installed]
+        advice = ", ".join(f"pip install 'stoker[{registry.EXTRAS[engine]}]'" for engine in missing)
+        choice = EngineChoice((installed or candidates)[0], goal, f"others are not installed ({advice})")
     else:
-        choice = _compare(spec, candidates, goal, progress)
+        choice = _compare(spec, installed, goal, progress)
     if spec.choice_file:
         _write(Path(spec.choice_file), choice)
     return msgspec.structs.replace(spec, engine=choice.engine)
@@ -98,10 +103,7 @@ def _measure_all(spec: ReplicaSpec, versions: dict[str, str], progress: Progress
     rows = []
     for at, (engine, version) in enumerate(versions.items()):
         progress(f"measuring {engine} {at + 1}/{len(versions)}", at / len(versions))
-        if version:
-            row = _measure(msgspec.structs.replace(spec, engine=engine))
-        else:
-            row = EngineMeasurement(engine, error=f"not installed; pip install 'stoker[{registry.EXTRAS[engine]}]'")
+        row = _measure(msgspec.structs.replace(spec, engine=engine))
         rows.append(msgspec.structs.replace(row, version=version))
     return tuple(rows)
 

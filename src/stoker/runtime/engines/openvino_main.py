@@ -39,6 +39,9 @@ def main() -> NoReturn:
     except StokerError as refused:
         wire.send(Failed(_kind(refused), refused.message))
         _end(EXIT_FAILED)
+    except Exception as broken:  # the boundary to the library: after this nothing of the pipeline can be trusted
+        sys.stderr.write(f"the pipeline broke: {last_words(broken)}\n")
+        _end(EXIT_FAILED)
 
 
 def _load(setup: Setup, wire: Wire) -> Pipeline:
@@ -69,7 +72,7 @@ def _serve(pipeline: Pipeline, wire: Wire) -> NoReturn:
                 case Cancel():
                     refused += pipeline.cancel(message.choices)
         if refused:
-            wire.send(Step(refused, 0.0))
+            wire.send(Step(refused, pipeline.kv_used_ratio))
         if not pipeline.is_idle:
             step = pipeline.step()
             if step.pieces:

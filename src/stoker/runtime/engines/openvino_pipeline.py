@@ -133,6 +133,11 @@ class Pipeline:
         """Whether a step would do nothing."""
         return not self._answers
 
+    @property
+    def kv_used_ratio(self) -> float:
+        """The share of the pool that holds what runs."""
+        return 0.0 if self.is_idle else min(1.0, self._pipeline.get_metrics().cache_usage / 100)  # it is in percent
+
     def add(self, add: Add) -> list[Piece]:
         """Begin to answer a prompt; return pieces only for what is refused."""
         try:
@@ -162,8 +167,7 @@ class Pipeline:
         """Compute one step of everything that runs. Whatever it raises is the pipeline's end."""
         self._pipeline.step()
         pieces = [piece for answer in list(self._answers.values()) for piece in self._read(answer)]
-        used = 0.0 if self.is_idle else self._pipeline.get_metrics().cache_usage / 100  # in percent
-        return Step(pieces, min(1.0, used))
+        return Step(pieces, self.kv_used_ratio)
 
     def warm_up(self) -> None:
         """Generate one token. Raises RefusedArtifact for a model that generates nothing."""

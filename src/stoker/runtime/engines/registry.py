@@ -32,7 +32,7 @@ def candidates(kind: Format, task: str) -> tuple[str, ...]:
 def version(engine: str) -> str:
     """Return the version of the package behind `engine`, "" when it is not installed."""
     try:
-        return metadata.version(_PACKAGES[engine])
+        return metadata.version(_PACKAGES.get(engine, engine))
     except metadata.PackageNotFoundError:
         return ""
 
