@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stoker.runtime.engines import llamacpp, openai, openvino
+from stoker.runtime.engines import llamacpp, openai, openvino, registry
 from stoker.runtime.engines.llamacpp import LlamaEngine
 from stoker.runtime.engines.openvino import OpenvinoEngine
 from stoker.runtime.engines.port import GenerateEngine
@@ -39,6 +39,8 @@ def remote(gguf: Path) -> Iterator[GenerateEngine]:
 
 @pytest.fixture(scope="session")
 def vino(gguf: Path) -> Iterator[OpenvinoEngine]:
+    if not registry.version("openvino"):
+        pytest.skip("openvino-genai is not installed")
     engine = openvino.load(spec("openvino", gguf=gguf, context=CONTEXT, batch_tokens=64), quiet)
     yield engine
     engine.close()
