@@ -77,6 +77,18 @@ def test_an_abort_ends_a_prompt_after_the_step_that_runs(vino: OpenvinoEngine) -
     assert aborted_s < whole_s / 2, f"{aborted_s:.2f} s to abort a prompt of {whole_s:.2f} s"
 
 
+def test_an_aborted_request_takes_no_part_in_what_comes_after(vino: OpenvinoEngine) -> None:
+    async def used_after_an_abort() -> float:
+        aborted = vino.generate(chat("wall roof door " * 200, max_tokens=300, ignore_eos=True))
+        await anext(aborted)
+        long = vino.kv_used_ratio()
+        await aclose(aborted)
+        short = [vino.kv_used_ratio() async for _ in vino.generate(chat("Short.", max_tokens=8, ignore_eos=True))]
+        return short[-1] / long  # the first step after an abort still has it
+
+    assert run(used_after_an_abort()) < 0.5
+
+
 def test_a_long_prompt_does_not_freeze_the_streams(vino: OpenvinoEngine) -> None:
     async def worst_gap() -> float:
         async def stamps_of(name: str) -> list[float]:
