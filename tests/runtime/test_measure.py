@@ -115,6 +115,15 @@ def test_an_engine_that_fails_is_a_row_with_its_words_and_failures_are_not_remem
     assert not path_of(wanted).exists()
 
 
+def test_a_failure_is_believed_for_a_day(tmp_path: Path) -> None:
+    failed = (ROWS[0], EngineMeasurement("openvino", error="it took longer than 100 s"))
+    path = tmp_path / "table.json"
+    path.write_bytes(msgspec.json.encode(Table(failed, time.time() - 3600)))
+    assert measure._read(path) is not None
+    path.write_bytes(msgspec.json.encode(Table(failed, time.time() - 25 * 3600)))
+    assert measure._read(path) is None
+
+
 @pytest.mark.parametrize(
     "change",
     [{"cores": 2.0}, {"options": {"slots": 2}}, {"memory_bytes": 2**31}],

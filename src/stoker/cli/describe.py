@@ -10,6 +10,7 @@ from stoker.cli.kinds import Kind, split_reference, to_kind
 from stoker.cli.output import age, clock, columns, fields, show
 from stoker.cli.session import Command, Session, complete_endpoint, output_option, project_option
 from stoker.client.views import EndpointDetail, JournalEntry, ReplicaView
+from stoker.types.engines import AUTO
 from stoker.types.errors import NotFound
 from stoker.types.models import ModelVersion
 from stoker.types.process import NodeStatus
@@ -87,8 +88,10 @@ def _endpoint(detail: EndpointDetail) -> str:
 
 
 def _replicas(detail: EndpointDetail) -> list[tuple[str, str]]:
-    given = detail.resource.spec.resources
+    spec = detail.resource.spec
+    given = spec.resources
     return [
+        ("engine", f"auto, for {spec.goal}" if spec.engine == AUTO else spec.engine or ""),
         ("serving", detail.status.serving),
         ("replicas", f"{detail.status.replicas_ready} ready of {detail.status.replicas_wanted} wanted"),
         ("resources", f"{given.cpu:g} cores, {given.memory} memory, each replica"),

@@ -29,6 +29,7 @@ TABLES_MAX = 256  # kept in the folder; the oldest go
 MEASURE_TIMEOUT_S = 100.0  # of one candidate, load and all: under the 120 s without progress after which a start fails
 WAIT_S = 300.0  # for another replica that measures; then the first candidate is taken unmeasured
 POLL_S = 0.2
+FAILURE_KEPT_S = 24 * 3600.0  # a table with a failed candidate; the failure may have been of the moment
 DEFAULT_GOAL: Goal = "throughput"
 
 
@@ -73,7 +74,7 @@ def _compare(spec: ReplicaSpec, candidates: Sequence[str], goal: Goal, progress:
                 return EngineChoice(candidates[0], goal, f"another replica still measured after {WAIT_S:.0f} s")
             if table is None:
                 table = Table(_measure_all(spec, versions, progress), time.time())
-                if any(not row.error for row in table.rows):  # a failure may be of the moment, so it is tried again
+                if any(not row.error for row in table.rows):  # with none that works there is nothing to remember
                     _write(path, table)
                     _forget_old(folder)
     decision = choose(table.rows, goal)
@@ -155,9 +156,11 @@ def _try_lock(descriptor: int) -> bool:
 
 def _read(path: Path) -> Table | None:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Table)
+        table = msgspec.json.decode(path.read_bytes(), type=Table)
     except (OSError, msgspec.DecodeError):
         return None
+    has_failed = any(row.error for row in table.rows)
+    return None if has_failed and time.time() - table.measured_at_s > FAILURE_KEPT_S else table
 
 
 def _write(path: Path, value: Table | EngineChoice) -> None:

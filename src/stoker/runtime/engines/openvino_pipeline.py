@@ -120,13 +120,12 @@ class Pipeline:
         )
         vocabulary: dict[bytes, int] = self._tokenizer.get_vocab()
         self._ends = {vocabulary[name] for name in map(str.encode, _END_TOKENS) if name in vocabulary}
-        self._pool = pool
         self._known = KnownBlocks(BLOCK_TOKENS, pool.blocks)
         self._answers: dict[int, _Answer] = {}
         self._next = 0
         size = max(vocabulary.values()) + 1
         self._trials = Trials(self._module, self._runtime, self._tokenizer, size)
-        self.ready = Ready(pool.context_tokens, size, max(map(len, vocabulary)), pool.blocks * BLOCK_TOKENS)
+        self.ready = Ready(pool.context_tokens, size, max(map(len, vocabulary)))
 
     @property
     def is_idle(self) -> bool:

@@ -39,11 +39,10 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     context: int
     vocabulary: int
     token_bytes_max: int
-    kv_tokens: int
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """The load failed, and the process ends. `kind` is one of REFUSALS."""
+    """The load failed, and the process ends. `kind` is input, unsupported, artifact or engine."""
 
     kind: str
     message: str
@@ -110,7 +109,7 @@ class Count(msgspec.Struct, frozen=True):
 
 
 class Piece(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one step added to a choice. `finish`: stop, length or cancelled; `error` is (one of REFUSALS, words)."""
+    """What one step added to a choice. `finish`: stop, length or cancelled; `error` is (a kind as in Failed, words)."""
 
     choice: int
     text: str = ""
@@ -128,7 +127,6 @@ class Step(msgspec.Struct, frozen=True, tag="step"):
     kv_used_ratio: float
 
 
-REFUSALS = ("input", "unsupported", "artifact", "engine")
 ToChild = Setup | Add | Cancel
 FromChild = Stage | Ready | Failed | Step
 
