@@ -226,6 +226,7 @@ def test_the_death_of_its_process_fails_what_runs_with_its_words(gguf: Path, mon
         with pytest.raises(EngineFailed, match="ended with code -9"):
             async for _ in items:
                 pass
+        await until(lambda: told)
 
     run(die())
     assert told == [(os.getpid(), signal.SIGTERM)]
