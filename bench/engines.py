@@ -21,7 +21,7 @@ from bench.rounds import say
 from bench.servers import Contender, Server
 from bench.up import Platform
 from stoker.app.demo import DemoModel
-from stoker.runtime.engines.llamacpp_load import usable_cores
+from stoker.runtime.engines.cores import usable_cores
 
 CONNECTIONS = (1, 4)
 OURS, TUNED, DEFAULTS = "openvino", "llamacpp", "llama.cpp's defaults"

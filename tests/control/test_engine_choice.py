@@ -13,7 +13,7 @@ from stoker.control.views import _choice
 from stoker.core.revisions import ServingConfig, config_digest, serving_config
 from stoker.types.engines import EngineChoice, EngineMeasurement
 from stoker.types.ids import Digest, ModelName
-from stoker.types.models import ModelVersion, VersionManifest, sha256_digest
+from stoker.types.models import ModelVersion, VersionManifest
 from stoker.types.resources import EndpointSpec
 
 CHOICE = EngineChoice(
@@ -63,9 +63,3 @@ def config(**spec: object) -> ServingConfig:
 def test_a_goal_makes_a_revision_of_its_own_only_with_auto() -> None:
     assert config_digest(config()) == config_digest(config(goal="latency"))
     assert config_digest(config(engine="auto")) != config_digest(config(engine="auto", goal="latency"))
-
-
-def test_who_does_not_use_a_goal_keeps_the_revision_it_had_before_there_were_goals() -> None:
-    before = msgspec.to_builtins(config())
-    del before["goal"]
-    assert config_digest(config()) == sha256_digest(msgspec.json.encode(before, order="sorted"))

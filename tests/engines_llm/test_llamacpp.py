@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from stoker.runtime.engines import llamacpp
-from stoker.runtime.engines.cores import usable_cores
 from stoker.runtime.engines.choices import Feed
+from stoker.runtime.engines.cores import usable_cores
 from stoker.runtime.engines.llamacpp import LlamaEngine
 from stoker.runtime.engines.llamacpp_load import thread_count
 from stoker.runtime.engines.llamacpp_request import chat_job

@@ -19,7 +19,7 @@ import msgspec
 
 from stoker.core.engines import Chosen, choose
 from stoker.runtime.engines import registry
-from stoker.runtime.engines.llamacpp_load import usable_cores
+from stoker.runtime.engines.cores import usable_cores
 from stoker.runtime.engines.port import Progress
 from stoker.types.engines import EngineChoice, EngineMeasurement, Goal
 from stoker.types.errors import EngineFailed

@@ -19,7 +19,7 @@ from msgspec import Meta
 from stoker.protocol.openai import ChatRequest, CompletionRequest
 from stoker.runtime import options
 from stoker.runtime.engines.choices import Choice, Feed, Generation, Item, Job, Letter, Run
-from stoker.runtime.engines.llamacpp_load import usable_cores
+from stoker.runtime.engines.cores import whole_cores
 from stoker.runtime.engines.openvino_child import Child, as_error
 from stoker.runtime.engines.openvino_request import Ask, chat_ask, completion_ask
 from stoker.runtime.engines.openvino_wire import Add, Cancel, Piece, Ready, Setup, Step
@@ -54,7 +54,7 @@ def load(spec: ReplicaSpec, progress: Progress) -> "OpenvinoEngine":
         context=wanted.context,
         batch_tokens=wanted.batch_tokens,
         # All the cores of the replica, the machine's last one too: these threads do not spin while they wait.
-        threads=wanted.threads or max(1, min(int(spec.cores), int(usable_cores()))),
+        threads=wanted.threads or whole_cores(spec.cores),
         memory_bytes=spec.memory_bytes,
         chat_template=wanted.chat_template,
     )
