@@ -88,7 +88,7 @@ def _endpoint_route(
     share = weights(endpoint.serving, target, (each.revision for each in revisions))
     shown = [each for each in revisions if share[each.revision] or each.revision in replicas]
     taker = next((each for each in shown if share[each.revision]), revisions[-1])
-    limits = endpoint.resource.spec.limits
+    limits, retry = endpoint.resource.spec.limits, endpoint.resource.spec.retry
     return EndpointRoute(
         project=endpoint.project,
         endpoint=endpoint.name,
@@ -111,6 +111,8 @@ def _endpoint_route(
         queue_max_bytes=parse_bytes(limits.queue_bytes),
         concurrency=limits.concurrency,
         affinity=endpoint.resource.spec.routing.affinity,
+        hedge=retry.hedge,
+        resume=retry.resume,
         cache=_cache_route(endpoint.resource.spec.cache),
         coalesce=endpoint.resource.spec.coalesce,
         **_chained(endpoint.resource.spec),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from stoker.gateway import replies
 from stoker.gateway.incoming import HttpRequest
+from stoker.protocol.openai_resume import Transcript
 from stoker.types.errors import MethodNotAllowed, StokerError
 from stoker.types.replica import Usage
 from stoker.types.routes import KeyRoute
@@ -76,11 +77,11 @@ class Exchange:
     """One request. Layers fill it from top to bottom; `send`, `start`, … answer it, once."""
 
     __slots__ = (
-        "avoid", "band", "began_s", "body", "can_move", "cause", "connection", "deadline_s", "extra", "first_byte_s",
-        "header_bytes", "id", "identity", "is_answered", "is_repeatable", "is_started", "key", "lane", "max_tokens",
-        "method", "name", "on_start", "on_trial", "project", "relay", "replica", "request", "revision", "route",
-        "sent_s", "served_by", "shape", "share", "status", "stream", "task", "tries", "units", "usage", "version",
-        "wish",
+        "avoid", "band", "began_s", "body", "can_move", "cause", "connection", "cut", "deadline_s", "extra",
+        "first_byte_s", "header_bytes", "id", "identity", "is_answered", "is_proven", "is_repeatable", "is_started",
+        "key", "lane", "max_tokens", "method", "name", "on_start", "on_trial", "project", "relay", "replica", "request",
+        "resume", "revision", "route", "sent_s", "served_by", "shape", "share", "status", "stream", "task",
+        "transcript", "tries", "units", "usage", "version", "wish",
     )  # fmt: skip
 
     def __init__(self, connection: Client, request: HttpRequest, route: "Route", name: str, version: str) -> None:
@@ -121,6 +122,10 @@ class Exchange:
         self.usage = Usage()
         self.units = 0.0  # of service that its tenant was charged before it was known what it costs
         self.first_byte_s = 0.0  # of a stream; 0 before it
+        self.transcript: Transcript | None = None  # what a stream's client was sent, where it could go on elsewhere
+        self.cut: StokerError | None = None  # what ended the first part of a stream
+        self.resume = b""  # what the next try is told of it
+        self.is_proven = False  # it streamed for long enough before the cut to need no trial
         self.is_started = False  # bytes of the answer are on their way; no other answer is possible
         self.is_answered = False
         self.cause: StokerError | None = None

@@ -44,7 +44,7 @@ class Lane:
         self.task: str = endpoint.task
         self.meters = meters
         self.book = poison.Book()
-        self.budget = retry.Budget(endpoint.concurrency, time.monotonic())
+        self.budget = retry.Budget(time.monotonic())
         self.circuit = Circuit(endpoint.breaker, time.monotonic())
         self.tier: Tier | None = None  # of an endpoint with backends: it has no replicas
         self.plan: tuple[int, list[Step], list[Lane]] | None = None  # of layers/fallback.py, for one route table
@@ -279,8 +279,8 @@ class Lane:
         self.meters.ejection(reason)
         if reason not in ("silent", "stuck"):
             return
-        for exchange in [each for each in self.exchanges if each.replica is replica and not each.is_started]:
-            if exchange.relay is not None:
+        for exchange in [each for each in self.exchanges if each.replica is replica]:
+            if exchange.relay is not None and (not exchange.is_started or exchange.transcript is not None):
                 exchange.relay.abandon(Unavailable(f"the replica makes no progress ({reason})", retry_after_s=1.0))
 
     def is_wanted(self) -> bool:

@@ -151,6 +151,26 @@ class Meters:
             BREAKER_STATES[state]
         )
 
+    def migration(self, reason: str, outcome: str) -> None:
+        """Count a stream that was cut, and what became of it."""
+        self._registry.counter("stoker_migrations_total", reason=reason, outcome=outcome, **self._labels).add(1)
+
+    def retry_denied(self, reason: str) -> None:
+        """Count a failed try that was not followed by another though it could have been."""
+        self._registry.counter("stoker_retries_denied_total", reason=reason, **self._labels).add(1)
+
+    def hedge(self, outcome: str) -> None:
+        """Count a second try beside a slow first one."""
+        self._registry.counter("stoker_hedges_total", outcome=outcome, **self._labels).add(1)
+
+    def wasted(self, seconds: float) -> None:
+        """Count how long the try that lost held its place in a replica."""
+        self._registry.counter("stoker_hedge_wasted_seconds_total", **self._labels).add(seconds)
+
+    def quarantined(self) -> None:
+        """Count a shape put into quarantine by this gateway."""
+        self._registry.counter("stoker_quarantined_total", **self._labels).add(1)
+
     def ejection(self, reason: str) -> None:
         """Count a replica taken out of rotation."""
         self._registry.counter("stoker_ejections_total", reason=reason, **self._labels).add(1)

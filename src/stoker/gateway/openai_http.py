@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from stoker.gateway import prefix, replies
+from stoker.gateway import migration, prefix, replies
 from stoker.gateway.choice import Choice
 from stoker.gateway.directory import Directory
 from stoker.gateway.exchange import Exchange
@@ -32,23 +32,23 @@ class OpenAIShapes:
 def prepare_chat(exchange: Exchange, directory: Directory) -> None:
     """Read `POST /v1/chat/completions`."""
     request = openai.decode_chat(exchange.body)
-    exchange.stream = bool(request.stream)
     exchange.max_tokens = (request.max_completion_tokens or request.max_tokens or 0) * (request.n or 1)
     exchange.is_repeatable = request.is_greedy
     choice = _find(exchange, directory, request.model).choice
     if choice.asks:
         exchange.wish = prefix.of_chat(exchange, request, with_prefix=choice.affinity == "prefix")
+    _stream(exchange, request)
 
 
 def prepare_completions(exchange: Exchange, directory: Directory) -> None:
     """Read `POST /v1/completions`."""
     request = openai.decode_completion(exchange.body)
-    exchange.stream = bool(request.stream)
     exchange.max_tokens = (request.max_tokens or 0) * (request.n or 1)
     exchange.is_repeatable = request.is_greedy
     choice = _find(exchange, directory, request.model).choice
     if choice.asks:
         exchange.wish = prefix.of_completion(exchange, request, with_prefix=choice.affinity == "prefix")
+    _stream(exchange, request)
 
 
 def prepare_embeddings(exchange: Exchange, directory: Directory) -> None:
@@ -99,6 +99,13 @@ def _find(exchange: Exchange, directory: Directory, model: str) -> Lane:
     if len(exchange.body) > lane.route.max_body_bytes:
         raise TooLarge(f"the body is over the {lane.route.max_body_bytes} bytes that {model} takes", field="body")
     return lane
+
+
+def _stream(exchange: Exchange, request: openai.ChatRequest | openai.CompletionRequest) -> None:
+    if request.stream:
+        assert exchange.lane is not None
+        exchange.stream = True
+        exchange.transcript = migration.transcript(request, exchange.lane.route.resume)
 
 
 def _model(name: str, lane: Lane) -> dict[str, object]:

@@ -29,7 +29,7 @@ class Relay:
     __slots__ = ("_exchange", "_link", "_pieces", "_size", "_stream", "_unread", "done", "end", "problem", "replica",
                  "was_death", "was_written")  # fmt: skip
 
-    def __init__(self, exchange: Exchange, replica: Replica, link: Link, head: RequestHead) -> None:
+    def __init__(self, exchange: Exchange, replica: Replica, link: Link, head: RequestHead, body: bytes) -> None:
         self.replica = replica
         self.done: asyncio.Future[None] = link.loop.create_future()
         self.end: EndHead | None = None
@@ -41,7 +41,7 @@ class Relay:
         self._pieces: list[bytes] = []
         self._size = 0
         self._unread = 0
-        self._stream = link.send(self, head, exchange.body)
+        self._stream = link.send(self, head, body)
         exchange.relay = self
         exchange.connection.on_writable = self._give_credit
 
@@ -54,11 +54,15 @@ class Relay:
         elif exchange.is_started:
             self.was_written = True
             exchange.connection.send_piece(event)
+            if exchange.transcript is not None:
+                exchange.transcript.add(event)
             self._count(len(event))
         elif exchange.stream:
             now_s = exchange.first_byte_s = time.monotonic()
             learning.first_piece(exchange, self.replica, now_s)
             exchange.start(event)
+            if exchange.transcript is not None:
+                exchange.transcript.add(event)
             self._count(len(event))
         else:
             self._pieces.append(event)

@@ -72,6 +72,7 @@ class RequestHead(msgspec.Struct, frozen=True, omit_defaults=True):
 
     method: `infer`, `chat`, `completions`, `embeddings`; for CALL the question's name (`stats`, `metrics`).
     header_bytes: of an OIP binary body, the length of its JSON part (`Inference-Header-Content-Length`); -1 if absent.
+    resume_bytes: so many bytes at the body's end are no part of it, but what another replica answered (`Resume`).
     """
 
     method: str
@@ -80,6 +81,7 @@ class RequestHead(msgspec.Struct, frozen=True, omit_defaults=True):
     timeout_s: float = 0.0  # time left; 0: none
     header_bytes: int = -1
     alone: bool = False  # run it in no batch with others (a suspect after a death)
+    resume_bytes: int = 0
 
 
 class EndHead(msgspec.Struct, omit_defaults=True):

@@ -25,6 +25,9 @@ _encode = msgspec.json.encode
 class Reply(Protocol):
     """One answer in the making, of either kind."""
 
+    def go_on(self) -> None:
+        """Continue an answer whose client has its beginning already: nothing that comes once comes again."""
+
     def delta(self, item: Delta | Finish) -> bytes:
         """Take what the engine yielded; return the event(s) for it, nothing when the answer is not streamed."""
 
@@ -56,6 +59,11 @@ class ChatReply:
         self._text_start = [b"data: " + start + b'[{"index":%d,"delta":{"content":' % i for i in range(request.n or 1)]
         self._end = b',"usage":null}\n\n' if self._wants_usage else b"}\n\n"
         self._text_end = b'},"logprobs":null,"finish_reason":null}]' + self._end
+
+    def go_on(self) -> None:
+        """See Reply."""
+        for choice in self._choices:
+            choice.has_begun = True
 
     def delta(self, item: Delta | Finish) -> bytes:
         """See Reply."""
@@ -131,6 +139,9 @@ class CompletionReply:
         self._start = b"data: " + _object(self._head, "text_completion")[:-1] + b',"choices":'
         self._end = b',"usage":null}\n\n' if self._wants_usage else b"}\n\n"
         self._text_end = b',"logprobs":null,"finish_reason":null}]' + self._end
+
+    def go_on(self) -> None:
+        """See Reply. Nothing in text completions comes only once."""
 
     def delta(self, item: Delta | Finish) -> bytes:
         """See Reply."""

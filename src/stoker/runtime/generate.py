@@ -18,11 +18,12 @@ from stoker.protocol.frames import EndHead
 from stoker.protocol.link import Exchange, refuse
 from stoker.protocol.openai import ChatRequest, CompletionRequest, decode_chat, decode_completion
 from stoker.protocol.openai_reply import ChatReply, CompletionReply, Reply
-from stoker.runtime.engines.port import GenerateEngine
+from stoker.protocol.openai_resume import split
+from stoker.runtime.engines.port import CanResume, GenerateEngine
 from stoker.runtime.sending import Sender
 from stoker.runtime.work import WorkStats
 from stoker.types import generation
-from stoker.types.errors import Busy, DeadlineExceeded, EngineFailed, StokerError
+from stoker.types.errors import Busy, DeadlineExceeded, EngineFailed, StokerError, Unsupported
 from stoker.types.replica import ReplicaSpec, Timings
 
 QUEUE_FACTOR: Final = 4  # see predict.py
@@ -35,12 +36,19 @@ _log = logging.getLogger(__name__)
 class _Turn:
     """One request, waiting or running."""
 
-    __slots__ = ("arrived_s", "deadline_s", "exchange", "first_s", "reply", "request", "start_s", "task")
+    __slots__ = ("arrived_s", "deadline_s", "exchange", "first_s", "reply", "request", "so_far", "start_s", "task")
 
-    def __init__(self, exchange: Exchange, request: ChatRequest | CompletionRequest, reply: Reply) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        request: ChatRequest | CompletionRequest,
+        reply: Reply,
+        so_far: generation.Resume | None,
+    ) -> None:
         self.exchange = exchange
         self.request = request
         self.reply = reply
+        self.so_far = so_far  # of an answer that began elsewhere
         self.arrived_s = monotonic()
         limit_s = exchange.head.timeout_s
         self.deadline_s = self.arrived_s + limit_s if limit_s > 0 else None
@@ -74,20 +82,28 @@ class GenerateWork:
     def take(self, exchange: Exchange) -> None:
         """See Work."""
         request_id, now_s = exchange.head.request, time.time()
+        body, so_far = exchange.body, None
+        if exchange.head.resume_bytes:
+            if not isinstance(self._engine, CanResume):
+                raise Unsupported("this engine cannot go on with an answer that another replica began")
+            body, so_far = split(body, exchange.head.resume_bytes)
+            now_s = so_far.created_s
         request: ChatRequest | CompletionRequest
         reply: Reply
         if exchange.head.method == "chat":
-            request = decode_chat(exchange.body)
+            request = decode_chat(body)
             reply = ChatReply(request, request.model, request_id, now_s)
         elif exchange.head.method == "completions":
-            request = decode_completion(exchange.body)
+            request = decode_completion(body)
             reply = CompletionReply(request, request.model, request_id, now_s)
         else:
             raise refuse(exchange.head.method)
+        if so_far is not None:
+            reply.go_on()
         if len(self._waiting) >= self._queue_max:
             raise Busy(f"{self._queue_max} requests wait for this replica already", retry_after_s=BUSY_RETRY_S)
         exchange.body = b""
-        turn = _Turn(exchange, request, reply)
+        turn = _Turn(exchange, request, reply, so_far)
         exchange.on_cancel = lambda: self._forget(turn)
         self._waiting.append(turn)
         self._start_more()
@@ -133,7 +149,7 @@ class GenerateWork:
         left_s = None if turn.deadline_s is None else turn.deadline_s - turn.start_s
         try:
             async with asyncio.timeout(left_s):
-                await self._relay(turn, self._engine.generate(turn.request))
+                await self._relay(turn, self._items(turn))
         except TimeoutError:
             limit_s = turn.exchange.head.timeout_s
             turn.exchange.fail(DeadlineExceeded(f"the deadline of {limit_s:.3f} s passed while generating"))
@@ -150,6 +166,11 @@ class GenerateWork:
         self._finished += 1
         self._running.discard(turn)
         self._start_more()
+
+    def _items(self, turn: _Turn) -> AsyncIterator[generation.Delta | generation.Finish | generation.Final]:
+        if turn.so_far is not None and isinstance(self._engine, CanResume):
+            return self._engine.resume(turn.request, turn.so_far)
+        return self._engine.generate(turn.request)
 
     async def _relay(
         self, turn: _Turn, items: AsyncIterator[generation.Delta | generation.Finish | generation.Final]

@@ -42,6 +42,22 @@ class Finish(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Resume(msgspec.Struct, frozen=True):
+    """An answer that another replica began and could not end: what its client has already.
+
+    pieces: the texts as they were sent; one is one token, but for characters that took several. created_s: the unix
+    second the answer began, which all its events name.
+    """
+
+    pieces: tuple[str, ...]
+    created_s: int
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return "".join(self.pieces)
+
+
 class Final(msgspec.Struct, frozen=True):
     """The request is complete; comes once and last."""
 

@@ -19,6 +19,7 @@ Affinity = Literal["auto", "prefix", "session", "none"]
 # error: the engine failed. unavailable: no replica can serve. timeout: too long without a first byte. overload: 429.
 FallbackReason = Literal["error", "unavailable", "timeout", "overload"]
 FALLBACK_REASONS: Final[tuple[FallbackReason, ...]] = ("error", "unavailable", "timeout", "overload")
+ResumeMode = Literal["exact", "best_effort", "never"]
 Name = Annotated[str, Meta(pattern=NAME_PATTERN, description="lower-case letters, digits and dashes, 1 to 63 long")]
 # `unit` tells the manifest loader how the text is read, so that a wrong one is refused with its line.
 Bytes = Annotated[str | int, Meta(description="bytes: a number, or 512Mi, 1.5G", extra={"unit": "bytes"})]
@@ -107,6 +108,21 @@ class Routing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = "auto"
 
 
+class Retry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What happens beyond trying a failed request again, which every endpoint does."""
+
+    hedge: Annotated[
+        bool, Meta(description="send slow predict and embed requests to a second replica too; costs at most 5 % more")
+    ] = False
+    resume: Annotated[
+        ResumeMode,
+        Meta(
+            description="which streams go on elsewhere when their replica dies: those whose rest is decided (exact: "
+            "temperature 0 or a seed), also those drawn at random (best_effort), or none (never)"
+        ),
+    ] = "exact"
+
+
 class Cache(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Answers kept and given again to equal requests; only where an equal request has an equal answer."""
 
@@ -160,6 +176,7 @@ class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batching: Batching = Batching()
     limits: Limits = Limits()
     routing: Routing = Routing()
+    retry: Retry = Retry()
     cache: Annotated[Cache | None, Meta(description="keep answers and give them again; by default nothing is kept")] = (
         None
     )

@@ -8,7 +8,7 @@ import msgspec
 from stoker.types.ids import EndpointName, KeyId, ProjectName, ReplicaId, RevisionId
 from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.models import Signature
-from stoker.types.resources import FALLBACK_REASONS, Affinity, FallbackReason, Task
+from stoker.types.resources import FALLBACK_REASONS, Affinity, FallbackReason, ResumeMode, Task
 
 
 class ReplicaRoute(msgspec.Struct, frozen=True):
@@ -69,6 +69,8 @@ class EndpointRoute(msgspec.Struct, frozen=True):
     queue_max_bytes: int = 256 * 2**20
     concurrency: int = 256  # in flight in one replica, at the most
     affinity: Affinity = "auto"
+    hedge: bool = False  # a second try beside a slow first one (core/hedge.py)
+    resume: ResumeMode = "exact"  # which streams go on elsewhere (core/failover.py)
     cache: CacheRoute | None = None
     coalesce: bool = False
     backends: tuple[BackendRoute, ...] = ()  # not empty: it has no replicas of its own

@@ -54,6 +54,9 @@ def observe(exchange: Exchange, lane: Lane, status: int, now_s: float) -> None:
     meters = lane.meters.revision(exchange.revision, exchange.method)
     began_s = exchange.began_s
     meters.code(status).add(1)
+    if exchange.cut is not None:
+        outcome = {200: "done", GONE: "gone"}.get(status, "failed")
+        lane.meters.migration(exchange.cut.code, outcome)
     meters.duration.observe(now_s - began_s)
     relay = exchange.relay
     if relay is None or relay.end is None:

@@ -14,7 +14,8 @@ def route(trials: Trials, inner: Handler) -> Handler:
     async def handle(exchange: Exchange) -> None:
         lane = exchange.lane
         assert lane is not None
-        if lane.book and suspicion.is_suspect(lane, exchange) and await trials.run(exchange, inner):
+        needs_trial = bool(lane.book) and not exchange.is_proven and suspicion.is_suspect(lane, exchange)
+        if needs_trial and await trials.run(exchange, inner):
             return
         if lane.waiting or lane.take(exchange) is None:
             await lane.wait(exchange, in_front=exchange.tries > 0)

@@ -19,15 +19,17 @@ async def upstream(exchange: Exchange) -> None:
     if link is None or not link.is_open:
         raise TryFailed(ReplicaLost("the connection to the replica is down"), replica, was_death=False)
     began_s = exchange.sent_s = time.monotonic()
+    body = exchange.body + exchange.resume if exchange.resume else exchange.body
     head = RequestHead(
         method=exchange.method,
         request=exchange.id,
-        body_bytes=len(exchange.body),
+        body_bytes=len(body),
         timeout_s=max(exchange.deadline_s - began_s, 0.001),
         header_bytes=exchange.header_bytes,
         alone=exchange.on_trial,
+        resume_bytes=len(exchange.resume),
     )
-    relay = Relay(exchange, replica, link, head)
+    relay = Relay(exchange, replica, link, head, body)
     try:
         await relay.done
     except asyncio.CancelledError:

@@ -13,19 +13,23 @@ What is held in front of it, each seen to go wrong without (tests/engines_llm):
 import secrets
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from stoker.protocol.openai import ChatRequest, CompletionRequest
 from stoker.runtime import options
+from stoker.runtime.engines import llamacpp_resume, llamacpp_vocabulary
 from stoker.runtime.engines.choices import Generation, Job
 from stoker.runtime.engines.llamacpp_chunks import as_error, read_chunk
 from stoker.runtime.engines.llamacpp_load import LlamaOptions, Loaded, bring_up
 from stoker.runtime.engines.llamacpp_request import chat_job, completion_job, json_grammar
 from stoker.runtime.engines.llamacpp_stream import Proofs, RunState
+from stoker.runtime.engines.llamacpp_vocabulary import Vocabulary
 from stoker.runtime.engines.port import Progress
 from stoker.types.errors import Draining, EngineFailed, InvalidInput, RefusedArtifact, StokerError, Unsupported
+from stoker.types.generation import Resume
 from stoker.types.replica import ReplicaSpec
 
 # A text no model begins with by chance; see `_compiles`.
@@ -57,6 +61,9 @@ class LlamaEngine:
         self.slots = loaded.slots
         self.context_tokens = loaded.context_tokens
         self._vocabulary = loaded.vocabulary
+        self._path: Path = loaded.path
+        self._words: Vocabulary | None = None  # read when an answer is continued for the first time
+        self._reading = threading.Lock()
         self._server: Any = loaded.server
         self._pool = ThreadPoolExecutor(loaded.slots, thread_name_prefix="llama")
         self._running: set[RunState] = set()
@@ -68,6 +75,10 @@ class LlamaEngine:
     def generate(self, request: ChatRequest | CompletionRequest) -> Generation:
         """See port.GenerateEngine."""
         return Generation(lambda generation: self._begin(request, generation))
+
+    def resume(self, request: ChatRequest | CompletionRequest, so_far: Resume) -> Generation:
+        """See port.CanResume."""
+        return Generation(lambda generation: self._begin(request, generation, so_far))
 
     def kv_used_ratio(self) -> float:
         """See port.GenerateEngine. Counts prompts and answers of what runs, not what slots keep for later prompts."""
@@ -94,14 +105,18 @@ class LlamaEngine:
             raise RefusedArtifact(f"this model does not generate text: {problem.message}")
         self._can_constrain = self._compiles(json_grammar({"type": "object"}))
 
-    def _begin(self, request: ChatRequest | CompletionRequest, generation: Generation) -> list[RunState]:
+    def _begin(
+        self, request: ChatRequest | CompletionRequest, generation: Generation, so_far: Resume | None = None
+    ) -> list[RunState]:
         if isinstance(request, ChatRequest):
             job = chat_job(request, self._vocabulary)
         else:
             job = completion_job(request, self._vocabulary)
         if job.grammar and not self._can_constrain:
             raise Unsupported("this model's tokens cannot be constrained: no tools and no response_format")
-        runs = [RunState(run, job, generation.feed, f"call_{secrets.token_hex(12)}") for run in job.runs]
+        if so_far is not None and (job.grammar or len(job.runs) > 1):
+            raise Unsupported("only one choice of plain text can be continued")
+        runs = [RunState(run, job, generation.feed, f"call_{secrets.token_hex(12)}", so_far) for run in job.runs]
         for run in runs:
             try:
                 self._futures[run] = self._pool.submit(self._serve, run)
@@ -116,7 +131,10 @@ class LlamaEngine:
         try:
             if not run.is_unwanted:
                 self._prove(run.job)
-                self._call(run)
+                if run.so_far is None:
+                    self._call(run)
+                else:
+                    self._go_on(run, run.so_far)
         except StokerError as known:
             problem = known
         except Exception as unknown:  # the boundary of the engine: whatever its binding raises ends one request only
@@ -135,6 +153,22 @@ class LlamaEngine:
                 raise
             # Everything typed was checked before: what is left is what the model's template refuses.
             raise InvalidInput(f"the model cannot take this request: {refused}") from refused
+
+    def _go_on(self, run: RunState, so_far: Resume) -> None:
+        with self._reading:
+            if self._words is None:
+                self._words = llamacpp_vocabulary.read(self._path)
+        server = self._server
+        engine = llamacpp_resume.Engine(
+            server.handle_chat_completions, server.handle_completions, lambda: run.is_unwanted
+        )
+        run.seam = llamacpp_resume.seam(engine, run.run.body, run.job.is_chat, self._words, so_far)
+        if run.is_unwanted:
+            return
+        if run.seam.body:
+            server.handle_completions(run.seam.body, run.take)
+        else:  # every token was made; only the end was lost
+            run.take(llamacpp_resume.ENDED)
 
     def _prove(self, job: Job) -> None:
         """See that the engine compiles the job's grammar: it generates without one when it cannot, and says nothing."""

@@ -67,6 +67,7 @@ class Loaded(msgspec.Struct, frozen=True):
 
     server: Any
     module: Any
+    path: Path
     slots: int
     context_tokens: int
     vocabulary: int
@@ -102,7 +103,7 @@ def bring_up(spec: ReplicaSpec, options: LlamaOptions, progress: Progress) -> Lo
         server, meta = _start(module, path, options, context, spec.cores)
     if meta.n_ctx and meta.n_ctx < context:
         raise EngineFailed(f"the engine gave each request {meta.n_ctx} tokens of context instead of {context}")
-    return Loaded(server, module, options.slots, meta.n_ctx or context, meta.n_vocab)
+    return Loaded(server, module, path, options.slots, meta.n_ctx or context, meta.n_vocab)
 
 
 def _context(options: LlamaOptions, trained: int) -> int:

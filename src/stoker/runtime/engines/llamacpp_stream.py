@@ -10,13 +10,18 @@ from hashlib import sha256
 
 from stoker.runtime.engines.choices import Choice, Feed, Item, Job, Letter, Run
 from stoker.runtime.engines.llamacpp_chunks import Chunk, ChunkChoice, as_error, read_chunk, token_logprobs
+from stoker.runtime.engines.llamacpp_resume import Seam
+from stoker.types.errors import EngineFailed
+from stoker.types.generation import Resume
 
 
 class RunState(Choice):
     """One choice of llama.cpp's. The thread pushes chunks through `take`."""
 
-    def __init__(self, run: Run, job: Job, feed: Feed, call_id: str) -> None:
+    def __init__(self, run: Run, job: Job, feed: Feed, call_id: str, so_far: Resume | None = None) -> None:
         super().__init__(run, job, feed, call_id)
+        self.so_far = so_far  # of an answer that another replica began
+        self.seam: Seam | None = None  # and where it goes on, once known
         self.has_begun = False
 
     def take(self, chunk: bytes) -> bool:
@@ -32,8 +37,12 @@ class RunState(Choice):
             raise as_error(chunk.error)
         if chunk.prompt_progress is not None:
             self.prompt_tokens = chunk.prompt_progress.total
+            if self.seam is not None and self.prompt_tokens != self.seam.prompt_tokens + self.seam.so_far:
+                raise EngineFailed("the engine read another text than the one that was to go on")
             return []
         self._count(chunk)
+        if self.seam is not None:
+            self._count_seam(self.seam, is_last=chunk.usage is not None or not self.seam.body)
         return [item for choice in chunk.choices for item in self._read_choice(choice)]
 
     def _count(self, chunk: Chunk) -> None:
@@ -45,6 +54,13 @@ class RunState(Choice):
         if chunk.timings is not None:
             self.prefill_s = chunk.timings.prompt_ms / 1000
             self.decode_s = chunk.timings.predicted_ms / 1000
+
+    def _count_seam(self, seam: Seam, *, is_last: bool) -> None:
+        """Count the prompt once, and the tokens that were given back as the answer's."""
+        self.prompt_tokens = seam.prompt_tokens
+        if is_last:
+            self.output_tokens += seam.so_far
+            self.cached_tokens = seam.cached_tokens
 
     def _read_choice(self, choice: ChunkChoice) -> list[Item]:
         if choice.finish_reason is not None:

@@ -12,12 +12,13 @@ import msgspec
 import numpy.typing as npt
 
 from stoker.protocol.openai import ChatRequest, CompletionRequest
-from stoker.types.generation import Delta, Final, Finish, TokenLogprob, ToolCallDelta
+from stoker.types.generation import Delta, Final, Finish, Resume, TokenLogprob, ToolCallDelta
 from stoker.types.models import Signature
 from stoker.types.replica import ReplicaSpec
 
 __all__ = [
     "Array",
+    "CanResume",
     "Delta",
     "Describes",
     "EmbedEngine",
@@ -30,6 +31,7 @@ __all__ = [
     "NamesAxes",
     "PredictEngine",
     "Progress",
+    "Resume",
     "TokenLogprob",
     "ToolCallDelta",
 ]
@@ -107,6 +109,18 @@ class GenerateEngine(Protocol):
 
     def close(self) -> None:
         """Stop the engine."""
+
+
+@runtime_checkable
+class CanResume(Protocol):
+    """What a GenerateEngine offers besides when it can go on with an answer that another replica began."""
+
+    def resume(self, request: ChatRequest | CompletionRequest, so_far: Resume) -> AsyncIterator[Delta | Finish | Final]:
+        """Yield what follows `so_far`, as `generate` would; `max_tokens` counts from the answer's beginning.
+
+        The usage is that of the whole answer: the prompt once, and all tokens of the output. `request` asks for one
+        choice of plain text (core/failover.py). Raises Unsupported for what cannot be continued exactly.
+        """
 
 
 Engine = PredictEngine | EmbedEngine | GenerateEngine

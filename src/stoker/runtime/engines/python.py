@@ -22,7 +22,7 @@ from typing import Any, Final
 import msgspec
 
 from stoker.runtime.engines.port import Engine, Progress
-from stoker.runtime.engines.python_work import PythonEmbed, PythonGenerate, PythonPredict
+from stoker.runtime.engines.python_work import PythonEmbed, PythonGenerate, PythonPredict, PythonResume
 from stoker.runtime.options import read
 from stoker.runtime.requirements import check
 from stoker.types.errors import EngineFailed, RefusedArtifact
@@ -67,6 +67,8 @@ def load(spec: ReplicaSpec, progress: Progress) -> Engine:
     if spec.task == "embed":
         return PythonEmbed(model)
     if spec.task == "chat":
+        if callable(getattr(model, "resume", None)):
+            return PythonResume(model, options.slots)
         return PythonGenerate(model, options.slots)
     signature = _signature(kind, spec.manifest.signature, path)
     batches = options.batch

@@ -2,18 +2,20 @@
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from time import monotonic
 from typing import Any
 
+import msgspec
 import numpy as np
 
+from stoker.core.failover import tokens_left
 from stoker.protocol.oip_binary import DTYPES
 from stoker.protocol.openai import ChatRequest, CompletionRequest, texts_or_tokens
 from stoker.runtime.engines.port import Array, Embeddings
 from stoker.runtime.engines.python_stream import SideLoop
 from stoker.types.errors import EngineFailed, Unsupported
-from stoker.types.generation import Delta, Final, Finish
+from stoker.types.generation import Delta, Final, Finish, Resume
 from stoker.types.models import Signature
 from stoker.types.replica import Usage
 
@@ -78,16 +80,20 @@ class PythonGenerate:
         self._model = model
         self._side = SideLoop()
 
-    async def generate(self, request: ChatRequest | CompletionRequest) -> AsyncIterator[Delta | Finish | Final]:
+    def generate(self, request: ChatRequest | CompletionRequest) -> AsyncIterator[Delta | Finish | Final]:
         """See GenerateEngine."""
+        return self._answer(request, lambda: self._model.generate(request), 0)
+
+    async def _answer(
+        self, request: ChatRequest | CompletionRequest, ask: Callable[[], Any], count: int
+    ) -> AsyncIterator[Delta | Finish | Final]:
         if (request.n or 1) > 1:
             raise Unsupported("this model gives one choice a request", field="n")
         if isinstance(request, CompletionRequest) and len(texts_or_tokens(request.prompt, "prompt")) > 1:
             raise Unsupported("this model takes one prompt a request", field="prompt")
         start_s = monotonic()
         first_s = 0.0
-        count = 0
-        source = _called(self._model.generate, request)
+        source = _called(ask)
         if not hasattr(source, "__aiter__"):
             if inspect.iscoroutine(source):
                 source.close()
@@ -121,10 +127,33 @@ class PythonGenerate:
         _closed(self._model)
 
 
-def _called(method: Any, argument: Any) -> Any:
+class PythonResume(PythonGenerate):
+    """A CanResume over the user's `resume`, which is given the request, with what is left of max_tokens, and a text."""
+
+    def resume(self, request: ChatRequest | CompletionRequest, so_far: Resume) -> AsyncIterator[Delta | Finish | Final]:
+        """See CanResume."""
+        made = len(so_far.pieces)
+        changed: dict[str, Any] = {}
+        for name in ("max_tokens", "max_completion_tokens"):
+            left = tokens_left(getattr(request, name, None), made)
+            if left is not None:
+                changed[name] = left
+        if 0 in changed.values():
+            return _ended(made)
+        rest = msgspec.structs.replace(request, **changed)
+        return self._answer(rest, lambda: self._model.resume(rest, so_far.text), made)
+
+
+async def _ended(made: int) -> AsyncIterator[Delta | Finish | Final]:
+    """Yield the end of an answer that has all its tokens."""
+    yield Finish(0, "length")
+    yield Final(Usage(output_tokens=made))
+
+
+def _called(method: Any, *arguments: Any) -> Any:
     """Call the user's code; raise EngineFailed with its words, and log its traceback."""
     try:
-        return method(argument)
+        return method(*arguments)
     except (Exception, SystemExit) as problem:  # the user's own code
         _log.exception("the model raised")
         raise EngineFailed(f"{type(problem).__name__}: {problem}") from problem
