@@ -47,6 +47,24 @@ def test_a_stream_whose_replica_is_killed_ends_with_a_typed_error_event(demo: Pl
     until(lambda: answers(demo), 60, "smol answers again")
 
 
+def text_of(body: str) -> str:
+    events = [json.loads(line[6:]) for line in body.split("\n\n") if line.startswith("data: {")]
+    return "".join(choice["delta"].get("content") or "" for event in events for choice in event.get("choices", ()))
+
+
+def test_a_greedy_stream_whose_replica_is_killed_goes_on_in_the_next_one(demo: Platform) -> None:
+    asked = {**STORY, "stream": True, "max_tokens": 200, "temperature": 0}
+    with ask(demo, asked) as answer:
+        undisturbed = answer.read().decode()
+    with ask(demo, asked) as answer:
+        first = answer.readline()
+        demo.kill("default.smol")
+        disturbed = (first + answer.read()).decode()
+    assert text_of(disturbed) == text_of(undisturbed)
+    assert len(text_of(disturbed)) > 400
+    assert disturbed.count("data: [DONE]") == 1
+
+
 def test_a_client_that_hangs_up_frees_its_slot(demo: Platform) -> None:
     with ask(demo, {**STORY, "stream": True, "max_tokens": 3000}) as answer:
         answer.readline()

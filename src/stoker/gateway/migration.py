@@ -8,6 +8,7 @@ with the next try, the client is told why its stream was cut.
 import time
 
 from stoker.core import failover
+from stoker.core.retry import TRIES_MAX
 from stoker.gateway.exchange import Exchange
 from stoker.protocol.openai import ChatRequest, CompletionRequest
 from stoker.protocol.openai_reply import DONE
@@ -28,9 +29,9 @@ def begin(exchange: Exchange, cut: StokerError) -> bool:
     """
     lane = exchange.lane
     assert lane is not None
-    if exchange.cut is not None:  # at most once a request: a second cut is no accident
-        raise exchange.cut
     told = exchange.transcript.read() if exchange.transcript is not None else None
+    if exchange.cut is not None:
+        return _again(exchange, told)
     if told is None or (told.is_finished and told.wants_usage):  # nobody knows the usage any more
         lane.meters.migration(cut.code, "declined")
         raise cut
@@ -38,13 +39,18 @@ def begin(exchange: Exchange, cut: StokerError) -> bool:
     if told.is_finished:
         exchange.end(DONE)
         return False
-    _prepare(exchange, told)
+    exchange.resume = told.resume()
+    exchange.is_proven = failover.is_proven(time.monotonic() - exchange.first_byte_s)
     return True
 
 
-def _prepare(exchange: Exchange, told: Told) -> None:
-    exchange.resume = told.resume()
-    exchange.is_proven = failover.is_proven(time.monotonic() - exchange.first_byte_s)
+def _again(exchange: Exchange, told: Told | None) -> bool:
+    """Let a continuation that gave nothing yet be tried once more, as a suspect. A second cut is the end."""
+    assert exchange.cut is not None
+    if told is None or exchange.tries >= TRIES_MAX or told.resume() != exchange.resume:
+        raise exchange.cut
+    exchange.is_proven = False
+    return True
 
 
 def reason(exchange: Exchange, problem: StokerError) -> StokerError:

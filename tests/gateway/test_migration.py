@@ -1,0 +1,155 @@
+"""Streams whose replica is killed, stopped or killed twice: real processes, a real client, every byte looked at."""
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.gateway.rig import keep_alive, run, until
+from tests.gateway.talkers import TalkerRig, ask_body, expected, made_ready, metric, metrics, stream, talkers
+
+TOKENS = 80
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TalkerRig]:
+    with talkers(tmp_path_factory.mktemp("talkers")) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def all_are_there(request: pytest.FixtureRequest) -> None:
+    if "rig" in request.fixturenames:
+        rig: TalkerRig = request.getfixturevalue("rig")
+        for name in ("r0", "r1"):
+            if rig.processes[name].poll() is not None:
+                rig.start_replica(name)
+        until(lambda: asyncio.run(made_ready(rig)) == 2, "both talkers are ready")
+
+
+def test_streams_of_a_killed_replica_go_on_elsewhere_token_for_token(rig: TalkerRig) -> None:
+    async def work() -> None:
+        before = await metrics(rig)
+        prompts = [f"every:0.015 number {number}" for number in range(12)]
+        seen = 0
+
+        def count(_piece: bytes) -> None:
+            nonlocal seen
+            seen += 1
+            if seen == 12 * TOKENS // 2:
+                rig.kill("r0")
+
+        answers = await asyncio.gather(*(stream(rig, ask_body(prompt, TOKENS), count) for prompt in prompts))
+        for prompt, answer in zip(prompts, answers, strict=True):
+            assert answer.error is None
+            assert answer.text == expected(prompt, TOKENS)
+            assert answer.faults() == []
+            assert answer.chunks[-1]["usage"]["completion_tokens"] == TOKENS
+        after = await metrics(rig)
+        moved = metric(after, "stoker_migrations_total", outcome="done") - metric(
+            before, "stoker_migrations_total", outcome="done"
+        )
+        assert 1 <= moved <= 11
+        made = metric(after, "stoker_tokens_total", kind="output") - metric(
+            before, "stoker_tokens_total", kind="output"
+        )
+        assert made == 12 * TOKENS  # billed once
+
+    run(work)
+
+
+def test_a_stopped_replica_is_given_up_and_what_it_says_later_is_not_heard(rig: TalkerRig) -> None:
+    async def work() -> None:
+        prompts = [f"every:0.02 again {number}" for number in range(6)]
+        bodies = [ask_body(prompt, 150) for prompt in prompts]
+        seen = 0
+
+        def count(_piece: bytes) -> None:
+            nonlocal seen
+            seen += 1
+            if seen == 60:
+                rig.kill("r1", signal.SIGSTOP)
+
+        tasks = [asyncio.create_task(stream(rig, body, count)) for body in bodies]
+        async with asyncio.timeout(20):
+            while not metric(await metrics(rig), "stoker_ejections_total", endpoint="smol"):
+                await asyncio.sleep(0.05)
+        rig.kill("r1", signal.SIGCONT)  # all that lay in its buffers comes now
+        for prompt, answer in zip(prompts, await asyncio.gather(*tasks), strict=True):
+            assert answer.text == expected(prompt, 150)
+            assert answer.faults() == []
+        assert metric(await metrics(rig), "stoker_migrations_total", reason="unavailable", outcome="done") >= 1
+
+    run(work)
+
+
+@pytest.mark.parametrize("fields", [{"temperature": 0.7}, {"n": 1, "logprobs": True}])
+def test_a_stream_that_cannot_go_on_ends_with_an_error_event(rig: TalkerRig, fields: dict[str, object]) -> None:
+    async def work() -> None:
+        body = ask_body("every:0.02 by chance", TOKENS, **fields)
+
+        def kill(_piece: bytes) -> None:
+            for name in ("r0", "r1"):
+                rig.processes[name].kill()
+
+        answer = await stream(rig, body, kill)
+        assert answer.error["code"] == "replica_lost"
+        assert not answer.has_ended
+
+    run(work)
+    for name in ("r0", "r1"):
+        rig.processes[name].wait(10)
+
+
+def test_the_second_cut_of_a_stream_is_its_end(rig: TalkerRig) -> None:
+    async def work() -> None:
+        seen = 0
+
+        def kill(_piece: bytes) -> None:
+            nonlocal seen
+            seen += 1
+            if seen in (40, 80):  # whoever has it
+                for name in ("r0", "r1"):
+                    rig.processes[name].kill()
+
+        stop = asyncio.Event()
+        keepers = [keep_alive(rig, name, stop) for name in ("r0", "r1")]
+        answer = await stream(rig, ask_body("every:0.015 twice", 200), kill)
+        stop.set()
+        await asyncio.gather(*keepers)
+        assert answer.error["code"] == "replica_lost"
+        assert 70 < len(answer.choices) < 200
+        assert expected("every:0.015 twice", 200).startswith(answer.text)
+
+    run(work)
+
+
+def test_an_endpoint_may_let_chance_go_on_and_a_model_may_be_unable_to(tmp_path: Path) -> None:
+    async def ask(rig: TalkerRig, temperature: float) -> object:
+        # One kill when half is there; with a single replica it goes on in the one that is started again.
+        seen = 0
+
+        def kill(_piece: bytes) -> None:
+            nonlocal seen
+            seen += 1
+            if seen == 20:
+                rig.processes["r0"].kill()
+
+        answer = await stream(rig, ask_body("every:0.01 chance", 40, temperature=temperature), kill)
+        return answer.error and answer.error["code"], answer.text == expected("every:0.01 chance", 40)
+
+    async def work(rig: TalkerRig, temperature: float) -> object:
+        stop = asyncio.Event()
+        keeper = keep_alive(rig, "r0", stop)
+        try:
+            return await ask(rig, temperature)
+        finally:
+            stop.set()
+            await keeper
+
+    with talkers(tmp_path / "best", 1, resume="best_effort") as rig:
+        assert asyncio.run(work(rig, 0.9)) == (None, True)
+    with talkers(tmp_path / "cannot", 1, resuming=False) as rig:
+        assert asyncio.run(work(rig, 0)) == ("replica_lost", False)
