@@ -51,7 +51,7 @@ def test_whatever_goes_on_under_exact_is_one_choice_of_plain_text_that_is_decide
     if not obstacle(request, "exact"):
         assert request.choices == 1
         assert request.is_greedy or request.has_seed
-        assert not (request.has_tools or request.is_constrained or request.has_logprobs or request.has_echo)
+        assert not any((request.has_tools, request.is_constrained, request.has_logprobs, request.has_echo))
 
 
 @given(st.integers(1, 10_000), st.lists(st.integers(0, 10_000), max_size=4))

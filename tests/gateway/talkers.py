@@ -21,19 +21,17 @@ from tests.gateway.rig import Rig, client, until
 from tests.runtime.models import python_spec
 
 WORDS = ["a", " b", "\n", " data: ", '"', "é", "日本", "🎉", "\\n", " the", "}", " stone", "\t", " river", ":", " 17"]
-TALKER = (
-    f"""
+TALKER = """
 import asyncio, hashlib, re
 
-WORDS = {WORDS!r}
+WORDS = THE_WORDS
 
 
 class Model:
     async def generate(self, request):
         async for word in self.talk(request, ""):
             yield word
-"""
-    + """
+
     async def talk(self, request, text):
         prompt = request.messages[-1].content if hasattr(request, "messages") else request.prompt
         every = float(re.search(r"every:([0-9.]+)", prompt)[1])
@@ -42,8 +40,7 @@ class Model:
             text += word
             yield word
             await asyncio.sleep(every)
-"""
-)
+""".replace("THE_WORDS", repr(WORDS))
 RESUMING = """
     async def resume(self, request, text):
         async for word in self.talk(request, text):
@@ -126,8 +123,9 @@ def ask_body(prompt: str, tokens: int, **fields: Any) -> bytes:
             "max_tokens": tokens,
             "stream": True,
             "stream_options": {"include_usage": True},
-            **{"temperature": 0, **fields},
+            "temperature": 0,
         }
+        | fields
     ).encode()
 
 

@@ -18,6 +18,7 @@ from stoker.app.settings import Settings, check_grpc, load
 from stoker.gateway.answers import Answers
 from stoker.gateway.connection import Connection, Limits
 from stoker.gateway.directory import Directory
+from stoker.gateway.exchange import Exchange
 from stoker.gateway.lane import Lane
 from stoker.gateway.layers.coalesce import Flights
 from stoker.gateway.layers.deadline import Deadlines
@@ -25,12 +26,14 @@ from stoker.gateway.layers.trace import Ids
 from stoker.gateway.plane import Plane
 from stoker.gateway.process import Process
 from stoker.gateway.pulse import Pulse
+from stoker.gateway.quarantine import Quarantine
 from stoker.gateway.quotas import Quotas
 from stoker.gateway.secured import Door
 from stoker.gateway.server import Server
 from stoker.gateway.shares import Asker
 from stoker.gateway.siblings import Conviction, Siblings
 from stoker.gateway.stack import Stack
+from stoker.gateway.suspicion import shape
 from stoker.gateway.tls import Certificates
 from stoker.gateway.trial import Trials
 from stoker.gateway.watch import Watch
@@ -55,8 +58,11 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
         [home.address(f"gateway-{index}") for index in range(arguments.gateways) if index != arguments.index]
     )
 
-    def convicted(lane: Lane, shape: bytes) -> None:
-        siblings.convict(Conviction(lane.route.project, lane.route.endpoint, shape))
+    quarantine = Quarantine(home.quarantine)
+
+    def convicted(lane: Lane, exchange: Exchange, replica: str) -> None:
+        siblings.convict(Conviction(lane.route.project, lane.route.endpoint, shape(exchange)))
+        quarantine.take(lane, exchange, replica)
 
     directory = Directory(registry, convicted, arguments.gateways)
     quotas, answers = Quotas(arguments.gateways), Answers(settings.cache_max_bytes)

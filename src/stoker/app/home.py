@@ -71,6 +71,11 @@ class Home:
         return self.root / "gateway"
 
     @property
+    def quarantine(self) -> Path:
+        """Records of requests that killed replicas."""
+        return self.gateway / "quarantine"
+
+    @property
     def tmp(self) -> Path:
         """Half-written files; everything in it is garbage when nothing runs."""
         return self.root / "tmp"

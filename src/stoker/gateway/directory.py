@@ -2,11 +2,11 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from stoker.core.fallback import DEPTH_MAX
-from stoker.gateway.lane import Lane
+from stoker.gateway.lane import Convicted, Lane
 from stoker.gateway.meters import Meters
 from stoker.telemetry.metrics import Registry
 from stoker.types.errors import NotFound
@@ -22,11 +22,11 @@ class Directory:
     """Lanes and keys of the newest table.
 
     Args:
-        convicted: told of each shape that this gateway puts into quarantine, for its siblings.
+        convicted: told of each request whose like this gateway puts into quarantine.
         gateways: how many processes share the replicas.
     """
 
-    def __init__(self, registry: Registry, convicted: Callable[[Lane, bytes], None], gateways: int = 1) -> None:
+    def __init__(self, registry: Registry, convicted: Convicted, gateways: int = 1) -> None:
         self._gateways = gateways
         self.version = -1
         self.body_max_bytes = BODY_MIN_BYTES

@@ -25,6 +25,7 @@ from stoker.types.errors import DeadlineExceeded, NotFound, OutOfTime, QueueFull
 from stoker.types.routes import EndpointRoute
 
 EVIDENCE_S: Final = 0.1  # all replicas' looks within so long share what was seen of all
+Convicted = Callable[["Lane", Exchange, str], None]  # the request, and the replica that died last
 SERVICE_SAMPLES: Final = 20  # the mean service time is of about so many requests
 
 
@@ -35,9 +36,7 @@ class Lane:
         gateways: how many processes share the replicas' places.
     """
 
-    def __init__(
-        self, endpoint: EndpointRoute, meters: Meters, convicted: "Callable[[Lane, bytes], None]", gateways: int = 1
-    ) -> None:
+    def __init__(self, endpoint: EndpointRoute, meters: Meters, convicted: "Convicted", gateways: int = 1) -> None:
         self._convicted = convicted
         self._gateways = gateways
         self.route = endpoint
@@ -223,9 +222,9 @@ class Lane:
     def _again_s(self) -> float:
         return admit.retry_after_s(len(self._queue), len(self.exchanges), self.service_s)
 
-    def convicted(self, shape: bytes) -> None:
-        """Tell the other gateways that `shape` kills."""
-        self._convicted(self, shape)
+    def convicted(self, exchange: Exchange, replica: str) -> None:
+        """Tell what is around this gateway that requests like `exchange` kill; `replica` died last."""
+        self._convicted(self, exchange, replica)
 
     def finished(self, exchange: Exchange, end: EndHead, took_s: float) -> None:
         """Learn from an answer: how long a request is served, what its tenant had of it, what its replica can do."""

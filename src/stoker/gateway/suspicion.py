@@ -37,7 +37,7 @@ def blame(lane: Lane, exchange: Exchange, replica: Replica) -> None:
     """Take note that `replica` died with this request in it. Raises UnprocessableInput on a conviction."""
     death = f"{replica.id} {replica.boot}"
     if lane.book.died(shape(exchange), death, exchange.on_trial, time.monotonic()) == "convicted":
-        lane.convicted(shape(exchange))
+        lane.convicted(exchange, replica.id)
         raise _refusal(lane)
 
 
