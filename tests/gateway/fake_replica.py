@@ -1,6 +1,6 @@
 """A replica process without an engine, for tests and measurements of the gateway: what it does, the body says.
 
-python fake_replica.py ADDRESS NAME LOGFILE [--state loading] [--slots 256] [--pace 10]
+python fake_replica.py ADDRESS NAME LOGFILE [--state loading] [--slots 256] [--pace 10] [--stall SECONDS,EVERY] [--slow SECONDS]
 
 The text of a body, anywhere in it, decides: `die` kills the process, `hang` never answers, `slow:0.2` answers after
 that, `until:PATH` when that file is there; `report` answers with a report of engine calls, `stream` bodies (`"stream":
@@ -8,6 +8,7 @@ true`) get `chunks:N` events with `every:S` between them, `cut-after:N` dies aft
 `who:` is answered with who computed it (replica, request id, body), `refuse:CODE` fails with that error, `stuck` blocks
 the process; with `at:NAME` only the replica of that name does so. Every event worth asserting (requests, cancels) is
 appended to LOGFILE as a line. With `--pace N` all that is slow is N times slower, until SIGUSR1.
+With `--stall` the whole process pauses so long so often.
 """
 
 import asyncio
@@ -32,6 +33,10 @@ DONE = b"data: [DONE]\n\n"
 REPORT = EngineCalls({"queue": 2, "shed": 1}, values=100, padding=30)
 
 
+def option(name: str, default: str) -> str:
+    return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else default
+
+
 class Fake:
     """The handler."""
 
@@ -48,6 +53,7 @@ class Fake:
         self.tokens = 0
         self.pace = pace
         self.fails = False  # SIGHUP, to and fro: every request ends with an error of the engine
+        self.slow_s = float(option("--slow", "0"))
         self.hangs = False  # SIGUSR2: answer pings, and nothing else any more
         self.tasks: set[asyncio.Task[None]] = set()
 
@@ -79,7 +85,9 @@ class Fake:
         if self.fails:
             raise EngineFailed("as told")
         is_small = len(body) <= frames.INLINE_MAX
-        if is_small and b"die" not in body and b":" not in body and b"hang" not in body:  # quick, for measurements
+        if (
+            not self.slow_s and is_small and b"die" not in body and b":" not in body and b"hang" not in body
+        ):  # quick, for measurements
             self.finished += 1
             exchange.end(EndHead(usage=Usage(rows=1), timings=Timings(batch_rows=1)), body)
             return
@@ -152,9 +160,8 @@ class Fake:
 
 async def main() -> None:
     address, name, log = sys.argv[1:4]
-    given = dict(zip(sys.argv[4::2], sys.argv[5::2], strict=True))
-    slots, pace = int(given.get("--slots", "256")), float(given.get("--pace", "1"))
-    fake = Fake(name, Path(log), given.get("--state", "ready"), slots, pace)
+    slots, pace = int(option("--slots", "256")), float(option("--pace", "1"))
+    fake = Fake(name, Path(log), option("--state", "ready"), slots, pace)
     server = await serve(address, fake)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
@@ -171,6 +178,10 @@ async def main() -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, load)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, fail)
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, hang)
+    pause_s, _, every_s = option("--stall", "0").partition(",")
+    while every_s and not stop.is_set():
+        await asyncio.sleep(float(every_s))
+        time.sleep(float(pause_s))  # noqa: ASYNC251 - the point of it
     await stop.wait()
     await server.close()
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from stoker.core import admit, breaker, concurrency, fairness, poison, retry
+from stoker.core import admit, breaker, concurrency, fairness, hedge, poison, retry
 from stoker.core.circuit import Circuit
 from stoker.core.fallback import Step
 from stoker.core.quota import Expectation
@@ -48,6 +48,7 @@ class Lane:
         self.tier: Tier | None = None  # of an endpoint with backends: it has no replicas
         self.plan: tuple[int, list[Step], list[Lane]] | None = None  # of layers/fallback.py, for one route table
         self.exchanges: set[Exchange] = set()  # those that hold a place
+        self.hedges: hedge.Hedges | None = None  # of an endpoint that wants them
         self.turn = asyncio.Lock()  # held by the trial that runs now
         self.service_s = 0.0
         self.expectation = Expectation()  # what its requests cost in tokens
@@ -95,6 +96,7 @@ class Lane:
         self.tier = Tier.following(self.tier, endpoint.backends)
         # Whether requests may be served by other endpoints, or refused by the breaker: layers/fallback.py.
         self.is_chained = bool(endpoint.fallback or endpoint.backends or endpoint.breaker.refuse)
+        self.hedges = (self.hedges or hedge.Hedges()) if endpoint.hedge else None
         self.meters.keep({str(revision.revision) for revision in endpoint.revisions})
         self.choice.follow(endpoint)
         wanted = {

@@ -89,6 +89,11 @@ class Relay:
         """Tell the replica that nobody waits any more; nothing is written after this."""
         self._link.forget(self._stream)
 
+    def yield_(self) -> None:
+        """End well, without an answer: another try gave it (layers/hedge.py)."""
+        self._link.forget(self._stream)
+        self._finish()
+
     def keep_alive(self) -> None:
         """Write a comment if the stream was idle since the last call (the pulse calls this every PING_AFTER_S)."""
         if not self.was_written and self._exchange.is_started and not self._exchange.is_answered:

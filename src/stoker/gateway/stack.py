@@ -14,6 +14,7 @@ coalesce  each that shares a call has a deadline of its own; the call is admitte
 admit     refuses at once what would wait in vain, before it takes a place or a retry
 retry     a retry is the same request: counted, timed and admitted once
 route     each try chooses anew; holds the place in the replica
+hedge     asks a second replica when that place is slow; most endpoints pass it by
 upstream  the frames
 
 A layer takes the next one and returns a Handler. Those that only look before (trace, auth, validate, admit; cache and
@@ -32,6 +33,7 @@ from stoker.gateway.layers.cache import cache
 from stoker.gateway.layers.coalesce import Flights, coalesce
 from stoker.gateway.layers.deadline import Deadlines, deadline
 from stoker.gateway.layers.fallback import fallback
+from stoker.gateway.layers.hedge import hedge
 from stoker.gateway.layers.meter import meter
 from stoker.gateway.layers.quota import quota
 from stoker.gateway.layers.rescue import rescue
@@ -58,7 +60,7 @@ class Stack:
 
     def inference(self) -> Handler:
         """Return the whole stack, for what goes to a replica."""
-        call: Handler = upstream
+        call: Handler = hedge(upstream)
         call = route(self.trials, call)
         call = retry(call)
         call = admit(call)

@@ -5,8 +5,10 @@ import time
 
 from stoker.gateway import learning
 from stoker.gateway.exchange import Exchange, TryFailed
+from stoker.gateway.fleet import Replica
 from stoker.gateway.relay import Relay
 from stoker.protocol.frames import RequestHead
+from stoker.protocol.link import Link
 from stoker.types.errors import Draining, EngineFailed, ReplicaLost, Unavailable
 
 
@@ -18,18 +20,8 @@ async def upstream(exchange: Exchange) -> None:
     link = replica.link
     if link is None or not link.is_open:
         raise TryFailed(ReplicaLost("the connection to the replica is down"), replica, was_death=False)
-    began_s = exchange.sent_s = time.monotonic()
-    body = exchange.body + exchange.resume if exchange.resume else exchange.body
-    head = RequestHead(
-        method=exchange.method,
-        request=exchange.id,
-        body_bytes=len(body),
-        timeout_s=max(exchange.deadline_s - began_s, 0.001),
-        header_bytes=exchange.header_bytes,
-        alone=exchange.on_trial,
-        resume_bytes=len(exchange.resume),
-    )
-    relay = Relay(exchange, replica, link, head, body)
+    began_s = time.monotonic()
+    relay = send(exchange, replica, link, began_s)
     try:
         await relay.done
     except asyncio.CancelledError:
@@ -48,3 +40,19 @@ async def upstream(exchange: Exchange) -> None:
     if isinstance(problem, Unavailable) or (replica.is_ejected and type(problem) is EngineFailed):
         raise TryFailed(problem, replica, was_death=relay.was_death)
     raise problem
+
+
+def send(exchange: Exchange, replica: Replica, link: Link, now_s: float) -> Relay:
+    """Send one try to `replica`; return what takes its answer."""
+    exchange.sent_s = now_s
+    body = exchange.body + exchange.resume if exchange.resume else exchange.body
+    head = RequestHead(
+        method=exchange.method,
+        request=exchange.id,
+        body_bytes=len(body),
+        timeout_s=max(exchange.deadline_s - now_s, 0.001),
+        header_bytes=exchange.header_bytes,
+        alone=exchange.on_trial,
+        resume_bytes=len(exchange.resume),
+    )
+    return Relay(exchange, replica, link, head, body)

@@ -1,0 +1,165 @@
+"""A second replica for a request that is slow in the first: the first answer counts, the other try is cancelled.
+
+Inside of route, because only who has a place can be slow in it; only for what can be asked twice (infer, embeddings),
+and never while something is suspected of killing replicas. The rules are in core/hedge.py.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Final, cast
+
+from stoker.gateway import suspicion
+from stoker.gateway.connection import Connection
+from stoker.gateway.exchange import Exchange, Handler, TryFailed, Work
+from stoker.gateway.lane import Lane
+from stoker.gateway.layers.upstream import send
+from stoker.gateway.relay import Relay
+from stoker.types.errors import Draining, UnprocessableInput
+
+_TWICE: Final = frozenset(("infer", "embeddings"))
+
+
+def hedge(inner: Handler) -> Handler:
+    """Ask a second replica when the first takes longer than most do."""
+
+    def handle(exchange: Exchange) -> Work:
+        lane = exchange.lane
+        assert lane is not None
+        if lane.hedges is None or exchange.method not in _TWICE or lane.book:
+            return inner(exchange)
+        return hedged(exchange, lane)
+
+    async def hedged(exchange: Exchange, lane: Lane) -> None:
+        hedges = lane.hedges
+        assert hedges is not None
+        began_s = time.monotonic()
+        if exchange.tries == 0:
+            hedges.earn()
+        race = Race(exchange, lane, began_s)
+        delay_s = hedges.delay_s  # 0 while too little is known
+        if delay_s:
+            race.start(delay_s)
+        try:
+            await inner(exchange)
+        except TryFailed:
+            if not await race.is_won():
+                raise
+        finally:
+            race.end()
+        hedges.observe(time.monotonic() - began_s)
+
+    return handle
+
+
+class _Nowhere:
+    """The connection of a try whose answer goes to nobody directly: never stalled."""
+
+    is_stalled = False
+
+    def __init__(self) -> None:
+        self.on_writable: Callable[[], None] | None = None
+
+
+class Twin(Exchange):
+    """The second try of a request: as an exchange of its own that keeps its answer."""
+
+    __slots__ = ("answer",)
+
+    def __init__(self, first: Exchange) -> None:
+        connection = cast(Connection, _Nowhere())
+        super().__init__(connection, first.request, first.route, first.name, first.version)
+        for name in ("body", "deadline_s", "header_bytes", "id", "key", "lane", "method", "project", "shape"):
+            setattr(self, name, getattr(first, name))
+        self.avoid = first.replica
+        self.answer: tuple[bytes, bytes] = (b"", b"")
+
+    def send(self, status: int, headers: bytes, body: bytes) -> None:
+        """Keep the answer."""
+        self.is_started = self.is_answered = True
+        self.status = status
+        self.answer = (headers, body)
+
+
+class Race:
+    """One request and, from some moment on, its twin."""
+
+    __slots__ = ("_began_s", "_exchange", "_lane", "_timer", "_twin", "_twin_s")
+
+    def __init__(self, exchange: Exchange, lane: Lane, began_s: float) -> None:
+        self._exchange = exchange
+        self._lane = lane
+        self._began_s = began_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._twin: Twin | None = None
+        self._twin_s = 0.0
+
+    def start(self, delay_s: float) -> None:
+        """Launch the twin after `delay_s`, unless the race has ended."""
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._launch)
+
+    async def is_won(self) -> bool:
+        """Wait for the twin of a try that failed; return whether it answered."""
+        twin = self._twin
+        if twin is None or twin.relay is None:
+            return False
+        await asyncio.wait([twin.relay.done])
+        self._take(twin)
+        return self._exchange.is_answered
+
+    def end(self) -> None:
+        """Cancel what still runs of the twin."""
+        if self._timer is not None:
+            self._timer.cancel()
+        twin, self._twin = self._twin, None
+        if twin is not None and twin.relay is not None:
+            twin.relay.cancel()
+            self._lane.meters.hedge("lost")
+            self._lane.meters.wasted(time.monotonic() - self._twin_s)
+            self._release(twin)
+
+    def _launch(self) -> None:
+        exchange, lane = self._exchange, self._lane
+        if exchange.is_answered or exchange.relay is None or lane.book or lane.hedges is None:
+            return
+        twin = Twin(exchange)
+        replica = lane.take(twin)
+        if replica is None or replica is exchange.replica or replica.link is None or not lane.hedges.spend():
+            lane.meters.hedge("denied")
+            lane.release(twin)
+            return
+        self._twin, self._twin_s = twin, time.monotonic()
+        send(twin, replica, replica.link, self._twin_s).done.add_done_callback(lambda _: self._take(twin))
+
+    def _take(self, twin: Twin) -> None:
+        """Take what came of the twin: its answer, if it is the first, or nothing. Does nothing the second time."""
+        relay = twin.relay
+        if relay is None or self._twin is not twin:
+            return
+        self._twin = None
+        if relay.problem is None:
+            self._answer(twin, relay)
+        else:
+            self._lane.meters.hedge("failed")
+            if isinstance(relay.problem, Draining):
+                relay.replica.drains()
+            if relay.was_death:
+                with contextlib.suppress(UnprocessableInput):  # the next like it is refused; this one has its own try
+                    suspicion.blame(self._lane, twin, relay.replica)
+        self._release(twin)
+
+    def _answer(self, twin: Twin, relay: Relay) -> None:
+        first = self._exchange
+        if first.is_answered or first.relay is None:
+            return
+        self._lane.meters.hedge("won")
+        self._lane.meters.wasted(time.monotonic() - self._began_s)
+        loser, first.relay = first.relay, relay  # what is metered is the answer that counts
+        first.revision, first.usage = twin.revision, twin.usage
+        first.send(twin.status, *twin.answer)
+        loser.yield_()
+
+    def _release(self, twin: Twin) -> None:
+        twin.relay = None
+        self._lane.release(twin)

@@ -1,0 +1,97 @@
+"""A second replica for slow requests: one replica of three pauses now and then, real processes, both kinds at once."""
+
+import asyncio
+import json
+import random
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from stoker.core.hedge import RATIO
+from tests.gateway import rig as rigs
+from tests.gateway.rig import KEY, TEAM_KEY, Rig, client, infer, run, until
+from tests.gateway.talkers import metric, metrics
+
+PAUSE_S = 0.15
+EVERY_S = 0.7
+RATE = 60.0
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """Three replicas; default/digits is hedged, team/secret on the same replicas is not."""
+    with rigs.rig(tmp_path_factory.mktemp("hedging"), replicas=0) as made:
+        table = made.table(["r0", "r1", "r2"])
+        table["endpoints"] = [
+            {**one, "hedge": one["endpoint"] == "digits"} for one in table["endpoints"] if one["task"] == "predict"
+        ]
+        (made.home.gateway / "routes.json").write_text(json.dumps(table))
+        made.kill("gateway-0")
+        for name in ("r0", "r1"):
+            made.start_replica(name)
+        made.start_replica("r2", "--stall", f"{PAUSE_S},{EVERY_S}")
+        made.start_gateway()
+        until(lambda: asyncio.run(infer(made, "{}")).status == 200, "the first answer")
+        yield made
+
+
+async def arrive(rig: Rig, path: str, key: str, seconds: float, seed: int) -> list[float]:
+    """Send requests at random moments, RATE a second whatever the answers do; return how long each took."""
+    draws, took_s, tasks = random.Random(seed), list[float](), list[asyncio.Task[None]]()
+    idle: list[rigs.Client] = []
+
+    async def one() -> None:
+        conn = idle.pop() if idle else rigs.Client(*await asyncio.open_connection("127.0.0.1", rig.port))
+        began_s = time.monotonic()
+        answer = await conn.request("POST", path, b"slow:0.002", key=key)
+        took_s.append(time.monotonic() - began_s)
+        assert answer.status == 200
+        idle.append(conn)
+
+    ends_s = time.monotonic() + seconds
+    while time.monotonic() < ends_s:
+        tasks.append(asyncio.create_task(one()))
+        await asyncio.sleep(draws.expovariate(RATE))
+    await asyncio.gather(*tasks)
+    for conn in idle:
+        conn.close()
+    return sorted(took_s)
+
+
+def test_a_replica_that_pauses_costs_the_tail_only_where_nothing_is_hedged(rig: Rig) -> None:
+    async def work() -> None:
+        paths = ("/v2/models/digits/infer", KEY), ("/v2/models/secret/infer", TEAM_KEY)
+        await asyncio.gather(*(arrive(rig, *path, 2.0, 1) for path in paths))  # learns how long it takes
+        hedged, plain = await asyncio.gather(*(arrive(rig, *path, 5.0, 2) for path in paths))
+        beyond = [sum(one > PAUSE_S / 3 for one in took) / len(took) for took in (hedged, plain)]
+        assert beyond[0] < beyond[1] / 2, f"beyond {PAUSE_S / 3} s: {beyond[0]:.2%} hedged, {beyond[1]:.2%} plain"
+        text = await metrics(rig)
+        won, lost = (metric(text, "stoker_hedges_total", endpoint="digits", outcome=one) for one in ("won", "lost"))
+        asked = metric(text, "stoker_requests_total", endpoint="digits", method="infer")
+        assert won >= 3
+        assert won + lost <= RATIO * asked
+        assert metric(text, "stoker_hedges_total", endpoint="secret") == 0
+        assert metric(text, "stoker_hedge_wasted_seconds_total", endpoint="digits") > 0
+
+    run(work)
+
+
+async def in_flight(rig: Rig) -> float:
+    return metric(await metrics(rig), "stoker_in_flight", endpoint="digits")
+
+
+def test_a_request_whose_replica_hangs_is_answered_by_another_and_frees_its_place(rig: Rig) -> None:
+    async def work() -> None:
+        async with client(rig) as one:
+            for _ in range(200):  # credit for what follows
+                await one.request("POST", "/v2/models/digits/infer", b"{}")
+            rig.kill("r2", signal.SIGUSR2)  # it takes requests, and answers pings only
+            began_s = time.monotonic()
+            answers = [await one.request("POST", "/v2/models/digits/infer", b"{}") for _ in range(12)]
+            assert [answer.status for answer in answers] == [200] * 12
+            assert time.monotonic() - began_s < 5  # long before the breaker knows
+
+    run(work)
+    until(lambda: asyncio.run(in_flight(rig)) == 0, "no place is held any more")
