@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import affinity, chat, engines, faults, llm_engine, machine, overload, predict, relay, startup
+from bench import affinity, chat, engines, faults, llm_engine, machine, migration, overload, predict, relay, startup
 from bench.report import Report, Section, text, write
 from bench.rounds import say
 from bench.servers import Contender, Server
@@ -87,10 +87,15 @@ class Bench:
     def overload(self) -> Section:
         return overload.measure(self.folder / "overload", seconds=self.effort.seconds * 2)
 
+    def migration(self) -> Section:
+        return migration.measure(self.folder / "migration")
+
 
 def main(arguments: list[str]) -> int:
     """Run what was asked for, print and write the report, and return the exit code."""
-    rooms = ("startup", "predict", "chat", "engines", "relay", "overload", "affinity", "faults")
+    rooms = (
+        "startup", "predict", "chat", "engines", "relay", "overload", "affinity", "faults", "migration",
+    )  # fmt: skip
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[2])
     parser.add_argument("--quick", action="store_true", help="a minute rather than half an hour; noisy")
     parser.add_argument("--only", default=",".join(rooms), help="rooms, separated by commas: %(default)s")

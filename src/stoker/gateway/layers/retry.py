@@ -14,7 +14,7 @@ from stoker.gateway import migration, suspicion
 from stoker.gateway.exchange import Exchange, Handler, TryFailed
 from stoker.types.errors import StokerError
 
-BACKOFF_S: Final = 0.01  # doubled with each try that a living replica refused
+BACKOFF_S: Final = 0.01  # doubled with each try that was no death; a lane needs a moment to see that a replica is gone
 
 
 def retry(inner: Handler) -> Handler:
@@ -30,7 +30,7 @@ def retry(inner: Handler) -> Handler:
             except TryFailed as failed:
                 if not may_go_on(exchange, failed):
                     return
-                if failed.replica.is_open:
+                if not failed.was_death:
                     await asyncio.sleep(BACKOFF_S * 2**exchange.tries * random.uniform(0.5, 1))
             except StokerError as problem:
                 if exchange.relay is not None and exchange.relay.problem is problem:
