@@ -5,7 +5,7 @@ import msgspec
 from stoker.core.traffic import WEIGHT_FULL, route_table, weights
 from stoker.types.ids import KeyId, ProjectName
 from stoker.types.models import Signature, TensorSpec
-from stoker.types.resources import Cache, Routing
+from stoker.types.resources import Cache, Retry, Routing
 from stoker.types.routes import CacheRoute, EndpointRoute, KeyRoute, RouteTable
 from tests.core.worlds import World
 
@@ -72,6 +72,22 @@ def test_what_may_be_kept_and_shared_is_told_and_starts_no_new_revision() -> Non
     route = only(world)
     assert (route.cache, route.coalesce) == (CacheRoute(120.0, 1 << 20, shared=False), True)
     assert [each.revision for each in route.revisions] == ["default.a-1"]
+
+
+def test_how_failures_are_met_is_told_without_a_new_revision() -> None:
+    world = World()
+    world.apply("a")
+    world.settle()
+    before = only(world)
+    assert (before.hedge, before.resume) == (False, "exact")
+    state = world.endpoints["a"]
+    spec = msgspec.structs.replace(state.resource.spec, retry=Retry(hedge=True, resume="never"))
+    resource = msgspec.structs.replace(state.resource, spec=spec)
+    world.endpoints["a"] = msgspec.structs.replace(state, resource=resource, generation=state.generation + 1)
+    world.settle()
+    after = only(world)
+    assert (after.hedge, after.resume) == (True, "never")
+    assert after.revisions == before.revisions
 
 
 def test_a_warming_revision_is_shown_without_weight_until_the_switch() -> None:
