@@ -236,7 +236,7 @@ class Lane:
         if self._queue:
             self._queue.served(exchange, _units(end))
         replica = exchange.replica
-        if replica is not None and not replica.stats.slots:
+        if replica is not None and not replica.stats.slots and not exchange.resume:
             now_s = time.monotonic()
             first_s = exchange.first_byte_s - now_s + took_s if exchange.first_byte_s else took_s
             replica.learned.sample(first_s, end.usage.input_tokens, replica.in_flight, now_s)

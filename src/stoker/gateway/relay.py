@@ -89,9 +89,10 @@ class Relay:
         """Tell the replica that nobody waits any more; nothing is written after this."""
         self._link.forget(self._stream)
 
-    def yield_(self) -> None:
-        """End well, without an answer: another try gave it (layers/hedge.py)."""
+    def yield_to(self, other: "Relay") -> None:
+        """End well without an answer, because `other` gave it (layers/hedge.py)."""
         self._link.forget(self._stream)
+        self.end = other.end
         self._finish()
 
     def keep_alive(self) -> None:

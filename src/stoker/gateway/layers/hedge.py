@@ -158,7 +158,7 @@ class Race:
         loser, first.relay = first.relay, relay  # what is metered is the answer that counts
         first.revision, first.usage = twin.revision, twin.usage
         first.send(twin.status, *twin.answer)
-        loser.yield_()
+        loser.yield_to(relay)
 
     def _release(self, twin: Twin) -> None:
         twin.relay = None
