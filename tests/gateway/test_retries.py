@@ -1,0 +1,36 @@
+"""How often a failed request is tried again when every try fails: the budget, and what is counted of it."""
+
+import asyncio
+import time
+from pathlib import Path
+
+from stoker.core.retry import PER_S, RATIO, TRIES_MAX, WINDOW_S
+from tests.gateway import rig as rigs
+from tests.gateway.rig import infer, run
+from tests.gateway.talkers import metric, metrics
+
+REQUESTS = 80
+
+
+def test_replicas_that_refuse_everything_are_not_asked_without_end(tmp_path: Path) -> None:
+    with rigs.rig(tmp_path, replicas=2) as rig:
+
+        async def work() -> None:
+            began_s = time.monotonic()
+            answers = await asyncio.gather(*(infer(rig, f"refuse:unavailable {n}") for n in range(REQUESTS)))
+            assert {answer.status for answer in answers} == {503}
+            assert {answer.headers["retry-after"] for answer in answers} == {"3"}
+            text = await metrics(rig)
+            retries = metric(text, "stoker_retries_total", endpoint="digits", reason="unavailable")
+            denied = {
+                reason: metric(text, "stoker_retries_denied_total", endpoint="digits", reason=reason)
+                for reason in ("budget", "tries")
+            }
+            allowed = PER_S * (WINDOW_S + time.monotonic() - began_s) + RATIO * (REQUESTS + 1)
+            assert retries <= allowed < REQUESTS * (TRIES_MAX - 1)
+            assert retries >= PER_S * WINDOW_S  # a short burst is not held back
+            assert denied["budget"] + denied["tries"] == REQUESTS
+            asked = sum(line.startswith("request infer") for name in ("r0", "r1") for line in rig.lines(name))
+            assert asked == REQUESTS + retries  # the count is what the replicas saw
+
+        run(work)
