@@ -60,7 +60,7 @@ def test_a_greedy_stream_whose_replica_is_killed_goes_on_in_the_next_one(demo: P
         first = answer.readline()
         demo.kill("default.smol")
         disturbed = (first + answer.read()).decode()
-    assert text_of(disturbed) == text_of(undisturbed)
+    assert text_of(disturbed) == text_of(undisturbed), disturbed[-300:]
     assert len(text_of(disturbed)) > 400
     assert disturbed.count("data: [DONE]") == 1
 

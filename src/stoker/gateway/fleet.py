@@ -180,7 +180,12 @@ class Replica:
         self.state = link.hello.state
         self.health.connected(self.progress, now_s, is_new=is_new)
         link.on_stats = self._hear
-        link.on_lost = lost.set
+
+        def note_loss() -> None:
+            self.down_since_s = time.monotonic()  # at once: who asks before this task runs again asks for how long
+            lost.set()
+
+        link.on_lost = note_loss
         self._watcher.replica_changed(self)
         try:
             while link.is_open and not (self._closing and self.in_flight == 0):

@@ -5,6 +5,7 @@ the same request and, behind its body, what the client has; its events follow in
 with the next try, the client is told why its stream was cut.
 """
 
+import logging
 import time
 
 from stoker.core import failover
@@ -15,6 +16,8 @@ from stoker.protocol.openai_reply import DONE
 from stoker.protocol.openai_resume import Told, Transcript, asked
 from stoker.types.errors import DeadlineExceeded, StokerError
 from stoker.types.resources import ResumeMode
+
+_log = logging.getLogger(__name__)
 
 
 def transcript(request: ChatRequest | CompletionRequest, mode: ResumeMode) -> Transcript | None:
@@ -55,6 +58,10 @@ def _again(exchange: Exchange, told: Told | None) -> bool:
 
 def reason(exchange: Exchange, problem: StokerError) -> StokerError:
     """Return what a client is told of `problem`: of a continuation that failed, why there had to be one."""
-    if exchange.cut is None:
+    if exchange.cut is None or isinstance(problem, DeadlineExceeded):
         return problem
-    return problem if isinstance(problem, DeadlineExceeded) else exchange.cut
+    _log.warning(
+        "a stream that was cut did not go on",
+        extra={"request": exchange.id, "code": problem.code, "reason": problem.message},
+    )
+    return exchange.cut
