@@ -1,6 +1,6 @@
 """A replica process without an engine, for tests and measurements of the gateway: what it does, the body says.
 
-python fake_replica.py ADDRESS NAME LOGFILE [--state loading] [--slots 256] [--pace 10] [--stall SECONDS,EVERY] [--slow SECONDS]
+python fake_replica.py ADDRESS NAME LOGFILE [--state loading] [--slots 256] [--pace 10] [--stall SECONDS,EVERY]
 
 The text of a body, anywhere in it, decides: `die` kills the process, `hang` never answers, `slow:0.2` answers after
 that, `until:PATH` when that file is there; `report` answers with a report of engine calls, `stream` bodies (`"stream":
@@ -53,7 +53,6 @@ class Fake:
         self.tokens = 0
         self.pace = pace
         self.fails = False  # SIGHUP, to and fro: every request ends with an error of the engine
-        self.slow_s = float(option("--slow", "0"))
         self.hangs = False  # SIGUSR2: answer pings, and nothing else any more
         self.tasks: set[asyncio.Task[None]] = set()
 
@@ -85,9 +84,7 @@ class Fake:
         if self.fails:
             raise EngineFailed("as told")
         is_small = len(body) <= frames.INLINE_MAX
-        if (
-            not self.slow_s and is_small and b"die" not in body and b":" not in body and b"hang" not in body
-        ):  # quick, for measurements
+        if is_small and b"die" not in body and b":" not in body and b"hang" not in body:  # quick, for measurements
             self.finished += 1
             exchange.end(EndHead(usage=Usage(rows=1), timings=Timings(batch_rows=1)), body)
             return

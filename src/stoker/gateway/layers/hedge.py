@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final, cast
 
-from stoker.gateway import suspicion
+from stoker.gateway import learning, suspicion
 from stoker.gateway.connection import Connection
 from stoker.gateway.exchange import Exchange, Handler, TryFailed, Work
 from stoker.gateway.lane import Lane
@@ -73,6 +73,7 @@ class Twin(Exchange):
         for name in ("body", "deadline_s", "header_bytes", "id", "key", "lane", "method", "project", "shape"):
             setattr(self, name, getattr(first, name))
         self.avoid = first.replica
+        self.tries = 1  # not the one to see how an ejected replica does
         self.answer: tuple[bytes, bytes] = (b"", b"")
 
     def send(self, status: int, headers: bytes, body: bytes) -> None:
@@ -142,6 +143,7 @@ class Race:
             self._answer(twin, relay)
         else:
             self._lane.meters.hedge("failed")
+            learning.failed(relay.replica, relay.problem)
             if isinstance(relay.problem, Draining):
                 relay.replica.drains()
             if relay.was_death:
@@ -153,6 +155,7 @@ class Race:
         first = self._exchange
         if first.is_answered or first.relay is None:
             return
+        learning.ended(twin, relay.replica, time.monotonic())
         self._lane.meters.hedge("won")
         self._lane.meters.wasted(time.monotonic() - self._began_s)
         loser, first.relay = first.relay, relay  # what is metered is the answer that counts

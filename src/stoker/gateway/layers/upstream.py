@@ -32,7 +32,8 @@ async def upstream(exchange: Exchange) -> None:
         assert relay.end is not None
         now_s = time.monotonic()
         lane.finished(exchange, relay.end, now_s - began_s)
-        learning.ended(exchange, replica, now_s)
+        if not exchange.resume:  # its usage is of two replicas
+            learning.ended(exchange, replica, now_s)
         return
     if isinstance(problem, Draining):
         replica.drains()
