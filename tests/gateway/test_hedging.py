@@ -1,4 +1,4 @@
-"""A second replica for slow requests: one replica of three pauses now and then, real processes, both kinds at once."""
+"""A second replica for slow requests: each of three replicas pauses now and then, real processes, both kinds at once."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from tests.gateway.rig import KEY, TEAM_KEY, Rig, client, infer, run, until
 from tests.gateway.talkers import metric, metrics
 
 PAUSE_S = 0.15
-EVERY_S = 0.7
+EVERY_S = {"r0": 3.0, "r1": 3.3, "r2": 3.6}  # in turn, so that routing cannot learn whom to avoid
 RATE = 60.0
 
 
@@ -29,9 +29,8 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         ]
         (made.home.gateway / "routes.json").write_text(json.dumps(table))
         made.kill("gateway-0")
-        for name in ("r0", "r1"):
-            made.start_replica(name)
-        made.start_replica("r2", "--stall", f"{PAUSE_S},{EVERY_S}")
+        for name, every_s in EVERY_S.items():
+            made.start_replica(name, "--stall", f"{PAUSE_S},{every_s}")
         made.start_gateway()
         until(lambda: asyncio.run(infer(made, "{}")).status == 200, "the first answer")
         yield made
@@ -60,17 +59,17 @@ async def arrive(rig: Rig, path: str, key: str, seconds: float, seed: int) -> li
     return sorted(took_s)
 
 
-def test_a_replica_that_pauses_costs_the_tail_only_where_nothing_is_hedged(rig: Rig) -> None:
+def test_replicas_that_pause_cost_the_tail_only_where_nothing_is_hedged(rig: Rig) -> None:
     async def work() -> None:
         paths = ("/v2/models/digits/infer", KEY), ("/v2/models/secret/infer", TEAM_KEY)
         await asyncio.gather(*(arrive(rig, *path, 2.0, 1) for path in paths))  # learns how long it takes
-        hedged, plain = await asyncio.gather(*(arrive(rig, *path, 5.0, 2) for path in paths))
+        hedged, plain = await asyncio.gather(*(arrive(rig, *path, 7.0, 2) for path in paths))
         beyond = [sum(one > PAUSE_S / 3 for one in took) / len(took) for took in (hedged, plain)]
         assert beyond[0] < beyond[1] / 2, f"beyond {PAUSE_S / 3} s: {beyond[0]:.2%} hedged, {beyond[1]:.2%} plain"
         text = await metrics(rig)
         won, lost = (metric(text, "stoker_hedges_total", endpoint="digits", outcome=one) for one in ("won", "lost"))
         asked = metric(text, "stoker_requests_total", endpoint="digits", method="infer")
-        assert won >= 3
+        assert won >= 2
         assert won + lost <= RATIO * asked
         assert metric(text, "stoker_hedges_total", endpoint="secret") == 0
         assert metric(text, "stoker_hedge_wasted_seconds_total", endpoint="digits") > 0
