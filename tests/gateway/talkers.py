@@ -65,7 +65,8 @@ class TalkerRig(Rig):
         """Start one replica, and wait until it listens."""
         folder = self.home.replicas / name
         address = self.home.address(name)
-        spec = python_spec(folder / "model", self.code, "chat", address=address, replica=name, concurrency=256)
+        options = {"slots": 256}
+        spec = python_spec(folder / "model", self.code, "chat", address=address, replica=name, options=options)
         (folder / "spec.json").write_bytes(msgspec.json.encode(spec))
         path = Path(address.removeprefix("unix:"))
         path.unlink(missing_ok=True)
@@ -164,7 +165,8 @@ async def stream(rig: Rig, body: bytes, on_piece: Callable[[bytes], None] | None
     async with client(rig) as one:
         one.send("POST", "/v1/chat/completions", body)
         status, headers = await one.head()
-        assert status == 200, status
+        if status != 200:
+            raise AssertionError(f"{status}: {(await one.reader.read(2000)).decode()}")
         assert headers.get("transfer-encoding") == "chunked"
         pieces = []
         async for piece in one.chunks():

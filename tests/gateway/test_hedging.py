@@ -1,4 +1,4 @@
-"""A second replica for slow requests: each of three replicas pauses now and then, real processes, both kinds at once."""
+"""A second replica for slow requests: each of three replicas pauses now and then. Real processes, both at once."""
 
 import asyncio
 import json
