@@ -19,7 +19,7 @@ from stoker.gateway.answers import Answers
 from stoker.gateway.connection import Connection, Limits
 from stoker.gateway.directory import Directory
 from stoker.gateway.exchange import Exchange
-from stoker.gateway.lane import Lane
+from stoker.gateway.lane import Convicted, Lane
 from stoker.gateway.layers.coalesce import Flights
 from stoker.gateway.layers.deadline import Deadlines
 from stoker.gateway.layers.trace import Ids
@@ -57,14 +57,7 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
     siblings = Siblings(
         [home.address(f"gateway-{index}") for index in range(arguments.gateways) if index != arguments.index]
     )
-
-    quarantine = Quarantine(home.quarantine)
-
-    def convicted(lane: Lane, exchange: Exchange, replica: str) -> None:
-        siblings.convict(Conviction(lane.route.project, lane.route.endpoint, shape(exchange)))
-        quarantine.take(lane, exchange, replica)
-
-    directory = Directory(registry, convicted, arguments.gateways)
+    directory = Directory(registry, _convicting(siblings, Quarantine(home.quarantine)), arguments.gateways)
     quotas, answers = Quotas(arguments.gateways), Answers(settings.cache_max_bytes)
     stack = Stack(directory, Deadlines(), Trials(home.gateway), Ids(), quotas, answers, Flights())
     connections: set[Connection] = set()
@@ -109,6 +102,14 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
     finally:
         await frames.close()
         await directory.close()
+
+
+def _convicting(siblings: Siblings, quarantine: Quarantine) -> Convicted:
+    def convicted(lane: Lane, exchange: Exchange, replica: str) -> None:
+        siblings.convict(Conviction(lane.route.project, lane.route.endpoint, shape(exchange)))
+        quarantine.take(lane, exchange, replica)
+
+    return convicted
 
 
 async def _start_rpc(

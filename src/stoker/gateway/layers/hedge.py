@@ -11,8 +11,7 @@ from collections.abc import Callable
 from typing import Final, cast
 
 from stoker.gateway import learning, suspicion
-from stoker.gateway.connection import Connection
-from stoker.gateway.exchange import Exchange, Handler, TryFailed, Work
+from stoker.gateway.exchange import Client, Exchange, Handler, TryFailed, Work
 from stoker.gateway.lane import Lane
 from stoker.gateway.layers.upstream import send
 from stoker.gateway.relay import Relay
@@ -68,7 +67,7 @@ class Twin(Exchange):
     __slots__ = ("answer",)
 
     def __init__(self, first: Exchange) -> None:
-        connection = cast(Connection, _Nowhere())
+        connection = cast(Client, _Nowhere())
         super().__init__(connection, first.request, first.route, first.name, first.version)
         for name in ("body", "deadline_s", "header_bytes", "id", "key", "lane", "method", "project", "shape"):
             setattr(self, name, getattr(first, name))
@@ -143,7 +142,7 @@ class Race:
             self._answer(twin, relay)
         else:
             self._lane.meters.hedge("failed")
-            learning.failed(relay.replica, relay.problem)
+            learning.failed(twin, relay.replica, relay.problem)
             if isinstance(relay.problem, Draining):
                 relay.replica.drains()
             if relay.was_death:
