@@ -33,7 +33,7 @@ class Detokenizer:
 
 
 class StopScanner:
-    """Lets text through up to the first of `stops`, holding back what may be the beginning of one."""
+    """Lets text through up to the first of `stops` that is whole, holding back what may be the beginning of one."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = stops
@@ -45,10 +45,11 @@ class StopScanner:
         if not self._stops:
             return text
         self._held += text
-        found = [at for at in (self._held.find(stop) for stop in self._stops) if at >= 0]
+        # The one that is whole first, so that it does not matter how the text was cut; of two, the longer.
+        found = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:
             self.is_stopped = True
-            shown, self._held = self._held[: min(found)], ""
+            shown, self._held = self._held[: min(found)[1]], ""
             return shown
         keep = max((_overlap(self._held, stop) for stop in self._stops), default=0)
         cut = len(self._held) - keep
