@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Final
 
 from stoker.gateway import learning
 from stoker.gateway.exchange import Exchange, TryFailed
@@ -10,6 +11,11 @@ from stoker.gateway.relay import Relay
 from stoker.protocol.frames import RequestHead
 from stoker.protocol.link import Link
 from stoker.types.errors import Draining, EngineFailed, ReplicaLost, Unavailable
+
+# What a replica is not given of the time left: its answer has to get from there to the client. Without it one in ten
+# good answers at three times the capacity came up to 6 ms after its deadline.
+WAY_S: Final = 0.006
+WAY_RATIO: Final = 0.1  # of short deadlines
 
 
 async def upstream(exchange: Exchange) -> None:
@@ -51,9 +57,14 @@ def send(exchange: Exchange, replica: Replica, link: Link, now_s: float) -> Rela
         method=exchange.method,
         request=exchange.id,
         body_bytes=len(body),
-        timeout_s=max(exchange.deadline_s - now_s, 0.001),
+        timeout_s=_inner_s(exchange.deadline_s - now_s),
         header_bytes=exchange.header_bytes,
         alone=exchange.on_trial,
         resume_bytes=len(exchange.resume),
     )
     return Relay(exchange, replica, link, head, body)
+
+
+def _inner_s(left_s: float) -> float:
+    """Return what a replica may take when `left_s` are left to the request."""
+    return max(left_s - min(WAY_S, WAY_RATIO * left_s), 0.001)
