@@ -9,27 +9,17 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench import affinity, chat, engines, faults, llm_engine, machine, migration, overload, predict, relay, startup
+from bench.peers import gateways, predictive
 from bench.report import Report, Section, text, write
-from bench.rounds import say
+from bench.rounds import Effort, say
 from bench.servers import Contender, Server
 from bench.up import Platform
 from stoker.app import demo
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How much is measured: a quick run shows the order of things, a whole one is for the documentation."""
-
-    rounds: int
-    seconds: float  # of one load in one round
-    streams: int  # chat requests in one round, at the least
-    starts: int
-
 
 QUICK = Effort(rounds=1, seconds=2, streams=2, starts=1)
 WHOLE = Effort(rounds=5, seconds=5, streams=4, starts=3)
@@ -55,6 +45,19 @@ class Bench:
             platform.up()
             platform.deploy(self.digits)
             return predict.measure(platform, model, rounds=effort.rounds, seconds=effort.seconds)
+
+    def peers(self) -> Section:
+        return predictive.measure(self._serving_digits, self.digits.paths[0], self.effort)
+
+    def gateways(self) -> Section:
+        return gateways.measure(self.effort)
+
+    @contextmanager
+    def _serving_digits(self, count: int) -> Iterator[Platform]:
+        with Platform(gateways=count) as platform:
+            platform.up()
+            platform.deploy(self.digits)
+            yield platform
 
     def chat(self) -> Section:
         smol = demo.prepare("smol", self.folder)
@@ -96,14 +99,19 @@ def main(arguments: list[str]) -> int:
     rooms = (
         "startup", "predict", "chat", "engines", "relay", "overload", "affinity", "faults", "migration",
     )  # fmt: skip
+    comparisons = ("peers", "gateways")  # they install other servers, and take long: only when asked for
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[2])
     parser.add_argument("--quick", action="store_true", help="a minute rather than half an hour; noisy")
-    parser.add_argument("--only", default=",".join(rooms), help="rooms, separated by commas: %(default)s")
+    parser.add_argument(
+        "--only",
+        default=",".join(rooms),
+        help=f"rooms, separated by commas: %(default)s; also {', '.join(comparisons)}",
+    )
     parser.add_argument("--baselines", action="store_true", help="measure the baselines alone")
     chosen = parser.parse_args(arguments)
     asked = [room.strip() for room in chosen.only.split(",")]
-    if unknown := [room for room in asked if room not in rooms]:
-        parser.error(f"no room called {', '.join(unknown)}; there are {', '.join(rooms)}")
+    if unknown := [room for room in asked if room not in (*rooms, *comparisons)]:
+        parser.error(f"no room called {', '.join(unknown)}; there are {', '.join((*rooms, *comparisons))}")
     description = machine.description()
     with tempfile.TemporaryDirectory(prefix="stoker-bench-") as folder:
         bench = Bench(Path(folder), QUICK if chosen.quick else WHOLE, baselines_only=chosen.baselines)

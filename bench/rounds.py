@@ -2,10 +2,21 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from bench import load
 from bench.figures import Sample, over_rounds, turn
 from bench.servers import Contender
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured: a quick run shows the order of things, a whole one is for the documentation."""
+
+    rounds: int
+    seconds: float  # of one load in one round
+    streams: int = 1  # chat requests in one round, at the least
+    starts: int = 1
 
 
 def say(text: str) -> None:

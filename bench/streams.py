@@ -1,9 +1,11 @@
 """The load generator for streamed answers: opens streams, times first tokens, counts events; parses next to nothing.
 
-python -m bench.streams '{"url": …, "headers": …, "bodies": FILE, "connections": N, "timeout_s": S}'
+python -m bench.streams '{"url": …, "headers": …, "bodies": FILE, "connections": N, "timeout_s": S, "spread_s": S}'
 
-FILE holds one request body a line; `connections` streams are open at a time until all were sent. Prints one JSON line
-on standard error: a list of streams. The first token counts from the moment before the connection is made.
+FILE holds one request body a line; `connections` streams are open at a time until all were sent. With `spread_s` the
+first of each begins within those seconds, one after another, not all at once. Prints one JSON line on standard error:
+a list of streams. The first token counts from the moment before the connection is made; a gap is the time between two
+reads of events.
 """
 
 import asyncio
@@ -18,6 +20,7 @@ from urllib.parse import urlsplit
 import uvloop
 
 from bench.client import request_bytes
+from bench.figures import percentile
 
 CONTENT = re.compile(rb'"(?:content|text)"\s*:\s*"[^"]')
 TOKENS = re.compile(rb'"completion_tokens"\s*:\s*(\d+)')
@@ -35,6 +38,7 @@ class Stream(asyncio.Protocol):
         self._head = b""
         self._ended_at = 0.0
         self.events = 0
+        self.gaps: list[float] = []
         self.size = 0
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -48,7 +52,9 @@ class Stream(asyncio.Protocol):
         joined = self._tail[-5:] + data
         self.events += joined.count(b"data: ")
         self.size += len(data)
-        if not self._first_at and CONTENT.search(self._tail + data):
+        if self._first_at:
+            self.gaps.append(now - self._ended_at)
+        elif CONTENT.search(self._tail + data):
             self._first_at = now
         self._tail = (self._tail + data)[-TAIL:]
         self._ended_at = now
@@ -73,7 +79,7 @@ class Stream(asyncio.Protocol):
 
 
 async def generate(plan: dict[str, Any]) -> dict[str, Any]:
-    """Run `plan` and return `seconds` from the first request to the last end, and the streams."""
+    """Run `plan` and return `seconds` from the first request to the last end, the streams, and the gaps' p99."""
     bodies = (await asyncio.to_thread(Path(plan["bodies"]).read_bytes)).splitlines()
     headers = [*plan["headers"], ["Connection", "close"]]
     requests = [request_bytes(plan["url"], headers, body) for body in bodies]
@@ -82,7 +88,10 @@ async def generate(plan: dict[str, Any]) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
     streams: list[dict[str, Any]] = []
 
-    async def one_after_another() -> None:
+    gaps: list[float] = []
+
+    async def one_after_another(number: int) -> None:
+        await asyncio.sleep(plan.get("spread_s", 0.0) * number / plan["connections"])
         while requests:
             stream = Stream(requests.pop())
             transport, _ = await loop.create_connection(lambda: stream, parts.hostname, parts.port)  # noqa: B023
@@ -91,10 +100,12 @@ async def generate(plan: dict[str, Any]) -> dict[str, Any]:
             except TimeoutError:
                 transport.abort()
             streams.append(stream.outcome())
+            gaps.extend(stream.gaps)
 
     started = time.perf_counter()
-    await asyncio.gather(*(one_after_another() for _ in range(plan["connections"])))
-    return {"seconds": time.perf_counter() - started, "streams": streams}
+    await asyncio.gather(*(one_after_another(number) for number in range(plan["connections"])))
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "streams": streams, "gap_p99_s": percentile(gaps, 0.99)}
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""What a user would write: FastAPI and ONNX Runtime in one worker, tuned.
+"""What a user would write: FastAPI and ONNX Runtime in one worker or in several, tuned.
 
 The body and the answer are the platform's (Open Inference Protocol), so both do the same work. Tuned means: msgspec
 decodes the body (not pydantic), the model runs in the event loop (a hop to a thread costs more than this model), ONNX
 Runtime has one thread (more only spin at one row), and uvicorn runs on uvloop and httptools.
 
-    python -m bench.baselines.fastapi_onnx model.onnx
+    python -m bench.baselines.fastapi_onnx model.onnx [WORKERS]
 """
 
+import os
 import sys
 
 import msgspec
@@ -14,7 +15,9 @@ import numpy as np
 import onnxruntime
 from fastapi import FastAPI, Request, Response
 
-from bench.baselines.listen import listen
+from bench.baselines.listen import listen, listen_in_workers
+
+MODEL_VARIABLE = "BENCH_MODEL"  # how a worker learns of the model
 
 
 class Tensor(msgspec.Struct):
@@ -64,5 +67,14 @@ def build(path: str) -> FastAPI:
     return app
 
 
+def build_in_worker() -> FastAPI:
+    """Return the application of a worker that uvicorn started."""
+    return build(os.environ[MODEL_VARIABLE])
+
+
 if __name__ == "__main__":
-    listen(build(sys.argv[1]))
+    if len(sys.argv) > 2:
+        os.environ[MODEL_VARIABLE] = sys.argv[1]
+        listen_in_workers("bench.baselines.fastapi_onnx:build_in_worker", int(sys.argv[2]))
+    else:
+        listen(build(sys.argv[1]))

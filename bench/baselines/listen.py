@@ -1,4 +1,4 @@
-"""Runs an ASGI application the fast way: one uvicorn worker, httptools, uvloop, no access log."""
+"""Runs an ASGI application the fast way: uvicorn with httptools and uvloop, no access log; one worker or several."""
 
 import json
 import socket
@@ -6,15 +6,34 @@ from collections.abc import Callable
 from typing import Any
 
 import uvicorn
+from uvicorn.supervisors import Multiprocess
 
 BACKLOG = 2048
+SETTINGS: dict[str, Any] = {
+    "http": "httptools",
+    "loop": "uvloop",
+    "lifespan": "off",
+    "log_level": "warning",
+    "access_log": False,
+}
 
 
 def listen(app: Callable[..., Any]) -> None:
     """Serve `app` on a port the system chose, until SIGTERM. The port is the first line on standard output."""
+    uvicorn.Server(uvicorn.Config(app, **SETTINGS)).run(sockets=[_listener()])
+
+
+def listen_in_workers(factory: str, workers: int) -> None:
+    """Serve what `factory` (module:function) makes, once in each of `workers` processes, on one port as above."""
+    config = uvicorn.Config(factory, factory=True, workers=workers, **SETTINGS)
+    listener = _listener()
+    listener.set_inheritable(True)
+    Multiprocess(config, target=uvicorn.Server(config=config).run, sockets=[listener]).run()
+
+
+def _listener() -> socket.socket:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(BACKLOG)
     print(json.dumps({"port": listener.getsockname()[1]}), flush=True)
-    config = uvicorn.Config(app, http="httptools", loop="uvloop", lifespan="off", log_level="warning", access_log=False)
-    uvicorn.Server(config).run(sockets=[listener])
+    return listener
