@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import uvicorn
-from uvicorn.supervisors import Multiprocess
 
 BACKLOG = 2048
 SETTINGS: dict[str, Any] = {
@@ -24,11 +23,15 @@ def listen(app: Callable[..., Any]) -> None:
 
 
 def listen_in_workers(factory: str, workers: int) -> None:
-    """Serve what `factory` (module:function) makes, once in each of `workers` processes, on one port as above."""
-    config = uvicorn.Config(factory, factory=True, workers=workers, **SETTINGS)
-    listener = _listener()
-    listener.set_inheritable(True)
-    Multiprocess(config, target=uvicorn.Server(config=config).run, sockets=[listener]).run()
+    """Serve what `factory` (module:function) makes, once in each of `workers` processes, on one port as above.
+
+    The port is said before anybody listens on it: uvicorn's supervisor binds it itself.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    print(json.dumps({"port": port}), flush=True)
+    uvicorn.run(factory, factory=True, workers=workers, host="127.0.0.1", port=port, backlog=BACKLOG, **SETTINGS)
 
 
 def _listener() -> socket.socket:

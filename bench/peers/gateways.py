@@ -189,7 +189,7 @@ class Rounds:
             self.found.add(name, kind, taken)
             for who, samples in taken.items():
                 say(f"  {who:<20} {median_of(samples)}")
-        except (NotHere, RuntimeError) as why:
+        except (NotHere, OSError, RuntimeError) as why:
             self.found.absent[name] = last_words(str(why))
             say(f"  {name}: {self.found.absent[name]}")
 

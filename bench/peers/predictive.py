@@ -30,7 +30,7 @@ from bench.peers.compare import (
     table,
 )
 from bench.peers.install import NotHere, last_words, place
-from bench.peers.process import Running, Start, ask, free_port, rss_mb
+from bench.peers.process import Running, Start, ask, free_port, rss_mb, wait_for
 from bench.predict import PATH, body_for
 from bench.report import Section
 from bench.rounds import Effort, alternate, say
@@ -168,7 +168,7 @@ def _beside(
                 taken = alternate([ours(), theirs()], Load(body, connections, effort.seconds), rounds=effort.rounds)
                 own_samples[connections], samples[connections] = taken[STOKER], taken[name]
             found.rows.append(Row(name, kind, samples, own_samples, rss_mb(theirs().pids)))
-    except (NotHere, RuntimeError) as why:
+    except (NotHere, OSError, RuntimeError) as why:
         found.absent[name] = last_words(str(why))
         say(f"  {name}: {found.absent[name]}")
 
@@ -177,7 +177,7 @@ def _beside(
 def _by_hand(name: str, model: Path, body: bytes, workers: int) -> Iterator[Callable[[], Contender]]:
     several = (str(workers),) if workers > 1 else ()
     with Server(name, "bench.baselines.fastapi_onnx", str(model), *several) as server:
-        ask(server.contender(PATH).url, (), body)
+        wait_for(server.contender(PATH).url, (), body)
         yield lambda: server.contender(PATH)
 
 

@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,20 +94,30 @@ class Running:
         self._process.wait()
 
     def _wait(self) -> None:
-        deadline = time.monotonic() + START_TIMEOUT_S
-        said = ""
-        while time.monotonic() < deadline:
-            try:
-                ask(self._start.url, self._start.headers, self._body)
-                return
-            except urllib.error.HTTPError as problem:
-                said = f"{problem.code} {problem.read()[:300].decode(errors='replace')}"
-            except OSError as problem:
-                said = str(problem)
+        def check() -> None:
             if self._process.poll() is not None and len(self.pids()) <= 1:
                 raise NotHere(f"ended at its start: {last_words(self._log.read_text(errors='replace'))}")
-            time.sleep(0.1)
-        raise NotHere(f"did not answer in {START_TIMEOUT_S:.0f} s: {last_words(said)}")
+
+        wait_for(self._start.url, self._start.headers, self._body, check)
+
+
+def wait_for(
+    url: str, headers: Sequence[tuple[str, str]], body: bytes, check: Callable[[], None] = lambda: None
+) -> None:
+    """Ask until the answer is good, calling `check` in between; NotHere when it was not in START_TIMEOUT_S."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    said = ""
+    while time.monotonic() < deadline:
+        try:
+            ask(url, headers, body)
+            return
+        except urllib.error.HTTPError as problem:
+            said = f"{problem.code} {problem.read()[:300].decode(errors='replace')}"
+        except OSError as problem:
+            said = str(problem)
+        check()
+        time.sleep(0.1)
+    raise NotHere(f"did not answer in {START_TIMEOUT_S:.0f} s: {last_words(said)}")
 
 
 def ask(url: str, headers: Sequence[tuple[str, str]], body: bytes) -> bytes:
