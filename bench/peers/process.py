@@ -73,7 +73,8 @@ class Running:
 
     def pids(self) -> list[int]:
         """Return its processes: children, and what went its own way but carries the mark in its environment."""
-        return sorted({*machine.family(self._process.pid), *_marked(self._mark)})
+        family = machine.family(self._process.pid) if self._process.poll() is None else []
+        return sorted({*family, *_marked(self._mark)})
 
     def contender(self) -> Contender:
         return Contender(self.name, self._start.url, tuple(self.pids()), self._start.headers)
@@ -95,7 +96,7 @@ class Running:
 
     def _wait(self) -> None:
         def check() -> None:
-            if self._process.poll() is not None and len(self.pids()) <= 1:
+            if not self.pids():
                 raise NotHere(f"ended at its start: {last_words(self._log.read_text(errors='replace'))}")
 
         wait_for(self._start.url, self._start.headers, self._body, check)
