@@ -17,7 +17,7 @@ ORT = ("onnxruntime==1.31.1", "numpy==2.4.6", "msgspec==0.22.0")  # the engine i
 
 @dataclass(frozen=True)
 class Package:
-    """One peer at one version; `needs` is what it must have beside it."""
+    """One peer at one version; `needs` is what it must have beside it, pinned."""
 
     name: str
     version: str
@@ -27,7 +27,7 @@ class Package:
 
     @property
     def folder(self) -> str:
-        return f"{self.name.rpartition('/')[2]}-{self.version}"
+        return f"{self.name.strip('@').replace('/', '-')}-{self.version}"
 
 
 LITSERVE = Package("litserve", "0.2.19", ORT)
@@ -75,7 +75,11 @@ def place(package: Package) -> Path:
 def commands(package: Package, folder: Path) -> list[list[str]]:
     """Return what installs `package` into the empty `folder`."""
     if package.registry == "npm":
-        return [["npm", "install", "--silent", f"{package.name}@{package.version}", *package.needs]]
+        needs = [
+            f"overrides[{name}]={version}" for name, _, version in (need.rpartition("@") for need in package.needs)
+        ]
+        install = ["npm", "install", "--silent", f"{package.name}@{package.version}"]
+        return [["npm", "init", "--yes"], ["npm", "pkg", "set", *needs], install]
     wanted = f"{package.name}[{package.extra}]" if package.extra else package.name
     pip = [str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
     return [[sys.executable, "-m", "venv", str(folder)], [*pip, f"{wanted}=={package.version}", *package.needs]]
