@@ -158,7 +158,11 @@ def measure(effort: Effort) -> Section:
             scratch.mkdir()
             rounds.beside(peer.name, peer.kind, _peer(peer, scratch, upstream.port))
         found.processes_mb = {name: rss_mb([pid]) for name, pid in platform.pids().items()}
-    return Section("gateways of language models", figures(found), {"": table(found), "peers": settings()})
+    return Section(
+        "gateways of language models",
+        figures(found),
+        {"side by side": table(found), "peers and their settings": settings()},
+    )
 
 
 def settings() -> list[list[str]]:

@@ -9,7 +9,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.figures import Sample
@@ -184,7 +184,7 @@ def _by_hand(name: str, model: Path, body: bytes, workers: int) -> Iterator[Call
 @contextlib.contextmanager
 def _peer(peer: Peer, model: Path, body: bytes, folder: Path) -> Iterator[Callable[[], Contender]]:
     start = peer.start(place(peer.package), free_port())
-    start.env[MODEL_VARIABLE] = str(model)
+    start = replace(start, env={**start.env, MODEL_VARIABLE: str(model)})
     with Running(peer.name, start, folder, body) as running:
         check(ask(start.url, start.headers, body))
         yield running.contender
