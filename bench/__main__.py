@@ -3,7 +3,7 @@
 Starts its own platform in a folder and on a port of its own, puts it in alternating rounds beside what a user would
 write or run instead, prints a table with what must hold, and writes JSON and Markdown to bench/results/.
 The exit code is 1 when a number is missed. `--only peers` and `--only gateways` compare with other servers: those are
-installed into folders of their own in ~/.cache/stoker-bench the first time (some 4 GB), never into this environment.
+installed into folders of their own in ~/.cache/stoker-bench the first time (some 3 GB), never into this environment.
 """
 
 import argparse
