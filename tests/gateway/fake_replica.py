@@ -2,13 +2,13 @@
 
 python fake_replica.py ADDRESS NAME LOGFILE [--state loading] [--slots 256] [--pace 10] [--stall SECONDS,EVERY]
 
-The text of a body, anywhere in it (of a large one: at its ends), decides: `die` kills the process, `hang` never answers, `slow:0.2` answers after
-that, `until:PATH` when that file is there; `report` answers with a report of engine calls, `stream` bodies (`"stream":
-true`) get `chunks:N` events with `every:S` between them, `cut-after:N` dies after N events, `big:N` answers N bytes,
-`who:` is answered with who computed it (replica, request id, body), `refuse:CODE` fails with that error, `stuck` blocks
-the process; with `at:NAME` only the replica of that name does so. Every event worth asserting (requests, cancels) is
-appended to LOGFILE as a line. With `--pace N` all that is slow is N times slower, until SIGUSR1.
-With `--stall` the whole process pauses so long so often.
+The text of a body, anywhere in it (of a large one: at its ends), decides: `die` kills the process, `hang` never
+answers, `slow:0.2` answers after that, `until:PATH` when that file is there; `report` answers with a report of engine
+calls, `stream` bodies (`"stream": true`) get `chunks:N` events with `every:S` between them, `cut-after:N` dies after N
+events, `big:N` answers N bytes, `who:` is answered with who computed it (replica, request id, body), `refuse:CODE`
+fails with that error, `stuck` blocks the process; with `at:NAME` only the replica of that name does so. Every event
+worth asserting (requests, cancels) is appended to LOGFILE as a line. With `--pace N` all that is slow is N times
+slower, until SIGUSR1. With `--stall` the whole process pauses so long so often.
 """
 
 import asyncio
