@@ -97,8 +97,8 @@ class Incoming:
     """The state of reading. Never holds more than one head, one body within its limit, and what one read brought."""
 
     __slots__ = (
-        "_body", "_first_piece", "_framing_bytes", "_head_bytes", "_headers", "_headers_count", "_host", "_limit",
-        "_owner", "_parser", "_raw_left", "_target", "phase", "phase_s", "received", "request",
+        "_begun", "_body", "_first_piece", "_framing_bytes", "_head_bytes", "_headers", "_headers_count", "_host",
+        "_limit", "_owner", "_parser", "_raw_left", "_target", "phase", "phase_s", "received", "request",
     )  # fmt: skip
 
     def __init__(self, owner: Owner) -> None:
@@ -108,6 +108,7 @@ class Incoming:
         self._headers: dict[bytes, bytes] = {}
         self._headers_count = 0
         self._head_bytes = 0
+        self._begun = 0  # heads, within one read
         self._host = b""  # the last one that was well-formed: most clients name the same with each request
         self._first_piece = b""
         self._body: bytearray | None = None
@@ -131,6 +132,7 @@ class Incoming:
 
     def on_message_begin(self) -> None:
         """Start a request (a pipelined one may follow in the same read)."""
+        self._begun += 1
         if self.phase is not Phase.DEAF:
             self._begin_head()
 
@@ -221,6 +223,7 @@ class Incoming:
         self._head_bytes = 0
 
     def _parse(self, data: bytes) -> bytes:
+        self._begun = 0 if self.phase is not Phase.IDLE else -1  # one that begins with the read is all of it
         if self.phase is Phase.IDLE:
             self._begin_head()
         request, received = self.request, self.received
@@ -235,7 +238,8 @@ class Incoming:
                 self._owner.refuse(InvalidInput(_words(str(broken))))
             return b""
         if self.phase is Phase.HEAD:  # the parser holds what has no end yet, so the bytes count, not the headers
-            self._head_bytes += len(data)
+            # Of a head that began behind other requests in this read, it is not known how much is its own.
+            self._head_bytes += len(data) if self._begun <= 0 else 0
             if self._head_bytes > HEAD_MAX_BYTES:
                 self._owner.refuse(TooLarge(f"the request head is over {HEAD_MAX_BYTES} bytes"))
         elif request is not None and self.request is request and self.received == received:
