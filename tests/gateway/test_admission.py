@@ -215,3 +215,24 @@ def test_tokens_of_a_request_that_no_replica_took_are_given_back(rig: Rig, keys:
         assert after >= before - 40
 
     run(work)
+
+
+def test_tokens_of_a_request_whose_client_left_are_not_given_back(rig: Rig, keys: dict[str, str]) -> None:
+    async def left() -> int:
+        answer = await ask(rig, "POST", "/v1/chat/completions", chat("slow:0 w"), key=keys["tokens"])
+        return int(answer.headers["x-ratelimit-remaining-tokens"])
+
+    async def work() -> None:
+        before = await left()
+        since = len(rig.lines("r0"))
+        gone = asyncio.create_task(
+            ask(rig, "POST", "/v1/chat/completions", chat("slow:5 leaves" + "." * 1200), key=keys["tokens"])
+        )
+        while len(rig.lines("r0")) == since:
+            await asyncio.sleep(0.005)
+        gone.cancel()
+        while "cancelled" not in rig.lines("r0")[since:]:
+            await asyncio.sleep(0.005)
+        assert await left() < before - 20
+
+    run(work)

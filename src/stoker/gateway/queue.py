@@ -93,6 +93,8 @@ class Queue:
             lost: says why one is not worth a place any more.
         """
         for apart in list(self._apart):
+            if apart.place.done():  # it was cancelled in this moment, and withdraws itself in the next
+                continue
             replica = take(apart.exchange)
             if replica is not None:
                 self._apart.remove(apart)

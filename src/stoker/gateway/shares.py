@@ -40,7 +40,7 @@ class Asker:
                     while True:
                         await self._ask(session)
                         await asyncio.sleep(ASK_EVERY_S)
-                except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as down:
+                except (aiohttp.ClientError, OSError, TimeoutError, ValueError, msgspec.DecodeError) as down:
                     _log.debug("no answer about shares", extra={"reason": str(down) or type(down).__name__})
             holder = self._quotas.holder
             if holder.is_new and time.monotonic() - began_s >= shares.GIVE_UP_S:

@@ -9,7 +9,7 @@ import time
 
 from stoker.gateway.exchange import Exchange, Handler, Work
 from stoker.gateway.quotas import Account, Quotas
-from stoker.types.errors import RateLimited
+from stoker.types.errors import RateLimited, StokerError
 
 
 def quota(quotas: Quotas, inner: Handler) -> Handler:
@@ -37,24 +37,26 @@ def quota(quotas: Quotas, inner: Handler) -> Handler:
             exchange.extra += account.headers(now_s)
             raise
         exchange.extra += account.headers(now_s)
-        was_sent = False
+        was_worked_on = True  # also for who left, or ran out of time: an engine was busy for them
         try:
             await inner(exchange)
-            was_sent = True
+        except StokerError:
+            was_worked_on = exchange.is_started
+            raise
         finally:
             if account.tokens is not None:
-                _settle(exchange, account, tokens, was_sent=was_sent or exchange.is_started)
+                _settle(exchange, account, tokens, was_worked_on=was_worked_on)
 
     return handle
 
 
-def _settle(exchange: Exchange, account: Account, reserved: float, *, was_sent: bool) -> None:
+def _settle(exchange: Exchange, account: Account, reserved: float, *, was_worked_on: bool) -> None:
     usage, lane = exchange.usage, exchange.lane
     assert account.tokens is not None
     assert lane is not None
     cost = float(usage.input_tokens + usage.output_tokens)
     if cost > 0.0:
         lane.expectation.learn(len(exchange.body), usage.input_tokens, usage.output_tokens)
-    elif was_sent and exchange.relay is not None:  # without one the answer is a kept or a shared one: nothing was made
+    elif was_worked_on and exchange.relay is not None:  # without one nothing was made: it waited, or was kept or shared
         return
     account.tokens.take(cost - reserved, time.monotonic())
