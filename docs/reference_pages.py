@@ -12,8 +12,8 @@ from stoker.api.app import OPERATIONS
 from stoker.app import settings
 from stoker.cli import exits
 from stoker.cli.main import SECTIONS, cli
-from stoker.gateway import limits
-from stoker.gateway.connection import Limits
+from stoker.gateway.http import limits
+from stoker.gateway.http.connection import Limits
 from stoker.protocol import manifest
 from stoker.protocol.grpc_status import status_of
 from stoker.telemetry import reference as metrics

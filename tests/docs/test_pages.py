@@ -9,8 +9,8 @@ from types import ModuleType
 import pytest
 
 from stoker.cli.main import SECTIONS
-from stoker.gateway import limits
-from stoker.gateway.connection import Limits
+from stoker.gateway.http import limits
+from stoker.gateway.http.connection import Limits
 from stoker.protocol import manifest
 
 ROOT = Path(__file__).parent.parent.parent

@@ -7,11 +7,11 @@ import pytest
 
 from stoker.gateway.answers import Answers
 from stoker.gateway.exchange import Exchange
-from stoker.gateway.incoming import HttpRequest
+from stoker.gateway.http.incoming import HttpRequest
 from stoker.gateway.lane import Lane
 from stoker.gateway.layers.upstream import upstream
 from stoker.gateway.meters import Meters
-from stoker.gateway.oip_http import OipShapes
+from stoker.gateway.protocols.oip_http import OipShapes
 from stoker.gateway.router import Route
 from stoker.protocol.frames import EndHead
 from stoker.telemetry.metrics import Registry

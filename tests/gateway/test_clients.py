@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from stoker.gateway.connection import Connection, Limits
-from stoker.gateway.incoming import HttpRequest
-from stoker.gateway.server import TOLD_PER_ADDRESS_MAX, Server
+from stoker.gateway.http.connection import Connection, Limits
+from stoker.gateway.http.incoming import HttpRequest
+from stoker.gateway.http.server import TOLD_PER_ADDRESS_MAX, Server
 from stoker.types.errors import StokerError
 from tests.gateway import rig as rigs
 from tests.gateway.rig import KEY, Client, Rig, chat, client, infer, run

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import pytest
 
 from stoker.gateway.exchange import Exchange
-from stoker.gateway.incoming import HttpRequest
+from stoker.gateway.http.incoming import HttpRequest
 from stoker.gateway.lane import Lane
 from stoker.gateway.layers.coalesce import Flight, Flights, coalesce
 from stoker.gateway.meters import Meters
-from stoker.gateway.oip_http import OipShapes
+from stoker.gateway.protocols.oip_http import OipShapes
 from stoker.gateway.router import Route
 from stoker.telemetry.metrics import Registry
 from stoker.types.errors import Busy, DeadlineExceeded, InvalidInput, ReplicaLost, StokerError

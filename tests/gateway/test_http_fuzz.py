@@ -11,9 +11,9 @@ import h11
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stoker.gateway.connection import Connection
-from stoker.gateway.incoming import HttpRequest, Incoming, Phase
-from stoker.gateway.server import Server
+from stoker.gateway.http.connection import Connection
+from stoker.gateway.http.incoming import HttpRequest, Incoming, Phase
+from stoker.gateway.http.server import Server
 from stoker.types.errors import StokerError
 from tests.gateway.rig import run
 from tests.gateway.test_clients import QUICK, Echo

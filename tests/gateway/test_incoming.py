@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker.gateway.incoming import HEAD_MAX_BYTES, HttpRequest, Incoming, Phase
+from stoker.gateway.http.incoming import HEAD_MAX_BYTES, HttpRequest, Incoming, Phase
 from stoker.types.errors import StokerError
 
 ONE = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"

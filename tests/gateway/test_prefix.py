@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker.gateway import prefix
+from stoker.gateway.protocols import prefix
 from stoker.protocol.openai import decode_chat, decode_completion
 
 texts = st.text(max_size=600)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from stoker.gateway import quarantine
-from stoker.gateway.quarantine import Quarantine
+from stoker.gateway.fleet import quarantine
+from stoker.gateway.fleet.quarantine import Quarantine
 from tests.gateway import rig as rigs
 from tests.gateway.rig import Rig, ask, infer, keep_alive, run, until
 from tests.gateway.talkers import metric, metrics

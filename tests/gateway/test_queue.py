@@ -6,9 +6,9 @@ from typing import Any, cast
 import pytest
 
 from stoker.gateway.exchange import Exchange
-from stoker.gateway.fleet import Replica
-from stoker.gateway.incoming import HttpRequest
-from stoker.gateway.oip_http import OipShapes
+from stoker.gateway.fleet.replica import Replica
+from stoker.gateway.http.incoming import HttpRequest
+from stoker.gateway.protocols.oip_http import OipShapes
 from stoker.gateway.queue import Queue, Waiting
 from stoker.gateway.router import Route
 from stoker.types.ids import KeyId, ProjectName

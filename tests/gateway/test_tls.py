@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from stoker.gateway import tls
-from stoker.gateway.secured import Door
-from stoker.gateway.server import Server
-from stoker.gateway.tls import Certificates
-from stoker.gateway.x509 import expiry_s
+from stoker.gateway.http import tls
+from stoker.gateway.http.secured import Door
+from stoker.gateway.http.server import Server
+from stoker.gateway.http.tls import Certificates
+from stoker.gateway.http.x509 import expiry_s
 from stoker.telemetry.metrics import Registry
 from stoker.types.errors import InvalidInput
 from stoker.types.tls import Files

@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 class BoundedHttp(HttpToolsProtocol):
     """Cuts a connection whose next head takes too long or too much, or that sends framing and trailers without end."""
 
-    head_s = 10.0  # as the gateways' (gateway/connection.py)
+    head_s = 10.0  # as the gateways' (gateway/http/connection.py)
     head_max_bytes = 64 << 10
     framing_max_bytes = 64 << 10
     connections_max = 1024

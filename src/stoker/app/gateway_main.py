@@ -16,9 +16,15 @@ from stoker.app import process_main
 from stoker.app.home import Home
 from stoker.app.settings import Settings, check_grpc, load
 from stoker.gateway.answers import Answers
-from stoker.gateway.connection import Connection, Limits
 from stoker.gateway.directory import Directory
 from stoker.gateway.exchange import Exchange
+from stoker.gateway.fleet.quarantine import Quarantine
+from stoker.gateway.fleet.suspicion import shape
+from stoker.gateway.fleet.trial import Trials
+from stoker.gateway.http.connection import Connection, Limits
+from stoker.gateway.http.secured import Door
+from stoker.gateway.http.server import Server
+from stoker.gateway.http.tls import Certificates
 from stoker.gateway.lane import Convicted, Lane
 from stoker.gateway.layers.coalesce import Flights
 from stoker.gateway.layers.deadline import Deadlines
@@ -26,16 +32,10 @@ from stoker.gateway.layers.trace import Ids
 from stoker.gateway.plane import Plane
 from stoker.gateway.process import Process
 from stoker.gateway.pulse import Pulse
-from stoker.gateway.quarantine import Quarantine
 from stoker.gateway.quotas import Quotas
-from stoker.gateway.secured import Door
-from stoker.gateway.server import Server
 from stoker.gateway.shares import Asker
 from stoker.gateway.siblings import Conviction, Siblings
 from stoker.gateway.stack import Stack
-from stoker.gateway.suspicion import shape
-from stoker.gateway.tls import Certificates
-from stoker.gateway.trial import Trials
 from stoker.gateway.watch import Watch
 from stoker.protocol.link import serve
 from stoker.telemetry.metrics import Registry

@@ -115,7 +115,7 @@ def _begin(home: Home, chosen: Settings) -> tuple[Settings, bool]:
         chosen = _as_running(wanted, chosen)
     else:
         if chosen.tls_files is not None:
-            from stoker.gateway import tls
+            from stoker.gateway.http import tls
 
             tls.context_of(tls.read(chosen.tls_files))
         _check_ports(home, chosen, PORT_WAIT_S if wanted is not None else 0.0)

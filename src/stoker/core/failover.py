@@ -12,7 +12,7 @@ import msgspec
 from stoker.types.resources import ResumeMode
 
 # A stream that ran so long before its replica died is tried again in company; a younger one is a suspect like any
-# other request and goes on alone first (gateway/trial.py gives company back after the same time).
+# other request and goes on alone first (gateway/fleet/trial.py gives company back after the same time).
 PROVEN_S: Final = 0.5
 
 Obstacle = Literal["", "never", "choices", "tools", "constrained", "logprobs", "echo", "sampled"]

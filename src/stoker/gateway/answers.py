@@ -4,8 +4,8 @@ import random
 from collections.abc import Iterable
 
 from stoker.core import cache, route
-from stoker.gateway import replies
 from stoker.gateway.exchange import Exchange
+from stoker.gateway.http import replies
 from stoker.gateway.lane import Lane
 from stoker.protocol.frames import EndHead
 from stoker.types.replica import Usage

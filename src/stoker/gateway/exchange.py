@@ -4,17 +4,17 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from stoker.gateway import replies
-from stoker.gateway.incoming import HttpRequest
+from stoker.gateway.http import replies
+from stoker.gateway.http.incoming import HttpRequest
 from stoker.protocol.openai_resume import Transcript
 from stoker.types.errors import MethodNotAllowed, StokerError
 from stoker.types.replica import Usage
 from stoker.types.routes import KeyRoute
 
 if TYPE_CHECKING:
-    from stoker.gateway.fleet import Replica
+    from stoker.gateway.fleet.replica import Replica
     from stoker.gateway.lane import Lane
-    from stoker.gateway.prefix import Wish
+    from stoker.gateway.protocols.prefix import Wish
     from stoker.gateway.relay import Relay
     from stoker.gateway.router import Route
 

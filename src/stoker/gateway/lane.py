@@ -13,10 +13,10 @@ from stoker.core import admit, breaker, concurrency, fairness, hedge, poison, re
 from stoker.core.circuit import Circuit
 from stoker.core.fallback import Step
 from stoker.core.quota import Expectation
-from stoker.gateway.choice import Choice
 from stoker.gateway.exchange import Exchange
-from stoker.gateway.fleet import Replica
-from stoker.gateway.health import Evidence, evidence
+from stoker.gateway.fleet.choice import Choice
+from stoker.gateway.fleet.health import Evidence, evidence
+from stoker.gateway.fleet.replica import Replica
 from stoker.gateway.meters import Meters
 from stoker.gateway.queue import Queue, Waiting
 from stoker.gateway.tier import Tier
@@ -30,7 +30,7 @@ SERVICE_SAMPLES: Final = 20  # the mean service time is of about so many request
 
 
 class Lane:
-    """An endpoint's replicas and queue (fleet.Watcher).
+    """An endpoint's replicas and queue (fleet/replica.Watcher).
 
     Args:
         gateways: how many processes share the replicas' places.
@@ -241,14 +241,14 @@ class Lane:
             first_s = exchange.first_byte_s - now_s + took_s if exchange.first_byte_s else took_s
             replica.learned.sample(first_s, end.usage.input_tokens, replica.in_flight, now_s)
 
-    # ---- what replicas tell (fleet.Watcher)
+    # ---- what replicas tell (fleet/replica.Watcher)
 
     def replica_changed(self, replica: Replica) -> None:
-        """See fleet.Watcher."""
+        """See fleet/replica.Watcher."""
         self.refresh()
 
     def places(self, replica: Replica) -> int:
-        """See fleet.Watcher."""
+        """See fleet/replica.Watcher."""
         stats = replica.stats
         return concurrency.places(
             slots=stats.slots or replica.learned.limit,
@@ -260,18 +260,18 @@ class Lane:
         )
 
     def may_eject(self) -> bool:
-        """See fleet.Watcher: at most half of those that are connected."""
+        """See fleet/replica.Watcher: at most half of those that are connected."""
         up = [replica for replica in self._replicas.values() if replica.is_connected and replica.state == "ready"]
         return breaker.may_eject(sum(replica.is_ejected for replica in up), len(up))
 
     def evidence(self, now_s: float, *, is_fresh: bool) -> Evidence:
-        """See fleet.Watcher."""
+        """See fleet/replica.Watcher."""
         if is_fresh or now_s - self._evidence_s > EVIDENCE_S:
             self._evidence, self._evidence_s = evidence(self._replicas.values(), now_s), now_s
         return self._evidence
 
     def probe(self, replica: Replica) -> None:
-        """See fleet.Watcher."""
+        """See fleet/replica.Watcher."""
         if replica not in self.choice.probes:
             self.choice.probes.append(replica)
 
@@ -285,7 +285,7 @@ class Lane:
                 exchange.relay.abandon(Unavailable(f"the replica makes no progress ({reason})", retry_after_s=1.0))
 
     def is_wanted(self) -> bool:
-        """See fleet.Watcher."""
+        """See fleet/replica.Watcher."""
         return bool(self._queue)
 
     def quietest(self) -> Replica | None:

@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from stoker.gateway import oip_http, openai_http, probes
-from stoker.gateway.connection import Connection
 from stoker.gateway.directory import Directory
 from stoker.gateway.exchange import Exchange, Handler, Work, error_headers
-from stoker.gateway.incoming import HttpRequest
+from stoker.gateway.http.connection import Connection
+from stoker.gateway.http.incoming import HttpRequest
 from stoker.gateway.layers.auth import identify
-from stoker.gateway.oip_http import OipShapes
-from stoker.gateway.openai_http import OpenAIShapes
+from stoker.gateway.protocols import oip_http, openai_http, probes
+from stoker.gateway.protocols.oip_http import OipShapes
+from stoker.gateway.protocols.openai_http import OpenAIShapes
 from stoker.gateway.router import Match, Route, Router
 from stoker.gateway.stack import Stack
 from stoker.telemetry.metrics import Snapshot

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from stoker.gateway.answers import Answers
-from stoker.gateway.connection import Connection
 from stoker.gateway.directory import Directory
+from stoker.gateway.http.connection import Connection
 from stoker.gateway.relay import PING_AFTER_S
 from stoker.telemetry.metrics import Registry, Snapshot
 

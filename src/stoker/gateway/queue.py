@@ -10,7 +10,7 @@ from typing import Final
 
 from stoker.core.fairness import Line, Ticket
 from stoker.gateway.exchange import Exchange
-from stoker.gateway.fleet import Replica
+from stoker.gateway.fleet.replica import Replica
 from stoker.types.errors import StokerError
 
 UNITS_FIRST: Final = 1.0  # what a request is expected to cost while nothing is known

@@ -9,9 +9,10 @@ import asyncio
 import time
 from typing import Final
 
-from stoker.gateway import learning, replies
 from stoker.gateway.exchange import Exchange
-from stoker.gateway.fleet import Replica
+from stoker.gateway.fleet import learning
+from stoker.gateway.fleet.replica import Replica
+from stoker.gateway.http import replies
 from stoker.protocol import frames
 from stoker.protocol.frames import EndHead, RequestHead
 from stoker.protocol.link import Link

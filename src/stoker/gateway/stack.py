@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from stoker.gateway.answers import Answers
 from stoker.gateway.directory import Directory
 from stoker.gateway.exchange import Handler
+from stoker.gateway.fleet.trial import Trials
 from stoker.gateway.layers.admit import admit
 from stoker.gateway.layers.auth import auth
 from stoker.gateway.layers.cache import cache
@@ -43,7 +44,6 @@ from stoker.gateway.layers.trace import Ids, trace
 from stoker.gateway.layers.upstream import upstream
 from stoker.gateway.layers.validate import validate
 from stoker.gateway.quotas import Quotas
-from stoker.gateway.trial import Trials
 
 
 @dataclass(frozen=True, slots=True)

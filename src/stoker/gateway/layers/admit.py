@@ -2,8 +2,8 @@
 
 import time
 
-from stoker.gateway import suspicion
 from stoker.gateway.exchange import Exchange, Handler, Work
+from stoker.gateway.fleet import suspicion
 
 
 def admit(inner: Handler) -> Handler:

@@ -5,7 +5,7 @@ import time
 from stoker.core import admit
 from stoker.gateway.directory import Directory
 from stoker.gateway.exchange import Exchange, Handler, Work
-from stoker.gateway.incoming import HttpRequest
+from stoker.gateway.http.incoming import HttpRequest
 from stoker.types.errors import Forbidden, InvalidInput, Unauthenticated
 from stoker.types.keys import PRIORITIES
 from stoker.types.routes import KeyRoute

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 
 from stoker.core import cache as rules
-from stoker.gateway import sameness
 from stoker.gateway.answers import Answer, Answers, Shelf
 from stoker.gateway.exchange import Client, Exchange, Handler, Work
 from stoker.gateway.lane import Lane
+from stoker.gateway.protocols import sameness
 from stoker.gateway.relay import PING
 
 

@@ -16,10 +16,12 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from stoker.gateway import replies, sameness, suspicion
 from stoker.gateway.exchange import Exchange, Handler, Work
+from stoker.gateway.fleet import suspicion
+from stoker.gateway.http import replies
 from stoker.gateway.lane import Lane
 from stoker.gateway.layers.deadline import late
+from stoker.gateway.protocols import sameness
 from stoker.gateway.relay import Relay
 from stoker.types.errors import DeadlineExceeded, EngineFailed, StokerError
 from stoker.types.routes import EndpointRoute

@@ -15,12 +15,12 @@ from typing import Final
 
 from stoker.core import fallback as rule
 from stoker.core.fallback import Step
-from stoker.gateway import suspicion
 from stoker.gateway.directory import Directory
 from stoker.gateway.exchange import Exchange, Handler, Work
+from stoker.gateway.fleet import suspicion
 from stoker.gateway.lane import Lane
 from stoker.gateway.layers.meter import meter
-from stoker.gateway.openai_http import wish
+from stoker.gateway.protocols.openai_http import wish
 from stoker.gateway.relay import Relay
 from stoker.types.errors import DeadlineExceeded, StokerError, TooLarge, Unavailable, UnprocessableInput
 from stoker.types.replica import Usage

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Final, cast
 
-from stoker.gateway import learning, suspicion
 from stoker.gateway.exchange import Client, Exchange, Handler, TryFailed, Work
+from stoker.gateway.fleet import learning, suspicion
 from stoker.gateway.lane import Lane
 from stoker.gateway.layers.upstream import send
 from stoker.gateway.relay import Relay

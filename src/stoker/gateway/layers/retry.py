@@ -10,8 +10,9 @@ import time
 from typing import Final
 
 from stoker.core.retry import TRIES_MAX
-from stoker.gateway import migration, suspicion
 from stoker.gateway.exchange import Exchange, Handler, TryFailed
+from stoker.gateway.fleet import suspicion
+from stoker.gateway.protocols import migration
 from stoker.types.errors import StokerError
 
 BACKOFF_S: Final = 0.01  # doubled with each try that was no death; a lane needs a moment to see that a replica is gone

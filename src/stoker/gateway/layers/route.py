@@ -3,9 +3,9 @@
 Inside of retry, because each try chooses again. The place is held until the try has ended.
 """
 
-from stoker.gateway import suspicion
 from stoker.gateway.exchange import Exchange, Handler
-from stoker.gateway.trial import Trials
+from stoker.gateway.fleet import suspicion
+from stoker.gateway.fleet.trial import Trials
 
 
 def route(trials: Trials, inner: Handler) -> Handler:

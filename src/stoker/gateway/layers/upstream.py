@@ -4,9 +4,9 @@ import asyncio
 import time
 from typing import Final
 
-from stoker.gateway import learning
 from stoker.gateway.exchange import Exchange, TryFailed
-from stoker.gateway.fleet import Replica
+from stoker.gateway.fleet import learning
+from stoker.gateway.fleet.replica import Replica
 from stoker.gateway.relay import Relay
 from stoker.protocol.frames import RequestHead
 from stoker.protocol.link import Link

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from stoker.gateway.connection import Limits
+from stoker.gateway.http.connection import Limits
 from stoker.gateway.relay import ANSWER_MAX_BYTES
 
 # Endpoints say how much each takes (Limits.max_body), which is looked at once the message names one; this bounds what

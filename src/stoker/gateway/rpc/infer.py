@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
-from stoker.gateway import oip_http
 from stoker.gateway.directory import Directory
 from stoker.gateway.exchange import Exchange
-from stoker.gateway.incoming import SMALL_BODY_BYTES, HttpRequest
+from stoker.gateway.http.incoming import SMALL_BODY_BYTES, HttpRequest
+from stoker.gateway.protocols import oip_http
 from stoker.gateway.router import Route
 from stoker.gateway.rpc import call as calls
 from stoker.gateway.rpc.bounds import STREAM_AHEAD_MAX

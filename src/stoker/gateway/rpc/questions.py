@@ -6,10 +6,10 @@ from typing import Any, Final
 
 import msgspec
 
-from stoker.gateway import oip_http
 from stoker.gateway.directory import Directory
 from stoker.gateway.exchange import Exchange, Handler, Work
-from stoker.gateway.incoming import HttpRequest
+from stoker.gateway.http.incoming import HttpRequest
+from stoker.gateway.protocols import oip_http
 from stoker.gateway.router import Route
 from stoker.gateway.rpc import call as calls
 from stoker.gateway.rpc.call import Answer, RpcShapes

@@ -12,15 +12,15 @@ from typing import Any, Final
 import grpc
 
 from stoker.gateway.directory import Directory
+from stoker.gateway.http.server import PortTaken
+from stoker.gateway.http.tls import Certificates, Pair
 from stoker.gateway.layers.auth import identify
 from stoker.gateway.rpc import call as calls
 from stoker.gateway.rpc.bounds import CALLS_MAX, OPTIONS
 from stoker.gateway.rpc.infer import Bodies, Infer
 from stoker.gateway.rpc.questions import questions
 from stoker.gateway.rpc.tools import Health, reflect
-from stoker.gateway.server import PortTaken
 from stoker.gateway.stack import Stack
-from stoker.gateway.tls import Certificates, Pair
 from stoker.protocol.oip_messages import HEALTH, INFERENCE, REFLECTION, REFLECTION_ALPHA
 from stoker.types.errors import StokerError
 

@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 from typing import Final
 
-from stoker.gateway import suspicion
 from stoker.gateway.exchange import Exchange, Handler
-from stoker.gateway.fleet import Replica
+from stoker.gateway.fleet import suspicion
+from stoker.gateway.fleet.replica import Replica
 from stoker.gateway.lane import Lane
 
 PAROLE_S: Final = 0.5

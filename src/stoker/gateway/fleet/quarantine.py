@@ -14,8 +14,8 @@ from typing import Any, Final
 import msgspec
 
 from stoker.core import redact
-from stoker.gateway import suspicion
 from stoker.gateway.exchange import Exchange
+from stoker.gateway.fleet import suspicion
 from stoker.gateway.lane import Lane
 
 FILES_MAX: Final = 100

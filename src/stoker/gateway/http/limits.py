@@ -4,9 +4,10 @@ from typing import Final
 
 import msgspec
 
-from stoker.gateway import incoming, relay, router, server, tls
-from stoker.gateway.connection import LINGER_BYTES, WRITE_HIGH_BYTES, Limits
+from stoker.gateway import relay, router
 from stoker.gateway.directory import KEY_MAX_BYTES
+from stoker.gateway.http import incoming, server, tls
+from stoker.gateway.http.connection import LINGER_BYTES, WRITE_HIGH_BYTES, Limits
 from stoker.gateway.layers.deadline import TIMEOUT_MAX_S
 from stoker.gateway.rpc import bounds
 from stoker.protocol import frames

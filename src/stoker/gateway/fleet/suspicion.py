@@ -5,7 +5,7 @@ import time
 import xxhash
 
 from stoker.gateway.exchange import Exchange
-from stoker.gateway.fleet import Replica
+from stoker.gateway.fleet.replica import Replica
 from stoker.gateway.lane import Lane
 from stoker.types.errors import UnprocessableInput
 

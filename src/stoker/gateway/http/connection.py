@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
-from stoker.gateway import replies
-from stoker.gateway.incoming import HttpRequest, Incoming, Phase
+from stoker.gateway.http import replies
+from stoker.gateway.http.incoming import HttpRequest, Incoming, Phase
 from stoker.types.errors import ClientTooSlow, StokerError, Unavailable
 
 

@@ -1,10 +1,11 @@
 """The Open Inference Protocol (v2) over the data plane; bodies of `infer` go to the replica unread."""
 
-from stoker.gateway import prefix, replies
 from stoker.gateway.directory import Directory
 from stoker.gateway.exchange import Exchange
+from stoker.gateway.http import replies
 from stoker.gateway.lane import Lane
-from stoker.gateway.openai_http import answer
+from stoker.gateway.protocols import prefix
+from stoker.gateway.protocols.openai_http import answer
 from stoker.protocol import oip
 from stoker.types.errors import InvalidInput, NotFound, StokerError, TooLarge, Unavailable
 from stoker.types.models import Signature

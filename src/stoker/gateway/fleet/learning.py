@@ -9,7 +9,7 @@ import time
 
 from stoker.core import sizes
 from stoker.gateway.exchange import Exchange
-from stoker.gateway.fleet import Replica
+from stoker.gateway.fleet.replica import Replica
 from stoker.types.errors import DeadlineExceeded, Draining, ReplicaLost, StokerError, Unsupported
 
 

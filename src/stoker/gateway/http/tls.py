@@ -18,7 +18,7 @@ from typing import Final, NoReturn
 
 import msgspec
 
-from stoker.gateway.x509 import expiry_s
+from stoker.gateway.http.x509 import expiry_s
 from stoker.telemetry.metrics import Registry
 from stoker.types.errors import InvalidInput
 from stoker.types.tls import Files

@@ -11,7 +11,7 @@ import msgspec
 from stoker.core import breaker, outlier
 
 if TYPE_CHECKING:
-    from stoker.gateway.fleet import Replica
+    from stoker.gateway.fleet.replica import Replica
 
 # When a look came this much late, this process was stopped: its clocks begin again. Less than that needs no care,
 # because no peer has answered just now either.

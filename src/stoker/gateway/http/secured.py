@@ -13,9 +13,9 @@ import ssl
 import time
 from typing import Any, Final, cast
 
-from stoker.gateway import replies
-from stoker.gateway.connection import Connection
-from stoker.gateway.tls import Certificates
+from stoker.gateway.http import replies
+from stoker.gateway.http.connection import Connection
+from stoker.gateway.http.tls import Certificates
 from stoker.protocol import openai
 from stoker.telemetry.metrics import Registry
 from stoker.types.errors import InvalidInput

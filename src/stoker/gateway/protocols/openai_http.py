@@ -4,12 +4,13 @@ from typing import Final
 
 import msgspec
 
-from stoker.gateway import migration, prefix, replies
-from stoker.gateway.choice import Choice
 from stoker.gateway.directory import Directory
 from stoker.gateway.exchange import Exchange
+from stoker.gateway.fleet.choice import Choice
+from stoker.gateway.http import replies
 from stoker.gateway.lane import Lane
-from stoker.gateway.prefix import Wish
+from stoker.gateway.protocols import migration, prefix
+from stoker.gateway.protocols.prefix import Wish
 from stoker.protocol import openai, openai_reply
 from stoker.types.errors import InvalidInput, StokerError, TooLarge
 

@@ -11,9 +11,9 @@ from typing import Final
 
 from stoker.core import affinity, route, sizes
 from stoker.gateway.exchange import Exchange
-from stoker.gateway.fleet import Replica
+from stoker.gateway.fleet.replica import Replica
 from stoker.gateway.meters import Meters
-from stoker.gateway.prefix import BLOCK_BYTES, Wish
+from stoker.gateway.protocols.prefix import BLOCK_BYTES, Wish
 from stoker.types.replica import Usage
 from stoker.types.routes import EndpointRoute
 

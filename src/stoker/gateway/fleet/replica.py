@@ -14,7 +14,7 @@ import xxhash
 
 from stoker.core import affinity, outlier, route
 from stoker.core.concurrency import Learned
-from stoker.gateway.health import Evidence, Health
+from stoker.gateway.fleet.health import Evidence, Health
 from stoker.protocol.link import Link, connect
 from stoker.types.errors import ReplicaLost
 from stoker.types.replica import ReplicaState, ReplicaStats

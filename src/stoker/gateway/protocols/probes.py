@@ -3,9 +3,9 @@
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from stoker.gateway import replies
 from stoker.gateway.directory import Directory
 from stoker.gateway.exchange import Exchange, Handler
+from stoker.gateway.http import replies
 from stoker.telemetry.metrics import Snapshot
 from stoker.telemetry.prometheus import expose
 

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import Final, Protocol
 
-from stoker.gateway.connection import Connection, Limits
-from stoker.gateway.incoming import HttpRequest
+from stoker.gateway.http.connection import Connection, Limits
+from stoker.gateway.http.incoming import HttpRequest
 from stoker.types.errors import Busy, StokerError, Unavailable
 
 BACKLOG: Final = 2048

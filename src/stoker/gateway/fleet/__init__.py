@@ -1,0 +1,1 @@
+"""The replicas as this gateway sees them: connections, health, choice, trials."""
