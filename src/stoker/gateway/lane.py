@@ -1,7 +1,7 @@
-"""One endpoint in this gateway: its replicas, the places in them, and the bounded queue of requests without a place.
+"""One endpoint in this gateway: its replicas and the places in them.
 
 A request holds a place in a replica from the moment it is sent until it ended. How many places a replica has is in
-core/concurrency.py; who finds none waits in the queue's order, until its deadline.
+core/concurrency.py; who finds none waits (admission.py).
 """
 
 import asyncio
@@ -9,24 +9,23 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from stoker.core import admit, breaker, concurrency, fairness, hedge, poison, retry
+from stoker.core import admit, breaker, concurrency, hedge, poison, retry
 from stoker.core.circuit import Circuit
 from stoker.core.fallback import Step
 from stoker.core.quota import Expectation
+from stoker.gateway.admission import Admission
 from stoker.gateway.exchange import Exchange
 from stoker.gateway.fleet.choice import Choice
 from stoker.gateway.fleet.health import Evidence, evidence
 from stoker.gateway.fleet.replica import Replica
 from stoker.gateway.meters import Meters
-from stoker.gateway.queue import Queue, Waiting
 from stoker.gateway.tier import Tier
 from stoker.protocol.frames import EndHead
-from stoker.types.errors import DeadlineExceeded, NotFound, OutOfTime, QueueFull, Shed, StokerError, Unavailable
+from stoker.types.errors import NotFound, StokerError, Unavailable
 from stoker.types.routes import EndpointRoute
 
 EVIDENCE_S: Final = 0.1  # all replicas' looks within so long share what was seen of all
 Convicted = Callable[["Lane", Exchange, str], None]  # the request, and the replica that died last
-SERVICE_SAMPLES: Final = 20  # the mean service time is of about so many requests
 
 
 class Lane:
@@ -50,15 +49,12 @@ class Lane:
         self.exchanges: set[Exchange] = set()  # those that hold a place
         self.hedges: hedge.Hedges | None = None  # of an endpoint that wants them
         self.turn = asyncio.Lock()  # held by the trial that runs now
-        self.service_s = 0.0
         self.expectation = Expectation()  # what its requests cost in tokens
-        self._samples = 0
         self.down_since_s = time.monotonic()
         self._replicas: dict[str, Replica] = {}
         self.choice = Choice(meters)
         self._evidence, self._evidence_s = Evidence(), 0.0
-        self._queue = Queue()  # route.queue_max and queue_max_bytes bound it
-        self._movable: set[Waiting] = set()  # of the queue: those that another endpoint may serve
+        self.admission = Admission(self)
         self._places = 0  # in all open replicas
         self.update(endpoint)
 
@@ -66,11 +62,6 @@ class Lane:
     def replicas(self) -> list[Replica]:
         """Every replica in the table, open or not."""
         return list(self._replicas.values())
-
-    @property
-    def waiting(self) -> int:
-        """Requests in the queue."""
-        return len(self._queue)
 
     @property
     def ready_count(self) -> int:
@@ -117,7 +108,7 @@ class Lane:
     def close(self) -> list[Replica]:
         """Let the endpoint go: nobody waits any more, replicas retire; return them."""
         gone = NotFound(f"the endpoint {self.route.endpoint} was deleted", field="model")
-        self._queue.refuse_all(gone)
+        self.admission.refuse_all(gone)
         retired = list(self._replicas.values())
         self._replicas.clear()
         for replica in retired:
@@ -129,7 +120,7 @@ class Lane:
 
     def is_full(self) -> bool:
         """Return whether a request that comes now has to wait."""
-        return len(self.exchanges) >= self._places or bool(self._queue)
+        return len(self.exchanges) >= self._places or bool(self.admission)
 
     def take(self, exchange: Exchange) -> Replica | None:
         """Take a place for `exchange` if one is free, where the choice falls."""
@@ -156,85 +147,15 @@ class Lane:
             self.exchanges.discard(exchange)
             replica.in_flight -= 1
             replica.busy = replica.busy - exchange.share if replica.in_flight else 0.0
-            if self._queue:
-                self._wake()
-
-    async def wait(self, exchange: Exchange, *, in_front: bool = False) -> Replica:
-        """Wait for a place and return its replica. Raises StokerError when there will be none."""
-        waiting = Waiting(exchange, asyncio.get_running_loop().create_future())
-        if not in_front:
-            self._make_room(waiting)
-        self._queue.put(waiting, in_front=in_front)
-        if exchange.can_move:
-            self._movable.add(waiting)
-        began_s = time.monotonic()
-        try:
-            return await waiting.place
-        except asyncio.CancelledError:
-            self._queue.withdraw(waiting)
-            if waiting.place.done() and not waiting.place.cancelled() and waiting.place.exception() is None:
-                self.release(exchange)  # the place came in the same moment as the end
-            raise
-        finally:
-            self._movable.discard(waiting)
-            self.meters.queue_wait.observe(time.monotonic() - began_s)
-
-    def check(self, exchange: Exchange, now_s: float) -> None:
-        """Raise what a request gets that would have to wait, if it may not."""
-        assert exchange.key is not None
-        limits = exchange.key.limits
-        tenant = limits.tenant or exchange.key.key
-        ticket = fairness.Ticket(exchange.band, tenant, limits.weight, exchange.deadline_s, len(exchange.body))
-        wait_s = admit.wait_s(self._queue.ahead(ticket), len(self.exchanges), self.service_s)
-        left_s = exchange.deadline_s - now_s
-        answer = admit.decide(wait_s=wait_s, service_s=self._one_s, left_s=left_s, is_down=self.is_down(now_s))
-        if answer == "down":
-            raise self.unavailable()
-        if answer == "late":
-            raise OutOfTime(
-                f"{self.route.endpoint} could answer in {wait_s + self._one_s:.2f} s; the deadline is in {left_s:.2f}",
-                retry_after_s=self._again_s(),
-            )
-        if self._victims(ticket) is None:
-            raise self._full()
-
-    def _victims(self, ticket: fairness.Ticket) -> list[Waiting] | None:
-        return self._queue.victims(ticket, self.route.queue_max, self.route.queue_max_bytes)
-
-    def _make_room(self, waiting: Waiting) -> None:
-        """Push out who must go for `waiting`. Raises QueueFull when that is itself."""
-        victims = self._victims(waiting)
-        if victims is None:
-            raise self._full()
-        for victim in victims:
-            self._queue.withdraw(victim)
-            victim.refuse(
-                Shed(
-                    f"{self.route.endpoint} is full, and a more urgent request or a tenant with fewer waiting came",
-                    retry_after_s=self._again_s(),
-                )
-            )
-
-    def _full(self) -> StokerError:
-        name = self.route.endpoint
-        return QueueFull(
-            f"{len(self._queue)} requests wait for {name} already; retry later", retry_after_s=self._again_s()
-        )
-
-    def _again_s(self) -> float:
-        return admit.retry_after_s(len(self._queue), len(self.exchanges), self.service_s)
+            self.admission.serve()
 
     def convicted(self, exchange: Exchange, replica: str) -> None:
         """Tell what is around this gateway that requests like `exchange` kill; `replica` died last."""
         self._convicted(self, exchange, replica)
 
     def finished(self, exchange: Exchange, end: EndHead, took_s: float) -> None:
-        """Learn from an answer: how long a request is served, what its tenant had of it, what its replica can do."""
-        if self._samples < SERVICE_SAMPLES:
-            self._samples += 1
-        self.service_s += (took_s - self.service_s) / self._samples
-        if self._queue:
-            self._queue.served(exchange, _units(end))
+        """Learn from an answer: what a request takes, and what its replica can do."""
+        self.admission.finished(exchange, end, took_s)
         replica = exchange.replica
         if replica is not None and not replica.stats.slots and not exchange.resume:
             now_s = time.monotonic()
@@ -286,7 +207,7 @@ class Lane:
 
     def is_wanted(self) -> bool:
         """See fleet/replica.Watcher."""
-        return bool(self._queue)
+        return bool(self.admission)
 
     def quietest(self) -> Replica | None:
         """Return the open replica with the fewest requests, for a trial."""
@@ -297,11 +218,8 @@ class Lane:
         self.choice.refresh(self._replicas.values())
         self._places = sum(replica.places for replica in self.choice.open)
         if not self.choice.open:
-            for waiting in list(self._movable):
-                self._queue.withdraw(waiting)
-                waiting.refuse(self.unavailable())
-        if self._queue:
-            self._wake()
+            self.admission.move_on()
+        self.admission.serve()
 
     def sweep(self, now_s: float) -> None:
         """Give up on what waits for nothing; forget what is old. Called about once a second."""
@@ -309,30 +227,12 @@ class Lane:
         self.choice.sweep(now_s)
         if self.book:
             self.book.sweep(now_s)
-        if self._queue and self.is_down(now_s):
-            self._queue.refuse_all(self.unavailable())
+        if self.admission and self.is_down(now_s):
+            self.admission.refuse_all(self.unavailable())
 
-    @property
-    def _one_s(self) -> float:
-        """Return what the next request takes in a replica; 0 for chat, where short and long answers have no mean."""
-        return 0.0 if self.task == "chat" else self.service_s
-
-    def _wake(self) -> None:
-        """Give free places to those who wait."""
-        self._queue.serve(self._has_place, self.take, self._lost)
-
-    def _has_place(self) -> bool:
+    def has_place(self) -> bool:
+        """See admission.Places."""
         return any(replica.in_flight < replica.places for replica in self.choice.open)
-
-    def _lost(self, exchange: Exchange) -> StokerError | None:
-        """Return why a request that is next is not worth a place; None when it is."""
-        service_s = self._one_s
-        left_s = exchange.deadline_s - time.monotonic()
-        if not admit.is_lost(left_s=left_s, service_s=service_s, is_served=bool(self.exchanges)):
-            return None
-        return DeadlineExceeded(
-            f"{left_s * 1000:.0f} ms are left and {self.route.endpoint} needs about {service_s * 1000:.0f} ms"
-        )
 
     def is_down(self, now_s: float) -> bool:
         """Return whether no replica runs or loads, and none has for long enough to stop hoping."""
@@ -352,12 +252,3 @@ class Lane:
         if not self._replicas:
             return Unavailable(f"{name} has no replicas", retry_after_s=10.0)
         return Unavailable(f"no replica of {name} is running; they are being restarted", retry_after_s=5.0)
-
-
-def _units(end: EndHead) -> float:
-    """Return the service that an answer took: tokens as core/fairness.py weighs them, or its part of engine time."""
-    usage, timings = end.usage, end.timings
-    if usage.output_tokens:
-        return fairness.token_units(usage.input_tokens, usage.cached_tokens, usage.output_tokens)
-    rows = max(usage.rows, 1)
-    return timings.compute_s * 1000.0 * rows / max(timings.batch_rows, rows)

@@ -47,7 +47,7 @@ class Process:
         lanes = list(self._directory)
         return ReplicaStats(
             state=self._state(),
-            queued=sum(lane.waiting for lane in lanes),
+            queued=sum(len(lane.admission) for lane in lanes),
             running=sum(len(lane.exchanges) for lane in lanes),
             stage="" if self._directory.version >= 0 else "waits for a route table",
         )

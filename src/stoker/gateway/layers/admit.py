@@ -15,7 +15,7 @@ def admit(inner: Handler) -> Handler:
         if lane.book:
             suspicion.refuse_convicted(lane, exchange)
         if lane.is_full():
-            lane.check(exchange, time.monotonic())
+            lane.admission.check(exchange, time.monotonic())
         return inner(exchange)
 
     return handle

@@ -17,8 +17,8 @@ def route(trials: Trials, inner: Handler) -> Handler:
         needs_trial = bool(lane.book) and not exchange.is_proven and suspicion.is_suspect(lane, exchange)
         if needs_trial and await trials.run(exchange, inner):
             return
-        if lane.waiting or lane.take(exchange) is None:
-            await lane.wait(exchange, in_front=exchange.tries > 0)
+        if lane.admission or lane.take(exchange) is None:
+            await lane.admission.wait(exchange, in_front=exchange.tries > 0)
         try:
             await inner(exchange)
         finally:

@@ -1,0 +1,175 @@
+"""Who waits for a place in one endpoint, who is refused one, and why: the edge of core/admit.py and core/fairness.py.
+
+Whoever finds every place taken waits in the queue's order until its deadline. What has no chance is refused at once,
+with when to come back.
+"""
+
+import asyncio
+import time
+from typing import Final, Protocol
+
+from stoker.core import admit, fairness
+from stoker.gateway.exchange import Exchange
+from stoker.gateway.fleet.replica import Replica
+from stoker.gateway.meters import Meters
+from stoker.gateway.queue import Queue, Waiting
+from stoker.protocol.frames import EndHead
+from stoker.types.errors import DeadlineExceeded, OutOfTime, QueueFull, Shed, StokerError
+from stoker.types.routes import EndpointRoute
+
+SERVICE_SAMPLES: Final = 20  # the mean service time is of about so many requests
+
+
+class Places(Protocol):
+    """The places that are waited for: a lane."""
+
+    route: EndpointRoute
+    task: str
+    meters: Meters
+    exchanges: set[Exchange]  # those that hold one
+
+    def has_place(self) -> bool:
+        """Return whether any is free."""
+
+    def take(self, exchange: Exchange) -> Replica | None:
+        """Take one for `exchange` if there is one for it."""
+
+    def release(self, exchange: Exchange) -> None:
+        """Give the one of `exchange` to the next who waits."""
+
+    def is_down(self, now_s: float) -> bool:
+        """Return whether there will be none."""
+
+    def unavailable(self) -> StokerError:
+        """Return why there will be none."""
+
+
+class Admission:
+    """The queue in front of `places`, and what is known of how long it takes."""
+
+    def __init__(self, places: Places) -> None:
+        self.service_s = 0.0
+        self._places = places
+        self._samples = 0
+        self._queue = Queue()  # route.queue_max and queue_max_bytes bound it
+        self._movable: set[Waiting] = set()  # of the queue: those that another endpoint may serve
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def __bool__(self) -> bool:
+        return bool(self._queue)
+
+    def check(self, exchange: Exchange, now_s: float) -> None:
+        """Raise what a request gets that would have to wait, if it may not."""
+        assert exchange.key is not None
+        limits = exchange.key.limits
+        tenant = limits.tenant or exchange.key.key
+        ticket = fairness.Ticket(exchange.band, tenant, limits.weight, exchange.deadline_s, len(exchange.body))
+        places, name = self._places, self._places.route.endpoint
+        wait_s = admit.wait_s(self._queue.ahead(ticket), len(places.exchanges), self.service_s)
+        left_s = exchange.deadline_s - now_s
+        answer = admit.decide(wait_s=wait_s, service_s=self._one_s, left_s=left_s, is_down=places.is_down(now_s))
+        if answer == "down":
+            raise places.unavailable()
+        if answer == "late":
+            raise OutOfTime(
+                f"{name} could answer in {wait_s + self._one_s:.2f} s; the deadline is in {left_s:.2f}",
+                retry_after_s=self._again_s(),
+            )
+        if self._victims(ticket) is None:
+            raise self._full()
+
+    async def wait(self, exchange: Exchange, *, in_front: bool = False) -> Replica:
+        """Wait for a place and return its replica. Raises StokerError when there will be none."""
+        waiting = Waiting(exchange, asyncio.get_running_loop().create_future())
+        if not in_front:
+            self._make_room(waiting)
+        self._queue.put(waiting, in_front=in_front)
+        if exchange.can_move:
+            self._movable.add(waiting)
+        began_s = time.monotonic()
+        try:
+            return await waiting.place
+        except asyncio.CancelledError:
+            self._queue.withdraw(waiting)
+            if waiting.place.done() and not waiting.place.cancelled() and waiting.place.exception() is None:
+                self._places.release(exchange)  # the place came in the same moment as the end
+            raise
+        finally:
+            self._movable.discard(waiting)
+            self._places.meters.queue_wait.observe(time.monotonic() - began_s)
+
+    def serve(self) -> None:
+        """Give free places to those who wait."""
+        if self._queue:
+            self._queue.serve(self._places.has_place, self._places.take, self._lost)
+
+    def finished(self, exchange: Exchange, end: EndHead, took_s: float) -> None:
+        """Learn from an answer: how long a request is served, and what its tenant had of it."""
+        if self._samples < SERVICE_SAMPLES:
+            self._samples += 1
+        self.service_s += (took_s - self.service_s) / self._samples
+        if self._queue:
+            self._queue.served(exchange, _units(end))
+
+    def move_on(self) -> None:
+        """Send away those who wait and whom another endpoint may serve: no replica here takes requests."""
+        for waiting in list(self._movable):
+            self._queue.withdraw(waiting)
+            waiting.refuse(self._places.unavailable())
+
+    def refuse_all(self, problem: StokerError) -> None:
+        """Tell everybody that there will be no place."""
+        self._queue.refuse_all(problem)
+
+    def _victims(self, ticket: fairness.Ticket) -> list[Waiting] | None:
+        route = self._places.route
+        return self._queue.victims(ticket, route.queue_max, route.queue_max_bytes)
+
+    def _make_room(self, waiting: Waiting) -> None:
+        """Push out who must go for `waiting`. Raises QueueFull when that is itself."""
+        victims = self._victims(waiting)
+        if victims is None:
+            raise self._full()
+        name = self._places.route.endpoint
+        for victim in victims:
+            self._queue.withdraw(victim)
+            victim.refuse(
+                Shed(
+                    f"{name} is full, and a more urgent request or a tenant with fewer waiting came",
+                    retry_after_s=self._again_s(),
+                )
+            )
+
+    def _full(self) -> StokerError:
+        return QueueFull(
+            f"{len(self._queue)} requests wait for {self._places.route.endpoint} already; retry later",
+            retry_after_s=self._again_s(),
+        )
+
+    def _again_s(self) -> float:
+        return admit.retry_after_s(len(self._queue), len(self._places.exchanges), self.service_s)
+
+    @property
+    def _one_s(self) -> float:
+        """Return what the next request takes in a replica; 0 for chat, where short and long answers have no mean."""
+        return 0.0 if self._places.task == "chat" else self.service_s
+
+    def _lost(self, exchange: Exchange) -> StokerError | None:
+        """Return why a request that is next is not worth a place; None when it is."""
+        service_s = self._one_s
+        left_s = exchange.deadline_s - time.monotonic()
+        if not admit.is_lost(left_s=left_s, service_s=service_s, is_served=bool(self._places.exchanges)):
+            return None
+        name = self._places.route.endpoint
+        return DeadlineExceeded(f"{left_s * 1000:.0f} ms are left and {name} needs about {service_s * 1000:.0f} ms")
+
+
+def _units(end: EndHead) -> float:
+    """Return the service that an answer took: tokens as core/fairness.py weighs them, or its part of engine time."""
+    usage, timings = end.usage, end.timings
+    if usage.output_tokens:
+        return fairness.token_units(usage.input_tokens, usage.cached_tokens, usage.output_tokens)
+    rows = max(usage.rows, 1)
+    return timings.compute_s * 1000.0 * rows / max(timings.batch_rows, rows)
