@@ -4,6 +4,7 @@ Starts its own platform in a folder and on a port of its own, puts it in alterna
 write or run instead, prints a table with what must hold, and writes JSON and Markdown to bench/results/.
 The exit code is 1 when a number is missed. `--only peers` and `--only gateways` compare with other servers: those are
 installed into folders of their own in ~/.cache/stoker-bench the first time (some 3 GB), never into this environment.
+`--only soak` takes an hour.
 """
 
 import argparse
@@ -14,7 +15,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import affinity, chat, engines, faults, llm_engine, machine, migration, overload, predict, relay, startup
+from bench import (
+    affinity,
+    chat,
+    engines,
+    faults,
+    llm_engine,
+    machine,
+    migration,
+    overload,
+    predict,
+    relay,
+    soak,
+    startup,
+)
 from bench.peers import gateways, predictive
 from bench.report import Report, Section, text, write
 from bench.rounds import Effort, say
@@ -22,8 +36,8 @@ from bench.servers import Contender, Server
 from bench.up import Platform
 from stoker.app import demo
 
-QUICK = Effort(rounds=1, seconds=2, streams=2, starts=1)
-WHOLE = Effort(rounds=5, seconds=5, streams=4, starts=3)
+QUICK = Effort(rounds=1, seconds=2, streams=2, starts=1, soak_s=120)
+WHOLE = Effort(rounds=5, seconds=5, streams=4, starts=3, soak_s=3600)
 
 
 class Bench:
@@ -91,6 +105,10 @@ class Bench:
     def overload(self) -> Section:
         return overload.measure(self.folder / "overload", seconds=self.effort.seconds * 2)
 
+    def soak(self) -> Section:
+        with self._serving_digits(1) as platform:
+            return soak.measure(platform, self.digits.paths[0], seconds=self.effort.soak_s)
+
     def migration(self) -> Section:
         return migration.measure(self.folder / "migration")
 
@@ -100,19 +118,19 @@ def main(arguments: list[str]) -> int:
     rooms = (
         "startup", "predict", "chat", "engines", "relay", "overload", "affinity", "faults", "migration",
     )  # fmt: skip
-    comparisons = ("peers", "gateways")  # they install other servers, and take long: only when asked for
+    long = ("peers", "gateways", "soak")  # they install other servers, or take an hour: only when asked for
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[2])
     parser.add_argument("--quick", action="store_true", help="a minute rather than half an hour; noisy")
     parser.add_argument(
         "--only",
         default=",".join(rooms),
-        help=f"rooms, separated by commas: %(default)s; also {', '.join(comparisons)}",
+        help=f"rooms, separated by commas: %(default)s; also {', '.join(long)}",
     )
     parser.add_argument("--baselines", action="store_true", help="measure the baselines alone")
     chosen = parser.parse_args(arguments)
     asked = [room.strip() for room in chosen.only.split(",")]
-    if unknown := [room for room in asked if room not in (*rooms, *comparisons)]:
-        parser.error(f"no room called {', '.join(unknown)}; there are {', '.join((*rooms, *comparisons))}")
+    if unknown := [room for room in asked if room not in (*rooms, *long)]:
+        parser.error(f"no room called {', '.join(unknown)}; there are {', '.join((*rooms, *long))}")
     description = machine.description()
     with tempfile.TemporaryDirectory(prefix="stoker-bench-") as folder:
         bench = Bench(Path(folder), QUICK if chosen.quick else WHOLE, baselines_only=chosen.baselines)

@@ -17,6 +17,7 @@ class Effort:
     seconds: float  # of one load in one round
     streams: int = 1  # chat requests in one round, at the least
     starts: int = 1
+    soak_s: float = 3600.0
 
 
 def say(text: str) -> None:
