@@ -52,6 +52,12 @@ def test_describe_shows_the_table_once_with_the_numbers_and_the_reason() -> None
     assert _engines([ReplicaView("c")]) == ""
 
 
+def test_describe_shows_how_engines_are_set_up_once_for_equal_ones() -> None:
+    one, other = "1 thread (the replica has 1 core)", "2 threads"
+    shown = _engines([ReplicaView("a", engine=one), ReplicaView("b", engine=one), ReplicaView("c", engine=other)])
+    assert shown.splitlines() == [one, other]
+
+
 def config(**spec: object) -> ServingConfig:
     manifest = VersionManifest(format="gguf", files=(), entry="m.gguf", tasks=("chat",))
     version = ModelVersion(ModelName("smol"), 1, Digest("sha256:" + "0" * 64), manifest, 0.0, 1)

@@ -95,6 +95,7 @@ def test_deploy_waits_for_readiness_and_rollback_returns(demo: Platform, tmp_pat
     demo.cli("deploy", "other", "--env", "MARK=2", "--wait")
     detail = demo.json("describe", "other")
     assert [one["number"] for one in detail["revisions"] if one["serving"]] == [2]
+    assert "thread" in detail["replicas"][0]["engine"]
     demo.cli("rollback", "other", "--wait")
     detail = demo.json("describe", "other")
     assert [one["number"] for one in detail["revisions"] if one["serving"]] == [1]

@@ -115,6 +115,6 @@ class Watch:
     def _take(self, stats: ReplicaStats) -> None:
         before, self.stats = self.stats, stats
         self._answers += 1
-        shown = (stats.state, stats.stage, stats.fraction, stats.error)
-        if before is None or shown != (before.state, before.stage, before.fraction, before.error):
+        shown = (stats.state, stats.stage, stats.fraction, stats.error, stats.engine)
+        if before is None or shown != (before.state, before.stage, before.fraction, before.error, before.engine):
             self._on_change()

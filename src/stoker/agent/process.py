@@ -160,6 +160,7 @@ class Owned:
             rss_bytes=self.rss_bytes if self.child is not None else 0,
             cpu_s=self.cpu_s if self.child is not None else 0.0,
             progress=watch.progress if watch is not None and self.phase == "loading" else LoadProgress(),
+            engine=watch.stats.engine if watch is not None and watch.stats is not None else "",
             labels=record.spec.labels,
         )
 

@@ -111,8 +111,8 @@ def _fallback(spec: EndpointSpec) -> str:
 
 
 def _engines(replicas: Sequence[ReplicaView]) -> str:
-    """Return what was measured of each engine, and which was taken and why; once for replicas that chose the same."""
-    parts = []
+    """Return how engines are set up, and what was measured to choose them; once for replicas that are the same."""
+    parts = list(dict.fromkeys(one.engine for one in replicas if one.engine))
     for choice in dict.fromkeys(one.choice for one in replicas if one.choice is not None):
         rows = [
             (

@@ -54,6 +54,7 @@ class ReplicaView(msgspec.Struct, frozen=True):
     last_error: str = ""
     progress: Progress = Progress()
     rss_bytes: int = 0
+    engine: str = ""  # how its engine was set up, in its own words
     choice: EngineChoice | None = None  # with the engine `auto`, once it is chosen
 
 

@@ -79,6 +79,7 @@ def _replica(assignment: Assignment, observer: Observer, folders: Folders) -> Re
         last_error=process.last_error,
         progress=Progress(process.progress.stage, process.progress.fraction),
         rss_bytes=process.rss_bytes,
+        engine=process.engine,
         choice=_choice(choice_file(folders, assignment.replica)),
     )
 

@@ -57,6 +57,7 @@ class ProcessStatus(msgspec.Struct, frozen=True):
     rss_bytes: int = 0
     cpu_s: float = 0.0
     progress: LoadProgress = LoadProgress()
+    engine: str = ""  # how a replica's engine was set up, in its own words
     labels: dict[str, str] = {}
 
 
