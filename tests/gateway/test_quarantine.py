@@ -67,6 +67,14 @@ def test_records_are_bounded_and_the_oldest_goes_first(tmp_path: Path, monkeypat
     assert json.loads((tmp_path / "quarantine" / names[-1]).read_text())["shape"] == f"{8:032x}"
 
 
+def test_records_of_one_shape_and_one_moment_in_two_gateways_are_all_kept_in_their_order(tmp_path: Path) -> None:
+    gateways = [Quarantine(tmp_path / "quarantine", clock_ns=lambda: 1_764_000_000_000_000_000) for _ in range(2)]
+    for number in range(6):
+        gateways[number % 2]._write({"shape": "a" * 32, "request": str(number)}, b"{}", -1)
+    records = [json.loads(path.read_text()) for path in sorted((tmp_path / "quarantine").iterdir())]
+    assert [record["request"] for record in records] == ["0", "1", "2", "3", "4", "5"]
+
+
 def test_a_full_disk_is_a_line_in_the_log_and_no_failure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("in the way")
     Quarantine(tmp_path / "file")._write({"shape": "0" * 32}, b"{}", -1)

@@ -1,13 +1,17 @@
 """What is written down when a request is found to kill replicas: a file to build one like it from, a log line, a count.
 
-One JSON file each in `gateway/quarantine/` of the state folder, for the owner alone (0600), the newest FILES_MAX. What
-the client said is not in it (core/redact.py).
+One JSON file each in `gateway/quarantine/` of the state folder, for the owner alone (0600), the newest FILES_MAX of all
+gateways together; names sort by time. What the client said is not in it (core/redact.py).
 """
 
 import asyncio
+import contextlib
+import itertools
 import logging
 import os
+import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,10 +29,11 @@ _log = logging.getLogger(__name__)
 
 
 class Quarantine:
-    """Keeps records in `folder`."""
+    """Keeps records in `folder`, which other gateways use too."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, clock_ns: Callable[[], int] = time.time_ns) -> None:
         self._folder = folder
+        self._clock_ns = clock_ns
         self._tasks: set[asyncio.Task[None]] = set()
 
     def take(self, lane: Lane, exchange: Exchange, replica: str) -> None:
@@ -43,20 +48,30 @@ class Quarantine:
             task.add_done_callback(self._tasks.discard)
 
     def _write(self, about: dict[str, Any], body: bytes, header_bytes: int) -> None:
-        record = {**about, "at_s": round(time.time(), 3), "body": redact.body(body, header_bytes)}
-        path = self._folder / f"{time.time_ns() // 1_000_000}-{about['shape'][:16]}.json"
-        half = path.with_name(f".{path.name}.{os.getpid()}")
+        at_ns = self._clock_ns()
+        record = {**about, "at_s": round(at_ns / 1e9, 3), "body": redact.body(body, header_bytes)}
+        half = self._folder / f".{secrets.token_hex(8)}"
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(msgspec.json.format(msgspec.json.encode(record), indent=1))
                 file.flush()
                 os.fsync(file.fileno())
-            half.replace(path)
+            self._name(half, at_ns, about["shape"])
             for old in sorted(self._folder.glob("[0-9]*.json"))[:-FILES_MAX]:
                 old.unlink(missing_ok=True)
         except OSError as full:
             _log.error("the record of a request in quarantine cannot be kept", extra={"reason": str(full)})
+        finally:
+            with contextlib.suppress(OSError):
+                half.unlink(missing_ok=True)
+
+    def _name(self, half: Path, at_ns: int, shape: str) -> None:
+        """Give `half` the first free name from `at_ns` on. A link, because it replaces nothing, as a rename would."""
+        for stamp_ns in itertools.count(at_ns):
+            with contextlib.suppress(FileExistsError):
+                (self._folder / f"{stamp_ns}-{shape[:16]}.json").hardlink_to(half)
+                return
 
 
 def _about(lane: Lane, exchange: Exchange, replica: str) -> dict[str, Any]:
