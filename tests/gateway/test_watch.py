@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -179,3 +181,9 @@ def test_revisions_share_by_weight_and_a_version_can_be_named(rig: Rig) -> None:
         await control.stop()
 
     run(work)
+
+
+def test_a_gateway_does_not_load_a_whole_http_client() -> None:
+    code = "import sys, stoker.app.gateway_main; print('aiohttp' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "False"

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from stoker.placement.local import LocalDriver
-from stoker.placement.unixhttp import BODY_BYTES_MAX, request
+from stoker.protocol import unixhttp
+from stoker.protocol.unixhttp import request
 from stoker.types.errors import Conflict, NotFound, NotReachable, StokerError, Unavailable
 from stoker.types.process import NodeStatus, ProcessSpec, ProcessStatus
 
@@ -170,9 +171,11 @@ def test_an_agent_that_hangs_is_given_up_in_time(tmp_path: Path) -> None:
     run(tmp_path, check, None)
 
 
-def test_an_answer_without_end_is_given_up(tmp_path: Path) -> None:
+def test_an_answer_without_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unixhttp, "BODY_BYTES_MAX", 1 << 20)
+
     async def check(_: LocalDriver, found: Peer) -> None:
         with pytest.raises(Unavailable, match="answered more than"):
             await request(found.path, "GET", "/v1/node", timeout_s=20)
 
-    run(tmp_path, check, answer(b"x" * (BODY_BYTES_MAX + 1)))
+    run(tmp_path, check, answer(b"x" * ((1 << 20) + 1)))

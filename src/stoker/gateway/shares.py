@@ -6,16 +6,16 @@ import time
 from pathlib import Path
 from typing import Final
 
-import aiohttp
 import msgspec
 
 from stoker.core import shares
 from stoker.core.shares import Answer, Question
 from stoker.gateway.quotas import Quotas
+from stoker.protocol import unixhttp
+from stoker.types.errors import Unavailable
 
 ASK_EVERY_S: Final = 1.0
 ASK_TIMEOUT_S: Final = 2.0
-ANSWER_MAX_BYTES: Final = 4 << 20
 
 _log = logging.getLogger(__name__)
 _decode = msgspec.json.Decoder(Answer).decode
@@ -32,30 +32,27 @@ class Asker:
     async def run(self) -> None:
         """Ask until cancelled."""
         began_s = time.monotonic()
-        timeout = aiohttp.ClientTimeout(total=ASK_TIMEOUT_S)
         while True:
-            connector = aiohttp.UnixConnector(str(self._socket))
-            async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-                try:
-                    while True:
-                        await self._ask(session)
-                        await asyncio.sleep(ASK_EVERY_S)
-                except (aiohttp.ClientError, OSError, TimeoutError, ValueError, msgspec.DecodeError) as down:
-                    _log.debug("no answer about shares", extra={"reason": str(down) or type(down).__name__})
+            try:
+                await self._ask()
+            except (Unavailable, ValueError, msgspec.DecodeError) as down:
+                _log.debug("no answer about shares", extra={"reason": str(down)})
             holder = self._quotas.holder
             if holder.is_new and time.monotonic() - began_s >= shares.GIVE_UP_S:
                 _log.warning("control does not answer: limits of keys are held at even shares")
                 holder.give_up()
             await asyncio.sleep(ASK_EVERY_S)
 
-    async def _ask(self, session: aiohttp.ClientSession) -> None:
+    async def _ask(self) -> None:
         holder, asked_s = self._quotas.holder, time.monotonic()
         question = Question(self._index, holder.is_new, holder.held(asked_s), self._quotas.asked())
-        url = "http://control/internal/v1/shares"
-        async with session.post(url, data=msgspec.json.encode(question)) as answer:
-            if answer.status != 200:
-                raise ValueError(f"control answered {answer.status}")
-            data = await answer.content.read(ANSWER_MAX_BYTES)
-            while not answer.content.at_eof() and len(data) < ANSWER_MAX_BYTES:
-                data += await answer.content.read(ANSWER_MAX_BYTES)
+        status, data = await unixhttp.request(
+            str(self._socket),
+            "POST",
+            "/internal/v1/shares",
+            body=msgspec.json.encode(question),
+            timeout_s=ASK_TIMEOUT_S,
+        )
+        if status != 200:
+            raise ValueError(f"control answered {status}")
         holder.take(_decode(data), asked_s)

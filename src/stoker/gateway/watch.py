@@ -8,15 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import aiohttp
 import msgspec
 
+from stoker.protocol import unixhttp
+from stoker.types.errors import Unavailable
 from stoker.types.routes import RouteTable
 
 WAIT_S: Final = 25.0
 BACKOFF_MIN_S: Final = 0.05
 BACKOFF_MAX_S: Final = 2.0
-TABLE_MAX_BYTES: Final = 64 << 20
 
 _log = logging.getLogger(__name__)
 _decode = msgspec.json.Decoder(RouteTable).decode
@@ -68,35 +68,29 @@ class Watch:
         """Follow until cancelled; a control that is dead or wrong is asked again, later and later."""
         wait_s = BACKOFF_MIN_S
         is_lost = False
-        timeout = aiohttp.ClientTimeout(total=WAIT_S + 10, connect=2)
         while True:
-            connector = aiohttp.UnixConnector(str(self._socket))
             try:
-                async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-                    while True:
-                        await self._ask(session)
-                        wait_s = BACKOFF_MIN_S
-                        if is_lost:
-                            is_lost = False
-                            _log.info("control answers again")
-            except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as down:
+                await self._ask()
+                wait_s = BACKOFF_MIN_S
+                if is_lost:
+                    is_lost = False
+                    _log.info("control answers again")
+                continue
+            except (Unavailable, ValueError) as down:
                 if not is_lost:  # once, not with each try
                     is_lost = True
-                    _log.warning("control does not answer", extra={"reason": str(down) or type(down).__name__})
+                    _log.warning("control does not answer", extra={"reason": str(down)})
             wait_s = min(wait_s * 2, BACKOFF_MAX_S)
             await asyncio.sleep(wait_s * random.uniform(0.5, 1))
 
-    async def _ask(self, session: aiohttp.ClientSession) -> None:
-        """Wait for one newer table. Raises ValueError for an answer that is none."""
-        params = {"after": str(self._version), "wait_s": f"{WAIT_S:g}"}
-        async with session.get("http://control/internal/v1/routes", params=params) as answer:
-            if answer.status == 204:
-                return
-            if answer.status != 200:
-                raise ValueError(f"control answered {answer.status}")
-            data = await answer.content.read(TABLE_MAX_BYTES + 1)
-            while not answer.content.at_eof() and len(data) <= TABLE_MAX_BYTES:
-                data += await answer.content.read(TABLE_MAX_BYTES)
+    async def _ask(self) -> None:
+        """Wait for one newer table. Raises Unavailable, and ValueError for an answer that is none."""
+        path = f"/internal/v1/routes?after={self._version}&wait_s={WAIT_S:g}"
+        status, data = await unixhttp.request(str(self._socket), "GET", path, timeout_s=WAIT_S + 10)
+        if status == 204:
+            return
+        if status != 200:
+            raise ValueError(f"control answered {status}")
         try:
             table = _decode(data)
         except msgspec.DecodeError as broken:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from stoker.placement.unixhttp import request, stream
+from stoker.protocol.unixhttp import request, stream
 from stoker.types.errors import Conflict, InvalidInput, NotFound, NotReachable, StokerError, Unavailable
 from stoker.types.process import NodeStatus, ProcessSpec, ProcessStatus
 
