@@ -1,10 +1,22 @@
-"""Small models for every room, made once a session."""
+"""What every room's tests run in, and small models that are made once a session."""
 
+import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from stoker.app import demo as demo_models
+
+# How long an example takes says how busy the machine is, and nothing of the property.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("any machine")
+
+
+def pytest_configure() -> None:
+    """Have Ctrl-C end what the tests start: what a shell runs in the background ignores it, as do all below it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stoker.core import latency
@@ -114,7 +114,6 @@ def test_lines_are_bounded_and_the_longest_unused_is_forgotten() -> None:
 calls = st.lists(st.tuples(st.integers(1, 64), st.floats(0, 10)), max_size=30)
 
 
-@settings(deadline=None)
 @given(seen=calls)
 def test_whatever_was_seen_the_line_is_finite_and_never_promises_less_for_more(seen: list[tuple[int, float]]) -> None:
     line = Line()
@@ -125,7 +124,6 @@ def test_whatever_was_seen_the_line_is_finite_and_never_promises_less_for_more(s
     assert bound_s(line, 64) >= bound_s(line, 1)
 
 
-@settings(deadline=None)
 @given(seen=st.lists(st.tuples(st.sampled_from([SHORT, LONG, ((1, 2), (3,))]), st.integers(1, 64), st.floats(0, 10))))
 def test_whatever_was_seen_of_whom_a_guess_is_finite_and_says_that_it_is_one(
     seen: list[tuple[latency.Shapes, int, float]],

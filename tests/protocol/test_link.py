@@ -242,7 +242,7 @@ def test_garbage_closes_only_the_connection_it_came_on(tmp_path: Path, garbage: 
     on_both_loops(tmp_path, body)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=8), st.integers(1, 40))
 def test_frames_survive_any_cut_of_the_byte_stream(payloads: list[bytes], step: int) -> None:
     wire = b"".join(frames.frame(Kind.DATA, n + 1, payload) for n, payload in enumerate(payloads))

@@ -304,7 +304,6 @@ endpoints = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(endpoint=endpoints, defaults=st.booleans(), as_json=st.booleans())
 def test_what_is_dumped_loads_to_the_same_resource(endpoint: Endpoint, defaults: bool, as_json: bool) -> None:
     if as_json:
@@ -315,7 +314,7 @@ def test_what_is_dumped_loads_to_the_same_resource(endpoint: Endpoint, defaults:
     assert manifest.diff(endpoint, endpoint) == []
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     text=st.text(max_size=200) | st.binary(max_size=200) | st.text("{}[]:,-&*!#|>'\"\n \t?%@`abkind0\\u", max_size=60)
 )
@@ -329,7 +328,6 @@ def test_any_text_is_resources_or_a_list_of_problems_with_lines(text: str | byte
     assert all(1 <= problem.line <= len(text) + 1 for problem in found)
 
 
-@settings(deadline=None)
 @given(
     spec=st.recursive(
         st.none() | st.booleans() | st.integers() | texts,

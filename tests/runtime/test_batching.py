@@ -73,7 +73,7 @@ request_kinds = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @example(script=[[(1, 1.0, "wait"), (1, RAW, "wait")]])  # what cannot be written is one request's own trouble
 @given(script=st.lists(st.lists(request_kinds, min_size=1, max_size=12), max_size=4))
 def test_every_request_gets_its_own_answer_exactly_once(

@@ -85,7 +85,7 @@ requests = st.integers(1, 9).flatmap(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(bursts=st.lists(st.lists(requests, min_size=1, max_size=10), min_size=1, max_size=3), sizes=st.booleans())
 def test_every_request_gets_the_answer_it_would_get_alone(
     bursts: list[list[list[list[int]]]], sizes: bool, tmp_path_factory: pytest.TempPathFactory
