@@ -1,4 +1,4 @@
-"""An agent that runs no control and no gateway: what the tests of this folder start."""
+"""An agent that runs no control and no gateway and is less patient: what the tests of this folder start."""
 
 import asyncio
 import logging
@@ -6,6 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
+from stoker.agent.pace import Pace
 from stoker.agent.server import AgentServer, Api
 from stoker.agent.spawn import raise_own_limits
 from stoker.agent.supervisor import Supervisor
@@ -15,7 +16,7 @@ from stoker.app.home import Home
 
 async def main() -> None:
     home = Home(Path(sys.argv[1]))
-    supervisor = Supervisor(agent_main.folders(home), "test", ())
+    supervisor = Supervisor(agent_main.folders(home), "test", (), Pace(strays_every=1, term_grace_s=1.0))
     loop = asyncio.get_running_loop()
     tasks = []
 

@@ -112,7 +112,7 @@ def test_a_second_agent_on_the_same_folder_gives_way(rig: Rig) -> None:
 def test_an_agent_killed_at_any_moment_leaves_no_orphan_and_loses_no_acknowledged_process(rig: Rig) -> None:
     chance = random.Random(SEED)
     acknowledged: set[str] = set()
-    for turn in range(8):
+    for turn in range(5):
         where = f"seed {SEED}, turn {turn}"
         assert rig.agent is not None
         kill_at_s = time.monotonic() + chance.uniform(0, 0.25)
@@ -147,7 +147,7 @@ def test_an_agent_killed_at_any_moment_leaves_no_orphan_and_loses_no_acknowledge
 
 def test_an_agent_killed_while_it_shuts_down_leaves_nothing_that_down_does_not_end(rig: Rig) -> None:
     chance = random.Random(SEED)
-    for turn in range(4):
+    for turn in range(3):
         for number in range(4):
             rig.put(rig.spec(f"w{number}", behaviour="children" if number == 0 else ""))
         for number in range(4):

@@ -21,6 +21,7 @@ from stoker.agent import logs
 from stoker.agent.child import Child, sweep
 from stoker.agent.health import PING_EVERY_S, Watch
 from stoker.agent.kernel import boot_id
+from stoker.agent.pace import Pace
 from stoker.agent.records import Record, Records
 from stoker.agent.spawn import spawn
 from stoker.agent.stop import stop
@@ -78,6 +79,7 @@ class Site:
     folders: Folders
     records: Records
     changed: Callable[[], None]
+    pace: Pace
 
 
 class _ErrorFile(msgspec.Struct, frozen=True):
@@ -214,8 +216,7 @@ class Owned:
         """Watch the process until it is dead; return why it was killed, "" when it was not, or died by itself."""
         spec = self.record.spec
         self._watch = watch = Watch(self.name, child.pid, spec.address, self._on_report)
-        silent_s = liveness.GATEWAY_SILENT_S if spec.kind == "gateway" else liveness.SILENT_S
-        limits = liveness.Limits(spec.start_timeout_s, spec.stall_s, spec.memory_bytes, silent_s)
+        limits = liveness.Limits(spec.start_timeout_s, spec.stall_s, spec.memory_bytes, spec.silent_s)
         memory, looked_s, fault, is_stuck = liveness.Liveness(), time.monotonic(), "", False
         try:
             while child.is_alive and not fault:
@@ -223,7 +224,9 @@ class Owned:
                 if self._asked.is_set() and child.is_alive:
                     self._site.changed()
                     drains = spec.kind != "control"
-                    await stop(child, watch, lambda: self._stop_at_s, lambda: self._move("signal"), drains=drains)
+                    grace_s = self._site.pace.term_grace_s
+                    ends_s, on_signal = (lambda: self._stop_at_s), (lambda: self._move("signal"))
+                    await stop(child, watch, ends_s, on_signal, drains=drains, term_grace_s=grace_s)
                     return ""
                 now_s = time.monotonic()
                 seen = liveness.Seen(watch.take_answered(), watch.stats, self.rss_bytes)

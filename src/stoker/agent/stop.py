@@ -11,11 +11,16 @@ from stoker.agent.health import Watch
 LOOK_EVERY_S: Final = 0.05
 # A process that takes DRAIN says so in its next answer; one that does not is told by SIGTERM, which all understand.
 DRAIN_SEEN_S: Final = 1.0
-TERM_GRACE_S: Final = 3.0  # to close files after SIGTERM, also when the time to drain is over
 
 
 async def stop(
-    child: Child, watch: Watch, deadline_s: Callable[[], float], on_signal: Callable[[], None], *, drains: bool
+    child: Child,
+    watch: Watch,
+    deadline_s: Callable[[], float],
+    on_signal: Callable[[], None],
+    *,
+    drains: bool,
+    term_grace_s: float,
 ) -> None:
     """End the process: what it works on has until `deadline_s` (monotonic, may be moved nearer meanwhile).
 
@@ -29,7 +34,7 @@ async def stop(
         child.send(signal.SIGCONT)  # a stopped process would never see the other
     # What runs may go on after SIGTERM too, until its time is over.
     termed_s = time.monotonic()
-    while child.is_alive and time.monotonic() < max(deadline_s(), termed_s + TERM_GRACE_S):
+    while child.is_alive and time.monotonic() < max(deadline_s(), termed_s + term_grace_s):
         await child.wait(LOOK_EVERY_S)
     if child.is_alive:
         child.kill_group()

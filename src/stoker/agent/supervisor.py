@@ -15,14 +15,14 @@ import msgspec
 
 from stoker.agent import adopt, kernel, logs
 from stoker.agent.child import Child
+from stoker.agent.pace import Pace
 from stoker.agent.process import Folders, Owned, Site
 from stoker.agent.records import Record, Records
 from stoker.types.errors import Busy, Conflict, Draining, Forbidden, InvalidInput, NotFound
 from stoker.types.process import NodeStatus, ProcessSpec, ProcessStatus, spec_digest
 
+PACE: Final = Pace()
 PROCESSES_MAX: Final = 512
-LOOK_EVERY_S: Final = 1.0
-STRAYS_EVERY: Final = 5  # looks: reading every environment costs more than reading every stat line
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 END_ORDER: Final = ("gateway", "replica", "control")  # who admits work ends first, who keeps state last
 _log: Final = logging.getLogger(__name__)
@@ -31,11 +31,11 @@ _log: Final = logging.getLogger(__name__)
 class Supervisor:
     """The agent without its API. `start`, then `put`, `delete`, `status` …, at last `shutdown` or `let_go`."""
 
-    def __init__(self, folders: Folders, node: str, system: Iterable[ProcessSpec]) -> None:
+    def __init__(self, folders: Folders, node: str, system: Iterable[ProcessSpec], pace: Pace = PACE) -> None:
         self.ended = asyncio.Event()  # after a shutdown: nothing runs any more
         self._folders = folders
         self._records = Records(folders.processes)
-        self._site = Site(folders, self._records, self._changed)
+        self._site = Site(folders, self._records, self._changed, pace)
         self._node = node
         self._system = {spec.name: spec for spec in system}
         self._owned: dict[str, Owned] = {}
@@ -201,7 +201,7 @@ class Supervisor:
                 is_done = True
             except Exception:  # a bug met with one process must not leave the others without an agent
                 _log.exception("stumbled over a process", extra={"worker": owned.name})
-                await asyncio.sleep(LOOK_EVERY_S)
+                await asyncio.sleep(self._site.pace.look_every_s)
         del self._owned[owned.name], self._tasks[owned.name]
         self._changed()
 
@@ -218,11 +218,11 @@ class Supervisor:
             try:
                 self._measure(await asyncio.to_thread(lambda: list(kernel.processes())))
                 await asyncio.to_thread(self._tidy_logs)
-                if turn % STRAYS_EVERY == STRAYS_EVERY - 1:
+                if (turn + 1) % self._site.pace.strays_every == 0:
                     self._kill_strays(await asyncio.to_thread(kernel.marked, self._folders.home_id))
             except OSError as problem:  # a look that failed is made up by the next
                 _log.warning("could not look around", extra={"reason": str(problem)})
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(self._site.pace.look_every_s)
 
     def _measure(self, lines: list[kernel.ProcessLine]) -> None:
         """Give each process what it and the children in its session use."""

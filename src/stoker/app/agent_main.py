@@ -63,6 +63,7 @@ def gateway_spec(home: Home, chosen: Settings, index: int) -> ProcessSpec:
         address=home.address(f"gateway-{index}"),
         work_dir=str(home.root),
         drain_s=chosen.drain_s,
+        silent_s=chosen.gateway_silent_s,
     )
 
 

@@ -98,6 +98,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float,
         _setting("STOKER_DRAIN", "seconds", "what runs may take to finish at a stop; then it is cut", ge=0, le=3600),
     ] = 30.0
+    # The kernel goes on giving new connections to a gateway that hangs, and starting it again loads no model. Its
+    # answers to PING are late by milliseconds under full load, so ten seconds are far from a false alarm.
+    gateway_silent_s: Annotated[
+        float,
+        _setting(
+            "STOKER_GATEWAY_SILENT", "seconds", "a gateway that hangs for so long is started again", ge=2, le=3600
+        ),
+    ] = 10.0
     start_timeout_s: Annotated[
         float,
         _setting(

@@ -13,9 +13,6 @@ from stoker.types.replica import ReplicaStats
 from stoker.types.units import format_bytes
 
 SILENT_S: Final = 30.0  # without an answer to PING, once it was ready
-# The kernel goes on giving new connections to a gateway that hangs, and nothing of it is lost by starting it again: no
-# model is loaded. Its answers to PING are late by milliseconds under full load, so this is far from a false alarm.
-GATEWAY_SILENT_S: Final = 10.0
 FAILED_S: Final = 10.0  # it says that it failed, but does not exit
 STEP_MAX_S: Final = 3.0
 

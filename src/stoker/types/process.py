@@ -28,6 +28,7 @@ class ProcessSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drain_s: float = 30.0
     start_timeout_s: float = 120.0  # without progress before it is ready
     stall_s: float = 120.0  # with requests running and none of them moving on
+    silent_s: float = 30.0  # without an answer to PING, once it was ready
     labels: dict[str, str] = {}  # endpoint, revision, … for screens
 
 
