@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from stoker.app.home import Home
+from stoker.client.connection import Connection
+from stoker.client.control import ControlClient
 
 STOKER = Path(sys.executable).parent / "stoker"
 
@@ -78,6 +80,11 @@ class Platform:
     @property
     def key(self) -> str:
         return self.credentials["key"]
+
+    @property
+    def client(self) -> ControlClient:
+        """Return a client of control, which costs less than a command for each question."""
+        return ControlClient(Connection(f"unix:{Home(self.home).run / 'control-api.sock'}", self.key))
 
     def cli(self, *arguments: str, check: bool = True, timeout_s: float = 120, stdin: str = "") -> str:
         """Run `stoker …`; return its standard output. With `check`, a failure shows everything it said."""

@@ -1,5 +1,6 @@
 """Everything killed at once, at random moments, again and again: the next start repairs what it finds."""
 
+import json
 import os
 import random
 import threading
@@ -9,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from stoker.client.control import Registration
+from stoker.client.upload import push
+from stoker.types.errors import StokerError
 from tests.whole.load import Load
 from tests.whole.rig import Platform, until
 
 # A few in the suite; `STOKER_KILL_ROUNDS=30` for the long run (make chaos).
-ROUNDS = int(os.environ.get("STOKER_KILL_ROUNDS", "8"))
+ROUNDS = int(os.environ.get("STOKER_KILL_ROUNDS", "5"))
 SEED = int(os.environ.get("STOKER_KILL_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 
 pytestmark = pytest.mark.timeout(60 + 40 * ROUNDS)
@@ -22,10 +26,9 @@ pytestmark = pytest.mark.timeout(60 + 40 * ROUNDS)
 class Writer:
     """Pushes versions and applies endpoints in a loop; remembers what the platform acknowledged."""
 
-    def __init__(self, platform: Platform, folder: Path, model: bytes, first: int) -> None:
+    def __init__(self, platform: Platform, folder: Path, first: int) -> None:
         self.platform = platform
         self.folder = folder
-        self.model = model
         self.number = first
         self.acknowledged_versions: set[str] = set()
         self.acknowledged_endpoints: set[str] = set()
@@ -44,18 +47,22 @@ class Writer:
     def _loop(self) -> None:
         while not self._stop.is_set():
             self.number += 1
-            folder = self.folder / f"v{self.number}"
+            name, folder = f"echo-{self.number}", self.folder / f"v{self.number}"
             folder.mkdir()
             (folder / "model.py").write_text(PYTHON_MODEL.format(number=self.number))
             try:
-                self.platform.cli("push", f"echo-{self.number}", str(folder))
-                self.acknowledged_versions.add(f"echo-{self.number}")
-                self.platform.cli(
-                    "deploy", f"echo-{self.number}", "--model", f"echo-{self.number}@1", "--replicas", "0"
-                )
-                self.acknowledged_endpoints.add(f"echo-{self.number}")
-            except AssertionError:
+                push(self.platform.client, name, folder, Registration(files=()), lambda *_: None)
+                self.acknowledged_versions.add(name)
+                self.platform.client.apply(json.dumps(endpoint(name)).encode())
+                self.acknowledged_endpoints.add(name)
+            except StokerError:
                 time.sleep(0.05)  # it is down; what was not acknowledged may or may not be there
+
+
+def endpoint(name: str) -> dict[str, object]:
+    """Return the manifest of an endpoint that has no replica."""
+    spec = {"model": f"{name}@1", "task": "predict", "replicas": {"min": 0}}
+    return {"apiVersion": "stoker/v1", "kind": "Endpoint", "metadata": {"name": name}, "spec": spec}
 
 
 PYTHON_MODEL = """
@@ -82,9 +89,9 @@ def test_everything_killed_at_random_moments_leaves_a_state_that_the_next_start_
     versions, endpoints, number = {"digits"}, {"digits"}, 0
     for turn in range(ROUNDS):
         where = f"seed {SEED}, round {turn}"
-        pause_s = chance.uniform(0.0, 2.5)
+        pause_s = chance.uniform(0.0, 1.0)
         url = f"{platform.url}/v2/models/digits/infer"
-        with Load(url, platform.key, connections=4), Writer(platform, tmp_path, b"", number) as writer:
+        with Load(url, platform.key, connections=4), Writer(platform, tmp_path, number) as writer:
             time.sleep(pause_s)
             platform.kill_everything()
         number = writer.number
@@ -94,9 +101,9 @@ def test_everything_killed_at_random_moments_leaves_a_state_that_the_next_start_
         platform.up()
         with Load(url, platform.key, connections=2) as traffic:
             until(lambda traffic=traffic: traffic.outcome.statuses[200] > 20, 40, f"{where}: digits answers again")
-        there = {item["name"] for item in platform.json("models")["items"]}
+        there = {version.name for version in platform.client.models()}
         assert versions <= there, f"{where}: lost versions {versions - there}"
-        there = {item["name"] for item in platform.json("get", "endpoints")["items"]}
+        there = {view.name for view in platform.client.endpoints()}
         assert endpoints <= there, f"{where}: lost endpoints {endpoints - there}"
         platform.database_is_sound()
     platform.down()
