@@ -38,12 +38,23 @@ def remote(gguf: Path) -> Iterator[GenerateEngine]:
 
 
 @pytest.fixture(scope="session")
-def vino(gguf: Path) -> Iterator[OpenvinoEngine]:
+def vinos() -> Iterator[list[OpenvinoEngine]]:
+    """Every pipeline of the session; the last one lives."""
+    made: list[OpenvinoEngine] = []
+    yield made
+    for engine in made:
+        engine.close()
+
+
+@pytest.fixture
+def vino(gguf: Path, vinos: list[OpenvinoEngine]) -> OpenvinoEngine:
+    """One pipeline for all, and another for the tests behind one whose pipeline died: it fails alone."""
     if not registry.version("openvino"):
         pytest.skip("openvino-genai is not installed")
-    engine = openvino.load(spec("openvino", gguf=gguf, context=CONTEXT, batch_tokens=64), quiet)
-    yield engine
-    engine.close()
+    if not vinos or vinos[-1].is_closed:
+        wanted = spec("openvino", gguf=gguf, context=CONTEXT, batch_tokens=64)
+        vinos.append(openvino.load(wanted, quiet, on_death=lambda: None))
+    return vinos[-1]
 
 
 @pytest.fixture(params=["llamacpp", "openvino", "openai"])

@@ -10,6 +10,7 @@ import itertools
 import os
 import secrets
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -42,8 +43,16 @@ class OpenvinoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     chat_template: str | None = None  # Jinja text, instead of the model's own
 
 
-def load(spec: ReplicaSpec, progress: Progress) -> "OpenvinoEngine":
-    """Load the GGUF file of `spec` in a process of its own and prove that it answers. See port.Load."""
+def end_replica() -> None:
+    """End this process in its own orderly way, for the agent to start anew."""
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def load(spec: ReplicaSpec, progress: Progress, *, on_death: Callable[[], None] = end_replica) -> "OpenvinoEngine":
+    """Load the GGUF file of `spec` in a process of its own and prove that it answers. See port.Load.
+
+    on_death: called by a thread when that process died unasked; without it the engine can do nothing.
+    """
     if spec.task != "chat":
         raise Unsupported(f"the openvino engine serves task chat, not {spec.task}; for embeddings use an ONNX model")
     wanted = options.read(spec, OpenvinoOptions)
@@ -58,7 +67,7 @@ def load(spec: ReplicaSpec, progress: Progress) -> "OpenvinoEngine":
         memory_bytes=spec.memory_bytes,
         chat_template=wanted.chat_template,
     )
-    engine = OpenvinoEngine(setup, progress)
+    engine = OpenvinoEngine(setup, progress, on_death)
     progress("ready", 1.0)
     return engine
 
@@ -88,11 +97,12 @@ class OpenvinoChoice(Choice):
 class OpenvinoEngine:
     """A GenerateEngine over one pipeline in a child process."""
 
-    def __init__(self, setup: Setup, progress: Progress) -> None:
+    def __init__(self, setup: Setup, progress: Progress, on_death: Callable[[], None]) -> None:
         self._running: dict[int, OpenvinoChoice] = {}
         self._numbers = itertools.count(1)
         self._kv_used_ratio = 0.0
         self._is_closed = False
+        self._on_death = on_death
         self._child = Child(self._take, self._die)
         try:
             self._ready: Ready = self._child.load(setup, progress)
@@ -101,6 +111,11 @@ class OpenvinoEngine:
             raise
         self.slots = setup.slots
         self.context_tokens = self._ready.context
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it takes nothing any more: it was closed, or its process died."""
+        return self._is_closed
 
     @property
     def running(self) -> int:
@@ -164,12 +179,12 @@ class OpenvinoEngine:
                 choice.end(None)
 
     def _die(self, last_words: str) -> None:
-        """End the replica in its own orderly way, for the agent to start anew: without a pipeline it can do nothing."""
+        """Fail what runs, and say that this engine is done for."""
         self._is_closed = True
         self._fail_all(last_words)
         with contextlib.suppress(OSError):
             os.write(2, f"{last_words}; this replica ends\n".encode())
-        os.kill(os.getpid(), signal.SIGTERM)
+        self._on_death()
 
     def _fail_all(self, words: str) -> None:
         for number in list(self._running):
