@@ -1,6 +1,6 @@
 """A replica process without an engine, for tests and measurements of the gateway: what it does, the body says.
 
-python fake_replica.py ADDRESS NAME LOGFILE [--state loading] [--slots 256] [--pace 10] [--stall SECONDS,EVERY]
+python fake_replica.py ADDRESS NAME LOGFILE [--state loading] [--slots 256] [--pace 10]
 
 The text of a body, anywhere in it (of a large one: at its ends), decides: `die` kills the process, `hang` never
 answers, `slow:0.2` answers after that, `until:PATH` when that file is there; `report` answers with a report of engine
@@ -8,7 +8,7 @@ calls, `stream` bodies (`"stream": true`) get `chunks:N` events with `every:S` b
 events, `big:N` answers N bytes, `who:` is answered with who computed it (replica, request id, body), `refuse:CODE`
 fails with that error, `stuck` blocks the process; with `at:NAME` only the replica of that name does so. Every event
 worth asserting (requests, cancels) is appended to LOGFILE as a line. With `--pace N` all that is slow is N times
-slower, until SIGUSR1. With `--stall` the whole process pauses so long so often.
+slower, until SIGUSR1.
 """
 
 import asyncio
@@ -176,10 +176,6 @@ async def main() -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, load)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, fail)
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, hang)
-    pause_s, _, every_s = option("--stall", "0").partition(",")
-    while every_s and not stop.is_set():
-        await asyncio.sleep(float(every_s))
-        time.sleep(float(pause_s))  # noqa: ASYNC251 - the point of it
     await stop.wait()
     await server.close()
 

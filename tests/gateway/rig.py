@@ -116,14 +116,20 @@ class Rig:
 
     def start_replica(self, name: str, *arguments: str) -> None:
         """Start one replica process, and wait until it listens."""
-        path = Path(self.home.address(name).removeprefix("unix:"))
-        path.unlink(missing_ok=True)
+        self.spawn_replica(name, *arguments)
+        until(self.socket(name).exists, f"{name} listens")
+
+    def spawn_replica(self, name: str, *arguments: str) -> None:
+        self.socket(name).unlink(missing_ok=True)
         argv = [sys.executable, str(FAKE), self.home.address(name), name, str(self.log(name)), *arguments]
         self.processes[name] = subprocess.Popen(argv)
-        until(path.exists, f"{name} listens")
 
     def start_gateway(self, index: int = 0, gateways: int = 1) -> None:
         """Start a gateway process, and wait until it is ready."""
+        self.spawn_gateway(index, gateways)
+        until(lambda: self.socket(f"gateway-{index}").exists() and self.accepts(), f"gateway-{index} accepts")
+
+    def spawn_gateway(self, index: int, gateways: int) -> None:
         if self.holder is None:
             self.holder, self.port = held_port()
         module = [sys.executable, "-m", "stoker.app.gateway_main", "--home", str(self.home.root), "--port"]
@@ -132,8 +138,9 @@ class Rig:
         environment = {**os.environ, "STOKER_GRPC_PORT": str(self.grpc_port)}
         with log:
             self.processes[f"gateway-{index}"] = subprocess.Popen(argv, stderr=log, env={**environment, **self.environ})
-        path = Path(self.home.address(f"gateway-{index}").removeprefix("unix:"))
-        until(lambda: path.exists() and self.accepts(), f"gateway-{index} accepts")
+
+    def socket(self, name: str) -> Path:
+        return Path(self.home.address(name).removeprefix("unix:"))
 
     def accepts(self) -> bool:
         ports = [self.port, *([self.grpc_port] if self.grpc_port else [])]
@@ -295,11 +302,15 @@ def rig(
         names = [f"r{number}" for number in range(replicas)]
         made.write_table(names, **limits)
         for name in names:
-            made.start_replica(name)
+            made.spawn_replica(name)
         for index in range(gateways):
-            made.start_gateway(index, gateways)
+            made.spawn_gateway(index, gateways)
+        running = [*names, *(f"gateway-{index}" for index in range(gateways))]
+        until(lambda: all(made.socket(name).exists() for name in running) and made.accepts(), f"{running} run")
         if replicas:
-            until(lambda: asyncio.run(infer(made, "ready?")).status == 200, "the first answer")
+            line = f'stoker_replicas_ready{{project="default",endpoint="digits"}} {replicas * gateways}\n'
+            until(lambda: line in asyncio.run(ask(made, "GET", "/metrics")).body.decode(), "every replica is seen")
+            assert asyncio.run(infer(made, "ready?")).status == 200
         yield made
     finally:
         made.close()

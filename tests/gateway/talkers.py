@@ -61,19 +61,17 @@ class TalkerRig(Rig):
 
     code = TALKER + RESUMING
 
-    def start_replica(self, name: str, *arguments: str) -> None:
-        """Start one replica, and wait until it listens."""
+    def spawn_replica(self, name: str, *arguments: str) -> None:
+        """Start one replica."""
         folder = self.home.replicas / name
         address = self.home.address(name)
         options = {"slots": 256}
         spec = python_spec(folder / "model", self.code, "chat", address=address, replica=name, options=options)
         (folder / "spec.json").write_bytes(msgspec.json.encode(spec))
-        path = Path(address.removeprefix("unix:"))
-        path.unlink(missing_ok=True)
+        self.socket(name).unlink(missing_ok=True)
         with self.log(name).open("ab") as log:
             argv = [sys.executable, "-m", "stoker.app.replica_main", str(folder / "spec.json")]
             self.processes[name] = subprocess.Popen(argv, stdout=log, stderr=log)
-        until(path.exists, f"{name} listens")
 
 
 @contextlib.contextmanager
@@ -87,7 +85,7 @@ def talkers(folder: Path, replicas: int = 2, *, resuming: bool = True, **limits:
         names = [f"r{number}" for number in range(replicas)]
         made.write_table(names, **limits)
         for name in names:
-            made.start_replica(name)
+            made.spawn_replica(name)
         made.start_gateway()
         until(lambda: asyncio.run(made_ready(made)) == replicas, "every talker is ready")
         yield made

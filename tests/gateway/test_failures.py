@@ -201,10 +201,8 @@ def test_what_cannot_make_its_deadline_is_refused_at_once(single: Rig) -> None:
             await infer(single, "slow:0.5 learn")
         tasks = [asyncio.create_task(infer(single, f"slow:0.5 {number}")) for number in range(10)]
         await asyncio.sleep(0.2)
-        began_s = time.monotonic()
         refused = await infer(single, "{}", x_request_timeout_ms="300")
-        assert refused.status == 429
-        assert time.monotonic() - began_s < 0.2
+        assert refused.status == 429, "had it waited for its deadline, it would be 504"
         late = asyncio.create_task(infer(single, "{}", x_request_timeout_ms="900"))
         assert {answer.status for answer in await asyncio.gather(*tasks)} == {200}
         assert (await late).status in {200, 504}
@@ -271,10 +269,14 @@ def test_a_stopped_replica_is_ejected_and_its_requests_move(rig: Rig) -> None:
 def test_a_replica_that_answers_pings_but_finishes_nothing_is_ejected(rig: Rig) -> None:
     async def work() -> None:
         rig.kill("r0", signal.SIGUSR2)
-        await asyncio.sleep(0.1)
-        answers = await asyncio.gather(*(infer(rig, f"{{{number}}}") for number in range(20)))
+        stop, answers = asyncio.Event(), list[Answer]()
+        # Its peer goes on finishing work, so it is not the machine: three seconds are enough.
+        loads = [asyncio.create_task(load(rig, stop, ["slow:0.01"], answers)) for _ in range(8)]
+        while 'reason="stuck"' not in (await ask(rig, "GET", "/metrics")).body.decode():
+            await asyncio.sleep(0.05)
+        stop.set()
+        await asyncio.gather(*loads)
         assert {answer.status for answer in answers} == {200}
-        assert 'reason="stuck"' in (await ask(rig, "GET", "/metrics")).body.decode()
 
     run(work)
 

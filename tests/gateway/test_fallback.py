@@ -101,7 +101,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     try:
         write(rig, routes(rig))
         for name in ("big", "small", "last"):
-            rig.start_replica(name)
+            rig.spawn_replica(name)
         rig.start_gateway()
         whole(rig)
         yield rig
@@ -309,10 +309,10 @@ def test_without_a_limit_of_its_own_each_endpoint_has_an_even_share_of_the_deadl
     async def work() -> None:
         rig.log("last").write_text("")
         began_s = time.monotonic()
-        answer = await say(rig, "slow:0.7 x", "even")
+        answer = await say(rig, "slow:2 x", "even")
         took_s = time.monotonic() - began_s
         assert answer.status == 504, "half a second is left for each"
-        assert 0.9 < took_s < 1.3
+        assert 0.9 < took_s < 1.9, "as long as the deadline, not as one of them takes"
         assert any(line.startswith("request") for line in rig.lines("last"))
         assert (await say(rig, "slow:0.4 x", "even")).headers[HEADER] == "even"
 
