@@ -37,8 +37,8 @@ def test_a_request_is_whole_and_an_answer_is_measured() -> None:
 def test_the_own_client_counts_answers_in_both_loops(hello: Contender, rate: float) -> None:
     sample = load.run(hello, Load(b"{}", 4, 0.5, rate), use_wrk=False)
     assert sample.errors == 0
-    assert sample.requests > (50 if rate else 200)
-    assert 0 < sample.p50_s <= sample.p99_s < 0.5
+    assert sample.requests > 10
+    assert 0 < sample.p50_s <= sample.p99_s
     assert sample.cpu_s >= 0
     if rate:
         assert sample.requests < 200

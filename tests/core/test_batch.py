@@ -123,7 +123,7 @@ calls = st.lists(st.tuples(st.sampled_from([A, B]), st.integers(1, 64), st.float
 
 
 @given(queue=st.lists(waiting, max_size=30), seen=calls, max_rows=st.integers(1, 64), max_bytes=st.integers(0, 1000))
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_whatever_waits_the_plan_is_sound(
     queue: list[Waiting], seen: list[tuple[Shapes, int, float]], max_rows: int, max_bytes: int
 ) -> None:

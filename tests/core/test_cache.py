@@ -102,7 +102,7 @@ class TwoStores(RuleBasedStateMachine):
 
 
 TestTwoStores = TwoStores.TestCase
-TestTwoStores.settings = settings(max_examples=60, stateful_step_count=60)
+TestTwoStores.settings = settings(max_examples=30, stateful_step_count=60)
 
 
 def test_what_was_used_last_goes_last() -> None:

@@ -1,6 +1,6 @@
 """When a second replica is asked, and how often at the most."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker.core.hedge import CREDIT_MAX, DELAY_MIN_S, RATIO, SAMPLES, SAMPLES_MIN, Hedges
@@ -47,6 +47,7 @@ def test_nothing_is_hedged_before_enough_is_known() -> None:
     assert round(hedges.delay_s, 6) == 0.01
 
 
+@settings(max_examples=40)
 @given(st.lists(st.floats(0.003, 10), min_size=SAMPLES, max_size=SAMPLES))
 def test_about_one_in_twenty_takes_longer_than_the_delay(took_s: list[float]) -> None:
     hedges = rich()

@@ -7,7 +7,7 @@ from stoker.core.reconcile import SETTLE_S, Plan, plan
 from stoker.core.snapshot import Assignment, Snapshot
 from tests.core.worlds import SCRIPTS, World, play
 
-EXAMPLES = settings(max_examples=150)
+EXAMPLES = settings(max_examples=75)
 
 
 def ready(snapshot: Snapshot, assignment: Assignment) -> bool:

@@ -104,9 +104,9 @@ def test_what_is_kept_is_bounded_and_takes_time_in_proportion() -> None:
     ]
     for body in worst:
         data = json.dumps(body).encode()
-        began_s = time.perf_counter()
+        began_s = time.thread_time()
         kept = redact.body(data)
-        spent_s = time.perf_counter() - began_s
+        spent_s = time.thread_time() - began_s
         assert len(json.dumps(kept)) < 1_500_000
         assert spent_s < 3, f"{len(data)} bytes took {spent_s:.2f} s"
 

@@ -79,7 +79,7 @@ class Platform(RuleBasedStateMachine):
             assert min(held) >= 0.0
 
 
-Platform.TestCase.settings = settings(max_examples=200, stateful_step_count=30)
+Platform.TestCase.settings = settings(max_examples=80, stateful_step_count=30)
 TestTheSumOfShares = Platform.TestCase
 
 

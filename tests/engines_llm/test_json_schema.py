@@ -111,10 +111,10 @@ def test_what_is_no_schema_or_too_large_is_refused(schema: Any) -> None:
 def test_a_comparison_that_would_take_for_ever_ends() -> None:
     twice = {"anyOf": [{"properties": {"a": {"$ref": "#/$defs/n"}}, "required": ["b"]}] * 2}
     schema = check_schema({"$ref": "#/$defs/n", "$defs": {"n": twice, "loop": {"$ref": "#/$defs/loop"}}}, "schema")
-    start_s = time.monotonic()
+    start_s = time.thread_time()
     violation('{"a":' * 100 + "1" + "}" * 100, schema)
     violation("1", {"$ref": "#/$defs/loop", "$defs": schema["$defs"]})
-    assert time.monotonic() - start_s < 2
+    assert time.thread_time() - start_s < 2
 
 
 @given(

@@ -143,10 +143,10 @@ def test_token_ids_outside_the_vocabulary_are_refused(vino: OpenvinoEngine) -> N
 
 
 def test_a_text_far_too_long_is_refused_before_it_is_read(vino: OpenvinoEngine) -> None:
-    start_s = time.monotonic()
+    start_s = time.process_time()
     with pytest.raises(InvalidInput, match="context_length_exceeded"):
         answer(vino, chat("x" * 20_000_000))
-    assert time.monotonic() - start_s < 2
+    assert time.process_time() - start_s < 2
 
 
 def test_required_tools_are_called_and_optional_ones_may_be(vino: OpenvinoEngine) -> None:

@@ -141,12 +141,14 @@ def test_what_can_be_shed_is_shed_first(rig: Rig, keys: dict[str, str]) -> None:
 def test_refusals_are_quick_while_everything_is_full(rig: Rig, keys: dict[str, str]) -> None:
     async def work() -> None:
         noisy = await backlog(rig, keys["noisy"], 32, "slow:0.2")
-        took_s = []
-        for _ in range(40):
-            began_s = time.monotonic()
-            assert (await infer(rig, "slow:0.2", key=keys["noisy"])).status == 429
-            took_s.append(time.monotonic() - began_s)
-        assert sorted(took_s)[20] < 0.02, "the median, a connection each"
+        took_s: dict[int, list[float]] = {429: [], 401: []}
+        for number in range(80):
+            began_s, status = time.monotonic(), (429, 401)[number % 2]
+            key = keys["noisy"] if status == 429 else None
+            assert (await infer(rig, "slow:0.2", key=key)).status == status
+            took_s[status].append(time.monotonic() - began_s)
+        # Medians, a connection each. A request without a key meets no queue, and the same busy machine.
+        assert sorted(took_s[429])[20] < 5 * sorted(took_s[401])[20]
         for task in noisy:
             task.cancel()
 

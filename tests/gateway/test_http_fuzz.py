@@ -161,7 +161,7 @@ COMPOSED = st.builds(
 )
 
 
-@settings(max_examples=800)
+@settings(max_examples=400)
 @given(
     first=COMPOSED | st.sampled_from(VALID),
     second=st.sampled_from(VALID),

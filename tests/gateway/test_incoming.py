@@ -1,7 +1,7 @@
 """Reading requests, wherever the reads happen to end."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker.gateway.http.incoming import HEAD_MAX_BYTES, HttpRequest, Incoming, Phase
@@ -45,6 +45,7 @@ def read(data: bytes, cuts: list[int]) -> Recorder:
     return owner
 
 
+@settings(max_examples=25)  # 108 KB each
 @given(st.lists(st.integers(1, 3000 * len(ONE) - 1), max_size=4).map(sorted))
 def test_pipelined_requests_are_all_read_wherever_a_read_ends(cuts: list[int]) -> None:
     owner = read(ONE * 3000, cuts)

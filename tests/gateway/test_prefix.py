@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker.gateway.protocols import prefix
@@ -29,6 +29,7 @@ def blocks(talk: list[tuple[str, Any]], **more: Any) -> list[int]:
     return prefix.of_chat(exchange(), decode_chat(body(talk, **more)), with_prefix=True).blocks
 
 
+@settings(max_examples=40)
 @given(messages, messages)
 def test_a_conversation_that_goes_on_begins_with_the_same_blocks(
     talk: list[tuple[str, str]], rest: list[tuple[str, str]]

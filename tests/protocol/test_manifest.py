@@ -304,6 +304,7 @@ endpoints = st.builds(
 )
 
 
+@settings(max_examples=40)
 @given(endpoint=endpoints, defaults=st.booleans(), as_json=st.booleans())
 def test_what_is_dumped_loads_to_the_same_resource(endpoint: Endpoint, defaults: bool, as_json: bool) -> None:
     if as_json:
@@ -314,7 +315,7 @@ def test_what_is_dumped_loads_to_the_same_resource(endpoint: Endpoint, defaults:
     assert manifest.diff(endpoint, endpoint) == []
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     text=st.text(max_size=200) | st.binary(max_size=200) | st.text("{}[]:,-&*!#|>'\"\n \t?%@`abkind0\\u", max_size=60)
 )

@@ -6,7 +6,7 @@ import pytest
 from google.protobuf.descriptor import Descriptor
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tritonclient.grpc import model_config_pb2, service_pb2
 
@@ -82,6 +82,7 @@ def requests(draw: st.DrawFn) -> Any:
     return made
 
 
+@settings(max_examples=50)
 @given(requests())
 def test_what_their_classes_write_ours_read_and_write_as_the_same_bytes(request: Any) -> None:
     data = request.SerializeToString(deterministic=True)

@@ -279,7 +279,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     inputs=st.lists(
         st.fixed_dictionaries(

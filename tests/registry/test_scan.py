@@ -175,7 +175,7 @@ def test_this_projects_own_sources_are_no_pickles() -> None:
         assert pickle_reason(path.read_bytes()[:HEAD_BYTES]) == "", path
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     data=st.binary(max_size=300),
     head=st.sampled_from([b"", b"\x80\x04", b"PK\x03\x04", b"\x1f\x8b", b"\x93NUMPY\x01", b"BZh9", b"c"]),

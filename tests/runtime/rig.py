@@ -23,7 +23,7 @@ from stoker.runtime.predict import PredictWork
 from stoker.types.errors import ReplicaLost
 from stoker.types.replica import ReplicaSpec, ReplicaStats
 
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0  # to give up, not to be quick: an engine that compiles its model shares the machine
 
 
 class Process:

@@ -55,7 +55,7 @@ def test_killing_a_writer_at_random_moments_loses_nothing_acknowledged(path: Pat
     database.write(lambda connection: projects.put(connection, project(), 1.0))
     random.seed(5)
     done = 0
-    for _ in range(6):
+    for _ in range(4):
         writer = subprocess.Popen(
             [sys.executable, "-c", WRITER, str(path), str(done), str(ROOT)], stdout=subprocess.PIPE, text=True
         )
