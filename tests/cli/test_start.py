@@ -32,7 +32,7 @@ def test_starts_within_150_ms_or_twice_what_its_two_libraries_take(arguments: li
             cpu_s([sys.executable, "-c", "import click, msgspec, http.client"]),
             cpu_s([str(STOKER), "--home", str(tmp_path), *arguments]),
         )
-        for _ in range(7)
+        for _ in range(5)
     ]
     bare_s, whole_s = (min(times) for times in zip(*runs, strict=True))
     words = f"stoker {arguments}: {whole_s * 1000:.0f} ms, its libraries alone {bare_s * 1000:.0f} ms"

@@ -162,7 +162,7 @@ def test_control_killed_again_and_again_in_the_middle_of_changes_converges_and_r
     apply(rig, endpoint("steady", model="m@1"))
     wait_settled(rig, "default.steady-1", "steady")
     steady = replica_processes(rig)
-    for at in range(8):
+    for at in range(5):
         apply(rig, endpoint("a", model=f"m@{at % 3 + 1}"))
         time.sleep(random.uniform(0.0, 0.5))
         rig.kill()
