@@ -18,7 +18,7 @@ import numpy as np
 
 from stoker.runtime.engines.openvino_memory import BLOCK_TOKENS, Pool
 from stoker.runtime.engines.openvino_text import HALF_CHARACTER, Detokenizer, KnownBlocks, StopScanner
-from stoker.runtime.engines.openvino_trial import Trials, last_words, output_config
+from stoker.runtime.engines.openvino_trial import Trials, last_words, on_threads, output_config
 from stoker.runtime.engines.openvino_wire import Add, Count, Piece, Ready, Setup, Step
 from stoker.types.errors import InvalidInput, RefusedArtifact, StokerError, Unsupported
 
@@ -116,7 +116,7 @@ class Pipeline:
         config.dynamic_split_fuse = True
         config.enable_prefix_caching = True
         self._pipeline = self._module.ContinuousBatchingPipeline(
-            setup.path, self._tokenizer, config, "CPU", INFERENCE_NUM_THREADS=setup.threads
+            setup.path, self._tokenizer, config, "CPU", **on_threads(setup.threads)
         )
         vocabulary: dict[bytes, int] = self._tokenizer.get_vocab()
         self._ends = {vocabulary[name] for name in map(str.encode, _END_TOKENS) if name in vocabulary}

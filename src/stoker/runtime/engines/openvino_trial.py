@@ -86,9 +86,16 @@ class Trials:
         with tempfile.TemporaryDirectory(prefix="stoker-trial-") as folder:
             path = Path(folder) / "trial.gguf"
             write_model(path, self._vocabulary)
-            return self._module.ContinuousBatchingPipeline(
-                str(path), self._tokenizer, config, "CPU", INFERENCE_NUM_THREADS=1
-            )
+            return self._module.ContinuousBatchingPipeline(str(path), self._tokenizer, config, "CPU", **on_threads(1))
+
+
+def on_threads(count: int) -> dict[str, Any]:
+    """Return the settings of a pipeline that computes with `count` threads.
+
+    With bf16 or f16, to which processors with AMX default, OpenVINO 2026.4 joins the layers of an MLP in a node that
+    gives one half of the work to half of the threads: with one thread it divides by zero, and the process is gone.
+    """
+    return {"INFERENCE_NUM_THREADS": count, **({"INFERENCE_PRECISION_HINT": "f32"} if count == 1 else {})}
 
 
 def last_words(raised: Exception) -> str:
