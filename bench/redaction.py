@@ -1,0 +1,75 @@
+"""How long it takes to redact what is sampled, and how well the recognisers do on the labelled corpus.
+
+python -m bench.redaction
+
+Prints, for 8 KB of each kind of body, the best and the median of 50 runs in ms of processor time, and beside it the
+time that `json.loads` and `json.dumps` of the same body take, so that a slow machine shows in both; then recall and
+precision by kind on tests/core/redaction_corpus.txt. Wanted: at most 2 ms for 8 KB of prose, of chat and of JSON.
+"""
+
+import json
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from stoker.core import kept
+from stoker.core.pseudonyms import Pseudonyms
+from stoker.core.recognise import RANKS, find
+from tests.core.test_recognise import corpus
+
+BYTES = 8192
+RUNS = 50
+PROSE = (
+    "The delivery that was promised for Monday has not come, and nobody at the desk could say where it is. "
+    "We ordered twelve chairs and two tables; the invoice of 2026-11-20 says 1,249.50 EUR. Please look into it. "
+)
+PERSONAL = "Write to anna.berg@example.com or call +49 30 1234567, card 4242 4242 4242 4242. "
+
+
+def bodies() -> dict[str, bytes]:
+    """Return bodies of 8 KB by kind."""
+    chat = {"model": "m", "messages": [{"role": "user", "content": (PROSE * 60)[:1000]} for _ in range(8)]}
+    rows = [{"id": at, "name": f"item {at}", "price": at * 1.5, "tags": ["new", "sale"]} for at in range(120)]
+    floats = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [450], "data": [at / 7 for at in range(450)]}]}
+    return {
+        "prose": json.dumps({"prompt": (PROSE * 60)[:BYTES]}).encode(),
+        "chat": json.dumps(chat).encode(),
+        "JSON rows": json.dumps(rows).encode(),
+        "tensor": json.dumps(floats).encode(),
+        "all personal": json.dumps({"prompt": (PERSONAL * 120)[:BYTES]}).encode(),
+        "digits": json.dumps({"prompt": ("4111 1111 " * 820)[:BYTES]}).encode(),
+    }
+
+
+def times_ms(work: Callable[[], object]) -> tuple[float, float]:
+    """Return best and median of the processor time of `work`."""
+    taken = []
+    for _ in range(RUNS):
+        began_s = time.thread_time()
+        work()
+        taken.append((time.thread_time() - began_s) * 1e3)
+    return min(taken), statistics.median(taken)
+
+
+def main() -> None:
+    """Run all."""
+    names = Pseudonyms(bytes(32))
+    print(f"{'body':14} {'bytes':>6} {'best ms':>8} {'median ms':>9} {'json ms':>8}")
+    for kind, data in bodies().items():
+        best, median = times_ms(lambda data=data: kept.body(data, names, bytes_max=1 << 20))  # type: ignore[misc]
+        plain, _ = times_ms(lambda data=data: json.dumps(json.loads(data)))  # type: ignore[misc]
+        print(f"{kind:14} {len(data):6} {best:8.2f} {median:9.2f} {plain:8.2f}")
+    counts: Counter[tuple[str, str]] = Counter()
+    for text, wanted in corpus():
+        got = set(find(text))
+        for what, spans in (("right", got & wanted), ("missed", wanted - got), ("false", got - wanted)):
+            counts.update((span.kind, what) for span in spans)
+    print(f"\n{'kind':8} {'recall':>7} {'precision':>9} {'of':>5}")
+    for kind in RANKS:
+        right, missed, false = (counts[kind, what] for what in ("right", "missed", "false"))
+        print(f"{kind:8} {right / (right + missed):7.3f} {right / (right + false):9.3f} {right + missed:5}")
+
+
+if __name__ == "__main__":
+    main()

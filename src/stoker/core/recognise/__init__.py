@@ -1,0 +1,47 @@
+"""What in a text names a person or opens a door: `find` tells where, and what it is.
+
+A recogniser a file: `numbers` (phones, cards, national ids, IPv4), `words` (addresses of mail, IBANs, national ids with
+letters, IPv6), `secrets` (keys, tokens, passwords), `custom` (an endpoint's own patterns). Each looks for a form and
+then, where the form has one, at the check digit: the form alone would take order numbers for cards. What is in no form
+(names, streets, what a person tells of himself) is not found.
+
+Every pattern is linear in the text: repeats are bounded, and what is not is one class of letters that ends before the
+search goes on (tests/core/test_recognise.py holds the growth).
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from stoker.core.recognise import numbers, secrets, words
+from stoker.core.recognise.custom import Custom
+from stoker.core.recognise.spans import Span
+
+# What an overlap is called: the first of these in it. A secret first, because it is the one that opens something.
+RANKS: Final = ("secret", "iban", "card", "id", "email", "phone", "ip")
+
+
+def find(text: str, custom: Sequence[Custom] = ()) -> list[Span]:
+    """Return what was recognised in `text`, in order, without overlaps. `custom` come first in an overlap's name.
+
+    Where two recognisers overlap the span is the whole of both: to keep the one would show the rest of the other.
+    """
+    found: list[Span] = []
+    for own in custom:
+        found += own.find(text)
+    found += secrets.find(text)
+    found += words.find(text)
+    found += numbers.find(text)
+    return _joined(found, [own.kind for own in custom])
+
+
+def _joined(found: Iterable[Span], first: Sequence[str]) -> list[Span]:
+    rank = {kind: at for at, kind in enumerate((*first, *RANKS))}
+    joined: list[Span] = []
+    for span in sorted(found):
+        last = joined[-1] if joined else None
+        if last is None or span.start >= last.end:
+            joined.append(span)
+            continue
+        kind = min(last.kind, span.kind, key=rank.__getitem__)
+        joined[-1] = Span(last.start, max(last.end, span.end), kind)
+    return joined

@@ -1,0 +1,175 @@
+"""What is recognised in a text: a labelled corpus, numbers drawn at random, hostile texts."""
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stoker.core.recognise import RANKS, find
+from stoker.core.recognise.custom import compiled
+from stoker.core.recognise.spans import Span
+
+CORPUS = Path(__file__).parent / "redaction_corpus.txt"
+MARK = re.compile("⟦([a-z]+):(.*?)⟧")
+
+
+def corpus() -> Iterator[tuple[str, set[Span]]]:
+    for line in CORPUS.read_text().splitlines():
+        if line.startswith("# "):
+            continue
+        text, at, wanted = "", 0, set()
+        for mark in MARK.finditer(line):
+            text += line[at : mark.start()]
+            wanted.add(Span(len(text), len(text) + len(mark[2]), mark[1]))
+            text += mark[2]
+            at = mark.end()
+        yield text + line[at:], wanted
+
+
+def test_the_corpus_is_large_enough_and_half_of_it_only_looks_like_something() -> None:
+    lines = list(corpus())
+    assert len(lines) >= 300
+    assert sum(not wanted for _, wanted in lines) >= 150
+    assert {span.kind for _, wanted in lines for span in wanted} == set(RANKS)
+
+
+def test_recall_and_precision_hold_on_the_corpus() -> None:
+    right = missed = false = 0
+    told = []
+    for text, wanted in corpus():
+        got = set(find(text))
+        right += len(got & wanted)
+        missed += len(wanted - got)
+        false += len(got - wanted)
+        if got != wanted:
+            told.append(f"{text!r}: wanted {sorted(wanted)}, got {sorted(got)}")
+    assert right / (right + missed) >= 0.98, "\n".join(told)
+    assert right / (right + false) >= 0.95, "\n".join(told)
+
+
+def luhn_number(body: str) -> str:
+    """Return `body` with its check digit, by adding up every candidate."""
+    for last in "0123456789":
+        total = 0
+        for at, digit in enumerate(reversed(body + last)):
+            doubled = int(digit) * (at % 2 + 1)
+            total += doubled // 10 + doubled % 10
+        if total % 10 == 0:
+            return body + last
+    raise AssertionError(body)
+
+
+digits = st.text(alphabet="0123456789", min_size=14, max_size=14)
+cards = digits.map(lambda body: luhn_number("4" + body))
+around = st.sampled_from(["{}", "pay {} now", '"n": "{}",', "({})", "x={}&y", "é{}é", "a,{};b", "1. {}"])
+
+
+@given(cards, st.sampled_from(["", " ", "-"]), around)
+def test_any_card_is_recognised_however_its_groups_are_parted(card: str, between: str, around: str) -> None:
+    written = between.join(card[at : at + 4] for at in range(0, 16, 4))
+    text = around.format(written)
+    assert covered(text, written), text
+
+
+@given(digits, st.text(alphabet="ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=4, max_size=4), around)
+def test_any_british_account_is_recognised(body: str, bank: str, around: str) -> None:
+    turned = "".join(str(int(letter, 36)) for letter in f"{bank}{body}GB00")
+    iban = f"GB{98 - int(turned) % 97:02d}{bank}{body}"
+    text = around.format(iban)
+    assert "é" in around or covered(text, iban), text
+
+
+def covered(text: str, secret: str) -> bool:
+    start = text.index(secret)
+    return any(span.start <= start and span.end >= start + len(secret) for span in find(text))
+
+
+@given(st.text(alphabet="a1 .-@+:/4<>()=%é\x00", max_size=200))
+def test_spans_are_in_order_within_the_text_and_never_overlap(text: str) -> None:
+    at = 0
+    for span in find(text):
+        assert at <= span.start < span.end <= len(text)
+        at = span.end
+
+
+def test_an_overlap_is_hidden_whole_and_named_by_the_higher_rank() -> None:
+    text = "token=bob@example.com"
+    assert find(text) == [Span(6, len(text), "secret")]
+    own = compiled("order", r"ex[a-z]{1,9}\.com now")
+    assert find(text + " now", [own]) == [Span(6, len(text) + 4, "order")]
+
+
+HOSTILE = [
+    "@", "4", ".", "a.", "a@a.", "4 ", "4111 ", "0123 ", "1.", "1(", "(0", "+1", ":", "a:", "A1", "Aa1", "token:",
+    "eyJ-", "eyJa.", "AB12 CD34 ", "://a:b", "-----BEGIN PRIVATE KEY-----", "bearer ", "%40a.", "GB29 ", "12-", "\x00",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("unit", HOSTILE)
+def test_time_grows_with_the_length_and_not_with_its_square(unit: str) -> None:
+    def seconds(length: int) -> float:
+        text = (unit * length)[:length]
+        best = 9.0
+        for _ in range(2):
+            began_s = time.thread_time()
+            find(text)
+            best = min(best, time.thread_time() - began_s)
+        return best
+
+    # 16 times the text: linear work takes 16 times as long, quadratic 256 times.
+    assert seconds(24_000) < 64 * max(seconds(1_500), 2e-5)
+
+
+def test_a_megabyte_of_digits_signs_and_dots_is_read() -> None:
+    text = "4@.4.@@..44" * 95_326
+    assert len(text) >= 1 << 20
+    assert isinstance(find(text), list)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(a+)+b",
+        "a*",
+        "a+b",
+        "(a|a){1,40}",
+        "(a{1,30}){1,30}",
+        r"(a)\1",
+        ".{2,}",
+        "(?:a?){30}",
+        "a{1,9999}",
+        "(",
+        "x" * 501,
+    ],
+)
+def test_a_pattern_that_could_be_slow_or_is_none_is_refused_in_words(pattern: str) -> None:
+    with pytest.raises(ValueError):
+        compiled("own", pattern)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "found"),
+    [
+        (r"\bEMP-\d{6}\b", "of EMP-123456 and EMP-1", "EMP-123456"),
+        (r"(?i)case (?:nr|no)\.? ?[0-9]{3,9}", "see Case No. 4711", "Case No. 4711"),
+        (r"[A-Z]{2}\d{2,4}[a-z]?", "AB123c", "AB123c"),
+        (r"(?<=user )\w{1,20}", "user bob", "bob"),
+    ],
+)
+def test_a_bounded_pattern_is_an_endpoints_own_recogniser(pattern: str, text: str, found: str) -> None:
+    spans = list(compiled("own", pattern).find(text))
+    assert [text[span.start : span.end] for span in spans] == [found]
+
+
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_what_is_accepted_stays_within_its_ways(first: int, second: int) -> None:
+    try:
+        own = compiled("own", f"a{{1,{first}}}b?a{{1,{second}}}c")
+    except ValueError:
+        assert first * second * 2 > 2_000
+        return
+    assert list(own.find("a" * 3_000)) == []
