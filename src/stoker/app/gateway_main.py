@@ -33,12 +33,14 @@ from stoker.gateway.plane import Plane
 from stoker.gateway.process import Process
 from stoker.gateway.pulse import Pulse
 from stoker.gateway.quotas import Quotas
+from stoker.gateway.samples import Samples
 from stoker.gateway.shares import Asker
 from stoker.gateway.siblings import Conviction, Siblings
 from stoker.gateway.stack import Stack
 from stoker.gateway.watch import Watch
 from stoker.protocol.link import serve
 from stoker.telemetry.metrics import Registry
+from stoker.telemetry.sealing import KeyRing
 from stoker.types.routes import RouteTable
 
 if TYPE_CHECKING:
@@ -59,7 +61,8 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
     )
     directory = Directory(registry, _convicting(siblings, Quarantine(home.quarantine)), arguments.gateways)
     quotas, answers = Quotas(arguments.gateways), Answers(settings.cache_max_bytes)
-    stack = Stack(directory, Deadlines(), Trials(home.gateway), Ids(), quotas, answers, Flights())
+    samples = Samples(home.samples, KeyRing(home.samples, settings.samples_key), settings.samples_max_bytes, name)
+    stack = Stack(directory, Deadlines(), Trials(home.gateway), Ids(), quotas, answers, Flights(), samples)
     connections: set[Connection] = set()
     pulse = Pulse(directory, answers, connections, registry)
     plane = Plane(stack, lambda: siblings.merged(pulse.snapshot()))
@@ -100,6 +103,7 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
             task.cancel()
         await asyncio.wait(tasks)
     finally:
+        await samples.close()
         await frames.close()
         await directory.close()
 

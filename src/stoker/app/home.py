@@ -4,7 +4,7 @@ state.db        control's database            blobs/       content-addressed fil
 models/         versions laid out to be read  run/         sockets (or a short folder elsewhere, see run_dir)
 processes/      what the agent runs           replicas/    one spec file a replica
 logs/           one file a process, rotated   gateway/     the last route table
-measurements/   of engines, a table a model
+measurements/   of engines, a table a model    samples/     requests kept, sealed, and their keys
 tmp/            half-written files            credentials.json  the CLI's own key, mode 600
 """
 
@@ -74,6 +74,11 @@ class Home:
     def quarantine(self) -> Path:
         """Records of requests that killed replicas."""
         return self.gateway / "quarantine"
+
+    @property
+    def samples(self) -> Path:
+        """Requests that were kept, a folder a project, and the keys they are sealed with."""
+        return self.root / "samples"
 
     @property
     def tmp(self) -> Path:

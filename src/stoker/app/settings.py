@@ -24,7 +24,7 @@ DEFAULT_PORT: Final = 8080
 # gateways as half of the cores, the replicas can use the other half. On two cores a second one makes a request 3 to 6 %
 # dearer. Four of them, at 40 MB each, leave an idle platform under 300 MB; who wants more says so.
 GATEWAYS_USUAL_MAX: Final = 4
-_FILES: Final = ("tls_cert", "tls_key", "tls_client_ca")
+_FILES: Final = ("tls_cert", "tls_key", "tls_client_ca", "samples_key")
 
 
 def _setting(variable: str, unit: str, why: str, **bounds: Any) -> Meta:
@@ -94,6 +94,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=1 << 40,
         ),
     ] = 512 << 20
+    samples_max_bytes: Annotated[
+        int,
+        _setting(
+            "STOKER_SAMPLES_MAX",
+            "bytes",
+            "what the samples of all endpoints may take on the disk; the oldest hours go first",
+            ge=0,
+            le=1 << 50,
+        ),
+    ] = 1 << 30
+    samples_key: Annotated[
+        str,
+        _setting(
+            "STOKER_SAMPLES_KEY_FILE",
+            "file",
+            "64 hex digits: the master key of samples, when it is not to lie in the state folder",
+        ),
+    ] = ""
     drain_s: Annotated[
         float,
         _setting("STOKER_DRAIN", "seconds", "what runs may take to finish at a stop; then it is cut", ge=0, le=3600),

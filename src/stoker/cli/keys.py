@@ -34,7 +34,8 @@ def limit_options(command_: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say what a key is held to."""
     for option, field, kind, meaning in reversed(_LIMITS):
         command_ = click.option(option, field, type=kind, help=meaning)(command_)
-    return command_
+    samples = "Whether its requests may be kept as samples; by default they may, where an endpoint keeps any."
+    return click.option("--samples/--no-samples", "samples", default=None, help=samples)(command_)
 
 
 def _changed(limits: KeyLimits, given: dict[str, Any]) -> KeyLimits:

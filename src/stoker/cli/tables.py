@@ -152,6 +152,8 @@ def _limits(limits: KeyLimits) -> str:
         words.append(f"×{limits.weight:g}")
     if limits.tenant:
         words.append(limits.tenant)
+    if not limits.samples:
+        words.append("no samples")
     return " ".join(words) or "-"
 
 

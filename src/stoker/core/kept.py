@@ -2,17 +2,21 @@
 
 Other than core/redact.py, which keeps only the form: here the words stay, and what is recognised in them
 (core/recognise) has a pseudonym. Inside JSON only texts change, so that it stays the JSON it was; a number that is
-recognised becomes a text. Kept as their size alone: what is no JSON or too large to be read whole (half of it cannot be
-read, so that nothing in it would be recognised), raw tensors, files in base64, and words cut into tokens (token ids,
-logprobs), where nothing is recognised either. A stream is kept as the text it told, for the same reason.
+recognised becomes a text. Kept as their size alone: what is no JSON or too large to be read whole (half of it cannot
+be read, so that nothing in it would be recognised), raw tensors unless they are asked for, files in base64, and words
+cut into tokens (token ids, logprobs), where nothing is recognised either. A stream is kept as the text it told, for
+the same reason.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 
+from stoker.core import tensors
 from stoker.core.pseudonyms import Pseudonyms
+from stoker.core.tensors import NotRaw
 
 DEPTH_MAX: Final = 100
 PLAIN_BELOW: Final = 10**8  # a number that is smaller is nobody's
@@ -26,21 +30,31 @@ class Unread(Exception):
     """The body cannot be read; the text says why."""
 
 
-def body(data: bytes, names: Pseudonyms, *, header_bytes: int = -1, bytes_max: int) -> Any:
+def body(data: bytes, names: Pseudonyms, *, header_bytes: int = -1, bytes_max: int, with_tensors: bool = False) -> Any:
     """Return what is kept of a whole request or answer, as a value for JSON.
 
     Args:
         header_bytes: of an OIP binary body, the length of its JSON part; -1 when all of it is JSON.
         bytes_max: a longer one is only measured.
+        with_tensors: keep the values of raw tensors too, as those of JSON.
     """
     text = data if header_bytes < 0 else data[:header_bytes]
     if len(text) > bytes_max:
-        return {"bytes": len(data), "why": "larger than max_bytes"}
+        return measured(len(data))
     try:
-        found = value(msgspec.json.decode(text), names)
+        head = msgspec.json.decode(text)
+        if header_bytes >= 0 and with_tensors:
+            with suppress(NotRaw):
+                return value(tensors.plain(head, data[header_bytes:]), names)
+        found = value(head, names)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, Unread):
         return {"bytes": len(data), "why": "no JSON that can be read"}
     return found if header_bytes < 0 else {"json": found, "binary_bytes": len(data) - len(text)}
+
+
+def measured(size: int) -> dict[str, Any]:
+    """Return what is kept of a body of `size` bytes that is too large."""
+    return {"bytes": size, "why": "larger than max_bytes"}
 
 
 def value(whole: Any, names: Pseudonyms) -> Any:
@@ -128,7 +142,7 @@ def _collect(found: Any, name: str, told: list[tuple[str, str]], depth: int) -> 
 
 def _rebuilt(found: Any, texts: Iterator[str]) -> Any:
     if isinstance(found, str):
-        return _measured(found) if _is_file(found) else next(texts)
+        return _file_size(found) if _is_file(found) else next(texts)
     if _is_large(found):
         text = next(texts)
         return found if text == _decimal(found) else text
@@ -172,5 +186,5 @@ def _is_file(text: str) -> bool:
     return text.startswith("data:") and ";base64," in text[:200]
 
 
-def _measured(text: str) -> str:
+def _file_size(text: str) -> str:
     return f"data:;base64,({len(text)} characters)"

@@ -7,7 +7,7 @@ loads instead of that it is unknown, and send the first request the moment a rep
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypedDict
 
-from stoker.core import chains
+from stoker.core import chains, sampling
 from stoker.core.revisions import TASKS
 from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Revision
 from stoker.types.ids import EndpointName, ReplicaId
@@ -22,6 +22,7 @@ from stoker.types.routes import (
     ReplicaRoute,
     RevisionRoute,
     RouteTable,
+    SamplesRoute,
 )
 from stoker.types.units import parse_bytes, parse_seconds
 
@@ -35,6 +36,7 @@ class _Chained(TypedDict):
     fallback_on: tuple[FallbackReason, ...]
     fallback_after_s: float
     breaker: BreakerRoute
+    samples: SamplesRoute | None
 
 
 def weights(serving: str, target: str, revisions: Iterable[str]) -> dict[str, int]:
@@ -165,6 +167,7 @@ def _chained(spec: EndpointSpec) -> _Chained:
             open_s=parse_seconds(breaker.open_for),
             refuse=breaker.refuse,
         ),
+        samples=sampling.route(spec.samples) if spec.samples is not None else None,
     )
 
 

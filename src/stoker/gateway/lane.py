@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from stoker.core import admit, breaker, concurrency, hedge, poison, retry
+from stoker.core import admit, breaker, concurrency, hedge, poison, retry, sampling
 from stoker.core.circuit import Circuit
 from stoker.core.fallback import Step
 from stoker.core.quota import Expectation
@@ -47,6 +47,7 @@ class Lane:
         self.tier: Tier | None = None  # of an endpoint with backends: it has no replicas
         self.plan: tuple[int, list[Step], list[Lane]] | None = None  # of layers/fallback.py, for one route table
         self.exchanges: set[Exchange] = set()  # those that hold a place
+        self.sampled: sampling.Sampled | None = None  # of an endpoint of which samples are kept
         self.hedges: hedge.Hedges | None = None  # of an endpoint that wants them
         self.turn = asyncio.Lock()  # held by the trial that runs now
         self.expectation = Expectation()  # what its requests cost in tokens
@@ -88,6 +89,7 @@ class Lane:
         # Whether requests may be served by other endpoints, or refused by the breaker: layers/fallback.py.
         self.is_chained = bool(endpoint.fallback or endpoint.backends or endpoint.breaker.refuse)
         self.hedges = (self.hedges or hedge.Hedges()) if endpoint.hedge else None
+        self.sampled = sampling.following(self.sampled, endpoint.samples, self._gateways, time.monotonic())
         self.meters.keep({str(revision.revision) for revision in endpoint.revisions})
         self.choice.follow(endpoint)
         wanted = {

@@ -1,5 +1,6 @@
 """The numbers of one endpoint, each handle obtained once."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -132,6 +133,16 @@ class Meters:
     def coalesced(self) -> None:
         """Count a request that shares the call of another."""
         self._registry.counter("stoker_coalesced_total", **self._labels).add(1)
+
+    def sampled(self, reasons: Iterable[str], size: int) -> None:
+        """Count a sample that was kept, under each reason, and the bytes it takes on the disk."""
+        for reason in reasons:
+            self._registry.counter("stoker_samples_total", reason=reason, **self._labels).add(1)
+        self._registry.counter("stoker_samples_bytes_total", **self._labels).add(size)
+
+    def sample_dropped(self, reason: str) -> None:
+        """Count a sample that should have been kept and was not."""
+        self._registry.counter("stoker_samples_dropped_total", reason=reason, **self._labels).add(1)
 
     def retry(self, reason: str) -> None:
         """Count one more try."""

@@ -5,6 +5,7 @@ trace     an id before anything can fail, so that every answer and log line has 
 auth      before the body is read: a stranger costs a hash and learns nothing
 validate  finds the endpoint; all that follows is by endpoint
 meter     around every refusal below, because a 429 is a request too
+sample    inside of meter and around all that answers or refuses: an error and a kept answer are samples too
 quota     before anything waits: who asks for more than it may takes nothing from the others
 cache     a kept answer is given to who may ask, and counted, but waits for nothing and needs no replica
 deadline  around everything that waits
@@ -17,9 +18,9 @@ route     each try chooses anew; holds the place in the replica
 hedge     asks a second replica when that place is slow; most endpoints pass it by
 upstream  the frames
 
-A layer takes the next one and returns a Handler. Those that only look before (trace, auth, validate, admit; cache and
-coalesce where they are off) are plain functions that hand back the inner coroutine: they cost a call. A layer wraps the
-exchange, never a stream's chunks.
+A layer takes the next one and returns a Handler. Those that only look before (trace, auth, validate, admit; sample,
+cache and coalesce where they are off) are plain functions that hand back the inner coroutine: they cost a call. A
+layer wraps the exchange, never a stream's chunks.
 """
 
 from dataclasses import dataclass
@@ -40,10 +41,12 @@ from stoker.gateway.layers.quota import quota
 from stoker.gateway.layers.rescue import rescue
 from stoker.gateway.layers.retry import retry
 from stoker.gateway.layers.route import route
+from stoker.gateway.layers.sample import sample
 from stoker.gateway.layers.trace import Ids, trace
 from stoker.gateway.layers.upstream import upstream
 from stoker.gateway.layers.validate import validate
 from stoker.gateway.quotas import Quotas
+from stoker.gateway.samples import Samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,7 @@ class Stack:
     quotas: Quotas
     answers: Answers
     flights: Flights
+    samples: Samples
 
     def inference(self) -> Handler:
         """Return the whole stack, for what goes to a replica."""
@@ -69,6 +73,7 @@ class Stack:
         call = deadline(self.deadlines, call)
         call = cache(self.answers, call)
         call = quota(self.quotas, call)
+        call = sample(self.samples, call)
         call = meter(call)
         call = validate(self.directory, call)
         return self.reading(call)

@@ -13,6 +13,7 @@ from stoker.core.refs import parse_ref
 from stoker.protocol import yamltree
 from stoker.protocol.chained import chain_problems
 from stoker.protocol.conform import line_of, misfits, shown, suggestion
+from stoker.protocol.samples import sample_problems
 from stoker.protocol.yamltree import Branch, Leaf, Row, Tree
 from stoker.types.errors import InvalidInput
 from stoker.types.resources import Endpoint, EndpointSpec, Project, Resource
@@ -198,7 +199,7 @@ def _problems_of_tree(tree: Tree) -> list[Problem]:
 
 
 def _endpoint_problems(spec: EndpointSpec) -> list[tuple[str, str]]:
-    found = chain_problems(spec)
+    found = [*chain_problems(spec), *sample_problems(spec.samples)]
     try:
         if not spec.backends and spec.model:
             parse_ref(spec.model)

@@ -165,6 +165,22 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     Metric("stoker_cache_bytes", "gauge", "bytes", _ENDPOINT, "What the kept answers take in memory."),
     Metric(
+        "stoker_samples_total",
+        "counter",
+        "",
+        (*_ENDPOINT, "reason"),
+        "Requests kept as samples: drawn, error, slow; one that is several counts under each.",
+    ),
+    Metric("stoker_samples_bytes_total", "counter", "bytes", _ENDPOINT, "What the kept samples took on the disk."),
+    Metric(
+        "stoker_samples_dropped_total",
+        "counter",
+        "",
+        (*_ENDPOINT, "reason"),
+        "Samples that were not kept: hour (per_hour is reached), queue (more than the thread that redacts can take), "
+        "disk (it is full or cannot be written), key (the keys cannot be read), bug.",
+    ),
+    Metric(
         "stoker_coalesced_total", "counter", "", _ENDPOINT, "Requests that shared the call of an equal one in flight."
     ),
     Metric(

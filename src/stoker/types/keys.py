@@ -28,6 +28,9 @@ class KeyLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     tenant: Annotated[
         str, Meta(max_length=64, description="keys of one tenant share one share; by default each key is its own")
     ] = ""
+    samples: Annotated[bool, Meta(description="its requests may be kept as samples, where an endpoint keeps any")] = (
+        True
+    )
 
 
 UNLIMITED: Final = KeyLimits()

@@ -133,6 +133,34 @@ class Cache(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = False
 
 
+class Samples(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Requests that are kept to be looked at and sent again, without what names a person (core/recognise)."""
+
+    rate: Annotated[float, Meta(ge=0, le=1, description="share of requests that is kept, drawn by request id")] = 0.01
+    errors: Annotated[bool, Meta(description="keep what was answered with an error too")] = True
+    slow: Annotated[
+        str | int | float,
+        Meta(description="keep what took longer too: p99 of this endpoint, a time such as 2s, or never"),
+    ] = "p99"
+    max_bytes: Annotated[
+        Bytes, Meta(description="largest request or answer that is kept; of a larger one only its size")
+    ] = "64Ki"
+    per_hour: Annotated[
+        int, Meta(ge=1, le=100_000, description="the most that are kept in an hour by all gateways together")
+    ] = 1000
+    ttl: Annotated[Seconds, Meta(description="how long one is kept")] = "7d"
+    keep: Annotated[
+        Literal["request", "response", "both"], Meta(description="which side's words are kept; numbers always are")
+    ] = "both"
+    tensors: Annotated[
+        bool, Meta(description="keep raw tensors (binary bodies, gRPC) too, as numbers and texts of JSON")
+    ] = False
+    patterns: Annotated[
+        dict[str, str],
+        Meta(max_length=16, description="more to hide, by name: regular expressions with bounded repeats"),
+    ] = {}
+
+
 class Breaker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When an endpoint counts as broken, so that nothing waits for it but a few probes."""
 
@@ -194,6 +222,9 @@ class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Seconds, Meta(description="a timeout is this long without a first byte; 0: an even share of the deadline")
     ] = 0
     breaker: Breaker = Breaker()
+    samples: Annotated[
+        Samples | None, Meta(description="keep some requests and answers to be looked at; by default none")
+    ] = None
 
 
 class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="Endpoint"):

@@ -37,6 +37,21 @@ class CacheRoute(msgspec.Struct, frozen=True):
     shared: bool
 
 
+class SamplesRoute(msgspec.Struct, frozen=True):
+    """Which requests a gateway keeps, and how much of them; see resources.Samples."""
+
+    rate: float = 0.01
+    errors: bool = True
+    slow_s: float = 0.0  # 0: the endpoint's own p99; negative: never
+    max_bytes: int = 64 << 10
+    per_hour: int = 1000
+    ttl_s: float = 7 * 86_400.0
+    request: bool = True
+    response: bool = True
+    tensors: bool = False
+    patterns: dict[str, str] = {}
+
+
 class BackendRoute(msgspec.Struct, frozen=True):
     """An endpoint of the same project that serves for another. `when` is a rule (protocol/rules.py), "" for none."""
 
@@ -78,6 +93,7 @@ class EndpointRoute(msgspec.Struct, frozen=True):
     fallback_on: tuple[FallbackReason, ...] = FALLBACK_REASONS
     fallback_after_s: float = 0.0  # 0: an even share of the deadline
     breaker: BreakerRoute = BreakerRoute()
+    samples: SamplesRoute | None = None
 
 
 class KeyRoute(msgspec.Struct, frozen=True):

@@ -1,0 +1,86 @@
+"""Some requests are kept to be looked at: those drawn by their id, and those that failed or were slow.
+
+Inside of meter, so that one request is one sample whatever serves it, and around quota and cache, because a refusal and
+a kept answer are worth a look too. Here only references are taken; all work is another thread's (gateway/samples.py).
+An answer is listened to only where the request was drawn: that one failed or was slow is known when its words are gone.
+"""
+
+import asyncio
+import re
+import time
+from typing import Final
+
+from stoker.core import sampling
+from stoker.core.sampling import Sampled
+from stoker.gateway.exchange import GONE, Exchange, Handler, Work
+from stoker.gateway.layers.cache import Tap
+from stoker.gateway.samples import Answer, Sample, Samples
+from stoker.types.errors import EngineFailed, StokerError
+
+_HEADER_BYTES: Final = re.compile(rb"inference-header-content-length: (\d+)", re.IGNORECASE)
+
+
+def sample(samples: Samples, inner: Handler) -> Handler:
+    """Offer what `inner` answered to `samples`, where the endpoint keeps some and the key allows it."""
+
+    def handle(exchange: Exchange) -> Work:
+        assert exchange.lane is not None
+        sampled = exchange.lane.sampled
+        if sampled is None or exchange.key is None or not exchange.key.limits.samples:
+            return inner(exchange)
+        return watched(exchange, sampled)
+
+    async def watched(exchange: Exchange, sampled: Sampled) -> None:
+        lane, client = exchange.lane, exchange.connection
+        assert lane is not None
+        is_drawn = sampling.is_drawn(exchange.id, sampled.rules.rate)
+        ear = None
+        if is_drawn and sampled.rules.response:
+            ear = exchange.connection = Ear(exchange, sampled.rules.max_bytes)
+        status, problem = EngineFailed.status, None
+        try:
+            await inner(exchange)
+            status = exchange.status
+        except StokerError as told:
+            status, problem = told.status, told
+            raise
+        except asyncio.CancelledError:
+            status, problem = (GONE, None) if exchange.cause is None else (exchange.cause.status, exchange.cause)
+            raise
+        finally:
+            exchange.connection = client
+            took_s = time.monotonic() - exchange.request.started_s
+            reasons = sampled.reasons(drawn=is_drawn, status=status, took_s=took_s)
+            if reasons and not sampled.takes(reasons, time.monotonic()):
+                lane.meters.sample_dropped("hour")
+            elif reasons:
+                heard = ear.heard if ear is not None else None
+                samples.offer(Sample(exchange, sampled.rules, reasons, status, took_s, problem, heard))
+
+    return handle
+
+
+class Ear(Tap):
+    """A client whose answer is also heard, up to `max_bytes` of it, whether it is a good one or not."""
+
+    __slots__ = ("heard",)
+
+    def __init__(self, exchange: Exchange, max_bytes: int) -> None:
+        super().__init__(exchange.connection, max_bytes)
+        self.heard = Answer(is_stream=exchange.stream)
+
+    def send(self, status: int, headers: bytes, body: bytes) -> None:
+        """See Client."""
+        self.heard.is_stream = False
+        if found := _HEADER_BYTES.search(headers):
+            self.heard.header_bytes = int(found[1])
+        super().send(status, headers, body)
+
+    def _take(self, data: bytes) -> None:
+        heard = self.heard
+        heard.size += len(data)
+        if self._left >= len(data):
+            self._left -= len(data)
+            heard.pieces.append(data)
+        else:
+            self._left, heard.is_cut = 0, True

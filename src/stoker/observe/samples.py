@@ -1,0 +1,96 @@
+"""Reading the samples of an endpoint: newest first, and nothing past its time even if it still lies there.
+
+Files are only opened here; gateways of this node write them (telemetry/segments.py).
+"""
+
+import heapq
+import itertools
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from stoker.telemetry import segments
+from stoker.telemetry.sealing import OF_PROJECT, KeyRing
+from stoker.telemetry.segments import HOUR_S, Name
+from stoker.types.samples import SampleRecord
+
+LIMIT_MAX: Final = 1_000
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """Which samples are asked for. `reasons`: any of them; empty: whatever they are."""
+
+    limit: int
+    since_s: float = 0.0  # unix time of the arrival
+    reasons: tuple[str, ...] = ()
+    tenant: str = ""
+    key: str = ""
+    id: str = ""  # its beginning is enough
+
+    def takes(self, record: SampleRecord) -> bool:
+        """Return whether `record` is one of them."""
+        return (
+            record.at_s >= self.since_s
+            and (not self.reasons or not set(self.reasons).isdisjoint(record.reasons))
+            and self.tenant in ("", record.tenant)
+            and self.key in ("", record.key)
+            and record.id.startswith(self.id)
+        )
+
+
+class SampleStore:
+    """The samples below `folder`. Every call may take seconds, and raise OSError and sealing.Unreadable."""
+
+    def __init__(self, folder: Path, keys: KeyRing, max_bytes: int) -> None:
+        self._folder = folder
+        self._keys = keys
+        self._max_bytes = max_bytes
+
+    def read(self, project: str, endpoint: str, wanted: Wanted, now_s: float) -> list[SampleRecord]:
+        """Return at most `wanted.limit` samples, newest first."""
+        limit = min(wanted.limit, LIMIT_MAX)
+        found: list[SampleRecord] = []
+        for _, hour in itertools.groupby(self._segments(project, endpoint, wanted.since_s, now_s), _hour):
+            for _, path in hour:
+                found.extend(record for record in self._records(project, path) if wanted.takes(record))
+                found = heapq.nlargest(limit, found, key=_arrival)
+            if len(found) >= limit:
+                break  # older hours are of older requests
+        return found
+
+    def delete(self, project: str, endpoint: str) -> int:
+        """Delete every sample of an endpoint; return how many files they were."""
+        found = segments.segments(self._folder / project / endpoint)
+        for _, path in found:
+            path.unlink(missing_ok=True)
+        return len(found)
+
+    def sweep(self, now_s: float) -> int:
+        """Delete what is too old, or too much; return how many files."""
+        return segments.sweep(self._folder, self._max_bytes, now_s)
+
+    def _segments(self, project: str, endpoint: str, since_s: float, now_s: float) -> list[tuple[Name, Path]]:
+        if not (self._folder / project / OF_PROJECT).exists():
+            return []
+        found = segments.segments(self._folder / project / endpoint)
+        return [(name, path) for name, path in found if name.expires_s > now_s and name.hour_s + HOUR_S >= since_s]
+
+    def _records(self, project: str, path: Path) -> Iterator[SampleRecord]:
+        key = self._keys.project(project, may_make=False).data
+        try:
+            for plain in segments.read(path, key):
+                with suppress(msgspec.MsgspecError):  # of a stoker that wrote another form
+                    yield msgspec.json.decode(plain, type=SampleRecord)
+        except FileNotFoundError:
+            return  # deleted meanwhile
+
+
+def _hour(segment: tuple[Name, Path]) -> int:
+    return segment[0].hour_s
+
+
+def _arrival(record: SampleRecord) -> tuple[float, str]:
+    return record.at_s, record.id
