@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from stoker.api import keys, manifests, models, openapi, platform
+from stoker.api import keys, manifests, models, openapi, platform, samples
 from stoker.api.bodies import reply
 from stoker.api.operations import Call, Operation
 from stoker.api.refusals import ErrorBody, ErrorInfo, plain, refusal
@@ -27,6 +27,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *manifests.OPERATIONS,
     *models.OPERATIONS,
     *keys.OPERATIONS,
+    *samples.OPERATIONS,
     *platform.OPERATIONS,
 )
 

@@ -35,6 +35,7 @@ from stoker.control.plane import ControlPlane
 from stoker.control.routes import RoutePublisher
 from stoker.control.stats import StatsReader
 from stoker.core.shares import Teller
+from stoker.observe.samples import SampleStore
 from stoker.placement.local import LocalDriver
 from stoker.protocol import frames
 from stoker.protocol.frames import EndHead, Hello
@@ -43,6 +44,7 @@ from stoker.registry import layout
 from stoker.store import leases, revisions, schema
 from stoker.store.engine import Database, open_engine, schema_version, sqlite_url
 from stoker.telemetry.metrics import Registry, encode_snapshot
+from stoker.telemetry.sealing import KeyRing
 from stoker.types.errors import Conflict
 from stoker.types.replica import ReplicaStats
 
@@ -155,6 +157,7 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
         stats=StatsReader(database, observer, routes, home.address, chosen.gateways),
         shares=Teller(chosen.gateways, time.monotonic()),
         metrics=metrics,
+        samples=SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes),
         process=NAME,
     )
 
@@ -216,7 +219,7 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
     background = [
         asyncio.create_task(plane.observer.watch()),
         asyncio.create_task(plane.stats.sample_now_and_then()),
-        asyncio.create_task(chores.run(plane.database, plane.models)),
+        asyncio.create_task(chores.run(plane.database, plane.models, plane.samples)),
     ]
     acting = asyncio.create_task(plane.loop.run())
     serving = asyncio.create_task(server.serve(sockets))

@@ -51,6 +51,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
     "Call": {
         "chat": Entry("chat", "Talk to a chat endpoint."),
         "predict": Entry("predict", "Send a request to an endpoint and print the outputs."),
+        "samples": Entry("samples", "Look at sampled requests, export and replay them."),
     },
     "Access and tools": {
         "keys": Entry("keys", "Create, list, limit and revoke API keys."),

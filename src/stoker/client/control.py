@@ -25,6 +25,7 @@ from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.models import FileEntry, ModelVersion
 from stoker.types.process import NodeStatus
 from stoker.types.resources import Endpoint, EndpointView
+from stoker.types.samples import SampleRecord
 
 _T = TypeVar("_T")
 
@@ -131,6 +132,14 @@ class ControlClient:
         """Return the endpoint to an earlier revision (by default the one before)."""
         where = f"/api/v1/projects/{project}/endpoints/{name}/rollback"
         return self._send("POST", where, {"to": to}, EndpointView)
+
+    def samples(self, project: str, name: str, **wanted: str | float | None) -> tuple[SampleRecord, ...]:
+        """Return samples of an endpoint, newest first; `wanted` are the operation's parameters."""
+        return self._items(f"/api/v1/projects/{project}/endpoints/{name}/samples", SampleRecord, wanted)
+
+    def delete_samples(self, project: str, name: str) -> None:
+        """Delete every sample of an endpoint."""
+        self.connection.exchange("DELETE", f"/api/v1/projects/{project}/endpoints/{name}/samples")
 
     def projects(self) -> tuple[ProjectView, ...]:
         """Return all projects."""

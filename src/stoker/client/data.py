@@ -147,6 +147,12 @@ class DataClient:
         where = f"/v2/models/{endpoint}/infer"
         return self.connection.exchange("POST", where, body=body, headers=headers, timeout_s=ANSWER_TIMEOUT_S).body
 
+    def ask(self, path: str, body: bytes) -> bytes:
+        """POST a JSON body to a route of the data plane and return the answer's."""
+        return self.connection.exchange(
+            "POST", path, body=body, headers=self._headers(), timeout_s=ANSWER_TIMEOUT_S
+        ).body
+
     def _headers(self) -> dict[str, str]:
         return {**_JSON, **({"x-stoker-project": self.project} if self.project else {})}
 

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from stoker.control.models import ModelRegistry
+from stoker.observe.samples import SampleStore
 from stoker.store import keys
 from stoker.store.engine import Database
 from stoker.types.errors import StokerError
@@ -19,7 +20,7 @@ EXPIRED_KEPT_S: Final = 30 * 86_400.0
 log = logging.getLogger(__name__)
 
 
-async def run(database: Database, models: ModelRegistry) -> None:
+async def run(database: Database, models: ModelRegistry, samples: SampleStore) -> None:
     """Do the chores every EVERY_S; returns only by cancellation."""
     while True:
         await asyncio.sleep(EVERY_S)
@@ -28,8 +29,10 @@ async def run(database: Database, models: ModelRegistry) -> None:
             expired = await database.writing(
                 lambda connection: keys.drop_expired(connection, time.time() - EXPIRED_KEPT_S)
             )
+            hours = await asyncio.to_thread(samples.sweep, time.time())  # gateways do, while they keep some
         except (OSError, StokerError):
             log.exception("the chores failed; they are tried again")
         else:
-            if gone.blobs or gone.folders or expired:
-                log.info("removed what nobody needs", extra={**msgspec.structs.asdict(gone), "keys": expired})
+            if gone.blobs or gone.folders or expired or hours:
+                counts = {**msgspec.structs.asdict(gone), "keys": expired, "samples": hours}
+                log.info("removed what nobody needs", extra=counts)

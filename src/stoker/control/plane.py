@@ -8,6 +8,7 @@ from stoker.control.observe import Observer
 from stoker.control.routes import RoutePublisher
 from stoker.control.stats import StatsReader
 from stoker.core.shares import Teller
+from stoker.observe.samples import SampleStore
 from stoker.placement.port import Driver
 from stoker.store.engine import Database
 from stoker.telemetry.metrics import Registry
@@ -26,6 +27,7 @@ class ControlPlane:
     stats: StatsReader
     shares: Teller
     metrics: Registry
+    samples: SampleStore
     process: str = "control"
 
     @property

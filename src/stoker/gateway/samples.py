@@ -35,6 +35,7 @@ IDLE_SHARE: Final = 3.0  # rests so much longer than it worked
 SWEEP_EVERY_S: Final = 60.0
 SWEEP_EVERY_BYTES: Final = 4 << 20  # so far over the total may all samples be, for each gateway
 WRITERS_MAX: Final = 64  # open files
+PATTERNS_MAX: Final = 256  # endpoints' own, compiled
 CLOSE_S: Final = 2.0  # for what still waits when the process ends
 
 _log = logging.getLogger(__name__)
@@ -125,7 +126,7 @@ class Samples:
         self._ends = threading.Event()
         self._thread: threading.Thread | None = None
         self._writers: OrderedDict[tuple[str, str], Writer] = OrderedDict()
-
+        self._custom: dict[tuple[tuple[str, str], ...], list[Custom]] = {}
         self._unswept = SWEEP_EVERY_BYTES
         self._swept_s = 0.0
 
@@ -191,10 +192,13 @@ class Samples:
         return lambda: sample.meters.sampled(sample.reasons, size)
 
     def _patterns(self, rules: SamplesRoute) -> list[Custom]:
-        custom: list[Custom] = []
-        for kind, pattern in rules.patterns.items():
-            custom.append(compiled(kind, pattern))  # `re` keeps what it compiled
-        return custom
+        patterns = tuple(rules.patterns.items())
+        found = self._custom.get(patterns)
+        if found is None:
+            if len(self._custom) >= PATTERNS_MAX:
+                self._custom.clear()
+            found = self._custom[patterns] = [compiled(kind, pattern) for kind, pattern in patterns]
+        return found
 
     def _writer(self, project: str, endpoint: str) -> Writer:
         found = self._writers.pop((project, endpoint), None)

@@ -1,0 +1,96 @@
+"""Operations on samples: who reads what clients sent leaves a line in the journal."""
+
+import asyncio
+import logging
+import time
+from typing import Final
+
+import msgspec
+from starlette.responses import Response
+
+from stoker.api.bodies import nothing, number, reply
+from stoker.api.operations import Call, Operation, Parameter
+from stoker.observe.samples import LIMIT_MAX, Wanted
+from stoker.store import journal
+from stoker.store.engine import Connection
+from stoker.telemetry.sealing import Unreadable
+from stoker.types.errors import InvalidInput, Unavailable
+from stoker.types.samples import SampleRecord
+
+REASONS: Final = ("drawn", "error", "slow")
+LIMIT_USUAL: Final = 50
+
+log = logging.getLogger(__name__)
+
+
+class SampleList(msgspec.Struct, frozen=True):
+    """Samples of one endpoint, newest first."""
+
+    items: list[SampleRecord]
+
+
+async def _samples(call: Call) -> Response:
+    project, name = call.request.path_params["project"], call.request.path_params["name"]
+    query = call.request.query_params
+    reasons = tuple(filter(None, query.get("reason", "").split(",")))
+    if unknown := set(reasons) - set(REASONS):
+        raise InvalidInput(f"{min(unknown)!r} is no reason; there are {', '.join(REASONS)}", field="reason")
+    wanted = Wanted(
+        limit=int(number(call.request, "limit", LIMIT_USUAL, 1, LIMIT_MAX)),
+        since_s=number(call.request, "since", 0, 0, 1e12),
+        reasons=reasons,
+        tenant=query.get("tenant", ""),
+        key=query.get("key", ""),
+        id=query.get("id", ""),
+    )
+    try:
+        found = await asyncio.to_thread(call.plane.samples.read, project, name, wanted, time.time())
+    except (OSError, Unreadable) as wrong:
+        raise Unavailable(f"the samples of {project}/{name} cannot be read: {wrong}") from wrong
+    await _note(call, "ReadSamples", f"{len(found)} samples")
+    return reply(SampleList(found))
+
+
+async def _delete_samples(call: Call) -> Response:
+    project, name = call.request.path_params["project"], call.request.path_params["name"]
+    try:
+        count = await asyncio.to_thread(call.plane.samples.delete, project, name)
+    except OSError as wrong:
+        raise Unavailable(f"the samples of {project}/{name} cannot be deleted: {wrong}") from wrong
+    await _note(call, "DeleteSamples", f"{count} files")
+    return nothing()
+
+
+async def _note(call: Call, action: str, what: str) -> None:
+    """Write down who did it; before the answer, so that nothing is read unseen."""
+    project, name = call.request.path_params["project"], call.request.path_params["name"]
+    key = call.key.id if call.key is not None else ""
+
+    def add(connection: Connection) -> None:
+        because = f"asked to by key {key}: {what}"
+        journal.add(connection, journal.Entry(time.time(), action, because, project, name))
+
+    await call.plane.database.writing(add)
+    log.info("samples", extra={"action": action, "project": project, "endpoint": name, "key": key, "what": what})
+
+
+_WHERE: Final = "/api/v1/projects/{project}/endpoints/{name}/samples"
+
+OPERATIONS: Final = (
+    Operation(
+        "GET",
+        _WHERE,
+        _samples,
+        "Sampled requests with their answers, newest first; the journal notes who asked",
+        answer=SampleList,
+        query=(
+            Parameter("limit", int, f"how many at most, up to {LIMIT_MAX}; by default {LIMIT_USUAL}"),
+            Parameter("since", float, "only those that came after this unix time"),
+            Parameter("reason", str, f"only those kept for one of these: {', '.join(REASONS)}"),
+            Parameter("tenant", str, "only this tenant's"),
+            Parameter("key", str, "only those of this key, by its id"),
+            Parameter("id", str, "only those whose request id begins so"),
+        ),
+    ),
+    Operation("DELETE", _WHERE, _delete_samples, "Delete every sample of an endpoint", status=204),
+)
