@@ -60,8 +60,10 @@ def measured(size: int) -> dict[str, Any]:
 def value(whole: Any, names: Pseudonyms) -> Any:
     """Return a JSON value with pseudonyms in its texts and the names of its fields. Raises Unread when too deep."""
     told: list[tuple[str, str]] = []
-    _collect(whole, "", told, 0)
-    return _rebuilt(whole, iter(names.texts(told)))
+    fields: dict[str, str] = {}  # a row's are those of the row before: read once
+    _collect(whole, "", told, fields, 0)
+    made = names.texts([*(("", field) for field in fields), *told])
+    return _rebuilt(whole, iter(made[len(fields) :]), dict(zip(fields, made, strict=False)))
 
 
 def stream(data: bytes, names: Pseudonyms, *, is_cut: bool) -> Any:
@@ -116,8 +118,8 @@ def _objects(found: Any) -> Iterator[dict[str, Any]]:
     return (each for each in found if isinstance(each, dict)) if isinstance(found, list) else iter(())
 
 
-def _collect(found: Any, name: str, told: list[tuple[str, str]], depth: int) -> None:
-    """Add to `told` every text of `found`, in the order in which `_rebuilt` asks for them."""
+def _collect(found: Any, name: str, told: list[tuple[str, str]], fields: dict[str, str], depth: int) -> None:
+    """Add to `told` each text of `found`, in the order in which `_rebuilt` asks for them, to `fields` each name."""
     if isinstance(found, str):
         if not _is_file(found):
             told.append((name, found))
@@ -128,19 +130,19 @@ def _collect(found: Any, name: str, told: list[tuple[str, str]], depth: int) -> 
             raise Unread("too deep")
         own = found.get("name")
         for key, inner in found.items():
-            told.append(("", key))
+            fields[key] = key
             if not _is_cut_up(key, inner):
                 what = own if key in _NAMED and isinstance(own, str) and len(own) < 64 else key
-                _collect(inner, what, told, depth + 1)
+                _collect(inner, what, told, fields, depth + 1)
     elif isinstance(found, list):
         if depth >= DEPTH_MAX:
             raise Unread("too deep")
         if not _is_plain(found):
             for inner in found:
-                _collect(inner, name, told, depth + 1)
+                _collect(inner, name, told, fields, depth + 1)
 
 
-def _rebuilt(found: Any, texts: Iterator[str]) -> Any:
+def _rebuilt(found: Any, texts: Iterator[str], fields: dict[str, str]) -> Any:
     if isinstance(found, str):
         return _file_size(found) if _is_file(found) else next(texts)
     if _is_large(found):
@@ -149,11 +151,10 @@ def _rebuilt(found: Any, texts: Iterator[str]) -> Any:
     if isinstance(found, dict):
         made: dict[str, Any] = {}
         for key, inner in found.items():
-            shown = next(texts)
-            made[shown] = _counted(inner) if _is_cut_up(key, inner) else _rebuilt(inner, texts)
+            made[fields[key]] = _counted(inner) if _is_cut_up(key, inner) else _rebuilt(inner, texts, fields)
         return made
     if isinstance(found, list):
-        return found if _is_plain(found) else [_rebuilt(inner, texts) for inner in found]
+        return found if _is_plain(found) else [_rebuilt(inner, texts, fields) for inner in found]
     return found
 
 
