@@ -13,13 +13,17 @@ Unit = Literal["", "seconds", "bytes", "tokens", "rows", "ratio"]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One line of the table. `labels` are all set at creation, in any order."""
+    """One line of the table. `labels` are all set at creation, in any order.
+
+    over_processes: how a gauge that several processes tell is one number: each has its own part, or all see the same.
+    """
 
     name: str
     kind: MetricKind
     unit: Unit
     labels: tuple[str, ...]
     meaning: str
+    over_processes: Literal["sum", "max"] = "sum"
 
 
 _ENDPOINT: Final = ("project", "endpoint")
@@ -184,7 +188,12 @@ METRICS: Final[tuple[Metric, ...]] = (
         "stoker_coalesced_total", "counter", "", _ENDPOINT, "Requests that shared the call of an equal one in flight."
     ),
     Metric(
-        "stoker_replicas_ready", "gauge", "", _ENDPOINT, "Replicas this gateway may send to: connected and not ejected."
+        "stoker_replicas_ready",
+        "gauge",
+        "",
+        _ENDPOINT,
+        "Replicas this gateway may send to: connected and not ejected.",
+        over_processes="max",
     ),
     Metric("stoker_gateway_connections", "gauge", "", ("process",), "Client connections open now."),
     Metric("stoker_route_table_version", "gauge", "", ("process",), "Version of the route table in use."),
@@ -244,7 +253,12 @@ METRICS: Final[tuple[Metric, ...]] = (
         "Engine time of the batch a request was part of, or prefill and decode.",
     ),
     Metric(
-        "stoker_kv_cache_usage_ratio", "gauge", "ratio", (*_REVISION, "replica"), "Share of the key-value cache in use."
+        "stoker_kv_cache_usage_ratio",
+        "gauge",
+        "ratio",
+        (*_REVISION, "replica"),
+        "Share of the key-value cache in use.",
+        over_processes="max",
     ),
     # The control plane.
     Metric("stoker_api_requests_total", "counter", "", ("method", "code"), "Requests to the control API."),

@@ -1,0 +1,198 @@
+"""How rows are read: which series a selector means, which cells a time means, and the sums over them.
+
+One Reader is one moment: a read transaction of the database and the ring as it stood then.
+"""
+
+import logging
+import math
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from itertools import pairwise
+from typing import Any, Final
+
+import msgspec
+
+from stoker.observe.levels import LEVELS, Level, Span, plan
+from stoker.observe.patterns import compiled
+from stoker.observe.points import counted, unpack
+from stoker.observe.port import SERIES_MAX, TICK_S, Selector, Series
+from stoker.observe.ring import Ring, Row
+from stoker.observe.tables import read_levels
+from stoker.telemetry.histogram import INDEX_MAX, Distribution, bucket_index
+from stoker.types.errors import InvalidInput
+
+CELLS_MAX: Final = 600_000  # that one question may read; some two seconds
+ANY_GRAIN_S: Final = 1 << 40  # cells of any length: the window is one
+SELECTIONS_KEPT_MAX: Final = 2_000  # selectors whose series are remembered
+_WHERE: Final = "WHERE series IN (SELECT value FROM json_each(?)) AND at >= ? AND at < ?"
+
+log = logging.getLogger(__name__)
+
+
+class Reader:
+    """Reads at one moment. `ids` are the series in the database; without `connection` there is the ring alone."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection | None,
+        ring: Ring,
+        ids: Mapping[Series, int],
+        lock: AbstractContextManager[object],
+    ) -> None:
+        self._connection = connection
+        self._ring = ring
+        self._ids = ids
+        self._lock = lock
+        self._left = CELLS_MAX
+        stored = read_levels(connection) if connection is not None else LEVELS
+        with lock:
+            self._levels: tuple[Level, ...] = (ring.level, *stored)
+
+    def totals(
+        self, series: Iterable[Series], edges: Sequence[int], at_most: float | None
+    ) -> dict[Series, list[float]]:
+        """Return what each series counted between each two of the rising `edges` (unix seconds, of TICK_S)."""
+        wanted = list(series)
+        last_index = INDEX_MAX if at_most is None else bucket_index(at_most)
+        totals = {each: [0.0] * (len(edges) - 1) for each in wanted}
+        for at, (start_s, end_s) in enumerate(pairwise(edges)):
+            for span in plan(start_s, end_s, self._levels, ANY_GRAIN_S):
+                for each, found in self._total(span, wanted, last_index):
+                    totals[each][at] += found
+        return totals
+
+    def distribution(self, series: Iterable[Series], start_s: int, end_s: int) -> Distribution:
+        """Return what histograms saw in (start_s, end_s], merged."""
+        buckets: dict[int, int] = defaultdict(int)
+        total = 0.0
+        for span in plan(start_s, end_s, self._levels, ANY_GRAIN_S):
+            for _, row in self._rows(span, list(series)):
+                total += row.value
+                for index, held in _unpacked(row.body):
+                    buckets[index] += held
+        return Distribution({index: held for index, held in buckets.items() if held}, total)
+
+    def rows(self, series: Sequence[Series], start_s: int, end_s: int, grain_s: int) -> dict[Series, list[Row]]:
+        """Return the cells of each series that end in (start_s, end_s], oldest first, none longer than `grain_s`.
+
+        Longer ones are read only where nothing finer is kept. Raises InvalidInput over CELLS_MAX.
+        """
+        found: dict[Series, list[Row]] = {each: [] for each in series}
+        for span in plan(start_s, end_s, self._levels, grain_s):
+            for each, row in self._rows(span, series):
+                found[each].append(row)
+        return found
+
+    def _total(self, span: Span, series: Sequence[Series], last_index: int) -> Iterator[tuple[Series, float]]:
+        counters = [each for each in series if each.kind == "counter"]
+        if span.level.name == "ring":
+            with self._lock:
+                yield from [(each, self._ring.total(each, span.start_s, span.end_s)) for each in counters]
+        else:
+            numbers = {self._ids[each]: each for each in counters if each in self._ids}
+            sql = f"SELECT series, sum(value) FROM {span.level.name} {_WHERE} GROUP BY series"  # noqa: S608
+            for number, value in self._ask(sql, numbers, span):
+                yield numbers[number], value
+        for each, row in self._rows(span, [one for one in series if one.kind == "histogram"]):
+            yield each, float(_counted(row.body, last_index))
+
+    def _rows(self, span: Span, series: Sequence[Series]) -> Iterator[tuple[Series, Row]]:
+        if not series:
+            return
+        if span.level.name == "ring":
+            with self._lock:
+                found = [(each, row) for each in series for row in self._ring.rows(each, span.start_s, span.end_s)]
+            self._spend(len(found))
+            yield from found
+            return
+        numbers = {self._ids[each]: each for each in series if each in self._ids}
+        sql = f"SELECT series, at, value, body FROM {span.level.name} {_WHERE} ORDER BY series, at"  # noqa: S608
+        for number, at_s, value, body in self._ask(sql, numbers, span):
+            yield numbers[number], Row(at_s + span.level.step_s, value, body)
+
+    def _ask(self, sql: str, numbers: Mapping[int, Series], span: Span) -> Iterator[tuple[Any, ...]]:
+        if self._connection is None or not numbers:
+            return
+        cursor = self._connection.execute(sql, (msgspec.json.encode(list(numbers)).decode(), span.start_s, span.end_s))
+        while rows := cursor.fetchmany(1000):
+            self._spend(len(rows))
+            yield from rows
+
+    def _spend(self, cells: int) -> None:
+        self._left -= cells
+        if self._left < 0:
+            raise InvalidInput(
+                f"this reads more than {CELLS_MAX:,} cells; ask for less time, a longer step, or name more labels"
+            )
+
+
+def _counted(body: bytes | None, last_index: int) -> int:
+    try:
+        return counted(body or b"", last_index)
+    except ValueError as odd:
+        return _left_out(odd)
+
+
+def _unpacked(body: bytes | None) -> Iterable[tuple[int, int]]:
+    try:
+        return unpack(body or b"")
+    except ValueError as odd:
+        _left_out(odd)
+        return ()
+
+
+def _left_out(odd: ValueError) -> int:
+    """Tell of a row whose bytes are broken: it counts nothing, and the others count on."""
+    log.error("a row of metrics.db is left out", extra={"reason": str(odd)})
+    return 0
+
+
+class Index:
+    """Which series there are, by metric, and what selectors meant the last time."""
+
+    def __init__(self, series: Iterable[Series] = ()) -> None:
+        self._by_metric: dict[str, list[Series]] = {}
+        self._all: set[Series] = set()
+        self._found: dict[Selector, list[Series]] = {}
+        for each in series:
+            self.add(each)
+
+    def __contains__(self, series: Series) -> bool:
+        return series in self._all
+
+    def add(self, series: Series) -> None:
+        """Take a series in."""
+        self._all.add(series)
+        self._by_metric.setdefault(series.metric, []).append(series)
+        self._found.clear()
+
+    def metrics(self) -> list[str]:
+        """Return the names of all metrics that ever counted."""
+        return list(self._by_metric)
+
+    def select(self, selector: Selector) -> list[Series]:
+        """Return the selected series. Raises InvalidInput over SERIES_MAX, and for a pattern that is none."""
+        found = self._found.get(selector)
+        if found is None:
+            try:
+                for matcher in selector.matchers:
+                    if matcher.operator in ("=~", "!~"):
+                        compiled(matcher.value)
+                found = [each for each in self._by_metric.get(selector.metric, ()) if selector.holds(each)]
+            except ValueError as wrong:
+                raise InvalidInput(str(wrong)) from wrong
+            if len(self._found) >= SELECTIONS_KEPT_MAX:
+                self._found.clear()
+            self._found[selector] = found
+        if len(found) > SERIES_MAX:
+            raise InvalidInput(
+                f"{selector.metric} has {len(found)} such series; one question reads {SERIES_MAX}: name more labels"
+            )
+        return found
+
+
+def tick(at_s: float) -> int:
+    """Return the newest moment of the grid of TICK_S that is not after `at_s`."""
+    return math.floor(at_s / TICK_S) * TICK_S
