@@ -1,7 +1,6 @@
 """Operations on the platform itself: health, nodes, journal, logs, numbers, and the gateways' route table."""
 
 import time
-from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -55,21 +54,8 @@ async def _readyz(call: Call) -> Response:
 
 
 async def _metrics(call: Call) -> Response:
-    metrics = call.plane.metrics
-    phases: Counter[tuple[str, str, str]] = Counter()
-    for node in call.plane.observer.statuses:
-        for process in node.processes:
-            if process.kind == "replica":
-                labels = process.labels
-                phases[labels.get("project", ""), labels.get("endpoint", ""), process.phase] += 1
-    for key in metrics.snapshot().matching("stoker_replicas"):
-        project, endpoint, phase = key.labels
-        metrics.gauge("stoker_replicas", project=project, endpoint=endpoint, phase=phase).set(0.0)
-    for (project, endpoint, phase), count in phases.items():
-        metrics.gauge("stoker_replicas", project=project, endpoint=endpoint, phase=phase).set(float(count))
-    version = call.plane.routes.table.version
-    metrics.gauge("stoker_route_table_version", process=call.plane.process).set(float(version))
-    return Response(prometheus.expose(metrics.snapshot()), media_type=prometheus.CONTENT_TYPE)
+    call.plane.gauges.refresh()
+    return Response(prometheus.expose(call.plane.metrics.snapshot()), media_type=prometheus.CONTENT_TYPE)
 
 
 async def _nodes(call: Call) -> Response:

@@ -28,6 +28,7 @@ from stoker.app.settings import Settings
 from stoker.blob.folder import FolderBlobs
 from stoker.control import chores, keys, replicas
 from stoker.control.apply import Effects
+from stoker.control.gauges import Gauges
 from stoker.control.loop import LEASE, Loop
 from stoker.control.models import ModelRegistry
 from stoker.control.observe import Observer
@@ -35,6 +36,8 @@ from stoker.control.plane import ControlPlane
 from stoker.control.routes import RoutePublisher
 from stoker.control.stats import StatsReader
 from stoker.core.shares import Teller
+from stoker.observe.collect import Collector, Own, Remote
+from stoker.observe.history import History
 from stoker.observe.samples import SampleStore
 from stoker.placement.local import LocalDriver
 from stoker.protocol import frames
@@ -81,6 +84,7 @@ class Answers:
         """See protocol.link.Handler."""
         if exchange.head.method != "metrics":
             raise refuse(exchange.head.method)
+        self._plane.gauges.refresh()
         exchange.end(EndHead("application/msgpack"), encode_snapshot(self._plane.metrics.snapshot()))
 
     def drain(self) -> None:
@@ -147,6 +151,10 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
     holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     loop = Loop(database, observer, effects, routes, home, holder, metrics)
     observer.on_change = loop.wake
+    history = History(home.metrics, bytes_max=chosen.metrics_max_bytes)
+    gauges = Gauges(metrics, observer, routes, history)
+    gateways = [Remote(name, home.address(name)) for name in (f"gateway-{n}" for n in range(chosen.gateways))]
+    collector = Collector(history, (Own(metrics, gauges.refresh), *gateways))
     return ControlPlane(
         database=database,
         driver=driver,
@@ -154,7 +162,10 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
         models=ModelRegistry(database, blobs, home.models, home.tmp),
         routes=routes,
         loop=loop,
-        stats=StatsReader(database, observer, routes, home.address, chosen.gateways),
+        history=history,
+        collector=collector,
+        stats=StatsReader(database, observer, routes, collector, chosen.gateways),
+        gauges=gauges,
         shares=Teller(chosen.gateways, time.monotonic()),
         metrics=metrics,
         samples=SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes),
@@ -216,10 +227,11 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
     )
     server = ApiServer(config)
     sockets = listen(home, chosen.api_port)
+    await plane.history.start()
     background = [
         asyncio.create_task(plane.observer.watch()),
-        asyncio.create_task(plane.stats.sample_now_and_then()),
         asyncio.create_task(chores.run(plane.database, plane.models, plane.samples)),
+        asyncio.create_task(plane.collector.run()),
     ]
     acting = asyncio.create_task(plane.loop.run())
     serving = asyncio.create_task(server.serve(sockets))
@@ -235,6 +247,7 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
         for task in (stopping, *background):
             task.cancel()
         await asyncio.gather(acting, serving)
+        await plane.history.close()
         await linked.close()
         (home.run / "control-api.sock").unlink(missing_ok=True)
 

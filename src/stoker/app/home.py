@@ -1,6 +1,7 @@
 """Where everything lies in the state folder (STOKER_HOME), one property each.
 
 state.db        control's database            blobs/       content-addressed files
+metrics.db      what was measured, 400 days
 models/         versions laid out to be read  run/         sockets (or a short folder elsewhere, see run_dir)
 processes/      what the agent runs           replicas/    one spec file a replica
 logs/           one file a process, rotated   gateway/     the last route table
@@ -34,6 +35,11 @@ class Home:
     def database(self) -> Path:
         """Control's database."""
         return self.root / "state.db"
+
+    @property
+    def metrics(self) -> Path:
+        """The history of all metrics; it may be deleted."""
+        return self.root / "metrics.db"
 
     @property
     def blobs(self) -> Path:

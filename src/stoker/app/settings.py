@@ -112,6 +112,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "64 hex digits: the master key of samples, when it is not to lie in the state folder",
         ),
     ] = ""
+    metrics_max_bytes: Annotated[
+        int,
+        _setting(
+            "STOKER_METRICS_MAX",
+            "bytes",
+            "what the history of metrics may take on disk; over it the oldest hours go first",
+            ge=16 << 20,
+            le=1 << 40,
+        ),
+    ] = 1 << 30
     drain_s: Annotated[
         float,
         _setting("STOKER_DRAIN", "seconds", "what runs may take to finish at a stop; then it is cut", ge=0, le=3600),

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 
+from stoker.control.gauges import Gauges
 from stoker.control.loop import Loop
 from stoker.control.models import ModelRegistry
 from stoker.control.observe import Observer
 from stoker.control.routes import RoutePublisher
 from stoker.control.stats import StatsReader
 from stoker.core.shares import Teller
+from stoker.observe.collect import Collector
+from stoker.observe.history import History
 from stoker.observe.samples import SampleStore
 from stoker.placement.port import Driver
 from stoker.store.engine import Database
@@ -24,7 +27,10 @@ class ControlPlane:
     models: ModelRegistry
     routes: RoutePublisher
     loop: Loop
+    history: History
+    collector: Collector
     stats: StatsReader
+    gauges: Gauges
     shares: Teller
     metrics: Registry
     samples: SampleStore

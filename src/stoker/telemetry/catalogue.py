@@ -269,6 +269,10 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("stoker_loop_errors_total", "counter", "", (), "Turns of the loop that failed."),
     Metric("stoker_decisions_total", "counter", "", ("action",), "Actions the loop took, by kind."),
     Metric("stoker_replicas", "gauge", "", (*_ENDPOINT, "phase"), "Replicas by phase, as the nodes report them."),
+    Metric("stoker_history_series", "gauge", "", (), "Series that the history of metrics keeps."),
+    Metric("stoker_history_bytes", "gauge", "bytes", (), "What the history's rows take on disk."),
+    Metric("stoker_history_refused_total", "counter", "", (), "New series for which the history had no room."),
+    Metric("stoker_history_failures_total", "counter", "", (), "Writes of the history that failed and were kept back."),
     # Every process.
     Metric("stoker_process_resident_memory_bytes", "gauge", "bytes", ("process",), "Resident memory."),
     Metric("stoker_process_cpu_seconds_total", "counter", "seconds", ("process",), "Processor time used."),
