@@ -17,9 +17,10 @@ from typing import Any, Final, TypeVar
 
 from stoker.observe import ask, tables, writes
 from stoker.observe.accounts import Account, Accounts, Answer
+from stoker.observe.ask import When
 from stoker.observe.levels import HOUR, MINUTE
 from stoker.observe.points import Point, add, decode
-from stoker.observe.port import Selector, Series
+from stoker.observe.port import Chart, Selector, Series
 from stoker.observe.reading import Index, Reader, tick
 from stoker.observe.ring import Ring
 from stoker.telemetry.histogram import Distribution
@@ -86,25 +87,45 @@ class History:
         self, selectors: Sequence[Selector], windows_s: Sequence[float], *, now_s: float | None = None
     ) -> list[tuple[float, ...]]:
         """See port.Questions."""
-        return await self._ask(lambda reader: ask.sums(reader, self._select, selectors, windows_s, self._at(now_s)))
+        return await self._ask(lambda reader: ask.sums(reader, self._index, selectors, windows_s, self._at(now_s)))
 
     async def sums_by(
         self, selector: Selector, by: Sequence[str], windows_s: Sequence[float], *, now_s: float | None = None
     ) -> dict[tuple[str, ...], tuple[float, ...]]:
         """See port.Questions."""
         return await self._ask(
-            lambda reader: ask.sums_by(reader, self._select, selector, by, windows_s, self._at(now_s))
+            lambda reader: ask.sums_by(reader, self._index, selector, by, windows_s, self._at(now_s))
         )
 
     async def distribution(self, selector: Selector, window_s: float, *, end_s: float | None = None) -> Distribution:
         """See port.Questions."""
         return await self._ask(
-            lambda reader: ask.distribution(reader, self._select, selector, window_s, self._at(end_s))
+            lambda reader: ask.distribution(reader, self._index, selector, window_s, self._at(end_s))
         )
+
+    async def series(
+        self, selector: Selector, *, since_s: float, step_s: float, by: Sequence[str] = (), end_s: float | None = None
+    ) -> Chart:
+        """See port.Questions."""
+        when = When.of(self._at(end_s), since_s, step_s)
+        return await self._ask(lambda reader: ask.series(reader, self._index, selector, by, when))
+
+    async def query(
+        self,
+        text: str,
+        *,
+        since_s: float = 0.0,
+        step_s: float = 60.0,
+        end_s: float | None = None,
+        project: str | None = None,
+    ) -> Chart:
+        """See port.Questions."""
+        when = When.of(self._at(end_s), since_s, step_s)
+        return await self._ask(lambda reader: ask.query(reader, self._index, text, when, project))
 
     async def known(self, selector: Selector) -> list[dict[str, Any]]:
         """See port.Questions."""
-        return [dict(series.labels) for series in self._select(selector)]
+        return [dict(series.labels) for series in self._index.select(selector)]
 
     # ── the writer's thread ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -135,7 +156,7 @@ class History:
         self._until_s = max(tables.read_levels(self._connection)[0].until_s, self._until_s)
         self.bytes_used = tables.bytes_used(self._connection)
         with self._lock:
-            self._index = Index((*ids, *(each for each in self._ring.series() if each not in ids)))
+            self._index.replace((*ids, *self._ring.series()))
             self._ids = ids
         return is_new
 
@@ -159,10 +180,9 @@ class History:
         minute_s = max((end_s - 1) // MINUTE.step_s * MINUTE.step_s, self._until_s, max(self._pending, default=0))
         with self._lock:
             for series, point in changes.items():
-                if series not in self._index:
-                    self._index.add(series)
                 self._ring.put(series, end_s, point)
             self._ring.advance(end_s)
+        self._index.add(changes)
         held = self._pending.setdefault(minute_s, {})
         for series, point in changes.items():
             held[series] = add(held[series], point) if series in held else point
@@ -211,7 +231,7 @@ class History:
         ids = tables.read_series(connection)
         with self._lock:
             self._ids = ids
-            self._index = Index((*ids, *(each for each in self._ring.series() if each not in ids)))
+            self._index.replace((*ids, *self._ring.series()))
 
     def _join_oldest(self) -> None:
         first, second = sorted(self._pending)[:2]
@@ -258,10 +278,6 @@ class History:
 
     def _at(self, moment_s: float | None) -> int:
         return tick(self.clock() if moment_s is None else moment_s)
-
-    def _select(self, selector: Selector) -> list[Series]:
-        with self._lock:
-            return self._index.select(selector)
 
     async def _ask(self, question: Callable[[Reader], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._answer, question)

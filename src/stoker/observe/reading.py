@@ -6,6 +6,7 @@ One Reader is one moment: a read transaction of the database and the ring as it 
 import logging
 import math
 import sqlite3
+import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -14,12 +15,14 @@ from typing import Any, Final
 
 import msgspec
 
+from stoker.observe.expressions import Known
 from stoker.observe.levels import LEVELS, Level, Span, plan
 from stoker.observe.patterns import compiled
 from stoker.observe.points import counted, unpack
 from stoker.observe.port import SERIES_MAX, TICK_S, Selector, Series
 from stoker.observe.ring import Ring, Row
 from stoker.observe.tables import read_levels
+from stoker.telemetry.catalogue import BY_NAME
 from stoker.telemetry.histogram import INDEX_MAX, Distribution, bucket_index
 from stoker.types.errors import InvalidInput
 
@@ -150,47 +153,66 @@ def _left_out(odd: ValueError) -> int:
 
 
 class Index:
-    """Which series there are, by metric, and what selectors meant the last time."""
+    """Which metrics and series there are, and what selectors meant the last time. For any thread."""
 
-    def __init__(self, series: Iterable[Series] = ()) -> None:
-        self._by_metric: dict[str, list[Series]] = {}
-        self._all: set[Series] = set()
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_metric: dict[str, dict[Series, None]] = {}
         self._found: dict[Selector, list[Series]] = {}
+
+    def replace(self, series: Iterable[Series]) -> None:
+        """Know these series and no others."""
+        by_metric: dict[str, dict[Series, None]] = {}
         for each in series:
-            self.add(each)
+            by_metric.setdefault(each.metric, {})[each] = None
+        with self._lock:
+            self._by_metric = by_metric
+            self._found.clear()
 
-    def __contains__(self, series: Series) -> bool:
-        return series in self._all
+    def add(self, series: Iterable[Series]) -> None:
+        """Know these series too."""
+        with self._lock:
+            for each in series:
+                held = self._by_metric.setdefault(each.metric, {})
+                if each not in held:
+                    held[each] = None
+                    self._found.clear()
 
-    def add(self, series: Series) -> None:
-        """Take a series in."""
-        self._all.add(series)
-        self._by_metric.setdefault(series.metric, []).append(series)
-        self._found.clear()
+    def names(self) -> list[str]:
+        """Return the names of all metrics, of the catalogue and of an older or newer stoker."""
+        return list({**BY_NAME, **self._by_metric})
 
-    def metrics(self) -> list[str]:
-        """Return the names of all metrics that ever counted."""
-        return list(self._by_metric)
+    def known(self, metric: str) -> Known | None:
+        """Return what a metric is, if it is one."""
+        if (listed := BY_NAME.get(metric)) is not None:
+            return Known(listed.kind, listed.labels)
+        with self._lock:
+            found = next(iter(self._by_metric.get(metric, ())), None)
+        return None if found is None else Known(found.kind, None)
 
     def select(self, selector: Selector) -> list[Series]:
         """Return the selected series. Raises InvalidInput over SERIES_MAX, and for a pattern that is none."""
-        found = self._found.get(selector)
-        if found is None:
-            try:
-                for matcher in selector.matchers:
-                    if matcher.operator in ("=~", "!~"):
-                        compiled(matcher.value)
-                found = [each for each in self._by_metric.get(selector.metric, ()) if selector.holds(each)]
-            except ValueError as wrong:
-                raise InvalidInput(str(wrong)) from wrong
-            if len(self._found) >= SELECTIONS_KEPT_MAX:
-                self._found.clear()
-            self._found[selector] = found
+        with self._lock:
+            found = self._found.get(selector)
+            if found is None:
+                found = self._look(selector)
+                if len(self._found) >= SELECTIONS_KEPT_MAX:
+                    self._found.clear()
+                self._found[selector] = found
         if len(found) > SERIES_MAX:
             raise InvalidInput(
                 f"{selector.metric} has {len(found)} such series; one question reads {SERIES_MAX}: name more labels"
             )
         return found
+
+    def _look(self, selector: Selector) -> list[Series]:
+        try:
+            for matcher in selector.matchers:
+                if matcher.operator in ("=~", "!~"):
+                    compiled(matcher.value)
+        except ValueError as wrong:
+            raise InvalidInput(str(wrong)) from wrong
+        return [each for each in self._by_metric.get(selector.metric, ()) if selector.holds(each)]
 
 
 def tick(at_s: float) -> int:
