@@ -109,6 +109,9 @@ class Bench:
         with self._serving_digits(1) as platform:
             return soak.measure(platform, self.digits.paths[0], seconds=self.effort.soak_s)
 
+    def history(self) -> Section:
+        return history.measure(self.folder / "history", rounds=self.effort.rounds)
+
     def migration(self) -> Section:
         return migration.measure(self.folder / "migration")
 
@@ -116,7 +119,7 @@ class Bench:
 def main(arguments: list[str]) -> int:
     """Run what was asked for, print and write the report, and return the exit code."""
     rooms = (
-        "startup", "predict", "chat", "engines", "relay", "overload", "affinity", "faults", "migration",
+        "startup", "predict", "chat", "engines", "relay", "overload", "affinity", "faults", "migration", "history",
     )  # fmt: skip
     long = ("peers", "gateways", "soak")  # they install other servers, or take an hour: only when asked for
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[2])

@@ -111,7 +111,8 @@ def api_page() -> str:
     rows = "\n".join(f"| `{each.method}` | `{each.path}` | {each.summary} |" for each in public)
     return (
         f"# Control API\n\nVersion {__version__}. On the port after the gateway's, and on a socket of the state folder."
-        "\nEvery route but the probes and the\ndescription needs an admin key (`Authorization: Bearer …`). The OpenAPI "
+        "\nEvery route but the probes and the\ndescription needs an admin key (`Authorization: Bearer …`);\n"
+        "queries take any key and show it its own project. The OpenAPI "
         "document is at `/api/v1/openapi.json`.\n\n"
         f"| method | path | what it does |\n|---|---|---|\n{rows}\n\n{MADE}"
     )

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from stoker.api import keys, manifests, models, openapi, platform, samples
+from stoker.api import keys, manifests, models, openapi, platform, query, samples
 from stoker.api.bodies import reply
 from stoker.api.operations import Call, Operation
 from stoker.api.refusals import ErrorBody, ErrorInfo, plain, refusal
@@ -29,6 +29,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *keys.OPERATIONS,
     *samples.OPERATIONS,
     *platform.OPERATIONS,
+    *query.OPERATIONS,
 )
 
 log = logging.getLogger(__name__)
@@ -80,7 +81,8 @@ async def _admitted(operation: Operation, request: Request, plane: ControlPlane)
     scheme, _, text = request.headers.get("authorization", "").partition(" ")
     offered = text.strip() if scheme.lower() == "bearer" else None
     key = await plane.database.reading(lambda connection: verify(connection, offered, time.time()))
-    require_admin(key)
+    if operation.access == "admin":
+        require_admin(key)
     return key
 
 

@@ -57,7 +57,7 @@ def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     }
     if operation.body is not None:
         shown["requestBody"] = {"required": True, "content": _body(operation.body, schemas)}
-    if operation.access == "admin":
+    if operation.access in ("admin", "key"):
         shown["security"] = [{"key": []}]
     return shown
 

@@ -13,7 +13,9 @@ from starlette.responses import Response
 from stoker.control.plane import ControlPlane
 from stoker.store.keys import KeyRow
 
-Access = Literal["open", "admin", "socket"]  # socket: only over the Unix socket, which only this user can open
+# key: any good key, and the handler shows it no other project's. socket: only over the Unix socket, which only this
+# user can open.
+Access = Literal["open", "key", "admin", "socket"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "status": Entry("status", "Show what runs and how it does."),
         "top": Entry("top", "Watch endpoints live."),
         "logs": Entry("logs", "Show the logs of an endpoint."),
+        "query": Entry("query", "Ask what any metric was, now or over time."),
     },
     "Models": {
         "push": Entry("push", "Register a model from a file, a folder, a hub or a URL."),

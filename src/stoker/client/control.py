@@ -12,6 +12,7 @@ import msgspec
 from stoker.client.connection import Connection, Method, Query, decode
 from stoker.client.views import (
     ApplyResult,
+    Chart,
     EndpointDetail,
     JournalEntry,
     KeyView,
@@ -80,6 +81,13 @@ class ControlClient:
     def stats(self) -> Stats:
         """Return what every endpoint and gateway did in the last seconds."""
         return self._get("/api/v1/stats", Stats)
+
+    def query(self, text: str, *, since_s: float = 0.0, step_s: float | None = None) -> Chart:
+        """Return what an expression over the history of metrics gives: now, or at each step since `since_s` ago."""
+        if not since_s:
+            return self._get("/api/v1/query", Chart, {"query": text})
+        step = None if step_s is None else f"{step_s:g}"
+        return self._get("/api/v1/query_range", Chart, {"query": text, "since": f"{since_s:g}", "step": step})
 
     def nodes(self) -> tuple[NodeStatus, ...]:
         """Return the nodes with their processes."""

@@ -136,6 +136,20 @@ class Stats(msgspec.Struct, frozen=True):
     gateways: tuple[GatewayStats, ...] = ()
 
 
+class Line(msgspec.Struct, frozen=True):
+    """One line of a chart: a value for each of the chart's moments, None where nothing is known."""
+
+    labels: dict[str, str]
+    values: list[float | None]
+
+
+class Chart(msgspec.Struct, frozen=True):
+    """Lines over the same moments. `times` are unix seconds, each the end of the step that its value is of."""
+
+    times: list[float]
+    lines: list[Line]
+
+
 class PushedVersion(msgspec.Struct, frozen=True):
     """A version after a push. `is_new` is false when the same content was registered before."""
 

@@ -8,9 +8,13 @@ from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
+from stoker.client.views import Chart, Line
 from stoker.observe.patterns import fits
 from stoker.telemetry.catalogue import MetricKind
 from stoker.telemetry.histogram import Distribution
+
+# A chart is what the API answers too, so the client's views have it.
+__all__ = ["Chart", "Labels", "Like", "Line", "Matcher", "Questions", "Selector", "Series", "like", "select"]
 
 TICK_S: Final = 5  # what the collector samples by, and the finest time there is
 WINDOW_MAX_S: Final = 400 * 86_400.0
@@ -94,20 +98,6 @@ def select(metric: str, *, at_most: float | None = None, **labels: str | Like) -
     )
 
 
-class Line(msgspec.Struct, frozen=True):
-    """One line of a chart: a value for each of the chart's moments, None where nothing is known."""
-
-    labels: dict[str, str]
-    values: list[float | None]
-
-
-class Chart(msgspec.Struct, frozen=True):
-    """Lines over the same moments. `times` are unix seconds, each the end of the step that its value is of."""
-
-    times: list[float]
-    lines: list[Line]
-
-
 class Questions(Protocol):
     """What can be asked of a History. Every method raises InvalidInput for what is over a written maximum."""
 
@@ -116,8 +106,9 @@ class Questions(Protocol):
     ) -> list[tuple[float, ...]]:
         """Return, for each selector, what its series counted in each window up to `now_s`.
 
-        Of counters the increase, of histograms how many values were observed (`at_most` counted). Exact to TICK_S
-        for what began in the last 70 minutes, else to a minute (7 days), five minutes (35 days) or an hour.
+        Of counters the increase, of histograms how many values were observed (`at_most` counted). A window's
+        beginning is exact to TICK_S in the last 70 minutes (of histograms in the last 10), else to a minute (7 days),
+        five minutes (35 days) or an hour; its end is exact to TICK_S.
         """
 
     async def sums_by(
