@@ -20,6 +20,7 @@ from bench import (
     chat,
     engines,
     faults,
+    history,
     llm_engine,
     machine,
     migration,

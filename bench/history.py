@@ -1,12 +1,13 @@
 """The history of metrics at its full length: how large the file is, how long questions and a minute's write take.
 
-Fills a database as a platform would in 400 days: 60 series (20 endpoints with a counter of requests, one of errors, and
-a histogram of latencies), the last 7 days by the minute, 35 by five minutes, 400 by the hour, in the order of time.
+Fills a database as a platform would in 400 days: 20 endpoints, each with a counter of requests, one of errors and a
+histogram of latencies; the last 7 days by the minute, 35 by five minutes, 400 by the hour, in the order of time.
 """
 
 import asyncio
 import random
 import time
+import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from statistics import median
@@ -54,8 +55,10 @@ def names() -> list[Series]:
     found = []
     for number in range(ENDPOINTS):
         labels = {"project": "default", "endpoint": f"e{number}", "revision": f"default.e{number}-1", "method": "infer"}
-        for code in ("200", "503"):
-            found.append(Series("stoker_requests_total", "counter", tuple(sorted({**labels, "code": code}.items()))))
+        found += [
+            Series("stoker_requests_total", "counter", tuple(sorted({**labels, "code": code}.items())))
+            for code in ("200", "503")
+        ]
         found.append(Series("stoker_request_duration_seconds", "histogram", tuple(sorted(labels.items()))))
     return found
 
@@ -112,14 +115,13 @@ async def _questions(path: Path, rounds: int) -> list[Figure]:
     history = History(path, bytes_max=BYTES_MAX, clock=lambda: clock_s)
     await history.start()
     labels = [{"project": "default", "endpoint": f"e{number}"} for number in range(ENDPOINTS)]
-    wanted: list[Selector] = []
-    for each in labels:
-        wanted.append(select("stoker_requests_total", **each))
-        wanted.append(select("stoker_requests_total", **each, code=like("5..")))
-        wanted.append(select("stoker_request_duration_seconds", at_most=0.3, **each))
-    burn_s = await _timed(rounds, lambda: history.sums(wanted, WINDOWS_S))
-    quick_s = await _timed(rounds, lambda: history.sums(wanted, [300.0, 3600.0]))
-    one_s = await _timed(rounds, lambda: history.sums(wanted[:2], WINDOWS_S))
+    of_all = [select("stoker_requests_total", **each) for each in labels]
+    failed = [select("stoker_requests_total", **each, code=like("5..")) for each in labels]
+    fast = [select("stoker_request_duration_seconds", at_most=0.3, **each) for each in labels]
+    answered = [select("stoker_request_duration_seconds", **each) for each in labels]
+    burn_s = await _timed(rounds, lambda: history.sums([*of_all, *failed, *fast, *answered], WINDOWS_S))
+    one_s = await _timed(rounds, lambda: history.sums([fast[0], answered[0]], WINDOWS_S))
+    quick_s = await _timed(rounds, lambda: history.sums([*of_all, *failed], [300.0, 3600.0]))
     text = 'quantile by (endpoint) (0.99, stoker_request_duration_seconds{endpoint="e3"}[5m])'
     day_s = await _timed(rounds, lambda: history.query(text, since_s=86_400, step_s=300))
     month = "ratio(increase by (endpoint) (stoker_requests_total{code=~'5..'}[1h]), increase by (endpoint) (stoker_requests_total[1h]))"  # noqa: E501
@@ -137,8 +139,8 @@ async def _questions(path: Path, rounds: int) -> list[Figure]:
     await history.close()
     return [
         Figure("burn rates of 60 series: 8 windows up to 30 days", burn_s * 1e3, "ms", 500, "at most"),
-        Figure("burn rates of one SLO: 2 series, 8 windows", one_s * 1e3, "ms"),
-        Figure("fast windows of 60 series: 5 min and 1 h", quick_s * 1e3, "ms", note="just after a restart"),
+        Figure("one latency SLO in 8 windows", one_s * 1e3, "ms"),
+        Figure("20 availabilities in 5 min and 1 h", quick_s * 1e3, "ms", note="just after a restart"),
         Figure("chart of a p99 over a day by 5 minutes", day_s * 1e3, "ms"),
         Figure("chart of 20 error ratios over 30 days by the hour", month_s * 1e3, "ms"),
         Figure("one sample taken in", median(tick_s) * 1e3, "ms", note="60 series, beside the event loop"),
@@ -152,19 +154,23 @@ async def _memory(path: Path) -> list[Figure]:
     history = History(path, clock=lambda: clock_s)
     await history.start()
     counting = Registry("gateway-0")
-    before = _resident_bytes()
+    tracemalloc.start()
     for _ in range(70 * 60 // TICK_S):
         clock_s += TICK_S
         _work(counting, ENDPOINTS)
         await history.observe([Answer("gateway-0", "boot", counting.snapshot())])
-    grown = _resident_bytes() - before
-    wanted = [select("stoker_requests_total", endpoint=f"e{number}") for number in range(ENDPOINTS)]
-    wanted += [select("stoker_request_duration_seconds", endpoint=f"e{number}") for number in range(ENDPOINTS)]
+    grown = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    wanted: list[Selector] = []
+    for number in range(ENDPOINTS):
+        where = {"project": "default", "endpoint": f"e{number}"}
+        wanted.append(select("stoker_requests_total", **where))
+        wanted.append(select("stoker_requests_total", **where, code=like("5..")))
     quick_s = await _timed(9, lambda: history.sums(wanted, [300.0, 3600.0]))
     await history.close()
     return [
         Figure("memory of the ring with 60 busy series, 70 minutes", grown / 1e6, "MB"),
-        Figure("fast windows of 40 selectors from the ring", quick_s * 1e3, "ms"),
+        Figure("20 SLOs in 5 min and 1 h from the ring", quick_s * 1e3, "ms"),
     ]
 
 
@@ -186,7 +192,3 @@ async def _timed(rounds: int, question: Callable[[], Awaitable[object]]) -> floa
         await question()
         taken.append(time.perf_counter() - began_s)
     return median(taken)
-
-
-def _resident_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

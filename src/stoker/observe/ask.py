@@ -66,20 +66,9 @@ def sums(
     if len(selectors) > SELECTORS_MAX:
         raise InvalidInput(f"{len(selectors)} selectors; at most {SELECTORS_MAX} are summed at once")
     edges = _edges(windows_s, now_s)
-    chosen = [index.select(_counting(each)) for each in selectors]
-    found: dict[float | None, dict[Series, list[float]]] = {}
-    for at_most in {each.at_most for each in selectors}:
-        wanted = {
-            series: None
-            for selector, of_it in zip(selectors, chosen, strict=True)
-            if selector.at_most == at_most
-            for series in of_it
-        }
-        found[at_most] = reader.totals(wanted, edges, at_most)
-    return [
-        _windows([found[selector.at_most][series] for series in of_it], edges, windows_s, now_s)
-        for selector, of_it in zip(selectors, chosen, strict=True)
-    ]
+    chosen = [[(series, each.at_most) for series in index.select(_counting(each))] for each in selectors]
+    totals = reader.totals({counted: None for wanted in chosen for counted in wanted}, edges)
+    return [_windows([totals[counted] for counted in wanted], edges, windows_s, now_s) for wanted in chosen]
 
 
 def sums_by(
@@ -87,9 +76,9 @@ def sums_by(
 ) -> dict[tuple[str, ...], tuple[float, ...]]:
     """See port.Questions.sums_by."""
     edges = _edges(windows_s, now_s)
-    totals = reader.totals(index.select(_counting(selector)), edges, selector.at_most)
+    totals = reader.totals([(series, selector.at_most) for series in index.select(_counting(selector))], edges)
     groups: dict[tuple[str, ...], list[list[float]]] = {}
-    for series, pieces in totals.items():
+    for (series, _), pieces in totals.items():
         groups.setdefault(tuple(series.label(name) for name in by), []).append(pieces)
     return {group: _windows(pieces, edges, windows_s, now_s) for group, pieces in groups.items()}
 

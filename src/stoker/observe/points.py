@@ -112,10 +112,10 @@ def unpack(body: bytes) -> Iterable[tuple[int, int]]:
     return zip(indexes, counts, strict=True)
 
 
-def counted(body: bytes, last_index: int = INDEX_MAX) -> int:
-    """Return how many values lie in buckets up to `last_index`. Raises ValueError as `unpack`."""
+def counted(body: bytes, last_indexes: Sequence[int]) -> list[int]:
+    """Return, for each of `last_indexes`, how many values lie in buckets up to it. Raises ValueError as `unpack`."""
     indexes, counts = _columns(body)
-    return sum(counts) if last_index >= INDEX_MAX else sum(counts[: bisect_right(indexes, last_index)])
+    return [sum(counts) if last >= INDEX_MAX else sum(counts[: bisect_right(indexes, last)]) for last in last_indexes]
 
 
 def _columns(body: bytes) -> tuple[Sequence[int], Sequence[int]]:

@@ -10,7 +10,9 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import add as plus
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -30,6 +32,9 @@ CELLS_MAX: Final = 600_000  # that one question may read; some two seconds
 ANY_GRAIN_S: Final = 1 << 40  # cells of any length: the window is one
 SELECTIONS_KEPT_MAX: Final = 2_000  # selectors whose series are remembered
 _WHERE: Final = "WHERE series IN (SELECT value FROM json_each(?)) AND at >= ? AND at < ?"
+
+# A series, and of a histogram the largest value that counts; None: all.
+Counted = tuple[Series, float | None]
 
 log = logging.getLogger(__name__)
 
@@ -53,17 +58,24 @@ class Reader:
         with lock:
             self._levels: tuple[Level, ...] = (ring.level, *stored)
 
-    def totals(
-        self, series: Iterable[Series], edges: Sequence[int], at_most: float | None
-    ) -> dict[Series, list[float]]:
-        """Return what each series counted between each two of the rising `edges` (unix seconds, of TICK_S)."""
-        wanted = list(series)
-        last_index = INDEX_MAX if at_most is None else bucket_index(at_most)
-        totals = {each: [0.0] * (len(edges) - 1) for each in wanted}
+    def totals(self, wanted: Iterable[Counted], edges: Sequence[int]) -> dict[Counted, list[float]]:
+        """Return what was counted between each two of the rising `edges` (unix seconds, multiples of TICK_S).
+
+        A histogram that is wanted with several limits is read once.
+        """
+        totals: dict[Counted, list[float]] = {each: [0.0] * (len(edges) - 1) for each in wanted}
+        counters = [each for each, _ in totals if each.kind == "counter"]
+        limits: dict[Series, list[float | None]] = {}
+        for each, at_most in totals:
+            if each.kind == "histogram":
+                limits.setdefault(each, []).append(at_most)
         for at, (start_s, end_s) in enumerate(pairwise(edges)):
             for span in plan(start_s, end_s, self._levels, ANY_GRAIN_S):
-                for each, found in self._total(span, wanted, last_index):
-                    totals[each][at] += found
+                for each, increase in self._increases(span, counters):
+                    totals[each, None][at] += increase
+                for each, counts in self._counts(span, limits):
+                    for at_most, count in zip(limits[each], counts, strict=True):
+                        totals[each, at_most][at] += count
         return totals
 
     def distribution(self, series: Iterable[Series], start_s: int, end_s: int) -> Distribution:
@@ -88,18 +100,42 @@ class Reader:
                 found[each].append(row)
         return found
 
-    def _total(self, span: Span, series: Sequence[Series], last_index: int) -> Iterator[tuple[Series, float]]:
-        counters = [each for each in series if each.kind == "counter"]
+    def _increases(self, span: Span, counters: Sequence[Series]) -> Iterable[tuple[Series, float]]:
         if span.level.name == "ring":
             with self._lock:
-                yield from [(each, self._ring.total(each, span.start_s, span.end_s)) for each in counters]
-        else:
-            numbers = {self._ids[each]: each for each in counters if each in self._ids}
-            sql = f"SELECT series, sum(value) FROM {span.level.name} {_WHERE} GROUP BY series"  # noqa: S608
-            for number, value in self._ask(sql, numbers, span):
-                yield numbers[number], value
-        for each, row in self._rows(span, [one for one in series if one.kind == "histogram"]):
-            yield each, float(_counted(row.body, last_index))
+                return [(each, self._ring.total(each, span.start_s, span.end_s)) for each in counters]
+        numbers = {self._ids[each]: each for each in counters if each in self._ids}
+        sql = f"SELECT series, sum(value) FROM {span.level.name} {_WHERE} GROUP BY series"  # noqa: S608
+        return [(numbers[number], value) for number, value in self._ask(sql, numbers, span)]
+
+    def _counts(
+        self, span: Span, limits: Mapping[Series, Sequence[float | None]]
+    ) -> Iterator[tuple[Series, Sequence[int]]]:
+        """Yield for each histogram how many of its values are at most each of its limits, summed over the span."""
+        last_indexes = {
+            each: [INDEX_MAX if one is None else bucket_index(one) for one in of_it] for each, of_it in limits.items()
+        }
+        for each, bodies in self._bodies(span, list(limits)):
+            last = last_indexes[each]
+            sums = [0] * len(last)
+            for body in bodies:
+                try:
+                    found = counted(body, last)
+                except ValueError as odd:
+                    _left_out(odd)
+                else:
+                    sums = list(map(plus, sums, found))
+            yield each, sums
+
+    def _bodies(self, span: Span, series: Sequence[Series]) -> Iterator[tuple[Series, Iterable[bytes]]]:
+        if span.level.name == "ring" or self._connection is None:
+            for each, cells in groupby(self._rows(span, series), key=itemgetter(0)):
+                yield each, (row.body or b"" for _, row in cells)
+            return
+        numbers = {self._ids[each]: each for each in series if each in self._ids}
+        sql = f"SELECT series, body FROM {span.level.name} {_WHERE} ORDER BY series"  # noqa: S608
+        for number, rows in groupby(self._ask(sql, numbers, span), key=itemgetter(0)):
+            yield numbers[number], (body for _, body in rows)
 
     def _rows(self, span: Span, series: Sequence[Series]) -> Iterator[tuple[Series, Row]]:
         if not series:
@@ -129,13 +165,6 @@ class Reader:
             raise InvalidInput(
                 f"this reads more than {CELLS_MAX:,} cells; ask for less time, a longer step, or name more labels"
             )
-
-
-def _counted(body: bytes | None, last_index: int) -> int:
-    try:
-        return counted(body or b"", last_index)
-    except ValueError as odd:
-        return _left_out(odd)
 
 
 def _unpacked(body: bytes | None) -> Iterable[tuple[int, int]]:
