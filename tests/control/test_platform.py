@@ -88,6 +88,9 @@ def test_rolling_out_rolling_back_and_scaling_lose_no_request(rig: Rig, onnx_fil
     assert mine.requests_per_s > 0
     assert 0 < mine.p50_s <= mine.p99_s
     assert mine.errors_per_s == 0
+    asked = 'increase by (code) (stoker_requests_total{project="default", endpoint="a"}[1h])'
+    history = {line.labels["code"]: line.values[0] or 0 for line in rig.client.query(asked).lines}
+    assert history["200"] > 20, "the history saw the gateway's requests while they ran"
 
 
 def answers(rig: Rig) -> bool:

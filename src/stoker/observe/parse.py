@@ -94,8 +94,7 @@ class _Parser:
             raise QueryError(self.text, self.token.at, f"more than {DEPTH_MAX} things inside one another")
         left = self._term(depth)
         while self._is("+", "-"):
-            operator = self._take()
-            left = Arithmetic(operator.text, left, self._term(depth), operator.at)
+            left = Arithmetic((sign := self._take()).text, left, self._term(depth), sign.at)
         return left
 
     def wrong(self, expected: str) -> QueryError:
@@ -106,8 +105,7 @@ class _Parser:
     def _term(self, depth: int) -> Expression:
         left = self._factor(depth)
         while self._is("*", "/"):
-            operator = self._take()
-            left = Arithmetic(operator.text, left, self._factor(depth), operator.at)
+            left = Arithmetic((sign := self._take()).text, left, self._factor(depth), sign.at)
         return left
 
     def _factor(self, depth: int) -> Expression:
