@@ -72,8 +72,8 @@ def _check(tree: Tree, kind: inspect.Type, field: str, faults: list[Fault]) -> N
             if branch := _branch(tree, field, faults):
                 for name, (_, value) in branch.items():
                     _check(value, value_type, f"{field}.{name}", faults)
-        case inspect.VarTupleType(item_type=item) | inspect.ListType(item_type=item):
-            _check_row(tree, item, field, faults)
+        case inspect.VarTupleType() | inspect.ListType():
+            _check_row(tree, kind, field, faults)
         case inspect.UnionType(types=types):
             _check_union(tree, types, field, faults)
         case inspect.AnyType():
@@ -107,12 +107,16 @@ def _branch(tree: Tree, field: str, faults: list[Fault]) -> Mapping[str, tuple[i
     return None
 
 
-def _check_row(tree: Tree, item: inspect.Type, field: str, faults: list[Fault]) -> None:
+def _check_row(tree: Tree, kind: inspect.VarTupleType | inspect.ListType, field: str, faults: list[Fault]) -> None:
     if not isinstance(tree, Row):
         faults.append(Fault(tree.line, field, f"expected a list, got {_named(tree)}"))
         return
+    if kind.min_length is not None and len(tree.items) < kind.min_length:
+        faults.append(Fault(tree.line, field, f"needs {kind.min_length} or more entries"))
+    if kind.max_length is not None and len(tree.items) > kind.max_length:
+        faults.append(Fault(tree.line, field, f"more than {kind.max_length} entries"))
     for number, value in enumerate(tree.items):
-        _check(value, item, f"{field}[{number}]", faults)
+        _check(value, kind.item_type, f"{field}[{number}]", faults)
 
 
 def _check_union(tree: Tree, types: tuple[inspect.Type, ...], field: str, faults: list[Fault]) -> None:

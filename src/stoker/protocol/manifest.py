@@ -4,7 +4,7 @@ Also what changed between two resources, field by field, and the JSON Schema tha
 """
 
 import re
-from typing import Any, TypeVar
+from typing import Any, TypeVar, assert_never
 
 import msgspec
 from msgspec import inspect
@@ -13,13 +13,18 @@ from stoker.core.refs import parse_ref
 from stoker.protocol import yamltree
 from stoker.protocol.chained import chain_problems
 from stoker.protocol.conform import line_of, misfits, shown, suggestion
+from stoker.protocol.promised import notifier_problems, objective_problems
 from stoker.protocol.samples import sample_problems
 from stoker.protocol.yamltree import Branch, Leaf, Row, Tree
 from stoker.types.errors import InvalidInput
-from stoker.types.resources import Endpoint, EndpointSpec, Project, Resource
+from stoker.types.resources import Endpoint, EndpointSpec, Notifier, Project, Resource
 from stoker.types.units import parse_bytes, parse_seconds
 
-KINDS: dict[str, type[Endpoint] | type[Project]] = {"Endpoint": Endpoint, "Project": Project}
+KINDS: dict[str, type[Endpoint] | type[Project] | type[Notifier]] = {
+    "Endpoint": Endpoint,
+    "Project": Project,
+    "Notifier": Notifier,
+}
 TIMEOUT_S_MAX = 86_400.0
 MEMORY_BYTES_MIN = 2**20
 CACHE_TTL_S_MAX = 30 * 86_400.0
@@ -85,7 +90,7 @@ def load(text: str | bytes) -> list[Resource]:
         problems.extend(found)
         if found or faults:
             continue
-        resource: Resource = msgspec.convert(yamltree.plain(tree), Endpoint | Project)
+        resource = _resource(tree)
         resources.append(resource)
         name = identity(resource)
         if name in seen:
@@ -116,16 +121,20 @@ def load_struct(text: str | bytes, kind: type[T]) -> T:
 def line_of_field(text: str | bytes, wanted: tuple[str, str, str], field: str) -> int:
     """Return the line in `text` of a field of the resource `wanted` (see `identity`); 0 when it is not in there."""
     for tree in _flattened(yamltree.parse(text)[0]):
-        if identity(msgspec.convert(yamltree.plain(tree), Endpoint | Project)) == wanted:
+        if identity(_resource(tree)) == wanted:
             return line_of(tree, field)
     return 0
 
 
 def identity(resource: Resource) -> tuple[str, str, str]:
     """Return (kind, project, name): what makes two manifests mean the same resource. A project's own project is ""."""
-    if isinstance(resource, Endpoint):
-        return "Endpoint", resource.metadata.project, resource.metadata.name
-    return "Project", "", resource.metadata.name
+    match resource:
+        case Project():
+            return "Project", "", resource.metadata.name
+        case Endpoint() | Notifier():
+            return type(resource).__name__, resource.metadata.project, resource.metadata.name
+        case _:
+            assert_never(resource)
 
 
 def check(resource: Resource) -> list[Problem]:
@@ -138,6 +147,8 @@ def check(resource: Resource) -> list[Problem]:
         found.append(("metadata.labels", f"more than {LABELS_MAX} labels"))
     if isinstance(resource, Endpoint):
         found.extend(_endpoint_problems(resource.spec))
+    if isinstance(resource, Notifier):
+        found.extend(notifier_problems(resource.spec))
     return [Problem(0, field, message) for field, message in found]
 
 
@@ -170,9 +181,14 @@ def diff(old: Resource | None, new: Resource | None) -> list[Change]:
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 2020-12) of one resource, for completion and errors while typing."""
-    made = msgspec.json.schema(Endpoint | Project)
+    made = msgspec.json.schema(Resource)
     schema: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(made))  # some defaults are tuples
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "stoker/v1 resources"} | schema
+
+
+def _resource(tree: Tree) -> Resource:
+    made: Resource = msgspec.convert(yamltree.plain(tree), Resource)
+    return made
 
 
 def _flattened(documents: list[Tree]) -> list[Tree]:
@@ -194,12 +210,12 @@ def _problems_of_tree(tree: Tree) -> list[Problem]:
     problems = [Problem(*fault) for fault in misfits(tree, inspect.type_info(KINDS[name]))]
     if problems:
         return problems
-    resource: Resource = msgspec.convert(yamltree.plain(tree), Endpoint | Project)
+    resource = _resource(tree)
     return [Problem(line_of(tree, found.field), found.field, found.message) for found in check(resource)]
 
 
 def _endpoint_problems(spec: EndpointSpec) -> list[tuple[str, str]]:
-    found = [*chain_problems(spec), *sample_problems(spec.samples)]
+    found = [*chain_problems(spec), *sample_problems(spec.samples), *objective_problems(spec.slos)]
     try:
         if not spec.backends and spec.model:
             parse_ref(spec.model)

@@ -9,7 +9,10 @@ import msgspec
 from msgspec import Meta
 
 from stoker.types.engines import Goal
-from stoker.types.ids import NAME_PATTERN, EndpointName, ProjectName
+from stoker.types.fields import Bytes, Name, Seconds
+from stoker.types.ids import EndpointName, ProjectName
+from stoker.types.notifiers import NotifierSpec
+from stoker.types.slos import Objective
 
 API_VERSION: Final = "stoker/v1"
 DEFAULT_PROJECT = ProjectName("default")
@@ -20,10 +23,6 @@ Affinity = Literal["auto", "prefix", "session", "none"]
 FallbackReason = Literal["error", "unavailable", "timeout", "overload"]
 FALLBACK_REASONS: Final[tuple[FallbackReason, ...]] = ("error", "unavailable", "timeout", "overload")
 ResumeMode = Literal["exact", "best_effort", "never"]
-Name = Annotated[str, Meta(pattern=NAME_PATTERN, description="lower-case letters, digits and dashes, 1 to 63 long")]
-# `unit` tells the manifest loader how the text is read, so that a wrong one is refused with its line.
-Bytes = Annotated[str | int, Meta(description="bytes: a number, or 512Mi, 1.5G", extra={"unit": "bytes"})]
-Seconds = Annotated[str | int | float, Meta(description="seconds: a number, or 250ms, 30s", extra={"unit": "seconds"})]
 
 
 class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -225,6 +224,12 @@ class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     samples: Annotated[
         Samples | None, Meta(description="keep some requests and answers to be looked at; by default none")
     ] = None
+    slos: Annotated[
+        tuple[Objective, ...],
+        Meta(
+            max_length=16, description="what callers are promised; by default 99.9 % availability, shown but no alert"
+        ),
+    ] = ()
 
 
 class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="Endpoint"):
@@ -256,7 +261,15 @@ class Project(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     apiVersion: Literal["stoker/v1"] = API_VERSION  # noqa: N815 - the wire name
 
 
-Resource = Endpoint | Project
+class Notifier(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="Notifier"):
+    """A receiver of alerts as a manifest."""
+
+    metadata: Metadata
+    spec: NotifierSpec
+    apiVersion: Literal["stoker/v1"] = API_VERSION  # noqa: N815 - the wire name
+
+
+Resource = Endpoint | Project | Notifier
 
 
 class Condition(msgspec.Struct, frozen=True):

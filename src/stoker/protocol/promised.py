@@ -1,0 +1,72 @@
+"""What is wrong with an endpoint's objectives, or with a receiver of alerts, as far as the manifest tells."""
+
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+from stoker.types.notifiers import NotifierSpec
+from stoker.types.slos import TIMED, Objective, Sli
+from stoker.types.units import parse_seconds
+
+WINDOW_S_MIN: Final = 3600.0
+WINDOW_S_MAX: Final = 90 * 86_400.0
+REPEAT_S_MIN: Final = 60.0
+REPEAT_S_MAX: Final = 7 * 86_400.0
+
+# The one field that says what is good, by kind; availability needs none.
+_GOOD: Final[dict[Sli, str]] = dict.fromkeys(TIMED, "under") | {"quality": "at_least", "drift": "at_most"}
+
+
+def objective_problems(objectives: Sequence[Objective]) -> list[tuple[str, str]]:
+    """Return fields and what is wrong with them."""
+    found: list[tuple[str, str]] = []
+    for number, objective in enumerate(objectives):
+        where = f"spec.slos[{number}]"
+        found.extend((f"{where}.{field}", message) for field, message in _one(objective))
+        if any(other.name == objective.name for other in objectives[:number]):
+            found.append((f"{where}.name", f"{objective.name} is there twice"))
+    return found
+
+
+def notifier_problems(spec: NotifierSpec) -> list[tuple[str, str]]:
+    """Return fields and what is wrong with them."""
+    found = []
+    if spec.type == "email":
+        if spec.email is None:
+            found.append(("spec.email", "missing; an email receiver needs `to`, `sender` and `host`"))
+        elif (spec.email.user == "") != (spec.email.password is None):
+            found.append(("spec.email.user", "`user` and `password` belong together"))
+        elif spec.email.security == "none" and spec.email.user:
+            found.append(("spec.email.security", "a password is not sent without TLS; use starttls or tls"))
+    elif spec.type == "apprise" and spec.url_from is None:
+        found.append(("spec.url_from", "missing; an apprise address holds secrets: env:NAME or file:/path"))
+    elif bool(spec.url) == (spec.url_from is not None):
+        found.append(("spec.url", "exactly one of `url` and `url_from` says where to"))
+    if spec.url and (urlsplit(spec.url).scheme not in ("http", "https") or not urlsplit(spec.url).netloc):
+        found.append(("spec.url", f"{spec.url!r} is no http or https address"))
+    if spec.sign_with is not None and spec.type != "webhook":
+        found.append(("spec.sign_with", f"a {spec.type} receiver checks no signature; leave it out"))
+    if not REPEAT_S_MIN <= parse_seconds(spec.repeat) <= REPEAT_S_MAX:
+        found.append(("spec.repeat", f"{spec.repeat!r} is not between one minute and 7 days"))
+    if len(spec.match) > 16:
+        found.append(("spec.match", "more than 16 labels"))
+    return found
+
+
+def _one(objective: Objective) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    wanted = _GOOD.get(objective.sli)
+    for field in ("under", "at_least", "at_most"):
+        value = getattr(objective, field)
+        if field == wanted and value is None:
+            found.append((field, f"missing; it says which {objective.sli} is good"))
+        if field != wanted and value is not None:
+            hint = f"; write `{wanted}`" if wanted else ""
+            found.append((field, f"says nothing about {objective.sli}{hint}"))
+    if objective.under is not None and parse_seconds(objective.under) <= 0:
+        found.append(("under", f"{objective.under!r} is no time that anything could be under"))
+    if not WINDOW_S_MIN <= parse_seconds(objective.window) <= WINDOW_S_MAX:
+        found.append(("window", f"{objective.window!r} is not between one hour and 90 days"))
+    if objective.runbook and urlsplit(objective.runbook).scheme not in ("http", "https"):
+        found.append(("runbook", f"{objective.runbook!r} is no http or https address"))
+    return found

@@ -1,0 +1,52 @@
+"""Where alerts are sent: a receiver as a manifest, and which alerts it gets.
+
+Secrets are named, never written: `env:NAME` is a variable of control's environment, `file:/path` a file it can read.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from stoker.types.fields import Seconds
+
+NotifierType = Literal["webhook", "slack", "email", "apprise"]
+SECRET_PATTERN = r"^(env:[A-Za-z_][A-Za-z0-9_]{0,127}|file:/[^\0]{1,1000})$"  # noqa: S105 - where one is, not one
+SecretRef = Annotated[
+    str, Meta(pattern=SECRET_PATTERN, description="env:NAME or file:/path; the value itself is never written here")
+]
+
+
+class Email(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How mail is sent."""
+
+    to: Annotated[tuple[str, ...], Meta(min_length=1, max_length=32, description="addresses")]
+    sender: Annotated[str, Meta(max_length=320, description="the address it comes from")]
+    host: Annotated[str, Meta(max_length=253, description="the SMTP server")]
+    port: Annotated[int, Meta(ge=1, le=65535, description="its port")] = 587
+    security: Annotated[
+        Literal["starttls", "tls", "none"], Meta(description="none only for a server on this machine")
+    ] = "starttls"
+    user: Annotated[str, Meta(max_length=320, description="who logs in; empty: nobody")] = ""
+    password: Annotated[SecretRef | None, Meta(description="where the password is")] = None
+
+
+class NotifierSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A receiver and what it gets."""
+
+    type: Annotated[
+        NotifierType,
+        Meta(description="webhook (Alertmanager's JSON, version 4), slack (and what reads the same), email, apprise"),
+    ]
+    url: Annotated[str, Meta(max_length=2048, description="webhook, slack: where to; if it is no secret")] = ""
+    url_from: Annotated[SecretRef | None, Meta(description="webhook, slack, apprise: where the address is")] = None
+    sign_with: Annotated[
+        SecretRef | None, Meta(description="webhook: where the key is; each body is signed with HMAC-SHA256")
+    ] = None
+    email: Annotated[Email | None, Meta(description="email: how")] = None
+    match: Annotated[
+        dict[str, str], Meta(description="labels that an alert must have; a value may end in *. Empty: every alert")
+    ] = {}
+    min_severity: Annotated[Literal["page", "ticket"], Meta(description="page: only what is urgent")] = "ticket"
+    repeat: Annotated[Seconds, Meta(description="told again after this, while it goes on and nobody took it")] = "4h"
+    all_projects: Annotated[bool, Meta(description="alerts of every project, not only of its own")] = False

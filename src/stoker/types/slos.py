@@ -1,0 +1,68 @@
+"""What an endpoint promises its callers, and what happens when the promise's budget of failures runs out.
+
+Which requests count. One call of a person is one event, whatever was tried to answer it:
+
+- The platform's own retries, hedges and fallbacks are part of the answer; only what the client got at last counts.
+- A request that a client library sends again (`x-stainless-retry-count` over 0: the OpenAI and Anthropic libraries)
+  is no new event. Two retries after a failure would make one unhappy caller three bad events; and the retry that
+  succeeds would be a good event that hides the failure before it. The first attempt has said how the platform was.
+- Neither good nor bad: what the caller did wrong (4xx), a caller's own rate limit, and callers who went away (499).
+- Bad: every 5xx, a stream that ended in an error, and 429 because the platform was too full (`queue_full`, `shed`,
+  `out_of_time`): the caller kept within its limits and got no answer.
+"""
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from stoker.types.fields import Name, Seconds
+
+Sli = Literal["availability", "latency", "ttft", "inter_token", "freshness", "quality", "drift"]
+Severity = Literal["page", "ticket", "none"]
+Move = Literal["freeze-rollouts", "shed-sheddable", "stop-batch", "scale-up"]
+
+# Kinds that call an event good when a time is under a limit; the others have their own field, availability has none.
+TIMED: Final[tuple[Sli, ...]] = ("latency", "ttft", "inter_token", "freshness")
+URGENCY: Final[dict[Severity, int]] = {"none": 0, "ticket": 1, "page": 2}
+DEFAULT_WINDOW: Final = "30d"
+
+
+class BudgetStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One thing that is done while little of the error budget is left."""
+
+    do: Annotated[Move, Meta(description="what is done")]
+    when_left: Annotated[float, Meta(ge=0, lt=1, description="share of the budget, 0 to 1; done at or under it")] = 0.0
+
+
+class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A share of events that shall be good over a window."""
+
+    name: Name
+    target: Annotated[float, Meta(gt=0, lt=1, description="share of events that shall be good, such as 0.999")]
+    sli: Annotated[
+        Sli,
+        Meta(
+            description="what is judged: availability (answered without a fault of the platform), latency (whole "
+            "answer), ttft (first token), inter_token (time per token after it), freshness, quality, drift"
+        ),
+    ] = "availability"
+    under: Annotated[
+        Seconds | None, Meta(description="latency, ttft, inter_token, freshness: good is a time up to this")
+    ] = None
+    at_least: Annotated[float | None, Meta(description="quality: good is a score of at least this")] = None
+    at_most: Annotated[float | None, Meta(description="drift: good is a shift of at most this")] = None
+    window: Annotated[Seconds, Meta(description="how far back the budget reaches")] = DEFAULT_WINDOW
+    alert: Annotated[
+        Severity, Meta(description="the most urgent alert it may raise: page, ticket, or none (only shown)")
+    ] = "page"
+    policy: Annotated[
+        tuple[BudgetStep, ...], Meta(max_length=8, description="what is done while the budget is used up")
+    ] = ()
+    owner: Annotated[str, Meta(max_length=128, description="who is told; a label of its alerts")] = ""
+    runbook: Annotated[str, Meta(max_length=1024, description="where it says what to do; in its alerts")] = ""
+
+
+# What is tracked for an endpoint that promises nothing: shown on screens, with a budget, but it wakes nobody.
+# Somebody's first endpoint would otherwise page over an objective that nobody chose.
+TRACKED: Final = (Objective(name="availability", target=0.999, alert="none"),)
