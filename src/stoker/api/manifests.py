@@ -69,7 +69,7 @@ def _located(body: bytes, refused: specs.Refusal) -> manifest.ManifestError:
     """Return `refused` with the line of each problem; what is wrong elsewhere, because of this, has line 0."""
 
     def line(wrong: specs.Wrong) -> int:
-        return manifest.line_of_field(body, ("Endpoint", wrong.project, wrong.endpoint), wrong.field)
+        return manifest.line_of_field(body, (wrong.kind, wrong.project, wrong.name), wrong.field)
 
     problems = [manifest.Problem(line(wrong), wrong.field, wrong.message) for wrong in refused.problems]
     return manifest.ManifestError(sorted(problems, key=lambda problem: problem.line))

@@ -9,17 +9,18 @@ from stoker.control import chains
 from stoker.core.refs import parse_ref
 from stoker.core.revisions import ServingConfig, Unservable, serving_config
 from stoker.protocol import manifest
-from stoker.store import endpoints, journal, models, projects, revisions
+from stoker.store import endpoints, journal, models, notifiers, projects, revisions
 from stoker.store.engine import Connection
 from stoker.types.errors import Conflict, InvalidInput, NotFound
-from stoker.types.resources import Batching, Endpoint, EndpointSpec, Project, Resource, Resources
+from stoker.types.resources import Batching, Endpoint, EndpointSpec, Notifier, Project, Resource, Resources
 
 
 class Wrong(msgspec.Struct, frozen=True):
-    """One thing that cannot hold, and about which endpoint."""
+    """One thing that cannot hold, and about which resource."""
 
+    kind: str
     project: str
-    endpoint: str
+    name: str
     field: str
     message: str
 
@@ -37,7 +38,7 @@ def apply(connection: Connection, resources: Iterable[Resource], now_s: float) -
 
     Raises Refusal with everything that cannot hold.
     """
-    ordered = sorted(resources, key=lambda each: isinstance(each, Endpoint))
+    ordered = sorted(resources, key=lambda each: not isinstance(each, Project))
     results: list[ApplyResult] = []
     problems: list[Wrong] = []
     for each in ordered:
@@ -45,14 +46,17 @@ def apply(connection: Connection, resources: Iterable[Resource], now_s: float) -
             results.append(_apply_project(connection, each, now_s))
             continue
         try:
-            results.append(_apply_endpoint(connection, each, now_s))
+            if isinstance(each, Notifier):
+                results.append(_apply_notifier(connection, each, now_s))
+            else:
+                results.append(_apply_endpoint(connection, each, now_s))
         except (InvalidInput, NotFound) as wrong:
             problems.append(_wrong(each, wrong.field or "spec", wrong.message, is_alone=len(ordered) == 1))
     given = {(each.metadata.project, each.metadata.name): each for each in ordered if isinstance(each, Endpoint)}
     if not problems:
         for project in dict.fromkeys(project for project, _ in given):
             problems.extend(
-                Wrong(project, flaw.endpoint, flaw.field, f"{flaw.endpoint}: {flaw.message}")
+                Wrong("Endpoint", project, flaw.endpoint, flaw.field, f"{flaw.endpoint}: {flaw.message}")
                 for flaw in chains.flaws(connection, project)
             )
     if problems:
@@ -126,6 +130,17 @@ def _apply_endpoint(connection: Connection, endpoint: Endpoint, now_s: float) ->
     return ApplyResult(kind="Endpoint", name=name, action=action, project=project, diff=_shown(changes))
 
 
+def _apply_notifier(connection: Connection, notifier: Notifier, now_s: float) -> ApplyResult:
+    project, name = notifier.metadata.project, notifier.metadata.name
+    old = notifiers.find(connection, project, name)
+    changes = manifest.diff(old, notifier)
+    if changes:
+        notifiers.put(connection, notifier, now_s)
+        because = "asked to" if old is None else f"changed: {', '.join(change.path for change in changes)}"
+        journal.add(connection, journal.Entry(now_s, "ApplyNotifier", because, project, subject=name))
+    return ApplyResult(kind="Notifier", name=name, action=_verb(old, changes), project=project, diff=_shown(changes))
+
+
 def _pin(connection: Connection, spec: EndpointSpec) -> int:
     """Return the number of the version that a bare model name means now, 0 for other references.
 
@@ -160,9 +175,11 @@ def _spec_of(spec: EndpointSpec, config: ServingConfig) -> EndpointSpec:
     )
 
 
-def _wrong(endpoint: Endpoint, field: str, message: str, *, is_alone: bool) -> Wrong:
-    name = endpoint.metadata.name
-    return Wrong(endpoint.metadata.project, name, field, message if is_alone else f"{name}: {message}")
+def _wrong(resource: Endpoint | Notifier, field: str, message: str, *, is_alone: bool) -> Wrong:
+    name = resource.metadata.name
+    return Wrong(
+        type(resource).__name__, resource.metadata.project, name, field, message if is_alone else f"{name}: {message}"
+    )
 
 
 def _verb(old: object, changes: Sequence[manifest.Change]) -> str:

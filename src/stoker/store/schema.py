@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 # The newest migration's name; a database that says another one is migrated, or refused when it is from the future.
-VERSION: Final = "0002"
+VERSION: Final = "0003"
 
 metadata: Final = MetaData()
 
@@ -135,6 +135,23 @@ replicas: Final = Table(
     Column("phase", String(16), nullable=False),
     Column("since_s", Float, nullable=False),
     Column("created_at_s", Float, nullable=False),
+)
+
+notifiers: Final = Table(
+    "notifiers",
+    metadata,
+    Column("project", String(63), ForeignKey("projects.name"), primary_key=True),
+    Column("name", String(63), primary_key=True),
+    Column("resource", Text, nullable=False),
+    Column("created_at_s", Float, nullable=False),
+)
+
+# One value: which objectives burn, the alerts, silences, and notices that are yet to be delivered (control/watch.py).
+watch: Final = Table(
+    "watch",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
 )
 
 journal: Final = Table(
