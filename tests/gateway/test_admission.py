@@ -238,3 +238,28 @@ def test_tokens_of_a_request_whose_client_left_are_not_given_back(rig: Rig, keys
         assert await left() < before - 20
 
     run(work)
+
+
+async def attempts(rig: Rig) -> dict[str, int]:
+    """Return how many answers objectives judged, by outcome."""
+    text = (await ask(rig, "GET", "/metrics", key=None)).body.decode()
+    found: dict[str, int] = {}
+    for line in text.splitlines():
+        if line.startswith("stoker_first_attempts_total{") and 'endpoint="digits"' in line:
+            outcome = "good" if 'outcome="good"' in line else "bad"
+            found[outcome] = found.get(outcome, 0) + int(float(line.split()[-1]))
+    return found
+
+
+def test_objectives_count_a_call_once_whatever_its_client_library_tried(rig: Rig) -> None:
+    async def work() -> None:
+        before = await attempts(rig)
+        for text in ("fine", "refuse:engine_failed"):
+            await infer(rig, text)
+            await infer(rig, text, x_stainless_retry_count="0")
+            await infer(rig, text, x_stainless_retry_count="1")
+        await infer(rig, "fine", key="stk_nobody")
+        after = await attempts(rig)
+        assert {name: after[name] - before.get(name, 0) for name in after} == {"good": 2, "bad": 2}
+
+    run(work)

@@ -86,7 +86,8 @@ class Meters:
     """What is counted for one endpoint."""
 
     __slots__ = (
-        "_cache", "_choices", "_endpoint", "_labels", "_project", "_registry", "_revisions", "cancelled", "queue_wait",
+        "_attempts", "_cache", "_choices", "_endpoint", "_labels", "_project", "_registry", "_revisions", "cancelled",
+        "queue_wait",
     )  # fmt: skip
 
     def __init__(self, registry: Registry, project: str, endpoint: str) -> None:
@@ -95,6 +96,7 @@ class Meters:
         self._endpoint = endpoint
         self._labels = {"project": project, "endpoint": endpoint}
         self._revisions: dict[tuple[str, str], RevisionMeters] = {}
+        self._attempts: dict[tuple[str, str], Counter] = {}
         self._choices: dict[str, Counter] = {}
         self.queue_wait: Histogram = registry.histogram("stoker_queue_wait_seconds", **self._labels)
         self.cancelled: Counter = registry.counter("stoker_cancelled_total", **self._labels)
@@ -113,6 +115,16 @@ class Meters:
         for revision in {name for name, _ in self._revisions} - revisions - {""}:
             self._registry.forget(revision=revision, **self._labels)
             self._revisions = {key: meters for key, meters in self._revisions.items() if key[0] != revision}
+            self._attempts = {key: count for key, count in self._attempts.items() if key[0] != revision}
+
+    def attempt(self, revision: str, outcome: str) -> None:
+        """Count an answer that objectives judge (core/attempts.py)."""
+        found = self._attempts.get((revision, outcome))
+        if found is None:
+            found = self._attempts[revision, outcome] = self._registry.counter(
+                "stoker_first_attempts_total", revision=revision, outcome=outcome, **self._labels
+            )
+        found.value += 1.0
 
     def served(self, method: str) -> tuple[int, float]:
         """Return how many requests of `method` ended, and how many seconds they took together."""

@@ -39,6 +39,14 @@ METRICS: Final[tuple[Metric, ...]] = (
         "Requests answered, by HTTP status; 499 where the client went away first.",
     ),
     Metric(
+        "stoker_first_attempts_total",
+        "counter",
+        "",
+        (*_REVISION, "outcome"),
+        "Requests that objectives judge: good, or bad by a fault of the platform. Not what a caller did wrong, and not "
+        "what a client library sends again.",
+    ),
+    Metric(
         "stoker_request_duration_seconds",
         "histogram",
         "seconds",

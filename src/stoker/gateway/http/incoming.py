@@ -30,6 +30,7 @@ WANTED: Final = frozenset(
         b"x-api-key",
         b"x-request-id",
         b"x-request-timeout-ms",
+        b"x-stainless-retry-count",
         b"x-stoker-priority",
         b"x-stoker-project",
         b"x-stoker-tier",

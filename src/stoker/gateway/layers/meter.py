@@ -5,24 +5,28 @@ Outside of deadline and admit, because a request that was refused for a full que
 
 import asyncio
 import time
+from typing import Final
 
+from stoker.core import attempts
 from stoker.gateway.exchange import GONE, Exchange, Handler
 from stoker.gateway.lane import Lane
 from stoker.types.errors import DeadlineExceeded, EngineFailed, StokerError
+
+RETRIED: Final = b"x-stainless-retry-count"  # the OpenAI and Anthropic libraries say how often they asked before
 
 
 def meter(inner: Handler) -> Handler:
     """Observe status, duration, tokens and what the replica said of its own time."""
 
     async def handle(exchange: Exchange) -> None:
-        status = EngineFailed.status
+        status, code = EngineFailed.status, EngineFailed.code
         lane = exchange.lane
         assert lane is not None
         try:
             await inner(exchange)
-            status = exchange.status
+            status, code = exchange.status, ""
         except StokerError as problem:
-            status = problem.status
+            status, code = problem.status, problem.code
             refused(exchange, problem)
             raise
         except asyncio.CancelledError:
@@ -32,6 +36,9 @@ def meter(inner: Handler) -> Handler:
             raise
         finally:
             observe(exchange, lane, status, time.monotonic())
+            is_repeat = exchange.request.headers.get(RETRIED, b"0") != b"0"
+            if (outcome := attempts.outcome(status, code, is_repeat=is_repeat)) is not None:
+                lane.meters.attempt(exchange.revision, outcome)
 
     return handle
 
