@@ -273,6 +273,24 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "stoker_api_request_duration_seconds", "histogram", "seconds", ("method",), "Duration of control API requests."
     ),
+    Metric("stoker_watch_seconds", "histogram", "seconds", (), "One look of the watch at all objectives."),
+    Metric("stoker_watch_errors_total", "counter", "", (), "Looks of the watch that failed."),
+    Metric(
+        "stoker_slo_budget_left_ratio",
+        "gauge",
+        "ratio",
+        (*_ENDPOINT, "slo"),
+        "Error budget that is left: 1 is untouched, negative is overdrawn.",
+    ),
+    Metric(
+        "stoker_slo_burn_rate",
+        "gauge",
+        "",
+        (*_ENDPOINT, "slo"),
+        "How many times faster than allowed the budget goes (over an hour, for a window of 30 days).",
+    ),
+    Metric("stoker_alerts", "gauge", "", ("severity", "state"), "Alerts there are."),
+    Metric("stoker_notices_total", "counter", "", ("outcome",), "Notices to receivers: delivered, or lost (given up)."),
     Metric("stoker_loop_seconds", "histogram", "seconds", (), "One turn of observe, decide, apply."),
     Metric("stoker_loop_errors_total", "counter", "", (), "Turns of the loop that failed."),
     Metric("stoker_decisions_total", "counter", "", ("action",), "Actions the loop took, by kind."),

@@ -1,0 +1,45 @@
+"""Where the events of an objective are counted: the one place that ties promises to metrics.
+
+A time is good up to the limit's bucket, which is 9 % wide (telemetry/histogram.py): with `under: 300ms`, 320 ms may be.
+"""
+
+from typing import Final
+
+import msgspec
+
+from stoker.observe.port import Selector, select
+from stoker.types.slos import Objective, Sli
+from stoker.types.units import parse_seconds
+
+_TIMES: Final[dict[Sli, str]] = {
+    "latency": "stoker_request_duration_seconds",
+    "ttft": "stoker_time_to_first_token_seconds",
+    "inter_token": "stoker_time_per_output_token_seconds",
+}
+
+
+class Source(msgspec.Struct, frozen=True):
+    """What is counted of an objective: all events, and those that are bad, or (`part_is_good`) good."""
+
+    total: Selector
+    part: Selector
+    part_is_good: bool
+
+
+def source(project: str, endpoint: str, objective: Objective) -> Source | None:
+    """Return where the objective's events are counted; None while nothing counts such."""
+    if objective.sli == "availability":
+        name = "stoker_first_attempts_total"
+        return Source(
+            total=select(name, project=project, endpoint=endpoint),
+            part=select(name, project=project, endpoint=endpoint, outcome="bad"),
+            part_is_good=False,
+        )
+    metric = _TIMES.get(objective.sli)
+    if metric is None or objective.under is None:
+        return None
+    return Source(
+        total=select(metric, project=project, endpoint=endpoint),
+        part=select(metric, at_most=parse_seconds(objective.under), project=project, endpoint=endpoint),
+        part_is_good=True,
+    )

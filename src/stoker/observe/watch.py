@@ -1,0 +1,223 @@
+"""The watch over objectives: looks every EVERY_S, decides, remembers, and has receivers told.
+
+What it remembers is stored before anybody is told, outbox included: killed at any moment, it goes on with the same
+alerts, and tells what it had not. Only the holder of control's lease looks; another one's memory would be stale.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+
+from stoker.core import notices
+from stoker.core.alerts import Alert, Signal, Silence
+from stoker.core.notices import AlertMemory, Route
+from stoker.core.slo import EVERY_S
+from stoker.core.snapshot import EndpointState
+from stoker.observe.judge import Judge, Standing, Sums
+from stoker.observe.notify.post import Post
+from stoker.store import alerts, endpoints, journal, leases, notifiers
+from stoker.store.alerts import WatchMemory
+from stoker.store.engine import Connection, Database
+from stoker.store.leases import Lease, LeaseLost
+from stoker.telemetry.metrics import Registry
+from stoker.types.errors import InvalidInput, NotFound, Unavailable
+from stoker.types.resources import Notifier
+from stoker.types.units import parse_seconds
+
+# A ticket must last: it is of no use in the minute of a deploy.
+TICKET_HOLDS_S: Final = 60.0
+
+log = logging.getLogger(__name__)
+
+
+class Watch:
+    """One in a control process. `standings` and `memory` are of the last look."""
+
+    def __init__(
+        self,
+        database: Database,
+        sums: Sums,
+        post: Post,
+        lease: Callable[[], Lease | None],
+        metrics: Registry,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._judge = Judge(sums)
+        self._post = post
+        self._lease = lease
+        self._metrics = metrics
+        self._clock = clock
+        self._stored: WatchMemory | None = None  # None: not read since this process got the lease
+        self._turn = asyncio.Lock()
+        self._shown: dict[str, dict[str, str]] = {}  # labels of objectives that have series
+        self.standings: tuple[Standing, ...] = ()
+
+    @property
+    def memory(self) -> AlertMemory:
+        """The alerts and silences there are."""
+        return self._stored.alerts if self._stored is not None else AlertMemory()
+
+    async def run(self) -> None:
+        """Look every EVERY_S; returns only by cancellation."""
+        while True:
+            began_s = asyncio.get_running_loop().time()
+            try:
+                await self.look()
+            except LeaseLost:
+                self._stored = None
+            except Exception:  # whatever one look meets, the next one may not
+                self._metrics.counter("stoker_watch_errors_total").add()
+                log.exception("a look at the objectives failed")
+            spent_s = asyncio.get_running_loop().time() - began_s
+            self._metrics.histogram("stoker_watch_seconds").observe(spent_s)
+            await asyncio.sleep(max(EVERY_S - spent_s, EVERY_S / 10))
+
+    async def look(self) -> None:
+        """Judge every objective once, store what changed, and hand on what is to be told."""
+        lease = self._lease()
+        if lease is None:
+            self._stored, self.standings = None, ()
+            return
+        async with self._turn:
+            await self._look(lease)
+
+    async def acknowledge(self, which: str, by: str) -> Alert:
+        """Have somebody take an alert. Raises NotFound, or Unavailable while this process does not act."""
+        if which not in self.memory.alerts:
+            raise NotFound(f"no alert {which!r}; `stoker alerts` lists them")
+        after = await self._change(lambda memory: notices.acknowledge(memory, which, by, self._clock()))
+        return after.alerts[which]
+
+    async def silence(self, what: Silence) -> None:
+        """Add a silence. Raises InvalidInput for one that cannot be, or Unavailable while this process does not act."""
+        try:
+            await self._change(lambda memory: notices.silence(memory, what))
+        except ValueError as wrong:
+            raise InvalidInput(str(wrong), field="match") from wrong
+
+    async def unsilence(self, which: str) -> None:
+        """End a silence. Raises NotFound, or Unavailable while this process does not act."""
+        if which not in self.memory.silences:
+            raise NotFound(f"no silence {which!r}; `stoker alerts silences` lists them")
+        await self._change(lambda memory: notices.unsilence(memory, which))
+
+    async def _look(self, lease: Lease) -> None:
+        before, states, receivers = await self._database.reading(self._read)
+        now_s = self._clock()
+        standings = await self._judge.look(states, before.slos, now_s)
+        signals = (*(burn for each in standings if (burn := _burning(each))), *_causes(states))
+        routes = [_route(each) for each in receivers]
+        remembered = notices.delivered(before.alerts, self._post.settled())
+        decision = notices.decide(signals, routes, remembered, now_s)
+        slos = {
+            each.key: each.decision.memory
+            for each in standings
+            if each.decision is not None and (each.decision.memory.firing or each.decision.memory.steps)
+        }
+        after = WatchMemory(decision.memory, slos)
+        if after != before:
+            await self._store(lease, after, decision.changed, now_s)
+        self._stored, self.standings = after, standings
+        if decision.dropped:
+            log.warning("there are too many alerts to keep", extra={"dropped": decision.dropped})
+        self._post.deliver(after.alerts.outbox, receivers)
+        self._count()
+
+    def _read(self, connection: Connection) -> tuple[WatchMemory, list[EndpointState], list[Notifier]]:
+        memory = self._stored if self._stored is not None else alerts.load(connection)
+        return memory, endpoints.everything(connection), notifiers.everything(connection)
+
+    async def _change(self, change: Callable[[AlertMemory], AlertMemory]) -> AlertMemory:
+        async with self._turn:
+            lease, before = self._lease(), self._stored
+            if lease is None or before is None:
+                raise Unavailable("control starts, or another one acts", retry_after_s=EVERY_S)
+            after = msgspec.structs.replace(before, alerts=change(before.alerts))
+            await self._store(lease, after, (), self._clock())
+            self._stored = after
+            return after.alerts
+
+    async def _store(self, lease: Lease, memory: WatchMemory, changed: Iterable[Alert], now_s: float) -> None:
+        def write(connection: Connection) -> None:
+            leases.guard(connection, lease)
+            alerts.save(connection, memory)
+            for alert in changed:
+                journal.add(connection, _entry(alert, now_s))
+
+        await self._database.writing(write)
+
+    def _count(self) -> None:
+        states = [(alert.severity, alert.state) for alert in self.memory.alerts.values()]
+        for severity in ("page", "ticket"):
+            for state in ("pending", "firing", "acknowledged", "silenced"):
+                gauge = self._metrics.gauge("stoker_alerts", severity=severity, state=state)
+                gauge.set(float(states.count((severity, state))))
+        shown = {}
+        for each in self.standings:
+            if each.decision is not None:
+                whose = {"project": each.project, "endpoint": each.endpoint, "slo": each.objective.name}
+                self._metrics.gauge("stoker_slo_budget_left_ratio", **whose).set(each.decision.budget_left)
+                self._metrics.gauge("stoker_slo_burn_rate", **whose).set(each.decision.burn_rate)
+                shown[each.key] = whose
+        for key in self._shown.keys() - shown.keys():
+            self._metrics.forget(**self._shown[key])
+        self._shown = shown
+
+
+def _burning(standing: Standing) -> Signal | None:
+    """Return the signal of an objective that burns, None of one that does not."""
+    decision, objective = standing.decision, standing.objective
+    if decision is None or decision.severity == "none":
+        return None
+    labels = {
+        "alertname": "SloBurn",
+        "project": standing.project,
+        "endpoint": standing.endpoint,
+        "slo": objective.name,
+        "sli": objective.sli,
+    }
+    if objective.owner:
+        labels["owner"] = objective.owner
+    return Signal(
+        labels=labels,
+        severity=decision.severity,
+        summary=f"{standing.project}/{standing.endpoint} misses its objective {objective.name!r}",
+        because=decision.because,
+        runbook=objective.runbook,
+        holds_s=TICKET_HOLDS_S if decision.severity == "ticket" else 0.0,
+    )
+
+
+def _causes(states: Iterable[EndpointState]) -> Iterable[Signal]:
+    """Yield what explains alerts and is none itself."""
+    for state in states:
+        whose = {"project": state.project, "endpoint": state.name}
+        status = state.status
+        if status.serving and status.replicas_wanted and not status.replicas_ready:
+            yield Signal({"alertname": "EndpointDown", **whose}, "none")
+        if status.serving and status.revision not in ("", status.serving):
+            yield Signal({"alertname": "RolloutInProgress", **whose}, "none")
+
+
+def _route(notifier: Notifier) -> Route:
+    spec = notifier.spec
+    return Route(
+        receiver=f"{notifier.metadata.project}/{notifier.metadata.name}",
+        project="" if spec.all_projects else notifier.metadata.project,
+        match=spec.match,
+        min_severity=spec.min_severity,
+        repeat_s=parse_seconds(spec.repeat),
+    )
+
+
+def _entry(alert: Alert, now_s: float) -> journal.Entry:
+    labels = alert.labels
+    because = alert.muted_by or alert.because
+    return journal.Entry(
+        now_s, f"Alert{alert.state.title()}", because, labels["project"], labels["endpoint"], labels.get("slo", "")
+    )
