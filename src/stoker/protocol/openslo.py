@@ -1,0 +1,234 @@
+"""OpenSLO v1 documents of an endpoint's objectives, and objectives of OpenSLO documents.
+
+What stoker measures needs no query language: the documents name stoker's own metrics, in Prometheus' language, so that
+another tool can read the same numbers. Reading one back, the ratio must be of that form; what cannot be mapped is
+refused with the reason, never guessed (github.com/OpenSLO/OpenSLO, v1).
+"""
+
+from math import ceil, log2
+from typing import Any, Final
+
+from stoker.core import slo
+from stoker.protocol.promised import objective_problems
+from stoker.types.errors import InvalidInput
+from stoker.types.resources import Endpoint
+from stoker.types.slos import Objective, Sli
+from stoker.types.units import parse_seconds
+
+API_VERSION: Final = "openslo/v1"
+KINDS: Final = ("SLO", "AlertPolicy")
+_PREFIX: Final = "stoker.dev/"  # of annotations that say what OpenSLO has no word for
+_SLIS: Final[dict[str, Sli]] = {
+    "availability": "availability",
+    "latency": "latency",
+    "ttft": "ttft",
+    "inter_token": "inter_token",
+}
+
+
+def documents(endpoint: Endpoint) -> list[dict[str, Any]]:
+    """Return a SLO and an AlertPolicy for each objective that metrics measure, promised or only tracked."""
+    found: list[dict[str, Any]] = []
+    for objective in slo.objectives(endpoint.spec.slos):
+        if objective.sli in _SLIS:
+            found += [_slo(endpoint, objective), _policy(endpoint, objective)]
+    return found
+
+
+def is_one(document: Any) -> bool:
+    """Return whether a decoded document claims to be OpenSLO."""
+    return isinstance(document, dict) and str(document.get("apiVersion", "")).startswith("openslo/")
+
+
+def objective(document: dict[str, Any]) -> tuple[str, Objective]:
+    """Return the endpoint (`spec.service`) and the objective that a SLO document means. Raises InvalidInput."""
+    name = _text(document, "metadata", "name")
+    if document.get("apiVersion") != API_VERSION:
+        raise InvalidInput(f"{name}: only {API_VERSION} is read, not {document.get('apiVersion')}", field="apiVersion")
+    spec = document.get("spec")
+    if not isinstance(spec, dict):
+        raise InvalidInput(f"{name}: missing; a SLO has a spec", field="spec")
+    service = _text(document, "spec", "service")
+    if spec.get("budgetingMethod", "Occurrences") != "Occurrences":
+        method = spec["budgetingMethod"]
+        raise InvalidInput(
+            f"{name}: {method} cannot be mapped: stoker counts events, not slices of time; use Occurrences",
+            field="spec.budgetingMethod",
+        )
+    annotations = annotations_of(document)
+    sli = _SLIS.get(str(annotations.get(_PREFIX + "sli", "availability")))
+    if sli is None:
+        raise InvalidInput(
+            f"{name}: {annotations[_PREFIX + 'sli']!r} is not measured; known: {', '.join(_SLIS)}",
+            field="metadata.annotations",
+        )
+    _check_indicator(name, spec, annotations)
+    made = Objective(
+        name=name,
+        sli=sli,
+        target=_target(name, spec),
+        under=annotations.get(_PREFIX + "under") if sli != "availability" else None,
+        window=_window(name, spec),
+        alert="page" if spec.get("alertPolicies") else "none",
+        owner=str(annotations.get(_PREFIX + "owner", "")),
+        runbook=str(annotations.get(_PREFIX + "runbook", "")),
+    )
+    if sli != "availability" and made.under is None:
+        raise InvalidInput(
+            f"{name}: a query cannot be run here; say which {sli} is good with the annotation {_PREFIX}under: 300ms",
+            field="metadata.annotations",
+        )
+    try:
+        wrong = objective_problems((made,))
+    except ValueError as unread:  # the field of a manifest would have been read by its unit before
+        raise InvalidInput(f"{name}: {unread}", field="metadata.annotations") from unread
+    if wrong:
+        raise InvalidInput(f"{name}: {wrong[0][1]}", field=wrong[0][0].removeprefix("spec.slos[0]."))
+    return service, made
+
+
+def annotations_of(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a document's annotations; none when they are no map."""
+    metadata = document.get("metadata")
+    found = metadata.get("annotations") if isinstance(metadata, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _slo(endpoint: Endpoint, objective: Objective) -> dict[str, Any]:
+    name = f"{endpoint.metadata.name}-{objective.name}"
+    said = {_PREFIX + "sli": objective.sli, _PREFIX + "project": str(endpoint.metadata.project)}
+    for field in ("under", "owner", "runbook"):
+        if getattr(objective, field):
+            said[_PREFIX + field] = str(getattr(objective, field))
+    good, total = queries(endpoint, objective)
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "SLO",
+        "metadata": {"name": objective.name, "displayName": name, "annotations": said},
+        "spec": {
+            "service": endpoint.metadata.name,
+            "indicator": {
+                "metadata": {"name": name},
+                "spec": {"ratioMetric": {"counter": True, "good": _metric(good), "total": _metric(total)}},
+            },
+            "timeWindow": [{"duration": duration(parse_seconds(objective.window)), "isRolling": True}],
+            "budgetingMethod": "Occurrences",
+            "objectives": [{"displayName": objective.name, "target": objective.target}],
+            "alertPolicies": [] if objective.alert == "none" else [f"{name}-burn"],
+        },
+    }
+
+
+def _policy(endpoint: Endpoint, objective: Objective) -> dict[str, Any]:
+    """Return the rules as conditions. OpenSLO has one window each; the long one is said."""
+    name = f"{endpoint.metadata.name}-{objective.name}"
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "AlertPolicy",
+        "metadata": {"name": f"{name}-burn"},
+        "spec": {
+            "description": f"{name} burns its error budget",
+            "conditions": [
+                {
+                    "kind": "AlertCondition",
+                    "metadata": {"name": f"{name}-{rule.name}"},
+                    "spec": {
+                        "severity": rule.severity,
+                        "condition": {
+                            "kind": "burnrate",
+                            "op": "gte",
+                            "threshold": rule.burn,
+                            "lookbackWindow": duration(rule.long_s),
+                            "alertAfter": "0m",
+                        },
+                    },
+                }
+                for rule in slo.rules(parse_seconds(objective.window))
+            ],
+            "notificationTargets": [],
+        },
+    }
+
+
+def queries(endpoint: Endpoint, objective: Objective) -> tuple[str, str]:
+    """Return the counters of good and of all events as Prometheus selectors."""
+    whose = f'project="{endpoint.metadata.project}",endpoint="{endpoint.metadata.name}"'
+    if objective.sli == "availability":
+        name = "stoker_first_attempts_total"
+        return f'{name}{{{whose},outcome="good"}}', f"{name}{{{whose}}}"
+    metric = {
+        "latency": "stoker_request_duration_seconds",
+        "ttft": "stoker_time_to_first_token_seconds",
+        "inter_token": "stoker_time_per_output_token_seconds",
+    }[objective.sli]
+    assert objective.under is not None  # the manifest was checked
+    # `/metrics` shows the buckets that end at powers of two: the next one is meant, which may count more as good.
+    bound = 2.0 ** ceil(log2(parse_seconds(objective.under)))
+    shown = f"{bound:.0f}" if bound >= 1 else repr(bound)
+    return f'{metric}_bucket{{{whose},le="{shown}"}}', f"{metric}_count{{{whose}}}"
+
+
+def _metric(query: str) -> dict[str, Any]:
+    return {"metricSource": {"type": "Prometheus", "spec": {"query": f"sum({query})"}}}
+
+
+def _check_indicator(name: str, spec: dict[str, Any], annotations: dict[str, Any]) -> None:
+    indicator = spec.get("indicator")
+    inner = indicator.get("spec", {}) if isinstance(indicator, dict) else {}
+    if "thresholdMetric" in inner:
+        raise InvalidInput(
+            f"{name}: a thresholdMetric cannot be mapped: stoker counts events; use ratioMetric", field="spec.indicator"
+        )
+    is_ours = "stoker_" in str(inner.get("ratioMetric", "")) or _PREFIX + "sli" in annotations
+    if not is_ours:
+        raise InvalidInput(
+            f"{name}: its query cannot be run here: stoker measures its own endpoints; name what it means with the "
+            f"annotation {_PREFIX}sli: {' or '.join(_SLIS)}",
+            field="spec.indicator",
+        )
+
+
+def _target(name: str, spec: dict[str, Any]) -> float:
+    given = spec.get("objectives")
+    if not isinstance(given, list) or len(given) != 1 or not isinstance(given[0], dict):
+        raise InvalidInput(f"{name}: exactly one objective can be mapped", field="spec.objectives")
+    one = given[0]
+    if "compositeWeight" in one or "indicator" in one:
+        raise InvalidInput(f"{name}: a composite objective cannot be mapped", field="spec.objectives")
+    percent = one.get("targetPercent")
+    target = one.get("target", percent / 100 if isinstance(percent, int | float) else None)
+    if not isinstance(target, int | float) or not 0 < target < 1:
+        raise InvalidInput(f"{name}: target is a share between 0 and 1, not {target!r}", field="spec.objectives")
+    return float(target)
+
+
+def _window(name: str, spec: dict[str, Any]) -> str:
+    given = spec.get("timeWindow")
+    first = given[0] if isinstance(given, list) and len(given) == 1 and isinstance(given[0], dict) else None
+    if first is None or "calendar" in first or first.get("isRolling") is False:
+        raise InvalidInput(f"{name}: only one rolling window can be mapped", field="spec.timeWindow")
+    given_text = str(first.get("duration", ""))
+    factor = {"w": 7, "M": 30, "Q": 90}.get(given_text[-1:])
+    if factor is not None and given_text[:-1].isdigit():
+        return f"{int(given_text[:-1]) * factor}d"
+    try:
+        parse_seconds(given_text)
+    except ValueError as wrong:
+        raise InvalidInput(f"{name}: {wrong}", field="spec.timeWindow") from wrong
+    return given_text
+
+
+def _text(document: dict[str, Any], part: str, field: str) -> str:
+    inner = document.get(part)
+    value = inner.get(field) if isinstance(inner, dict) else None
+    if not isinstance(value, str) or not value:
+        raise InvalidInput("missing", field=f"{part}.{field}")
+    return value
+
+
+def duration(seconds: float) -> str:
+    """Return a time as OpenSLO and Prometheus write it: `5m`, `6h`, `30d`."""
+    for size, unit in ((86_400.0, "d"), (3600.0, "h"), (60.0, "m")):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:.0f}s"

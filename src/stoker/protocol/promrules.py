@@ -1,0 +1,62 @@
+"""An endpoint's objectives as rules for Prometheus: who has one already gets the same alerts from it.
+
+Names are those that Sloth gives (`slo:sli_error:ratio_rate5m`). Rules that look shorter than a minute stay with
+stoker: a scrape every 15 or 30 s cannot see them. The guard for quiet endpoints is BAD_MIN events in the long window.
+"""
+
+from typing import Any, Final
+
+from stoker.core import slo
+from stoker.core.slo import BAD_MIN, Rule
+from stoker.protocol.openslo import duration, queries
+from stoker.types.resources import Endpoint
+from stoker.types.slos import Objective
+from stoker.types.units import parse_seconds
+
+SHORT_S_MIN: Final = 60.0
+_MEASURED: Final = ("availability", "latency", "ttft", "inter_token")
+
+
+def rules(endpoint: Endpoint) -> dict[str, Any]:
+    """Return the content of a rules file."""
+    found = [each for each in slo.objectives(endpoint.spec.slos) if each.sli in _MEASURED]
+    return {"groups": [_group(endpoint, objective) for objective in found]}
+
+
+def _group(endpoint: Endpoint, objective: Objective) -> dict[str, Any]:
+    name = f"{endpoint.metadata.project}-{endpoint.metadata.name}-{objective.name}"
+    labels = {"sloth_id": name, "sloth_service": endpoint.metadata.name, "sloth_slo": objective.name}
+    good, total = queries(endpoint, objective)
+    used = [rule for rule in slo.rules(parse_seconds(objective.window)) if rule.short_s >= SHORT_S_MIN]
+    lengths = sorted({length_s for rule in used for length_s in (rule.long_s, rule.short_s)})
+    recorded = [
+        {
+            "record": f"slo:sli_error:ratio_rate{duration(length_s)}",
+            "expr": f"1 - (sum(rate({good}[{duration(length_s)}])) / sum(rate({total}[{duration(length_s)}])))",
+            "labels": labels,
+        }
+        for length_s in lengths
+    ]
+    alerts = [] if objective.alert == "none" else [_alert(name, objective, rule, (good, total)) for rule in used]
+    return {"name": f"stoker-{name}", "rules": [*recorded, *alerts]}
+
+
+def _alert(name: str, objective: Objective, rule: Rule, counted: tuple[str, str]) -> dict[str, Any]:
+    allowed = 1 - objective.target
+    bound = f"{min(rule.burn * allowed, (1 + allowed) / 2):.9g}"
+    over = " and ".join(
+        f'slo:sli_error:ratio_rate{duration(length_s)}{{sloth_id="{name}"}} >= {bound}'
+        for length_s in (rule.long_s, rule.short_s)
+    )
+    good, total = (f"sum(increase({each}[{duration(rule.long_s)}]))" for each in counted)
+    severity = "ticket" if objective.alert == "ticket" else rule.severity
+    owner = {"owner": objective.owner} if objective.owner else {}
+    annotations = {"summary": f"{name} burns its error budget {rule.burn:g} times too fast"}
+    if objective.runbook:
+        annotations["runbook_url"] = objective.runbook
+    return {
+        "alert": "StokerSloBurn",
+        "expr": f"({over}) and on () ({total} - {good} >= {BAD_MIN})",
+        "labels": {"severity": severity, "slo": objective.name, **owner},
+        "annotations": annotations,
+    }

@@ -1,0 +1,116 @@
+"""Objectives as OpenSLO and as Prometheus rules, and back; what cannot be mapped says why."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from stoker.protocol import openslo, promrules, yamltree
+from stoker.types.errors import InvalidInput
+from stoker.types.resources import Endpoint, EndpointSpec, Metadata
+from stoker.types.slos import TRACKED, BudgetStep, Objective
+
+ANSWERS = Objective(name="answers", target=0.999, owner="ada", runbook="https://wiki/a")
+QUICK = Objective(name="quick", sli="latency", under="300ms", target=0.99, window="7d")
+METRIC = {"metricSource": {"type": "Prometheus", "spec": {"query": "stoker_first_attempts_total"}}}
+SHIFT = Objective(name="shift", sli="drift", at_most=0.2, target=0.9, policy=(BudgetStep("stop-batch"),))
+
+
+def endpoint(*slos: Objective) -> Endpoint:
+    return Endpoint(Metadata("digits"), EndpointSpec(model="digits", slos=slos))
+
+
+def slos(*objectives: Objective) -> list[dict[str, Any]]:
+    return [each for each in openslo.documents(endpoint(*objectives)) if each["kind"] == "SLO"]
+
+
+def test_what_is_exported_reads_back_to_the_same_objective() -> None:
+    for objective in (ANSWERS, QUICK):
+        (document,) = slos(objective)
+        (tree,), faults = yamltree.parse(yamltree.to_text([document]))
+        assert not faults
+        assert openslo.objective(yamltree.plain(tree)) == ("digits", objective)
+
+
+def test_what_no_metric_measures_is_not_exported_and_what_is_only_tracked_has_no_policy() -> None:
+    assert openslo.documents(endpoint(SHIFT)) == []
+    (tracked,) = slos()
+    assert tracked["spec"]["alertPolicies"] == []
+    assert openslo.objective(tracked)[1] == TRACKED[0]
+
+
+def test_a_document_in_the_specifications_own_words_is_read() -> None:
+    document = {
+        "apiVersion": "openslo/v1",
+        "kind": "SLO",
+        "metadata": {"name": "answers"},
+        "spec": {
+            "service": "digits",
+            "indicator": {
+                "metadata": {"name": "x"},
+                "spec": {
+                    "ratioMetric": {"counter": True, "good": METRIC, "total": METRIC},
+                },
+            },
+            "timeWindow": [{"duration": "4w", "isRolling": True}],
+            "budgetingMethod": "Occurrences",
+            "objectives": [{"displayName": "x", "targetPercent": 99.5}],
+            "alertPolicies": ["burn"],
+        },
+    }
+    assert openslo.objective(document) == ("digits", Objective(name="answers", target=0.995, window="28d"))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("spec.budgetingMethod", "Timeslices", "Timeslices cannot be mapped"),
+        ("spec.timeWindow", [{"duration": "1M", "calendar": {}}], "only one rolling window"),
+        ("spec.timeWindow", [{"duration": "soon", "isRolling": True}], "'soon' is not a time"),
+        ("spec.timeWindow", [{"duration": "1m", "isRolling": True}], "not between one hour and 90 days"),
+        ("spec.objectives", [{"target": 0.9}, {"target": 0.99}], "exactly one objective"),
+        ("spec.objectives", [{"target": 99.9}], "a share between 0 and 1"),
+        ("spec.objectives", [{"target": 0.9, "compositeWeight": 1}], "composite objective"),
+        ("spec.indicator", {"spec": {"thresholdMetric": {}}}, "a thresholdMetric cannot be mapped"),
+        ("spec.service", None, "missing"),
+        ("apiVersion", "openslo/v2alpha", "only openslo/v1 is read"),
+        ("metadata.annotations", {"stoker.dev/sli": "latency"}, "stoker.dev/under"),
+        ("metadata.annotations", {"stoker.dev/sli": "joy"}, "'joy' is not measured"),
+        ("metadata.annotations", {"stoker.dev/sli": "ttft", "stoker.dev/under": "soon"}, "'soon' is not a time"),
+    ],
+)
+def test_what_cannot_be_mapped_is_refused_with_its_field(path: str, value: object, message: str) -> None:
+    (document,) = slos(ANSWERS)
+    changed = copy.deepcopy(document)
+    *parents, last = path.split(".")
+    inner = changed
+    for parent in parents:
+        inner = inner[parent]
+    inner[last] = value
+    with pytest.raises(InvalidInput, match=message):
+        openslo.objective(changed)
+
+
+def test_a_query_of_somebody_elses_metrics_is_refused_unless_it_says_what_it_means() -> None:
+    (document,) = slos(ANSWERS)
+    document["metadata"]["annotations"] = {}
+    document["spec"]["indicator"]["spec"]["ratioMetric"] = {"good": "istio_requests_total", "total": "x"}
+    with pytest.raises(InvalidInput, match="stoker measures its own endpoints"):
+        openslo.objective(document)
+    document["metadata"]["annotations"] = {"stoker.dev/sli": "availability"}
+    assert openslo.objective(document)[1].sli == "availability"
+
+
+def test_prometheus_rules_record_each_window_and_alert_on_both_with_the_guard() -> None:
+    (group, quick) = promrules.rules(endpoint(ANSWERS, QUICK))["groups"]
+    recorded = [each["record"] for each in group["rules"] if "record" in each]
+    assert recorded == [f"slo:sli_error:ratio_rate{each}" for each in ("5m", "30m", "1h", "2h", "6h", "1d", "3d")]
+    first = next(each for each in group["rules"] if "alert" in each)
+    assert first["labels"] == {"severity": "page", "slo": "answers", "owner": "ada"}
+    assert first["annotations"]["runbook_url"] == "https://wiki/a"
+    assert 'ratio_rate1h{sloth_id="default-digits-answers"} >= 0.0144 and' in first["expr"]
+    assert 'ratio_rate5m{sloth_id="default-digits-answers"} >= 0.0144)' in first["expr"]
+    assert ">= 5)" in first["expr"]
+    assert 'le="0.5"' in quick["rules"][0]["expr"]  # 300 ms: /metrics shows powers of two
+    tracked = promrules.rules(endpoint())["groups"][0]
+    assert not any("alert" in each for each in tracked["rules"])
