@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from stoker.api import keys, manifests, models, openapi, platform, query, samples
+from stoker.api import alerts, keys, manifests, models, openapi, platform, query, samples
 from stoker.api.bodies import reply
 from stoker.api.operations import Call, Operation
 from stoker.api.refusals import ErrorBody, ErrorInfo, plain, refusal
@@ -28,6 +28,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *models.OPERATIONS,
     *keys.OPERATIONS,
     *samples.OPERATIONS,
+    *alerts.OPERATIONS,
     *platform.OPERATIONS,
     *query.OPERATIONS,
 )

@@ -38,7 +38,9 @@ from stoker.control.stats import StatsReader
 from stoker.core.shares import Teller
 from stoker.observe.collect import Collector, Own, Remote
 from stoker.observe.history import History
+from stoker.observe.notify.post import Post
 from stoker.observe.samples import SampleStore
+from stoker.observe.watch import Watch
 from stoker.placement.local import LocalDriver
 from stoker.protocol import frames
 from stoker.protocol.frames import EndHead, Hello
@@ -155,6 +157,7 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
     gauges = Gauges(metrics, observer, routes, history)
     gateways = [Remote(name, home.address(name)) for name in (f"gateway-{n}" for n in range(chosen.gateways))]
     collector = Collector(history, (Own(metrics, gauges.refresh), *gateways))
+    post = Post(metrics, f"http://127.0.0.1:{chosen.api_port}")
     return ControlPlane(
         database=database,
         driver=driver,
@@ -166,6 +169,8 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
         collector=collector,
         stats=StatsReader(database, observer, routes, collector, chosen.gateways),
         gauges=gauges,
+        watch=Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled),
+        post=post,
         shares=Teller(chosen.gateways, time.monotonic()),
         metrics=metrics,
         samples=SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes),
@@ -232,6 +237,7 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
         asyncio.create_task(plane.observer.watch()),
         asyncio.create_task(chores.run(plane.database, plane.models, plane.samples)),
         asyncio.create_task(plane.collector.run()),
+        asyncio.create_task(plane.watch.run()),
     ]
     acting = asyncio.create_task(plane.loop.run())
     serving = asyncio.create_task(server.serve(sockets))
@@ -247,6 +253,7 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
         for task in (stopping, *background):
             task.cancel()
         await asyncio.gather(acting, serving)
+        await plane.post.close()
         await plane.history.close()
         await linked.close()
         (home.run / "control-api.sock").unlink(missing_ok=True)

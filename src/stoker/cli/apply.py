@@ -40,10 +40,18 @@ def result_lines(results: Sequence[ApplyResult], *, with_diff: bool) -> str:
 @output_option
 @click.pass_obj
 def command(session: Session, files: tuple[str, ...], dry_run: bool, output: str) -> None:
-    """Make the platform match manifests: all of them, or none when one is wrong."""
-    manifests = read_manifests(files)
+    """Make the platform match manifests: all of them, or none when one is wrong.
+
+    A file of OpenSLO documents changes the objectives of the endpoints that they name.
+    """
+    manifests, control = read_manifests(files), session.control()
+    text = manifests.text
+    if b"openslo/" in text:
+        from stoker.cli.openslo import translated  # PyYAML takes longer to import than most commands to run
+
+        text = translated(control, text)
     try:
-        results = session.control().apply(manifests.text, dry_run=dry_run)
+        results = control.apply(text, dry_run=dry_run)
     except ManifestRefused as wrong:
         raise manifests.located(wrong) from wrong
     show({"results": results}, output, lambda: result_lines(results, with_diff=True))

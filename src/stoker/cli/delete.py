@@ -49,6 +49,9 @@ def command(session: Session, kind: Kind, name: str, wait: bool, timeout_s: floa
         case "key":
             control.revoke_key(name)
             click.echo(f"key {name} revoked")
+        case "notifier":
+            control.delete_notifier(project, name)
+            click.echo(f"notifier {project}/{name} deleted")
         case "node":
             raise click.UsageError("a node goes when its agent stops; see `stoker down`")
 

@@ -9,7 +9,8 @@ from stoker.cli import tables
 from stoker.cli.kinds import Kind, split_reference, to_kind
 from stoker.cli.output import age, clock, columns, fields, show
 from stoker.cli.session import Command, Session, complete_endpoint, output_option, project_option
-from stoker.client.views import EndpointDetail, JournalEntry, ReplicaView
+from stoker.cli.slo import budget, percent, state
+from stoker.client.views import EndpointDetail, JournalEntry, ReplicaView, SloView
 from stoker.types.engines import AUTO
 from stoker.types.errors import NotFound
 from stoker.types.models import ModelVersion
@@ -45,7 +46,7 @@ def command(session: Session, words: tuple[str, ...], output: str, project: str)
         show({"items": nodes}, output, lambda: "\n\n".join(_node(node) for node in nodes))
     else:
         detail = control.endpoint(project, name)
-        show(detail, output, lambda: _endpoint(detail))
+        show(detail, output, lambda: _endpoint(detail, control.slos(f"{project}/{name}")))
 
 
 def _target(words: tuple[str, ...]) -> tuple[Kind, str]:
@@ -61,7 +62,7 @@ def _target(words: tuple[str, ...]) -> tuple[Kind, str]:
     return kind, words[1]
 
 
-def _endpoint(detail: EndpointDetail) -> str:
+def _endpoint(detail: EndpointDetail, slos: Sequence[SloView]) -> str:
     spec = detail.resource.spec
     head = fields(
         [
@@ -79,12 +80,21 @@ def _endpoint(detail: EndpointDetail) -> str:
         [
             head,
             *_section("Conditions", _conditions(detail.status.conditions)),
+            *_section("Objectives", _objectives(slos)),
             *_section("Replicas", tables.replicas_table(detail.replicas)),
             *_section("Engines", _engines(detail.replicas)),
             *_section("Revisions", tables.revisions_table(detail.revisions)),
             *_section("Journal", journal_lines(detail.journal)),
         ]
     )
+
+
+def _objectives(slos: Sequence[SloView]) -> str:
+    rows = [
+        (one.name, percent(one.target), "-" if one.attained is None else percent(one.attained), budget(one), state(one))
+        for one in slos
+    ]
+    return columns(("OBJECTIVE", "TARGET", "ATTAINED", "BUDGET LEFT", "STATE"), rows)
 
 
 def _replicas(detail: EndpointDetail) -> list[tuple[str, str]]:

@@ -37,7 +37,7 @@ _NAME_OF: Final = {"project": "name", "node": "node", "key": "id"}
 @project_option
 @click.pass_obj
 def command(session: Session, kind: Kind, name: str | None, all_projects: bool, output: str, project: str) -> None:
-    """List resources, or get one. KIND is endpoint, model, project, node or key."""
+    """List resources, or get one. KIND is endpoint, model, project, node, key or notifier."""
     control = session.control()
     if kind == "endpoint":
         _endpoints(control, name, None if all_projects else project, output)
@@ -68,6 +68,8 @@ def _others(control: ControlClient, kind: Kind, name: str | None, output: str) -
             _listed(control.projects(), tables.projects_table, {"project": name}, output)
         case "node":
             _listed(control.nodes(), tables.nodes_table, {"node": name}, output)
+        case "notifier":
+            _notifiers(control, name, output)
         case _:
             _listed(control.keys(), tables.keys_table, {"key": name}, output)
 
@@ -84,6 +86,13 @@ def _listed(
     if not one:
         raise NotFound(f"there is no {kind} {name!r}; `stoker get {kind}s` lists them")
     show(one[0], output, lambda: table(one))
+
+
+def _notifiers(control: ControlClient, name: str | None, output: str) -> None:
+    found = [one for one in control.notifiers() if name in (None, one.metadata.name)]
+    if name is not None and not found:
+        raise NotFound(f"there is no notifier {name!r}; `stoker get notifiers` lists them")
+    show(items(found), output, lambda: tables.notifiers_table(found))
 
 
 def _models(control: ControlClient, name: str | None, output: str) -> None:

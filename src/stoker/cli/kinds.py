@@ -4,7 +4,7 @@ from typing import Final, Literal
 
 import click
 
-Kind = Literal["endpoint", "model", "project", "node", "key"]
+Kind = Literal["endpoint", "model", "project", "node", "key", "notifier"]
 
 _WORDS: Final[dict[str, Kind]] = {
     "endpoint": "endpoint",
@@ -18,6 +18,8 @@ _WORDS: Final[dict[str, Kind]] = {
     "nodes": "node",
     "key": "key",
     "keys": "key",
+    "notifier": "notifier",
+    "notifiers": "notifier",
 }
 
 
@@ -25,7 +27,7 @@ def to_kind(ctx: click.Context | None, parameter: click.Parameter | None, value:
     """Return the kind that a word means, in the singular or the plural."""
     found = _WORDS.get(value.lower())
     if found is None:
-        words = "there are endpoints, models, projects, nodes and keys"
+        words = "there are endpoints, models, projects, nodes, keys and notifiers"
         raise click.BadParameter(f"{value!r} is not a kind; {words}", ctx=ctx, param=parameter)
     return found
 

@@ -49,6 +49,10 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "describe": Entry("describe", "Show everything about one resource."),
         "delete": Entry("delete", "Delete a resource."),
     },
+    "Promises": {
+        "slo": Entry("slo", "Show how objectives stand."),
+        "alerts": Entry("alerts", "List alerts and silences."),
+    },
     "Call": {
         "chat": Entry("chat", "Talk to a chat endpoint."),
         "predict": Entry("predict", "Send a request to an endpoint and print the outputs."),

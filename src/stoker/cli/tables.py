@@ -11,7 +11,7 @@ from stoker.client.views import EndpointStats, KeyView, ProjectView, ReplicaView
 from stoker.types.keys import KeyLimits
 from stoker.types.models import ModelVersion, Signature
 from stoker.types.process import NodeStatus
-from stoker.types.resources import Condition, EndpointSpec, EndpointView
+from stoker.types.resources import Condition, EndpointSpec, EndpointView, Notifier
 from stoker.types.units import format_bytes
 
 _PHASE_COLOURS: Final = {
@@ -83,6 +83,24 @@ def versions_table(versions: Sequence[ModelVersion]) -> str:
         for one in sorted(versions, key=lambda one: (one.name, -one.number))
     ]
     return columns(header, rows, empty="no models; register one with `stoker push NAME PATH`")
+
+
+def notifiers_table(notifiers: Sequence[Notifier]) -> str:
+    """Return receivers with what they get."""
+    header = ("PROJECT", "NAME", "TYPE", "GETS", "LABELS", "REPEAT")
+    rows = [
+        (
+            one.metadata.project,
+            one.metadata.name,
+            one.spec.type,
+            ("pages" if one.spec.min_severity == "page" else "pages and tickets")
+            + (" of every project" if one.spec.all_projects else ""),
+            ", ".join(f"{name}={value}" for name, value in one.spec.match.items()) or "any",
+            str(one.spec.repeat),
+        )
+        for one in notifiers
+    ]
+    return columns(header, rows, empty="no notifiers; apply a manifest of kind Notifier")
 
 
 def replicas_table(replicas: Sequence[ReplicaView]) -> str:

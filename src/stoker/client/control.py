@@ -11,6 +11,8 @@ import msgspec
 
 from stoker.client.connection import Connection, Method, Query, decode
 from stoker.client.views import (
+    Alerts,
+    AlertView,
     ApplyResult,
     Chart,
     EndpointDetail,
@@ -19,13 +21,15 @@ from stoker.client.views import (
     NewKey,
     ProjectView,
     PushedVersion,
+    SilenceView,
+    SloView,
     Stats,
 )
 from stoker.types.errors import NotFound, StokerError
 from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.models import FileEntry, ModelVersion
 from stoker.types.process import NodeStatus
-from stoker.types.resources import Endpoint, EndpointView
+from stoker.types.resources import Endpoint, EndpointView, Notifier
 from stoker.types.samples import SampleRecord
 
 _T = TypeVar("_T")
@@ -156,6 +160,41 @@ class ControlClient:
     def delete_project(self, name: str) -> None:
         """Delete a project. Raises Conflict unless it is empty."""
         self.connection.exchange("DELETE", f"/api/v1/projects/{name}")
+
+    # ── objectives and alerts ────────────────────────────────────────────────────────────────────────────────────
+
+    def slos(self, endpoint: str | None = None) -> tuple[SloView, ...]:
+        """Return how objectives stand, of every endpoint or of one (NAME or PROJECT/NAME)."""
+        return self._items("/api/v1/slos", SloView, {"endpoint": endpoint})
+
+    def alerts(self) -> Alerts:
+        """Return alerts and silences."""
+        return self._get("/api/v1/alerts", Alerts)
+
+    def take_alert(self, which: str, by: str) -> AlertView:
+        """Take an alert: it is not told again until it ends."""
+        return self._send("POST", f"/api/v1/alerts/{which}/ack", {"by": by}, AlertView)
+
+    def silence(self, match: Mapping[str, str], for_s: float, why: str, by: str) -> SilenceView:
+        """Tell nobody of alerts with these labels for a while."""
+        body = {"match": match, "for_s": for_s, "why": why, "by": by}
+        return self._send("POST", "/api/v1/silences", body, SilenceView)
+
+    def unsilence(self, which: str) -> None:
+        """End a silence."""
+        self.connection.exchange("DELETE", f"/api/v1/silences/{which}")
+
+    def notifiers(self) -> tuple[Notifier, ...]:
+        """Return the receivers of alerts."""
+        return self._items("/api/v1/notifiers", Notifier)
+
+    def delete_notifier(self, project: str, name: str) -> None:
+        """Delete a receiver."""
+        self.connection.exchange("DELETE", f"/api/v1/projects/{project}/notifiers/{name}")
+
+    def test_notifier(self, project: str, name: str) -> None:
+        """Tell a receiver something, to see that it hears. Raises what kept it from hearing."""
+        self.connection.exchange("POST", f"/api/v1/projects/{project}/notifiers/{name}/test", timeout_s=40.0)
 
     # ── models ───────────────────────────────────────────────────────────────────────────────────────────────────
 

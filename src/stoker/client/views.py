@@ -155,3 +155,79 @@ class PushedVersion(msgspec.Struct, frozen=True):
 
     version: ModelVersion
     is_new: bool
+
+
+class BurnView(msgspec.Struct, frozen=True):
+    """What one rule of an objective sees; rates are multiples of what is allowed."""
+
+    rule: str
+    severity: str
+    long_s: float
+    short_s: float
+    threshold: float
+    long: float
+    short: float
+    firing: bool
+
+
+class StepView(msgspec.Struct, frozen=True):
+    """A step of a budget's policy that is in force."""
+
+    do: str
+    because: str
+    since_s: float
+
+
+class SloView(msgspec.Struct, frozen=True):
+    """How one objective stands. `state` is ok, ticket, page, or unmeasured while nothing counts its events."""
+
+    project: str
+    endpoint: str
+    name: str
+    sli: str
+    target: float
+    window_s: float
+    alert: str
+    state: str
+    because: str = ""
+    attained: float | None = None
+    budget_left: float = 1.0
+    burn_rate: float = 0.0
+    exhausted_in_s: float | None = None
+    burns: tuple[BurnView, ...] = ()
+    in_force: tuple[StepView, ...] = ()
+
+
+class AlertView(msgspec.Struct, frozen=True):
+    """One alert. `told` are the receivers that heard of it and when, in unix seconds."""
+
+    id: str
+    labels: dict[str, str]
+    severity: str
+    state: str
+    summary: str = ""
+    because: str = ""
+    runbook: str = ""
+    began_s: float = 0.0
+    since_s: float = 0.0
+    acknowledged_by: str = ""
+    muted_by: str = ""
+    told: dict[str, float] = {}
+
+
+class SilenceView(msgspec.Struct, frozen=True):
+    """Alerts with these labels are told to nobody until it ends."""
+
+    id: str
+    match: dict[str, str]
+    until_s: float
+    by: str = ""
+    why: str = ""
+
+
+class Alerts(msgspec.Struct, frozen=True):
+    """Alerts, the most urgent first, and silences. `undelivered`: notices that wait, by receiver."""
+
+    items: tuple[AlertView, ...] = ()
+    silences: tuple[SilenceView, ...] = ()
+    undelivered: dict[str, int] = {}

@@ -11,7 +11,9 @@ from stoker.control.stats import StatsReader
 from stoker.core.shares import Teller
 from stoker.observe.collect import Collector
 from stoker.observe.history import History
+from stoker.observe.notify.post import Post
 from stoker.observe.samples import SampleStore
+from stoker.observe.watch import Watch
 from stoker.placement.port import Driver
 from stoker.store.engine import Database
 from stoker.telemetry.metrics import Registry
@@ -32,6 +34,8 @@ class ControlPlane:
     stats: StatsReader
     gauges: Gauges
     shares: Teller
+    watch: Watch
+    post: Post
     metrics: Registry
     samples: SampleStore
     process: str = "control"

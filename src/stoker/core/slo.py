@@ -46,7 +46,7 @@ class Rule(msgspec.Struct, frozen=True):
 
 
 RULES: Final = (
-    Rule("outage", "page", 14.4, 10.0, 5.0, ratio_min=0.5, is_scaled=False),
+    Rule("outage", "page", 14.4, 10.0, 5.0, ratio_min=0.4, is_scaled=False),  # 4 s of it: at the second look at most
     Rule("surge", "page", 14.4, 60.0, 15.0, is_scaled=False),
     Rule("tail", "page", 6.0, 120.0, 30.0, is_scaled=False),
     Rule("fast", "page", 14.4, 3600.0, 300.0),  # 2 % of the budget in an hour

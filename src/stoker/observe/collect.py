@@ -91,11 +91,16 @@ class Collector:
         self._history = history
         self._sources = tuple(sources)
         self._recent: deque[Sample] = deque(maxlen=SAMPLES_KEPT)
+        self._sampled = asyncio.Event()
 
     @property
     def before(self) -> Sample | None:
         """The sample of 5 to 10 seconds ago, if there is one."""
         return self._recent[0] if self._recent else None
+
+    async def sampled(self) -> None:
+        """Return when the next sample is in the history."""
+        await self._sampled.wait()
 
     async def sample(self) -> Sample:
         """Ask every source at once; none is waited for longer than ASK_TIMEOUT_S."""
@@ -110,6 +115,8 @@ class Collector:
                 sample = await self.sample()
                 self._recent.append(sample)
                 await self._history.observe(list(sample.answers.values()))
+                self._sampled.set()
+                self._sampled = asyncio.Event()
             except Exception:  # a bug here must not end control
                 log.exception("a sample failed; the next one counts what it would have")
             await asyncio.sleep(TICK_S - self._history.clock() % TICK_S)

@@ -1,7 +1,7 @@
 """How every objective stands at one moment, from sums that somebody else keeps.
 
-Short windows are asked at every look, for an outage must be seen in 10 s. Long ones change slowly and reach into the
-database: they are asked once in REFRESH_S, and stand until then.
+Short windows are asked at every look, for an outage must be seen in 10 s. Long ones reach into the database: they are
+asked once in REFRESH_S, and what happened since is added; what left them meanwhile is a tenth of them at the most.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import msgspec
 
 from stoker.core import slo
-from stoker.core.slo import Counts, SloDecision, SloMemory
+from stoker.core.slo import EVERY_S, Counts, SloDecision, SloMemory
 from stoker.core.snapshot import EndpointState
 from stoker.observe import slis
 from stoker.observe.port import SELECTORS_MAX, Selector
@@ -83,22 +83,29 @@ class Judge:
     async def _counts(
         self, wanted: Sequence[tuple[Source, Objective]], now_s: float
     ) -> dict[tuple[Source, float], Counts]:
-        is_stale = not 0 <= now_s - self._asked_s < REFRESH_S
+        now_s = now_s // EVERY_S * EVERY_S  # sums lie on this grid; off it, events at a seam would count twice
+        since_s = now_s - self._asked_s
+        is_stale = not 0 <= since_s < REFRESH_S
         by_windows: dict[tuple[float, ...], dict[Source, None]] = {}
         for source, objective in wanted:
-            windows = tuple(
-                each
-                for each in slo.windows(objective)
-                if each <= LONG_S or is_stale or (source, each) not in self._long
-            )
+            windows = slo.windows(objective)
+            if not is_stale and all((source, each) in self._long for each in windows if each > LONG_S):
+                windows = (*(each for each in windows if each <= LONG_S), *([since_s] if since_s else []))
             by_windows.setdefault(windows, {})[source] = None
-        found = dict(self._long)
+        found: dict[tuple[Source, float], Counts] = {}
         for windows, sources in by_windows.items():
             found |= await self._ask(list(sources), windows, now_s)
+        kept = {}
+        for source, objective in wanted:
+            for each in (window_s for window_s in slo.windows(objective) if window_s > LONG_S):
+                if (source, each) in found:
+                    kept[source, each] = found[source, each]
+                    continue
+                kept[source, each] = self._long[source, each]
+                found[source, each] = _plus(kept[source, each], found.get((source, since_s), Counts()))
+        self._long = kept
         if is_stale:
             self._asked_s = now_s
-        alive = {(source, window_s) for source, objective in wanted for window_s in slo.windows(objective)}
-        self._long = {key: each for key, each in found.items() if key[1] > LONG_S and key in alive}
         return found
 
     async def _ask(
@@ -114,6 +121,10 @@ class Judge:
                     bad = total - part if source.part_is_good else part
                     found[source, window_s] = Counts(bad=max(bad, 0.0), total=total)
         return found
+
+
+def _plus(one: Counts, other: Counts) -> Counts:
+    return Counts(one.bad + other.bad, one.total + other.total)
 
 
 def _key(project: str, endpoint: str, objective: Objective) -> str:

@@ -1,4 +1,4 @@
-"""The watch over objectives: looks every EVERY_S, decides, remembers, and has receivers told.
+"""The watch over objectives: looks as often as sums come (every EVERY_S), decides, remembers, and has receivers told.
 
 What it remembers is stored before anybody is told, outbox included: killed at any moment, it goes on with the same
 alerts, and tells what it had not. Only the holder of control's lease looks; another one's memory would be stale.
@@ -7,7 +7,7 @@ alerts, and tells what it had not. Only the holder of control's lease looks; ano
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -35,7 +35,10 @@ log = logging.getLogger(__name__)
 
 
 class Watch:
-    """One in a control process. `standings` and `memory` are of the last look."""
+    """One in a control process. `standings` and `memory` are of the last look.
+
+    beat: returns when it is time for the next look: new sums are there (every EVERY_S).
+    """
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class Watch:
         post: Post,
         lease: Callable[[], Lease | None],
         metrics: Registry,
+        beat: Callable[[], Awaitable[None]],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
@@ -51,6 +55,7 @@ class Watch:
         self._post = post
         self._lease = lease
         self._metrics = metrics
+        self._beat = beat
         self._clock = clock
         self._stored: WatchMemory | None = None  # None: not read since this process got the lease
         self._turn = asyncio.Lock()
@@ -63,9 +68,10 @@ class Watch:
         return self._stored.alerts if self._stored is not None else AlertMemory()
 
     async def run(self) -> None:
-        """Look every EVERY_S; returns only by cancellation."""
+        """Look at every beat; returns only by cancellation."""
         while True:
-            began_s = asyncio.get_running_loop().time()
+            await self._beat()
+            began_s = time.perf_counter()
             try:
                 await self.look()
             except LeaseLost:
@@ -73,9 +79,7 @@ class Watch:
             except Exception:  # whatever one look meets, the next one may not
                 self._metrics.counter("stoker_watch_errors_total").add()
                 log.exception("a look at the objectives failed")
-            spent_s = asyncio.get_running_loop().time() - began_s
-            self._metrics.histogram("stoker_watch_seconds").observe(spent_s)
-            await asyncio.sleep(max(EVERY_S - spent_s, EVERY_S / 10))
+            self._metrics.histogram("stoker_watch_seconds").observe(time.perf_counter() - began_s)
 
     async def look(self) -> None:
         """Judge every objective once, store what changed, and hand on what is to be told."""

@@ -1,0 +1,238 @@
+"""Operations on promises and alerts: how objectives stand, who is told, and who has taken what."""
+
+import secrets
+import time
+from collections import Counter
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+from starlette.responses import Response
+
+from stoker.api.bodies import decoded, nothing, reply
+from stoker.api.operations import Call, Operation, Parameter
+from stoker.client.views import Alerts, AlertView, BurnView, SilenceView, SloView, StepView
+from stoker.core.alerts import UNTOLD, Alert, Silence
+from stoker.core.notices import Notice
+from stoker.observe.judge import Standing
+from stoker.store import journal, notifiers
+from stoker.store.engine import Connection
+from stoker.types.errors import NotFound
+from stoker.types.resources import DEFAULT_PROJECT, Notifier
+from stoker.types.slos import URGENCY
+from stoker.types.units import parse_seconds
+
+_ORDER: Final = ("firing", "acknowledged", "silenced", "pending", "resolved")
+
+
+class SloList(msgspec.Struct, frozen=True):
+    """Objectives by endpoint."""
+
+    items: list[SloView]
+
+
+class NotifierList(msgspec.Struct, frozen=True):
+    """Receivers by project and name; secrets are named, not shown."""
+
+    items: list[Notifier]
+
+
+class SilenceBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A silence to make."""
+
+    match: Annotated[dict[str, str], Meta(min_length=1, max_length=16)]
+    for_s: Annotated[float, Meta(gt=0, le=90 * 86_400)] = 7200.0
+    why: Annotated[str, Meta(max_length=500)] = ""
+    by: Annotated[str, Meta(max_length=128)] = ""
+
+
+class TakenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who takes an alert; empty: whoever's key it is."""
+
+    by: Annotated[str, Meta(max_length=128)] = ""
+
+
+def slo_view(standing: Standing) -> SloView:
+    """Return an objective as the API shows it."""
+    objective, decision = standing.objective, standing.decision
+    base = SloView(
+        project=standing.project,
+        endpoint=standing.endpoint,
+        name=objective.name,
+        sli=objective.sli,
+        target=objective.target,
+        window_s=parse_seconds(objective.window),
+        alert=objective.alert,
+        state="unmeasured",
+        because=f"nothing measures {objective.sli} of this endpoint",
+    )
+    if decision is None:
+        return base
+    return msgspec.structs.replace(
+        base,
+        state="ok" if decision.severity == "none" else decision.severity,
+        because=decision.because,
+        attained=decision.attained,
+        budget_left=decision.budget_left,
+        burn_rate=decision.burn_rate,
+        exhausted_in_s=decision.exhausted_in_s,
+        burns=tuple(
+            BurnView(
+                rule=burn.rule.name,
+                severity=burn.rule.severity,
+                long_s=burn.rule.long_s,
+                short_s=burn.rule.short_s,
+                threshold=burn.threshold,
+                long=burn.long,
+                short=burn.short,
+                firing=burn.is_firing,
+            )
+            for burn in decision.burns
+        ),
+        in_force=tuple(StepView(due.move, due.because, due.since_s) for due in decision.due),
+    )
+
+
+async def _slos(call: Call) -> Response:
+    which = call.request.query_params.get("endpoint")
+    project, _, name = (which or "").rpartition("/")
+    wanted = (project or DEFAULT_PROJECT, name)
+    standings = call.plane.watch.standings
+    return reply(
+        SloList([slo_view(each) for each in standings if not which or (each.project, each.endpoint) == wanted])
+    )
+
+
+async def _alerts(call: Call) -> Response:
+    memory = call.plane.watch.memory
+    ordered = sorted(
+        memory.alerts.values(),
+        key=lambda alert: (_ORDER.index(alert.state), -URGENCY[alert.severity], -alert.since_s),
+    )
+    return reply(
+        Alerts(
+            items=tuple(_alert_view(each) for each in ordered),
+            silences=tuple(_silence_view(each) for each in memory.silences.values()),
+            undelivered=Counter(notice.receiver for notice in memory.outbox),
+        )
+    )
+
+
+async def _take(call: Call) -> Response:
+    body = await decoded(call.request, TakenBody)
+    taken = await call.plane.watch.acknowledge(call.request.path_params["alert"], body.by or _caller(call))
+    return reply(_alert_view(taken))
+
+
+async def _silence(call: Call) -> Response:
+    body = await decoded(call.request, SilenceBody)
+    until_s = time.time() + body.for_s
+    made = Silence(secrets.token_hex(4), body.match, until_s, body.by or _caller(call), body.why)
+    await call.plane.watch.silence(made)
+    return reply(_silence_view(made), 201)
+
+
+async def _unsilence(call: Call) -> Response:
+    await call.plane.watch.unsilence(call.request.path_params["silence"])
+    return nothing()
+
+
+async def _notifiers(call: Call) -> Response:
+    return reply(NotifierList(await call.plane.database.reading(notifiers.everything)))
+
+
+async def _delete_notifier(call: Call) -> Response:
+    project, name = call.request.path_params["project"], call.request.path_params["name"]
+
+    def change(connection: Connection) -> None:
+        notifiers.remove(connection, project, name)
+        journal.add(connection, journal.Entry(time.time(), "DeleteNotifier", "asked to", project, subject=name))
+
+    await call.plane.database.writing(change)
+    return nothing()
+
+
+async def _test(call: Call) -> Response:
+    project, name = call.request.path_params["project"], call.request.path_params["name"]
+    found = await call.plane.database.reading(lambda connection: notifiers.find(connection, project, name))
+    if found is None:
+        raise NotFound(f"no notifier {name!r} in project {project!r}")
+    await call.plane.post.send(found, _example(project, name, time.time()))
+    return nothing()
+
+
+def _example(project: str, name: str, now_s: float) -> Notice:
+    """Return what a receiver is told to see that it hears."""
+    alert = Alert(
+        id="0" * 16,
+        labels={"alertname": "StokerTest", "project": project, "endpoint": "none"},
+        severity="ticket",
+        state="firing",
+        summary=f"a test of the notifier {project}/{name}",
+        because="`stoker alerts test` was asked for; nothing is wrong",
+        runbook="",
+        began_s=now_s,
+        since_s=now_s,
+    )
+    return Notice(0, f"{project}/{name}", f"{project}/none", now_s, (alert,))
+
+
+def _caller(call: Call) -> str:
+    return f"key {call.key.id}" if call.key is not None else ""
+
+
+def _alert_view(alert: Alert) -> AlertView:
+    return AlertView(
+        id=alert.id,
+        labels=alert.labels,
+        severity=alert.severity,
+        state=alert.state,
+        summary=alert.summary,
+        because=alert.because,
+        runbook=alert.runbook,
+        began_s=alert.began_s,
+        since_s=alert.since_s,
+        acknowledged_by=alert.acknowledged_by,
+        muted_by=alert.muted_by,
+        told={receiver: at_s for receiver, at_s in alert.told.items() if at_s != UNTOLD},
+    )
+
+
+def _silence_view(silence: Silence) -> SilenceView:
+    return SilenceView(silence.id, silence.match, silence.until_s, silence.by, silence.why)
+
+
+_NOTIFIER: Final = "/api/v1/projects/{project}/notifiers/{name}"
+
+OPERATIONS: Final = (
+    Operation(
+        "GET",
+        "/api/v1/slos",
+        _slos,
+        "How every objective stands",
+        answer=SloList,
+        query=(Parameter("endpoint", str, "NAME or PROJECT/NAME"),),
+    ),
+    Operation("GET", "/api/v1/alerts", _alerts, "Alerts and silences", answer=Alerts),
+    Operation(
+        "POST",
+        "/api/v1/alerts/{alert}/ack",
+        _take,
+        "Take an alert: it is not told again",
+        body=TakenBody,
+        answer=AlertView,
+    ),
+    Operation(
+        "POST",
+        "/api/v1/silences",
+        _silence,
+        "Silence alerts with some labels for a while",
+        body=SilenceBody,
+        answer=SilenceView,
+        status=201,
+    ),
+    Operation("DELETE", "/api/v1/silences/{silence}", _unsilence, "End a silence", status=204),
+    Operation("GET", "/api/v1/notifiers", _notifiers, "List receivers of alerts", answer=NotifierList),
+    Operation("DELETE", _NOTIFIER, _delete_notifier, "Delete a receiver", status=204),
+    Operation("POST", _NOTIFIER + "/test", _test, "Tell a receiver something, to see that it hears", status=204),
+)

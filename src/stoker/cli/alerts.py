@@ -1,0 +1,132 @@
+"""`stoker alerts`: what is wrong, who has taken it, what is silenced, and whether a receiver hears."""
+
+import getpass
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from stoker.cli.output import age, clock, columns, show
+from stoker.cli.session import Command, Session, output_option, pairs, project_option, write_example
+from stoker.client.views import Alerts, AlertView
+from stoker.types.units import parse_seconds
+
+_EXAMPLE: Final = """
+stoker alerts
+stoker alerts ack 3f0c
+stoker alerts silence endpoint=digits --for 2h --why "moving it"
+stoker alerts test phone
+"""
+_COLOURS: Final = {"firing": "red", "acknowledged": "yellow", "silenced": "cyan", "resolved": "green"}
+
+
+class AlertsGroup(click.Group):
+    """The group with its examples."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        write_example(formatter, _EXAMPLE)
+
+
+@click.group(cls=AlertsGroup, invoke_without_command=True)
+@output_option
+@click.pass_context
+def command(ctx: click.Context, output: str) -> None:
+    """List alerts and silences; take, silence, test."""
+    if ctx.invoked_subcommand is None:
+        found = ctx.obj.control().alerts()
+        show(found, output, lambda: alerts_text(found))
+
+
+@command.command(cls=Command, example="stoker alerts ack 3f0c")
+@click.argument("which", metavar="ID")
+@click.option("--by", default="", help="Who takes it.  [default: your name on this machine]")
+@click.pass_obj
+def ack(session: Session, which: str, by: str) -> None:
+    """Take an alert: nobody is told of it again until it ends. The beginning of an ID is enough."""
+    control = session.control()
+    found = [one.id for one in control.alerts().items if one.id.startswith(which)]
+    if len(found) > 1:
+        raise click.UsageError(f"{which} is the beginning of {len(found)} alerts; give more of it")
+    taken = control.take_alert(found[0] if found else which, by or _me())
+    click.echo(f"{taken.id} {taken.state}" + (f" by {taken.acknowledged_by}" if taken.acknowledged_by else ""))
+
+
+@command.command(cls=Command, example='stoker alerts silence endpoint=digits --for 2h --why "moving it"')
+@click.argument("match", nargs=-1, required=True, callback=pairs, metavar="LABEL=VALUE...")
+@click.option("--for", "span", default="2h", help="How long, such as 30m or 2h.  [default: 2h]")
+@click.option("--why", default="", help="What for; shown to who wonders.")
+@click.option("--by", default="", help="Who silences.  [default: your name on this machine]")
+@click.pass_obj
+def silence(session: Session, match: dict[str, str], span: str, why: str, by: str) -> None:
+    """Tell nobody of alerts with these labels for a while. A value may end in *."""
+    try:
+        for_s = parse_seconds(span)
+    except ValueError as wrong:
+        raise click.UsageError(f"--for: {wrong}") from wrong
+    made = session.control().silence(match, for_s, why, by or _me())
+    click.echo(f"silence {made.id} until {clock(made.until_s)}")
+
+
+@command.command(cls=Command, example="stoker alerts unsilence 1f2e3d4c")
+@click.argument("which", metavar="ID")
+@click.pass_obj
+def unsilence(session: Session, which: str) -> None:
+    """End a silence."""
+    session.control().unsilence(which)
+    click.echo(f"silence {which} ended")
+
+
+@command.command(cls=Command, example="stoker alerts test phone")
+@click.argument("notifier")
+@project_option
+@click.pass_obj
+def test(session: Session, notifier: str, project: str) -> None:
+    """Tell a receiver something, to see that it hears."""
+    session.control().test_notifier(project, notifier)
+    click.echo(f"{project}/{notifier} took it")
+
+
+def alerts_text(found: Alerts) -> str:
+    """Return alerts, silences, and receivers that do not hear."""
+    parts = [_alerts_table(found.items)]
+    if found.silences:
+        header = ("SILENCE", "LABELS", "UNTIL", "BY", "WHY")
+        rows = [
+            (one.id, _labels(one.match), clock(one.until_s), one.by or "-", one.why or "-") for one in found.silences
+        ]
+        parts += ["", columns(header, rows)]
+    parts += [
+        click.style(f"{receiver} has yet to hear {count} notices; see control's log", fg="yellow")
+        for receiver, count in found.undelivered.items()
+    ]
+    return "\n".join(parts)
+
+
+def _alerts_table(alerts: Sequence[AlertView]) -> str:
+    header = ("ID", "STATE", "SEVERITY", "ENDPOINT", "OBJECTIVE", "FOR", "TOLD", "WHY")
+    rows = [
+        (
+            one.id[:8],
+            click.style(one.state, fg=_COLOURS.get(one.state)),
+            one.severity,
+            f"{one.labels.get('project', '')}/{one.labels.get('endpoint', '')}",
+            one.labels.get("slo", "-"),
+            age(one.since_s),
+            ", ".join(one.told) or "-",
+            (f"taken by {one.acknowledged_by}; " if one.acknowledged_by else "") + (one.muted_by or one.because),
+        )
+        for one in alerts
+    ]
+    return columns(header, rows, empty="no alerts")
+
+
+def _labels(match: dict[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in match.items())
+
+
+def _me() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return ""

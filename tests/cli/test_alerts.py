@@ -1,0 +1,98 @@
+"""`stoker slo` and `stoker alerts` against a real control."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stoker.cli.exits import Exit
+from tests.cli.conftest import Run
+from tests.cli.run import stoker
+from tests.control.rig import until
+from tests.observe.receivers import Webhook
+
+PROMISE = """
+apiVersion: stoker/v1
+kind: Endpoint
+metadata: {name: promised}
+spec:
+  model: scores@1
+  slos:
+    - {name: answers, target: 0.999, policy: [{do: freeze-rollouts}]}
+    - {name: good, sli: quality, at_least: 0.8, target: 0.9}
+"""
+
+
+@pytest.fixture(scope="module")
+def promised(home: Path, digits_model: str) -> None:
+    """Serve an endpoint with promises."""
+    stoker("push", "scores", digits_model, home=home)
+    assert stoker("apply", "-f", "-", home=home, stdin=PROMISE).returncode == 0
+    until(lambda: "promised" in stoker("slo", home=home).stdout, "the watch has looked")
+
+
+def test_objectives_are_a_table_and_one_endpoint_shows_its_rules(promised: None, run: Run) -> None:
+    table = run("slo").stdout
+    assert "99.9 %" in table
+    assert "unmeasured" in table
+    one = run("slo", "promised").stdout
+    for words in ("outage", "10s/5s", "leak", "3d/6h", "nothing measures quality"):
+        assert words in one
+    (answers, good) = json.loads(run("slo", "promised", "-o", "json").stdout)["items"]
+    assert (answers["state"], good["state"], answers["budget_left"]) == ("ok", "unmeasured", 1.0)
+    assert "Objectives" in run("describe", "promised").stdout
+
+
+def test_objectives_go_out_as_openslo_and_rules_and_come_back(promised: None, run: Run, tmp_path: Path) -> None:
+    documents = run("slo", "export", "promised").stdout
+    assert "openslo/v1" in documents
+    assert "StokerSloBurn" in run("slo", "export", "promised", "--format", "prometheus-rules").stdout
+    file = tmp_path / "slo.yaml"
+    file.write_text(documents)
+    assert "unchanged" in run("apply", "-f", str(file)).stdout
+    file.write_text(documents.replace("target: 0.999", "target: 0.99"))
+    changed = run("apply", "-f", str(file))
+    assert "updated" in changed.stdout, changed.stderr
+    kept = run("get", "endpoint", "promised", "-o", "manifest").stdout
+    assert "freeze-rollouts" in kept
+    assert "quality" in kept
+    file.write_text(documents.replace("Occurrences", "Timeslices"))
+    refused = run("apply", "-f", str(file))
+    assert refused.returncode == Exit.REFUSED
+    assert "Timeslices cannot be mapped" in refused.stderr
+    file.write_text(documents + "---\n" + PROMISE)
+    assert "cannot be mixed" in run("apply", "-f", str(file)).stderr
+
+
+def test_a_receiver_is_applied_listed_tried_and_deleted(run: Run, tmp_path: Path) -> None:
+    webhook = Webhook()
+    file = tmp_path / "phone.yaml"
+    spec = f"{{type: webhook, url: '{webhook.url}/hook', min_severity: page}}"
+    file.write_text(f"apiVersion: stoker/v1\nkind: Notifier\nmetadata: {{name: phone}}\nspec: {spec}\n")
+    try:
+        assert "notifier default/phone created" in run("apply", "-f", str(file)).stdout
+        assert "phone" in run("get", "notifiers").stdout
+        assert "took it" in run("alerts", "test", "phone").stdout
+        assert webhook.posts[0].json["alerts"][0]["labels"]["alertname"] == "StokerTest"
+        webhook.answers = [404]
+        refused = run("alerts", "test", "phone")
+        assert refused.returncode != 0
+        assert "it answered 404" in refused.stderr
+        assert run("delete", "notifier", "phone").returncode == 0
+        assert run("alerts", "test", "phone").returncode == Exit.NOT_FOUND
+    finally:
+        webhook.close()
+
+
+def test_silences_come_and_go_and_what_is_not_there_is_said(promised: None, run: Run) -> None:
+    assert "no alerts" in run("alerts").stdout
+    made = run("alerts", "silence", "endpoint=promised", "--for", "1h", "--why", "moving it").stdout
+    which = made.split()[1]
+    listed = run("alerts").stdout
+    assert "moving it" in listed
+    assert which in listed
+    assert run("alerts", "unsilence", which).returncode == 0
+    assert run("alerts", "unsilence", which).returncode == Exit.NOT_FOUND
+    assert run("alerts", "ack", "nothing").returncode == Exit.NOT_FOUND
+    assert run("alerts", "silence", "endpoint=*").returncode == Exit.REFUSED
+    assert run("alerts", "silence", "endpoint=a", "--for", "soon").returncode == Exit.USAGE

@@ -1,0 +1,140 @@
+"""A whole platform whose replica dies: the objective burns, somebody is told, and told again when it is over.
+
+Run as a program it waits for the end too, and prints how long each took (a minute or two).
+"""
+
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stoker.types.errors import StokerError
+from tests.control.rig import Rig, endpoint, infer, python_model, until
+from tests.observe.receivers import Webhook
+
+READY_S = 30.0
+# Its replica cannot load while the file is there.
+LOAD = 'import os; assert not os.path.exists({!r}), "the weights are gone"'
+
+
+class Callers:
+    """Call the endpoint without pause, whatever it answers."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run) for _ in range(8)]
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.05):
+            try:
+                infer(self._rig)
+            except (AssertionError, OSError, StokerError):
+                continue
+
+    def __enter__(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def prepare(rig: Rig, folder: Path, url: str) -> Path:
+    """Serve an endpoint that promises 99.9 % over an hour; return the file that keeps its replica from loading."""
+    gone = folder / "gone"
+    rig.start_agent()
+    rig.push("m", python_model(folder / "model", load=LOAD.format(str(gone))))
+    promise = {"name": "answers", "target": 0.999, "window": "1h", "runbook": "https://wiki/a"}
+    rig.client.apply(json(endpoint(slos=[promise], limits={"timeout": "2s"})))
+    rig.client.apply(
+        json(
+            {
+                "apiVersion": "stoker/v1",
+                "kind": "Notifier",
+                "metadata": {"name": "phone"},
+                "spec": {"type": "webhook", "url": url},
+            }
+        )
+    )
+    until(lambda: rig.client.endpoint("default", "a").status.replicas_ready, "the endpoint is ready", READY_S)
+    until(lambda: rig.client.slos("a"), "the endpoint is watched")
+    return gone
+
+
+def break_it(rig: Rig, gone: Path) -> float:
+    """Kill the replica for good and return when."""
+    gone.touch()
+    (pid,) = [pid for name, pid in rig.processes().items() if name.startswith("default.")]
+    os.kill(pid, signal.SIGKILL)
+    return time.monotonic()
+
+
+def json(value: Any) -> bytes:
+    return msgspec.json.encode(value)
+
+
+def statuses(webhook: Webhook) -> list[str]:
+    return [post.json["status"] for post in webhook.posts]
+
+
+def test_a_replica_that_dies_for_good_is_told_in_seconds(rig: Rig, tmp_path: Path) -> None:
+    webhook = Webhook()
+    try:
+        gone = prepare(rig, tmp_path, webhook.url)
+        rig.client.test_notifier("default", "phone")
+        assert webhook.posts.pop().json["alerts"][0]["labels"]["alertname"] == "StokerTest"
+        with Callers(rig):
+            until(lambda: rig.client.slos("a")[0].attained is not None, "answers are counted")
+            break_it(rig, gone)
+            until(lambda: "firing" in statuses(webhook), "the receiver hears", 30.0)
+        (told,) = webhook.posts[0].json["alerts"]
+        assert told["labels"]["endpoint"] == "a"
+        assert told["labels"]["severity"] == "page"
+        assert told["annotations"]["runbook_url"] == "https://wiki/a"
+        (alert,) = rig.client.alerts().items
+        assert alert.state == "firing"
+        assert rig.client.take_alert(alert.id, "ada").acknowledged_by == "ada"
+        actions = {entry.action.split()[0] for entry in rig.client.journal(endpoint="a")}
+        assert "AlertFiring" in actions
+    finally:
+        webhook.close()
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        rig, webhook = Rig(Path(folder) / "h"), Webhook()
+        try:
+            gone = prepare(rig, Path(folder), webhook.url)
+
+            def after(claim: Callable[[], bool], since_s: float) -> float:
+                until(claim, "", 300.0)
+                return time.monotonic() - since_s
+
+            with Callers(rig):
+                time.sleep(30)
+                since_s = break_it(rig, gone)
+                print(f"told after {after(lambda: 'firing' in statuses(webhook), since_s):.1f} s")
+                time.sleep(20)
+                gone.unlink()
+                until(lambda: rig.client.endpoint("default", "a").status.replicas_ready, "it is back", 60.0)
+                since_s = time.monotonic()
+                print(f"its end told after {after(lambda: 'resolved' in statuses(webhook), since_s):.1f} s")
+            print(rig.client.slos("a")[0])
+            print(rig.client.alerts())
+        finally:
+            rig.close()
+            webhook.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,25 @@
+"""Sums that a test makes up."""
+
+from collections.abc import Sequence
+
+from stoker.observe.port import Selector
+
+
+class Sums:
+    """Counts by metric: events and the share of them that is bad, the same in every window."""
+
+    def __init__(self, **bad_ratio: float) -> None:
+        self.bad_ratio = bad_ratio
+        self.asked: list[tuple[int, tuple[float, ...]]] = []
+
+    async def sums(
+        self, selectors: Sequence[Selector], windows_s: Sequence[float], *, now_s: float | None = None
+    ) -> list[tuple[float, ...]]:
+        self.asked.append((len(selectors), tuple(windows_s)))
+        found = []
+        for selector in selectors:
+            ratio = self.bad_ratio.get(selector.metric.removeprefix("stoker_"), 0.0)
+            is_bad = any(matcher.label == "outcome" for matcher in selector.matchers)
+            share = ratio if is_bad else 1 - ratio if selector.at_most is not None else 1.0
+            found.append(tuple(100.0 * window_s * share for window_s in windows_s))
+        return found

@@ -1,0 +1,225 @@
+"""The watch with a real database and a real receiver: what it decides is stored before it is told, and survives."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stoker.core.alerts import Silence
+from stoker.core.slo import SloMemory
+from stoker.observe.notify.post import Post
+from stoker.observe.watch import Watch
+from stoker.store import alerts, endpoints, journal, leases, migrate, notifiers, projects
+from stoker.store.engine import Database, open_engine, sqlite_url
+from stoker.store.leases import Lease
+from stoker.telemetry.metrics import Registry
+from stoker.types.errors import InvalidInput, NotFound, Unavailable
+from stoker.types.notifiers import NotifierSpec
+from stoker.types.resources import Endpoint, EndpointSpec, Metadata, Notifier, Project, ProjectMetadata
+from stoker.types.slos import BudgetStep, Objective
+from tests.control.rig import until
+from tests.observe.receivers import Webhook
+from tests.observe.sums import Sums
+
+ROOT = Path(__file__).parents[2]
+QUICK = Objective(name="quick", sli="latency", under="300ms", target=0.99)
+UNKNOWN = Objective(name="good-answers", sli="quality", at_least=0.8, target=0.9)
+ANSWERS = Objective(name="answers", target=0.999, owner="ada", policy=(BudgetStep("freeze-rollouts"),))
+
+
+class Desk:
+    """A watch that the test makes look."""
+
+    def __init__(self, database: Database, webhook: Webhook, sums: Sums) -> None:
+        self.database = database
+        self.now_s = 1_790_000_000.0
+        self.lease: Lease | None = database.write(lambda connection: leases.acquire(connection, "control", "me", 1.0))
+        self.sums = sums
+        self.post = Post(Registry("control"), "http://control", lambda: self.now_s)
+        self.watch = self.new()
+
+    def new(self) -> Watch:
+        async def never() -> None:
+            await asyncio.Event().wait()
+
+        return Watch(
+            self.database, self.sums, self.post, lambda: self.lease, Registry("control"), never, lambda: self.now_s
+        )
+
+    async def look(self, after_s: float = 5.0) -> None:
+        self.now_s += after_s
+        await self.watch.look()
+
+
+def filled(path: Path, url: str) -> Database:
+    """Make a database with an endpoint that promises three things, and a receiver."""
+    engine = open_engine(sqlite_url(path))
+    migrate.upgrade(engine)
+    database = Database(engine)
+    endpoint = Endpoint(Metadata("digits"), EndpointSpec(model="digits", slos=(ANSWERS, QUICK, UNKNOWN)))
+    quiet = Endpoint(Metadata("plain"), EndpointSpec(model="digits"))
+    database.write(lambda connection: projects.put(connection, Project(ProjectMetadata("default")), 1.0))
+    for each in (endpoint, quiet):
+        database.write(lambda connection, each=each: endpoints.put(connection, each, 0, 1.0))  # type: ignore[misc]
+    phone = Notifier(Metadata("phone"), NotifierSpec("webhook", url=url))
+    database.write(lambda connection: notifiers.put(connection, phone, 1.0))
+    return database
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    made = Webhook()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def database(tmp_path: Path, webhook: Webhook) -> Iterator[Database]:
+    made = filled(tmp_path / "state.db", webhook.url)
+    yield made
+    made.close()
+
+
+def test_an_objective_that_burns_is_told_stored_and_shown_and_its_end_too(database: Database, webhook: Webhook) -> None:
+    async def work() -> None:
+        desk = Desk(database, webhook, Sums(first_attempts_total=1.0, request_duration_seconds=1.0))
+        await desk.look()
+        await asyncio.to_thread(until, lambda: webhook.posts, "the webhook hears")
+        states = {each.labels["slo"]: each.state for each in desk.watch.memory.alerts.values()}
+        assert states == {"answers": "firing", "quick": "silenced"}
+        assert database.read(alerts.load).alerts == desk.watch.memory
+        await desk.look()
+        assert desk.watch.memory.outbox == ()
+        desk.sums.bad_ratio = {}
+        for _ in range(4):
+            await desk.look(61.0)
+        for _ in range(3):
+            await desk.look(400.0)
+        await asyncio.to_thread(until, lambda: len(webhook.posts) >= 2, "the webhook hears of the end")
+        await desk.look()
+        assert {each.state for each in desk.watch.memory.alerts.values()} == {"resolved"}
+        await desk.post.close()
+
+    asyncio.run(work())
+    first, *_, last = webhook.posts
+    assert first.json["alerts"][0]["labels"]["owner"] == "ada"
+    assert [first.json["status"], last.json["status"]] == ["firing", "resolved"]
+    actions = [entry.action for entry in database.read(lambda connection: journal.last(connection, 100))]
+    assert {"AlertFiring", "AlertSilenced", "AlertResolved"} <= set(actions)
+
+
+def test_what_nothing_measures_is_said_and_an_endpoint_without_promises_is_only_tracked(
+    database: Database, webhook: Webhook
+) -> None:
+    async def work() -> None:
+        desk = Desk(database, webhook, Sums(first_attempts_total=1.0))
+        await desk.look()
+        shown = {(each.endpoint, each.objective.name): each.decision for each in desk.watch.standings}
+        assert shown["digits", "good-answers"] is None
+        tracked = shown["plain", "availability"]
+        assert tracked is not None
+        assert tracked.budget_left < 0
+        assert tracked.severity == "none"
+        answers = shown["digits", "answers"]
+        assert answers is not None
+        assert [due.move for due in answers.due] == ["freeze-rollouts"]
+        await desk.post.close()
+
+    asyncio.run(work())
+
+
+def test_long_windows_are_asked_once_a_minute_and_short_ones_at_every_look(
+    database: Database, webhook: Webhook
+) -> None:
+    async def work() -> None:
+        desk = Desk(database, webhook, Sums())
+        for _ in range(13):
+            await desk.look()
+        await desk.post.close()
+        longest = [max(windows) for _, windows in desk.sums.asked]
+        assert longest == [30 * 86_400.0, *[300.0] * 11, 30 * 86_400.0]
+        assert [windows[-1] for _, windows in desk.sums.asked[1:12]] == [5.0 * number for number in range(1, 12)]
+
+    asyncio.run(work())
+
+
+def test_only_the_holder_of_the_lease_looks_and_a_lost_one_writes_nothing(database: Database, webhook: Webhook) -> None:
+    async def work() -> None:
+        desk = Desk(database, webhook, Sums(first_attempts_total=1.0))
+        held, desk.lease = desk.lease, None
+        await desk.look()
+        with pytest.raises(Unavailable):
+            await desk.watch.silence(Silence("1", {"slo": "answers"}, 2e9))
+        desk.lease = held
+        database.write(lambda connection: leases.break_lease(connection, "control"))
+        database.write(lambda connection: leases.acquire(connection, "control", "another", 1e9))
+        with pytest.raises(leases.LeaseLost):
+            await desk.look()
+        assert database.read(alerts.load).alerts.alerts == {}
+        await desk.post.close()
+
+    asyncio.run(work())
+    assert webhook.posts == []
+
+
+def test_a_person_takes_and_silences_and_it_is_kept_before_it_is_answered(database: Database, webhook: Webhook) -> None:
+    async def work() -> None:
+        desk = Desk(database, webhook, Sums(first_attempts_total=1.0))
+        await desk.look()
+        (key,) = [each.id for each in desk.watch.memory.alerts.values()]
+        assert (await desk.watch.acknowledge(key, "ada")).state == "acknowledged"
+        await desk.watch.silence(Silence("1", {"slo": "quick"}, desk.now_s + 60, "ada"))
+        stored = database.read(alerts.load).alerts
+        assert stored.alerts[key].acknowledged_by == "ada"
+        assert stored.silences.keys() == {"1"}
+        with pytest.raises(NotFound):
+            await desk.watch.acknowledge("nothing", "ada")
+        with pytest.raises(InvalidInput):
+            await desk.watch.silence(Silence("2", {}, 2e9))
+        await desk.watch.unsilence("1")
+        with pytest.raises(NotFound):
+            await desk.watch.unsilence("1")
+        desk.watch = desk.new()  # another process
+        await desk.look()
+        assert desk.watch.memory.alerts[key].state == "acknowledged"
+        await desk.post.close()
+
+    asyncio.run(work())
+
+
+def test_a_watch_that_is_killed_before_anybody_heard_tells_it_when_it_is_back_and_goes_on_with_the_same_alert(
+    tmp_path: Path, webhook: Webhook
+) -> None:
+    filled(tmp_path / "state.db", webhook.url).close()
+    webhook.answers = [503] * 100
+    command = [sys.executable, "-m", "tests.observe.watch_alone", str(tmp_path / "state.db")]
+    child = subprocess.Popen(command, cwd=ROOT)
+    try:
+        until(lambda: webhook.posts, "the webhook is asked, and fails")
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    database = Database(open_engine(sqlite_url(tmp_path / "state.db")))
+    before = database.read(alerts.load)
+    assert len(before.alerts.outbox) == 1
+    assert before.slos["default/digits/answers"] != SloMemory()
+    webhook.answers = []
+    tries = len(webhook.posts)
+    child = subprocess.Popen(command, cwd=ROOT)
+    try:
+        until(lambda: len(webhook.posts) > tries, "the webhook hears")
+        until(lambda: database.read(alerts.load).alerts.outbox == (), "it is noted as delivered")
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    first, last = webhook.posts[0].json, webhook.posts[-1].json
+    assert first == last
+    after = database.read(alerts.load)
+    assert {each.began_s for each in after.alerts.alerts.values()} == {
+        each.began_s for each in before.alerts.alerts.values()
+    }
+    database.close()
