@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
+from stoker.client.connection import ManifestRefused
 from stoker.types.errors import StokerError
 from tests.control.rig import Rig, endpoint, infer, python_model, until
 from tests.observe.receivers import Webhook
@@ -54,7 +56,8 @@ def prepare(rig: Rig, folder: Path, url: str) -> Path:
     gone = folder / "gone"
     rig.start_agent()
     rig.push("m", python_model(folder / "model", load=LOAD.format(str(gone))))
-    promise = {"name": "answers", "target": 0.999, "window": "1h", "runbook": "https://wiki/a"}
+    promise: dict[str, Any] = {"name": "answers", "target": 0.999, "window": "1h", "runbook": "https://wiki/a"}
+    promise["policy"] = [{"do": "freeze-rollouts"}]
     rig.client.apply(json(endpoint(slos=[promise], limits={"timeout": "2s"})))
     rig.client.apply(
         json(
@@ -87,7 +90,7 @@ def statuses(webhook: Webhook) -> list[str]:
     return [post.json["status"] for post in webhook.posts]
 
 
-def test_a_replica_that_dies_for_good_is_told_in_seconds(rig: Rig, tmp_path: Path) -> None:
+def test_a_replica_that_dies_for_good_is_told_in_seconds_and_freezes_rollouts(rig: Rig, tmp_path: Path) -> None:
     webhook = Webhook()
     try:
         gone = prepare(rig, tmp_path, webhook.url)
@@ -104,6 +107,11 @@ def test_a_replica_that_dies_for_good_is_told_in_seconds(rig: Rig, tmp_path: Pat
         (alert,) = rig.client.alerts().items
         assert alert.state == "firing"
         assert rig.client.take_alert(alert.id, "ada").acknowledged_by == "ada"
+        with pytest.raises(ManifestRefused) as refused:
+            rig.client.apply(json(endpoint(env={"NEW": "1"})))
+        assert "rollouts are frozen: objective 'answers'" in refused.value.details[0].message
+        assert rig.client.apply(json(endpoint(limits={"timeout": "3s"})), dry_run=True)[0].action == "updated"
+        assert rig.client.apply(json(endpoint(env={"NEW": "1"})), over_budget=True)[0].action == "updated"
         actions = {entry.action.split()[0] for entry in rig.client.journal(endpoint="a")}
         assert "AlertFiring" in actions
     finally:

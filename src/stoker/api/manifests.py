@@ -48,13 +48,14 @@ class RollbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def _apply(call: Call) -> Response:
     body = await read(call.request, MANIFEST_BYTES_MAX)
     dry_run = flag(call.request, "dry_run")
+    frozen = _frozen(call)
     resources = await asyncio.to_thread(manifest.load, body)
     if not resources:
         raise InvalidInput("no resource in it")
 
     def change(connection: Connection) -> list[ApplyResult]:
         try:
-            return specs.apply(connection, resources, time.time())
+            return specs.apply(connection, resources, time.time(), frozen)
         except specs.Refusal as refused:
             raise _located(body, refused) from refused
 
@@ -63,6 +64,11 @@ async def _apply(call: Call) -> Response:
     results = await call.plane.database.writing(change)
     call.plane.loop.wake()
     return reply(ApplyAnswer(results))
+
+
+def _frozen(call: Call) -> dict[tuple[str, str], str]:
+    """Return why endpoints may get no new revision; nothing when the caller insists."""
+    return {} if flag(call.request, "over_budget") else call.plane.watch.frozen
 
 
 def _located(body: bytes, refused: specs.Refusal) -> manifest.ManifestError:
@@ -96,7 +102,10 @@ async def _put_endpoint(call: Call) -> Response:
             f"the path says {project}/{name}, the body {given.metadata.project}/{given.metadata.name}",
             field="metadata.name",
         )
-    results = await call.plane.database.writing(lambda connection: specs.apply(connection, [given], time.time()))
+    frozen = _frozen(call)
+    results = await call.plane.database.writing(
+        lambda connection: specs.apply(connection, [given], time.time(), frozen)
+    )
     await call.plane.loop.turned(ACTED_WAIT_S)
     return reply(await _detail(call), 201 if results[0].action == "created" else 200)
 
@@ -148,6 +157,7 @@ async def _detail(call: Call) -> EndpointDetail:
     )
 
 
+_OVER: Final = Parameter("over_budget", bool, "roll out though the policy of an error budget freezes it")
 _ENDPOINT: Final = "/api/v1/projects/{project}/endpoints/{name}"
 
 OPERATIONS: Final = (
@@ -158,7 +168,7 @@ OPERATIONS: Final = (
         "Store resources from a manifest, all or none",
         body="application/yaml",
         answer=ApplyAnswer,
-        query=(Parameter("dry_run", bool, "only say what would change"),),
+        query=(Parameter("dry_run", bool, "only say what would change"), _OVER),
     ),
     Operation(
         "GET",
@@ -169,7 +179,15 @@ OPERATIONS: Final = (
         query=(Parameter("project", str, "only those of this project"),),
     ),
     Operation("GET", _ENDPOINT, _endpoint, "An endpoint with revisions, replicas and decisions", answer=EndpointDetail),
-    Operation("PUT", _ENDPOINT, _put_endpoint, "Create or replace an endpoint", body=Endpoint, answer=EndpointDetail),
+    Operation(
+        "PUT",
+        _ENDPOINT,
+        _put_endpoint,
+        "Create or replace an endpoint",
+        body=Endpoint,
+        answer=EndpointDetail,
+        query=(_OVER,),
+    ),
     Operation("DELETE", _ENDPOINT, _delete_endpoint, "Drain and remove an endpoint", status=202),
     Operation(
         "POST",

@@ -37,9 +37,10 @@ def result_lines(results: Sequence[ApplyResult], *, with_diff: bool) -> str:
 )
 @click.option("-f", "--file", "files", multiple=True, required=True, help="File, folder, or - for standard input.")
 @click.option("--dry-run", is_flag=True, help="Only say what would change.")
+@click.option("--over-budget", is_flag=True, help="Roll out though an error budget's policy freezes rollouts.")
 @output_option
 @click.pass_obj
-def command(session: Session, files: tuple[str, ...], dry_run: bool, output: str) -> None:
+def command(session: Session, files: tuple[str, ...], dry_run: bool, over_budget: bool, output: str) -> None:
     """Make the platform match manifests: all of them, or none when one is wrong.
 
     A file of OpenSLO documents changes the objectives of the endpoints that they name.
@@ -51,7 +52,7 @@ def command(session: Session, files: tuple[str, ...], dry_run: bool, output: str
 
         text = translated(control, text)
     try:
-        results = control.apply(text, dry_run=dry_run)
+        results = control.apply(text, dry_run=dry_run, over_budget=over_budget)
     except ManifestRefused as wrong:
         raise manifests.located(wrong) from wrong
     show({"results": results}, output, lambda: result_lines(results, with_diff=True))

@@ -112,12 +112,15 @@ class ControlClient:
 
     # ── endpoints and projects ───────────────────────────────────────────────────────────────────────────────────
 
-    def apply(self, manifests: bytes, *, dry_run: bool = False) -> tuple[ApplyResult, ...]:
-        """Write manifests (YAML or JSON, several documents), all or none. A dry run only says what would change."""
+    def apply(self, manifests: bytes, *, dry_run: bool = False, over_budget: bool = False) -> tuple[ApplyResult, ...]:
+        """Write manifests (YAML or JSON, several documents), all or none. A dry run only says what would change.
+
+        over_budget: also make revisions that the policy of an error budget freezes.
+        """
         answer = self.connection.exchange(
             "POST",
             "/api/v1/apply",
-            query={"dry_run": dry_run},
+            query={"dry_run": dry_run, "over_budget": over_budget},
             body=manifests,
             headers={"Content-Type": "application/yaml"},
         )

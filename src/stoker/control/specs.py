@@ -1,6 +1,7 @@
 """What people ask for, written down: apply, rollback, delete. The loop acts on it; nothing here starts anything."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
@@ -13,6 +14,12 @@ from stoker.store import endpoints, journal, models, notifiers, projects, revisi
 from stoker.store.engine import Connection
 from stoker.types.errors import Conflict, InvalidInput, NotFound
 from stoker.types.resources import Batching, Endpoint, EndpointSpec, Notifier, Project, Resource, Resources
+
+# What of a spec makes a new revision (core/revisions.py).
+ROLLS: Final = (
+    "spec.model", "spec.task", "spec.engine", "spec.goal", "spec.options", "spec.env", "spec.resources",
+    "spec.batching", "spec.limits.max_body", "spec.limits.concurrency", "spec.backends",
+)  # fmt: skip
 
 
 class Wrong(msgspec.Struct, frozen=True):
@@ -33,9 +40,15 @@ class Refusal(InvalidInput):
         super().__init__("\n".join(f"{each.field}: {each.message}" for each in problems), field=problems[0].field)
 
 
-def apply(connection: Connection, resources: Iterable[Resource], now_s: float) -> list[ApplyResult]:
+def apply(
+    connection: Connection,
+    resources: Iterable[Resource],
+    now_s: float,
+    frozen: Mapping[tuple[str, str], str] | None = None,
+) -> list[ApplyResult]:
     """Store every resource, or none. Projects go first, so that a manifest may bring its own.
 
+    frozen: why endpoints (project, name) may get no new revision; all else of them may change.
     Raises Refusal with everything that cannot hold.
     """
     ordered = sorted(resources, key=lambda each: not isinstance(each, Project))
@@ -49,8 +62,9 @@ def apply(connection: Connection, resources: Iterable[Resource], now_s: float) -
             if isinstance(each, Notifier):
                 results.append(_apply_notifier(connection, each, now_s))
             else:
-                results.append(_apply_endpoint(connection, each, now_s))
-        except (InvalidInput, NotFound) as wrong:
+                why = (frozen or {}).get((each.metadata.project, each.metadata.name), "")
+                results.append(_apply_endpoint(connection, each, now_s, why))
+        except (InvalidInput, NotFound, Conflict) as wrong:
             problems.append(_wrong(each, wrong.field or "spec", wrong.message, is_alone=len(ordered) == 1))
     given = {(each.metadata.project, each.metadata.name): each for each in ordered if isinstance(each, Endpoint)}
     if not problems:
@@ -110,7 +124,7 @@ def _apply_project(connection: Connection, project: Project, now_s: float) -> Ap
     return ApplyResult(kind="Project", name=name, action=_verb(old, changes), project=name, diff=_shown(changes))
 
 
-def _apply_endpoint(connection: Connection, endpoint: Endpoint, now_s: float) -> ApplyResult:
+def _apply_endpoint(connection: Connection, endpoint: Endpoint, now_s: float, frozen: str) -> ApplyResult:
     project, name = endpoint.metadata.project, endpoint.metadata.name
     if projects.find(connection, project) is None:
         raise NotFound(f"no project {project!r}; apply a Project of that name first", field="metadata.project")
@@ -121,6 +135,12 @@ def _apply_endpoint(connection: Connection, endpoint: Endpoint, now_s: float) ->
     if stored is not None and stored.pinned != pinned and not changes:
         model = parse_ref(endpoint.spec.model).name
         changes.append(manifest.Change("spec.model", f"{model}@{stored.pinned}", f"{model}@{pinned}"))
+    rolls = [change.path for change in changes if change.path.startswith(ROLLS)]
+    if frozen and old is not None and rolls:
+        raise Conflict(
+            f"rollouts are frozen: {frozen}; `stoker rollback` still works, `stoker apply --over-budget` insists",
+            field=rolls[0],
+        )
     revived = stored is not None and stored.is_deleting
     if changes or revived:
         endpoints.put(connection, endpoint, pinned, now_s)

@@ -67,6 +67,17 @@ class Watch:
         """The alerts and silences there are."""
         return self._stored.alerts if self._stored is not None else AlertMemory()
 
+    @property
+    def frozen(self) -> dict[tuple[str, str], str]:
+        """Why the rollouts of endpoints (project, name) are frozen by the policy of their budgets."""
+        return {
+            (each.project, each.endpoint): f"objective {each.objective.name!r}: {due.because}"
+            for each in self.standings
+            if each.decision is not None
+            for due in each.decision.due
+            if due.move == "freeze-rollouts"
+        }
+
     async def run(self) -> None:
         """Look at every beat; returns only by cancellation."""
         while True:
