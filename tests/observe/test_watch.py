@@ -140,9 +140,12 @@ def test_long_windows_are_asked_once_a_minute_and_short_ones_at_every_look(
         for _ in range(13):
             await desk.look()
         await desk.post.close()
-        longest = [max(windows) for _, windows in desk.sums.asked]
-        assert longest == [30 * 86_400.0, *[300.0] * 11, 30 * 86_400.0]
-        assert [windows[-1] for _, windows in desk.sums.asked[1:12]] == [5.0 * number for number in range(1, 12)]
+        first, *rest = [max(windows) for _, windows in desk.sums.asked]
+        assert first == 30 * 86_400.0
+        assert rest[:11] == [300.0] * 11
+        assert all(5.0 * number in desk.sums.asked[number][1] for number in range(1, 12))  # what happened since
+        long_ones = sum(longest == 30 * 86_400.0 for longest in rest)
+        assert 1 <= long_ones <= 3  # three sources, a few at each look
 
     asyncio.run(work())
 

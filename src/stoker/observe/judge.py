@@ -1,10 +1,12 @@
 """How every objective stands at one moment, from sums that somebody else keeps.
 
 Short windows are asked at every look, for an outage must be seen in 10 s. Long ones reach into the database: they are
-asked once in REFRESH_S, and what happened since is added; what left them meanwhile is a tenth of them at the most.
+asked about once in REFRESH_S, a few at each look, and what happened since is added; what left them meanwhile is a small
+part of them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import ceil
 from typing import Final, Protocol
 
 import msgspec
@@ -49,8 +51,8 @@ class Judge:
 
     def __init__(self, sums: Sums) -> None:
         self._sums = sums
-        self._long: dict[tuple[Source, float], Counts] = {}
-        self._asked_s = float("-inf")
+        self._long: dict[Source, dict[float, Counts]] = {}
+        self._asked_s: dict[Source, float] = {}
 
     async def look(
         self, endpoints: Iterable[EndpointState], memory: Mapping[str, SloMemory], now_s: float
@@ -84,29 +86,45 @@ class Judge:
         self, wanted: Sequence[tuple[Source, Objective]], now_s: float
     ) -> dict[tuple[Source, float], Counts]:
         now_s = now_s // EVERY_S * EVERY_S  # sums lie on this grid; off it, events at a seam would count twice
-        since_s = now_s - self._asked_s
-        is_stale = not 0 <= since_s < REFRESH_S
-        by_windows: dict[tuple[float, ...], dict[Source, None]] = {}
+        windows: dict[Source, set[float]] = {}
         for source, objective in wanted:
-            windows = slo.windows(objective)
-            if not is_stale and all((source, each) in self._long for each in windows if each > LONG_S):
-                windows = (*(each for each in windows if each <= LONG_S), *([since_s] if since_s else []))
-            by_windows.setdefault(windows, {})[source] = None
+            windows.setdefault(source, set()).update(slo.windows(objective))
+        due = self._due(windows, now_s)
+        by_windows: dict[tuple[float, ...], list[Source]] = {}
+        for source, every in windows.items():
+            asked = every if source in due else {each for each in every if each <= LONG_S} | self._since(source, now_s)
+            by_windows.setdefault(tuple(sorted(asked)), []).append(source)
         found: dict[tuple[Source, float], Counts] = {}
-        for windows, sources in by_windows.items():
-            found |= await self._ask(list(sources), windows, now_s)
+        for lengths, sources in by_windows.items():
+            found |= await self._ask(sources, lengths, now_s)
         kept = {}
-        for source, objective in wanted:
-            for each in (window_s for window_s in slo.windows(objective) if window_s > LONG_S):
-                if (source, each) in found:
-                    kept[source, each] = found[source, each]
-                    continue
-                kept[source, each] = self._long[source, each]
-                found[source, each] = _plus(kept[source, each], found.get((source, since_s), Counts()))
+        for source, every in windows.items():
+            if source in due:
+                kept[source] = {each: found[source, each] for each in every if each > LONG_S}
+                continue
+            kept[source] = self._long[source]
+            newer = [found[source, length_s] for length_s in self._since(source, now_s)]
+            found |= {(source, each): _sum(counts, *newer) for each, counts in kept[source].items()}
+        self._asked_s = {source: now_s if source in due else self._asked_s[source] for source in windows}
         self._long = kept
-        if is_stale:
-            self._asked_s = now_s
         return found
+
+    def _due(self, windows: Mapping[Source, set[float]], now_s: float) -> set[Source]:
+        """Return whose long windows are asked now: those that never were, and a share of those asked longest ago."""
+        new = {
+            source
+            for source, every in windows.items()
+            if source not in self._long or any(each > LONG_S and each not in self._long[source] for each in every)
+        }
+        # A clock that was set back makes every one of them old.
+        old = [source for source in windows if not 0 <= now_s - self._asked_s.get(source, now_s) < REFRESH_S]
+        old.sort(key=lambda source: self._asked_s[source])
+        return new | set(old[: ceil(len(windows) * EVERY_S / REFRESH_S)])
+
+    def _since(self, source: Source, now_s: float) -> set[float]:
+        """Return the one window that reaches back to when the source's long windows were asked; none when it is now."""
+        since_s = now_s - self._asked_s[source]
+        return {since_s} if since_s >= EVERY_S else set()
 
     async def _ask(
         self, sources: Sequence[Source], windows: Sequence[float], now_s: float
@@ -123,8 +141,8 @@ class Judge:
         return found
 
 
-def _plus(one: Counts, other: Counts) -> Counts:
-    return Counts(one.bad + other.bad, one.total + other.total)
+def _sum(*parts: Counts) -> Counts:
+    return Counts(sum(each.bad for each in parts), sum(each.total for each in parts))
 
 
 def _key(project: str, endpoint: str, objective: Objective) -> str:
