@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from stoker.app.home import Home
+from stoker.protocol.frames import Kind, RequestHead
+from stoker.protocol.link import connect as link_to
+from stoker.telemetry.metrics import Snapshot, decode_snapshot
 
 KEY = "stk_admin000_0123456789012345678901234567890123456789012"
 TEAM_KEY = "stk_team0000_0123456789012345678901234567890123456789012"
@@ -265,6 +268,22 @@ async def infer(rig: Rig, text: str, **more: Any) -> Answer:
     return await ask(rig, "POST", "/v2/models/digits/infer", text.encode(), **more)
 
 
+async def counted(rig: Rig, name: str = "gateway-0") -> Snapshot:
+    """Return what one gateway, or another process, has counted by itself."""
+    link = await link_to(rig.home.address(name))
+    try:
+        return decode_snapshot((await link.call(RequestHead(method="metrics"), kind=Kind.CALL).answer())[1])
+    finally:
+        link.close()
+
+
+async def all_see(rig: Rig, count: int, endpoint: str = "digits") -> bool:
+    """Return whether every gateway knows of `count` replicas that take requests."""
+    gateways = [name for name in rig.processes if name.startswith("gateway-")]
+    seen = [(await counted(rig, name)).total("stoker_replicas_ready", endpoint=endpoint) for name in gateways]
+    return set(seen) == {count}
+
+
 def chat(text: str, *, stream: bool = False) -> bytes:
     """Return a chat request whose message is `text`."""
     messages = [{"role": "user", "content": text}]
@@ -308,8 +327,7 @@ def rig(
         running = [*names, *(f"gateway-{index}" for index in range(gateways))]
         until(lambda: all(made.socket(name).exists() for name in running) and made.accepts(), f"{running} run")
         if replicas:
-            line = f'stoker_replicas_ready{{project="default",endpoint="digits"}} {replicas * gateways}\n'
-            until(lambda: line in asyncio.run(ask(made, "GET", "/metrics")).body.decode(), "every replica is seen")
+            until(lambda: asyncio.run(all_see(made, replicas)), "every gateway sees every replica")
             assert asyncio.run(infer(made, "ready?")).status == 200
         yield made
     finally:

@@ -1,7 +1,7 @@
 """A registry hands out bounded, catalogued metrics; snapshots travel, merge and subtract."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker.telemetry.catalogue import METRICS
@@ -62,7 +62,7 @@ def test_every_metric_of_the_catalogue_can_be_created_and_names_say_their_kind()
     registry = Registry()
     for metric in METRICS:
         getattr(registry, metric.kind)(metric.name, **dict.fromkeys(metric.labels, "x"))
-        assert metric.name.startswith("stoker_")
+        assert metric.name.startswith(("stoker_", "process_"))
         assert (metric.kind == "counter") == metric.name.endswith("_total"), metric.name
         assert metric.unit in ("", "tokens", "rows") or metric.unit in metric.name, metric.name
         assert metric.meaning.endswith("."), metric.name
@@ -155,3 +155,20 @@ def test_a_snapshot_answers_for_some_labels_and_knows_what_it_does_not_have() ->
     assert snapshot.total("stoker_requests_total", unheard="x") == 0
     assert snapshot.total("stoker_unheard_of_total") == 0
     assert snapshot.values_of("stoker_requests_total", "code") == ["200"]
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 100), min_size=1, max_size=4))
+def test_a_gauge_of_several_processes_is_what_its_rule_says(values: list[int]) -> None:
+    parts = []
+    for at, value in enumerate(values):
+        registry = Registry(f"p{at}")
+        registry.gauge("stoker_queue_depth", project="p", endpoint="e").set(value)
+        registry.gauge("stoker_replicas_ready", project="p", endpoint="e").set(value)
+        registry.gauge("stoker_node_cores", node="n").set(value)
+        parts.append(Snapshot(registry.process, float(-at), registry.snapshot().metrics))
+    merged = merge(parts)
+    assert merged.total("stoker_queue_depth") == sum(values)
+    assert merged.total("stoker_replicas_ready") == max(values)
+    assert merged.total("stoker_node_cores") == values[0]  # the newest, wherever it stands
+    assert merge([merged, merged]).total("stoker_replicas_ready") == max(values)

@@ -1,16 +1,25 @@
 """What `/metrics` says is what Prometheus' own parser reads."""
 
+import re
 from pathlib import Path
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from stoker.telemetry import reference
-from stoker.telemetry.catalogue import BY_NAME
+from stoker.telemetry.catalogue import BY_NAME, METRICS
 from stoker.telemetry.metrics import Registry
-from stoker.telemetry.prometheus import expose
+from stoker.telemetry.prometheus import CONTENT_TYPE, OPENMETRICS_TYPE, answer, expose, expose_openmetrics
+from stoker.telemetry.views import VLLM
 
+# What Prometheus 3 sends.
+PROMETHEUS_3 = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1"
+)
 DOCS = Path(__file__).parents[2] / "docs"
 SOURCE = Path(reference.__file__).parents[1]
 
@@ -65,8 +74,75 @@ def test_an_empty_registry_is_an_empty_page() -> None:
     assert list(text_string_to_metric_families(expose(Registry().snapshot()))) == []
 
 
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(0, 5000), st.text(min_size=1, max_size=5) | st.from_regex(r"[a-z0-9-]{1,150}", fullmatch=True)
+        ),
+        max_size=30,
+    )
+)
+def test_openmetrics_is_what_its_parser_reads_with_the_examples_of_requests(seen: list[tuple[float, str]]) -> None:
+    registry = Registry()
+    took = registry.histogram("stoker_request_duration_seconds", project="p", endpoint="e", revision="r", method="chat")
+    for value, request in seen:
+        took.show(value, request)
+    families = {family.name: family for family in read_openmetrics(expose_openmetrics(registry.snapshot(), VLLM))}
+    assert set(families) == {"stoker_request_duration_seconds", "vllm:e2e_request_latency_seconds"}
+    family = families["stoker_request_duration_seconds"]
+    assert (family.type, family.unit) == ("histogram", "seconds")
+    low = float("-inf")
+    for sample in family.samples:
+        if sample.name.endswith("_bucket"):
+            high = float(sample.labels["le"])
+            if sample.exemplar is not None:
+                assert low < sample.exemplar.value <= high
+                assert (sample.exemplar.value, sample.exemplar.labels["request_id"]) in seen
+            low = high
+        elif sample.name.endswith("_count"):
+            assert sample.value == len(seen)
+    usual = {value for value, request in seen if value > 2**-20 and re.fullmatch("[a-z0-9-]{1,100}", request)}
+    assert bool(usual) <= any(sample.exemplar is not None for sample in family.samples)
+
+
+def test_openmetrics_takes_every_metric_of_the_catalogue_and_every_alias() -> None:
+    registry = Registry("gateway-0")
+    for metric in METRICS:
+        made = getattr(registry, metric.kind)(metric.name, **dict.fromkeys(metric.labels, "chat"))
+        made.observe(3) if metric.kind == "histogram" else made.add(3)
+    snapshot = registry.snapshot()
+    new = {family.name: family for family in read_openmetrics(expose_openmetrics(snapshot, VLLM))}
+    old = {family.name: family for family in text_string_to_metric_families(expose(snapshot, VLLM))}
+    assert new.keys() == old.keys()
+    assert len(new) >= len(METRICS) + len(VLLM) - 10
+    for name, family in new.items():
+        assert [sample.value for sample in family.samples] == [sample.value for sample in old[name].samples], name
+
+
+@pytest.mark.parametrize(
+    ("accept", "is_new"),
+    [
+        ("", False),
+        ("*/*", False),
+        ("text/plain", False),
+        ("application/openmetrics-text", True),
+        (PROMETHEUS_3, True),
+        ("text/plain;q=0.9, application/openmetrics-text;q=0.1", False),
+        ("application/openmetrics-text;q=0", False),
+        ("application/openmetrics-text;q=much", False),
+        ("," * 5000, False),
+    ],
+)
+def test_who_likes_openmetrics_gets_it(accept: str, *, is_new: bool) -> None:
+    kind, pieces = answer(Registry().snapshot(), accept)
+    text = "".join(pieces)
+    assert kind == (OPENMETRICS_TYPE if is_new else CONTENT_TYPE)
+    assert text.endswith("# EOF\n") == is_new
+
+
 def test_every_metric_of_the_catalogue_is_measured_somewhere() -> None:
-    code = "".join(path.read_text() for path in SOURCE.rglob("*.py") if path.name != "catalogue.py")
+    code = "".join(path.read_text() for path in SOURCE.rglob("*.py") if "catalogue" not in path.parts)
     assert [name for name in BY_NAME if f'"{name}"' not in code] == []
 
 

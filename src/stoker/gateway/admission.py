@@ -98,7 +98,8 @@ class Admission:
             raise
         finally:
             self._movable.discard(waiting)
-            self._places.meters.queue_wait.observe(time.monotonic() - began_s)
+            exchange.waited_s = time.monotonic() - began_s
+            self._places.meters.waited(waiting.tenant, exchange.waited_s)
 
     def serve(self) -> None:
         """Give free places to those who wait."""

@@ -1,12 +1,14 @@
 """One request on its way through the stack: what the layers learn of it, and how it is answered."""
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from stoker.gateway.http import replies
 from stoker.gateway.http.incoming import HttpRequest
 from stoker.protocol.openai_resume import Transcript
+from stoker.telemetry.histogram import Histogram
 from stoker.types.errors import MethodNotAllowed, StokerError
 from stoker.types.replica import Usage
 from stoker.types.routes import KeyRoute
@@ -77,11 +79,12 @@ class Exchange:
     """One request. Layers fill it from top to bottom; `send`, `start`, … answer it, once."""
 
     __slots__ = (
-        "avoid", "band", "began_s", "body", "can_move", "cause", "connection", "cut", "deadline_s", "extra",
-        "first_byte_s", "header_bytes", "id", "identity", "is_answered", "is_proven", "is_repeatable", "is_started",
-        "key", "lane", "max_tokens", "method", "name", "on_start", "on_trial", "project", "relay", "replica", "request",
-        "resume", "revision", "route", "sent_s", "served_by", "shape", "share", "status", "stream", "task",
-        "transcript", "tries", "units", "usage", "version", "wish",
+        "admitted_s", "arrived_s", "avoid", "band", "began_s", "between", "body", "can_move", "cause", "connection",
+        "cut", "deadline_s", "extra", "first_byte_s", "header_bytes", "id", "identity", "is_answered", "is_proven",
+        "is_repeatable", "is_started", "key", "known_s", "lane", "max_tokens", "method", "name", "on_start", "on_trial",
+        "piece_s", "project", "relay", "replica", "request", "resume", "revision", "route", "routed_s", "sent_s",
+        "served_by", "shape", "share", "status", "stream", "task", "transcript", "tries", "units", "usage", "version",
+        "waited_s", "wish",
     )  # fmt: skip
 
     def __init__(self, connection: Client, request: HttpRequest, route: "Route", name: str, version: str) -> None:
@@ -99,6 +102,10 @@ class Exchange:
         self.method = route.method  # as in RequestHead
         self.body = request.body
         self.began_s = request.started_s  # of what is metered now: the request, or its part at another endpoint
+        # For phases.py: the whole request is here; it is known who asks for what.
+        self.arrived_s = self.known_s = time.monotonic()
+        # It may have a place in a replica; the try that runs now began to look for one; and waited so long. 0: not yet.
+        self.admitted_s = self.routed_s = self.waited_s = 0.0
         self.served_by = ""  # the endpoint that answers, where it may be another than the one asked
         self.on_start: Callable[[], None] | None = None  # called before a stream's first piece is written
         self.can_move = False  # to another endpoint, rather than wait for replicas of this one to come back
@@ -122,6 +129,8 @@ class Exchange:
         self.usage = Usage()
         self.units = 0.0  # of service that its tenant was charged before it was known what it costs
         self.first_byte_s = 0.0  # of a stream; 0 before it
+        self.piece_s = 0.0  # the newest piece of it
+        self.between: Histogram | None = None  # takes the time between two pieces
         self.transcript: Transcript | None = None  # what a stream's client was sent, where it could go on elsewhere
         self.cut: StokerError | None = None  # what ended the first part of a stream
         self.resume = b""  # what the next try is told of it

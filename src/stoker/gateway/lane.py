@@ -99,6 +99,7 @@ class Lane:
         }
         for name in [name for name in self._replicas if name not in wanted]:
             self._replicas.pop(name).retire()
+            self.meters.forget_replica(name)
         for name, (replica, revision) in wanted.items():
             known = self._replicas.get(name)
             if known is None or known.address != replica.address or known.revision != revision.revision:

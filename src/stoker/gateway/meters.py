@@ -5,18 +5,38 @@ from dataclasses import dataclass
 from typing import Final
 
 from stoker.core.circuit import State
+from stoker.gateway.phases import Phases
+from stoker.gateway.tenants import Tenants
 from stoker.telemetry.metrics import Counter, Gauge, Histogram, Registry
 from stoker.types.replica import EngineCalls, Usage
 
 BREAKER_STATES: Final[dict[State, float]] = {"closed": 0.0, "half-open": 1.0, "open": 2.0}
 
 
+class TextMeters:
+    """What is counted for a revision of a language model."""
+
+    __slots__ = (
+        "between", "cached", "first_token", "input", "output", "output_length", "per_token", "prompt_length", "saved",
+    )  # fmt: skip
+
+    def __init__(self, registry: Registry, labels: dict[str, str]) -> None:
+        self.first_token = registry.histogram("stoker_time_to_first_token_seconds", **labels)
+        self.per_token = registry.histogram("stoker_time_per_output_token_seconds", **labels)
+        self.between = registry.histogram("stoker_inter_token_latency_seconds", **labels)
+        self.prompt_length = registry.histogram("stoker_prompt_tokens", **labels)
+        self.output_length = registry.histogram("stoker_output_tokens", **labels)
+        self.input = registry.counter("stoker_tokens_total", kind="input", **labels)
+        self.output = registry.counter("stoker_tokens_total", kind="output", **labels)
+        self.cached = registry.counter("stoker_tokens_total", kind="cached", **labels)
+        self.saved = registry.counter("stoker_tokens_total", kind="saved", **labels)
+
+
 class RevisionMeters:
     """What is counted for one revision and method."""
 
     __slots__ = (
-        "_codes", "_labels", "_registry", "_reported", "batch_rows", "cached", "compute", "duration", "first_token",
-        "input", "output", "per_token", "queue", "rows", "saved",
+        "_codes", "_labels", "_registry", "_reported", "_text", "batch_rows", "duration", "phases", "rows",
     )  # fmt: skip
 
     def __init__(self, registry: Registry, project: str, endpoint: str, revision: str, method: str) -> None:
@@ -26,16 +46,10 @@ class RevisionMeters:
         self._codes: dict[int, Counter] = {}
         self._reported: dict[tuple[str, str], Counter] = {}
         self.duration = registry.histogram("stoker_request_duration_seconds", **self._labels)
-        self.first_token = registry.histogram("stoker_time_to_first_token_seconds", **labels)
-        self.per_token = registry.histogram("stoker_time_per_output_token_seconds", **labels)
-        self.input = registry.counter("stoker_tokens_total", kind="input", **labels)
-        self.output = registry.counter("stoker_tokens_total", kind="output", **labels)
-        self.cached = registry.counter("stoker_tokens_total", kind="cached", **labels)
-        self.saved = registry.counter("stoker_tokens_total", kind="saved", **labels)
         self.rows = registry.counter("stoker_rows_total", **labels)
         self.batch_rows = registry.histogram("stoker_batch_rows", **labels)
-        self.queue = registry.histogram("stoker_replica_queue_seconds", **labels)
-        self.compute = registry.histogram("stoker_replica_compute_seconds", **labels)
+        self._text: TextMeters | None = None
+        self.phases = Phases(registry, labels)
 
     def code(self, status: int) -> Counter:
         """Return the counter of answers with `status`."""
@@ -46,10 +60,32 @@ class RevisionMeters:
             )
         return found
 
+    @property
+    def text(self) -> "TextMeters":
+        """What is counted of a language model's answers, from the first one on."""
+        if self._text is None:
+            labels = {name: value for name, value in self._labels.items() if name != "method"}
+            self._text = TextMeters(self._registry, labels)
+        return self._text
+
+    def tokens(self, usage: Usage) -> None:
+        """Count what a language model read and wrote for one answer."""
+        text = self.text
+        text.input.add(usage.input_tokens)
+        text.output.add(usage.output_tokens)
+        text.cached.add(usage.cached_tokens)
+        text.prompt_length.observe(usage.input_tokens)
+        if usage.output_tokens:
+            text.output_length.observe(usage.output_tokens)
+        if usage.guessed_tokens:
+            held = min(usage.accepted_tokens, usage.guessed_tokens)
+            self._counter("stoker_speculative_tokens_total", "outcome", "accepted").add(held)
+            self._counter("stoker_speculative_tokens_total", "outcome", "rejected").add(usage.guessed_tokens - held)
+
     def save(self, usage: Usage) -> None:
         """Count the tokens of an answer that was given once more without being computed."""
         if usage.input_tokens or usage.output_tokens:
-            self.saved.add(usage.input_tokens + usage.output_tokens)
+            self.text.saved.add(usage.input_tokens + usage.output_tokens)
 
     def engine_calls(self, calls: EngineCalls) -> None:
         """Count what a replica reports of its engine calls; what never happened has no series."""
@@ -82,12 +118,34 @@ class CacheMeters:
     bytes: Gauge
 
 
+class ReplicaMeters:
+    """What is counted of the tries at one replica."""
+
+    __slots__ = ("_codes", "_duration", "_labels", "_registry")
+
+    def __init__(self, registry: Registry, labels: dict[str, str]) -> None:
+        self._registry = registry
+        self._labels = labels
+        self._codes: dict[int, Counter] = {}
+        self._duration = registry.histogram("stoker_replica_request_duration_seconds", **labels)
+
+    def ended(self, status: int, seconds: float) -> None:
+        """Count a try that came to `status` after `seconds`."""
+        code = self._codes.get(status)
+        if code is None:
+            code = self._codes[status] = self._registry.counter(
+                "stoker_replica_requests_total", code=str(status), **self._labels
+            )
+        code.value += 1.0
+        self._duration.observe(seconds)
+
+
 class Meters:
     """What is counted for one endpoint."""
 
     __slots__ = (
         "_attempts", "_cache", "_choices", "_endpoint", "_labels", "_project", "_registry", "_revisions", "cancelled",
-        "queue_wait",
+        "queue_wait", "tenants",
     )  # fmt: skip
 
     def __init__(self, registry: Registry, project: str, endpoint: str) -> None:
@@ -100,6 +158,7 @@ class Meters:
         self._choices: dict[str, Counter] = {}
         self.queue_wait: Histogram = registry.histogram("stoker_queue_wait_seconds", **self._labels)
         self.cancelled: Counter = registry.counter("stoker_cancelled_total", **self._labels)
+        self.tenants = Tenants(registry, self._labels)
         self._cache: CacheMeters | None = None  # most endpoints keep nothing
 
     def revision(self, revision: str, method: str) -> RevisionMeters:
@@ -125,6 +184,29 @@ class Meters:
                 "stoker_first_attempts_total", revision=revision, outcome=outcome, **self._labels
             )
         found.value += 1.0
+
+    def replica(self, revision: str, replica: str) -> ReplicaMeters:
+        """Return the meters of one replica."""
+        return ReplicaMeters(self._registry, {**self._labels, "revision": revision, "replica": replica})
+
+    def forget_replica(self, replica: str) -> None:
+        """Drop what is counted of a replica that left the table."""
+        self._registry.forget(replica=replica, **self._labels)
+
+    def waited(self, tenant: str, seconds: float) -> None:
+        """Count that a request waited for a place."""
+        self.queue_wait.observe(seconds)
+        self.tenants.of(tenant).waited(seconds)
+
+    def client_retry(self) -> None:
+        """Count a request that its client sent before."""
+        self._registry.counter("stoker_client_retries_total", **self._labels).add(1)
+
+    def turn(self, now_s: float) -> None:
+        """Do what is done once a second."""
+        self.tenants.sweep(now_s)
+        for meters in self._revisions.values():
+            meters.phases.turn()
 
     def served(self, method: str) -> tuple[int, float]:
         """Return how many requests of `method` ended, and how many seconds they took together."""

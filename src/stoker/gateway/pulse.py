@@ -1,9 +1,7 @@
 """What happens in a gateway once a second, and when somebody asks for its numbers."""
 
 import asyncio
-import os
 import time
-from pathlib import Path
 from typing import Final
 
 from stoker.gateway.answers import Answers
@@ -11,9 +9,9 @@ from stoker.gateway.directory import Directory
 from stoker.gateway.http.connection import Connection
 from stoker.gateway.relay import PING_AFTER_S
 from stoker.telemetry.metrics import Registry, Snapshot
+from stoker.telemetry.process import read_process
 
 PULSE_S: Final = 1.0
-_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 class Pulse:
@@ -38,6 +36,7 @@ class Pulse:
             self._lag.observe(max(now_s - due_s, 0.0))
             for lane in self._directory:
                 lane.sweep(now_s)
+                lane.meters.turn(now_s)
             self._answers.sweep(self._directory, now_s)
             if now_s - pinged_s >= PING_AFTER_S / 2:  # a stream idle for a whole round is pinged: after 7.5 to 15 s
                 pinged_s = now_s
@@ -59,8 +58,5 @@ class Pulse:
         registry, process = self._registry, self._registry.process
         registry.gauge("stoker_gateway_connections", process=process).set(float(len(self._connections)))
         registry.gauge("stoker_route_table_version", process=process).set(float(self._directory.version))
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        registry.gauge("stoker_process_resident_memory_bytes", process=process).set(float(pages * _PAGE_BYTES))
-        cpu = registry.counter("stoker_process_cpu_seconds_total", process=process)
-        cpu.add(max(time.process_time() - cpu.value, 0.0))
+        read_process(registry)
         return registry.snapshot()

@@ -27,8 +27,8 @@ _CREDIT_BYTES: Final = frames.WINDOW_BYTES // 2
 class Relay:
     """A link.Receiver. `done` is over when the answer ended, well (`end`) or badly (`problem`)."""
 
-    __slots__ = ("_exchange", "_link", "_pieces", "_size", "_stream", "_unread", "done", "end", "problem", "replica",
-                 "was_death", "was_written")  # fmt: skip
+    __slots__ = ("_exchange", "_lane", "_link", "_pieces", "_size", "_stream", "_unread", "done", "end", "problem",
+                 "replica", "was_death", "was_written")  # fmt: skip
 
     def __init__(self, exchange: Exchange, replica: Replica, link: Link, head: RequestHead, body: bytes) -> None:
         self.replica = replica
@@ -37,7 +37,9 @@ class Relay:
         self.problem: StokerError | None = None
         self.was_death = False  # the replica's process went away with the request in it
         self.was_written = False
+        assert exchange.lane is not None
         self._exchange = exchange
+        self._lane = exchange.lane
         self._link = link
         self._pieces: list[bytes] = []
         self._size = 0
@@ -54,12 +56,17 @@ class Relay:
             self._end(*event)
         elif exchange.is_started:
             self.was_written = True
+            if exchange.between is not None:
+                now_s = time.monotonic()
+                exchange.between.observe(now_s - exchange.piece_s)
+                exchange.piece_s = now_s
             exchange.connection.send_piece(event)
             if exchange.transcript is not None:
                 exchange.transcript.add(event)
             self._count(len(event))
         elif exchange.stream:
-            now_s = exchange.first_byte_s = time.monotonic()
+            now_s = exchange.first_byte_s = exchange.piece_s = time.monotonic()
+            exchange.between = self._lane.meters.revision(exchange.revision, exchange.method).text.between
             learning.first_piece(exchange, self.replica, now_s)
             exchange.start(event)
             if exchange.transcript is not None:

@@ -63,6 +63,7 @@ class Batcher(Generic[_R]):
         self._queue: list[Job] = []
         self._queue_bytes = 0
         self._calls_seen: EngineCalls | None = None  # what no answer has carried yet
+        self._free_s = 0.0  # the last engine call ended
         self._is_scheduled = False
         self._is_sweeping = False
         self._is_busy = False  # the worker thread has a call
@@ -113,8 +114,11 @@ class Batcher(Generic[_R]):
         """Return what the answer of `job` says of its call; the first answer carries the report of all calls."""
         calls, self._calls_seen = self._calls_seen, None
         waited_s = spent.start_s - job.arrived_s
+        queue_s = spent.free_s - job.arrived_s  # negative: the engine was free when it came
+        queue_s = max(queue_s, 0.0)
         return Timings(
-            queue_s=waited_s if waited_s > 0 else 0.0,
+            queue_s=queue_s,
+            batch_wait_s=waited_s - queue_s if waited_s > queue_s else 0.0,
             compute_s=spent.end_s - spent.start_s,
             batch_rows=spent.rows,
             calls=calls,
@@ -158,7 +162,7 @@ class Batcher(Generic[_R]):
         jobs, rows = self._take()
         if not jobs:
             return
-        call: Call[_R] = Call(jobs, rows)
+        call: Call[_R] = Call(jobs, rows, self._free_s)
         if not self._choose_place(jobs[0], rows):
             self._is_busy = True
             self.running = len(jobs)
@@ -232,6 +236,7 @@ class Batcher(Generic[_R]):
 
     def _learn(self, call: Call[_R]) -> None:
         spent = call.spent
+        self._free_s = spent.end_s
         if call.failure is None:
             self.lines.learn(call.jobs[0].shapes, spent.rows, spent.end_s - spent.start_s, spent.end_s)
             self.rows_mean += (spent.rows - self.rows_mean) * (MEAN_STEP if self.rows_mean else 1.0)

@@ -39,11 +39,12 @@ class Job:
 
 
 class Spent(msgspec.Struct, frozen=True):
-    """When an engine call began and ended (monotonic), and how many rows it had."""
+    """When an engine call began and ended (monotonic), how many rows it had, and since when the engine was free."""
 
     start_s: float
     end_s: float
     rows: int
+    free_s: float = 0.0
 
 
 class Call(Generic[_R]):
@@ -51,11 +52,11 @@ class Call(Generic[_R]):
 
     __slots__ = ("failure", "jobs", "result", "spent")
 
-    def __init__(self, jobs: list[Job], rows: int) -> None:
+    def __init__(self, jobs: list[Job], rows: int, free_s: float) -> None:
         self.jobs = jobs
         self.result: _R | None = None
         self.failure: Exception | None = None
-        self.spent = Spent(0.0, 0.0, rows)
+        self.spent = Spent(0.0, 0.0, rows, free_s)
 
     def execute(self, run: Callable[[list[Job]], _R]) -> None:
         """Make the call; blocks."""
@@ -64,4 +65,4 @@ class Call(Generic[_R]):
             self.result = run(self.jobs)
         except Exception as problem:  # the boundary to the engine: whatever it raises belongs to these requests
             self.failure = problem
-        self.spent = Spent(start_s, monotonic(), self.spent.rows)
+        self.spent = Spent(start_s, monotonic(), self.spent.rows, self.spent.free_s)

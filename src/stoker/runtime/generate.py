@@ -199,7 +199,10 @@ class GenerateWork:
     def _end(self, turn: _Turn, final: generation.Final, *, is_stream: bool) -> None:
         timings = Timings(
             queue_s=turn.start_s - turn.arrived_s,
+            batch_wait_s=max(0.0, turn.first_s - turn.start_s - final.prefill_s) if final.prefill_s else 0.0,
             compute_s=final.prefill_s + final.decode_s,
+            prefill_s=final.prefill_s,
+            decode_s=final.decode_s,
             first_token_s=max(0.0, turn.first_s - turn.arrived_s),
         )
         if is_stream:

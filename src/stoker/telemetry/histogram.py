@@ -8,7 +8,7 @@ over 2^20 the highest, so that a histogram never takes more than BUCKETS integer
 
 from bisect import bisect_left
 from collections.abc import Iterable
-from math import frexp, isnan
+from math import isnan, ldexp
 from typing import Final
 
 import msgspec
@@ -21,17 +21,15 @@ BUCKETS: Final = INDEX_MAX - INDEX_MIN + 1
 
 _LOW: Final = 2.0**-20
 _HIGH: Final = 2.0**20
-# frexp gives a fraction in [0.5, 1); these are the bucket bounds in that range.
-_BOUNDS: Final = tuple(2.0 ** (step / 8 - 1) for step in range(8))
-_SHIFT: Final = -8 - INDEX_MIN
+# The largest value of every bucket but the highest. One search among all of them takes two thirds of the time of
+# splitting a value into exponent and fraction first.
+_UPPER: Final = tuple(ldexp(2.0 ** (index % 8 / 8), index // 8) for index in range(INDEX_MIN, INDEX_MAX))
+_LAST: Final = BUCKETS - 1
 
 
 def bucket_index(value: float) -> int:
-    """Return the bucket that holds `value`."""
-    if _LOW < value <= _HIGH:
-        fraction, exponent = frexp(value)
-        return bisect_left(_BOUNDS, fraction) + 8 * exponent - 8
-    return INDEX_MAX if value > _HIGH else INDEX_MIN
+    """Return the bucket that holds `value`; NaN is no value, and in the lowest."""
+    return bisect_left(_UPPER, value) + INDEX_MIN
 
 
 def upper_bound(index: int) -> float:
@@ -43,10 +41,12 @@ class Distribution(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a histogram had seen at one moment: a value that travels, merges and subtracts.
 
     buckets: count by bucket index; only buckets that hold something.
+    exemplars: by bucket index the last value that came with the id of its request, and that id.
     """
 
     buckets: dict[int, int] = {}
     sum: float = 0.0
+    exemplars: dict[int, tuple[float, str]] = {}
 
     @property
     def count(self) -> int:
@@ -96,39 +96,57 @@ class Distribution(msgspec.Struct, frozen=True, omit_defaults=True):
                 buckets[index] = change
         if any(index not in self.buckets for index, held in older.buckets.items() if held):
             return self
-        return Distribution(buckets, self.sum - older.sum)
+        fresh = {index: shown for index, shown in self.exemplars.items() if index in buckets}
+        return Distribution(buckets, self.sum - older.sum, fresh)
 
 
 def merge_distributions(parts: Iterable[Distribution]) -> Distribution:
     """Return one distribution that has seen what all `parts` saw."""
     buckets: dict[int, int] = {}
+    exemplars: dict[int, tuple[float, str]] = {}
     total = 0.0
     for part in parts:
         total += part.sum
+        exemplars.update(part.exemplars)
         for index, held in part.buckets.items():
             buckets[index] = buckets.get(index, 0) + held
-    return Distribution(buckets, total)
+    return Distribution(buckets, total, exemplars)
 
 
 class Histogram:
     """Counts values as they come. Used by one thread (an event loop's); `read` takes what was seen so far."""
 
-    __slots__ = ("_counts", "_sum")
+    __slots__ = ("_counts", "_exemplars", "_sum")
 
     def __init__(self) -> None:
         self._counts = [0] * BUCKETS
+        self._exemplars: dict[int, tuple[float, str]] | None = None  # of a histogram that has some
         self._sum = 0.0
 
     def observe(self, value: float) -> None:
-        """Count `value`. NaN is not a value and changes nothing."""
-        # The common case is inline: a call more would cost a third of the time (0.2 µs here, all in all).
-        if _LOW < value <= _HIGH:
-            fraction, exponent = frexp(value)
-            self._counts[bisect_left(_BOUNDS, fraction) + 8 * exponent + _SHIFT] += 1
+        """Count `value` (0.2 µs). NaN is not a value and changes nothing."""
+        at = bisect_left(_UPPER, value)
+        if 0 < at < _LAST:
+            self._counts[at] += 1
             self._sum += value
-            return
+        else:
+            self._observe_far(value, at)
+
+    def show(self, value: float, request: str) -> None:
+        """Count `value`, and keep `request` as the example of its bucket."""
+        at = bisect_left(_UPPER, value)
+        if 0 < at < _LAST:
+            self._counts[at] += 1
+            self._sum += value
+            if self._exemplars is None:
+                self._exemplars = {}
+            self._exemplars[at + INDEX_MIN] = (value, request)
+        else:
+            self._observe_far(value, at)
+
+    def _observe_far(self, value: float, at: int) -> None:
         if not isnan(value):
-            self._counts[bucket_index(value) - INDEX_MIN] += 1
+            self._counts[at] += 1
             self._sum += min(value, _HIGH) if value > 0 else 0.0
 
     def read(self) -> Distribution:
@@ -136,4 +154,19 @@ class Histogram:
         return Distribution(
             {index: held for index, held in enumerate(self._counts, INDEX_MIN) if held},
             self._sum,
+            dict(self._exemplars) if self._exemplars else {},
         )
+
+
+def observe_each(histograms: Iterable[Histogram], values: Iterable[float], weight: int = 1) -> None:
+    """Count each value in its histogram, `weight` times; cheaper than as many calls of `observe`."""
+    for histogram, value in zip(histograms, values, strict=True):
+        at = bisect_left(_UPPER, value)
+        if 0 < at < _LAST:
+            histogram._counts[at] += weight
+            histogram._sum += value * weight
+        elif value == 0.0:
+            histogram._counts[0] += weight
+        else:
+            for _ in range(weight):
+                histogram.observe(value)

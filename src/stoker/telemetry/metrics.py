@@ -121,6 +121,7 @@ class Registry:
                     BY_NAME[name].kind,
                     BY_NAME[name].labels,
                     tuple(_read(labels, instrument) for labels, instrument in series.items()),
+                    BY_NAME[name].over_processes,
                 )
                 for name, series in self._series.items()
             ),

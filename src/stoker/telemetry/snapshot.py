@@ -1,10 +1,10 @@
 """The numbers of one process at one moment, as a value: sent between processes, merged, subtracted, asked."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import msgspec
 
-from stoker.telemetry.catalogue import MetricKind
+from stoker.telemetry.catalogue import MergeRule, MetricKind
 from stoker.telemetry.histogram import Distribution, merge_distributions
 
 
@@ -16,13 +16,14 @@ class Series(msgspec.Struct, frozen=True, array_like=True):
     distribution: Distribution = Distribution()  # histograms
 
 
-class MetricValues(msgspec.Struct, frozen=True):
+class MetricValues(msgspec.Struct, frozen=True, omit_defaults=True):
     """All series of one metric; complete in itself, so that processes of two versions understand each other."""
 
     name: str
     kind: MetricKind
     labels: tuple[str, ...]
     series: tuple[Series, ...]
+    merge: MergeRule = "sum"  # of a gauge
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -78,42 +79,43 @@ def decode_snapshot(data: bytes) -> Snapshot:
         raise ValueError(f"not a snapshot: {broken}") from broken
 
 
-def _combine(
-    kind: MetricKind, series: Iterable[Series], fold: Callable[[MetricKind, list[Series]], Series]
-) -> tuple[Series, ...]:
-    grouped: dict[tuple[str, ...], list[Series]] = {}
-    for one in series:
-        grouped.setdefault(one.labels, []).append(one)
-    return tuple(fold(kind, group) for group in grouped.values())
-
-
-def _sum(kind: MetricKind, group: list[Series]) -> Series:
-    if len(group) == 1:
-        return group[0]
-    if kind == "histogram":
-        return Series(group[0].labels, 0.0, merge_distributions(one.distribution for one in group))
-    return Series(group[0].labels, sum(one.value for one in group))
-
-
 def merge(snapshots: Iterable[Snapshot], *, process: str = "") -> Snapshot:
-    """Return one snapshot that counts what all `snapshots` count; gauges add up too. The newest time is kept.
+    """Return one snapshot that counts what all `snapshots` count; gauges as their rule says. The newest time is kept.
 
     A metric whose kind or labels differ between processes (of two versions) is kept apart.
     """
     taken_at_s = 0.0
-    grouped: dict[tuple[str, MetricKind, tuple[str, ...]], list[Series]] = {}
+    found: dict[tuple[str, MetricKind, tuple[str, ...]], tuple[MergeRule, dict[tuple[str, ...], list[_Dated]]]] = {}
     for snapshot in snapshots:
         taken_at_s = max(taken_at_s, snapshot.taken_at_s)
         for metric in snapshot.metrics:
-            grouped.setdefault((metric.name, metric.kind, metric.labels), []).extend(metric.series)
+            _, grouped = found.setdefault((metric.name, metric.kind, metric.labels), (metric.merge, {}))
+            for one in metric.series:
+                grouped.setdefault(one.labels, []).append((snapshot.taken_at_s, one))
     return Snapshot(
         process,
         taken_at_s,
         tuple(
-            MetricValues(name, kind, labels, _combine(kind, series, _sum))
-            for (name, kind, labels), series in grouped.items()
+            MetricValues(name, kind, labels, tuple(_fold(kind, rule, group) for group in grouped.values()), rule)
+            for (name, kind, labels), (rule, grouped) in found.items()
         ),
     )
+
+
+_Dated = tuple[float, Series]  # and when its snapshot was taken
+
+
+def _fold(kind: MetricKind, rule: MergeRule, group: list[_Dated]) -> Series:
+    _, first = group[0]
+    if len(group) == 1:
+        return first
+    if kind == "histogram":
+        return Series(first.labels, 0.0, merge_distributions(one.distribution for _, one in group))
+    if kind == "gauge" and rule == "last":
+        return max(group, key=lambda dated: dated[0])[1]
+    if kind == "gauge" and rule == "max":
+        return max((one for _, one in group), key=lambda one: one.value)
+    return Series(first.labels, sum(one.value for _, one in group))
 
 
 def subtract(newer: Snapshot, older: Snapshot) -> Snapshot:
@@ -139,7 +141,13 @@ def subtract(newer: Snapshot, older: Snapshot) -> Snapshot:
         newer.process,
         newer.taken_at_s,
         tuple(
-            MetricValues(metric.name, metric.kind, metric.labels, tuple(change(metric.name, s) for s in metric.series))
+            MetricValues(
+                metric.name,
+                metric.kind,
+                metric.labels,
+                tuple(change(metric.name, series) for series in metric.series),
+                metric.merge,
+            )
             for metric in newer.metrics
         ),
     )

@@ -46,12 +46,18 @@ class ReplicaSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a request consumed. Tokens are zero for predictive requests, rows for language models."""
+    """What a request consumed. Tokens are zero for predictive requests, rows for language models.
+
+    guessed_tokens: that the engine wrote ahead (speculative decoding), accepted_tokens: those of them that held; zero
+    where it does not say.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
     rows: int = 0
+    guessed_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 class EngineCalls(msgspec.Struct, omit_defaults=True):
@@ -69,8 +75,11 @@ class EngineCalls(msgspec.Struct, omit_defaults=True):
 class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where the time went inside the replica, in seconds."""
 
-    queue_s: float = 0.0
+    queue_s: float = 0.0  # the engine was busy with others
+    batch_wait_s: float = 0.0  # the engine was free, and the call that this request is part of had not begun
     compute_s: float = 0.0  # engine time of the batch this request was in, or prefill + decode
+    prefill_s: float = 0.0  # of a language model, as its engine says
+    decode_s: float = 0.0
     first_token_s: float = 0.0  # from arrival in the replica to its first token
     batch_rows: int = 0
     calls: EngineCalls | None = None

@@ -15,6 +15,7 @@ import xxhash
 from stoker.core import affinity, outlier, route
 from stoker.core.concurrency import Learned
 from stoker.gateway.fleet.health import Evidence, Health
+from stoker.gateway.meters import Meters
 from stoker.protocol.link import Link, connect
 from stoker.types.errors import ReplicaLost
 from stoker.types.replica import ReplicaState, ReplicaStats
@@ -35,6 +36,7 @@ class Watcher(Protocol):
     """What a replica's owner does when something about it changes."""
 
     task: str
+    meters: Meters
 
     def replica_changed(self, replica: "Replica") -> None:
         """It opened, closed, or its place count changed."""
@@ -63,8 +65,8 @@ class Replica:
 
     __slots__ = (
         "_closing", "_task", "_watcher", "address", "boot", "busy", "cost", "down_since_s", "error", "health", "id",
-        "in_flight", "is_ejected", "is_reserved", "known", "learned", "link", "node", "others", "places", "progress",
-        "revision", "state", "stats", "version",
+        "in_flight", "is_ejected", "is_reserved", "known", "learned", "link", "meters", "node", "others", "places",
+        "progress", "revision", "state", "stats", "version",
     )  # fmt: skip
 
     def __init__(self, route_: ReplicaRoute, revision: str, version: str, watcher: Watcher) -> None:
@@ -90,6 +92,7 @@ class Replica:
         self.is_reserved = False  # for one request on trial
         self.down_since_s = time.monotonic()
         self.health = Health(self.down_since_s)
+        self.meters = watcher.meters.replica(revision, self.id)
         self._watcher = watcher
         self._closing = False
         self._task = asyncio.get_running_loop().create_task(self._keep(), name=f"replica {self.id}")

@@ -16,6 +16,7 @@ from stoker.types.errors import InvalidInput, StokerError, TooLarge, Unavailable
 # The headers anybody here reads; the others are counted and dropped.
 WANTED: Final = frozenset(
     (
+        b"accept",
         b"authorization",
         b"cache-control",
         b"connection",

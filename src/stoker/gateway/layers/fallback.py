@@ -159,6 +159,9 @@ class _Chain:
         exchange.revision = ""
         exchange.usage = Usage()
         exchange.tries = 0
+        exchange.admitted_s = 0.0
+        if lane is not self._first:
+            exchange.arrived_s = exchange.known_s = now_s
         exchange.on_trial = False
         exchange.share = 1.0
         if lane is not self._first:

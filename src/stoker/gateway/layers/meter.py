@@ -22,6 +22,9 @@ def meter(inner: Handler) -> Handler:
         status, code = EngineFailed.status, EngineFailed.code
         lane = exchange.lane
         assert lane is not None
+        exchange.known_s = time.monotonic()
+        if exchange.request.headers.get(RETRIED, b"0") != b"0":
+            lane.meters.client_retry()
         try:
             await inner(exchange)
             status, code = exchange.status, ""
@@ -64,28 +67,29 @@ def observe(exchange: Exchange, lane: Lane, status: int, now_s: float) -> None:
     if exchange.cut is not None:
         outcome = {200: "done", GONE: "gone"}.get(status, "failed")
         lane.meters.migration(exchange.cut.code, outcome)
-    meters.duration.observe(now_s - began_s)
+    meters.duration.show(now_s - began_s, exchange.id)
+    key = exchange.key
+    if key is not None:
+        lane.meters.tenants.of(key.limits.tenant or key.key).ended(status, exchange.usage)
     relay = exchange.relay
     if relay is None or relay.end is None:
         return
     if exchange.served_by and exchange.served_by != lane.route.endpoint:
         if exchange.first_byte_s:
-            meters.first_token.observe(exchange.first_byte_s - began_s)
+            meters.text.first_token.show(exchange.first_byte_s - began_s, exchange.id)
         return
     usage, timings = relay.end.usage, relay.end.timings
     if usage.rows:
         meters.rows.add(usage.rows)
     if usage.input_tokens or usage.output_tokens:
-        meters.input.add(usage.input_tokens)
-        meters.output.add(usage.output_tokens)
-        meters.cached.add(usage.cached_tokens)
+        meters.tokens(usage)
     if timings.batch_rows:
         meters.batch_rows.observe(timings.batch_rows)
     if timings.calls is not None:
         meters.engine_calls(timings.calls)
-    meters.queue.observe(timings.queue_s)
-    meters.compute.observe(timings.compute_s)
+    if meters.phases.is_due():
+        meters.phases.observe(exchange, timings, now_s)
     if exchange.first_byte_s:
-        meters.first_token.observe(exchange.first_byte_s - began_s)
+        meters.text.first_token.show(exchange.first_byte_s - began_s, exchange.id)
         if usage.output_tokens > 1:
-            meters.per_token.observe((now_s - exchange.first_byte_s) / (usage.output_tokens - 1))
+            meters.text.per_token.observe((now_s - exchange.first_byte_s) / (usage.output_tokens - 1))

@@ -3,6 +3,8 @@
 Inside of retry, because each try chooses again. The place is held until the try has ended.
 """
 
+import time
+
 from stoker.gateway.exchange import Exchange, Handler
 from stoker.gateway.fleet import suspicion
 from stoker.gateway.fleet.trial import Trials
@@ -14,6 +16,10 @@ def route(trials: Trials, inner: Handler) -> Handler:
     async def handle(exchange: Exchange) -> None:
         lane = exchange.lane
         assert lane is not None
+        exchange.routed_s = time.monotonic()
+        if not exchange.admitted_s:
+            exchange.admitted_s = exchange.routed_s
+        exchange.waited_s = 0.0
         needs_trial = bool(lane.book) and not exchange.is_proven and suspicion.is_suspect(lane, exchange)
         if needs_trial and await trials.run(exchange, inner):
             return

@@ -4,7 +4,7 @@ import asyncio
 import time
 from typing import Final
 
-from stoker.gateway.exchange import Exchange, TryFailed
+from stoker.gateway.exchange import GONE, Exchange, TryFailed
 from stoker.gateway.fleet import learning
 from stoker.gateway.fleet.replica import Replica
 from stoker.gateway.relay import Relay
@@ -32,11 +32,12 @@ async def upstream(exchange: Exchange) -> None:
         await relay.done
     except asyncio.CancelledError:
         relay.cancel()
+        replica.meters.ended(GONE, time.monotonic() - began_s)
         raise
-    problem = relay.problem
+    problem, now_s = relay.problem, time.monotonic()
+    replica.meters.ended(200 if problem is None else problem.status, now_s - began_s)
     if problem is None:
         assert relay.end is not None
-        now_s = time.monotonic()
         lane.finished(exchange, relay.end, now_s - began_s)
         if not exchange.resume:  # its usage is of two replicas
             learning.ended(exchange, replica, now_s)

@@ -181,6 +181,7 @@ class _Usage(msgspec.Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: Any = None
 
 
 class Chunk(msgspec.Struct):
@@ -188,6 +189,7 @@ class Chunk(msgspec.Struct):
 
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
+    timings: Any = None  # llama.cpp's
     error: Any = None
 
     @property
@@ -196,11 +198,29 @@ class Chunk(msgspec.Struct):
         if self.usage is None:
             return None
         details = self.usage.prompt_tokens_details
+        guessed, accepted = self._guessed
         return Usage(
             input_tokens=self.usage.prompt_tokens or 0,
             output_tokens=self.usage.completion_tokens or 0,
             cached_tokens=(details.cached_tokens if details is not None else None) or 0,
+            guessed_tokens=guessed,
+            accepted_tokens=accepted,
         )
+
+    @property
+    def _guessed(self) -> tuple[int, int]:
+        """How many tokens were guessed ahead, and how many of them held: in llama.cpp's words, or in OpenAI's."""
+        if guessed := _count(self.timings, "draft_n"):
+            return guessed, _count(self.timings, "draft_n_accepted")
+        details = self.usage.completion_tokens_details if self.usage is not None else None
+        accepted = _count(details, "accepted_prediction_tokens")
+        return accepted + _count(details, "rejected_prediction_tokens"), accepted
+
+
+def _count(said: Any, name: str) -> int:
+    """Return a count that servers may give or not, and in other shapes; 0 when it is none."""
+    found = said.get(name) if isinstance(said, dict) else None
+    return found if isinstance(found, int) and found > 0 else 0
 
 
 _decoder = msgspec.json.Decoder(Chunk)

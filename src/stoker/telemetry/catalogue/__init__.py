@@ -1,0 +1,17 @@
+"""Every number the platform measures, in one table: name, kind, unit, labels, meaning, and how gauges merge.
+
+A metric that is not here cannot be created, so this table, the reference page made of it and what `/metrics` shows
+are the same. Other names for the same numbers (vLLM's, OpenTelemetry's) are made of them in telemetry/views.py.
+"""
+
+from typing import Final
+
+from stoker.telemetry.catalogue.gateway import GATEWAY
+from stoker.telemetry.catalogue.metric import MergeRule, Metric, MetricKind, Unit
+from stoker.telemetry.catalogue.platform import PLATFORM
+from stoker.telemetry.catalogue.replica import REPLICA
+
+__all__ = ["BY_NAME", "METRICS", "MergeRule", "Metric", "MetricKind", "Unit"]
+
+METRICS: Final[tuple[Metric, ...]] = (*GATEWAY, *REPLICA, *PLATFORM)
+BY_NAME: Final[dict[str, Metric]] = {metric.name: metric for metric in METRICS}

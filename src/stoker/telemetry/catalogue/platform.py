@@ -1,0 +1,105 @@
+"""What control, agents and every process measure of themselves and of the machine."""
+
+from typing import Final
+
+from stoker.telemetry.catalogue.metric import ENDPOINT, Metric
+
+PLATFORM: Final[tuple[Metric, ...]] = (
+    # The control plane.
+    Metric("stoker_api_requests_total", "counter", "", ("method", "code"), "Requests to the control API."),
+    Metric(
+        "stoker_api_request_duration_seconds", "histogram", "seconds", ("method",), "Duration of control API requests."
+    ),
+    Metric("stoker_loop_seconds", "histogram", "seconds", (), "One turn of observe, decide, apply."),
+    Metric("stoker_loop_errors_total", "counter", "", (), "Turns of the loop that failed."),
+    Metric("stoker_decisions_total", "counter", "", ("action",), "Actions the loop took, by kind."),
+    Metric("stoker_replicas", "gauge", "", (*ENDPOINT, "phase"), "Replicas by phase, as the nodes report them."),
+    Metric("stoker_watch_seconds", "histogram", "seconds", (), "One look of the watch at all objectives."),
+    Metric("stoker_watch_errors_total", "counter", "", (), "Looks of the watch that failed."),
+    Metric(
+        "stoker_slo_budget_left_ratio",
+        "gauge",
+        "ratio",
+        (*ENDPOINT, "slo"),
+        "Error budget that is left: 1 is untouched, negative is overdrawn.",
+    ),
+    Metric(
+        "stoker_slo_burn_rate",
+        "gauge",
+        "",
+        (*ENDPOINT, "slo"),
+        "How many times faster than allowed the budget goes (over an hour, for a window of 30 days).",
+    ),
+    Metric("stoker_alerts", "gauge", "", ("severity", "state"), "Alerts there are."),
+    Metric("stoker_notices_total", "counter", "", ("outcome",), "Notices to receivers: delivered, or lost (given up)."),
+    Metric("stoker_history_series", "gauge", "", (), "Series that the history of metrics keeps."),
+    Metric("stoker_history_bytes", "gauge", "bytes", (), "What the history's rows take on disk."),
+    Metric("stoker_history_refused_total", "counter", "", (), "New series for which the history had no room."),
+    Metric("stoker_history_failures_total", "counter", "", (), "Writes of the history that failed and were kept back."),
+    # The agent, of the node it runs on.
+    Metric(
+        "stoker_cold_starts_total",
+        "counter",
+        "",
+        (*ENDPOINT, "kind", "node"),
+        "Processes that became ready after a start; of the platform's own, project and endpoint are empty.",
+    ),
+    Metric(
+        "stoker_cold_start_seconds",
+        "histogram",
+        "seconds",
+        (*ENDPOINT, "node", "phase"),
+        "How long a replica took to be ready; phase is total, or a stage of the load: verify, engine, warm-up.",
+    ),
+    Metric(
+        "stoker_restarts_total",
+        "counter",
+        "",
+        (*ENDPOINT, "kind", "node", "reason"),
+        "Processes started again after they had died; reason is exit, signal or unseen.",
+    ),
+    Metric(
+        "stoker_node_memory_bytes", "gauge", "bytes", ("node",), "Memory that processes of the node may use.", "last"
+    ),
+    Metric("stoker_node_memory_free_bytes", "gauge", "bytes", ("node",), "What is left of it.", "last"),
+    Metric("stoker_node_cores", "gauge", "", ("node",), "Cores that processes of the node may use.", "last"),
+    Metric(
+        "stoker_gpu_utilization_ratio",
+        "gauge",
+        "ratio",
+        ("node", "gpu"),
+        "Share of the last moments a GPU worked.",
+        "last",
+    ),
+    Metric("stoker_gpu_memory_used_bytes", "gauge", "bytes", ("node", "gpu"), "Memory of a GPU in use.", "last"),
+    Metric("stoker_gpu_memory_bytes", "gauge", "bytes", ("node", "gpu"), "Memory that a GPU has.", "last"),
+    # Every process. The names are those of Prometheus' own client libraries.
+    Metric("process_cpu_seconds_total", "counter", "seconds", ("process",), "Processor time used."),
+    Metric("process_resident_memory_bytes", "gauge", "bytes", ("process",), "Resident memory.", "last"),
+    Metric("process_open_fds", "gauge", "", ("process",), "File descriptors open.", "last"),
+    Metric("process_max_fds", "gauge", "", ("process",), "File descriptors that may be open.", "last"),
+    Metric("process_threads", "gauge", "", ("process",), "Threads.", "last"),
+    Metric(
+        "process_start_time_seconds",
+        "gauge",
+        "seconds",
+        ("process",),
+        "When the process started, in unix time.",
+        "last",
+    ),
+    Metric(
+        "stoker_event_loop_lag_seconds",
+        "histogram",
+        "seconds",
+        ("process",),
+        "How late a timer of the event loop fired: what blocks it.",
+    ),
+    # What leaves for an OTLP receiver.
+    Metric(
+        "stoker_otlp_exports_total",
+        "counter",
+        "",
+        ("result",),
+        "Batches of metrics for the OTLP receiver; result is sent, refused, failed or dropped.",
+    ),
+)
