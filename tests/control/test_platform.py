@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import threading
 import time
@@ -91,6 +92,10 @@ def test_rolling_out_rolling_back_and_scaling_lose_no_request(rig: Rig, onnx_fil
     asked = 'increase by (code) (stoker_requests_total{project="default", endpoint="a"}[1h])'
     history = {line.labels["code"]: line.values[0] or 0 for line in rig.client.query(asked).lines}
     assert history["200"] > 20, "the history saw the gateway's requests while they ran"
+    text = rig.request("GET", "/metrics", key=None)[1].decode()
+    processes = re.findall(r'^process_resident_memory_bytes\{process="([^"]+)"\}', text, re.MULTILINE)
+    assert sorted(processes) == sorted(["control", "agent-local", *replica_processes(rig)])
+    assert 'stoker_cold_start_seconds_count{project="default",endpoint="a",node="local",phase="engine"}' in text
 
 
 def answers(rig: Rig) -> bool:

@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from stoker.protocol.frames import RequestHead
+from stoker.protocol.frames import Kind, RequestHead
+from stoker.telemetry.metrics import decode_snapshot
 from stoker.types.errors import (
     DeadlineExceeded,
     Draining,
@@ -209,6 +210,28 @@ def test_what_waits_goes_together_when_the_engine_is_free(tmp_path: Path) -> Non
             assert answer["y"].tolist() == [[number * 2.0]]
             assert answer["rows"].tolist() == [10]
         assert (await apart)["rows"].tolist() == [1]
+
+    with running(gated(tmp_path), tmp_path) as process:
+        drive(process, body)
+
+
+def test_waiting_for_a_busy_engine_is_told_from_waiting_for_a_batch(tmp_path: Path) -> None:
+    async def body(process: Process) -> None:
+        link = await process.ready()
+        first = asyncio.create_task(ask(link, "infer", infer_body([[1.0]])))
+        await appears(tmp_path / "started-1")
+        second = asyncio.create_task(ask(link, "infer", infer_body([[2.0]])))
+        await until(link, lambda stats: stats.queued == 1, process)
+        (tmp_path / "go").touch()
+        (alone, _), (behind, _) = await first, await second
+        assert alone.timings.queue_s == 0.0 < alone.timings.batch_wait_s
+        assert 0.0 < behind.timings.queue_s < alone.timings.compute_s
+        _, counted = await link.call(RequestHead("metrics"), kind=Kind.CALL).answer()
+        numbers = decode_snapshot(counted)
+        assert numbers.total("stoker_engine_finished_total") == 2
+        assert numbers.total("process_resident_memory_bytes", process=process.spec.replica) > 10 << 20
+        assert {"verify", "engine", "warm-up"} <= set(numbers.values_of("stoker_load_seconds", "stage"))
+        assert numbers.total("stoker_load_seconds", stage="engine") > 0
 
     with running(gated(tmp_path), tmp_path) as process:
         drive(process, body)

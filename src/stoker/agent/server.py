@@ -2,6 +2,7 @@
 
     GET    /v1/node?after=SEQ&wait_s=N               → NodeStatus; waits while the sequence is still `after`
     PUT    /v1/processes/{name}                      ProcessSpec → ProcessStatus; header x-stoker-fence
+    GET    /v1/metrics                               → telemetry Snapshot, as msgpack
     DELETE /v1/processes/{name}?drain_s=             → 202; header x-stoker-fence
     GET    /v1/processes/{name}/logs?tail=&follow=   → text
     POST   /v1/shutdown?drain_s=                     → 202; everything ends, then the agent
@@ -24,7 +25,9 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from stoker.agent.numbers import Numbers
 from stoker.agent.supervisor import Supervisor
+from stoker.telemetry.metrics import encode_snapshot
 from stoker.types.errors import InvalidInput, StokerError, TooLarge
 from stoker.types.process import ProcessSpec
 
@@ -40,6 +43,7 @@ class Api:
 
     def __init__(self, supervisor: Supervisor, on_shutdown: Callable[[float], None]) -> None:
         self._supervisor = supervisor
+        self._numbers = Numbers(supervisor.status().node)
         self._on_shutdown = on_shutdown
 
     def app(self) -> Starlette:
@@ -47,6 +51,7 @@ class Api:
         return Starlette(
             routes=[
                 Route("/v1/node", self.node),
+                Route("/v1/metrics", self.metrics),
                 Route("/v1/processes/{name}", self.put, methods=["PUT"]),
                 Route("/v1/processes/{name}", self.delete, methods=["DELETE"]),
                 Route("/v1/processes/{name}/logs", self.logs),
@@ -62,6 +67,10 @@ class Api:
             wait_s = min(WAIT_MAX_S, _number(request, "wait_s", 25.0, maximum=DRAIN_MAX_S))
             return _json(await self._supervisor.wait_change(after, wait_s))
         return _json(self._supervisor.status())
+
+    async def metrics(self, request: Request) -> Response:
+        """Answer GET /v1/metrics."""
+        return Response(encode_snapshot(self._numbers.snapshot()), media_type="application/msgpack")
 
     async def put(self, request: Request) -> Response:
         """Answer PUT /v1/processes/{name}."""

@@ -15,6 +15,7 @@ from stoker.core.shares import Answer, Question
 from stoker.store import journal
 from stoker.store.engine import Connection
 from stoker.telemetry import prometheus
+from stoker.telemetry.metrics import merge
 from stoker.types.errors import InvalidInput, NotFound, Unavailable
 from stoker.types.process import NodeStatus
 from stoker.types.resources import DEFAULT_PROJECT
@@ -54,8 +55,9 @@ async def _readyz(call: Call) -> Response:
 
 
 async def _metrics(call: Call) -> Response:
-    call.plane.gauges.refresh()
-    return Response(prometheus.expose(call.plane.metrics.snapshot()), media_type=prometheus.CONTENT_TYPE)
+    merged = merge(await call.plane.numbers.around(), process=call.plane.process)
+    kind, text = prometheus.answer(merged, call.request.headers.get("accept", ""))
+    return Response("".join(text), headers={"content-type": kind})
 
 
 async def _nodes(call: Call) -> Response:

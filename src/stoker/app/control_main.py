@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
@@ -31,6 +31,7 @@ from stoker.control.apply import Effects
 from stoker.control.gauges import Gauges
 from stoker.control.loop import LEASE, Loop
 from stoker.control.models import ModelRegistry
+from stoker.control.numbers import Numbers
 from stoker.control.observe import Observer
 from stoker.control.plane import ControlPlane
 from stoker.control.routes import RoutePublisher
@@ -49,9 +50,13 @@ from stoker.registry import layout
 from stoker.store import leases, revisions, schema
 from stoker.store.engine import Database, open_engine, schema_version, sqlite_url
 from stoker.telemetry.metrics import Registry, encode_snapshot
+from stoker.telemetry.process import watch_lag
 from stoker.telemetry.sealing import KeyRing
 from stoker.types.errors import Conflict
 from stoker.types.replica import ReplicaStats
+
+if TYPE_CHECKING:
+    from stoker.control.otlp import Sender
 
 NAME: Final = "control"
 LOCK_WAIT_S: Final = 5.0  # a control that was told to stop gives its lease back first
@@ -152,12 +157,19 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
     effects = Effects(driver, observer, blobs, home, time.time)
     holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     loop = Loop(database, observer, effects, routes, home, holder, metrics)
-    observer.on_change = loop.wake
     history = History(home.metrics, bytes_max=chosen.metrics_max_bytes)
     gauges = Gauges(metrics, observer, routes, history)
     gateways = [Remote(name, home.address(name)) for name in (f"gateway-{n}" for n in range(chosen.gateways))]
     collector = Collector(history, (Own(metrics, gauges.refresh), *gateways))
     post = Post(metrics, f"http://127.0.0.1:{chosen.api_port}")
+    addresses = {name: home.address(name) for name in (f"gateway-{n}" for n in range(chosen.gateways))}
+    numbers = Numbers(metrics, driver, observer, gauges.refresh, addresses)
+
+    def changed() -> None:
+        numbers.look()
+        loop.wake()
+
+    observer.on_change = changed
     return ControlPlane(
         database=database,
         driver=driver,
@@ -174,6 +186,7 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
         shares=Teller(chosen.gateways, time.monotonic()),
         metrics=metrics,
         samples=SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes),
+        numbers=numbers,
         process=NAME,
     )
 
@@ -238,9 +251,12 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
         asyncio.create_task(chores.run(plane.database, plane.models, plane.samples)),
         asyncio.create_task(plane.collector.run()),
         asyncio.create_task(plane.watch.run()),
+        asyncio.create_task(watch_lag(plane.metrics)),
     ]
     acting = asyncio.create_task(plane.loop.run())
     serving = asyncio.create_task(server.serve(sockets))
+    if chosen.otlp_endpoint:
+        background.append(asyncio.create_task(_otlp(chosen, plane).run()))
     linked = await serve(home.address(NAME), Answers(plane))
     stopping = asyncio.create_task(asked.wait())
     try:
@@ -257,6 +273,14 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
         await plane.history.close()
         await linked.close()
         (home.run / "control-api.sock").unlink(missing_ok=True)
+
+
+def _otlp(chosen: Settings, plane: ControlPlane) -> "Sender":
+    from stoker.control.otlp import Receiver, Sender  # an HTTP client that control without a receiver does not need
+
+    headers = Path(chosen.otlp_headers) if chosen.otlp_headers else None
+    receiver = Receiver(chosen.otlp_endpoint, chosen.otlp_interval_s, headers)
+    return Sender(receiver, plane.numbers.everything, plane.metrics, stoker.__version__, socket.gethostname())
 
 
 def main() -> int:

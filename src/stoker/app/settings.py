@@ -4,6 +4,7 @@ A setting reaches the processes by their environment (`environment`), so that ea
 """
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -24,7 +25,7 @@ DEFAULT_PORT: Final = 8080
 # gateways as half of the cores, the replicas can use the other half. On two cores a second one makes a request 3 to 6 %
 # dearer. Four of them, at 40 MB each, leave an idle platform under 300 MB; who wants more says so.
 GATEWAYS_USUAL_MAX: Final = 4
-_FILES: Final = ("tls_cert", "tls_key", "tls_client_ca", "samples_key")
+_FILES: Final = ("tls_cert", "tls_key", "tls_client_ca", "samples_key", "otlp_headers")
 
 
 def _setting(variable: str, unit: str, why: str, **bounds: Any) -> Meta:
@@ -122,6 +123,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=1 << 40,
         ),
     ] = 1 << 30
+    otlp_endpoint: Annotated[
+        str,
+        _setting("STOKER_OTLP_ENDPOINT", "URL", "an OTLP/HTTP receiver that all metrics are sent to; empty: none"),
+    ] = ""
+    otlp_headers: Annotated[
+        str,
+        _setting(
+            "STOKER_OTLP_HEADERS_FILE", "file", "`name: value` lines sent with them, such as the receiver's secret"
+        ),
+    ] = ""
+    otlp_interval_s: Annotated[
+        float, _setting("STOKER_OTLP_INTERVAL", "seconds", "how often they are sent", ge=1, le=3600)
+    ] = 15.0
     drain_s: Annotated[
         float,
         _setting("STOKER_DRAIN", "seconds", "what runs may take to finish at a stop; then it is cut", ge=0, le=3600),
@@ -267,6 +281,13 @@ def _check(values: Mapping[str, Any]) -> None:
             f"STOKER_GRPC_PORT={grpc_port}: HTTP is served there (PORT, STOKER_API_PORT)", field="STOKER_GRPC_PORT"
         )
     _check_tls(values)
+    endpoint = values.get("otlp_endpoint", "")
+    if endpoint and not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s?#]*)?", endpoint):
+        raise InvalidInput(
+            f"STOKER_OTLP_ENDPOINT={endpoint}: expected a URL such as http://collector:4318; secrets go into "
+            "STOKER_OTLP_HEADERS_FILE",
+            field="STOKER_OTLP_ENDPOINT",
+        )
 
 
 def _check_tls(values: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from stoker.control.gauges import Gauges
 from stoker.control.loop import Loop
 from stoker.control.models import ModelRegistry
+from stoker.control.numbers import Numbers
 from stoker.control.observe import Observer
 from stoker.control.routes import RoutePublisher
 from stoker.control.stats import StatsReader
@@ -38,6 +39,7 @@ class ControlPlane:
     post: Post
     metrics: Registry
     samples: SampleStore
+    numbers: Numbers
     process: str = "control"
 
     @property

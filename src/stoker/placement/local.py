@@ -9,6 +9,7 @@ from urllib.parse import quote
 import msgspec
 
 from stoker.protocol.unixhttp import request, stream
+from stoker.telemetry.snapshot import Snapshot, decode_snapshot
 from stoker.types.errors import Conflict, InvalidInput, NotFound, NotReachable, StokerError, Unavailable
 from stoker.types.process import NodeStatus, ProcessSpec, ProcessStatus
 
@@ -61,6 +62,14 @@ class LocalDriver:
             await self._send("DELETE", f"/v1/processes/{quote(name, safe='')}?drain_s={drain_s:g}", fence)
         except NotFound:
             return
+
+    async def metrics(self, node: str) -> Snapshot:
+        """Return what the agent counted."""
+        status, body = await request(self._socket, "GET", "/v1/metrics", timeout_s=TIMEOUT_S)
+        try:
+            return decode_snapshot(body)
+        except ValueError as odd:  # an agent of an older version
+            raise NotReachable(f"the agent answered {status} for its metrics: {odd}") from odd
 
     async def logs(self, node: str, name: str, *, tail: int, follow: bool) -> AsyncIterator[bytes]:
         """Yield the log of a process."""

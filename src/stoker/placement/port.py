@@ -7,6 +7,7 @@ under; a node that has seen a higher one refuses it.
 from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
+from stoker.telemetry.snapshot import Snapshot
 from stoker.types.process import NodeStatus, ProcessSpec, ProcessStatus
 
 
@@ -24,6 +25,9 @@ class Driver(Protocol):
 
     async def stop(self, node: str, name: str, drain_s: float, fence: int) -> None:
         """Have the node drain and end a process. Stopping what is gone is no error."""
+
+    async def metrics(self, node: str) -> Snapshot:
+        """Return what the node's agent counted. Raises NotReachable."""
 
     def logs(self, node: str, name: str, *, tail: int, follow: bool) -> AsyncIterator[bytes]:
         """Yield the last `tail` lines of a process' log, then what comes while `follow`. Raises NotFound."""

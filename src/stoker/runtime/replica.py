@@ -26,9 +26,12 @@ from stoker.runtime.embed import EmbedWork
 from stoker.runtime.engines import registry
 from stoker.runtime.engines.port import Describes, EmbedEngine, GenerateEngine, PredictEngine
 from stoker.runtime.generate import GenerateWork
+from stoker.runtime.numbers import Numbers
 from stoker.runtime.predict import PredictWork
 from stoker.runtime.verify import verify
 from stoker.runtime.work import Work, WorkStats
+from stoker.telemetry.metrics import encode_snapshot
+from stoker.telemetry.process import watch_lag
 from stoker.types.engines import AUTO
 from stoker.types.errors import Draining, EngineFailed, StokerError, Unavailable
 from stoker.types.replica import ReplicaSpec, ReplicaState, ReplicaStats
@@ -55,6 +58,7 @@ class Replica:
         self._stage = ""
         self._fraction = 0.0
         self.about = ""  # the engine, as it says itself
+        self.numbers = Numbers(spec)
 
     def hello(self) -> Hello:
         """See link.Handler."""
@@ -96,10 +100,13 @@ class Replica:
             raise Unavailable(f"this replica is {self.state}", retry_after_s=LOADING_RETRY_S)
 
     def call(self, exchange: Exchange) -> None:
-        """See link.Handler. `stats`: ReplicaStats as JSON."""
-        if exchange.head.method != "stats":
+        """See link.Handler. `stats`: ReplicaStats as JSON. `metrics`: a telemetry Snapshot."""
+        if exchange.head.method == "metrics":
+            exchange.end(EndHead("application/msgpack"), encode_snapshot(self.numbers.snapshot(self.stats())))
+        elif exchange.head.method == "stats":
+            exchange.end(EndHead(), msgspec.json.encode(self.stats()))
+        else:
             raise refuse(exchange.head.method)
-        exchange.end(EndHead(), msgspec.json.encode(self.stats()))
 
     def drain(self) -> None:
         """See link.Handler."""
@@ -109,11 +116,13 @@ class Replica:
     def progress(self, stage: str, fraction: float) -> None:
         """Take how far the load is; called from the loading thread."""
         self._stage, self._fraction = stage, fraction
+        self.numbers.stage(stage)
 
     def serve_with(self, work: Work) -> None:
         """The engine is there: take requests from now on, unless told to drain meanwhile."""
         self.work = work
         self._stage, self._fraction = "", 1.0
+        self.numbers.stage("")
         if self.state == "loading":
             self.state = "ready"
 
@@ -151,6 +160,7 @@ async def run(spec: ReplicaSpec) -> int:
     server = await serve(spec.address, replica)
     loading = _in_thread(replica.load, loop)
     stopping = loop.create_task(stop.wait())
+    lag = loop.create_task(watch_lag(replica.numbers.registry))
     try:
         await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
         if not loading.done():
@@ -173,6 +183,7 @@ async def run(spec: ReplicaSpec) -> int:
         return 0
     finally:
         stopping.cancel()
+        lag.cancel()
         await server.close()
         if replica.work is not None:
             replica.work.close()

@@ -15,7 +15,7 @@ REVISION: Final = ("project", "endpoint", "revision")
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One line of the table. `labels` are all set at creation, in any order; `over_processes` counts for gauges only."""
+    """One line of the table. `labels` are all set at creation, in any order; `over_processes` is of gauges."""
 
     name: str
     kind: MetricKind

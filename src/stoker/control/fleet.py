@@ -1,0 +1,85 @@
+"""What became of processes, counted from what the nodes report: starts that became ready, restarts.
+
+Control counts it rather than the replica, which does not live on to say that it died, and from reports it gets anyway.
+What happened before it first saw a process is not counted.
+"""
+
+import time
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from stoker.telemetry.metrics import Registry, Snapshot
+from stoker.types.process import NodeStatus, ProcessStatus
+
+SEEN_MAX: Final = 10_000  # processes that are remembered; an agent runs at most 512
+
+
+class Fleet:
+    """Counts what nodes report into `registry`."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._began_at_s = time.time()
+        self._seen: dict[tuple[str, str], ProcessStatus] = {}
+        self._loads: dict[str, float] = {}  # the start, in unix time, of the processes whose load was counted
+
+    def look(self, statuses: Iterable[NodeStatus]) -> None:
+        """Take the newest report of every node."""
+        now: dict[tuple[str, str], ProcessStatus] = {}
+        for status in statuses:
+            self._node(status)
+            for process in status.processes[: SEEN_MAX - len(now)]:
+                now[status.node, process.name] = process
+                self._process(status.node, process, self._seen.get((status.node, process.name)))
+        self._seen = now
+        names = {name for _, name in now}
+        self._loads = {name: at_s for name, at_s in self._loads.items() if name in names}
+
+    def loaded(self, node: str, process: ProcessStatus, numbers: Snapshot) -> None:
+        """Count once a start how long each stage of the load took, as the replica says."""
+        if process.phase != "ready" or self._loads.get(process.name) == process.started_at_s:
+            return
+        self._loads[process.name] = process.started_at_s
+        for metric in numbers.metrics:
+            if metric.name == "stoker_load_seconds":
+                at = metric.labels.index("stage")
+                for series in metric.series:
+                    self._cold(node, process, series.labels[at], series.value)
+
+    def _process(self, node: str, now: ProcessStatus, before: ProcessStatus | None) -> None:
+        if before is None:
+            if now.started_at_s < self._began_at_s:
+                return
+            before = msgspec.structs.replace(now, ready_at_s=0.0)  # it was ready before anybody looked
+        whose = _whose(now)
+        if now.restarts > before.restarts:
+            restarted = self._registry.counter(
+                "stoker_restarts_total", kind=now.kind, node=node, reason=_reason(now.last_exit), **whose
+            )
+            restarted.add(now.restarts - before.restarts)
+        if now.ready_at_s and now.ready_at_s != before.ready_at_s:
+            self._registry.counter("stoker_cold_starts_total", kind=now.kind, node=node, **whose).add()
+            if now.kind == "replica":
+                self._cold(node, now, "total", now.ready_at_s - now.started_at_s)
+
+    def _cold(self, node: str, process: ProcessStatus, phase: str, seconds: float) -> None:
+        self._registry.histogram("stoker_cold_start_seconds", node=node, phase=phase, **_whose(process)).observe(
+            seconds
+        )
+
+    def _node(self, status: NodeStatus) -> None:
+        self._registry.gauge("stoker_node_cores", node=status.node).set(status.cores)
+        self._registry.gauge("stoker_node_memory_bytes", node=status.node).set(float(status.memory_bytes))
+        self._registry.gauge("stoker_node_memory_free_bytes", node=status.node).set(float(status.memory_free_bytes))
+
+
+def _whose(process: ProcessStatus) -> dict[str, str]:
+    return {"project": process.labels.get("project", ""), "endpoint": process.labels.get("endpoint", "")}
+
+
+def _reason(last_exit: str) -> str:
+    if last_exit.startswith("exit code"):
+        return "exit"
+    return "signal" if last_exit.startswith("killed by") else "unseen"

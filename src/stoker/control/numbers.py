@@ -1,0 +1,98 @@
+"""Every process' numbers, asked by control: for its own `/metrics`, and for whoever they are sent to."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from stoker.control.fleet import Fleet
+from stoker.control.observe import Observer
+from stoker.placement.port import Driver
+from stoker.protocol.frames import Kind, RequestHead
+from stoker.protocol.link import connect
+from stoker.telemetry.metrics import Registry, Snapshot, decode_snapshot
+from stoker.telemetry.process import read_process
+from stoker.types.errors import ReplicaLost, StokerError
+from stoker.types.process import ProcessStatus
+
+ASK_TIMEOUT_S: Final = 1.0
+AT_ONCE_MAX: Final = 32  # processes that are asked at the same time
+
+_log = logging.getLogger(__name__)
+
+
+class Numbers:
+    """Asks who runs. A process that does not answer in time is left out; the next question finds it."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        driver: Driver,
+        observer: Observer,
+        refresh: Callable[[], None],
+        gateways: Mapping[str, str],
+    ) -> None:
+        self._registry = registry
+        self._driver = driver
+        self._observer = observer
+        self._refresh = refresh  # sets what is read at the moment
+        self._gateways = gateways  # addresses by name
+        self._fleet = Fleet(registry)
+        self._places = asyncio.Semaphore(AT_ONCE_MAX)
+
+    def look(self) -> None:
+        """Count what the nodes report; to be called for each report."""
+        self._fleet.look(self._observer.statuses)
+
+    async def around(self) -> list[Snapshot]:
+        """Return the numbers of control, of the agents and of the replicas: all that no gateway shows."""
+        self.look()
+        ready = [
+            (status.node, process)
+            for status in self._observer.statuses
+            for process in status.processes
+            if process.kind == "replica" and process.phase in ("ready", "draining")
+        ]
+        found = await asyncio.gather(
+            *(self._agent(status.node) for status in self._observer.statuses),
+            *(self._replica(node, process) for node, process in ready),
+        )
+        read_process(self._registry)
+        self._refresh()
+        return [self._registry.snapshot(), *(each for each in found if each is not None)]
+
+    async def everything(self) -> list[Snapshot]:
+        """Return the numbers of every process, each by itself."""
+        asked = (counted(name, address) for name, address in self._gateways.items())
+        around, gateways = await asyncio.gather(self.around(), asyncio.gather(*asked))
+        return [*around, *(each for each in gateways if each is not None)]
+
+    async def _agent(self, node: str) -> Snapshot | None:
+        try:
+            return await self._driver.metrics(node)
+        except StokerError:
+            return None
+
+    async def _replica(self, node: str, process: ProcessStatus) -> Snapshot | None:
+        async with self._places:
+            numbers = await counted(process.name, process.address)
+        if numbers is not None:
+            self._fleet.loaded(node, process, numbers)
+        return numbers
+
+
+async def counted(name: str, address: str) -> Snapshot | None:
+    """Return what the process at a frames address has counted since its start; None when it does not say."""
+    try:
+        async with asyncio.timeout(ASK_TIMEOUT_S):
+            link = await connect(address, timeout_s=ASK_TIMEOUT_S)
+            try:
+                _, body = await link.call(RequestHead(method="metrics"), kind=Kind.CALL).answer()
+            finally:
+                link.close()
+        return decode_snapshot(body)
+    except (ReplicaLost, TimeoutError):
+        return None  # it starts, or is gone; the others count on
+    except (StokerError, ValueError) as odd:
+        _log.warning("the metrics of a process could not be read", extra={"worker": name, "reason": str(odd)})
+        return None

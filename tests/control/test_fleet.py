@@ -1,0 +1,78 @@
+"""What control counts of the processes that nodes report: starts, restarts, phases; and nothing twice."""
+
+import time
+
+import msgspec
+
+from stoker.control.fleet import Fleet
+from stoker.telemetry.metrics import Registry
+from stoker.types.process import NodeStatus, ProcessStatus
+
+LABELS = {"project": "default", "endpoint": "digits"}
+WHOSE = {**LABELS, "node": "n1"}
+
+
+def node(*processes: ProcessStatus) -> NodeStatus:
+    return NodeStatus(
+        node="n1", sequence=1, cores=2.0, memory_bytes=8 << 30, memory_free_bytes=1 << 30, processes=processes
+    )
+
+
+def replica(name: str = "r0", **more: object) -> ProcessStatus:
+    status = ProcessStatus(name=name, kind="replica", phase="starting", started_at_s=time.time() + 1, labels=LABELS)
+    return msgspec.structs.replace(status, **more)
+
+
+def test_a_start_is_counted_once_when_it_becomes_ready() -> None:
+    registry = Registry("control")
+    fleet = Fleet(registry)
+    starting = replica()
+    ready = replica(phase="ready", started_at_s=starting.started_at_s, ready_at_s=starting.started_at_s + 2.5)
+    for status in (node(), node(starting), node(ready), node(ready)):
+        fleet.look([status])
+    seen = registry.snapshot()
+    assert seen.total("stoker_cold_starts_total", kind="replica", **WHOSE) == 1
+    took = seen.distribution("stoker_cold_start_seconds", phase="total", **WHOSE)
+    assert (took.count, round(took.sum, 3)) == (1, 2.5)
+
+
+def test_a_start_that_was_over_before_anybody_looked_is_counted_too() -> None:
+    registry = Registry("control")
+    fleet = Fleet(registry)
+    at_s = time.time() + 1
+    fleet.look([node(replica(phase="ready", started_at_s=at_s, ready_at_s=at_s + 0.1))])
+    assert registry.snapshot().total("stoker_cold_starts_total") == 1
+
+
+def test_what_ran_before_control_is_not_counted() -> None:
+    registry = Registry("control")
+    fleet = Fleet(registry)
+    fleet.look([node(replica(phase="ready", started_at_s=5.0, ready_at_s=6.0, restarts=7))])
+    fleet.look([node(replica(phase="ready", started_at_s=5.0, ready_at_s=6.0, restarts=7))])
+    assert registry.snapshot().total("stoker_cold_starts_total") == 0
+    assert registry.snapshot().total("stoker_restarts_total") == 0
+
+
+def test_restarts_are_counted_by_how_the_process_ended() -> None:
+    registry = Registry("control")
+    fleet = Fleet(registry)
+    fleet.look([node(replica(phase="ready", started_at_s=5.0, ready_at_s=6.0))])
+    fleet.look([node(replica(phase="backoff", restarts=2, last_exit="killed by SIGKILL"))])
+    fleet.look([node(replica(phase="backoff", restarts=3, last_exit="exit code 3"))])
+    seen = registry.snapshot()
+    assert seen.total("stoker_restarts_total", reason="signal", **WHOSE) == 2
+    assert seen.total("stoker_restarts_total", reason="exit", **WHOSE) == 1
+
+
+def test_the_stages_of_a_load_are_counted_once_a_start() -> None:
+    registry, own = Registry("control"), Registry("r0")
+    fleet = Fleet(registry)
+    labels = {**LABELS, "revision": "digits-1", "replica": "r0"}
+    own.gauge("stoker_load_seconds", stage="verify", **labels).set(0.5)
+    own.gauge("stoker_load_seconds", stage="engine", **labels).set(2.0)
+    ready = replica(phase="ready")
+    for status in (ready, ready, msgspec.structs.replace(ready, started_at_s=ready.started_at_s + 9)):
+        fleet.look([node(status)])
+        fleet.loaded("n1", status, own.snapshot())
+    verify = registry.snapshot().distribution("stoker_cold_start_seconds", phase="verify", **WHOSE)
+    assert (verify.count, verify.sum) == (2, 1.0)
