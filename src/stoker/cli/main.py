@@ -61,6 +61,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
     "Access and tools": {
         "keys": Entry("keys", "Create, list, limit and revoke API keys."),
         "projects": Entry("projects", "List, create and delete projects."),
+        "export": Entry("export", "Print what Prometheus and Grafana need to know."),
         "schema": Entry("schema", "Print the JSON Schema of manifests, for editors."),
         "completion": Entry("completion", "Print the completion script of your shell."),
     },

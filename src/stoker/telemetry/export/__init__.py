@@ -1,0 +1,1 @@
+"""What Prometheus and Grafana are told of the catalogue: queries, a board, rules, where to scrape."""
