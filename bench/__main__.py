@@ -29,6 +29,7 @@ from bench import (
     relay,
     soak,
     startup,
+    telemetry,
 )
 from bench.peers import gateways, predictive
 from bench.report import Report, Section, text, write
@@ -113,6 +114,9 @@ class Bench:
     def history(self) -> Section:
         return history.measure(self.folder / "history", rounds=self.effort.rounds)
 
+    def telemetry(self) -> Section:
+        return telemetry.measure(self.folder / "telemetry", seconds=self.effort.seconds, turns=self.effort.rounds)
+
     def migration(self) -> Section:
         return migration.measure(self.folder / "migration")
 
@@ -121,6 +125,7 @@ def main(arguments: list[str]) -> int:
     """Run what was asked for, print and write the report, and return the exit code."""
     rooms = (
         "startup", "predict", "chat", "engines", "relay", "overload", "affinity", "faults", "migration", "history",
+        "telemetry",
     )  # fmt: skip
     long = ("peers", "gateways", "soak")  # they install other servers, or take an hour: only when asked for
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[2])

@@ -1,0 +1,153 @@
+"""What metering costs: an observation, all that is counted of one request, and a gateway with and without it.
+
+The two gateways are the same build before the same replica, which only echoes; in the one every instrument does nothing
+and the layer that counts is taken out (bench/baselines/unmetered.py). Rounds alternate, and what is compared is the
+processor time of a request: the machine may be busy with something else.
+"""
+
+import contextlib
+import subprocess
+import sys
+import time
+import timeit
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any, cast
+
+from bench import rounds
+from bench.figures import Figure
+from bench.gateway import BODY
+from bench.load import Load
+from bench.report import Section
+from bench.rounds import say
+from bench.servers import Contender
+from stoker.gateway.exchange import Exchange
+from stoker.gateway.http.incoming import HttpRequest
+from stoker.gateway.layers import meter
+from stoker.gateway.meters import Meters
+from stoker.protocol.frames import EndHead
+from stoker.telemetry.metrics import Registry
+from stoker.telemetry.prometheus import expose
+from stoker.telemetry.views import VLLM
+from stoker.types.ids import KeyId, ProjectName
+from stoker.types.replica import Timings, Usage
+from stoker.types.routes import KeyRoute
+from tests.gateway import rig as rigs
+from tests.gateway.rig import KEY, Rig
+
+CONNECTIONS = 64
+OBSERVATION_US = 0.3
+REQUEST_US = 15.0
+THROUGHPUT_RATIO = 0.97
+METERED, UNMETERED = "metered", "unmetered"
+MODULES = {METERED: "stoker.app.gateway_main", UNMETERED: "bench.baselines.unmetered"}
+
+
+def measure(folder: Path, *, seconds: float, turns: int) -> Section:
+    """Measure all three."""
+    small = instruments()
+    with rigs.rig(folder / "rig", replicas=1) as rig, contextlib.ExitStack() as stack:
+        contenders = [stack.enter_context(gateway(rig, folder / name, name)) for name in MODULES]
+        samples = rounds.alternate(contenders, Load(BODY, CONNECTIONS, seconds), rounds=turns)
+    # The least of all rounds: what a neighbour does to a processor's caches only ever adds.
+    cost = {name: min(sample.cpu_us for sample in taken) for name, taken in samples.items()}
+    pairs = zip(samples[METERED], samples[UNMETERED], strict=True)
+    ratio = median(with_.rate / without.rate for with_, without in pairs)
+    request_us = small.pop("all of one request")
+    figures = [
+        Figure("an observation", small["Histogram.observe"], "µs", OBSERVATION_US, "at most"),
+        Figure("all that is counted of one request", request_us, "µs", REQUEST_US, "at most"),
+        Figure(
+            "gateway, processor time of a request more than unmetered",
+            cost[METERED] - cost[UNMETERED],
+            "µs",
+            REQUEST_US,
+            "at most",
+            f"{cost[METERED]:.1f} against {cost[UNMETERED]:.1f} µs, c={CONNECTIONS}",
+        ),
+        Figure("throughput with / without metering", ratio, "×", THROUGHPUT_RATIO, "at least"),
+    ]
+    rows = [["what", "µs"], *([name, f"{cost_us:.2f}"] for name, cost_us in small.items())]
+    return Section("What metering costs", figures, {"Instruments": rows})
+
+
+@contextlib.contextmanager
+def gateway(rig: Rig, folder: Path, name: str) -> Iterator[Contender]:
+    """Run one of the two gateways before the rig's replica."""
+    own = Rig(type(rig.home)(folder))
+    own.home.make()
+    (own.home.gateway / "routes.json").write_bytes((rig.home.gateway / "routes.json").read_bytes())
+    holder, port = rigs.held_port()
+    argv = [sys.executable, "-m", MODULES[name], "--home", str(folder), "--port", str(port)]
+    process = subprocess.Popen(argv)
+    try:
+        own.port = port
+        rigs.until(own.accepts, f"the {name} gateway accepts")
+        url = f"http://127.0.0.1:{port}/v2/models/digits/infer"
+        yield Contender(name, url, (process.pid,), (("Authorization", f"Bearer {KEY}"),))
+    finally:
+        process.kill()
+        process.wait()
+        holder.close()
+
+
+def instruments() -> dict[str, float]:
+    """Return microseconds of processor time, the best of many."""
+    registry = Registry("bench")
+    meters = Meters(registry, "default", "digits")
+    exchange, lane = one_request(), cast(Any, type("Lane", (), {}))()
+    lane.meters, lane.route = meters, None
+    replica = meters.replica("digits-1", "r0")
+    histogram = registry.histogram("stoker_loop_seconds")
+    counter = registry.counter("stoker_loop_errors_total")
+    found = {
+        "Counter.add": _best(counter.add),
+        "Histogram.observe": _best(lambda: histogram.observe(0.00123)),
+        "Histogram.show, with an exemplar": _best(lambda: histogram.show(0.00123, exchange.id)),
+        "a request's tenant": _best(lambda: meters.tenants.of("tenant").ended(200, exchange.usage)),
+        "a try at its replica": _best(lambda: replica.ended(200, 0.00123)),
+    }
+    now_s = time.monotonic()
+
+    def whole() -> None:
+        replica.ended(200, 0.00123)
+        meter.observe(exchange, lane, 200, now_s)
+
+    found["all of one request"] = _best(whole)
+    snapshot = registry.snapshot()
+    series = sum(len(metric.series) for metric in snapshot.metrics)
+    found["a series in /metrics"] = _best(lambda: expose(snapshot, VLLM), number=20) / series
+    for name, cost in found.items():
+        say(f"  {name:<40} {cost:6.2f} µs")
+    return found
+
+
+def one_request() -> Exchange:
+    """Return an exchange as it is when it has been answered."""
+    now_s = time.monotonic()
+    exchange = Exchange(cast(Any, None), HttpRequest(b"POST", b"/", {}, now_s), cast(Any, _Route()), "digits", "")
+    exchange.id, exchange.revision = "req-bench-1", "digits-1"
+    exchange.key = KeyRoute("", KeyId("bench"), ProjectName("default"))
+    exchange.admitted_s = exchange.routed_s = exchange.sent_s = now_s + 2e-5
+    timings = Timings(queue_s=1e-4, batch_wait_s=1e-5, compute_s=2e-4, batch_rows=8)
+    relay = cast(Any, _Relay())
+    relay.end = EndHead(usage=Usage(rows=1), timings=timings)
+    exchange.relay, exchange.usage = relay, relay.end.usage
+    return exchange
+
+
+class _Route:
+    method = "infer"
+
+
+class _Relay:
+    end: EndHead
+
+
+def _best(call: Callable[[], object], number: int = 2000) -> float:
+    """Return the microseconds of one call, without what the loop around it takes."""
+    timer = timeit.Timer(call, timer=time.process_time)
+    empty = timeit.Timer(lambda: None, timer=time.process_time)
+    took_s = min(timer.repeat(repeat=60, number=number)) - min(empty.repeat(repeat=20, number=number))
+    return max(took_s, 0.0) / number * 1e6
