@@ -31,6 +31,7 @@ from bench import (
     startup,
     telemetry,
 )
+from bench.diagnosis import room as diagnosis
 from bench.peers import gateways, predictive
 from bench.report import Report, Section, text, write
 from bench.rounds import Effort, say
@@ -117,6 +118,9 @@ class Bench:
     def telemetry(self) -> Section:
         return telemetry.measure(self.folder / "telemetry", seconds=self.effort.seconds, turns=self.effort.rounds)
 
+    def diagnosis(self) -> Section:
+        return diagnosis.measure(seeds=self.effort.rounds, hours=4 * self.effort.rounds)
+
     def migration(self) -> Section:
         return migration.measure(self.folder / "migration")
 
@@ -125,7 +129,7 @@ def main(arguments: list[str]) -> int:
     """Run what was asked for, print and write the report, and return the exit code."""
     rooms = (
         "startup", "predict", "chat", "engines", "relay", "overload", "affinity", "faults", "migration", "history",
-        "telemetry",
+        "telemetry", "diagnosis",
     )  # fmt: skip
     long = ("peers", "gateways", "soak")  # they install other servers, or take an hour: only when asked for
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[2])

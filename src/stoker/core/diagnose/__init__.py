@@ -1,0 +1,1 @@
+"""Why an endpoint got worse: two windows of its numbers in, ranked causes with their evidence out. Pure."""

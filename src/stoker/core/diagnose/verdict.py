@@ -1,0 +1,108 @@
+"""The whole diagnosis: is anything wrong, since when, and which causes explain it, each weighed against the others.
+
+Every cause is scored by itself first (what is seen of it, as far as it accounts for the harm). Then causes explain
+each other away along MAKES, from the roots down: a noisy tenant that is seen leaves little of the overload it makes.
+"""
+
+from collections.abc import Callable, Sequence
+from graphlib import TopologicalSorter
+from typing import Final
+
+import msgspec
+
+from stoker.core.diagnose import capacity, demand, outside
+from stoker.core.diagnose.causes import EVIDENCE_MAX, KINDS, MAKES, REMEDIES, Cause, CauseKind
+from stoker.core.diagnose.finding import Finding
+from stoker.core.diagnose.shift import Harm, Shift, compare
+from stoker.core.diagnose.window import Change, Phase, Window
+
+CONFIDENCE_MAX: Final = 0.99
+CONFIDENCE_MIN: Final = 0.08  # less is not shown
+CAUSES_MAX: Final = 5
+HARM_MIN: Final = 0.02
+EXPLAINS: Final = 0.85  # of a consequence's score, taken by a cause that is certain
+
+SCORERS: Final[tuple[Callable[[Shift], Finding], ...]] = (
+    demand.overload,
+    demand.retry_storm,
+    demand.noisy_tenant,
+    demand.request_mix,
+    demand.length,
+    demand.model_behaviour,
+    capacity.scale_lag,
+    capacity.cold_start,
+    capacity.batching,
+    capacity.saturation,
+    capacity.memory,
+    outside.bad_replica,
+    outside.network,
+    outside.dependency,
+    outside.poison,
+)
+
+
+class Diagnosis(msgspec.Struct, frozen=True):
+    """What is wrong and why. causes: likeliest first; none when nothing is wrong, or nothing that is known explains it.
+
+    added_s: change of the mean seconds of a request in each phase.
+    """
+
+    is_wrong: bool
+    harm: Harm
+    since_s: float
+    causes: tuple[Cause, ...] = ()
+    added_s: dict[Phase, float] = {}
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """A diagnosis and what it compared. Times are unix seconds."""
+
+    diagnosis: Diagnosis
+    bad_from_s: float
+    bad_until_s: float
+    base_from_s: float
+    base_until_s: float
+    changes: tuple[Change, ...] = ()
+
+
+def diagnose(bad: Window, base: Window, changes: Sequence[Change], onset_s: float | None = None) -> Diagnosis:
+    """Return why `bad` is worse than `base`. `onset_s`: when it began, where that is known better than by the window.
+
+    Total: windows without requests, or without most of the signals, give a diagnosis that says less.
+    """
+    since_s = bad.start_s if onset_s is None else onset_s
+    shift = compare(bad, base)
+    if shift.harm.worst < HARM_MIN:
+        return Diagnosis(False, shift.harm, since_s, (), shift.added_s)
+    findings = {each.kind: each for each in (scorer(shift) for scorer in SCORERS)}
+    findings["change"] = outside.change(shift, changes, since_s)
+    scores = weigh({kind: findings[kind].score for kind in KINDS})
+    ranked = sorted((kind for kind in KINDS if scores[kind] >= CONFIDENCE_MIN), key=lambda kind: -scores[kind])
+    causes = tuple(_cause(findings[kind], scores[kind], since_s) for kind in ranked[:CAUSES_MAX])
+    return Diagnosis(True, shift.harm, since_s, causes, shift.added_s)
+
+
+def weigh(scores: dict[CauseKind, float]) -> dict[CauseKind, float]:
+    """Return each score less what its own causes explain of it."""
+    made_by: dict[CauseKind, list[CauseKind]] = {kind: [] for kind in KINDS}
+    for cause, made in MAKES.items():
+        for kind in made:
+            made_by[kind].append(cause)
+    left = dict.fromkeys(KINDS, 0.0)
+    for kind in TopologicalSorter(made_by).static_order():
+        left[kind] = scores.get(kind, 0.0)
+        for cause in made_by[kind]:
+            left[kind] *= 1 - EXPLAINS * left[cause]
+    return left
+
+
+def _cause(finding: Finding, confidence: float, since_s: float) -> Cause:
+    return Cause(
+        kind=finding.kind,
+        confidence=round(min(confidence, CONFIDENCE_MAX), 3),
+        evidence=finding.evidence[:EVIDENCE_MAX],
+        since_s=since_s,
+        where=finding.where,
+        affected_ratio=round(min(max(finding.affected_ratio, 0.0), 1.0), 3),
+        remedy=REMEDIES[finding.kind],
+    )
