@@ -39,6 +39,8 @@ from stoker.control.stats import StatsReader
 from stoker.core.shares import Teller
 from stoker.observe.collect import Collector, Own, Remote
 from stoker.observe.history import History
+from stoker.observe.incidents import Incidents
+from stoker.observe.minutes import Minutes
 from stoker.observe.notify.post import Post
 from stoker.observe.samples import SampleStore
 from stoker.observe.watch import Watch
@@ -170,6 +172,8 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
         loop.wake()
 
     observer.on_change = changed
+    watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
+    minutes = Minutes(database, collector.snapshots)
     return ControlPlane(
         database=database,
         driver=driver,
@@ -181,8 +185,10 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
         collector=collector,
         stats=StatsReader(database, observer, routes, collector, chosen.gateways),
         gauges=gauges,
-        watch=Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled),
+        watch=watch,
         post=post,
+        minutes=minutes,
+        incidents=Incidents(database, minutes, minutes.quarantined, lambda: list(watch.memory.alerts.values())),
         shares=Teller(chosen.gateways, time.monotonic()),
         metrics=metrics,
         samples=SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes),
@@ -252,6 +258,8 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
         asyncio.create_task(plane.collector.run()),
         asyncio.create_task(plane.watch.run()),
         asyncio.create_task(watch_lag(plane.metrics)),
+        asyncio.create_task(plane.minutes.run()),
+        asyncio.create_task(plane.incidents.run()),
     ]
     acting = asyncio.create_task(plane.loop.run())
     serving = asyncio.create_task(server.serve(sockets))

@@ -34,6 +34,8 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "top": Entry("top", "Watch endpoints live."),
         "logs": Entry("logs", "Show the logs of an endpoint."),
         "query": Entry("query", "Ask what any metric was, now or over time."),
+        "why": Entry("why", "Say why an endpoint is worse than before."),
+        "incidents": Entry("incidents", "List, show and close incidents."),
     },
     "Models": {
         "push": Entry("push", "Register a model from a file, a folder, a hub or a URL."),

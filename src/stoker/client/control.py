@@ -25,6 +25,8 @@ from stoker.client.views import (
     SloView,
     Stats,
 )
+from stoker.core.diagnose.incident import Incident
+from stoker.core.diagnose.verdict import Explanation
 from stoker.types.errors import NotFound, StokerError
 from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.models import FileEntry, ModelVersion
@@ -100,6 +102,32 @@ class ControlClient:
     def journal(self, *, endpoint: str | None = None, limit: int | None = None) -> tuple[JournalEntry, ...]:
         """Return the last decisions, newest first."""
         return self._items("/api/v1/journal", JournalEntry, {"endpoint": endpoint, "limit": limit})
+
+    def why(self, project: str, name: str, since_s: float | None = None) -> Explanation:
+        """Return why an endpoint is worse than before; it began at most `since_s` seconds ago."""
+        return self._get(f"/api/v1/projects/{project}/endpoints/{name}/why", Explanation, {"since_s": since_s})
+
+    def incidents(self, *, only_open: bool = False, limit: int | None = None) -> tuple[Incident, ...]:
+        """Return incidents, newest first."""
+        return self._items("/api/v1/incidents", Incident, {"open": 1 if only_open else None, "limit": limit})
+
+    def incident(self, number: int) -> Incident:
+        """Return one incident."""
+        return self._get(f"/api/v1/incidents/{number}", Incident)
+
+    def postmortem(self, number: int) -> str:
+        """Return the draft of an incident's post-mortem, in Markdown."""
+        return self.connection.exchange("GET", f"/api/v1/incidents/{number}/markdown").body.decode()
+
+    def raise_incident(self, project: str, name: str, reason: str) -> Incident:
+        """Open an incident, or add `reason` to the open one."""
+        return self._send(
+            "POST", "/api/v1/incidents", {"project": project, "endpoint": name, "reason": reason}, Incident
+        )
+
+    def close_incident(self, number: int, resolution: str) -> Incident:
+        """End an incident."""
+        return self._send("POST", f"/api/v1/incidents/{number}/close", {"text": resolution}, Incident)
 
     def replica_log(self, replica: str, *, tail: int = 200, follow: bool = False) -> Generator[bytes, None, None]:
         """Yield the log of a replica: its last `tail` lines, then, when following, what comes until closed."""

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 # The newest migration's name; a database that says another one is migrated, or refused when it is from the future.
-VERSION: Final = "0003"
+VERSION: Final = "0004"
 
 metadata: Final = MetaData()
 
@@ -166,4 +166,17 @@ journal: Final = Table(
     Column("because", Text, nullable=False),
     Index("journal_endpoint", "project", "endpoint", "sequence"),
     sqlite_autoincrement=True,  # a sequence is never given twice, pruned rows included
+)
+
+# The record outlives its endpoint: no foreign key.
+incidents: Final = Table(
+    "incidents",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("project", String(63), nullable=False),
+    Column("endpoint", String(63), nullable=False),
+    Column("closed_at_s", Float, nullable=False),
+    Column("record", Text, nullable=False),
+    Index("incidents_endpoint", "project", "endpoint", "number"),
+    sqlite_autoincrement=True,
 )

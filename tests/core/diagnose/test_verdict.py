@@ -114,6 +114,12 @@ def test_repeats_count_as_a_cause_of_their_own_only_while_nothing_provokes_them(
     assert Pressure(tries=1.5, repeats=1.5).share("tries") == 1.0
 
 
+def test_without_a_baseline_nothing_is_slow_but_errors_are_errors() -> None:
+    nothing = Window(0.0, 600.0)
+    assert not diagnose(window(4.0, slow=1000.0), nothing, []).is_wrong
+    assert diagnose(window(4.0, errors=500.0), nothing, []).is_wrong
+
+
 def test_few_requests_prove_nothing() -> None:
     base = Window(0.0, 600.0, requests=10.0, latency=answered(1.0, 10.0))
     bad = Window(0.0, 600.0, requests=10.0, errors=3.0, latency=answered(5.0, 10.0))

@@ -121,7 +121,10 @@ def _harm(bad: Window, base: Window) -> Harm:
     return Harm(
         max(
             _slower(bad.latency, base.latency),
-            _risen(bad.slow, bad.latency.count, base.slow, base.latency.count, SLOW_LOW, SLOW_HIGH),
+            # Without a baseline nobody knows what slow is; errors are wrong anyway.
+            _risen(bad.slow, bad.latency.count, base.slow, base.latency.count, SLOW_LOW, SLOW_HIGH)
+            if base.latency.count >= REQUESTS_MIN
+            else 0.0,
         ),
         _risen(bad.errors, bad.requests, base.errors, base.requests, FAILED_LOW, FAILED_HIGH),
         _risen(_unserved(bad), bad.requests, _unserved(base), base.requests, FAILED_LOW, FAILED_HIGH),

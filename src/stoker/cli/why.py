@@ -1,0 +1,139 @@
+"""`stoker why`: what is wrong with an endpoint, why, and what to do, for somebody who was woken up for it."""
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from stoker.cli.output import duration, show
+from stoker.cli.session import Command, Session, complete_endpoint, output_option, project_option
+from stoker.core.diagnose.causes import TITLES, Cause, Remedy
+from stoker.core.diagnose.scale import percent
+from stoker.core.diagnose.shift import Harm
+from stoker.core.diagnose.verdict import Explanation
+from stoker.core.diagnose.window import PHASES
+from stoker.types.errors import InvalidInput
+from stoker.types.units import parse_seconds
+
+BAR: Final = 20  # characters of a bar
+SURE: Final = 0.5  # from here on the first cause is named as the cause
+TIMELINE_SHOWN: Final = 12
+RUNBOOKS: Final = "docs/how-to/runbooks.md"
+TO_DO: Final[dict[Remedy, str]] = {
+    "none": "nothing can be done from here without knowing more: follow the runbook",
+    "eject": "take it out: the gateways eject what is far from its peers; otherwise restart it",
+    "roll_back": "go back to the revision before: stoker rollback {endpoint}",
+    "scale": "give it more replicas: raise spec.replicas and stoker apply",
+    "shed": "hold the callers back: stoker keys limit KEY --rps N",
+    "restart": "restart its replicas one after the other, and give them more memory",
+}
+
+
+@click.command(
+    cls=Command,
+    example="""
+    stoker why chat
+    stoker why chat --since 30m
+    """,
+)
+@click.argument("name", shell_complete=complete_endpoint)
+@click.option("--since", help="How long ago it began, such as 30m; by default the last hour is searched.")
+@click.option("--open", "is_raised", is_flag=True, help="Open an incident that is followed until it is over.")
+@output_option
+@project_option
+@click.pass_obj
+def command(session: Session, name: str, since: str | None, is_raised: bool, output: str, project: str) -> None:
+    """Say why an endpoint is worse than before: causes, likeliest first, each with its evidence."""
+    try:
+        since_s = parse_seconds(since) if since is not None else None
+    except ValueError as wrong:
+        raise InvalidInput(f"--since {since}: {wrong}", field="since") from wrong
+    control = session.control()
+    found = control.why(project, name, since_s)
+    show(found, output, lambda: page(found, name))
+    if is_raised:
+        incident = control.raise_incident(project, name, "opened with stoker why")
+        click.echo(f"\nincident {incident.number} is open; stoker incidents show {incident.number}", err=True)
+
+
+def page(found: Explanation, name: str) -> str:
+    """Return the verdict, the causes, what to do and what was changed, in this order."""
+    diagnosis = found.diagnosis
+    lines = [click.style(verdict(found, name), bold=True)]
+    if diagnosis.is_wrong:
+        lines += ["", *_harm_lines(found), *cause_lines(diagnosis.causes), *_to_do(diagnosis.causes, name)]
+    changes = [f"  {_clock(one.at_s)}  {one.kind:<8} {one.what}" for one in found.changes[-TIMELINE_SHOWN:]]
+    if changes:
+        lines += ["", click.style("What was done", bold=True), *changes]
+    lines += ["", click.style(_compared(found), dim=True)]
+    return "\n".join(lines)
+
+
+def verdict(found: Explanation, name: str) -> str:
+    """Return the one sentence that matters."""
+    diagnosis = found.diagnosis
+    if not diagnosis.is_wrong:
+        return f"{name} is as it was: nothing got worse by more than chance."
+    since = f"since {_clock(diagnosis.since_s)}"
+    if not diagnosis.causes:
+        return f"{name} is worse {since}, and nothing that is measured explains it."
+    first = diagnosis.causes[0]
+    where = f" ({first.where})" if first.where else ""
+    how = "because" if first.confidence >= SURE else "perhaps because"
+    return f"{name} is worse {since}, {how} {TITLES[first.kind]}{where}."
+
+
+def cause_lines(causes: Sequence[Cause]) -> list[str]:
+    """Return each cause with a bar and its evidence."""
+    lines = ["", click.style("Why", bold=True)] if causes else []
+    for cause in causes:
+        full = round(cause.confidence * BAR)
+        bar = click.style("█" * full, fg="red" if cause.confidence >= SURE else "yellow") + "·" * (BAR - full)
+        where = f"  {cause.where}" if cause.where else ""
+        share = f", {percent(cause.affected_ratio)} of the requests" if cause.affected_ratio < 0.995 else ""
+        lines.append(f"  {bar} {cause.confidence:4.0%}  {TITLES[cause.kind]}{where}{share}")
+        lines += [f"  {'':{BAR}}       {click.style(line, dim=True)}" for line in cause.evidence]
+    return lines
+
+
+def harm_words(harm: Harm) -> str:
+    """Return what is wrong, in words."""
+    words = {
+        "latency": "slower",
+        "errors": "more errors",
+        "refusals": "more refused or given up",
+        "quality": "other answers",
+        "deaths": "replicas killed by requests",
+    }
+    return ", ".join(words[kind] for kind in harm.__struct_fields__ if getattr(harm, kind) > 0)
+
+
+def _harm_lines(found: Explanation) -> list[str]:
+    added = found.diagnosis.added_s
+    top = sorted((phase for phase in PHASES if added.get(phase, 0.0) > 0), key=lambda phase: -added[phase])[:3]
+    where = ", ".join(f"{phase.replace('_', ' ')} +{duration(added[phase])}" for phase in top)
+    harm = f"  {harm_words(found.diagnosis.harm)}"
+    return [harm + (f"; a request spends more time in: {where}" if where and found.diagnosis.harm.latency > 0 else "")]
+
+
+def _to_do(causes: Sequence[Cause], name: str) -> list[str]:
+    if not causes:
+        return []
+    first = causes[0]
+    return [
+        "",
+        click.style("What to do", bold=True),
+        f"  {TO_DO[first.remedy].format(endpoint=name)}",
+        f"  runbook: {RUNBOOKS}#{first.runbook}",
+    ]
+
+
+def _compared(found: Explanation) -> str:
+    bad, base = (found.bad_from_s, found.bad_until_s), (found.base_from_s, found.base_until_s)
+    words = [f"{_clock(start_s)} to {_clock(end_s)}" for start_s, end_s in (bad, base)]
+    return f"compared {words[0]} with {words[1]}"
+
+
+def _clock(at_s: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(at_s))
