@@ -157,7 +157,9 @@ def _risen(
         return 0.0
     share, share_before = min(now / requests, 1.0), min((before or 0.0) / max(requests_before, 1.0), 1.0)
     pooled = (now + (before or 0.0) + 1.0) / (requests + requests_before + 2.0)
-    error = (pooled * (1 - min(pooled, 1.0)) * (1 / requests + 1 / max(requests_before, 1.0))) ** 0.5
+    error = (
+        pooled * (1 - min(pooled, 1.0)) * (1 / requests + (1 / requests_before if requests_before >= 1 else 0.0))
+    ) ** 0.5
     return ramp(share - share_before, low, high) if share - share_before > SURE * error else 0.0
 
 
