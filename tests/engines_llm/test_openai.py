@@ -11,9 +11,9 @@ from typing import Any
 import psutil
 import pytest
 
+from stoker.protocol.openai_chunks import EventReader
 from stoker.runtime.engines import openai
 from stoker.runtime.engines.openai_child import Child
-from stoker.runtime.engines.openai_chunks import EventReader
 from stoker.runtime.engines.port import Delta, Finish
 from stoker.types.errors import (
     Busy,

@@ -43,6 +43,22 @@ STREAMS: dict[str, bytes] = {
     ),
     "lone half": b"".join(b"data: %s\n\n" % event.encode() for event in [chunk("a\ude00"), chunk("b", finish="stop")]),
 }
+ANSWER = {
+    "id": "x",
+    "object": "chat.completion",
+    "created": 1,
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}],
+}
+# By name: a whole answer.
+WHOLES: dict[str, bytes] = {
+    "plain": json.dumps({**ANSWER, "model": "plain", **json.loads(USAGE), "choices": ANSWER["choices"]}).encode(),
+    "crlf": json.dumps({**ANSWER, "model": 'a "quoted" name'}).encode(),
+    "comments": json.dumps({"model": "comments", **ANSWER, "echo": {"model": "comments"}}).encode(),
+    "error event": b'{"error":{"message":"out of memory","code":500}}',
+    "garbage": b"{not json",
+    "empty": b'{"choices":[]}',
+    "prose": b"[]",
+}
 STATUSES: dict[str, tuple[int, str, dict[str, str]]] = {
     "429": (429, '{"error":{"message":"slow down","type":"rate_limit"}}', {"Retry-After": "7"}),
     "429 date": (429, "{}", {"Retry-After": "Wed, 21 Oct 2037 07:28:00 GMT"}),
@@ -111,6 +127,8 @@ class Upstream:
             return web.Response(status=status, text=text, headers=headers)
         if name == "not a stream":
             return web.json_response({"choices": []})
+        if not body.get("stream"):
+            return await self._whole(request, name)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
         await response.prepare(request)
         self.open_streams += 1
@@ -134,6 +152,23 @@ class Upstream:
                 request.transport.abort()
                 return response
             await response.write(STREAMS.get(name, b""))
+        except ConnectionError:
+            return response  # the reader left
+        finally:
+            self.open_streams -= 1
+        return response
+
+    async def _whole(self, request: web.Request, name: str) -> web.StreamResponse:
+        if name in WHOLES:
+            return web.Response(body=WHOLES[name], content_type="application/json")
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        self.open_streams += 1
+        try:
+            if name == "silent":
+                await asyncio.sleep(60)
+            while name == "endless":
+                await response.write(b" " * 2**18)
         except ConnectionError:
             return response  # the reader left
         finally:

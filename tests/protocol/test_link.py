@@ -128,6 +128,37 @@ def test_an_answer_and_a_pong_tell_what_the_process_holds_of_others(tmp_path: Pa
     on_both_loops(tmp_path, body)
 
 
+def test_what_clients_do_past_a_process_is_counted_as_its_own(tmp_path: Path) -> None:
+    """Requests of this and other connections, and progress that only grows, over the wrap of its counter too."""
+
+    async def work() -> None:
+        server = await link.serve(address := f"unix:{tmp_path / 's'}", Worker())
+        one, other = await link.connect(address), await link.connect(address)
+
+        async def told(asking: link.Link, running: int, progress: int) -> ReplicaStats:
+            before = asking.stats
+            asking.ping(passed=(running, progress))
+            await until(lambda: asking.stats is not before)
+            return asking.stats
+
+        assert (await told(one, 3, frames.COUNTED_TO - 2)).tokens == frames.COUNTED_TO - 2
+        heard = await told(other, 0, 0)
+        assert (heard.running, heard.others) == (3, 3)
+        heard = await told(other, 2, 5)
+        assert (heard.running, heard.others, heard.tokens) == (5, 3, frames.COUNTED_TO + 3)
+        heard = await told(one, 1, frames.COUNTED_TO + 8)
+        assert (heard.running, heard.others, heard.tokens) == (3, 2, frames.COUNTED_TO + 13)
+        assert server.passed == 3
+        one.close()
+        await until(lambda: server.passed == 2)
+        heard = await told(other, 0, 9)
+        assert (heard.running, heard.others, heard.tokens) == (0, 0, frames.COUNTED_TO + 17)
+        other.close()
+        await server.close()
+
+    asyncio.run(work())
+
+
 def test_a_reader_that_stops_reading_stops_the_writer(tmp_path: Path) -> None:
     async def body(worker: Worker, address: str) -> None:
         peer = await link.connect(address)

@@ -205,8 +205,11 @@ class Lane:
         if reason not in ("silent", "stuck"):
             return
         for exchange in [each for each in self.exchanges if each.replica is replica]:
-            if exchange.relay is not None and (not exchange.is_started or exchange.transcript is not None):
-                exchange.relay.abandon(Unavailable(f"the replica makes no progress ({reason})", retry_after_s=1.0))
+            relay = exchange.relay
+            if relay is None or (relay.is_direct and reason == "silent"):
+                continue  # a silent replica says nothing of the server behind it
+            if not exchange.is_started or exchange.transcript is not None:
+                relay.abandon(Unavailable(f"the replica makes no progress ({reason})", retry_after_s=1.0))
 
     def is_wanted(self) -> bool:
         """See fleet/replica.Watcher."""

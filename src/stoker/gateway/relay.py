@@ -15,7 +15,7 @@ from stoker.gateway.fleet.replica import Replica
 from stoker.gateway.http import replies
 from stoker.protocol import frames
 from stoker.protocol.frames import EndHead, RequestHead
-from stoker.protocol.link import Link
+from stoker.protocol.link import Sender
 from stoker.types.errors import EngineFailed, ReplicaLost, StokerError
 
 ANSWER_MAX_BYTES: Final = 256 << 20  # of an answer that is not streamed
@@ -27,11 +27,12 @@ _CREDIT_BYTES: Final = frames.WINDOW_BYTES // 2
 class Relay:
     """A link.Receiver. `done` is over when the answer ended, well (`end`) or badly (`problem`)."""
 
-    __slots__ = ("_exchange", "_lane", "_link", "_pieces", "_size", "_stream", "_unread", "done", "end", "problem",
-                 "replica", "was_death", "was_written")  # fmt: skip
+    __slots__ = ("_exchange", "_lane", "_link", "_pieces", "_size", "_stream", "_unread", "done", "end", "is_direct",
+                 "problem", "replica", "was_death", "was_written")  # fmt: skip
 
-    def __init__(self, exchange: Exchange, replica: Replica, link: Link, head: RequestHead, body: bytes) -> None:
+    def __init__(self, exchange: Exchange, replica: Replica, link: Sender, head: RequestHead, body: bytes) -> None:
         self.replica = replica
+        self.is_direct = link is not replica.link  # to the server behind the replica, which it does not depend on
         self.done: asyncio.Future[None] = link.loop.create_future()
         self.end: EndHead | None = None
         self.problem: StokerError | None = None
@@ -113,7 +114,8 @@ class Relay:
         self.end = end
         exchange = self._exchange
         exchange.usage = end.usage
-        self.replica.others = end.others
+        if not self.is_direct:  # else the replica does not see it, and tells in its next PONG
+            self.replica.others = end.others
         if exchange.is_started:
             exchange.end(last)
         elif exchange.stream:
@@ -136,5 +138,5 @@ class Relay:
 
     def _give_credit(self) -> None:
         if self._unread >= _CREDIT_BYTES and not self._exchange.connection.is_stalled:
-            self._link.write(frames.credit(self._stream, self._unread))
+            self._link.credit(self._stream, self._unread)
             self._unread = 0

@@ -8,7 +8,8 @@
     ERROR   payload: msgpack ErrorHead; closes the stream badly
     CANCEL  no payload; the client lost interest. The server frees what it holds and sends nothing more
     CREDIT  payload: u32 bytes; the client read so much of this stream's answer and the server may send as much again
-    PING    payload: 8 opaque bytes. stream 0
+    PING    payload: 8 opaque bytes, and of a client that works past this process (direct.py) u32 requests of its that
+            run so, u32 signs of progress since it connected, counted around. stream 0
     PONG    payload: the 8 bytes | msgpack ReplicaStats. stream 0
     DRAIN   no payload; finish what runs, refuse what is new. stream 0
     CALL    like REQUEST, for a process' own questions (statistics, metrics); answered by END or ERROR
@@ -33,6 +34,8 @@ WIRE_VERSION: Final = 1
 _PREFIX: Final = struct.Struct(">IBI")
 _HEAD: Final = struct.Struct(">H")
 _CREDIT: Final = struct.Struct(">I")
+_PASSED: Final = struct.Struct(">II")
+COUNTED_TO: Final = 1 << 32  # signs of progress begin again from 0 here
 
 
 class Kind(IntEnum):
@@ -140,6 +143,11 @@ def credit(stream: int, count: int) -> bytes:
     return frame(Kind.CREDIT, stream, _CREDIT.pack(count))
 
 
+def ping(token: bytes, passed: tuple[int, int] = (0, 0)) -> bytes:
+    """Return a PING; `passed`: the requests that run past the process, and what came of all there were."""
+    return frame(Kind.PING, 0, token + _PASSED.pack(passed[0], passed[1] % COUNTED_TO) if passed[1] else token)
+
+
 def pong(token: bytes, stats: ReplicaStats) -> bytes:
     """Return the PONG that answers a PING with `token`."""
     return frame(Kind.PONG, 0, token + _encoder.encode(stats))
@@ -193,6 +201,16 @@ def read_credit(payload: bytes) -> int:
     if len(payload) != 4:
         raise FrameError(f"CREDIT of {len(payload)} bytes")
     return int(_CREDIT.unpack(payload)[0])
+
+
+def read_ping(payload: bytes) -> tuple[bytes, int, int]:
+    """Decode a PING payload into token, requests past this process, and their progress; raises FrameError."""
+    if len(payload) == 8:
+        return payload, 0, 0
+    if len(payload) != 8 + _PASSED.size:
+        raise FrameError(f"PING of {len(payload)} bytes")
+    running, progress = _PASSED.unpack_from(payload, 8)
+    return payload[:8], running, progress
 
 
 def read_pong(payload: bytes) -> tuple[bytes, ReplicaStats]:

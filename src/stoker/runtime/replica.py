@@ -18,13 +18,14 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from stoker.protocol import frames
+from stoker.protocol import direct, frames
+from stoker.protocol.direct import Direct
 from stoker.protocol.frames import EndHead, Hello
 from stoker.protocol.link import Exchange, refuse, serve
 from stoker.runtime import measure
 from stoker.runtime.embed import EmbedWork
 from stoker.runtime.engines import registry
-from stoker.runtime.engines.port import Describes, EmbedEngine, GenerateEngine, PredictEngine
+from stoker.runtime.engines.port import Describes, EmbedEngine, GenerateEngine, HasServer, PredictEngine
 from stoker.runtime.generate import GenerateWork
 from stoker.runtime.numbers import Numbers
 from stoker.runtime.predict import PredictWork
@@ -57,6 +58,7 @@ class Replica:
         self._boot = secrets.token_hex(8)
         self._stage = ""
         self._fraction = 0.0
+        self._direct: Direct | None = None  # what gateways may speak to past this process; has a key
         self.about = ""  # the engine, as it says itself
         self.numbers = Numbers(spec)
 
@@ -100,11 +102,13 @@ class Replica:
             raise Unavailable(f"this replica is {self.state}", retry_after_s=LOADING_RETRY_S)
 
     def call(self, exchange: Exchange) -> None:
-        """See link.Handler. `stats`: ReplicaStats as JSON. `metrics`: a telemetry Snapshot."""
+        """See link.Handler. `stats`: ReplicaStats as JSON. `metrics`: a Snapshot. `direct`: see protocol/direct.py."""
         if exchange.head.method == "metrics":
             exchange.end(EndHead("application/msgpack"), encode_snapshot(self.numbers.snapshot(self.stats())))
         elif exchange.head.method == "stats":
             exchange.end(EndHead(), msgspec.json.encode(self.stats()))
+        elif exchange.head.method == direct.METHOD and self._direct is not None:
+            exchange.end(EndHead(), direct.encode(self._direct))
         else:
             raise refuse(exchange.head.method)
 
@@ -137,6 +141,8 @@ class Replica:
         engine = registry.load(spec, self.progress)
         if isinstance(engine, Describes):
             self.about = engine.about
+        if isinstance(engine, HasServer):
+            self._direct = engine.direct
         work: Work
         match spec.task:  # the registry gives the shape of engine that the task needs
             case "predict":
@@ -178,7 +184,8 @@ async def run(spec: ReplicaSpec) -> int:
         await stopping
         replica.drain()
         assert replica.work is not None
-        while not replica.work.is_idle:  # noqa: ASYNC110 - once in a process' life, and it may not miss anything
+        # What gateways do past this process too: its end may be the end of the server.
+        while not replica.work.is_idle or server.passed:  # noqa: ASYNC110 - once in a process' life
             await asyncio.sleep(IDLE_POLL_S)
         return 0
     finally:

@@ -16,6 +16,9 @@ from stoker.core import affinity, outlier, route
 from stoker.core.concurrency import Learned
 from stoker.gateway.fleet.health import Evidence, Health
 from stoker.gateway.meters import Meters
+from stoker.gateway.remote.asking import Asking
+from stoker.gateway.remote.pool import Pool
+from stoker.protocol.direct import Direct
 from stoker.protocol.link import Link, connect
 from stoker.types.errors import ReplicaLost
 from stoker.types.replica import ReplicaState, ReplicaStats
@@ -64,9 +67,9 @@ class Replica:
     """One replica as this gateway sees it."""
 
     __slots__ = (
-        "_closing", "_task", "_watcher", "address", "boot", "busy", "cost", "down_since_s", "error", "health", "id",
-        "in_flight", "is_ejected", "is_reserved", "known", "learned", "link", "meters", "node", "others", "places",
-        "progress", "revision", "state", "stats", "version",
+        "_asking", "_closing", "_task", "_watcher", "address", "boot", "busy", "cost", "down_since_s", "error",
+        "health", "id", "in_flight", "is_ejected", "is_reserved", "known", "learned", "link", "meters", "node",
+        "others", "places", "progress", "remote", "revision", "state", "stats", "version",
     )  # fmt: skip
 
     def __init__(self, route_: ReplicaRoute, revision: str, version: str, watcher: Watcher) -> None:
@@ -75,6 +78,7 @@ class Replica:
         self.revision = revision
         self.version = version
         self.link: Link | None = None
+        self.remote: Pool | None = None  # the server behind it, where this gateway speaks to that itself
         self.state: ReplicaState = "loading"
         self.stats = ReplicaStats()
         self.boot = ""
@@ -94,6 +98,7 @@ class Replica:
         self.health = Health(self.down_since_s)
         self.meters = watcher.meters.replica(revision, self.id)
         self._watcher = watcher
+        self._asking: Asking | None = None
         self._closing = False
         self._task = asyncio.get_running_loop().create_task(self._keep(), name=f"replica {self.id}")
 
@@ -180,7 +185,9 @@ class Replica:
             self.cost.reset()
             self.known.clear()
         self.boot = link.hello.boot
-        self.state = link.hello.state
+        has_server = self._watcher.task == "chat"  # it may have one; is it ready, it is asked before it is open
+        self.state = "loading" if has_server and link.hello.state == "ready" else link.hello.state
+        self._asking = Asking(link, self._ready) if has_server else None
         self.health.connected(self.progress, now_s, is_new=is_new)
         link.on_stats = self._hear
 
@@ -192,7 +199,7 @@ class Replica:
         self._watcher.replica_changed(self)
         try:
             while link.is_open and not (self._closing and self.in_flight == 0):
-                link.ping()
+                self._ping(link)
                 self.health.asked(time.monotonic())
                 every_s = LOADING_PING_S
                 if self.state == "ready":
@@ -203,10 +210,26 @@ class Replica:
         finally:
             link.on_stats = link.on_lost = None
             link.close()
+            if self.remote is not None:
+                self.remote.close()
+                self.remote = None
             self.state = "loading"
             self.is_ejected = False
             self.others = 0
             self.down_since_s = time.monotonic()
+            self._watcher.replica_changed(self)
+
+    def _ping(self, link: Link) -> None:
+        link.ping(passed=self.remote.passed if self.remote is not None else (0, 0))
+
+    def _ready(self, link: Link, direct: Direct | None) -> None:
+        """It is ready, and said what is behind it."""
+        self._asking = None
+        if self.link is link and link.is_open and self.state != "ready":
+            if direct is not None:
+                with contextlib.suppress(ValueError):  # then it serves itself what goes to such a URL
+                    self.remote = Pool(direct, link.loop, lambda: self._ping(link))
+            self.state = "ready"
             self._watcher.replica_changed(self)
 
     def _hear(self, stats: ReplicaStats) -> None:
@@ -218,7 +241,9 @@ class Replica:
         if places != self.places:
             self.places = places
             self._watcher.replica_changed(self)
-        if stats.state != self.state:
+        if stats.state == "ready" and self._asking is not None:
+            self._asking.ask()
+        elif stats.state != self.state:
             self.state = stats.state
             self._watcher.replica_changed(self)
 

@@ -1,4 +1,4 @@
-"""The call itself: one REQUEST to the replica whose place is held, its answer relayed. Innermost."""
+"""The call itself: one request to the replica whose place is held, or to its server, its answer relayed. Innermost."""
 
 import asyncio
 import time
@@ -8,8 +8,9 @@ from stoker.gateway.exchange import GONE, Exchange, TryFailed
 from stoker.gateway.fleet import learning
 from stoker.gateway.fleet.replica import Replica
 from stoker.gateway.relay import Relay
+from stoker.gateway.remote.request import is_plain
 from stoker.protocol.frames import RequestHead
-from stoker.protocol.link import Link
+from stoker.protocol.link import Link, Sender
 from stoker.types.errors import Draining, EngineFailed, ReplicaLost, Unavailable
 
 # What a replica is not given of the time left: its answer has to get from there to the client. Without it one in ten
@@ -27,7 +28,7 @@ async def upstream(exchange: Exchange) -> None:
     if link is None or not link.is_open:
         raise TryFailed(ReplicaLost("the connection to the replica is down"), replica, was_death=False)
     began_s = time.monotonic()
-    relay = send(exchange, replica, link, began_s)
+    relay = send(exchange, replica, _way(exchange, replica, link), began_s)
     try:
         await relay.done
     except asyncio.CancelledError:
@@ -50,7 +51,19 @@ async def upstream(exchange: Exchange) -> None:
     raise problem
 
 
-def send(exchange: Exchange, replica: Replica, link: Link, now_s: float) -> Relay:
+def _way(exchange: Exchange, replica: Replica, link: Link) -> Sender:
+    """Return what the try goes through: the server behind the replica where that can be asked itself, else the replica.
+
+    A suspect runs alone, and what goes on elsewhere is refused, in the replica.
+    """
+    remote = replica.remote
+    if remote is None or exchange.on_trial or exchange.resume or not is_plain(exchange.method, exchange.body):
+        return link
+    exchange.transcript = None  # no other server can go on with it
+    return remote
+
+
+def send(exchange: Exchange, replica: Replica, link: Sender, now_s: float) -> Relay:
     """Send one try to `replica`; return what takes its answer."""
     exchange.sent_s = now_s
     body = exchange.body + exchange.resume if exchange.resume else exchange.body

@@ -4,7 +4,7 @@ Client end: `connect` → `Link.call` → `Call.next` / `Call.answer`. Server en
 Nothing here waits without a bound on bytes: an answer stops at WINDOW_BYTES until the reader gives credit.
 """
 
-from stoker.protocol.link.client import Call, Link, Receiver, connect
+from stoker.protocol.link.client import Call, Link, Receiver, Sender, connect
 from stoker.protocol.link.server import Exchange, Handler, Server, refuse, serve
 from stoker.protocol.link.wire import as_error, as_head, socket_path
 
@@ -14,6 +14,7 @@ __all__ = [
     "Handler",
     "Link",
     "Receiver",
+    "Sender",
     "Server",
     "as_error",
     "as_head",

@@ -25,6 +25,24 @@ class Receiver(Protocol):
         """Take the end of a request that failed: the replica's own error, or ReplicaLost."""
 
 
+class Sender(Protocol):
+    """What takes requests and brings their answers: a Link, or what speaks to a replica's server itself."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def send(self, receiver: Receiver, head: RequestHead, body: bytes = b"") -> int:
+        """Send a request and return its number; the answer goes to `receiver`, but not within this call.
+
+        Raises StokerError for what cannot be sent.
+        """
+
+    def forget(self, stream: int) -> None:
+        """Cancel one request; its receiver hears nothing more."""
+
+    def credit(self, stream: int, count: int) -> None:
+        """Allow `count` more bytes of its answer."""
+
+
 class Call:
     """One request in flight, at the client's end."""
 
@@ -134,9 +152,9 @@ class Link(asyncio.Protocol):
             self.write(frames.frame(Kind.DATA, stream, view[at : at + frames.INLINE_MAX]))
         return stream
 
-    def ping(self, token: bytes = b"\0" * 8) -> None:
-        """Ask for statistics; the answer arrives in `stats` and `on_stats`."""
-        self.write(frames.frame(Kind.PING, 0, token))
+    def ping(self, token: bytes = b"\0" * 8, passed: tuple[int, int] = (0, 0)) -> None:
+        """Ask for statistics; the answer arrives in `stats` and `on_stats`. `passed`: see frames.ping."""
+        self.write(frames.ping(token, passed))
 
     def drain(self) -> None:
         """Ask the peer to finish what runs and refuse what is new."""
@@ -151,6 +169,10 @@ class Link(asyncio.Protocol):
         """Cancel one call (used by Call.cancel)."""
         if self._calls.pop(stream, None) is not None:
             self.write(frames.frame(Kind.CANCEL, stream))
+
+    def credit(self, stream: int, count: int) -> None:
+        """See Sender."""
+        self.write(frames.credit(stream, count))
 
     def write(self, data: bytes) -> None:
         """Put bytes on the wire; silently nothing when it is down (the calls are failed by connection_lost)."""

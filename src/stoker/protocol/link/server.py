@@ -112,13 +112,18 @@ class Handler(Protocol):
 
 
 class _All:
-    """What is open on one address: connections, and the exchanges of all of them."""
+    """What is open on one address: connections, and the exchanges of all of them.
 
-    __slots__ = ("connections", "exchanges")
+    passed: requests that clients work on past this process, as last told. progress: signs of progress of those.
+    """
+
+    __slots__ = ("connections", "exchanges", "passed", "progress")
 
     def __init__(self) -> None:
         self.connections: set[_Connection] = set()
         self.exchanges = 0
+        self.passed = 0
+        self.progress = 0
 
 
 class _Connection(asyncio.Protocol):
@@ -132,12 +137,14 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._cork: Cork | None = None
         self.exchanges: dict[int, Exchange] = {}
+        self._passed = self._progress = 0  # of this client, as last told
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
     def others(self) -> int:
-        """Exchanges of the other connections. Counted here, where nothing is on its way, so no reader corrects it."""
-        return self.all.exchanges - len(self.exchanges)
+        """Requests of the other connections. Counted here, where nothing is on its way, so no reader corrects it; what
+        runs past this process is as old as its client's last PING."""
+        return self.all.exchanges - len(self.exchanges) + self.all.passed - self._passed
 
     def write(self, data: bytes) -> None:
         if self._cork is not None and self._transport is not None and not self._transport.is_closing():
@@ -161,6 +168,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.all.connections.discard(self)
+        self.all.passed -= self._passed
         self._partial.clear()
         for exchange in list(self.exchanges.values()):
             exchange.cancel()
@@ -188,14 +196,25 @@ class _Connection(asyncio.Protocol):
             if exchange is not None:
                 exchange.add_credit(frames.read_credit(payload))
         elif kind == Kind.PING:
-            stats = self._handler.stats()
-            if self.others:
-                stats = msgspec.structs.replace(stats, others=self.others)
-            self.write(frames.pong(payload[:8], stats))
+            self._pinged(payload)
         elif kind == Kind.DRAIN:
             self._handler.drain()
         else:
             raise FrameError(f"a client does not send frames of kind {kind}")
+
+    def _pinged(self, payload: bytes) -> None:
+        """Take what the client tells of its work past this process, and count it as this process' own."""
+        token, passed, progress = frames.read_ping(payload)
+        all_ = self.all
+        all_.passed += passed - self._passed
+        all_.progress += (progress - self._progress) % frames.COUNTED_TO if progress else 0
+        self._passed, self._progress = passed, progress or self._progress
+        stats = self._handler.stats()
+        if self.others or all_.progress:
+            stats = msgspec.structs.replace(
+                stats, others=self.others, running=stats.running + all_.passed, tokens=stats.tokens + all_.progress
+            )
+        self.write(frames.pong(token, stats))
 
     def _open_stream(self, kind: int, stream: int, payload: bytes) -> None:
         head, body = frames.read_request(payload)
@@ -243,8 +262,14 @@ class Server:
 
     def __init__(self, listening: asyncio.AbstractServer, all_: _All, path: str) -> None:
         self._listening = listening
+        self._all = all_
         self._connections = all_.connections
         self._path = path
+
+    @property
+    def passed(self) -> int:
+        """Return how many requests clients work on past this process, as last told."""
+        return self._all.passed
 
     async def close(self) -> None:
         """Stop listening, flush and close every connection (at most CLOSE_TIMEOUT_S), remove the socket file."""

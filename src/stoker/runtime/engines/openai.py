@@ -1,5 +1,8 @@
 """Any OpenAI-compatible server as an engine: somebody else's by URL, or one of our own started by command.
 
+Gateways send chats and completions to the server themselves (`RemoteGenerate.direct`, gateway/remote/); what comes
+through here is embeddings, and what they leave to it: answers held to a schema, and suspects.
+
 One connection a request, closed with it: that is how such servers learn that nobody reads any more, and a pooled
 connection that went stale would fail a request for no reason. Redirects are not followed, so a key goes only where the
 endpoint says.
@@ -20,12 +23,13 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
+from stoker.protocol.direct import Direct
 from stoker.protocol.openai import ChatRequest, CompletionRequest, texts_or_tokens
+from stoker.protocol.openai_chunks import events, status_error
 from stoker.runtime import options
 from stoker.runtime.engines.json_schema import check_schema
 from stoker.runtime.engines.openai_answer import Answer
 from stoker.runtime.engines.openai_child import Child
-from stoker.runtime.engines.openai_chunks import events, status_error
 from stoker.runtime.engines.port import Embeddings, Progress
 from stoker.types.errors import DeadlineExceeded, EngineFailed, InvalidInput, NotReachable
 from stoker.types.generation import Delta, Final, Finish
@@ -158,6 +162,7 @@ class RemoteGenerate:
     def __init__(self, server: Server, model: str, chosen: OpenAIOptions, child: Child | None) -> None:
         self.slots = chosen.slots or 0
         self.context_tokens = chosen.context
+        self.direct = Direct(server.url, model, server.headers.get("Authorization", ""), chosen.timeout_s)
         self._server = server
         self._model = model
         self._child = child
@@ -288,13 +293,20 @@ def _key(chosen: OpenAIOptions) -> str:
         key = os.environ.get(chosen.api_key_env, "")
         if not key:
             raise InvalidInput(f"the variable {chosen.api_key_env} is not set", field="options.api_key_env")
-        return key.strip()
+        return _printable(key.strip(), "options.api_key_env")
     if chosen.api_key_file:
         try:
-            return Path(chosen.api_key_file).read_text().strip()
+            return _printable(Path(chosen.api_key_file).read_text().strip(), "options.api_key_file")
         except (OSError, UnicodeDecodeError) as unreadable:
             raise InvalidInput(f"the key cannot be read: {unreadable}", field="options.api_key_file") from unreadable
     return ""
+
+
+def _printable(key: str, field: str) -> str:
+    """Return `key`. Raises InvalidInput for one with line breaks or the like: it becomes a part of a header."""
+    if not key.isascii() or not key.isprintable():
+        raise InvalidInput("the key has characters that no header may have", field=field)
+    return key
 
 
 def _end_with_child(last_words: str) -> None:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from stoker.protocol.openai_chunks import read_chunk, whole_characters
 from stoker.runtime.engines.json_schema import violation
-from stoker.runtime.engines.openai_chunks import read_chunk, whole_characters
 from stoker.types.errors import EngineFailed
 from stoker.types.generation import Delta, Finish
 from stoker.types.replica import Usage

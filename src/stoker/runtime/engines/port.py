@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import msgspec
 import numpy.typing as npt
 
+from stoker.protocol.direct import Direct
 from stoker.protocol.openai import ChatRequest, CompletionRequest
 from stoker.types.generation import Delta, Final, Finish, Resume, TokenLogprob, ToolCallDelta
 from stoker.types.models import Signature
@@ -27,6 +28,7 @@ __all__ = [
     "Final",
     "Finish",
     "GenerateEngine",
+    "HasServer",
     "Load",
     "NamesAxes",
     "PredictEngine",
@@ -109,6 +111,13 @@ class GenerateEngine(Protocol):
 
     def close(self) -> None:
         """Stop the engine."""
+
+
+@runtime_checkable
+class HasServer(Protocol):
+    """A GenerateEngine in front of a server that gateways may speak to themselves, past the replica."""
+
+    direct: Direct
 
 
 @runtime_checkable

@@ -177,18 +177,30 @@ class _PromptDetails(msgspec.Struct):
     cached_tokens: int | None = None
 
 
-class _Usage(msgspec.Struct):
+class ServedUsage(msgspec.Struct):
+    """`usage` as servers write it, of a stream's event or a whole answer."""
+
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: Any = None
+
+    @property
+    def counted(self) -> Usage:
+        """The same in our terms."""
+        details = self.prompt_tokens_details
+        return Usage(
+            input_tokens=self.prompt_tokens or 0,
+            output_tokens=self.completion_tokens or 0,
+            cached_tokens=(details.cached_tokens if details is not None else None) or 0,
+        )
 
 
 class Chunk(msgspec.Struct):
     """One event of a stream: of a chat, of a completion, or an error in the middle of either."""
 
     choices: list[_Choice] | None = None
-    usage: _Usage | None = None
+    usage: ServedUsage | None = None
     timings: Any = None  # llama.cpp's
     error: Any = None
 
@@ -197,15 +209,8 @@ class Chunk(msgspec.Struct):
         """The usage this chunk brings."""
         if self.usage is None:
             return None
-        details = self.usage.prompt_tokens_details
         guessed, accepted = self._guessed
-        return Usage(
-            input_tokens=self.usage.prompt_tokens or 0,
-            output_tokens=self.usage.completion_tokens or 0,
-            cached_tokens=(details.cached_tokens if details is not None else None) or 0,
-            guessed_tokens=guessed,
-            accepted_tokens=accepted,
-        )
+        return msgspec.structs.replace(self.usage.counted, guessed_tokens=guessed, accepted_tokens=accepted)
 
     @property
     def _guessed(self) -> tuple[int, int]:
@@ -233,8 +238,13 @@ def read_chunk(payload: bytes) -> Chunk:
     except (msgspec.DecodeError, UnicodeDecodeError):
         chunk = _read_patiently(payload)
     if chunk.error is not None:
-        raise EngineFailed(f"the upstream server failed: {_words(chunk.error)}")
+        raise told_error(chunk.error)
     return chunk
+
+
+def told_error(error: Any) -> EngineFailed:
+    """Return what an `error` object in a server's answer means, in its words."""
+    return EngineFailed(f"the upstream server failed: {_words(error)}")
 
 
 def _read_patiently(payload: bytes) -> Chunk:

@@ -1,0 +1,173 @@
+"""Chats that the gateway sends to a server itself: real gateways, a real replica as the server's door-keeper.
+
+What servers send and how they fail is in test_remote_pool.py; this is what the rest of the gateway makes of it.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from stoker.app.home import Home
+from tests.engines_llm.support import spec
+from tests.engines_llm.upstream import Upstream
+from tests.gateway.rig import Answer, Client, Rig, client, run, until
+from tests.gateway.talkers import made_ready, metric, metrics
+
+CHAT = "/v1/chat/completions"
+KEY = "sk-upstream-secret"
+
+
+class DoorRig(Rig):
+    """`smol` is the upstream's model that the rig's replicas were started with."""
+
+    def start_door(self, name: str, **options: Any) -> None:
+        folder = self.home.replicas / name
+        folder.mkdir(parents=True, exist_ok=True)
+        made = msgspec.structs.replace(spec("openai", **options), address=self.home.address(name), replica=name)
+        (folder / "spec.json").write_bytes(msgspec.json.encode(made))
+        with self.log(name).open("ab") as log:
+            argv = [sys.executable, "-m", "stoker.app.replica_main", str(folder / "spec.json")]
+            self.processes[name] = subprocess.Popen(argv, stdout=log, stderr=log)
+
+    def ready(self, count: int) -> None:
+        until(lambda: asyncio.run(made_ready(self)) == count, f"{count} replicas are ready", 60)
+
+
+@contextlib.contextmanager
+def doors(folder: Path, gateways: int = 1, **options: Any) -> Iterator[DoorRig]:
+    """Start gateways and one door-keeper."""
+    home = Home(folder / "home")
+    home.make()
+    made = DoorRig(home)
+    try:
+        made.write_table(["r0"], resume="best_effort")
+        made.start_door("r0", **options)
+        for index in range(gateways):
+            made.start_gateway(index, gateways)
+        made.ready(1)
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    server = Upstream()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> str:
+    (tmp_path / "key").write_text(KEY)
+    return str(tmp_path / "key")
+
+
+def body(**fields: Any) -> bytes:
+    return json.dumps({"model": "smol", "messages": [{"role": "user", "content": "Hi"}], **fields}).encode()
+
+
+async def begun(one: Client) -> AsyncIterator[bytes]:
+    """Ask for a stream, read its first events, and return what follows."""
+    one.send("POST", CHAT, body(stream=True))
+    status, _ = await one.head()
+    assert status == 200
+    chunks = one.chunks()
+    assert b"more" in await anext(chunks)
+    return chunks
+
+
+def events(answer: Answer) -> list[Any]:
+    *lines, rest = answer.body.split(b"\n\n")
+    assert rest == b""
+    return [json.loads(line[6:]) for line in lines if line.startswith(b"data: {")]
+
+
+def test_chats_pass_the_replica_by_and_what_it_must_see_does_not(upstream: Upstream, tmp_path: Path, key: str) -> None:
+    """Whole, streamed and in an order of its own; the key is in no file and no log."""
+
+    async def work() -> None:
+        async with client(rig) as one:
+            whole = await one.request("POST", CHAT, body())
+            assert whole.status == 200
+            assert whole.json["model"] == "smol"
+            assert upstream.seen[-1].get("stream") is None  # the replica always asks for a stream
+            assert upstream.headers[-1]["Authorization"] == f"Bearer {KEY}"
+            assert upstream.headers[-1]["User-Agent"] == "stoker"
+            streamed = await one.request("POST", CHAT, body(stream=True))
+            assert streamed.body.endswith(b"data: [DONE]\n\n")
+            assert [event["choices"][0]["delta"].get("content") for event in events(streamed)] == ["Hel", "lo", None]
+            form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
+            refused = await one.request("POST", CHAT, body(response_format=form))
+            assert refused.status == 500
+            assert "does not keep to the schema" in refused.json["error"]["message"]
+            assert upstream.headers[-1]["User-Agent"] != "stoker"
+        counted = await metrics(rig)
+        assert metric(counted, "stoker_tokens_total", endpoint="smol", kind="output") == 4
+        assert metric(counted, "stoker_tokens_total", endpoint="smol", kind="input") == 10
+
+    with doors(tmp_path, url=upstream.url, model="plain", api_key_file=key) as rig:
+        run(work)
+        written = [path for path in rig.home.root.rglob("*") if path.is_file()]
+        assert not [path for path in written if KEY.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
+def test_a_stream_does_not_need_its_door_keeper(upstream: Upstream, tmp_path: Path, number: signal.Signals) -> None:
+    async def work() -> None:
+        async with client(rig) as one:
+            chunks = await begun(one)
+            os.kill(rig.processes["r0"].pid, number)
+            if number == signal.SIGKILL:
+                rig.processes["r0"].wait(10)
+                rig.start_door("r0", url=upstream.url, model="endless")
+            for _ in range(300):
+                assert b"more" in await anext(chunks)
+            if number == signal.SIGTERM:
+                assert rig.processes["r0"].poll() is None  # it waits for what gateways do with its server
+        async with asyncio.timeout(20):
+            while upstream.open_streams:  # the client is gone, and with it the request
+                await asyncio.sleep(0.01)
+        if number == signal.SIGTERM:
+            assert await asyncio.to_thread(rig.processes["r0"].wait, 20) == 0
+
+    with doors(tmp_path, url=upstream.url, model="endless") as rig:
+        run(work)
+        if number == signal.SIGKILL:
+            rig.ready(1)
+
+
+def test_a_gateway_that_dies_takes_its_own_streams_with_it_and_no_others(upstream: Upstream, tmp_path: Path) -> None:
+    """The kernel chooses the gateway of each connection; of twelve, each has some."""
+
+    async def work() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(client(rig)) for _ in range(12)]
+            streams = [await begun(one) for one in clients]
+            assert upstream.open_streams == 12
+            rig.kill("gateway-0")
+            alive = 0
+            for chunks in streams:
+                try:
+                    for _ in range(100):
+                        await anext(chunks)
+                    alive += 1
+                except (asyncio.IncompleteReadError, ConnectionError, ValueError):
+                    pass  # it was the other's
+            assert 0 < alive < 12
+            async with asyncio.timeout(20):
+                while upstream.open_streams != alive:
+                    await asyncio.sleep(0.01)
+
+    with doors(tmp_path, 2, url=upstream.url, model="endless", slots=64) as rig:
+        run(work)
