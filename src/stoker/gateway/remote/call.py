@@ -28,7 +28,7 @@ class Call:
 
     __slots__ = (
         "_budget", "_first_s", "_forget", "_receiver", "_request", "_stream", "answer_bytes_max", "asked", "began_s",
-        "connection", "ended_s", "is_over", "number", "problem", "was_sent_again",
+        "connection", "ended_s", "is_full", "is_over", "number", "problem", "was_sent_again",
     )  # fmt: skip
 
     def __init__(
@@ -42,6 +42,7 @@ class Call:
         self.ended_s = 0.0
         self.was_sent_again = False
         self.is_over = False
+        self.is_full = False
         self.problem: StokerError | None = None
         self._receiver = receiver
         self._request = request
@@ -49,11 +50,6 @@ class Call:
         self._stream = Stream(asked) if asked.is_stream else None
         self._budget = WINDOW_BYTES
         self._first_s = 0.0
-
-    @property
-    def is_full(self) -> bool:
-        """See the class."""
-        return self._budget <= 0
 
     def feed(self, data: bytes) -> None:
         """Take a piece of a stream."""
@@ -64,6 +60,7 @@ class Call:
             self._budget -= len(piece)
             if not self._first_s:
                 self._first_s = time.monotonic()
+            self.is_full = self._budget <= 0
             self._receiver.push(piece)
         if self.is_over:
             return  # the receiver gave it up
@@ -95,6 +92,7 @@ class Call:
         """End badly."""
         if not self.is_over:
             self._close()
+            self.ended_s = time.monotonic()
             self.problem = problem
             self._receiver.fail(problem)
 
@@ -104,10 +102,11 @@ class Call:
 
     def credit(self, count: int) -> None:
         """The reader made room."""
-        was_full = self.is_full
         self._budget = min(self._budget + count, WINDOW_BYTES)
-        if was_full and not self.is_full and self.connection is not None:
-            self.connection.resume()
+        if self.is_full and self._budget > 0:
+            self.is_full = False
+            if self.connection is not None:
+                self.connection.resume()
 
     def _end_stream(self, stream: Stream, piece: bytes) -> None:
         head = EndHead(content_type=EVENT_STREAM, usage=stream.usage, timings=self._timings())
@@ -118,10 +117,9 @@ class Call:
         self._receiver.push((head, last))
 
     def _timings(self) -> Timings:
-        now_s = time.monotonic()
+        now_s = self.ended_s = time.monotonic()
         return Timings(compute_s=now_s - self.began_s, first_token_s=(self._first_s or now_s) - self.began_s)
 
     def _close(self) -> None:
         self.is_over = True
-        self.ended_s = time.monotonic()
         self._forget(self.number)

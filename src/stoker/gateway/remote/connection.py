@@ -22,7 +22,6 @@ WRITE_HIGH_BYTES: Final = 1 << 20
 _WANTED: Final = frozenset(
     (b"content-type", b"content-encoding", b"content-length", b"retry-after", b"transfer-encoding")
 )
-_UNCODED: Final = (b"", b"identity")
 
 
 class Owner(Protocol):
@@ -62,12 +61,10 @@ class Connection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._status = 0
         self._body: list[bytes] = []  # what one read brought of it
-        self._kept = bytearray()  # what is understood only whole
-        self._rest_bytes = 0
-        self._bare_bytes = 0
-        self._is_heard = self._is_judged = self._is_kept = self._has_head = self._until_eof = self._is_complete = (
-            self._is_extra
-        ) = False
+        self._kept: bytearray | None = None  # what is understood only whole, if more than one read brought it
+        self._rest_bytes = self._bare_bytes = 0
+        self._is_heard = self._is_judged = self._has_head = self._until_eof = False
+        self._is_complete = self._is_kept = self._is_extra = False
 
     # ---- what the pool calls
 
@@ -188,7 +185,7 @@ class Connection(asyncio.Protocol):
                 self._transport.abort()
         elif self._status != 200 or not call.asked.is_stream:
             self._keep(call)
-        elif self._is_right(call):
+        elif self._is_judged or self._is_right(call):
             self._body = []
             call.feed(body[0] if len(body) == 1 else b"".join(body))
             if call.is_over:
@@ -199,14 +196,25 @@ class Connection(asyncio.Protocol):
 
     def _keep(self, call: Call) -> None:
         """Keep what is only understood whole, within bounds."""
+        if self._is_complete and self._kept is None:
+            return  # one read brought all of it
+        kept = self._kept
+        if kept is None:
+            kept = self._kept = bytearray()
         for piece in self._body:
-            self._kept += piece
+            kept += piece
         self._body = []
         if self._status != 200:
-            if len(self._kept) >= ERROR_BYTES_MAX:
+            if len(kept) >= ERROR_BYTES_MAX:
                 self._refused(call)
-        elif len(self._kept) > call.answer_bytes_max:
+        elif len(kept) > call.answer_bytes_max:
             self._fail(EngineFailed(f"the upstream server's answer is over {call.answer_bytes_max} bytes"))
+
+    def _whole(self) -> bytes:
+        """Return the body that was kept."""
+        if self._kept is not None:
+            return bytes(self._kept)
+        return self._body[0] if len(self._body) == 1 else b"".join(self._body)
 
     def _complete(self) -> None:
         """The answer is here, to its last byte."""
@@ -215,9 +223,9 @@ class Connection(asyncio.Protocol):
             if self._status != 200:
                 self._refused(call)
             elif self._is_right(call):
-                call.end(bytes(self._kept))
+                call.end(self._whole())
                 self._let_go(call)
-        self._kept = bytearray()
+        self._kept, self._body = None, []
         if not self.is_open:
             return
         is_sent = self._transport.get_write_buffer_size() == 0  # an answer may come before its request was sent whole
@@ -225,7 +233,6 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             return
         self._has_answered = True
-        self.resume()
         self._owner.is_free(self)
 
     def _is_right(self, call: Call) -> bool:
@@ -234,12 +241,14 @@ class Connection(asyncio.Protocol):
             return True
         self._is_judged = True
         headers = self._headers
-        coding = headers.get(b"content-encoding", b"").strip().lower()
-        if coding not in _UNCODED:
+        coding = headers.get(b"content-encoding")
+        if coding is not None and coding.strip().lower() != b"identity":
             self._fail(EngineFailed(f"the upstream server sent an answer in {_text(coding)}, which nobody asked for"))
             return False
+        if not call.asked.is_stream:
+            return True  # it is read whole, and judged by what it says
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        if call.asked.is_stream and kind != b"text/event-stream":
+        if kind != b"text/event-stream":
             self._fail(EngineFailed(f"the upstream server did not stream: it answered with {_text(kind)}"))
             return False
         return True
@@ -248,11 +257,12 @@ class Connection(asyncio.Protocol):
         """An answer that is no success."""
         after = self._headers.get(b"retry-after")
         problem = status_error(
-            self._status, bytes(self._kept[:ERROR_BYTES_MAX]), _text(after) if after is not None else None
+            self._status, self._whole()[:ERROR_BYTES_MAX], _text(after) if after is not None else None
         )
         if self._is_complete:
             self.call = None
             call.fail(problem)
+            self.since_s = call.ended_s
         else:
             self._fail(problem)
 
@@ -263,7 +273,7 @@ class Connection(asyncio.Protocol):
         self.since_s = call.ended_s
         if call.problem is not None:
             self._transport.abort()
-        else:
+        elif self._is_paused:
             self.resume()
 
     def _fail(self, problem: StokerError) -> None:

@@ -120,7 +120,6 @@ class Pool:
         if self._is_closed:
             connection.cut()
             return
-        connection.since_s = time.monotonic()
         self._idle[connection] = None
 
     def is_gone(self, connection: Connection) -> None:

@@ -28,7 +28,7 @@ _MODEL: Final = re.compile(rb'"model":\s*"(?:[^"\\]|\\.)*"')
 _PAIR: Final = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 _HALF: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _NOTHING: Final = (Raw(b"null"), Raw(b'""'), Raw(b"[]"))
-_NEVER: Final = b"\n\n"  # no event has it
+_NEVER: Final = b"\n\n\n"  # no event has it
 
 
 class _Choice(msgspec.Struct):
@@ -62,6 +62,7 @@ class Stream:
 
     __slots__ = (
         "_asked", "_counted", "_early", "_early_bytes", "_halves", "_has_begun", "_has_cr", "_head", "_held",
+        "_is_even", "_is_same",
         "_model", "_name", "_new_head", "_new_tail", "_served", "_tail", "_told_usage", "_unfinished", "is_done",
         "problem",
     )  # fmt: skip
@@ -72,7 +73,9 @@ class Stream:
         self._unfinished = set(range(asked.choices))
         self._model = b""  # how the server writes its model's name
         self._head = self._new_head = _NEVER  # of an event that adds text, and the same for the client
-        self._tail = self._new_tail = b""
+        self._tail = self._new_tail = b"\n\n"
+        self._is_same = False  # the client gets these events as they are
+        self._is_even = True  # nothing is held of what came
         self._held = bytearray()  # of an event that is not complete
         self._has_cr = False  # one more byte of it, a CR
         self._has_begun = False
@@ -92,13 +95,16 @@ class Stream:
 
     def feed(self, data: bytes) -> bytes:
         """Return the events that `data` completes, as the client gets them. Not to be called after the end."""
-        if self._held or self._has_cr or b"\r" in data or not data.endswith(b"\n\n"):
+        if self._is_even:
+            told = self._quick(data)
+            if told:
+                return told
+        if not self._is_even or b"\r" in data or not data.endswith(b"\n\n"):
             data = self._complete(data)
-            if not data:
-                return b""
-        if data.find(b"\n\n") == len(data) - 2:  # one event, as most reads bring
-            return self._one(data[:-2])
-        return self._all(data)
+        self._is_even = False
+        told = self._all(data)
+        self._is_even = not (self._held or self._has_cr or self._halves)
+        return told
 
     def end(self) -> bytes:
         """Take the end of the bytes; return what is left to tell."""
@@ -149,25 +155,21 @@ class Stream:
         told: list[bytes] = []
         for event in data.split(b"\n\n"):
             if event:
-                told.append(self._one(event))
+                told.append((not self._halves and self._quick(event + b"\n\n")) or self._read(event))
                 if self.is_done or self.problem is not None:
                     break
         return b"".join(told)
 
-    def _one(self, event: bytes) -> bytes:
-        return self._quick(event) or self._read(event)
-
     def _quick(self, event: bytes) -> bytes:
         """Return the event for the client if it is like the last but for its text, else nothing."""
         head, tail = self._head, self._tail
-        until = len(event) - len(tail)
-        if until < len(head) or not event.startswith(head) or not event.endswith(tail):
+        if not event.startswith(head) or not event.endswith(tail):
             return b""
-        text = event[len(head) : until]
-        if b'"' in text or b"\\" in text or b"\n" in text or self._halves:
+        text = event[len(head) : -len(tail)]
+        if b'"' in text or b"\\" in text or b"\n" in text or b"\r" in text or len(event) < len(head) + len(tail):
             return b""
         self._counted += 1
-        return b"".join((self._new_head, text, self._new_tail))
+        return event if self._is_same else b"".join((self._new_head, text, self._new_tail))
 
     def _read(self, event: bytes) -> bytes:
         """Return one event for the client, parsed; b"" for one that has nothing for it."""
@@ -205,10 +207,10 @@ class Stream:
             if not choices and not self._asked.wants_usage:
                 return b""
             self._told_usage = True
-        told = b"data: " + self._named(payload)
+        told = b"data: " + self._named(payload) + b"\n\n"
         if has_content and len(choices) == 1 and chunk.usage is None and not has_end:
-            self._learn(b"data: " + payload, told)
-        return self._in_order(told + b"\n\n", is_early=not has_content and not has_end)
+            self._learn(b"data: " + payload + b"\n\n", told)
+        return self._in_order(told, is_early=not has_content and not has_end)
 
     def _in_order(self, told: bytes, *, is_early: bool) -> bytes:
         """Return `told` behind what waited for it. What says only who speaks waits for the first words: until those
@@ -240,7 +242,8 @@ class Stream:
         until = event.find(b'"', found.end())
         if b"\\" not in event[found.end() : until]:
             self._head, self._tail = event[: found.end()], event[until:]
-            self._new_head, self._new_tail = told[: new.end()], told[told.find(b'"', new.end()) :] + b"\n\n"
+            self._new_head, self._new_tail = told[: new.end()], told[told.find(b'"', new.end()) :]
+            self._is_same = event == told
 
     def _join(self, payload: bytes) -> bytes:
         """Return a payload whose halves of characters, cut by a server in JavaScript, are joined over events."""

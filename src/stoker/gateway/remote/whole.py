@@ -47,8 +47,9 @@ def _named(body: bytes, model: bytes, name: bytes) -> bytes:
     if not model or model == name:
         return body
     for key in (b'"model":', b'"model": '):
-        if body.count(key + model) == 1:
-            return body.replace(key + model, b'"model":' + name)
+        at = body.find(key + model)
+        if at >= 0 and body.find(key, at + len(key)) < 0 and body.find(b'"model"') == at:
+            return b"".join((body[:at], b'"model":', name, body[at + len(key) + len(model) :]))
     fields = msgspec.json.decode(body, type=dict[str, Raw])
     fields["model"] = Raw(name)
     return msgspec.json.encode(fields)
