@@ -4,7 +4,7 @@ import json
 from itertools import pairwise
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker.gateway.remote.request import Outgoing
@@ -129,6 +129,7 @@ def streams(draw: st.DrawFn) -> tuple[bytes, int]:
     return b"".join(field + line + ends for line in lines), choices
 
 
+@settings(max_examples=150, deadline=None)
 @given(streams(), st.lists(st.integers(0, 5000), max_size=20))
 def test_a_stream_says_the_same_to_its_client_as_to_a_reader_of_every_event(
     made: tuple[bytes, int], places: list[int]
@@ -137,6 +138,7 @@ def test_a_stream_says_the_same_to_its_client_as_to_a_reader_of_every_event(
     agrees(data, places, choices)
 
 
+@settings(max_examples=150, deadline=None)
 @given(st.lists(ALPHABET, min_size=1, max_size=8), st.lists(st.integers(0, 3000), max_size=30))
 def test_characters_cut_in_two_by_the_server_are_whole_for_the_client(texts: list[str], places: list[int]) -> None:
     units = "".join(texts).encode("utf-16-le")
