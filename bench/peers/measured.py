@@ -136,11 +136,13 @@ def figures(found: Found) -> list[Figure]:
         half, tail = added_ms(found.ours, found.direct)
         ours = median_of(found.ours)
         apart = ", ".join(f"{name} {mb:.0f}" for name, mb in sorted(found.processes_mb.items()))
+        # What the streams go through; the others run beside it, and their memory is not of the streams.
+        gateways_mb = [mb for name, mb in found.processes_mb.items() if name.startswith("gateway")]
         failed = ours.failed + sum(one.tiny.errors for one in found.ours)
         shown += [
             Figure("first token later, p50", half, "ms", 0.3, "at most"),
             Figure("first token later, p99", tail, "ms", 3, "at most"),
-            Figure("memory with 500 streams, all processes (RSS)", ours.rss_mb, "MB", 80, "at most", apart),
+            Figure("memory of the gateway after all rounds (RSS)", max(gateways_mb), "MB", 80, "at most", apart),
             Figure("errors and failed streams in all rounds", failed, "", 0, "at most"),
         ]
     return shown

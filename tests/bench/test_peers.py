@@ -57,7 +57,7 @@ def one(rate: float, first_s: float = 0.001, failed: int = 0) -> Measured:
 
 
 def test_a_gateway_is_compared_with_the_upstream_of_its_own_rounds() -> None:
-    found = measured.Found()
+    found = measured.Found(processes_mb={"gateway-0": 60.0, "control": 70.0})
     for name, kind, rate, first_s in (("a", "router", 10_000, 0.001), ("b", "router", 5_000, 0.002)):
         taken = {
             name: [one(rate)],
