@@ -12,6 +12,8 @@ from stoker.protocol.openai_chunks import ServedUsage, told_error
 from stoker.types.errors import EngineFailed
 from stoker.types.replica import Usage
 
+_KEY: Final = b'"model"'
+
 
 class _Choice(msgspec.Struct):
     index: int = 0
@@ -46,10 +48,12 @@ def read(body: bytes, asked: Outgoing) -> tuple[bytes, Usage]:
 def _named(body: bytes, model: bytes, name: bytes) -> bytes:
     if not model or model == name:
         return body
-    for key in (b'"model":', b'"model": '):
-        at = body.find(key + model)
-        if at >= 0 and body.find(key, at + len(key)) < 0 and body.find(b'"model"') == at:
-            return b"".join((body[:at], b'"model":', name, body[at + len(key) + len(model) :]))
+    at = body.find(_KEY)
+    after = at + len(_KEY)
+    if at >= 0 and body.find(_KEY, after) < 0:
+        for colon in (b":", b": "):
+            if body.startswith(colon + model, after):
+                return b"".join((body[:after], b":", name, body[after + len(colon) + len(model) :]))
     fields = msgspec.json.decode(body, type=dict[str, Raw])
     fields["model"] = Raw(name)
     return msgspec.json.encode(fields)
