@@ -18,6 +18,7 @@ from pathlib import Path
 from bench import (
     affinity,
     chat,
+    drift,
     engines,
     faults,
     history,
@@ -121,6 +122,9 @@ class Bench:
     def diagnosis(self) -> Section:
         return diagnosis.measure(seeds=self.effort.rounds, hours=4 * self.effort.rounds)
 
+    def drift(self) -> Section:
+        return drift.measure(references=20 * min(self.effort.rounds, 3))
+
     def migration(self) -> Section:
         return migration.measure(self.folder / "migration")
 
@@ -129,7 +133,7 @@ def main(arguments: list[str]) -> int:
     """Run what was asked for, print and write the report, and return the exit code."""
     rooms = (
         "startup", "predict", "chat", "engines", "relay", "overload", "affinity", "faults", "migration", "history",
-        "telemetry", "diagnosis",
+        "telemetry", "diagnosis", "drift",
     )  # fmt: skip
     long = ("peers", "gateways", "soak")  # they install other servers, or take an hour: only when asked for
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[2])

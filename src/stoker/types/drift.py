@@ -1,0 +1,131 @@
+"""What a model's data looked like when it was good (a reference), and what is counted against it.
+
+A feature is one number, category or property of a text in a row. Its values fall into slots of fixed edges, so that
+what any replica counted in any minute adds up: (below, bins…, above, missing). Of a category the bins are its known
+values and `above` is every other one.
+"""
+
+import math
+from itertools import pairwise
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+REFERENCE_FILE: Final = "stoker.reference.json"  # in a version's files
+REFERENCE_BYTES_MAX: Final = 256 << 10
+FEATURES_MAX: Final = 256
+BINS_MAX: Final = 64
+OUTSIDE: Final = 3  # slots besides the bins: below, above, missing
+TEXT_MAX: Final = 200  # characters of a name or a category
+ROWS_MAX: Final = 10**12
+
+Kind = Literal["number", "category"]
+Side = Literal["input", "output"]
+Read = Literal["value", "length", "script"]  # what is taken of a text; of a number its value
+Text = Annotated[str, Meta(max_length=TEXT_MAX)]
+
+
+class Null(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The PSI of windows without drift, by their rows: mean, standard deviation and skew of bootstrap draws."""
+
+    rows: tuple[int, ...]
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
+    skew: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse what could not be interpolated."""
+        if not 1 <= len(self.rows) <= 32 or not len(self.rows) == len(self.mean) == len(self.sd) == len(self.skew):
+            raise ValueError("a null has 1 to 32 window sizes, each with mean, sd and skew")
+        if self.rows[0] < 1 or self.rows[-1] > ROWS_MAX or any(a >= b for a, b in pairwise(self.rows)):
+            raise ValueError("the window sizes of a null grow, from 1 on")
+        if not all(math.isfinite(x) and 0 < x < 1e6 for x in (*self.mean, *self.sd)):
+            raise ValueError("mean and sd of a null are positive and finite")
+        if not all(math.isfinite(x) and abs(x) < 1e3 for x in self.skew):
+            raise ValueError("the skew of a null is finite")
+
+
+class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One watched value of a row.
+
+    column: of the rows that the reference was made of. tensor, index, side: where that is in a model, the flat
+    position within a row of an input or output; known once it is bound (core/reference.py).
+    edges: of a number, of its k bins the k+1 limits; a bin holds its lower limit and not its upper one.
+    values: of a category, the k known ones. counts: of the reference, k+3 slots. mean, sd: of a number.
+    """
+
+    name: Text
+    column: Text
+    counts: tuple[int, ...]
+    null: Null
+    tensor: str = ""
+    side: Side = "input"
+    kind: Kind = "number"
+    read: Read = "value"
+    index: Annotated[int, Meta(ge=0, lt=1 << 24)] = 0
+    edges: tuple[float, ...] = ()
+    values: tuple[Text, ...] = ()
+    mean: float = 0.0
+    sd: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse edges that do not grow, and counts that are not one a slot."""
+        bins = self.bins
+        if not 1 <= bins <= BINS_MAX or len(self.counts) != bins + OUTSIDE:
+            raise ValueError(f"{self.name}: 1 to {BINS_MAX} bins, and {OUTSIDE} more counts than bins")
+        if any(not 0 <= count <= ROWS_MAX for count in self.counts) or not sum(self.counts):
+            raise ValueError(f"{self.name}: counts are not negative, and there are some")
+        if not all(math.isfinite(edge) for edge in self.edges) or any(a >= b for a, b in pairwise(self.edges)):
+            raise ValueError(f"{self.name}: edges grow and are finite")
+        if len(set(self.values)) != len(self.values) or bool(self.edges) == bool(self.values):
+            raise ValueError(f"{self.name}: a number has edges, a category different values")
+        if not (math.isfinite(self.mean) and math.isfinite(self.sd) and self.sd >= 0):
+            raise ValueError(f"{self.name}: mean and sd are finite")
+
+    @property
+    def bins(self) -> int:
+        """How many bins there are."""
+        return len(self.values) if self.kind == "category" else len(self.edges) - 1
+
+    @property
+    def rows(self) -> int:
+        """How many rows the reference had."""
+        return sum(self.counts)
+
+
+class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Statistics of good data, small enough to go with a model. `source` says where the rows came from."""
+
+    features: Annotated[tuple[Feature, ...], Meta(min_length=1, max_length=FEATURES_MAX)]
+    source: Text = ""
+    made_at_s: float = 0.0
+    format: Literal[1] = 1
+
+    def __post_init__(self) -> None:
+        """Refuse a feature given twice."""
+        if len({(one.side, one.name) for one in self.features}) != len(self.features):
+            raise ValueError("a feature is given twice")
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """What one replica counted since it began with this reference; only grows. `slots`: one tuple a feature.
+
+    boot: of the replica's process. refused: requests that did not fit the model's signature.
+    """
+
+    boot: str
+    reference: str  # digest
+    rows: int = 0
+    refused: int = 0
+    slots: tuple[tuple[int, ...], ...] = ()
+
+
+def decode_reference(data: bytes) -> Reference:
+    """Return the reference in `data`. Raises ValueError that says what is wrong; nothing in it is trusted."""
+    if len(data) > REFERENCE_BYTES_MAX:
+        raise ValueError(f"a reference has at most {REFERENCE_BYTES_MAX} bytes, this one {len(data)}")
+    try:
+        return msgspec.json.decode(data, type=Reference)
+    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:  # ValidationError is one
+        raise ValueError(f"not a reference: {wrong}") from wrong
