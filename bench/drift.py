@@ -18,10 +18,10 @@ from bench.report import Section
 from bench.rounds import say
 from stoker.core.drift import DriftMemory, Judgement, Policy, judge
 from stoker.core.reference import bind
-from stoker.observe.drift.counting import ROWS_A_CALL, Counter
 from stoker.observe.drift.embedding import domain_auc, mean_shift
 from stoker.observe.drift.estimate import auc, calibrate, estimate, expected_accuracy
 from stoker.observe.drift.reference import build
+from stoker.telemetry.slots import ROWS_A_CALL, Counter
 from stoker.types.drift import Reference
 from stoker.types.models import Signature, TensorSpec
 

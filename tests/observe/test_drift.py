@@ -9,9 +9,9 @@ import pytest
 from stoker.core.drift import DriftMemory, Policy, judge, psi
 from stoker.core.reference import Misplaced, bind
 from stoker.observe.drift import rows as files
-from stoker.observe.drift.counting import GATHERED_ROWS, Counter
 from stoker.observe.drift.null import psi_rows
 from stoker.observe.drift.reference import build
+from stoker.telemetry.slots import GATHERED_ROWS, Counter
 from stoker.types.drift import REFERENCE_BYTES_MAX, Reference, decode_reference
 from stoker.types.errors import InvalidInput, NotFound
 from stoker.types.models import Signature, TensorSpec

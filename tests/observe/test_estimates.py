@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from stoker.observe.drift.change import PageHinkley
 from stoker.observe.drift.embedding import FourierMean, domain_auc, mean_shift, width_of
 from stoker.observe.drift.estimate import auc, calibrate, calibration_error, estimate
-from stoker.observe.drift.text import breaks_json, refuses, script_of
+from stoker.telemetry.texts import breaks_json, refuses, script_of
 
 
 def logistic(rows: int, shift: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

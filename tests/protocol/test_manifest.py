@@ -1,4 +1,5 @@
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -419,3 +420,29 @@ def test_the_pure_python_parser_reads_the_same(monkeypatch: pytest.MonkeyPatch) 
     fast = yamltree.parse(BAD)
     monkeypatch.setattr(yamltree, "_LOADER", yamltree.yaml.SafeLoader)
     assert yamltree.parse(BAD) == fast
+
+
+@pytest.mark.parametrize(
+    ("drift", "words"),
+    [
+        ("every: 0.5s", "spec.drift.every: '0.5s' is less than a second"),
+        ("window: 30s", "spec.drift.window: '30s' is not between `every` and 30 days"),
+        ("thresholds: {age: 0}", "spec.drift.thresholds"),
+        ("trigger: {}", "name a webhook or a command, one of them"),
+        ("trigger: {webhook: 'http://a', command: b}", "one of them"),
+        ("trigger: {webhook: 'file:///etc/passwd'}", "is no http or https URL"),
+        ("trigger: {command: ../../bin/sh}", "cannot be a file in hooks/"),
+        ("trigger: {webhook: 'http://a', secret: /etc/shadow}", "cannot be a file in hooks/"),
+    ],
+)
+def test_what_cannot_be_watched_or_told_is_refused(drift: str, words: str) -> None:
+    text = f"kind: Endpoint\napiVersion: stoker/v1\nmetadata: {{name: a}}\nspec: {{model: m, drift: {{{drift}}}}}\n"
+    with pytest.raises(manifest.ManifestError, match=re.escape(words)):
+        manifest.load(text)
+
+
+def test_null_turns_the_watch_off_and_a_whole_policy_is_read() -> None:
+    head = "kind: Endpoint\napiVersion: stoker/v1\nmetadata: {name: a}\nspec: {model: m, drift: "
+    assert manifest.load(head + "null}")[0].spec.drift is None
+    told = manifest.load(head + "{window: 1d, trigger: {command: retrain.sh, cooldown: 2d}}}")[0].spec.drift
+    assert (told.window, told.trigger.command, told.threshold) == ("1d", "retrain.sh", 0.1)

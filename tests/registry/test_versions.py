@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import skops.io
@@ -15,9 +16,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
+from stoker.observe.drift.reference import build
 from stoker.registry import collect, inspector, versions
 from stoker.registry.inspection import InspectionJob
 from stoker.registry.versions import Given
+from stoker.types.drift import REFERENCE_BYTES_MAX, REFERENCE_FILE
 from stoker.types.errors import InvalidInput, NotFound, RefusedArtifact, StokerError
 from stoker.types.ids import Digest
 from stoker.types.models import FileEntry, Lineage, TensorSpec, manifest_digest
@@ -330,3 +333,18 @@ def test_nothing_of_a_push_stays_in_the_scratch_folder_when_links_cannot_be_made
     with pytest.raises(NotADirectoryError):
         versions.build_manifest(entries, registry.blobs, Given(), scratch=tmp_path / "blocked")
     assert registry.leftovers() == []
+
+
+def test_a_reference_goes_with_a_version_only_when_it_is_whole_and_the_models_own(registry: Registry) -> None:
+    rows = {f"f{at}": np.arange(60.0) for at in range(4)}
+    made = msgspec.json.encode(build(rows, source="rows.csv", made_at_s=0.0))
+    manifest = registry.push({"model.py": MODEL_PY, REFERENCE_FILE: made})
+    assert [entry.path for entry in manifest.files] == ["model.py", REFERENCE_FILE]
+    with pytest.raises(RefusedArtifact, match="not a reference"):
+        registry.push({"model.py": MODEL_PY, REFERENCE_FILE: made[:-1]})
+    with pytest.raises(RefusedArtifact, match="larger than 262144 bytes"):
+        registry.push({"model.py": MODEL_PY, REFERENCE_FILE: b" " * (REFERENCE_BYTES_MAX + 1)})
+    del rows["f3"]
+    other = msgspec.json.encode(build(rows, source="rows.csv", made_at_s=0.0))
+    with pytest.raises(RefusedArtifact, match="3 columns, 'f0' first, are none of the model's"):
+        registry.push({"model.py": MODEL_PY, REFERENCE_FILE: other})

@@ -157,7 +157,7 @@ class Host:
         pass
 
     def call(self, exchange: Exchange) -> None:
-        raise NotImplementedError
+        self.work.watch(exchange)
 
     def request(self, exchange: Exchange) -> None:
         self.work.take(exchange)

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from stoker.api import alerts, incidents, keys, manifests, models, openapi, platform, query, samples
+from stoker.api import alerts, drift, incidents, keys, manifests, models, openapi, platform, query, samples
 from stoker.api.bodies import reply
 from stoker.api.operations import Call, Operation
 from stoker.api.refusals import ErrorBody, ErrorInfo, plain, refusal
@@ -32,6 +32,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *incidents.OPERATIONS,
     *platform.OPERATIONS,
     *query.OPERATIONS,
+    *drift.OPERATIONS,
 )
 
 log = logging.getLogger(__name__)

@@ -28,6 +28,7 @@ from stoker.app.settings import Settings
 from stoker.blob.folder import FolderBlobs
 from stoker.control import chores, keys, replicas
 from stoker.control.apply import Effects
+from stoker.control.drift import DriftWatch
 from stoker.control.gauges import Gauges
 from stoker.control.loop import LEASE, Loop
 from stoker.control.models import ModelRegistry
@@ -193,6 +194,7 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
         metrics=metrics,
         samples=SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes),
         numbers=numbers,
+        drift=DriftWatch(database, blobs, home.drift, home.address, metrics),
         process=NAME,
     )
 
@@ -254,6 +256,7 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
     await plane.history.start()
     background = [
         asyncio.create_task(plane.observer.watch()),
+        asyncio.create_task(plane.drift.run()),
         asyncio.create_task(chores.run(plane.database, plane.models, plane.samples)),
         asyncio.create_task(plane.collector.run()),
         asyncio.create_task(plane.watch.run()),

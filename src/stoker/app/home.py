@@ -67,6 +67,11 @@ class Home:
         return self.root / "measurements"
 
     @property
+    def drift(self) -> Path:
+        """Windows of what was counted for drift, and learned references, a file an endpoint."""
+        return self.root / "drift"
+
+    @property
     def logs(self) -> Path:
         """One log a process."""
         return self.root / "logs"

@@ -49,6 +49,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "diff": Entry("diff", "Show what apply would change."),
         "get": Entry("get", "List resources, or get one."),
         "describe": Entry("describe", "Show everything about one resource."),
+        "drift": Entry("drift", "Show how far an endpoint's data moved from its reference."),
         "delete": Entry("delete", "Delete a resource."),
     },
     "Promises": {

@@ -4,12 +4,15 @@ import getpass
 import hashlib
 import os
 import shutil
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from stoker.cli.output import fields, show
 from stoker.cli.progress import Progress
@@ -17,8 +20,9 @@ from stoker.cli.session import Command, Session, checked_name, output_option, pa
 from stoker.cli.tables import counted, signature_lines
 from stoker.cli.values import typed
 from stoker.client.control import ControlClient, Registration
-from stoker.client.upload import Stage, push
+from stoker.client.upload import LocalFile, Stage, push
 from stoker.client.views import PushedVersion
+from stoker.types.drift import REFERENCE_FILE
 from stoker.types.units import format_bytes
 
 _STAGES: dict[Stage, str] = {"hash": "reading", "upload": "uploading", "register": "scanning, reading the signature"}
@@ -28,7 +32,7 @@ _STAGES: dict[Stage, str] = {"hash": "reading", "upload": "uploading", "register
     cls=Command,
     example="""
     stoker push digits model.onnx
-    stoker push churn ./model-folder --alias prod --task predict
+    stoker push churn ./model-folder --alias prod --task predict --reference good-rows.csv
     stoker push smol hf:HuggingFaceTB/SmolLM2-135M-Instruct-GGUF/smollm2-135m-instruct-q8_0.gguf
     stoker push gpt --format remote --task chat --option url=https://api.example.com/v1
     """,
@@ -43,6 +47,12 @@ _STAGES: dict[Stage, str] = {"hash": "reading", "upload": "uploading", "register
     "format_",
     type=click.Choice(["onnx", "skops", "python", "gguf", "remote"]),
     help="By default found in the files.",
+)
+@click.option(
+    "--reference",
+    type=click.Path(path_type=Path),
+    metavar="ROWS",
+    help="Good rows (.csv, .json, .jsonl, .npz); what the endpoint sees is compared with them.",
 )
 @click.option("--entry", help="The file that the engine opens, where there are several.")
 @output_option
@@ -69,7 +79,8 @@ def command(
             raise click.UsageError("say what to push: PATH, hf:REPO, hf:REPO/FILE or a URL")
         pushed = control.register(name, what)
     else:
-        pushed = push_source(session, name, source, what)
+        with _reference(given["reference"]) as beside:
+            pushed = push_source(session, name, source, what, beside)
     for alias in aliases:
         control.set_alias(name, alias, pushed.version.number)
     if aliases:
@@ -77,12 +88,32 @@ def command(
     show(pushed.version, output, lambda: described(pushed))
 
 
-def push_source(session: Session, name: str, source: str, what: Registration) -> PushedVersion:
+@contextmanager
+def _reference(rows: Path | None) -> Iterator[tuple[LocalFile, ...]]:
+    """Yield the file of statistics of `rows` that goes with a version, if there are any."""
+    if rows is None:
+        yield ()
+        return
+    from stoker.observe.drift import reference  # numpy, for those who need it
+    from stoker.observe.drift.rows import read
+
+    with tempfile.TemporaryDirectory() as folder, Progress("Reading the reference") as progress:
+        progress.step(rows.name)
+        # No time in it: the same rows are the same version.
+        made = msgspec.json.encode(reference.build(read(rows), source=rows.name, made_at_s=0.0))
+        file = Path(folder) / REFERENCE_FILE
+        file.write_bytes(made)
+        yield (LocalFile(file, REFERENCE_FILE, len(made)),)
+
+
+def push_source(
+    session: Session, name: str, source: str, what: Registration, beside: tuple[LocalFile, ...] = ()
+) -> PushedVersion:
     """Fetch what is elsewhere, upload what control does not have, and register it; with progress."""
     from stoker.registry import pull  # not needed for what lies here
 
     if not pull.is_remote(source):
-        return push_files(session.control(), name, Path(source), what)
+        return push_files(session.control(), name, Path(source), what, beside)
     settings = pull.settings_from(os.environ)
     # The same folder for the same source: a pull that was cut goes on where it stopped.
     folder = session.home / "pulls" / hashlib.sha256(source.encode()).hexdigest()[:16]
@@ -96,12 +127,14 @@ def push_source(session: Session, name: str, source: str, what: Registration) ->
 
         pull.run(found, folder, on_file, settings)
     origin = {**(what.lineage or {}), "source": found.origin}
-    pushed = push_files(session.control(), name, folder, replace(what, lineage=origin))
+    pushed = push_files(session.control(), name, folder, replace(what, lineage=origin), beside)
     shutil.rmtree(folder, ignore_errors=True)
     return pushed
 
 
-def push_files(control: ControlClient, name: str, path: Path, what: Registration) -> PushedVersion:
+def push_files(
+    control: ControlClient, name: str, path: Path, what: Registration, beside: tuple[LocalFile, ...] = ()
+) -> PushedVersion:
     """Upload a file or a folder and register it, with progress."""
     with Progress(f"Pushing {name}", is_bytes=True) as progress:
 
@@ -109,7 +142,7 @@ def push_files(control: ControlClient, name: str, path: Path, what: Registration
             progress.step(_STAGES[stage])
             progress.update(done, total)
 
-        return push(control, name, path, what, on_progress)
+        return push(control, name, path, what, on_progress, beside)
 
 
 def described(pushed: PushedVersion) -> str:

@@ -15,6 +15,7 @@ from stoker.client.views import (
     AlertView,
     ApplyResult,
     Chart,
+    DriftView,
     EndpointDetail,
     JournalEntry,
     KeyView,
@@ -183,6 +184,15 @@ class ControlClient:
     def delete_samples(self, project: str, name: str) -> None:
         """Delete every sample of an endpoint."""
         self.connection.exchange("DELETE", f"/api/v1/projects/{project}/endpoints/{name}/samples")
+
+    def drift(self, project: str, name: str) -> DriftView:
+        """Return how an endpoint's data compares with its reference."""
+        return self._get(f"/api/v1/projects/{project}/endpoints/{name}/drift", DriftView)
+
+    def learn_drift(self, project: str, name: str, window_s: float) -> None:
+        """Have a reference made of the rows that pass in the next `window_s`."""
+        where = f"/api/v1/projects/{project}/endpoints/{name}/drift/learn"
+        self.connection.exchange("POST", where, body=msgspec.json.encode({"window_s": window_s}), headers=_JSON)
 
     def projects(self) -> tuple[ProjectView, ...]:
         """Return all projects."""

@@ -84,14 +84,24 @@ def digest_files(files: tuple[LocalFile, ...], on_progress: OnProgress) -> tuple
     return tuple(entries)
 
 
-def push(control: ControlClient, name: str, source: Path, what: Registration, on_progress: OnProgress) -> PushedVersion:
+def push(
+    control: ControlClient,
+    name: str,
+    source: Path,
+    what: Registration,
+    on_progress: OnProgress,
+    beside: tuple[LocalFile, ...] = (),
+) -> PushedVersion:
     """Upload what control does not have of `source` and register it; `what.files` is filled in here.
+
+    beside: files that go with it, in the place of those of the same path.
 
     Raises:
         RefusedArtifact: control looked inside and refused; nothing was registered.
         StokerError: as `ControlClient` raises.
     """
-    files = find_files(source)
+    others = {one.path for one in beside}
+    files = (*(one for one in find_files(source) if one.path not in others), *beside)
     entries = digest_files(files, on_progress)
     missing: dict[str, tuple[LocalFile, FileEntry]] = {}
     for local, entry in zip(files, entries, strict=True):

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from stoker.core.drift import Shift
 from stoker.types.engines import EngineChoice
 from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.models import ModelVersion
@@ -148,6 +149,37 @@ class Chart(msgspec.Struct, frozen=True):
 
     times: list[float]
     lines: list[Line]
+
+
+class DriftFeature(msgspec.Struct, frozen=True):
+    """One feature of an endpoint, and the shares of its slots (types/drift.py) in the reference and in the window."""
+
+    shift: Shift
+    before: tuple[float, ...] = ()
+    now: tuple[float, ...] = ()
+
+
+class DriftView(msgspec.Struct, frozen=True):
+    """How an endpoint's data compares with its reference, the feature that moved most first.
+
+    rows, refused: of the window; refused requests did not fit the model's signature. Times are unix seconds, 0: never.
+    """
+
+    project: str
+    endpoint: str
+    revision: str = ""
+    is_watched: bool = False
+    is_drifted: bool = False
+    since_s: float = 0.0
+    because: str = ""
+    judged_s: float = 0.0
+    triggered_s: float = 0.0
+    rows: int = 0
+    refused: int = 0
+    source: str = ""
+    source_rows: int = 0
+    learning_until_s: float = 0.0
+    features: tuple[DriftFeature, ...] = ()
 
 
 class PushedVersion(msgspec.Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from stoker.control.drift import DriftWatch
 from stoker.control.gauges import Gauges
 from stoker.control.loop import Loop
 from stoker.control.models import ModelRegistry
@@ -44,6 +45,7 @@ class ControlPlane:
     metrics: Registry
     samples: SampleStore
     numbers: Numbers
+    drift: DriftWatch
     process: str = "control"
 
     @property

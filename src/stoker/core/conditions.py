@@ -7,6 +7,7 @@ from stoker.types.resources import Condition
 
 READY = "Ready"
 PROGRESSING = "Progressing"
+DRIFTED = "Drifted"
 # Deaths in a row without 60 s of readiness in between; one or two may be chance (memory, a slow disk).
 CRASH_LOOP_CRASHES = 3
 MESSAGE_MAX = 1000
@@ -33,6 +34,12 @@ def merge(old: tuple[Condition, ...], new: Iterable[Condition]) -> tuple[Conditi
             )
         )
     return tuple(merged)
+
+
+def put(conditions: tuple[Condition, ...], one: Condition) -> tuple[Condition, ...]:
+    """Return `conditions` with `one` in the place of its old self, behind the others when it is new."""
+    kept = tuple(each for each in conditions if each.type != one.type)
+    return merge(conditions, (*kept, one))
 
 
 def is_crash_looping(process: ProcessStatus | None) -> bool:

@@ -36,12 +36,14 @@ def endpoint_status(endpoint: EndpointState, sight: Sight, now_s: float) -> Endp
     serving = endpoint.serving or sight.target
     ready = _ready(sight, serving)
     claims = {READY: _readiness(endpoint, sight, serving), PROGRESSING: _progress(endpoint, sight)}
+    others = tuple(one for one in endpoint.status.conditions if one.type not in claims)  # said by who watches them
     return EndpointStatus(
         observed_generation=endpoint.generation,
         conditions=conditions.merge(
             endpoint.status.conditions,
             (Condition(kind, claim.status, claim.reason, claim.message, now_s) for kind, claim in claims.items()),
-        ),
+        )
+        + others,
         revision=sight.target or endpoint.status.revision,
         serving=endpoint.serving,
         replicas_ready=ready,

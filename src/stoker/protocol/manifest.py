@@ -13,6 +13,7 @@ from stoker.core.refs import parse_ref
 from stoker.protocol import yamltree
 from stoker.protocol.chained import chain_problems
 from stoker.protocol.conform import line_of, misfits, shown, suggestion
+from stoker.protocol.drift import drift_problems
 from stoker.protocol.promised import notifier_problems, objective_problems
 from stoker.protocol.samples import sample_problems
 from stoker.protocol.yamltree import Branch, Leaf, Row, Tree
@@ -39,6 +40,9 @@ _TIMES = (
     "spec.fallback_after",
     "spec.breaker.window",
     "spec.breaker.open_for",
+    "spec.drift.every",
+    "spec.drift.window",
+    "spec.drift.trigger.cooldown",
 )
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _MESSAGES_SHOWN_MAX = 20
@@ -215,7 +219,12 @@ def _problems_of_tree(tree: Tree) -> list[Problem]:
 
 
 def _endpoint_problems(spec: EndpointSpec) -> list[tuple[str, str]]:
-    found = [*chain_problems(spec), *sample_problems(spec.samples), *objective_problems(spec.slos)]
+    found = [
+        *chain_problems(spec),
+        *sample_problems(spec.samples),
+        *objective_problems(spec.slos),
+        *drift_problems(spec.drift),
+    ]
     try:
         if not spec.backends and spec.model:
             parse_ref(spec.model)

@@ -12,11 +12,13 @@ from typing import get_args
 import msgspec
 
 from stoker.blob.port import BlobStore
+from stoker.core.reference import Misplaced, bind
 from stoker.protocol.manifest import ManifestError, load_struct
 from stoker.registry import inspector, layout
 from stoker.registry.formats import CARD, Found, detect
 from stoker.registry.inspection import Inspection, InspectionJob
 from stoker.registry.paths import check_entries
+from stoker.types.drift import REFERENCE_BYTES_MAX, REFERENCE_FILE, decode_reference
 from stoker.types.errors import InvalidInput, NotFound, RefusedArtifact
 from stoker.types.models import FileEntry, Format, Lineage, Signature, TensorSpec, VersionManifest
 from stoker.types.resources import Task
@@ -87,7 +89,9 @@ def build_manifest(files: Sequence[FileEntry], blobs: BlobStore, given: Given, *
     if found.format is None:
         # Only now: a pickle is told that it is one, rather than that its format is unknown.
         raise RefusedArtifact(found.problem, field="files")
-    return _manifest(ordered, found, inspection, card, given)
+    manifest = _manifest(ordered, found, inspection, card, given)
+    _check_reference(manifest, blobs)
+    return manifest
 
 
 def _manifest(
@@ -136,6 +140,21 @@ def _check_blobs(files: Sequence[FileEntry], blobs: BlobStore) -> None:
         # Also what was uploaded long ago: pushing again is how a version whose bytes went bad on disk is mended.
         if not blobs.verify(entry.digest):
             raise RefusedArtifact(f"the stored bytes of {entry.path} had changed and were removed; push again")
+
+
+def _check_reference(manifest: VersionManifest, blobs: BlobStore) -> None:
+    """Refuse statistics of good data that are damaged, or not of this model. Raises RefusedArtifact."""
+    entry = next((one for one in manifest.files if one.path == REFERENCE_FILE), None)
+    if entry is None:
+        return
+    if entry.size_bytes > REFERENCE_BYTES_MAX:
+        raise RefusedArtifact(f"{REFERENCE_FILE} is larger than {REFERENCE_BYTES_MAX} bytes", field="files")
+    try:
+        bound = bind(decode_reference(blobs.path(entry.digest).read_bytes()), manifest.signature)
+    except ValueError as wrong:
+        raise RefusedArtifact(f"{REFERENCE_FILE}: {wrong}", field="files") from wrong
+    if isinstance(bound, Misplaced):
+        raise RefusedArtifact(f"{REFERENCE_FILE}: {bound.message}", field="files")
 
 
 def _card(files: Sequence[FileEntry], blobs: BlobStore) -> Card:

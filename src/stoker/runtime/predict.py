@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from time import monotonic
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from stoker.core import padding
@@ -23,10 +24,12 @@ from stoker.protocol.oip_reply import BatchReply, ReplyWriter
 from stoker.protocol.oip_request import InferReader, InferRequest
 from stoker.runtime.batcher import Batcher
 from stoker.runtime.calls import Job, Spent
+from stoker.runtime.drift import Watch
 from stoker.runtime.engines.port import Array, NamesAxes, PredictEngine
 from stoker.runtime.padding import Padder, Sizes, bytes_of
 from stoker.runtime.sending import Sender
 from stoker.runtime.work import WorkStats
+from stoker.types.drift import Question
 from stoker.types.errors import EngineFailed, InvalidInput, StokerError
 from stoker.types.replica import ReplicaSpec, Usage
 
@@ -35,6 +38,7 @@ _ONE_ROW: Final = Usage(rows=1)
 
 _log = logging.getLogger(__name__)
 Outputs = dict[str, Array]
+_Ran = tuple[Mapping[str, Array] | None, Outputs]  # what was watched of an engine call's inputs, and what came out
 
 
 class _Part:
@@ -69,7 +73,8 @@ class PredictWork:
         self._reader = InferReader(engine.signature, batches=engine.batches)
         self._writer = ReplyWriter(spec.endpoint, spec.version, batches=engine.batches)
         self._sender = Sender(loop)
-        self._batcher: Batcher[Outputs] = Batcher(
+        self._watch = Watch(engine.signature, batches=engine.batches)
+        self._batcher: Batcher[_Ran] = Batcher(
             spec,
             self._run,
             self._deliver,
@@ -123,7 +128,11 @@ class PredictWork:
         head = exchange.head
         if head.method != "infer":
             raise refuse(head.method)
-        request = self._reader.read(exchange.body, head.header_bytes)
+        try:
+            request = self._reader.read(exchange.body, head.header_bytes)
+        except InvalidInput:
+            self._watch.refuse()
+            raise
         exchange.body = b""  # its tensors hold what they need of it
         rows, shapes = request.rows, request.key
         sizes: Sizes = ()
@@ -143,6 +152,14 @@ class PredictWork:
         """Return the bytes of a request's inputs, padded; of text, those of its body besides."""
         found = request.rows * bytes_of(shapes, self._item_bytes) if shapes else 0
         return found + body_bytes if self._has_text or not shapes else found
+
+    def watch(self, exchange: Exchange) -> None:
+        """See Watched."""
+        try:
+            question = msgspec.msgpack.decode(exchange.body, type=Question)
+        except (msgspec.DecodeError, ValueError) as odd:
+            raise InvalidInput(f"no question about drift: {odd}") from odd
+        self._sender.end(exchange, EndHead(), msgspec.msgpack.encode(self._watch.answer(question)))
 
     def stats(self) -> WorkStats:
         """See Work."""
@@ -167,7 +184,7 @@ class PredictWork:
         part.inputs = {name: array[start : part.next_row] for name, array in part.request.inputs.items()}
         return part.next_row - start
 
-    def _run(self, jobs: list[Job]) -> Outputs:
+    def _run(self, jobs: list[Job]) -> _Ran:
         """Make one engine call (see Batcher)."""
         inputs: Mapping[str, Array]
         if self._padder is not None:
@@ -177,6 +194,7 @@ class PredictWork:
         else:
             inputs = {name: np.concatenate([job.payload.inputs[name] for job in jobs]) for name in self._names}
         wanted = jobs[0].payload.request.outputs if len(jobs) == 1 else _wanted(jobs)
+        seen = self._watch.held(inputs) if self._watch.is_on else None
         outputs = self._engine.predict(inputs, wanted)
         if self._batches:
             rows = sum([job.rows for job in jobs])
@@ -188,10 +206,11 @@ class PredictWork:
                     )
         if self._padder is not None:
             self._padder.check(outputs, jobs[0].shapes)
-        return outputs
+        return seen, outputs
 
-    def _deliver(self, jobs: list[Job], outputs: Outputs, spent: Spent) -> None:
+    def _deliver(self, jobs: list[Job], ran: _Ran, spent: Spent) -> None:
         """Answer the jobs of one engine call (see Batcher)."""
+        seen, outputs = ran
         if self._padder is not None:
             own = [(job.rows, job.payload.request.key) for job in jobs]
             self._batcher.count_padding(*self._padder.padding(spent.rows, jobs[0].shapes, own))
@@ -204,6 +223,8 @@ class PredictWork:
                 except StokerError as problem:  # what cannot be written concerns this request only
                     job.exchange.fail(problem)
             start += job.rows
+        if seen is not None:
+            self._watch.seen(seen, outputs, start)
 
     def _deliver_one(self, job: Job, outputs: Outputs, replies: BatchReply, start: int, spent: Spent) -> None:
         part = job.payload

@@ -30,9 +30,10 @@ from stoker.runtime.generate import GenerateWork
 from stoker.runtime.numbers import Numbers
 from stoker.runtime.predict import PredictWork
 from stoker.runtime.verify import verify
-from stoker.runtime.work import Work, WorkStats
+from stoker.runtime.work import Watched, Work, WorkStats
 from stoker.telemetry.metrics import encode_snapshot
 from stoker.telemetry.process import watch_lag
+from stoker.types.drift import REFERENCE_BYTES_MAX, Answer
 from stoker.types.engines import AUTO
 from stoker.types.errors import Draining, EngineFailed, StokerError, Unavailable
 from stoker.types.replica import ReplicaSpec, ReplicaState, ReplicaStats
@@ -49,7 +50,8 @@ class Replica:
     """What the process answers (a link.Handler)."""
 
     def __init__(self, spec: ReplicaSpec, loop: asyncio.AbstractEventLoop) -> None:
-        self.body_max_bytes = spec.max_body_bytes
+        # Gateways hold the endpoint's own limit; a reference must fit besides.
+        self.body_max_bytes = max(spec.max_body_bytes, 2 * REFERENCE_BYTES_MAX)
         self.state: ReplicaState = "loading"
         self.error = ""
         self.work: Work | None = None
@@ -102,15 +104,24 @@ class Replica:
             raise Unavailable(f"this replica is {self.state}", retry_after_s=LOADING_RETRY_S)
 
     def call(self, exchange: Exchange) -> None:
-        """See link.Handler. `stats`: ReplicaStats as JSON. `metrics`: a Snapshot. `direct`: see protocol/direct.py."""
-        if exchange.head.method == "metrics":
-            exchange.end(EndHead("application/msgpack"), encode_snapshot(self.numbers.snapshot(self.stats())))
-        elif exchange.head.method == "stats":
-            exchange.end(EndHead(), msgspec.json.encode(self.stats()))
-        elif exchange.head.method == direct.METHOD and self._direct is not None:
-            exchange.end(EndHead(), direct.encode(self._direct))
-        else:
-            raise refuse(exchange.head.method)
+        """See link.Handler.
+
+        `stats`: ReplicaStats as JSON. `metrics`: a Snapshot. `direct`: see protocol/direct.py. `drift`: see Watched;
+        other work answers why not.
+        """
+        match exchange.head.method:
+            case "stats":
+                exchange.end(EndHead(), msgspec.json.encode(self.stats()))
+            case "metrics":
+                exchange.end(EndHead("application/msgpack"), encode_snapshot(self.numbers.snapshot(self.stats())))
+            case direct.METHOD if self._direct is not None:
+                exchange.end(EndHead(), direct.encode(self._direct))
+            case "drift" if isinstance(self.work, Watched):
+                self.work.watch(exchange)
+            case "drift":
+                exchange.end(EndHead(), msgspec.msgpack.encode(Answer(problem="only predict models are watched")))
+            case other:
+                raise refuse(other)
 
     def drain(self) -> None:
         """See link.Handler."""

@@ -1,6 +1,6 @@
 """What a replica's kind of work (predict, embed, generate) is to its process: it takes requests and counts them."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -37,3 +37,11 @@ class Work(Protocol):
 
     def close(self) -> None:
         """Stop the engine."""
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """Work whose inputs and outputs can be compared with a reference."""
+
+    def watch(self, exchange: Exchange) -> None:
+        """Answer a CALL of the method `drift`: a types.drift.Question and an Answer, as msgpack."""

@@ -111,14 +111,37 @@ class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Counts(msgspec.Struct, frozen=True):
     """What one replica counted since it began with this reference; only grows. `slots`: one tuple a feature.
 
-    boot: of the replica's process. refused: requests that did not fit the model's signature.
+    since: tells this count from one that began anew. refused: requests that did not fit the model's signature.
     """
 
-    boot: str
-    reference: str  # digest
+    since: str = ""
     rows: int = 0
     refused: int = 0
     slots: tuple[tuple[int, ...], ...] = ()
+
+
+class Question(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What control asks a replica: to count against a reference, and to gather rows for a new one.
+
+    reference: its digest, "" for none: nothing is counted. body: the reference, bound, once the replica said that it
+    does not know it. gather: rows to keep from now on, 0 for none. take: answer with the gathered rows.
+    """
+
+    reference: str = ""
+    body: Reference | None = None
+    gather: int = 0
+    take: bool = False
+
+
+class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a replica answers. `counts` is None when it does not know the reference.
+
+    columns: gathered rows by column; a value that is missing is NaN or "". problem: why it cannot watch at all.
+    """
+
+    counts: Counts | None = None
+    columns: dict[str, list[float | str]] = {}
+    problem: str = ""
 
 
 def decode_reference(data: bytes) -> Reference:

@@ -184,6 +184,36 @@ class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ""
 
 
+class Trigger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is told when an endpoint has drifted, such as the job that trains the model anew."""
+
+    webhook: Annotated[str, Meta(max_length=2000, description="an http or https URL that gets the event as JSON")] = ""
+    secret: Annotated[
+        str,
+        Meta(max_length=63, description="a file in the state folder's hooks/; signs the webhook's body (HMAC-SHA256)"),
+    ] = ""
+    command: Annotated[
+        str, Meta(max_length=63, description="a program in the state folder's hooks/; reads the event as JSON")
+    ] = ""
+    cooldown: Annotated[Seconds, Meta(description="the least time between two events")] = "24h"
+
+
+class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How what a predict model sees and says is compared with its reference."""
+
+    every: Annotated[Seconds, Meta(description="between two verdicts")] = "60s"
+    window: Annotated[Seconds, Meta(description="how far back rows count")] = "1h"
+    rows_min: Annotated[int, Meta(ge=50, le=10_000_000, description="fewer rows in the window say nothing")] = 200
+    threshold: Annotated[
+        float, Meta(gt=0, le=10, description="the least PSI that is drift, once chance is ruled out")
+    ] = 0.1
+    thresholds: Annotated[dict[str, float], Meta(description="another threshold, by feature")] = {}
+    false_alarms: Annotated[
+        float, Meta(gt=0, le=0.5, description="share of windows without drift that may be called moved")
+    ] = 0.01
+    trigger: Annotated[Trigger | None, Meta(description="what is told when it has drifted")] = None
+
+
 class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a client calls: a model version, how it runs, and how much of it; or other endpoints behind one name."""
 
@@ -230,6 +260,9 @@ class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             max_length=16, description="what callers are promised; by default 99.9 % availability, shown but no alert"
         ),
     ] = ()
+    drift: Annotated[Drift | None, Meta(description="watched where the model has a reference; null: not at all")] = (
+        Drift()
+    )
 
 
 class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="Endpoint"):

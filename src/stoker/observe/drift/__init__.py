@@ -1,1 +1,1 @@
-"""Drift with arrays: references from rows, their null, live counting, estimated accuracy, embeddings and text."""
+"""Drift with arrays: references from rows, their null, estimated accuracy, embeddings, changes of a mean."""

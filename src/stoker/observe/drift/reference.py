@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stoker.core.drift import weights
-from stoker.observe.drift.counting import ROWS_A_CALL, Counter
 from stoker.observe.drift.null import null_of
-from stoker.observe.drift.text import script_of
+from stoker.telemetry.slots import ROWS_A_CALL, Counter
+from stoker.telemetry.texts import script_of
 from stoker.types.drift import (
     BINS_MAX,
     FEATURES_MAX,

@@ -36,6 +36,26 @@ PLATFORM: Final[tuple[Metric, ...]] = (
     Metric("stoker_history_bytes", "gauge", "bytes", (), "What the history's rows take on disk."),
     Metric("stoker_history_refused_total", "counter", "", (), "New series for which the history had no room."),
     Metric("stoker_history_failures_total", "counter", "", (), "Writes of the history that failed and were kept back."),
+    Metric("stoker_drifted", "gauge", "", ENDPOINT, "1 while the endpoint's data has drifted from its reference."),
+    Metric("stoker_drift_score", "gauge", "", ENDPOINT, "The PSI of the feature that moved most, over the window."),
+    Metric(
+        "stoker_drift_features",
+        "gauge",
+        "",
+        (*ENDPOINT, "level"),
+        "Features by level: steady; moved, surely but less than the threshold; drifted.",
+    ),
+    Metric("stoker_drift_rows", "gauge", "rows", ENDPOINT, "Rows in the window that is compared."),
+    Metric(
+        "stoker_drift_refused", "gauge", "", ENDPOINT, "Requests in the window that did not fit the model's signature."
+    ),
+    Metric(
+        "stoker_drift_triggers_total",
+        "counter",
+        "",
+        (*ENDPOINT, "outcome"),
+        "Drift events, by outcome: sent or failed.",
+    ),
     # The agent, of the node it runs on.
     Metric(
         "stoker_cold_starts_total",

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from stoker.observe.drift.text import script_of
+from stoker.telemetry.texts import script_of
 from stoker.types.drift import OUTSIDE, Feature, Reference
 
 GATHERED_ROWS: Final = 256
@@ -25,6 +25,7 @@ class Counter:
     def __init__(self, reference: Reference) -> None:
         features = reference.features
         self.rows = 0
+        self.tensors = frozenset(one.tensor for one in features)
         self._features = features
         self._gathered = np.empty((GATHERED_ROWS, len(features)), np.float32)
         self._used = 0
