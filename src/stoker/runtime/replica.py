@@ -35,7 +35,7 @@ from stoker.telemetry.metrics import encode_snapshot
 from stoker.telemetry.process import watch_lag
 from stoker.types.drift import REFERENCE_BYTES_MAX, Answer
 from stoker.types.engines import AUTO
-from stoker.types.errors import Draining, EngineFailed, StokerError, Unavailable
+from stoker.types.errors import Draining, EngineFailed, StokerError, TooLarge, Unavailable
 from stoker.types.replica import ReplicaSpec, ReplicaState, ReplicaStats
 
 EXIT_FAILED: Final = 3
@@ -96,6 +96,9 @@ class Replica:
 
     def request(self, exchange: Exchange) -> None:
         """See link.Handler."""
+        most = self._spec.max_body_bytes
+        if len(exchange.body) > most:  # the link lets more through, for a CALL that brings a reference
+            raise TooLarge(f"a body of {len(exchange.body)} bytes; at most {most} are allowed")
         if self.state == "ready" and self.work is not None:
             self.work.take(exchange)
         elif self.state == "draining":
