@@ -22,6 +22,7 @@ StokerError
 ├── DeadlineExceeded        504 deadline_exceeded
 ├── ClientTooSlow           408 client_too_slow
 ├── Unsupported             501 unsupported
+├── NoticeRefused           502 notice_refused         a receiver of alerts will never take this
 └── EngineFailed            500 engine_failed          the engine raised; its own message is kept
 """
 
@@ -183,6 +184,13 @@ class Unsupported(StokerError):
 
     code = "unsupported"
     status = 501
+
+
+class NoticeRefused(StokerError):
+    """A receiver of alerts answered that it will never take a notice; sending it again does not help."""
+
+    code = "notice_refused"
+    status = 502
 
 
 class EngineFailed(StokerError):

@@ -17,7 +17,7 @@ from stoker.observe.notify import formats, http
 from stoker.observe.notify.mail import Mail
 from stoker.observe.notify.secrets import resolve
 from stoker.telemetry.metrics import Registry
-from stoker.types.errors import InvalidInput, NotReachable, StokerError
+from stoker.types.errors import InvalidInput, NoticeRefused, NotReachable
 from stoker.types.resources import Notifier
 
 RETRY_FIRST_S: Final = 1.0
@@ -27,13 +27,6 @@ MAIL_THREADS: Final = 16  # mails under way at once
 _TRY_AGAIN: Final = (408, 425, 429)  # of 4xx: what another time may be taken
 
 log = logging.getLogger(__name__)
-
-
-class Refused(StokerError):
-    """A receiver will never take this."""
-
-    code = "notice_refused"
-    status = 502
 
 
 class Post:
@@ -75,7 +68,7 @@ class Post:
         return set(self._settled)
 
     async def send(self, notifier: Notifier, notice: Notice) -> None:
-        """Tell one receiver once. Raises NotReachable, Refused, or InvalidInput for a secret that is not there."""
+        """Tell one receiver once. Raises NotReachable, NoticeRefused, and InvalidInput (no such secret)."""
         spec = notifier.spec
         if spec.type == "email":
             assert spec.email is not None  # the manifest was checked
@@ -89,7 +82,7 @@ class Post:
             headers["X-Stoker-Signature"] = formats.signature(resolve(spec.sign_with), body, self._clock())
         status = await http.post(url, body, headers)
         if 400 <= status < 500 and status not in _TRY_AGAIN:
-            raise Refused(f"it answered {status}")
+            raise NoticeRefused(f"it answered {status}")
         if not 200 <= status < 300:
             raise NotReachable(f"it answered {status}")
 
@@ -122,7 +115,7 @@ class Post:
         told = {"receiver": name, "notice": notice.number}
         try:
             await self.send(self._receivers[name], notice)
-        except Refused as refused:
+        except NoticeRefused as refused:
             log.error("a receiver refused a notice; it is given up", extra={**told, "reason": refused.message})
             return "never"
         except (NotReachable, InvalidInput) as failed:
