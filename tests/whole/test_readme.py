@@ -43,6 +43,12 @@ def test_the_lines_to_copy_answer(demo: Platform, tmp_path: Path) -> None:
     assert said.rstrip().endswith("data: [DONE]")
 
 
+def test_the_lines_that_ask_how_it_does_are_answered(demo: Platform, tmp_path: Path) -> None:
+    said = bash(demo, next(block for block in blocks("README.md", "bash") if "stoker why" in block), tmp_path)
+    assert "default/digits" in said, "objectives"
+    assert re.search(r"compared .* with ", said), "why"
+
+
 @pytest.mark.timeout(200)
 def test_serving_a_model_of_your_own_works_as_it_is_written(demo: Platform, tmp_path: Path) -> None:
     for name, classes in (("model.onnx", 2), ("model-2.onnx", 3)):
