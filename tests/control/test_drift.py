@@ -18,6 +18,7 @@ from stoker.blob.folder import FolderBlobs
 from stoker.control.drift import DriftWatch
 from stoker.control.drift_files import sweep
 from stoker.control.drift_hooks import SIGNATURE
+from stoker.control.drift_learning import learned
 from stoker.core import conditions
 from stoker.observe.drift.reference import build
 from stoker.protocol import frames
@@ -89,7 +90,7 @@ class Rig:
     def begin(self) -> None:
         """Make the watch anew, as a restarted control does."""
         self.watch = DriftWatch(
-            self.database, self.blobs, self.folder / "drift", lambda _: f"unix:{self.folder}/r", self.metrics
+            self.database, self.blobs, self.folder / "drift", lambda _: f"unix:{self.folder}/r", self.metrics, learned
         )
 
     def _write(self, spec: Drift, with_reference: bool) -> None:
@@ -201,7 +202,9 @@ def test_a_control_that_was_killed_goes_on_with_the_window_it_had(tmp_path: Path
 
 def test_a_replica_that_is_gone_or_mute_is_left_out(tmp_path: Path) -> None:
     async def body(rig: Rig) -> None:
-        rig.watch = DriftWatch(rig.database, rig.blobs, rig.folder / "d", lambda _: "unix:/nowhere", rig.metrics)
+        rig.watch = DriftWatch(
+            rig.database, rig.blobs, rig.folder / "d", lambda _: "unix:/nowhere", rig.metrics, learned
+        )
         await rig.watch.turn(1_000.0)
         assert rig.condition().reason == "TooFewRows"
 

@@ -13,7 +13,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +29,7 @@ from stoker.blob.folder import FolderBlobs
 from stoker.control import chores, keys, replicas
 from stoker.control.apply import Effects
 from stoker.control.drift import DriftWatch
+from stoker.control.drift_files import Learning
 from stoker.control.gauges import Gauges
 from stoker.control.loop import LEASE, Loop
 from stoker.control.models import ModelRegistry
@@ -55,7 +56,9 @@ from stoker.store.engine import Database, open_engine, schema_version, sqlite_ur
 from stoker.telemetry.metrics import Registry, encode_snapshot
 from stoker.telemetry.process import watch_lag
 from stoker.telemetry.sealing import KeyRing
+from stoker.types.drift import Answer, Reference
 from stoker.types.errors import Conflict
+from stoker.types.models import Signature
 from stoker.types.replica import ReplicaStats
 
 if TYPE_CHECKING:
@@ -194,9 +197,15 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
         metrics=metrics,
         samples=SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes),
         numbers=numbers,
-        drift=DriftWatch(database, blobs, home.drift, home.address, metrics),
+        drift=DriftWatch(database, blobs, home.drift, home.address, metrics, _learn),
         process=NAME,
     )
+
+
+def _learn(learning: Learning, answers: Mapping[str, Answer], signature: Signature, now_s: float) -> Reference | str:
+    from stoker.control.drift_learning import learned  # numpy: 0.1 s that most starts need not pay
+
+    return learned(learning, answers, signature, now_s)
 
 
 def listen(home: Home, api_port: int) -> list[socket.socket]:

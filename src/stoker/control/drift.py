@@ -19,8 +19,8 @@ from stoker.blob.port import BlobStore
 from stoker.client.views import DriftView
 from stoker.control import drift_files as files
 from stoker.control.drift_asking import Asking
+from stoker.control.drift_files import Learning
 from stoker.control.drift_hooks import Event, send
-from stoker.control.drift_learning import Learning, learned
 from stoker.control.drift_views import drift_view
 from stoker.core import conditions, drift_window
 from stoker.core.drift import Policy, judge
@@ -34,7 +34,7 @@ from stoker.telemetry.metrics import Registry
 from stoker.types.drift import REFERENCE_FILE, Answer, Question, Reference, decode_reference
 from stoker.types.errors import Conflict, NotFound, StokerError
 from stoker.types.ids import Digest, ModelName
-from stoker.types.models import ModelVersion
+from stoker.types.models import ModelVersion, Signature
 from stoker.types.resources import Condition, Drift
 from stoker.types.units import parse_seconds
 
@@ -55,8 +55,15 @@ class Target(msgspec.Struct, frozen=True):
     replicas: tuple[str, ...]
 
 
+Learn = Callable[[Learning, Mapping[str, Answer], Signature, float], Reference | str]
+
+
 class DriftWatch:
-    """Looks at each endpoint every `spec.drift.every`."""
+    """Looks at each endpoint every `spec.drift.every`.
+
+    Args:
+        learn: makes a reference of gathered rows (drift_learning.py, which needs numpy; most controls never do).
+    """
 
     def __init__(
         self,
@@ -65,11 +72,13 @@ class DriftWatch:
         root: Path,
         address: Callable[[str], str],
         metrics: Registry,
+        learn: Learn,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._root = root
         self._metrics = metrics
+        self._learn = learn
         self._due_s: dict[tuple[str, str], float] = {}
         self._bound: dict[tuple[str, str], tuple[str, Reference]] = {}  # by endpoint: digest, reference
         self._asking = Asking(address)
@@ -182,7 +191,7 @@ class DriftWatch:
         await self._tell(target, "TriggerRetraining", f"{trigger.webhook or trigger.command}: {watched.because}")
 
     async def _learned(self, target: Target, learning: Learning, answers: Mapping[str, Answer], now_s: float) -> None:
-        made = await asyncio.to_thread(learned, learning, answers, target.version.manifest.signature, now_s)
+        made = await asyncio.to_thread(self._learn, learning, answers, target.version.manifest.signature, now_s)
         if isinstance(made, str):
             await self._tell(target, "LearnFailed", made)
         else:

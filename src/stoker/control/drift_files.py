@@ -16,6 +16,14 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
+class Learning(msgspec.Struct, frozen=True):
+    """A window in which rows are gathered. `model` is the version that served when it began."""
+
+    until_s: float
+    window_s: float
+    model: str
+
+
 class Learned(msgspec.Struct, frozen=True):
     """A reference learned from live rows, of one model version at one endpoint."""
 

@@ -2,23 +2,15 @@
 
 from collections.abc import Mapping
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from stoker.control.drift_files import Learning
 from stoker.core.reference import names
 from stoker.observe.drift.reference import build
 from stoker.types.drift import FEATURES_MAX, Answer, Reference
 from stoker.types.errors import InvalidInput
 from stoker.types.models import Signature
-
-
-class Learning(msgspec.Struct, frozen=True):
-    """A window in which rows are gathered. `model` is the version that served when it began."""
-
-    until_s: float
-    window_s: float
-    model: str
 
 
 def learned(learning: Learning, answers: Mapping[str, Answer], signature: Signature, now_s: float) -> Reference | str:

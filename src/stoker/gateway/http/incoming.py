@@ -37,6 +37,7 @@ WANTED: Final = frozenset(
         b"x-stoker-tier",
     )
 )
+LISTS: Final = frozenset((b"accept",))  # of them: those that may come in several lines
 HEAD_MAX_BYTES: Final = 32 << 10
 HEADERS_MAX: Final = 128
 SMALL_BODY_BYTES: Final = 16 << 10  # comes with its head; judged with the request, not before it
@@ -152,7 +153,7 @@ class Incoming:
             name = name.lower()
             if name in WANTED:
                 if name in self._headers and name != b"connection":
-                    self._owner.refuse(InvalidInput(f"the header {name.decode()} is there twice", field=name.decode()))
+                    value = self._again(name, value)
                 self._headers[name] = value
 
     def on_headers_complete(self) -> None:
@@ -215,6 +216,12 @@ class Incoming:
         else:
             self.deafen()
         self._owner.take(request)
+
+    def _again(self, name: bytes, value: bytes) -> bytes:
+        """Return the value of a header that came before; refuse it, unless it is a list (RFC 9110, 5.3)."""
+        if name not in LISTS:
+            self._owner.refuse(InvalidInput(f"the header {name.decode()} is there twice", field=name.decode()))
+        return self._headers[name] + b", " + value
 
     def _begin_head(self) -> None:
         self.phase = Phase.HEAD
