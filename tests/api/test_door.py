@@ -51,6 +51,15 @@ def test_a_project_key_may_not_change_the_platform(rig: Rig) -> None:
     assert error(rig.request("GET", "/api/v1/endpoints", key=made.key)) == (403, "forbidden")
 
 
+def test_a_project_key_sees_the_traces_of_its_own_project_only(rig: Rig) -> None:
+    made = rig.client.create_key("default", "looks", admin=False, expires_in_s=None)
+    assert rig.request("GET", "/api/v1/traces?slow=1", key=made.key)[:2] == (200, {"items": []})
+    assert error(rig.request("GET", "/api/v1/traces?endpoint=team/a", key=made.key)) == (403, "forbidden")
+    assert error(rig.request("GET", "/api/v1/traces/none", key=made.key)) == (404, "not_found")
+    assert error(rig.request("GET", "/api/v1/traces?limit=0")) == (400, "invalid_input")
+    assert error(rig.request("GET", "/api/v1/traces", key=None)) == (401, "unauthenticated")
+
+
 def test_a_key_is_shown_once_stored_as_a_digest_and_dead_when_revoked(rig: Rig) -> None:
     made = rig.client.create_key("default", "ops", admin=True, expires_in_s=None)
     assert rig.request("GET", "/api/v1/keys", key=made.key)[0] == 200

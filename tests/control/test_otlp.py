@@ -1,17 +1,21 @@
 """Numbers reach a real OTLP receiver, whole and in its words; one that is away, slow or refuses harms nobody."""
 
 import asyncio
+import gzip
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from stoker.control import otlp
 from stoker.control.otlp import QUEUE_MAX, Receiver, Sender, post
 from stoker.telemetry.metrics import Registry, Snapshot
+from stoker.types.traces import Trace, Try
 from tests.control.receiver import Seen, receiver
+from tests.telemetry.otlp_shape import ExportTraceServiceRequest
 
 REVISION = {"project": "default", "endpoint": "smol", "revision": "smol-1"}
 
@@ -44,7 +48,7 @@ def sending(seen: Seen, work: Callable[[Sender, Registry], Awaitable[None]], **m
         return [gateway()]
 
     async def main() -> None:
-        sender = Sender(receiver_, collect, registry, "1.2.3", "host-1")
+        sender = Sender(receiver_, otlp.numbers(collect, "1.2.3", "host-1"), registry)
         task = asyncio.create_task(sender.run())
         try:
             async with asyncio.timeout(30):
@@ -156,3 +160,45 @@ def test_a_headers_file_that_cannot_be_sent_is_an_outcome_and_no_crash(tmp_path:
             outcome = post(Receiver(seen.url, 1.0, file), b"")
             assert outcome.status == 0 or seen.bodies == []
             assert outcome.words
+
+
+def trace(number: int) -> Trace:
+    return Trace(
+        id=f"{number:032x}", span="00f067aa0ba902b7", request=f"req-{number}", because="error", gateway="gateway-0",
+        endpoint="smol", method="chat", status=503, code="unavailable", began_at_s=1.8e9, seconds=0.5,
+        tries=(Try(1, "first", "smol", 0.1, 0.5, "unavailable", "r0"),),
+    )  # fmt: skip
+
+
+def test_traces_arrive_once_each_as_spans_whatever_the_receiver_said_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(otlp, "RETRY_FIRST_S", 0.02)
+    kept = [[trace(1), trace(2)], [trace(3)]]
+
+    async def take() -> list[Trace]:
+        return kept.pop(0) if kept else []
+
+    registry = Registry("control")
+    with receiver((503, {})) as seen:
+
+        async def main() -> None:
+            sender = Sender(Receiver(seen.url, 0.05), otlp.traces(take, "1.2.3", "host-1"), registry)
+            task = asyncio.create_task(sender.run())
+            await asyncio.to_thread(seen.wait, 3)
+            task.cancel()
+            await asyncio.wait([task])
+
+        asyncio.run(main())
+    assert seen.paths == ["/v1/traces"] * 3
+    assert seen.bodies[0] == seen.bodies[1]
+    sent = [msgspec.convert(body, ExportTraceServiceRequest) for body in seen.bodies[1:]]
+    spans = [span for each in sent for scope in each.resource_spans[0].scope_spans for span in scope.spans]
+    assert [int(span.trace_id, 16) for span in spans if span.parent_span_id is msgspec.UNSET] == [1, 2, 3]
+    assert {span.name for span in spans} == {"chat smol", "first r0"}
+    assert registry.snapshot().total("stoker_otlp_exports_total", signal="traces", result="failed") == 1
+
+
+def test_one_endpoint_for_metrics_is_one_for_traces_too() -> None:
+    with receiver() as seen:
+        for endpoint in (seen.url, f"{seen.url}/", f"{seen.url}/otlp/v1/metrics"):
+            assert post(Receiver(endpoint, 1.0), gzip.compress(b"{}"), "traces").status == 200
+    assert seen.paths == ["/v1/traces", "/v1/traces", "/otlp/v1/traces"]

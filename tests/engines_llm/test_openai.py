@@ -1,5 +1,6 @@
 """What is particular to servers of others: what they send, how they fail, and children that must not stay behind."""
 
+import contextvars
 import os
 import signal
 import subprocess
@@ -11,7 +12,9 @@ from typing import Any
 import psutil
 import pytest
 
+from stoker.protocol.frames import RequestHead
 from stoker.protocol.openai_chunks import EventReader
+from stoker.runtime import caller
 from stoker.runtime.engines import openai
 from stoker.runtime.engines.openai_child import Child
 from stoker.runtime.engines.port import Delta, Finish
@@ -62,6 +65,20 @@ def test_a_stream_is_read_however_its_server_writes_it(upstream: Upstream, model
     assert got.text() == "Hello"
     assert got.finishes == {0: "stop"}
     assert got.final.usage.output_tokens == 2
+
+
+def test_the_server_is_told_which_trace_its_work_belongs_to(upstream: Upstream) -> None:
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    heads = [RequestHead("chat", trace=parent, trace_state="vendor=abc"), RequestHead("chat")]
+
+    def asked(of: list[RequestHead]) -> dict[str, str]:
+        contextvars.copy_context().run(lambda: (caller.work_for(of), ask(upstream, "plain")))
+        return {name.lower(): value for name, value in upstream.headers[-1].items()}
+
+    said = asked(heads[:1])
+    assert (said["traceparent"], said["tracestate"]) == (parent, "vendor=abc")
+    for of in (heads, heads[1:]):
+        assert "traceparent" not in asked(of), "where one call serves several, it is nobody's"
 
 
 def test_the_servers_own_count_is_the_usage(upstream: Upstream) -> None:

@@ -5,10 +5,10 @@ python fake_replica.py ADDRESS NAME LOGFILE [--state loading] [--slots 256] [--p
 The text of a body, anywhere in it (of a large one: at its ends), decides: `die` kills the process, `hang` never
 answers, `slow:0.2` answers after that, `until:PATH` when that file is there; `report` answers with a report of engine
 calls, `stream` bodies (`"stream": true`) get `chunks:N` events with `every:S` between them, `cut-after:N` dies after N
-events, `big:N` answers N bytes, `who:` is answered with who computed it (replica, request id, body), `refuse:CODE`
-fails with that error, `stuck` blocks the process; with `at:NAME` only the replica of that name does so. Every event
-worth asserting (requests, cancels) is appended to LOGFILE as a line. With `--pace N` all that is slow is N times
-slower, until SIGUSR1.
+events, `big:N` answers N bytes, `who:` is answered with who computed it (replica, request id, body), `traced:` logs
+the trace it is part of, `refuse:CODE` fails with that error, `stuck` blocks the process; with `at:NAME` only the
+replica of that name does so. Every event worth asserting (requests, cancels) is appended to LOGFILE as a line. With
+`--pace N` all that is slow is N times slower, until SIGUSR1.
 """
 
 import asyncio
@@ -116,6 +116,8 @@ class Fake:
             return float(found[1]) if found else default
 
         self.log.write(f"request {exchange.head.method} {exchange.head.request} {len(exchange.body)}\n")
+        if "traced:" in text:
+            self.log.write(f"trace {exchange.head.trace} {exchange.head.trace_state}\n")
         if "hang" in text:
             await asyncio.Event().wait()
         await asyncio.sleep(number("slow", 0) * self.pace)

@@ -16,10 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from stoker.app.home import Home
 from stoker.protocol.frames import Kind, RequestHead
 from stoker.protocol.link import connect as link_to
 from stoker.telemetry.metrics import Snapshot, decode_snapshot
+from stoker.types.traces import Trace, TraceAnswer, TraceQuestion
 
 KEY = "stk_admin000_0123456789012345678901234567890123456789012"
 TEAM_KEY = "stk_team0000_0123456789012345678901234567890123456789012"
@@ -282,6 +285,26 @@ async def all_see(rig: Rig, count: int, endpoint: str = "digits") -> bool:
     gateways = [name for name in rig.processes if name.startswith("gateway-")]
     seen = [(await counted(rig, name)).total("stoker_replicas_ready", endpoint=endpoint) for name in gateways]
     return set(seen) == {count}
+
+
+async def kept(rig: Rig, name: str = "gateway-0", **wanted: Any) -> list[Trace]:
+    """Return the traces that one gateway keeps, as it answers control."""
+    body = msgspec.msgpack.encode(TraceQuestion(**wanted))
+    link = await link_to(rig.home.address(name))
+    try:
+        head = RequestHead(method="traces", body_bytes=len(body))
+        _, answer = await link.call(head, body, kind=Kind.CALL).answer()
+    finally:
+        link.close()
+    return msgspec.msgpack.decode(answer, type=TraceAnswer).items
+
+
+async def the_trace(rig: Rig, name: str) -> Trace:
+    """Return the one trace of that id, or of that request; it is kept just after the answer (bounded by run)."""
+    while not (found := await kept(rig, id=name)):
+        await asyncio.sleep(0.01)
+    (one,) = found
+    return one
 
 
 def chat(text: str, *, stream: bool = False) -> bytes:

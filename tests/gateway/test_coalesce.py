@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from stoker.core.retry import TRIES_MAX
+from stoker.telemetry.metrics import subtract
 from tests.gateway import rig as rigs
-from tests.gateway.rig import KEY, Answer, Rig, ask, client, keep_alive, run
+from tests.gateway.rig import KEY, Answer, Rig, ask, client, counted, keep_alive, run
 
 OTHER_KEY = "stk_other000_0123456789012345678901234567890123456789012"
 DIGITS = "/v2/models/digits/infer"
@@ -39,6 +40,19 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         (made.home.gateway / "routes.json").write_text(json.dumps(table))
         made.start_gateway()
         yield made
+
+
+def test_the_phases_of_those_who_share_a_call_are_their_duration(rig: Rig) -> None:
+    async def work() -> None:
+        before = await counted(rig)
+        answers = await asyncio.gather(*(infer(rig, "slow:0.05 phases") for _ in range(4)))
+        assert {answer.status for answer in answers} == {200}
+        now = subtract(await counted(rig), before)
+        whose = {"project": "default", "endpoint": "digits"}
+        phases = now.distribution("stoker_request_phase_seconds", **whose)
+        assert 0.05 < phases.sum <= now.distribution("stoker_request_duration_seconds", **whose).sum * 1.001
+
+    run(work)
 
 
 def count(rig: Rig, start: str = "request") -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from stoker.app.home import Home
-from tests.gateway.rig import KEY, Answer, Rig, ask, client, run, until
+from tests.gateway.rig import KEY, Answer, Rig, ask, client, run, the_trace, until
 
 HEADER = "x-stoker-served-by"
 KEPT = {"ttl_s": 60.0, "max_bytes": 1 << 20, "shared": True}
@@ -165,6 +165,26 @@ def test_the_header_names_who_serves_and_endpoints_without_a_chain_have_none(rig
     async def work() -> None:
         assert (await say(rig, "hello", "big")).headers[HEADER] == "big"
         assert HEADER not in (await say(rig, "hello", "last")).headers
+
+    run(work)
+
+
+def test_a_trace_tells_which_endpoint_gave_up_and_which_answered(rig: Rig) -> None:
+    async def work() -> None:
+        answer = await say(rig, "at:big slow:30", "big")
+        assert answer.headers[HEADER] == "small"
+        found = await the_trace(rig, answer.headers["x-request-id"])
+        assert (found.because, found.endpoint, found.served_by) == ("fallback", "big", "small")
+        assert [(each.kind, each.endpoint, each.replica, each.outcome) for each in found.tries] == [
+            ("first", "big", "big", "deadline_exceeded"),
+            ("fallback", "small", "small", "ok"),
+        ]
+        answer = await say(rig, "hello", "cold")
+        found = await the_trace(rig, answer.headers["x-request-id"])
+        assert [(each.kind, each.endpoint, each.replica, each.outcome) for each in found.tries] == [
+            ("first", "cold", "", "unavailable"),
+            ("fallback", "small", "small", "ok"),
+        ]
 
     run(work)
 

@@ -18,7 +18,7 @@ from tritonclient.grpc import service_pb2
 from stoker.gateway.rpc.call import Answer
 from tests.gateway import rig as rigs
 from tests.gateway.grpc_client import AUTH, Code, Service, codes, in_flight, request, trailers
-from tests.gateway.rig import OLD_KEY, TEAM_KEY, WAIT_S, Rig, run, until
+from tests.gateway.rig import OLD_KEY, TEAM_KEY, WAIT_S, Rig, run, the_trace, until
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,18 @@ def test_tensors_come_back_raw_as_they_went_with_the_requests_id(rig: Rig) -> No
             assert list(answer.raw_output_contents) == [b"\0" * 256]
             assert list(answer.outputs[0].shape) == [1, 64]
             assert dict(await call.trailing_metadata())["x-request-id"] == "mine"
+
+    run(work)
+
+
+def test_a_callers_trace_comes_as_metadata(rig: Rig) -> None:
+    async def work() -> None:
+        trace, span = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+        async with Service(rig) as service:
+            told = (("traceparent", f"00-{trace}-{span}-01"), ("tracestate", "vendor=abc"))
+            await service.stub.ModelInfer(request("echo"), metadata=(*AUTH, *told))
+        found = await the_trace(rig, trace)
+        assert (found.parent, found.state, found.method, found.status) == (span, "vendor=abc", "infer", 200)
 
     run(work)
 

@@ -11,7 +11,7 @@ import pytest
 
 from stoker.core.hedge import RATIO
 from tests.gateway import rig as rigs
-from tests.gateway.rig import KEY, TEAM_KEY, Rig, client, infer, run, until
+from tests.gateway.rig import KEY, TEAM_KEY, Rig, client, infer, kept, run, until
 from tests.gateway.talkers import metric, metrics
 
 PAUSE_S = 1.2  # longer than a busy machine holds anything up, shorter than a replica may be silent
@@ -84,6 +84,11 @@ def test_replicas_that_pause_cost_the_tail_only_where_nothing_is_hedged(rig: Rig
         assert won + lost <= RATIO * asked
         assert metric(text, "stoker_hedges_total", endpoint="secret") == 0
         assert metric(text, "stoker_hedge_wasted_seconds_total", endpoint="digits") > 0
+        tries = [each.tries for each in await kept(rig, endpoint="digits", limit=1000) if each.because == "hedged"]
+        seen = {tuple((one.kind, one.outcome) for one in each) for each in tries}
+        assert (("first", "lost"), ("hedge", "ok")) in seen
+        assert seen <= {(("first", "lost"), ("hedge", "ok")), (("hedge", "lost"), ("first", "ok"))}
+        assert all({one.replica for one in each} <= {"r0", "r1", "r2"} for each in tries)
 
     run(work)
 

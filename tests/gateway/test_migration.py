@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.rig import keep_alive, run, until
+from tests.gateway.rig import keep_alive, kept, run, until
 from tests.gateway.talkers import TalkerRig, ask_body, expected, made_ready, metric, metrics, stream, talkers
 
 TOKENS = 80
@@ -56,6 +56,13 @@ def test_streams_of_a_killed_replica_go_on_elsewhere_token_for_token(rig: Talker
             before, "stoker_tokens_total", kind="output"
         )
         assert made == 12 * TOKENS  # billed once
+        traces = [each for each in await kept(rig, limit=100) if each.because == "migrated"]
+        assert len(traces) == moved
+        for each in traces:
+            assert [(one.kind, one.replica, one.outcome) for one in each.tries] == [
+                ("first", "r0", "replica_lost"),
+                ("migration", "r1", "ok"),
+            ]
 
     run(work)
 

@@ -97,20 +97,24 @@ def test_chats_pass_the_replica_by_and_what_it_must_see_does_not(upstream: Upstr
 
     async def work() -> None:
         async with client(rig) as one:
-            whole = await one.request("POST", CHAT, body())
+            told = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": "vendor=abc"}
+            whole = await one.request("POST", CHAT, body(), **told)
             assert whole.status == 200
             assert whole.json["model"] == "smol"
             assert upstream.seen[-1].get("stream") is None  # the replica always asks for a stream
             assert upstream.headers[-1]["Authorization"] == f"Bearer {KEY}"
             assert upstream.headers[-1]["User-Agent"] == "stoker"
+            assert upstream.headers[-1]["traceparent"].startswith(f"00-{'a' * 32}-")
+            assert upstream.headers[-1]["tracestate"] == "vendor=abc"
             streamed = await one.request("POST", CHAT, body(stream=True))
             assert streamed.body.endswith(b"data: [DONE]\n\n")
             assert [event["choices"][0]["delta"].get("content") for event in events(streamed)] == ["Hel", "lo", None]
             form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
-            refused = await one.request("POST", CHAT, body(response_format=form))
+            refused = await one.request("POST", CHAT, body(response_format=form), **told)
             assert refused.status == 500
             assert "does not keep to the schema" in refused.json["error"]["message"]
             assert upstream.headers[-1]["User-Agent"] != "stoker"
+            assert upstream.headers[-1]["traceparent"].startswith(f"00-{'a' * 32}-")
         counted = await metrics(rig)
         assert metric(counted, "stoker_tokens_total", endpoint="smol", kind="output") == 4
         assert metric(counted, "stoker_tokens_total", endpoint="smol", kind="input") == 10

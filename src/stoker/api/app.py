@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from stoker.api import alerts, drift, incidents, keys, manifests, models, openapi, platform, query, samples
+from stoker.api import alerts, drift, incidents, keys, manifests, models, openapi, platform, query, samples, traces
 from stoker.api.bodies import reply
 from stoker.api.operations import Call, Operation
 from stoker.api.refusals import ErrorBody, ErrorInfo, plain, refusal
@@ -33,6 +33,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *platform.OPERATIONS,
     *query.OPERATIONS,
     *drift.OPERATIONS,
+    *traces.OPERATIONS,
 )
 
 log = logging.getLogger(__name__)

@@ -38,6 +38,7 @@ from stoker.control.observe import Observer
 from stoker.control.plane import ControlPlane
 from stoker.control.routes import RoutePublisher
 from stoker.control.stats import StatsReader
+from stoker.control.traces import Traces
 from stoker.core.shares import Teller
 from stoker.observe.collect import Collector, Own, Remote
 from stoker.observe.history import History
@@ -198,6 +199,7 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
         samples=SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes),
         numbers=numbers,
         drift=DriftWatch(database, blobs, home.drift, home.address, metrics, _learn),
+        traces=Traces(home.address, chosen.gateways, metrics),
         process=NAME,
     )
 
@@ -276,7 +278,7 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
     acting = asyncio.create_task(plane.loop.run())
     serving = asyncio.create_task(server.serve(sockets))
     if chosen.otlp_endpoint:
-        background.append(asyncio.create_task(_otlp(chosen, plane).run()))
+        background += [asyncio.create_task(sender.run()) for sender in _otlp(chosen, plane)]
     linked = await serve(home.address(NAME), Answers(plane))
     stopping = asyncio.create_task(asked.wait())
     try:
@@ -295,12 +297,19 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
         (home.run / "control-api.sock").unlink(missing_ok=True)
 
 
-def _otlp(chosen: Settings, plane: ControlPlane) -> "Sender":
-    from stoker.control.otlp import Receiver, Sender  # an HTTP client that control without a receiver does not need
+def _otlp(chosen: Settings, plane: ControlPlane) -> "list[Sender]":
+    from stoker.control.otlp import (
+        Receiver,
+        Sender,
+        numbers,
+        traces,
+    )  # an HTTP client that control without a receiver does not need
 
     headers = Path(chosen.otlp_headers) if chosen.otlp_headers else None
     receiver = Receiver(chosen.otlp_endpoint, chosen.otlp_interval_s, headers)
-    return Sender(receiver, plane.numbers.everything, plane.metrics, stoker.__version__, socket.gethostname())
+    who = (stoker.__version__, socket.gethostname())
+    sources = (numbers(plane.numbers.everything, *who), traces(plane.traces.take, *who))
+    return [Sender(receiver, source, plane.metrics) for source in sources]
 
 
 def main() -> int:

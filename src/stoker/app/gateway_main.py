@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from stoker.app import process_main
 from stoker.app.home import Home
 from stoker.app.settings import Settings, check_grpc, load
+from stoker.gateway.access import AccessLog
 from stoker.gateway.answers import Answers
 from stoker.gateway.directory import Directory
 from stoker.gateway.exchange import Exchange
@@ -37,6 +38,7 @@ from stoker.gateway.samples import Samples
 from stoker.gateway.shares import Asker
 from stoker.gateway.siblings import Conviction, Siblings
 from stoker.gateway.stack import Stack
+from stoker.gateway.tracer import Tracer
 from stoker.gateway.watch import Watch
 from stoker.protocol.link import serve
 from stoker.telemetry.metrics import Registry
@@ -62,14 +64,15 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
     directory = Directory(registry, _convicting(siblings, Quarantine(home.quarantine)), arguments.gateways)
     quotas, answers = Quotas(arguments.gateways), Answers(settings.cache_max_bytes)
     samples = Samples(home.samples, KeyRing(home.samples, settings.samples_key), settings.samples_max_bytes, name)
-    stack = Stack(directory, Deadlines(), Trials(home.gateway), Ids(), quotas, answers, Flights(), samples)
+    tracer = _tracer(home, settings, registry)
+    stack = Stack(directory, Deadlines(), Trials(home.gateway), Ids(), tracer, quotas, answers, Flights(), samples)
     connections: set[Connection] = set()
     pulse = Pulse(directory, answers, connections, registry)
     plane = Plane(stack, lambda: siblings.merged(pulse.snapshot()))
     certificates = Certificates(settings.tls_files, registry) if settings.tls_files is not None else None
     secure = Door(certificates, registry) if certificates is not None else None
     server = Server(plane, Limits(per_address_max=settings.connections_per_address), connections, secure)
-    process = Process(name, directory, pulse.snapshot)
+    process = Process(name, directory, pulse.snapshot, tracer.ring)
     control = home.run / "control-api.sock"
 
     def follow(table: RouteTable) -> bool:
@@ -77,7 +80,7 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
         return directory.apply(table)
 
     watch = Watch(control, home.gateway / "routes.json", follow)
-    works = [watch.run, pulse.run]
+    works = [watch.run, pulse.run, *([tracer.access.run] if tracer.access is not None else [])]
     if arguments.gateways > 1:
         works.append(Asker(control, quotas, arguments.index).run)
     if certificates is not None:
@@ -106,6 +109,12 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
         await samples.close()
         await frames.close()
         await directory.close()
+
+
+def _tracer(home: Home, settings: Settings, registry: Registry) -> Tracer:
+    path = home.logs / "access" / f"{registry.process}.jsonl"
+    access = AccessLog(path, registry) if settings.access_log == "on" else None
+    return Tracer(registry, settings.trace_ratio, settings.trace_slow_s, access)
 
 
 def _convicting(siblings: Siblings, quarantine: Quarantine) -> Convicted:

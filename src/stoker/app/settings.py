@@ -20,6 +20,7 @@ from stoker.types.tls import Files
 from stoker.types.units import parse_bytes, parse_seconds
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+_WORDS: Final = {"log_level": LOG_LEVELS, "access_log": ("on", "off")}
 DEFAULT_PORT: Final = 8080
 # Of the 81 us of processor time that a small request costs, 39 are the gateway's (`python -m bench`): with as many
 # gateways as half of the cores, the replicas can use the other half. On two cores a second one makes a request 3 to 6 %
@@ -85,6 +86,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Annotated[str, _setting("STOKER_LOG_LEVEL", "debug, info, warning or error", "how much is logged")] = (
         "info"
     )
+    access_log: Annotated[
+        str,
+        _setting(
+            "STOKER_ACCESS_LOG", "on or off", "a JSON line for each request for inference, in the folder logs/access"
+        ),
+    ] = "off"
     cache_max_bytes: Annotated[
         int,
         _setting(
@@ -123,9 +130,31 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=1 << 40,
         ),
     ] = 1 << 30
+    trace_ratio: Annotated[
+        float,
+        _setting(
+            "STOKER_TRACE_RATIO",
+            "0 to 1",
+            "the share of all requests that leave a trace; those that fail, are slow or are tried again do anyway",
+            ge=0,
+            le=1,
+        ),
+    ] = 0.01
+    trace_slow_s: Annotated[
+        float,
+        _setting(
+            "STOKER_TRACE_SLOW",
+            "seconds",
+            "a request that takes longer leaves a trace; 0: one that is slower than 99 in 100 of its endpoint",
+            ge=0,
+            le=86_400,
+        ),
+    ] = 0.0
     otlp_endpoint: Annotated[
         str,
-        _setting("STOKER_OTLP_ENDPOINT", "URL", "an OTLP/HTTP receiver that all metrics are sent to; empty: none"),
+        _setting(
+            "STOKER_OTLP_ENDPOINT", "URL", "an OTLP/HTTP receiver that all metrics and traces are sent to; empty: none"
+        ),
     ] = ""
     otlp_headers: Annotated[
         str,
@@ -254,6 +283,8 @@ def _read(name: str, variable: str, text: str) -> Any:
     except ValueError as wrong:
         if name.endswith("_bytes"):
             expected = "a size such as 512Mi"
+        elif name.endswith("_ratio"):
+            expected = "a number such as 0.01"
         else:
             expected = "a whole number" if kind is int else "a time such as 30s"
         raise InvalidInput(f"{variable}={text}: expected {expected}", field=variable) from wrong
@@ -268,8 +299,8 @@ def _check(values: Mapping[str, Any]) -> None:
             continue
         if meta.ge is not None and meta.le is not None and not meta.ge <= value <= meta.le:
             raise InvalidInput(f"{variable}={value}: expected a number from {meta.ge} to {meta.le}", field=variable)
-        if name == "log_level" and value not in LOG_LEVELS:
-            raise InvalidInput(f"{variable}={value}: expected {', '.join(LOG_LEVELS)}", field=variable)
+        if name in _WORDS and value not in _WORDS[name]:
+            raise InvalidInput(f"{variable}={value}: expected {', '.join(_WORDS[name])}", field=variable)
     if values.get("port", 0) == values.get("api_port", -1):
         raise InvalidInput(
             f"STOKER_API_PORT={values['api_port']}: the gateways listen there (PORT)", field="STOKER_API_PORT"

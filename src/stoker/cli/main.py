@@ -36,6 +36,8 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "query": Entry("query", "Ask what any metric was, now or over time."),
         "why": Entry("why", "Say why an endpoint is worse than before."),
         "incidents": Entry("incidents", "List, show and close incidents."),
+        "traces": Entry("traces", "List requests that left a trace."),
+        "trace": Entry("trace", "Show where the time of one request went."),
     },
     "Models": {
         "push": Entry("push", "Register a model from a file, a folder, a hub or a URL."),

@@ -6,6 +6,7 @@ Synchronous and on the standard library's HTTP client, because the command line 
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
@@ -25,6 +26,7 @@ from stoker.client.views import (
     SilenceView,
     SloView,
     Stats,
+    TracedRequest,
 )
 from stoker.core.diagnose.incident import Incident
 from stoker.core.diagnose.verdict import Explanation
@@ -34,6 +36,7 @@ from stoker.types.models import FileEntry, ModelVersion
 from stoker.types.process import NodeStatus
 from stoker.types.resources import Endpoint, EndpointView, Notifier
 from stoker.types.samples import SampleRecord
+from stoker.types.traces import Trace
 
 _T = TypeVar("_T")
 
@@ -129,6 +132,17 @@ class ControlClient:
     def close_incident(self, number: int, resolution: str) -> Incident:
         """End an incident."""
         return self._send("POST", f"/api/v1/incidents/{number}/close", {"text": resolution}, Incident)
+
+    def traces(
+        self, *, endpoint: str | None = None, is_slow: bool = False, is_error: bool = False, limit: int | None = None
+    ) -> tuple[Trace, ...]:
+        """Return the newest kept traces, newest first. `endpoint` is NAME or PROJECT/NAME."""
+        query = {"endpoint": endpoint, "slow": is_slow, "errors": is_error, "limit": limit}
+        return self._items("/api/v1/traces", Trace, query)
+
+    def trace(self, name: str) -> tuple[TracedRequest, ...]:
+        """Return what is kept of a trace or a request, by its id. Raises NotFound."""
+        return self._items(f"/api/v1/traces/{quote(name, safe='')}", TracedRequest)
 
     def replica_log(self, replica: str, *, tail: int = 200, follow: bool = False) -> Generator[bytes, None, None]:
         """Yield the log of a replica: its last `tail` lines, then, when following, what comes until closed."""

@@ -3,10 +3,12 @@
 import msgspec
 
 from stoker.core.drift import Shift
+from stoker.telemetry.spans import Span
 from stoker.types.engines import EngineChoice
 from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.models import ModelVersion
 from stoker.types.resources import EndpointView
+from stoker.types.traces import Trace
 
 
 class FieldChange(msgspec.Struct, frozen=True):
@@ -263,3 +265,10 @@ class Alerts(msgspec.Struct, frozen=True):
     items: tuple[AlertView, ...] = ()
     silences: tuple[SilenceView, ...] = ()
     undelivered: dict[str, int] = {}
+
+
+class TracedRequest(msgspec.Struct, frozen=True):
+    """What is kept of one request, and as spans: parents first, then in time."""
+
+    trace: Trace
+    spans: tuple[Span, ...]

@@ -10,6 +10,7 @@ from stoker.control.numbers import Numbers
 from stoker.control.observe import Observer
 from stoker.control.routes import RoutePublisher
 from stoker.control.stats import StatsReader
+from stoker.control.traces import Traces
 from stoker.core.shares import Teller
 from stoker.observe.collect import Collector
 from stoker.observe.history import History
@@ -46,6 +47,7 @@ class ControlPlane:
     samples: SampleStore
     numbers: Numbers
     drift: DriftWatch
+    traces: Traces
     process: str = "control"
 
     @property

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from stoker.gateway.http import replies
 from stoker.gateway.http.incoming import HttpRequest
 from stoker.protocol.openai_resume import Transcript
+from stoker.protocol.tracecontext import Parent
 from stoker.telemetry.histogram import Histogram
 from stoker.types.errors import MethodNotAllowed, StokerError
 from stoker.types.replica import Usage
 from stoker.types.routes import KeyRoute
+from stoker.types.traces import Try
 
 if TYPE_CHECKING:
     from stoker.gateway.fleet.replica import Replica
@@ -79,12 +81,12 @@ class Exchange:
     """One request. Layers fill it from top to bottom; `send`, `start`, … answer it, once."""
 
     __slots__ = (
-        "admitted_s", "arrived_s", "avoid", "band", "began_s", "between", "body", "can_move", "cause", "connection",
-        "cut", "deadline_s", "extra", "first_byte_s", "header_bytes", "id", "identity", "is_answered", "is_proven",
-        "is_repeatable", "is_started", "key", "known_s", "lane", "max_tokens", "method", "name", "on_start", "on_trial",
-        "piece_s", "project", "relay", "replica", "request", "resume", "revision", "route", "routed_s", "sent_s",
-        "served_by", "shape", "share", "status", "stream", "task", "transcript", "tries", "units", "usage", "version",
-        "waited_s", "wish",
+        "admitted_s", "arrived_s", "avoid", "band", "began_s", "between", "body", "caller", "can_move", "cause", "code",
+        "connection", "cut", "deadline_s", "extra", "first_byte_s", "header_bytes", "id", "identity", "is_answered",
+        "is_proven", "is_repeatable", "is_sampled", "is_started", "key", "known_s", "lane", "max_tokens", "method",
+        "name", "on_start", "on_trial", "piece_s", "project", "relay", "replica", "request", "resume", "revision",
+        "route", "routed_s", "sends", "sent_s", "served_by", "shape", "share", "span", "status", "stream", "task",
+        "trace", "trail", "transcript", "tries", "units", "usage", "version", "waited_s", "wish",
     )  # fmt: skip
 
     def __init__(self, connection: Client, request: HttpRequest, route: "Route", name: str, version: str) -> None:
@@ -94,6 +96,13 @@ class Exchange:
         self.name = name  # of the model, from the URL or the body
         self.version = version  # "" unless the URL says one
         self.id = ""
+        # Of the trace it is part of, "" of what is no inference; and of the error that was told.
+        self.trace = self.code = ""
+        # Its own span in the trace; its tries at replicas, all of them and those that failed at the endpoint of now.
+        self.span = self.sends = self.tries = 0
+        self.caller: Parent | None = None  # where the caller stands in the trace, if it is his
+        self.is_sampled = False  # from its beginning on; what may be kept besides, tracer.py says
+        self.trail: list[Try] | None = None  # the tries that ended, where there is more than one (trail.py)
         self.key: KeyRoute | None = None
         self.project = ""  # where names are looked up
         self.band = 1  # of priority; 0 is the most urgent (core/admit.py)
@@ -119,26 +128,30 @@ class Exchange:
         self.wish: Wish | None = None  # where it would like to go; None: anywhere
         self.share = 1.0  # of a usual request's work
         self.sent_s = 0.0  # the try that runs now, to its replica
-        self.tries = 0
         self.avoid: Replica | None = None  # the last try failed there
         self.on_trial = False  # it runs alone in a replica because one died with it
-        self.shape = b""  # digest, computed only when something died
-        self.identity = b""  # digest, computed only where answers are kept or shared
+        # Digests, computed only when something died, and only where answers are kept or shared.
+        self.shape = self.identity = b""
         self.is_repeatable = True  # the same request again would be answered the same, as far as the request says
         self.status = 0
         self.usage = Usage()
         self.units = 0.0  # of service that its tenant was charged before it was known what it costs
-        self.first_byte_s = 0.0  # of a stream; 0 before it
-        self.piece_s = 0.0  # the newest piece of it
+        self.first_byte_s = self.piece_s = 0.0  # the first and the newest piece of a stream; 0 before it
         self.between: Histogram | None = None  # takes the time between two pieces
         self.transcript: Transcript | None = None  # what a stream's client was sent, where it could go on elsewhere
         self.cut: StokerError | None = None  # what ended the first part of a stream
         self.resume = b""  # what the next try is told of it
         self.is_proven = False  # it streamed for long enough before the cut to need no trial
-        self.is_started = False  # bytes of the answer are on their way; no other answer is possible
-        self.is_answered = False
+        # Bytes of the answer are on their way, so no other answer is possible; and all of it is.
+        self.is_started = self.is_answered = False
         self.cause: StokerError | None = None
         self.task: asyncio.Task[None] | None = None
+
+    def names(self) -> dict[str, str]:
+        """Return what a log line about this request carries, as `extra`."""
+        key = self.key
+        found = {"request": self.id, "trace": self.trace, "tenant": "" if key is None else key.limits.tenant or key.key}
+        return {name: value for name, value in found.items() if value}
 
     def interrupt(self, cause: StokerError) -> None:
         """End the exchange with `cause`, whatever it waits for."""
@@ -172,6 +185,7 @@ class Exchange:
         """Tell `problem`: as the answer, or as the last event of a stream that has begun."""
         if self.is_answered:
             return
+        self.code = problem.code
         if self.is_started:
             self.end(self.route.protocol.error_event(problem))
             self.status = problem.status

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from stoker.core import admit, breaker, concurrency, hedge, poison, retry, sampling
+from stoker.core import admit, breaker, concurrency, hedge, poison, retry, sampling, tracing
 from stoker.core.circuit import Circuit
 from stoker.core.fallback import Step
 from stoker.core.quota import Expectation
@@ -51,6 +51,7 @@ class Lane:
         self.hedges: hedge.Hedges | None = None  # of an endpoint that wants them
         self.turn = asyncio.Lock()  # held by the trial that runs now
         self.expectation = Expectation()  # what its requests cost in tokens
+        self.pace = tracing.Pace()  # how long its requests take
         self.down_since_s = time.monotonic()
         self._replicas: dict[str, Replica] = {}
         self.choice = Choice(meters)

@@ -5,10 +5,12 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 
 from stoker.gateway.directory import Directory
+from stoker.gateway.ring import Ring
 from stoker.gateway.siblings import Conviction
 from stoker.protocol import frames
 from stoker.protocol.frames import EndHead, Hello
@@ -16,6 +18,9 @@ from stoker.protocol.link import Exchange, refuse
 from stoker.telemetry.metrics import Snapshot, encode_snapshot
 from stoker.types.errors import InvalidInput
 from stoker.types.replica import ReplicaState, ReplicaStats
+from stoker.types.traces import TraceQuestion
+
+_T = TypeVar("_T")
 
 
 class Process:
@@ -23,13 +28,14 @@ class Process:
 
     body_max_bytes = 1 << 20
 
-    def __init__(self, name: str, directory: Directory, snapshot: Callable[[], Snapshot]) -> None:
+    def __init__(self, name: str, directory: Directory, snapshot: Callable[[], Snapshot], ring: Ring) -> None:
         self.stopping = asyncio.Event()
         self.serves = False  # the port is open
         self._name = name
         self._boot = secrets.token_hex(8)
         self._directory = directory
         self._snapshot = snapshot
+        self._ring = ring
 
     def hello(self) -> Hello:
         """See link.Handler."""
@@ -57,10 +63,11 @@ class Process:
         raise refuse(exchange.head.method)
 
     def call(self, exchange: Exchange) -> None:
-        """Answer `metrics`, and take `convict` from a sibling."""
+        """Answer `metrics` and `traces`, and take `convict` from a sibling."""
         if exchange.head.method == "metrics":
-            task = asyncio.get_running_loop().create_task(exchange.finish(EndHead(), encode_snapshot(self._snapshot())))
-            exchange.on_cancel = task.cancel
+            self._finish(exchange, encode_snapshot(self._snapshot()))
+        elif exchange.head.method == "traces":
+            self._finish(exchange, self._ring.answer(_read(exchange.body, TraceQuestion)))
         elif exchange.head.method == "convict":
             self._convict(exchange.body)
             exchange.end(EndHead())
@@ -71,11 +78,12 @@ class Process:
         """Stop accepting, finish, exit."""
         self.stopping.set()
 
+    def _finish(self, exchange: Exchange, body: bytes) -> None:
+        task = asyncio.get_running_loop().create_task(exchange.finish(EndHead(), body))
+        exchange.on_cancel = task.cancel
+
     def _convict(self, body: bytes) -> None:
-        try:
-            conviction = msgspec.msgpack.decode(body, type=Conviction)
-        except msgspec.DecodeError as broken:
-            raise InvalidInput(f"no conviction: {broken}") from broken
+        conviction = _read(body, Conviction)
         lane = self._directory.lane(conviction.project, conviction.endpoint)
         if lane is not None:
             lane.book.convict(conviction.shape, time.monotonic())
@@ -84,3 +92,10 @@ class Process:
         if self.stopping.is_set():
             return "draining"
         return "ready" if self.serves and self._directory.version >= 0 else "loading"
+
+
+def _read(body: bytes, kind: type[_T]) -> _T:
+    try:
+        return msgspec.msgpack.decode(body, type=kind)
+    except msgspec.DecodeError as broken:
+        raise InvalidInput(f"no {kind.__name__}: {broken}") from broken

@@ -1,6 +1,6 @@
 """The layers of the data plane in one place, in their order, each with the reason for its position.
 
-rescue    outermost: whatever happens below, the client gets one answer, in its protocol's shape
+rescue    outermost: whatever happens below, the client gets one answer, in its protocol's shape; then the trace ends
 trace     an id before anything can fail, so that every answer and log line has it
 auth      before the body is read: a stranger costs a hash and learns nothing
 validate  finds the endpoint; all that follows is by endpoint
@@ -47,6 +47,7 @@ from stoker.gateway.layers.upstream import upstream
 from stoker.gateway.layers.validate import validate
 from stoker.gateway.quotas import Quotas
 from stoker.gateway.samples import Samples
+from stoker.gateway.tracer import Tracer
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,7 @@ class Stack:
     deadlines: Deadlines
     trials: Trials
     ids: Ids
+    tracer: Tracer
     quotas: Quotas
     answers: Answers
     flights: Flights
@@ -84,4 +86,4 @@ class Stack:
 
     def open(self, call: Handler) -> Handler:
         """Return the outermost layers around `call`, for what anybody may ask."""
-        return rescue(trace(self.ids, call))
+        return rescue(self.tracer, trace(self.ids, self.tracer, call))

@@ -76,6 +76,7 @@ class RequestHead(msgspec.Struct, frozen=True, omit_defaults=True):
     method: `infer`, `chat`, `completions`, `embeddings`; for CALL the question's name (`stats`, `metrics`).
     header_bytes: of an OIP binary body, the length of its JSON part (`Inference-Header-Content-Length`); -1 if absent.
     resume_bytes: so many bytes at the body's end are no part of it, but what another replica answered (`Resume`).
+    trace, trace_state: W3C traceparent and tracestate of this try. Who does not know them leaves them unread.
     """
 
     method: str
@@ -85,6 +86,8 @@ class RequestHead(msgspec.Struct, frozen=True, omit_defaults=True):
     header_bytes: int = -1
     alone: bool = False  # run it in no batch with others (a suspect after a death)
     resume_bytes: int = 0
+    trace: str = ""
+    trace_state: str = ""
 
 
 class EndHead(msgspec.Struct, omit_defaults=True):

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Final, Generic, TypeVar
 
 from stoker.core import batch, concurrency, latency
+from stoker.runtime import caller
 from stoker.runtime.calls import Call, Job, Spent
 from stoker.types.errors import Busy, DeadlineExceeded, EngineFailed, StokerError
 from stoker.types.replica import EngineCalls, ReplicaSpec, Timings
@@ -263,5 +264,5 @@ class Batcher(Generic[_R]):
         if isinstance(problem, StokerError):
             job.exchange.fail(problem)
             return
-        _log.error("the engine failed", exc_info=problem)
+        _log.error("the engine failed", exc_info=problem, extra=caller.names(job.exchange.head))
         job.exchange.fail(EngineFailed(f"{type(problem).__name__}: {problem}"))

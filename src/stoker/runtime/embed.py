@@ -14,6 +14,7 @@ from stoker.protocol.frames import EndHead
 from stoker.protocol.link import Exchange, refuse
 from stoker.protocol.openai import EmbeddingRequest, decode_embedding, texts_or_tokens
 from stoker.protocol.openai_embedding import embedding_body
+from stoker.runtime import caller
 from stoker.runtime.batcher import Batcher
 from stoker.runtime.calls import Job, Spent
 from stoker.runtime.engines.port import Array, Embeddings, EmbedEngine
@@ -116,6 +117,7 @@ class EmbedWork:
 
     def _run(self, jobs: list[Job]) -> Embeddings:
         """Make one engine call (see Batcher)."""
+        caller.work_for([job.exchange.head for job in jobs])
         return self._engine.embed([text for job in jobs for text in job.payload.texts])
 
     def _deliver(self, jobs: list[Job], found: Embeddings, spent: Spent) -> None:

@@ -19,6 +19,7 @@ from stoker.protocol.link import Exchange, refuse
 from stoker.protocol.openai import ChatRequest, CompletionRequest, decode_chat, decode_completion
 from stoker.protocol.openai_reply import ChatReply, CompletionReply, Reply
 from stoker.protocol.openai_resume import split
+from stoker.runtime import caller
 from stoker.runtime.engines.port import CanResume, GenerateEngine
 from stoker.runtime.sending import Sender
 from stoker.runtime.work import WorkStats
@@ -145,6 +146,7 @@ class GenerateWork:
 
     async def _serve(self, turn: _Turn) -> None:
         """Answer one request, whatever happens."""
+        caller.work_for([turn.exchange.head])
         turn.start_s = monotonic()
         left_s = None if turn.deadline_s is None else turn.deadline_s - turn.start_s
         try:
@@ -158,7 +160,7 @@ class GenerateWork:
         except StokerError as problem:
             turn.exchange.fail(problem)
         except Exception as problem:  # the boundary to the engine
-            _log.exception("the engine failed")
+            _log.exception("the engine failed", extra=caller.names(turn.exchange.head))
             turn.exchange.fail(EngineFailed(f"{type(problem).__name__}: {problem}"))
 
     def _ended(self, turn: _Turn, _task: asyncio.Task[None]) -> None:

@@ -26,6 +26,8 @@ WANTED: Final = frozenset(
         b"host",
         b"inference-header-content-length",
         b"x-session-id",
+        b"traceparent",
+        b"tracestate",
         b"transfer-encoding",
         b"upgrade",
         b"x-api-key",
@@ -37,7 +39,7 @@ WANTED: Final = frozenset(
         b"x-stoker-tier",
     )
 )
-LISTS: Final = frozenset((b"accept",))  # of them: those that may come in several lines
+LISTS: Final = frozenset((b"accept", b"tracestate"))  # of them: those that may come in several lines
 HEAD_MAX_BYTES: Final = 32 << 10
 HEADERS_MAX: Final = 128
 SMALL_BODY_BYTES: Final = 16 << 10  # comes with its head; judged with the request, not before it
@@ -218,10 +220,15 @@ class Incoming:
         self._owner.take(request)
 
     def _again(self, name: bytes, value: bytes) -> bytes:
-        """Return the value of a header that came before; refuse it, unless it is a list (RFC 9110, 5.3)."""
-        if name not in LISTS:
+        """Return the value of a header that came before: joined for a list (RFC 9110, 5.3), else it is refused.
+
+        Nobody is refused for what he says of his trace; two of them are none.
+        """
+        if name in LISTS:
+            return self._headers[name] + b", " + value
+        if name != b"traceparent":
             self._owner.refuse(InvalidInput(f"the header {name.decode()} is there twice", field=name.decode()))
-        return self._headers[name] + b", " + value
+        return b""
 
     def _begin_head(self) -> None:
         self.phase = Phase.HEAD

@@ -27,6 +27,8 @@ from stoker.types.errors import DeadlineExceeded, EngineFailed, StokerError
 from stoker.types.routes import EndpointRoute
 
 WAITING_MAX: Final = 4096  # who share one call; the next begins another
+# Of the call, which whoever counts it tells as his own.
+_STAMPS: Final = ("admitted_s", "routed_s", "sends", "sent_s", "trail", "tries", "waited_s")
 METHODS: Final = frozenset(("infer", "embeddings"))
 
 _log = logging.getLogger(__name__)
@@ -149,7 +151,7 @@ class Flights:
                 for place in flight.waiting.values():
                     place.cancel()
         except Exception as bug:  # the boundary of the process: one call's bug is its own
-            _log.exception("a shared call failed", extra={"request": flight.exchange.id})
+            _log.exception("a shared call failed", extra=flight.exchange.names())
             problem = EngineFailed(f"internal error: {type(bug).__name__}; the log has it under {flight.exchange.id}")
         finally:
             if self._flights.get(key) is flight:
@@ -193,6 +195,8 @@ def _give(flight: Flight, exchange: Exchange) -> None:
     if relay is not None:
         exchange.relay = relay
         exchange.usage = call.usage
+        for stamp in _STAMPS:
+            setattr(exchange, stamp, getattr(call, stamp))
     else:
         lane.meters.revision(call.revision, exchange.method).save(call.usage)
     exchange.send(200, flight.headers, flight.body)

@@ -15,6 +15,7 @@ from typing import Final
 
 from stoker.core import fallback as rule
 from stoker.core.fallback import Step
+from stoker.gateway import trail
 from stoker.gateway.directory import Directory
 from stoker.gateway.exchange import Exchange, Handler, Work
 from stoker.gateway.fleet import suspicion
@@ -81,6 +82,7 @@ class _Chain:
                     own = (exchange.relay, exchange.revision) if lane is first else own
                     if rule.ends_all(problem):
                         raise problem
+                trail.note_step(exchange, lane, problem.code, time.monotonic())
                 kept = kept or problem
                 is_open = skipped and lane.ready_count > 0
                 found = "open" if is_open else rule.reason(problem)

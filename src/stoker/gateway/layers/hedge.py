@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final, cast
 
+from stoker.gateway import trail
 from stoker.gateway.exchange import Client, Exchange, Handler, TryFailed, Work
 from stoker.gateway.fleet import learning, suspicion
 from stoker.gateway.lane import Lane
@@ -69,9 +70,24 @@ class Twin(Exchange):
     def __init__(self, first: Exchange) -> None:
         connection = cast(Client, _Nowhere())
         super().__init__(connection, first.request, first.route, first.name, first.version)
-        for name in ("body", "deadline_s", "header_bytes", "id", "key", "lane", "method", "project", "shape"):
+        for name in (
+            "body",
+            "deadline_s",
+            "header_bytes",
+            "id",
+            "key",
+            "lane",
+            "method",
+            "project",
+            "shape",
+            "trace",
+            "span",
+            "caller",
+            "is_sampled",
+        ):
             setattr(self, name, getattr(first, name))
         self.avoid = first.replica
+        self.sends = first.sends + trail.HEDGE - 1  # sending makes it one more
         self.tries = 1  # not the one to see how an ejected replica does
         self.answer: tuple[bytes, bytes] = (b"", b"")
 
@@ -115,6 +131,7 @@ class Race:
         twin, self._twin = self._twin, None
         if twin is not None and twin.relay is not None:
             twin.relay.cancel()
+            self._note(twin, twin.relay, "lost")
             self._lane.meters.hedge("lost")
             self._lane.meters.wasted(time.monotonic() - self._twin_s)
             self._release(twin)
@@ -142,6 +159,7 @@ class Race:
             self._answer(twin, relay)
         else:
             self._lane.meters.hedge("failed")
+            self._note(twin, relay, relay.problem.code)
             learning.failed(twin, relay.replica, relay.problem)
             if isinstance(relay.problem, Draining):
                 relay.replica.drains()
@@ -157,10 +175,16 @@ class Race:
         learning.ended(twin, relay.replica, time.monotonic())
         self._lane.meters.hedge("won")
         self._lane.meters.wasted(time.monotonic() - self._began_s)
-        loser, first.relay = first.relay, relay  # what is metered is the answer that counts
+        loser = first.relay
+        trail.note(first, "lost", time.monotonic(), loser.replica)
+        self._note(twin, relay, "ok")
+        first.relay = relay  # what is metered is the answer that counts
         first.revision, first.usage = twin.revision, twin.usage
         first.send(twin.status, *twin.answer)
         loser.yield_to(relay)
+
+    def _note(self, twin: Twin, relay: Relay, outcome: str) -> None:
+        trail.note_hedge(self._exchange, outcome, time.monotonic(), relay.replica, twin.sent_s)
 
     def _release(self, twin: Twin) -> None:
         twin.relay = None

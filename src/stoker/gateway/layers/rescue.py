@@ -4,13 +4,14 @@ import asyncio
 import logging
 
 from stoker.gateway.exchange import GONE, Exchange, Handler
+from stoker.gateway.tracer import Tracer
 from stoker.types.errors import EngineFailed, StokerError
 
 _log = logging.getLogger(__name__)
 
 
-def rescue(inner: Handler) -> Handler:
-    """Answer errors in the protocol's shape; a bug is a 500 that tells nothing of its inside."""
+def rescue(tracer: Tracer, inner: Handler) -> Handler:
+    """Answer errors in the protocol's shape; a bug is a 500 that tells nothing of its inside. Then the trace ends."""
 
     async def handle(exchange: Exchange) -> None:
         try:
@@ -27,9 +28,10 @@ def rescue(inner: Handler) -> Handler:
             else:
                 exchange.fail(exchange.cause)
         except Exception as bug:  # the boundary of the process: one request's bug is its own
-            _log.exception("a layer failed", extra={"request": exchange.id, "method": exchange.method})
+            _log.exception("a layer failed", extra={**exchange.names(), "method": exchange.method})
             exchange.fail(EngineFailed(f"internal error: {type(bug).__name__}; the log has it under {exchange.id}"))
         finally:
+            tracer.end(exchange)
             exchange.relay = None  # they know each other: bodies would stay until the collector runs
 
     return handle

@@ -10,6 +10,7 @@ import time
 from typing import Final
 
 from stoker.core.retry import TRIES_MAX
+from stoker.gateway import trail
 from stoker.gateway.exchange import Exchange, Handler, TryFailed
 from stoker.gateway.fleet import suspicion
 from stoker.gateway.protocols import migration
@@ -49,6 +50,8 @@ def may_go_on(exchange: Exchange, failed: TryFailed) -> bool:
     lane = exchange.lane
     assert lane is not None
     exchange.tries += 1
+    now_s = time.monotonic()
+    trail.note(exchange, failed.problem.code, now_s, failed.replica)
     if failed.was_death:
         suspicion.blame(lane, exchange, failed.replica)
     if exchange.is_started:
@@ -60,7 +63,7 @@ def may_go_on(exchange: Exchange, failed: TryFailed) -> bool:
         lane.meters.retry_denied("tries")
         raise failed.problem from None
     is_first_move = exchange.tries == 1 and not failed.replica.is_open
-    if not is_first_move and not lane.budget.spend(time.monotonic()):
+    if not is_first_move and not lane.budget.spend(now_s):
         lane.meters.retry_denied("budget")
         raise failed.problem from None
     if not exchange.is_started:

@@ -1,4 +1,7 @@
-"""Every request has an id, on its answer, in the logs and at the replica: the client's own when it is sane."""
+"""Every request has an id, on its answer, in the logs and at the replica: the client's own when it is sane.
+
+What asks for inference has a place in a trace besides (tracer.py).
+"""
 
 import itertools
 import re
@@ -6,6 +9,7 @@ import secrets
 from typing import Final
 
 from stoker.gateway.exchange import Exchange, Handler, Work
+from stoker.gateway.tracer import Tracer
 
 _SANE: Final = re.compile(rb"[!-~]{1,128}")
 
@@ -24,11 +28,14 @@ class Ids:
         return f"req-{self._prefix}-{next(self._numbers):x}"
 
 
-def trace(ids: Ids, inner: Handler) -> Handler:
+def trace(ids: Ids, tracer: Tracer, inner: Handler) -> Handler:
     """Name the exchange. Before auth, so that a refused caller can also name his request."""
 
     def handle(exchange: Exchange) -> Work:
-        exchange.id = ids.next(exchange.request.headers.get(b"x-request-id"))
+        headers = exchange.request.headers
+        exchange.id = ids.next(headers.get(b"x-request-id"))
+        if exchange.method:
+            tracer.begin(exchange, headers.get(b"traceparent"))
         return inner(exchange)
 
     return handle

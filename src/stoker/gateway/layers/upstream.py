@@ -9,6 +9,7 @@ from stoker.gateway.fleet import learning
 from stoker.gateway.fleet.replica import Replica
 from stoker.gateway.relay import Relay
 from stoker.gateway.remote.request import is_plain
+from stoker.protocol import tracecontext
 from stoker.protocol.frames import RequestHead
 from stoker.protocol.link import Link, Sender
 from stoker.types.errors import Draining, EngineFailed, ReplicaLost, Unavailable
@@ -66,6 +67,7 @@ def _way(exchange: Exchange, replica: Replica, link: Link) -> Sender:
 def send(exchange: Exchange, replica: Replica, link: Sender, now_s: float) -> Relay:
     """Send one try to `replica`; return what takes its answer."""
     exchange.sent_s = now_s
+    exchange.sends += 1
     body = exchange.body + exchange.resume if exchange.resume else exchange.body
     head = RequestHead(
         method=exchange.method,
@@ -75,6 +77,8 @@ def send(exchange: Exchange, replica: Replica, link: Sender, now_s: float) -> Re
         header_bytes=exchange.header_bytes,
         alone=exchange.on_trial,
         resume_bytes=len(exchange.resume),
+        trace=tracecontext.write(exchange.trace, exchange.span + exchange.sends, is_sampled=exchange.is_sampled),
+        trace_state=exchange.caller.state if exchange.caller is not None else "",
     )
     return Relay(exchange, replica, link, head, body)
 

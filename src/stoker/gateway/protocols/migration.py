@@ -62,6 +62,6 @@ def reason(exchange: Exchange, problem: StokerError) -> StokerError:
         return problem
     _log.warning(
         "a stream that was cut did not go on",
-        extra={"request": exchange.id, "code": problem.code, "reason": problem.message},
+        extra={**exchange.names(), "code": problem.code, "reason": problem.message},
     )
     return exchange.cut

@@ -28,7 +28,7 @@ class Call:
 
     __slots__ = (
         "_budget", "_first_s", "_forget", "_receiver", "_request", "_stream", "answer_bytes_max", "asked", "began_s",
-        "connection", "ended_s", "is_full", "is_over", "number", "problem", "was_sent_again",
+        "connection", "ended_s", "is_full", "is_over", "number", "problem", "trace", "was_sent_again",
     )  # fmt: skip
 
     def __init__(
@@ -36,6 +36,7 @@ class Call:
     ) -> None:
         self.number = number
         self.asked = asked
+        self.trace = b""  # header lines that tell the server which trace its work belongs to
         self.answer_bytes_max = ANSWER_BYTES_MAX
         self.connection: Connection | None = None
         self.began_s = time.monotonic()

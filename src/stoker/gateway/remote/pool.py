@@ -22,6 +22,7 @@ from msgspec import Raw
 from stoker.gateway.remote.call import Call
 from stoker.gateway.remote.connection import Connection
 from stoker.gateway.remote.request import METHODS, rewrite
+from stoker.protocol import tracecontext
 from stoker.protocol.direct import Direct
 from stoker.protocol.frames import RequestHead
 from stoker.protocol.link import Receiver
@@ -81,6 +82,7 @@ class Pool:
         self._next += 1
         asked = rewrite(head.method, body, self._model)
         call = self._calls[self._next] = Call(self._next, receiver, asked, head.request, self._ended)
+        call.trace = tracecontext.lines(head.trace, head.trace_state)
         self._progress += 1
         if not self._is_told:
             self._tell()
@@ -137,7 +139,7 @@ class Pool:
 
     def _bytes(self, call: Call) -> bytes:
         body = call.asked.body
-        return b"%b%d\r\n\r\n%b" % (self._heads[call.asked.method], len(body), body)
+        return b"%b%d\r\n%b\r\n%b" % (self._heads[call.asked.method], len(body), call.trace, body)
 
     async def _connect(self, call: Call) -> None:
         """Open a connection for `call`, and send it."""

@@ -26,7 +26,7 @@ from msgspec import Meta
 from stoker.protocol.direct import Direct
 from stoker.protocol.openai import ChatRequest, CompletionRequest, texts_or_tokens
 from stoker.protocol.openai_chunks import events, status_error
-from stoker.runtime import options
+from stoker.runtime import caller, options
 from stoker.runtime.engines.json_schema import check_schema
 from stoker.runtime.engines.openai_answer import Answer
 from stoker.runtime.engines.openai_child import Child
@@ -40,6 +40,9 @@ ERROR_BYTES_MAX = 64 * 2**10
 LISTING_BYTES_MAX = 4 * 2**20
 CONNECT_TIMEOUT_S = 10.0
 PROBE_TIMEOUT_S = 30.0
+
+
+_STREAM = {"Content-Type": "application/json", "Accept": "text/event-stream"}
 
 
 class OpenAIOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -141,7 +144,7 @@ class Server:
         kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(self._parts.hostname or "", self._parts.port, timeout=timeout_s)
         try:
-            headers = {**self.headers, "Content-Type": "application/json"}
+            headers = {**self.headers, **caller.headers(), "Content-Type": "application/json"}
             connection.request(method, self._parts.path + path, body, headers)
             response = connection.getresponse()
             answer = response.read(bytes_max + 1)
@@ -183,7 +186,7 @@ class RemoteGenerate:
                 session.post(
                     self._server.url + ("/chat/completions" if is_chat else "/completions"),
                     data=self._body(request),
-                    headers={**self._server.headers, "Content-Type": "application/json", "Accept": "text/event-stream"},
+                    headers={**self._server.headers, **caller.headers(), **_STREAM},
                     allow_redirects=False,
                 ) as response,
             ):

@@ -257,4 +257,25 @@ GATEWAY: Final[tuple[Metric, ...]] = (
         ("process", "result"),
         "New certificates found; result is taken, or refused (no pair, broken), and then the old one stays.",
     ),
+    Metric(
+        "stoker_traces_kept_total",
+        "counter",
+        "",
+        ("because",),
+        "Requests that left a trace; because is sampled, caller, error, migrated, fallback, retried, hedged or slow.",
+    ),
+    Metric(
+        "stoker_traces_dropped_total",
+        "counter",
+        "",
+        ("because",),
+        "Requests that would have left a trace, had there not been so many in that second.",
+    ),
+    Metric(
+        "stoker_access_log_dropped_total",
+        "counter",
+        "",
+        ("process",),
+        "Lines of the access log that were not written: too many came, or the disk did not take them.",
+    ),
 )

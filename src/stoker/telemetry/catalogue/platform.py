@@ -116,10 +116,17 @@ PLATFORM: Final[tuple[Metric, ...]] = (
     ),
     # What leaves for an OTLP receiver.
     Metric(
+        "stoker_traces_missed_total",
+        "counter",
+        "",
+        (),
+        "Traces that newer ones had replaced in their gateway before they were sent.",
+    ),
+    Metric(
         "stoker_otlp_exports_total",
         "counter",
         "",
-        ("result",),
-        "Batches of metrics for the OTLP receiver; result is sent, refused, failed or dropped.",
+        ("signal", "result"),
+        "Batches of metrics or traces for the OTLP receiver; result is sent, refused, failed or dropped.",
     ),
 )
