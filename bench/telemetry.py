@@ -1,8 +1,8 @@
-"""What metering costs: an observation, all that is counted of one request, and a gateway with and without it.
+"""What metering and tracing cost: an observation, all that is counted of one request, a trace, and gateways without.
 
-The two gateways are the same build before the same replica, which only echoes; in the one every instrument does nothing
-and the layer that counts is taken out (bench/baselines/unmetered.py). Rounds alternate, and what is compared is the
-processor time of a request: the machine may be busy with something else.
+The gateways are the same build before the same replica, which only echoes; in one every instrument does nothing and the
+layer that counts is taken out (bench/baselines/unmetered.py), in one nothing is traced (bench/baselines/untraced.py).
+Rounds alternate, and what is compared is the processor time of a request: the machine may be busy with something else.
 """
 
 import contextlib
@@ -15,6 +15,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any, cast
 
+import msgspec
+
 from bench import rounds
 from bench.figures import Figure
 from bench.gateway import BODY
@@ -22,17 +24,23 @@ from bench.load import Load
 from bench.report import Section
 from bench.rounds import say
 from bench.servers import Contender
+from stoker.core.tracing import Cap, Pace
+from stoker.gateway.access import AccessLog
 from stoker.gateway.exchange import Exchange
 from stoker.gateway.http.incoming import HttpRequest
 from stoker.gateway.layers import meter
 from stoker.gateway.meters import Meters
+from stoker.gateway.tracer import Tracer
+from stoker.protocol import tracecontext
 from stoker.protocol.frames import EndHead
+from stoker.telemetry import otlp_traces
 from stoker.telemetry.metrics import Registry
 from stoker.telemetry.prometheus import expose
 from stoker.telemetry.views import VLLM
 from stoker.types.ids import KeyId, ProjectName
 from stoker.types.replica import Timings, Usage
 from stoker.types.routes import KeyRoute
+from stoker.types.traces import TraceAnswer, TraceQuestion
 from tests.gateway import rig as rigs
 from tests.gateway.rig import KEY, Rig
 
@@ -40,13 +48,18 @@ CONNECTIONS = 64
 OBSERVATION_US = 0.3
 REQUEST_US = 15.0
 THROUGHPUT_RATIO = 0.97
-METERED, UNMETERED = "metered", "unmetered"
-MODULES = {METERED: "stoker.app.gateway_main", UNMETERED: "bench.baselines.unmetered"}
+TRACED_US = 3.0
+METERED, UNMETERED, UNTRACED = "metered", "unmetered", "untraced"
+MODULES = {
+    METERED: "stoker.app.gateway_main",
+    UNMETERED: "bench.baselines.unmetered",
+    UNTRACED: "bench.baselines.untraced",
+}
 
 
 def measure(folder: Path, *, seconds: float, turns: int) -> Section:
-    """Measure all three."""
-    small = instruments()
+    """Measure all of them."""
+    small = {**instruments(), **tracing()}
     with rigs.rig(folder / "rig", replicas=1) as rig, contextlib.ExitStack() as stack:
         contenders = [stack.enter_context(gateway(rig, folder / name, name)) for name in MODULES]
         samples = rounds.alternate(contenders, Load(BODY, CONNECTIONS, seconds), rounds=turns)
@@ -65,6 +78,21 @@ def measure(folder: Path, *, seconds: float, turns: int) -> Section:
             REQUEST_US,
             "at most",
             f"{cost[METERED]:.1f} against {cost[UNMETERED]:.1f} µs, c={CONNECTIONS}",
+        ),
+        Figure(
+            "ids and the end of a request without a trace",
+            small["a request without a trace"],
+            "µs",
+            TRACED_US,
+            "at most",
+        ),
+        Figure(
+            "gateway, processor time of a request more than untraced",
+            cost[METERED] - cost[UNTRACED],
+            "µs",
+            TRACED_US,
+            "at most",
+            f"{cost[METERED]:.1f} against {cost[UNTRACED]:.1f} µs, at the default of 1 %",
         ),
         Figure("throughput with / without metering", ratio, "×", THROUGHPUT_RATIO, "at least"),
     ]
@@ -120,6 +148,46 @@ def instruments() -> dict[str, float]:
     found["a series in /metrics"] = _best(lambda: expose(snapshot, VLLM), number=20) / series
     for name, cost in found.items():
         say(f"  {name:<40} {cost:6.2f} µs")
+    return found
+
+
+def tracing() -> dict[str, float]:
+    """Return microseconds of processor time, the best of many: of a request without a trace, and of a trace."""
+    tracer = Tracer(Registry("bench"), 0.0)
+    exchange, lane = one_request(), cast(Any, type("Lane", (), {}))()
+    lane.pace, exchange.lane, exchange.status = Pace(), lane, 200
+    lane.route = type("Route", (), {"endpoint": "digits", "project": "default"})()
+    exchange.relay.replica = type("Replica", (), {"id": "r0", "revision": "digits-1"})()  # type: ignore[union-attr]
+    exchange.relay.problem = None  # type: ignore[union-attr]
+    exchange.sends = 1
+    parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00"
+    access = AccessLog(Path(), Registry("bench"))
+
+    def without() -> None:
+        exchange.request.started_s = time.monotonic()
+        tracer.begin(exchange, None)
+        tracecontext.write(exchange.trace, exchange.span + 1, is_sampled=exchange.is_sampled)
+        tracer.end(exchange)
+
+    def kept() -> None:
+        exchange.trail = None
+        tracer._consider(exchange, exchange.sent_s + 0.01, is_slow=False)
+
+    found = {
+        "ids of a trace": _best(lambda: tracer.begin(exchange, None)),
+        "a caller's traceparent": _best(lambda: tracer.begin(exchange, parent)),
+        "a request without a trace": _best(without),
+    }
+    tracer._caps["head"] = Cap(1e12, 0.0)
+    exchange.is_sampled, exchange.caller = True, None
+    found["a trace that is kept"] = _best(kept)
+    held = msgspec.msgpack.decode(tracer.ring.answer(TraceQuestion(limit=1)), type=TraceAnswer).items
+    found["a trace as spans for OTLP (in control)"] = _best(lambda: otlp_traces.encode(held, "1", "h"), number=200)
+    found["a line for the access log (in the gateway)"] = _best(
+        lambda: (access.add(exchange, exchange.sent_s), access._waiting.clear())
+    )
+    for name, cost in found.items():
+        say(f"  {name:<44} {cost:6.2f} µs")
     return found
 
 
