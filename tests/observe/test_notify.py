@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import logging
+import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -118,6 +119,43 @@ def test_chat_gets_one_text_that_cannot_forge_markup() -> None:
     assert body["text"].startswith("*[PAGE] default/digits misses its objective 'answers' (and 3 more)*\n")
     assert "&lt;bad&gt;" in body["text"]
     assert "https://wiki/digits" in body["text"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what Apprise imports
+def test_apprise_tells_whatever_it_knows_by_its_address_and_refuses_what_it_does_not(
+    webhook: Webhook, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("apprise", reason="an extra: pip install 'stoker[apprise]'")
+    monkeypatch.setenv("WHERE", webhook.url.replace("http://", "json://hunter2:secret@"))
+    monkeypatch.setenv("WRONG", "nosuch://hunter2@there")
+
+    async def work(post: Post) -> None:
+        await post.send(receiver(type="apprise", url_from="env:WHERE"), notice())
+        webhook.answers = [500]
+        with pytest.raises(NotReachable) as failed:
+            await post.send(receiver(type="apprise", url_from="env:WHERE"), notice())
+        with pytest.raises(InvalidInput, match="none that Apprise can read") as unknown:
+            await post.send(receiver(type="apprise", url_from="env:WRONG"), notice())
+        assert "hunter2" not in f"{failed.value}{unknown.value}{caplog.text}"
+
+    run(work)
+    told = webhook.posts[0].json
+    assert told["title"] == "[PAGE] default/digits misses its objective 'answers'"
+    assert "https://wiki/digits" in told["message"]
+    assert told["type"] == "failure"
+
+
+def test_without_apprise_its_receivers_are_told_nothing_and_the_error_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)  # as if it were not installed
+    monkeypatch.setenv("WHERE", "json://127.0.0.1:9")
+
+    async def work(post: Post) -> None:
+        with pytest.raises(InvalidInput, match=r"pip install 'stoker\[apprise\]'"):
+            await post.send(receiver(type="apprise", url_from="env:WHERE"), notice())
+
+    run(work)
 
 
 def test_a_signed_webhook_proves_who_sent_it_and_when(webhook: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from stoker.control import specs
 from stoker.core.alerts import Silence
 from stoker.core.slo import SloMemory
 from stoker.observe.notify.post import Post
@@ -226,3 +227,13 @@ def test_a_watch_that_is_killed_before_anybody_heard_tells_it_when_it_is_back_an
         each.began_s for each in before.alerts.alerts.values()
     }
     database.close()
+
+
+def test_a_receiver_that_needs_apprise_is_refused_where_that_is_not_installed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)  # as if it were not
+    pager = Notifier(Metadata("pager"), NotifierSpec("apprise", url_from="env:WHERE"))
+    with pytest.raises(specs.Refusal, match=r"spec.type: .*stoker\[apprise\]"):
+        database.write(lambda connection: specs.apply(connection, [pager], 1.0))
+    assert [each.metadata.name for each in database.read(notifiers.everything)] == ["phone"]

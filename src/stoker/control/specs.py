@@ -9,6 +9,7 @@ from stoker.client.views import ApplyResult, FieldChange
 from stoker.control import chains
 from stoker.core.refs import parse_ref
 from stoker.core.revisions import ServingConfig, Unservable, serving_config
+from stoker.observe.notify import apprise
 from stoker.protocol import manifest
 from stoker.store import endpoints, journal, models, notifiers, projects, revisions
 from stoker.store.engine import Connection
@@ -152,6 +153,8 @@ def _apply_endpoint(connection: Connection, endpoint: Endpoint, now_s: float, fr
 
 def _apply_notifier(connection: Connection, notifier: Notifier, now_s: float) -> ApplyResult:
     project, name = notifier.metadata.project, notifier.metadata.name
+    if notifier.spec.type == "apprise" and not apprise.is_installed():
+        raise InvalidInput(apprise.MISSING, field="spec.type")
     old = notifiers.find(connection, project, name)
     changes = manifest.diff(old, notifier)
     if changes:

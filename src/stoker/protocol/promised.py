@@ -38,8 +38,11 @@ def notifier_problems(spec: NotifierSpec) -> list[tuple[str, str]]:
             found.append(("spec.email.user", "`user` and `password` belong together"))
         elif spec.email.security == "none" and spec.email.user:
             found.append(("spec.email.security", "a password is not sent without TLS; use starttls or tls"))
-    elif spec.type == "apprise" and spec.url_from is None:
-        found.append(("spec.url_from", "missing; an apprise address holds secrets: env:NAME or file:/path"))
+    elif spec.type == "apprise":
+        if spec.url_from is None:
+            found.append(("spec.url_from", "missing; an apprise address holds secrets: env:NAME or file:/path"))
+        if spec.url:
+            found.append(("spec.url", "an apprise address holds secrets; name it with `url_from`"))
     elif bool(spec.url) == (spec.url_from is not None):
         found.append(("spec.url", "exactly one of `url` and `url_from` says where to"))
     if spec.url and (urlsplit(spec.url).scheme not in ("http", "https") or not urlsplit(spec.url).netloc):

@@ -36,7 +36,10 @@ class NotifierSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     type: Annotated[
         NotifierType,
-        Meta(description="webhook (Alertmanager's JSON, version 4), slack (and what reads the same), email, apprise"),
+        Meta(
+            description="webhook (Alertmanager's JSON, version 4), slack (and what reads the same), email, "
+            "apprise (whatever Apprise knows by its address; needs the extra stoker[apprise] in control)"
+        ),
     ]
     url: Annotated[str, Meta(max_length=2048, description="webhook, slack: where to; if it is no secret")] = ""
     url_from: Annotated[SecretRef | None, Meta(description="webhook, slack, apprise: where the address is")] = None

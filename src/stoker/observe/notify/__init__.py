@@ -1,1 +1,1 @@
-"""Telling receivers: what a notice looks like (formats.py), how it gets there (http.py, mail.py), by whom (post.py)."""
+"""Telling receivers: what a notice looks like (formats), how it gets there (http, mail, apprise), by whom (post)."""

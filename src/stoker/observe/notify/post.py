@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from stoker.core.notices import Notice
-from stoker.observe.notify import formats, http
+from stoker.observe.notify import apprise, formats, http
 from stoker.observe.notify.mail import Mail
 from stoker.observe.notify.secrets import resolve
 from stoker.telemetry.metrics import Registry
@@ -37,6 +37,7 @@ class Post:
         self._url = url
         self._clock = clock
         self._threads = ThreadPoolExecutor(MAIL_THREADS, "mail")
+        self._apprise_threads = ThreadPoolExecutor(apprise.THREADS, "apprise")
         self._queues: dict[str, deque[Notice]] = {}
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._receivers: dict[str, Notifier] = {}
@@ -76,6 +77,10 @@ class Post:
             await Mail(spec.email, password, formats.mail(notice, spec.email.sender, spec.email.to)).send(self._threads)
             return
         url = resolve(spec.url_from) if spec.url_from else spec.url
+        if spec.type == "apprise":
+            told = (formats.title(notice), formats.text(notice))
+            await apprise.send(self._apprise_threads, url, *told, is_firing=notice.is_firing)
+            return
         body = formats.webhook(notice, self._url) if spec.type == "webhook" else formats.slack(notice)
         headers = {"Content-Type": "application/json", "User-Agent": "stoker"}
         if spec.sign_with:
@@ -91,7 +96,8 @@ class Post:
         for worker in self._workers.values():
             worker.cancel()
         await asyncio.gather(*self._workers.values(), return_exceptions=True)
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._threads, self._apprise_threads):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def _work(self, name: str) -> None:
         """Deliver one receiver's queue, in order, until it is empty."""
