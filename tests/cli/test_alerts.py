@@ -2,13 +2,18 @@
 
 import json
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
 from stoker.cli.exits import Exit
+from stoker.client.connection import Connection
+from stoker.client.control import ControlClient, Registration
+from stoker.client.credentials import read_credentials
+from stoker.client.upload import push
 from tests.cli.conftest import Run
-from tests.cli.run import stoker
-from tests.control.rig import until
+from tests.cli.run import stoker_here
+from tests.control.rig import python_model, until
 from tests.observe.receivers import Webhook
 
 PROMISE = """
@@ -24,11 +29,24 @@ spec:
 
 
 @pytest.fixture(scope="module")
-def promised(home: Path, digits_model: str) -> None:
+def promised(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Serve an endpoint with promises."""
-    stoker("push", "scores", digits_model, home=home)
-    assert stoker("apply", "-f", "-", home=home, stdin=PROMISE).returncode == 0
-    until(lambda: "promised" in stoker("slo", home=home).stdout, "the watch has looked")
+    credentials = read_credentials(home / "credentials.json")
+    control = ControlClient(Connection(credentials.control_base(), credentials.key))
+    model = python_model(tmp_path_factory.mktemp("model"))
+    push(control, "scores", model, Registration(files=(), tasks=("predict",)), lambda *_: None)
+    control.apply(PROMISE.encode())
+    until(lambda: [one for one in control.slos() if one.endpoint == "promised"], "the watch has looked")
+
+
+@pytest.fixture
+def run(home: Path) -> Run:
+    """Run `stoker …` in this process against that control."""
+
+    def with_home(*arguments: str, **more: str) -> CompletedProcess[str]:
+        return stoker_here(*arguments, home=home, **more)
+
+    return with_home
 
 
 def test_objectives_are_a_table_and_one_endpoint_shows_its_rules(promised: None, run: Run) -> None:
