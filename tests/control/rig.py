@@ -209,12 +209,12 @@ def python_model(folder: Path, *, load: str = "pass", scale: int = 1) -> Path:
     return folder
 
 
-def infer(rig: Rig, name: str = "a") -> list[float]:
-    """Ask the endpoint through the gateway; raises AssertionError with what it said."""
+def infer(rig: Rig, name: str = "a", **more: str) -> list[float]:
+    """Ask the endpoint through the gateway, with `more` headers; raises AssertionError with what it said."""
     connection = http.client.HTTPConnection("127.0.0.1", rig.port, timeout=WAIT_S)
     tensor = {"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 1, 1, 1]}
     try:
-        headers = {"Authorization": f"Bearer {rig.key}", "Content-Type": "application/json"}
+        headers = {"Authorization": f"Bearer {rig.key}", "Content-Type": "application/json", **more}
         connection.request("POST", f"/v2/models/{name}/infer", json.dumps({"inputs": [tensor]}), headers)
         answer = connection.getresponse()
         raw = answer.read()

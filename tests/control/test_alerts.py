@@ -22,6 +22,7 @@ from tests.control.rig import Rig, endpoint, infer, python_model, until
 from tests.observe.receivers import Webhook
 
 READY_S = 30.0
+MOVES = ("freeze-rollouts", "scale-up", "shed-sheddable")
 # Its replica cannot load while the file is there.
 LOAD = 'import os; assert not os.path.exists({!r}), "the weights are gone"'
 
@@ -57,8 +58,8 @@ def prepare(rig: Rig, folder: Path, url: str) -> Path:
     rig.start_agent()
     rig.push("m", python_model(folder / "model", load=LOAD.format(str(gone))))
     promise: dict[str, Any] = {"name": "answers", "target": 0.999, "window": "1h", "runbook": "https://wiki/a"}
-    promise["policy"] = [{"do": "freeze-rollouts"}]
-    rig.client.apply(json(endpoint(slos=[promise], limits={"timeout": "2s"})))
+    promise["policy"] = [{"do": move} for move in MOVES]
+    rig.client.apply(json(endpoint(slos=[promise], limits={"timeout": "2s"}, replicas={"max": 2})))
     rig.client.apply(
         json(
             {
@@ -90,7 +91,20 @@ def statuses(webhook: Webhook) -> list[str]:
     return [post.json["status"] for post in webhook.posts]
 
 
-def test_a_replica_that_dies_for_good_is_told_in_seconds_and_freezes_rollouts(rig: Rig, tmp_path: Path) -> None:
+def moves(rig: Rig) -> list[str]:
+    return [each.move for each in rig.client.endpoint("default", "a").status.moves]
+
+
+def refusal(rig: Rig, priority: str) -> str:
+    """Return what the endpoint, whose replica is gone, says to a request of that priority."""
+    with pytest.raises(AssertionError) as said:
+        infer(rig, **{"x-stoker-priority": priority})
+    return str(said.value)
+
+
+def test_a_replica_that_dies_for_good_is_told_in_seconds_and_the_policy_of_the_budget_acts(
+    rig: Rig, tmp_path: Path
+) -> None:
     webhook = Webhook()
     try:
         gone = prepare(rig, tmp_path, webhook.url)
@@ -111,9 +125,20 @@ def test_a_replica_that_dies_for_good_is_told_in_seconds_and_freezes_rollouts(ri
             rig.client.apply(json(endpoint(env={"NEW": "1"})))
         assert "rollouts are frozen: objective 'answers'" in refused.value.details[0].message
         assert rig.client.apply(json(endpoint(limits={"timeout": "3s"})), dry_run=True)[0].action == "updated"
-        assert rig.client.apply(json(endpoint(env={"NEW": "1"})), over_budget=True)[0].action == "updated"
-        actions = {entry.action.split()[0] for entry in rig.client.journal(endpoint="a")}
-        assert "AlertFiring" in actions
+        until(lambda: moves(rig) == list(MOVES), "the policy is in force")
+        until(lambda: "error budget" in refusal(rig, "sheddable"), "gateways shed")
+        assert "error budget" not in refusal(rig, "standard")
+        assert rig.client.endpoint("default", "a").status.replicas_wanted == 2
+        unpromised = json(endpoint(env={"NEW": "1"}, limits={"timeout": "2s"}, replicas={"max": 2}))
+        assert rig.client.apply(unpromised, over_budget=True)[0].action == "updated"
+        until(lambda: moves(rig) == ["scale-up"], "a promise that is no more asks for nothing; a replica stays a while")
+        until(lambda: "error budget" not in refusal(rig, "sheddable"), "gateways shed nothing more")
+        told_of = {entry.action: entry.because for entry in rig.client.journal(endpoint="a")}
+        assert any(action.startswith("AlertFiring") for action in told_of)
+        assert all(
+            "objective 'answers': 0% of the error budget is left" in told_of[f"BeginMove {each}"] for each in MOVES
+        )
+        assert "EndMove shed-sheddable" in told_of
     finally:
         webhook.close()
 

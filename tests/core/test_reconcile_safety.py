@@ -2,7 +2,7 @@
 
 from hypothesis import given, settings
 
-from stoker.core import actions, place
+from stoker.core import actions, enforce, place
 from stoker.core.reconcile import SETTLE_S, Plan, plan
 from stoker.core.snapshot import Assignment, Snapshot
 from tests.core.worlds import SCRIPTS, World, play
@@ -142,12 +142,13 @@ def test_every_history_converges_once_agents_answer_and_a_settled_world_needs_no
     world = play(script)
     world.silent.clear()
     world.broken.clear()
+    world.asked = None  # what is in force stays
     world.settle(turns=40)
     decided = plan(world.snapshot(), world.now_s + 100)
     assert decided.is_empty, decided
     for endpoint in world.endpoints.values():
-        wanted = endpoint.resource.spec.replicas.min
         status = endpoint.status
+        wanted = enforce.replicas(endpoint.resource.spec.replicas, status.moves)
         conditions = {each.type: each for each in status.conditions}
         if conditions["Progressing"].reason != "NoCapacity":
             assert status.replicas_ready == wanted

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stoker.core import actions, reconcile
 from stoker.core.reconcile import Plan
-from stoker.core.snapshot import Assignment, EndpointState, Node, Revision, Snapshot
+from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Node, Revision, Snapshot
 from stoker.types.ids import Digest, EndpointName, ModelName, NodeName, ProjectName
 from stoker.types.models import ModelVersion, VersionManifest
 from stoker.types.process import ProcessStatus
@@ -25,6 +25,7 @@ from stoker.types.resources import (
     Replicas,
     Resources,
 )
+from stoker.types.slos import Move
 
 PROJECT = ProjectName("default")
 Check = Callable[[Snapshot, Plan, "World"], None]
@@ -41,7 +42,7 @@ def resource(name: str, replicas: int = 1, cpu: float = 1.0, **spec: Any) -> End
         spec=EndpointSpec(
             model="m@1",
             resources=Resources(cpu=cpu, memory="100Mi"),
-            replicas=Replicas(min=replicas, max=max(replicas, 1)),
+            replicas=Replicas(min=replicas, max=replicas + 1),  # one more under scale-up
             limits=Limits(timeout="5s"),
             **spec,
         ),
@@ -62,8 +63,9 @@ class World:
         self.capacity = {f"n{at}": (each, memory_bytes) for at, each in enumerate(cores)}
         self.silent: set[str] = set()
         self.start_failures: dict[str, str] = {}
+        self.asked: dict[EndpointKey, dict[Move, str]] | None = {}
 
-    # what people do
+    # what people and their objectives do
 
     def apply(self, name: str, model: int = 1, replicas: int = 1, cpu: float = 1.0, **spec: Any) -> None:
         old = self.endpoints.get(name)
@@ -86,6 +88,10 @@ class World:
     def delete(self, name: str) -> None:
         if name in self.endpoints:
             self.endpoints[name] = msgspec.structs.replace(self.endpoints[name], is_deleting=True, serving="")
+
+    def ask(self, name: str, *moves: Move) -> None:
+        """Have the objectives of `name` ask for `moves`, and for nothing else."""
+        self.asked = {**(self.asked or {}), (PROJECT, EndpointName(name)): dict.fromkeys(moves, "its budget is gone")}
 
     # what agents do
 
@@ -148,6 +154,7 @@ class World:
                 for each in self.endpoints.values()
             },
             start_failures=self.start_failures,
+            asked=self.asked,
         )
 
     def turn(self, *, checks: tuple[Check, ...] = (), effects: bool = True) -> Plan:
@@ -271,6 +278,9 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("break"), st.integers(1, 3)),
     st.tuples(st.just("fix"), st.integers(1, 3)),
     st.tuples(st.just("delete"), _NAMES),
+    st.tuples(st.just("ask"), _NAMES, st.sampled_from(("scale-up", "shed-sheddable"))),
+    st.tuples(st.just("ask"), _NAMES),
+    st.tuples(st.just("unwatch")),
 )
 SCRIPTS = st.lists(OPERATIONS, min_size=5, max_size=40).map(
     lambda rest: [("apply", "a", 1, 2, 1.0), ("round", 4), *rest]
@@ -301,6 +311,10 @@ def play(script: list[tuple[Any, ...]], *checks: Check, cores: tuple[float, ...]
                 world.turn(checks=checks, effects=arguments[0])
             case "wait":
                 world.now_s += arguments[0]
+            case "ask":
+                world.ask(*arguments)
+            case "unwatch":
+                world.asked = None
             case "silence":
                 world.silent.add(f"n{arguments[0]}")
             case "speak":

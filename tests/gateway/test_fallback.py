@@ -87,6 +87,9 @@ def routes(rig: Rig) -> list[dict[str, Any]]:
         made("kept", task="predict", replica="big", fallback=["spare"], cache=KEPT, coalesce=True),
         made("pair", replica="big last"),
         made("behind", backends=[{"endpoint": "pair"}]),
+        made("shed", replica="big", sheds=True),
+        made("shed-on", replica="big", sheds=True, fallback=["last"], fallback_on=["overload"]),
+        made("shed-tier", sheds=True, backends=[{"endpoint": "big"}]),
         made("loop-a", replica="-", fallback=["loop-b"]),
         made("loop-b", replica="-", fallback=["loop-a"]),
     ]
@@ -512,3 +515,21 @@ def test_twenty_four_at_once_through_a_chain_in_trouble_leak_no_place(rig: Rig) 
         await asyncio.gather(*waves)
 
     run(work)
+
+
+def test_a_policy_that_sheds_refuses_the_sheddable_band_alone_and_objectives_do_not_judge_that(rig: Rig) -> None:
+    async def work() -> None:
+        for name in ("shed", "shed-tier"):
+            assert (await say(rig, "{}", name)).status == 200
+            refused = await say(rig, "{}", name, x_stoker_priority="sheddable")
+            assert (refused.status, refused.json["error"]["code"]) == (429, "shed")
+            assert "error budget" in refused.json["error"]["message"]
+            assert int(refused.headers["retry-after"]) >= 60
+        on = await say(rig, "{}", "shed-on", x_stoker_priority="sheddable")
+        assert (on.status, on.headers[HEADER]) == (200, "last")
+
+    run(work)
+    for name in ("shed", "shed-tier"):
+        assert metric(rig, "stoker_refused_total", endpoint=name, reason="shed") == 1
+        assert metric(rig, "stoker_first_attempts_total", endpoint=name) == 1
+    assert metric(rig, "stoker_first_attempts_total", endpoint="shed-on") == 0

@@ -13,7 +13,7 @@ from stoker.types.slos import TRACKED, BudgetStep, Objective
 ANSWERS = Objective(name="answers", target=0.999, owner="ada", runbook="https://wiki/a")
 QUICK = Objective(name="quick", sli="latency", under="300ms", target=0.99, window="7d")
 METRIC = {"metricSource": {"type": "Prometheus", "spec": {"query": "stoker_first_attempts_total"}}}
-SHIFT = Objective(name="shift", sli="drift", at_most=0.2, target=0.9, policy=(BudgetStep("stop-batch"),))
+SHIFT = Objective(name="shift", sli="drift", at_most=0.2, target=0.9, policy=(BudgetStep("scale-up"),))
 
 
 def endpoint(*slos: Objective) -> Endpoint:

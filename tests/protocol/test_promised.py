@@ -20,12 +20,12 @@ def test_an_objective_has_sane_defaults_and_survives_a_round_trip() -> None:
     (endpoint,) = manifest.load(
         HEAD + "    - {name: answers, target: 0.999}\n"
         "    - {name: quick, sli: latency, under: 300ms, target: 0.99, window: 7d, alert: ticket, owner: ada,\n"
-        "       policy: [{do: freeze-rollouts, when_left: 0.25}, {do: stop-batch}]}\n"
+        "       policy: [{do: freeze-rollouts, when_left: 0.25}, {do: scale-up}]}\n"
     )
     assert isinstance(endpoint, Endpoint)
     answers, quick = endpoint.spec.slos
     assert (answers.sli, answers.window, answers.alert) == ("availability", "30d", "page")
-    assert [step.do for step in quick.policy] == ["freeze-rollouts", "stop-batch"]
+    assert [step.do for step in quick.policy] == ["freeze-rollouts", "scale-up"]
     assert manifest.load(manifest.to_yaml([endpoint], defaults=False)) == [endpoint]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -12,6 +13,7 @@ from stoker.api.operations import Call, Operation, Parameter
 from stoker.client.views import ApplyResult, EndpointDetail, ProjectView
 from stoker.control import specs
 from stoker.control.views import endpoint_detail, endpoint_view
+from stoker.core.snapshot import EndpointKey
 from stoker.protocol import manifest
 from stoker.store import endpoints, journal, projects
 from stoker.store.engine import Connection
@@ -66,7 +68,7 @@ async def _apply(call: Call) -> Response:
     return reply(ApplyAnswer(results))
 
 
-def _frozen(call: Call) -> dict[tuple[str, str], str]:
+def _frozen(call: Call) -> Mapping[EndpointKey, str]:
     """Return why endpoints may get no new revision; nothing when the caller insists."""
     return {} if flag(call.request, "over_budget") else call.plane.watch.frozen
 

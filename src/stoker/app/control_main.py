@@ -178,6 +178,7 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
 
     observer.on_change = changed
     watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
+    loop.asked = watch.asked
     minutes = Minutes(database, collector.snapshots)
     return ControlPlane(
         database=database,

@@ -73,8 +73,8 @@ def _write_action(connection: Connection, action: Action, now_s: float) -> None:
             revisions.remove(connection, action.revision)
         case actions.RemoveEndpoint():
             endpoints.remove(connection, action.project, action.endpoint)
-        case actions.StopStray():
-            pass
+        case actions.StopStray() | actions.BeginMove() | actions.EndMove():
+            pass  # the status that the plan stores has the moves
         case _:
             assert_never(action)
 
@@ -103,7 +103,8 @@ def _assignment(action: StartReplica, now_s: float) -> Assignment:
 def _entry(action: Action, now_s: float) -> journal.Entry | None:
     if isinstance(action, StartReplica) and not action.is_new:
         return None  # the same start again, until its agent shows it
-    subject = getattr(action, "replica", "") or getattr(action, "revision", "")
+    named = (getattr(action, name, "") for name in ("replica", "revision", "move"))
+    subject = next((name for name in named if name), "")
     return journal.Entry(
         at_s=now_s,
         action=type(action).__name__,

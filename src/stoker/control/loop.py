@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -19,8 +19,9 @@ from stoker.control.observe import RESYNC_S, Observer, State, read_state
 from stoker.control.ports import Folders
 from stoker.control.routes import RoutePublisher, next_table
 from stoker.core import reconcile
+from stoker.core.enforce import Asked
 from stoker.core.reconcile import Plan
-from stoker.core.snapshot import Node, Snapshot
+from stoker.core.snapshot import EndpointKey, Snapshot
 from stoker.store import leases
 from stoker.store.engine import Connection, Database
 from stoker.store.leases import Lease, LeaseLost
@@ -73,6 +74,8 @@ class Loop:
         self._errors = 0
         self._last: Plan = Plan()
         self._is_stopping = False
+        # What objectives ask for, by endpoint; None while nobody has looked.
+        self.asked: Callable[[], Mapping[EndpointKey, Asked] | None] = lambda: None
 
     @property
     def lease(self) -> Lease | None:
@@ -138,10 +141,9 @@ class Loop:
         lease = await self._hold()
         if lease is None:
             return FOLLOW_S
-        nodes = self._observer.nodes()
-        failures = self._effects.failures()
+        seen = Snapshot(nodes=self._observer.nodes(), start_failures=self._effects.failures(), asked=self.asked())
         decision = await self._database.writing(
-            lambda connection: decide(connection, lease, nodes, failures, self.folders.address, time.time())
+            lambda connection: decide(connection, lease, seen, self.folders.address, time.time())
         )
         self._routes.publish(decision.table, decision.encoded)
         for action in decision.plan.actions:
@@ -180,24 +182,22 @@ class Loop:
 def decide(
     connection: Connection,
     lease: Lease,
-    nodes: tuple[Node, ...],
-    failures: dict[str, str],
+    seen: Snapshot,
     address: Callable[[str], str],
     now_s: float,
 ) -> Decision:
     """Read, decide and store in one transaction: nobody else's write comes between what was seen and what is done.
 
-    Raises LeaseLost.
+    seen: what is known from elsewhere than the database. Raises LeaseLost.
     """
     leases.guard(connection, lease)
     state = read_state(connection)
-    snapshot = Snapshot(
+    snapshot = msgspec.structs.replace(
+        seen,
         endpoints=state.endpoints,
         revisions=state.revisions,
         assignments=state.assignments,
-        nodes=nodes,
         targets=state.targets,
-        start_failures=failures,
     )
     plan = reconcile.plan(snapshot, now_s)
     if not plan.is_empty:

@@ -9,11 +9,13 @@ from stoker.client.views import ApplyResult, FieldChange
 from stoker.control import chains
 from stoker.core.refs import parse_ref
 from stoker.core.revisions import ServingConfig, Unservable, serving_config
+from stoker.core.snapshot import EndpointKey
 from stoker.observe.notify import apprise
 from stoker.protocol import manifest
 from stoker.store import endpoints, journal, models, notifiers, projects, revisions
 from stoker.store.engine import Connection
 from stoker.types.errors import Conflict, InvalidInput, NotFound
+from stoker.types.ids import EndpointName, ProjectName
 from stoker.types.resources import Batching, Endpoint, EndpointSpec, Notifier, Project, Resource, Resources
 
 # What of a spec makes a new revision (core/revisions.py).
@@ -45,7 +47,7 @@ def apply(
     connection: Connection,
     resources: Iterable[Resource],
     now_s: float,
-    frozen: Mapping[tuple[str, str], str] | None = None,
+    frozen: Mapping[EndpointKey, str] | None = None,
 ) -> list[ApplyResult]:
     """Store every resource, or none. Projects go first, so that a manifest may bring its own.
 
@@ -63,7 +65,8 @@ def apply(
             if isinstance(each, Notifier):
                 results.append(_apply_notifier(connection, each, now_s))
             else:
-                why = (frozen or {}).get((each.metadata.project, each.metadata.name), "")
+                key = (ProjectName(each.metadata.project), EndpointName(each.metadata.name))
+                why = (frozen or {}).get(key, "")
                 results.append(_apply_endpoint(connection, each, now_s, why))
         except (InvalidInput, NotFound, Conflict) as wrong:
             problems.append(_wrong(each, wrong.field or "spec", wrong.message, is_alone=len(ordered) == 1))

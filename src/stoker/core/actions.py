@@ -4,6 +4,7 @@ import msgspec
 
 from stoker.core.revisions import ServingConfig
 from stoker.types.ids import Digest, EndpointName, NodeName, ProjectName, ReplicaId, RevisionId
+from stoker.types.slos import Move
 
 
 class CreateRevision(msgspec.Struct, frozen=True):
@@ -94,6 +95,24 @@ class RemoveEndpoint(msgspec.Struct, frozen=True):
     because: str
 
 
+class BeginMove(msgspec.Struct, frozen=True):
+    """Put an endpoint under a move of its budget's policy (core/enforce.py). The plan's status has it."""
+
+    project: ProjectName
+    endpoint: EndpointName
+    move: Move
+    because: str
+
+
+class EndMove(msgspec.Struct, frozen=True):
+    """Take an endpoint out from under a move."""
+
+    project: ProjectName
+    endpoint: EndpointName
+    move: Move
+    because: str
+
+
 Action = (
     CreateRevision
     | StartReplica
@@ -104,4 +123,6 @@ Action = (
     | StopStray
     | ForgetRevision
     | RemoveEndpoint
+    | BeginMove
+    | EndMove
 )

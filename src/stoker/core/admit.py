@@ -22,6 +22,11 @@ def band(highest: Priority, wanted: str | None) -> int:
     return max(allowed, PRIORITIES.index(wanted))
 
 
+def is_sheddable(band: int) -> bool:
+    """Return whether requests of `band` are those that a policy may refuse, however free the endpoint is."""
+    return PRIORITIES[band] == "sheddable"
+
+
 def decide(*, wait_s: float, service_s: float, left_s: float, is_down: bool) -> Answer:
     """Return what becomes of a request that has to wait.
 

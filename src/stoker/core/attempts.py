@@ -8,15 +8,16 @@ Outcome = Literal["good", "bad"]
 FULL: Final = frozenset(("busy", "queue_full", "shed", "out_of_time"))
 
 
-def outcome(status: int, code: str = "", *, is_repeat: bool = False) -> Outcome | None:
+def outcome(status: int, code: str = "", *, is_repeat: bool = False, is_promised: bool = True) -> Outcome | None:
     """Return how objectives see an answer; None: not at all.
 
     Args:
         status: HTTP status as the client saw it, 499 where it went away.
         code: of the error, "" for none.
         is_repeat: a client library sends again what it sent before.
+        is_promised: no policy sheds the band of the request.
     """
-    if is_repeat:
+    if is_repeat or not is_promised:
         return None
     if status >= 500 or (status == 429 and code in FULL):
         return "bad"

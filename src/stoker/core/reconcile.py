@@ -2,6 +2,7 @@
 
 Per endpoint, in this order, whatever state a crash left behind:
 
+0. what its objectives ask for begins or ends (core/enforce.py)
 1. its spec and the version it means make a serving config; a config never seen becomes a new revision (the target)
 2. replicas of the target that are missing are placed beside what runs, where they fit
 3. traffic moves to the target when all its wanted replicas are ready, or when the serving revision has none ready
@@ -16,11 +17,13 @@ from hashlib import sha256
 
 import msgspec
 
-from stoker.core import place, tiers
+from stoker.core import enforce, place, tiers
 from stoker.core.actions import (
     Action,
+    BeginMove,
     CreateRevision,
     DrainReplica,
+    EndMove,
     ForgetReplica,
     ForgetRevision,
     RemoveEndpoint,
@@ -37,6 +40,7 @@ from stoker.core.statuses import Sight, endpoint_status
 from stoker.types.ids import ReplicaId
 from stoker.types.process import ProcessStatus
 from stoker.types.resources import EndpointStatus
+from stoker.types.slos import MoveInForce
 from stoker.types.units import parse_seconds
 
 # How long gateways have to hear that a replica takes no more traffic before it is told to drain. They long-poll and
@@ -66,7 +70,7 @@ def plan(snapshot: Snapshot, now_s: float) -> Plan:
     world = _World(snapshot, now_s)
     statuses = []
     for endpoint in sorted(snapshot.endpoints, key=_turn):
-        status = _Endpoint(world, endpoint).decide()
+        status = _Endpoint(world, endpoint).turn()
         if status is not None:
             world.known[endpoint.key] = status
         if status is not None and status != endpoint.status:
@@ -141,9 +145,22 @@ class _Endpoint:
         self.endpoint = endpoint
         self.mine = [each for each in world.snapshot.assignments if (each.project, each.endpoint) == endpoint.key]
         self.revisions = [each for each in world.snapshot.revisions if (each.project, each.endpoint) == endpoint.key]
-        self.wanted_count = endpoint.resource.spec.replicas.min
+        self.moves = endpoint.status.moves
+        asked = world.snapshot.asked
+        if asked is not None and not endpoint.is_deleting:
+            self.moves = enforce.decide(self.moves, asked.get(endpoint.key, {}), world.now_s)
+        self.wanted_count = enforce.replicas(endpoint.resource.spec.replicas, self.moves)
         self.blocked: str | None = None  # why a replica of the target has no node
         self.problem: Unservable | None = None  # why the spec has no target of its own
+
+    def turn(self) -> EndpointStatus | None:
+        """Decide, and return the status with the moves that are in force; None when nothing of it is known anew."""
+        before = self.endpoint.status
+        self._change_moves(before.moves)
+        status = self.decide()
+        if status is None and self.moves == before.moves:
+            return None
+        return msgspec.structs.replace(status if status is not None else before, moves=self.moves)
 
     def decide(self) -> EndpointStatus | None:
         """Add this endpoint's actions to the world and return its status; None when it cannot be known now."""
@@ -161,6 +178,15 @@ class _Endpoint:
             self._restart_lost(target)
         self._forget_history(target)
         return self._status(target)
+
+    def _change_moves(self, before: tuple[MoveInForce, ...]) -> None:
+        owner = (self.endpoint.project, self.endpoint.name)
+        for each in self.moves:
+            if not enforce.is_in_force(each.move, before):
+                self._do(BeginMove(*owner, each.move, because=each.because))
+        for each in before:
+            if not enforce.is_in_force(each.move, self.moves):
+                self._do(EndMove(*owner, each.move, because="no objective of the endpoint asks for it any more"))
 
     def _hand_over(self) -> EndpointStatus:
         """Let the backends serve; replicas of a model that it had before go when one of them is ready."""
@@ -221,10 +247,11 @@ class _Endpoint:
             return
         ready = [each for each in self._wanted(target.revision) if self.world.is_ready(each)]
         old = self._wanted(serving)
-        if len(ready) >= self.wanted_count:
-            because = f"all {self.wanted_count} wanted replicas of {target.revision} are ready"
+        usual = self.endpoint.resource.spec.replicas.min
+        if len(ready) >= usual:
+            because = f"all {usual} wanted replicas of {target.revision} are ready"
         elif ready and all(self.world.is_seen(each) and not self.world.is_ready(each) for each in old):
-            because = f"{len(ready)} of {self.wanted_count} replicas of {target.revision} are ready, and " + (
+            because = f"{len(ready)} of {usual} replicas of {target.revision} are ready, and " + (
                 f"{serving} has none" if serving else "nothing served before"
             )
         else:
@@ -233,12 +260,10 @@ class _Endpoint:
 
     def _drain_unwanted(self, target: Revision) -> None:
         """Drain surplus replicas of the target, and those of revisions that neither serve nor are wanted."""
-        kept_first = sorted(
-            self._wanted(target.revision),
-            key=lambda each: (not self.world.is_ready(each), each.created_at_s, each.replica),
-        )
+        kept_first = self._kept_first(target.revision)
         for surplus in kept_first[self.wanted_count :]:
             self._drain(surplus, f"{len(kept_first)} replicas run and {self.wanted_count} are wanted")
+        spare = self._kept_first(self.endpoint.serving)[self.endpoint.resource.spec.replicas.min :]
         for each in self.mine:
             if each.phase != "wanted" or each.revision == target.revision:
                 continue
@@ -246,6 +271,8 @@ class _Endpoint:
                 self._drain(each, f"{target.revision} took the place of {each.revision}")
             elif self.blocked is not None and is_crash_looping(self.world.process(each)):
                 self._drain(each, f"it crashes and holds the room that {target.revision} needs")
+            elif self.blocked is not None and each in spare:  # added by scale-up
+                self._drain(each, f"it is one more than usual and holds the room that {target.revision} needs")
 
     def _restart_lost(self, target: Revision) -> None:
         for each in self.mine:
@@ -320,6 +347,12 @@ class _Endpoint:
 
     def _wanted(self, revision: str) -> list[Assignment]:
         return [each for each in self.mine if each.revision == revision and each.phase == "wanted"]
+
+    def _kept_first(self, revision: str) -> list[Assignment]:
+        return sorted(
+            self._wanted(revision),
+            key=lambda each: (not self.world.is_ready(each), each.created_at_s, each.replica),
+        )
 
     def _drain(self, each: Assignment, because: str) -> None:
         self._do(DrainReplica(each.project, each.endpoint, each.replica, because))

@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from stoker.core.enforce import Asked
 from stoker.core.revisions import ServingConfig
 from stoker.types.ids import Digest, EndpointName, NodeName, ProjectName, ReplicaId, RevisionId
 from stoker.types.models import ModelVersion
@@ -80,6 +81,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     `targets` holds, per endpoint, the version its spec means now; None when there is none.
     `start_failures` holds, per replica, why its last start failed before its process did.
+    `asked` holds what endpoints' objectives ask for; None while nobody has looked: what is in force stays.
     Nodes are observed before the rest is read, so a process without an assignment has been forgotten, not just made.
     """
 
@@ -89,3 +91,4 @@ class Snapshot(msgspec.Struct, frozen=True):
     nodes: tuple[Node, ...] = ()
     targets: Mapping[EndpointKey, ModelVersion | None] = {}
     start_failures: Mapping[str, str] = {}
+    asked: Mapping[EndpointKey, Asked] | None = None

@@ -7,7 +7,7 @@ loads instead of that it is unknown, and send the first request the moment a rep
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypedDict
 
-from stoker.core import chains, sampling
+from stoker.core import chains, enforce, sampling
 from stoker.core.revisions import TASKS
 from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Revision
 from stoker.types.ids import EndpointName, ReplicaId
@@ -37,6 +37,7 @@ class _Chained(TypedDict):
     fallback_after_s: float
     breaker: BreakerRoute
     samples: SamplesRoute | None
+    sheds: bool
 
 
 def weights(serving: str, target: str, revisions: Iterable[str]) -> dict[str, int]:
@@ -117,7 +118,7 @@ def _endpoint_route(
         resume=retry.resume,
         cache=_cache_route(endpoint.resource.spec.cache),
         coalesce=endpoint.resource.spec.coalesce,
-        **_chained(endpoint.resource.spec),
+        **_chained(endpoint),
     )
 
 
@@ -150,11 +151,12 @@ def _tier_route(
         max_body_bytes=parse_bytes(spec.limits.max_body),
         timeout_s=parse_seconds(spec.limits.timeout),
         backends=tuple(BackendRoute(EndpointName(each.endpoint), each.weight, each.when) for each in spec.backends),
-        **_chained(spec),
+        **_chained(endpoint),
     )
 
 
-def _chained(spec: EndpointSpec) -> _Chained:
+def _chained(endpoint: EndpointState) -> _Chained:
+    spec = endpoint.resource.spec
     breaker = spec.breaker
     return _Chained(
         fallback=tuple(EndpointName(name) for name in spec.fallback),
@@ -168,6 +170,7 @@ def _chained(spec: EndpointSpec) -> _Chained:
             refuse=breaker.refuse,
         ),
         samples=sampling.route(spec.samples) if spec.samples is not None else None,
+        sheds=enforce.is_in_force("shed-sheddable", endpoint.status.moves),
     )
 
 

@@ -16,7 +16,7 @@ from stoker.core import notices
 from stoker.core.alerts import Alert, Signal, Silence
 from stoker.core.notices import AlertMemory, Route
 from stoker.core.slo import EVERY_S
-from stoker.core.snapshot import EndpointState
+from stoker.core.snapshot import EndpointKey, EndpointState
 from stoker.observe.judge import Judge, Standing, Sums
 from stoker.observe.notify.post import Post
 from stoker.store import alerts, endpoints, journal, leases, notifiers
@@ -25,7 +25,9 @@ from stoker.store.engine import Connection, Database
 from stoker.store.leases import Lease, LeaseLost
 from stoker.telemetry.metrics import Registry
 from stoker.types.errors import InvalidInput, NotFound, Unavailable
+from stoker.types.ids import EndpointName, ProjectName
 from stoker.types.resources import Notifier
+from stoker.types.slos import Move
 from stoker.types.units import parse_seconds
 
 # A ticket must last: it is of no use in the minute of a deploy.
@@ -67,15 +69,22 @@ class Watch:
         """The alerts and silences there are."""
         return self._stored.alerts if self._stored is not None else AlertMemory()
 
+    def asked(self) -> dict[EndpointKey, dict[Move, str]] | None:
+        """Return the moves that objectives ask for now, by endpoint, with why; None before the first look."""
+        if self._stored is None:
+            return None
+        found: dict[EndpointKey, dict[Move, str]] = {}
+        for each in self.standings:
+            for due in each.decision.due if each.decision is not None else ():
+                moves = found.setdefault((ProjectName(each.project), EndpointName(each.endpoint)), {})
+                moves.setdefault(due.move, f"objective {each.objective.name!r}: {due.because}")
+        return found
+
     @property
-    def frozen(self) -> dict[tuple[str, str], str]:
-        """Why the rollouts of endpoints (project, name) are frozen by the policy of their budgets."""
+    def frozen(self) -> dict[EndpointKey, str]:
+        """Why the rollouts of endpoints are frozen by the policy of their budgets."""
         return {
-            (each.project, each.endpoint): f"objective {each.objective.name!r}: {due.because}"
-            for each in self.standings
-            if each.decision is not None
-            for due in each.decision.due
-            if due.move == "freeze-rollouts"
+            key: moves["freeze-rollouts"] for key, moves in (self.asked() or {}).items() if "freeze-rollouts" in moves
         }
 
     async def run(self) -> None:

@@ -12,7 +12,7 @@ StokerError
 ├── RefusedArtifact         422 refused_artifact       a model file that is corrupt, hostile or not what it says
 ├── Busy                    429 busy                   a queue or limit is full; carries retry_after_s
 │   ├── QueueFull           429 queue_full             as many wait as may, and none that should rather go
-│   ├── Shed                429 shed                   it waited, and had to go for a more urgent or rarer one
+│   ├── Shed                429 shed                   it had to go for a more urgent or rarer one, or by policy
 │   ├── OutOfTime           429 out_of_time            it would wait longer than its deadline allows
 │   └── RateLimited         429 rate_limit_exceeded    its key asked for more than it may
 ├── Unavailable             503 unavailable            nothing can serve this now; carries retry_after_s
@@ -122,7 +122,7 @@ class QueueFull(Busy):
 
 
 class Shed(Busy):
-    """It waited, and was pushed out: a more urgent request, or a tenant with fewer waiting, needed its place."""
+    """A more urgent request, or a tenant with fewer waiting, needed its place; or a policy sheds its band."""
 
     code = "shed"
 

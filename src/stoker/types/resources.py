@@ -12,7 +12,7 @@ from stoker.types.engines import Goal
 from stoker.types.fields import Bytes, Name, Seconds
 from stoker.types.ids import EndpointName, ProjectName
 from stoker.types.notifiers import NotifierSpec
-from stoker.types.slos import Objective
+from stoker.types.slos import MoveInForce, Objective
 
 API_VERSION: Final = "stoker/v1"
 DEFAULT_PROJECT = ProjectName("default")
@@ -44,7 +44,9 @@ class Replicas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many replicas a revision runs."""
 
     min: Annotated[int, Meta(ge=0, le=1000, description="how many run; 0 keeps the endpoint without serving it")] = 1
-    max: Annotated[int, Meta(ge=1, le=1000, description="the most that may run once scaling by load is on")] = 1
+    max: Annotated[
+        int, Meta(ge=1, le=1000, description="the most that may run, while the policy of an objective says scale-up")
+    ] = 1
 
 
 class Pad(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -324,6 +326,7 @@ class EndpointStatus(msgspec.Struct, frozen=True):
     serving: str = ""  # the revision that takes traffic, "" for none
     replicas_ready: int = 0
     replicas_wanted: int = 0
+    moves: tuple[MoveInForce, ...] = ()  # of its budgets' policies
 
 
 class EndpointView(msgspec.Struct, frozen=True):

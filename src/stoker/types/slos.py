@@ -9,6 +9,8 @@ Which requests count. One call of a person is one event, whatever was tried to a
 - Neither good nor bad: what the caller did wrong (4xx), a caller's own rate limit, and callers who went away (499).
 - Bad: every 5xx, a stream that ended in an error, and 429 because the platform was too full (`queue_full`, `shed`,
   `out_of_time`): the caller kept within its limits and got no answer.
+- While a policy sheds the sheddable band, that band is promised nothing: neither good nor bad. Were it bad, shedding
+  would use up the budget whose end it waits for.
 """
 
 from typing import Annotated, Final, Literal
@@ -20,7 +22,7 @@ from stoker.types.fields import Name, Seconds
 
 Sli = Literal["availability", "latency", "ttft", "inter_token", "freshness", "quality", "drift"]
 Severity = Literal["page", "ticket", "none"]
-Move = Literal["freeze-rollouts", "shed-sheddable", "stop-batch", "scale-up"]
+Move = Literal["freeze-rollouts", "shed-sheddable", "scale-up"]
 
 # Kinds that call an event good when a time is under a limit; the others have their own field, availability has none.
 TIMED: Final[tuple[Sli, ...]] = ("latency", "ttft", "inter_token", "freshness")
@@ -33,6 +35,14 @@ class BudgetStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     do: Annotated[Move, Meta(description="what is done")]
     when_left: Annotated[float, Meta(ge=0, lt=1, description="share of the budget, 0 to 1; done at or under it")] = 0.0
+
+
+class MoveInForce(msgspec.Struct, frozen=True):
+    """A move that an endpoint is under, why it began, and when (unix seconds)."""
+
+    move: Move
+    because: str
+    since_s: float
 
 
 class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

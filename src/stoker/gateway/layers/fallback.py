@@ -20,6 +20,7 @@ from stoker.gateway.directory import Directory
 from stoker.gateway.exchange import Exchange, Handler, Work
 from stoker.gateway.fleet import suspicion
 from stoker.gateway.lane import Lane
+from stoker.gateway.layers.admit import refuse_shed
 from stoker.gateway.layers.meter import meter
 from stoker.gateway.protocols.openai_http import wish
 from stoker.gateway.relay import Relay
@@ -37,6 +38,8 @@ def fallback(directory: Directory, inner: Handler) -> Handler:
     def handle(exchange: Exchange) -> Work:
         lane = exchange.lane
         assert lane is not None
+        if lane.tier is not None:
+            refuse_shed(lane, exchange)  # admit sees only who serves
         # The own callers of an endpoint that others fall back to probe it too, while its breaker is open.
         # A version is asked for by name: no other endpoint has it.
         if not (lane.is_chained or lane.circuit.is_open) or exchange.version:

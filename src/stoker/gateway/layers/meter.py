@@ -7,7 +7,7 @@ import asyncio
 import time
 from typing import Final
 
-from stoker.core import attempts
+from stoker.core import admit, attempts
 from stoker.gateway.exchange import GONE, Exchange, Handler
 from stoker.gateway.lane import Lane
 from stoker.types.errors import DeadlineExceeded, EngineFailed, StokerError
@@ -40,7 +40,9 @@ def meter(inner: Handler) -> Handler:
         finally:
             observe(exchange, lane, status, time.monotonic())
             is_repeat = exchange.request.headers.get(RETRIED, b"0") != b"0"
-            if (outcome := attempts.outcome(status, code, is_repeat=is_repeat)) is not None:
+            is_promised = not (lane.route.sheds and admit.is_sheddable(exchange.band))
+            outcome = attempts.outcome(status, code, is_repeat=is_repeat, is_promised=is_promised)
+            if outcome is not None:
                 lane.meters.attempt(exchange.revision, outcome)
 
     return handle
