@@ -24,7 +24,7 @@ spec:
   model: scores@1
   slos:
     - {name: answers, target: 0.999, policy: [{do: freeze-rollouts}]}
-    - {name: good, sli: quality, at_least: 0.8, target: 0.9}
+    - {name: same, sli: drift, at_most: 0.2, target: 0.9}
 """
 
 
@@ -52,12 +52,12 @@ def run(home: Path) -> Run:
 def test_objectives_are_a_table_and_one_endpoint_shows_its_rules(promised: None, run: Run) -> None:
     table = run("slo").stdout
     assert "99.9 %" in table
-    assert "unmeasured" in table
+    assert "same" in table
     one = run("slo", "promised").stdout
-    for words in ("outage", "10s/5s", "leak", "3d/6h", "nothing measures quality"):
+    for words in ("outage", "10s/5s", "leak", "3d/6h"):
         assert words in one
-    (answers, good) = json.loads(run("slo", "promised", "-o", "json").stdout)["items"]
-    assert (answers["state"], good["state"], answers["budget_left"]) == ("ok", "unmeasured", 1.0)
+    (answers, same) = json.loads(run("slo", "promised", "-o", "json").stdout)["items"]
+    assert (answers["state"], same["state"], answers["budget_left"]) == ("ok", "ok", 1.0)
     assert "Objectives" in run("describe", "promised").stdout
 
 
@@ -73,7 +73,7 @@ def test_objectives_go_out_as_openslo_and_rules_and_come_back(promised: None, ru
     assert "updated" in changed.stdout, changed.stderr
     kept = run("get", "endpoint", "promised", "-o", "manifest").stdout
     assert "freeze-rollouts" in kept
-    assert "quality" in kept
+    assert "drift" in kept
     file.write_text(documents.replace("Occurrences", "Timeslices"))
     refused = run("apply", "-f", str(file))
     assert refused.returncode == Exit.REFUSED

@@ -174,6 +174,8 @@ def test_a_shift_becomes_a_condition_after_two_verdicts_and_ends_when_the_window
         assert view.features[0].shift.feature == "x[1]"
         assert (sum(view.features[0].before), sum(view.features[0].now)) == pytest.approx((1.0, 1.0))
         assert rig.metrics.gauge("stoker_drifted", project="default", endpoint="a").value == 1.0
+        shifts = rig.metrics.histogram("stoker_drift_shift", project="default", endpoint="a")
+        assert shifts.read().count == 3, "too few rows are no event of an objective"
         rig.replica.sees(2_000, seed=2)
         for minute in range(62, 66):  # what was moved is now an hour old
             await rig.watch.turn(1_120.0 + 60 * minute)

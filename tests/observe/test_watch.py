@@ -6,22 +6,25 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from stoker.control import specs
 from stoker.core.alerts import Silence
 from stoker.core.slo import SloMemory
+from stoker.observe import slis
 from stoker.observe.notify.post import Post
 from stoker.observe.watch import Watch
 from stoker.store import alerts, endpoints, journal, leases, migrate, notifiers, projects
 from stoker.store.engine import Database, open_engine, sqlite_url
 from stoker.store.leases import Lease
+from stoker.telemetry.catalogue import BY_NAME
 from stoker.telemetry.metrics import Registry
 from stoker.types.errors import InvalidInput, NotFound, Unavailable
 from stoker.types.notifiers import NotifierSpec
 from stoker.types.resources import Endpoint, EndpointSpec, Metadata, Notifier, Project, ProjectMetadata
-from stoker.types.slos import BudgetStep, Objective
+from stoker.types.slos import TIMED, UNMEASURED, BudgetStep, Objective, Sli
 from tests.control.rig import until
 from tests.observe.receivers import Webhook
 from tests.observe.sums import Sums
@@ -237,3 +240,11 @@ def test_a_receiver_that_needs_apprise_is_refused_where_that_is_not_installed(
     with pytest.raises(specs.Refusal, match=r"spec.type: .*stoker\[apprise\]"):
         database.write(lambda connection: specs.apply(connection, [pager], 1.0))
     assert [each.metadata.name for each in database.read(notifiers.everything)] == ["phone"]
+
+
+def test_every_kind_of_objective_is_counted_somewhere_or_refused_when_it_is_applied() -> None:
+    for sli in get_args(Sli):
+        limits = {"under": "1s" if sli in TIMED else None, "at_most": 0.2 if sli == "drift" else None}
+        found = slis.source("default", "a", Objective(name="a", target=0.9, sli=sli, **limits))
+        assert (found is None) == (sli in UNMEASURED)
+        assert found is None or {found.total.metric, found.part.metric} <= BY_NAME.keys()

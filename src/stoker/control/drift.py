@@ -171,6 +171,9 @@ class DriftWatch:
             await self._tell(target, "Drifted" if after.is_drifted else "DriftEnded", because)
         await self._database.writing(lambda connection: put_condition(connection, target.state, after))
         self._measure(target, after)
+        if verdict.is_drifted is not None:
+            whose = {"project": target.state.project, "endpoint": target.state.name}
+            self._metrics.histogram("stoker_drift_shift", **whose).observe(_score(after))
         await self._trigger(target, after, now_s)
 
     async def _trigger(self, target: Target, watched: Watched, now_s: float) -> None:
@@ -237,7 +240,7 @@ class DriftWatch:
         gauge("stoker_drift_rows", **whose).set(watched.rows)
         gauge("stoker_drift_refused", **whose).set(watched.refused)
         gauge("stoker_drifted", **whose).set(float(watched.is_drifted))
-        gauge("stoker_drift_score", **whose).set(max((one.psi for one in watched.shifts), default=0.0))
+        gauge("stoker_drift_score", **whose).set(_score(watched))
         for level in ("steady", "moved", "drifted"):
             count = sum(one.level == level for one in watched.shifts)
             gauge("stoker_drift_features", level=level, **whose).set(count)
@@ -248,6 +251,10 @@ class DriftWatch:
         self._bound.pop(key, None)
         for name in ("stoker_drift_rows", "stoker_drift_refused", "stoker_drifted", "stoker_drift_score"):
             self._metrics.gauge(name, project=key[0], endpoint=key[1]).set(0.0)
+
+
+def _score(watched: Watched) -> float:
+    return max((one.psi for one in watched.shifts), default=0.0)
 
 
 def targets_of(connection: Connection) -> list[Target]:

@@ -1,6 +1,7 @@
 """Where the events of an objective are counted: the one place that ties promises to metrics.
 
 A time is good up to the limit's bucket, which is 9 % wide (telemetry/histogram.py): with `under: 300ms`, 320 ms may be.
+So is a shift; its event is a verdict (control/drift.py), one each `spec.drift.every`.
 """
 
 from typing import Final
@@ -11,10 +12,11 @@ from stoker.observe.port import Selector, select
 from stoker.types.slos import Objective, Sli
 from stoker.types.units import parse_seconds
 
-_TIMES: Final[dict[Sli, str]] = {
+_VALUES: Final[dict[Sli, str]] = {
     "latency": "stoker_request_duration_seconds",
     "ttft": "stoker_time_to_first_token_seconds",
     "inter_token": "stoker_time_per_output_token_seconds",
+    "drift": "stoker_drift_shift",
 }
 
 
@@ -35,11 +37,12 @@ def source(project: str, endpoint: str, objective: Objective) -> Source | None:
             part=select(name, project=project, endpoint=endpoint, outcome="bad"),
             part_is_good=False,
         )
-    metric = _TIMES.get(objective.sli)
-    if metric is None or objective.under is None:
+    metric = _VALUES.get(objective.sli)
+    limit = objective.at_most if objective.under is None else parse_seconds(objective.under)
+    if metric is None or limit is None:
         return None
     return Source(
         total=select(metric, project=project, endpoint=endpoint),
-        part=select(metric, at_most=parse_seconds(objective.under), project=project, endpoint=endpoint),
+        part=select(metric, at_most=limit, project=project, endpoint=endpoint),
         part_is_good=True,
     )

@@ -222,7 +222,7 @@ def _endpoint_problems(spec: EndpointSpec) -> list[tuple[str, str]]:
     found = [
         *chain_problems(spec),
         *sample_problems(spec.samples),
-        *objective_problems(spec.slos),
+        *objective_problems(spec.slos, is_drift_watched=spec.drift is not None),
         *drift_problems(spec.drift),
     ]
     try:

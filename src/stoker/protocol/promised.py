@@ -5,7 +5,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from stoker.types.notifiers import NotifierSpec
-from stoker.types.slos import TIMED, Objective, Sli
+from stoker.types.slos import TIMED, UNMEASURED, Objective, Sli
 from stoker.types.units import parse_seconds
 
 WINDOW_S_MIN: Final = 3600.0
@@ -17,12 +17,14 @@ REPEAT_S_MAX: Final = 7 * 86_400.0
 _GOOD: Final[dict[Sli, str]] = dict.fromkeys(TIMED, "under") | {"quality": "at_least", "drift": "at_most"}
 
 
-def objective_problems(objectives: Sequence[Objective]) -> list[tuple[str, str]]:
-    """Return fields and what is wrong with them."""
+def objective_problems(objectives: Sequence[Objective], *, is_drift_watched: bool = True) -> list[tuple[str, str]]:
+    """Return fields and what is wrong with them. is_drift_watched: the endpoint's `spec.drift` is not null."""
     found: list[tuple[str, str]] = []
     for number, objective in enumerate(objectives):
         where = f"spec.slos[{number}]"
         found.extend((f"{where}.{field}", message) for field, message in _one(objective))
+        if objective.sli == "drift" and not is_drift_watched:
+            found.append((f"{where}.sli", "nothing watches drift: `spec.drift` is null"))
         if any(other.name == objective.name for other in objectives[:number]):
             found.append((f"{where}.name", f"{objective.name} is there twice"))
     return found
@@ -58,6 +60,8 @@ def notifier_problems(spec: NotifierSpec) -> list[tuple[str, str]]:
 
 def _one(objective: Objective) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
+    if objective.sli in UNMEASURED:
+        found.append(("sli", f"{objective.sli} is not measured yet: nothing would ever judge this objective"))
     wanted = _GOOD.get(objective.sli)
     for field in ("under", "at_least", "at_most"):
         value = getattr(objective, field)

@@ -26,6 +26,8 @@ Move = Literal["freeze-rollouts", "shed-sheddable", "scale-up"]
 
 # Kinds that call an event good when a time is under a limit; the others have their own field, availability has none.
 TIMED: Final[tuple[Sli, ...]] = ("latency", "ttft", "inter_token", "freshness")
+# Kinds whose events nothing counts yet. They have a name, and their own fields, and are refused when applied.
+UNMEASURED: Final[tuple[Sli, ...]] = ("freshness", "quality")
 URGENCY: Final[dict[Severity, int]] = {"none": 0, "ticket": 1, "page": 2}
 DEFAULT_WINDOW: Final = "30d"
 
@@ -54,7 +56,8 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Sli,
         Meta(
             description="what is judged: availability (answered without a fault of the platform), latency (whole "
-            "answer), ttft (first token), inter_token (time per token after it), freshness, quality, drift"
+            "answer), ttft (first token), inter_token (time per token after it), drift (each verdict); freshness and "
+            "quality are not measured yet, and refused"
         ),
     ] = "availability"
     under: Annotated[

@@ -39,6 +39,13 @@ PLATFORM: Final[tuple[Metric, ...]] = (
     Metric("stoker_drifted", "gauge", "", ENDPOINT, "1 while the endpoint's data has drifted from its reference."),
     Metric("stoker_drift_score", "gauge", "", ENDPOINT, "The PSI of the feature that moved most, over the window."),
     Metric(
+        "stoker_drift_shift",
+        "histogram",
+        "",
+        ENDPOINT,
+        "The same score, once a verdict over enough rows: the events of a drift objective.",
+    ),
+    Metric(
         "stoker_drift_features",
         "gauge",
         "",
