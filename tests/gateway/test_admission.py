@@ -7,6 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from stoker.app.home import Home
+from stoker.gateway.meters import Meters
+from stoker.gateway.tenants import PROMISED, TENANTS_MAX, TURN_S
+from stoker.telemetry.metrics import Registry
+from stoker.types.replica import Usage
 from tests.gateway.rig import Answer, Rig, ask, chat, infer, run, until
 
 NAMES = ("urgent", "noisy", "quiet", "rates", "tokens", "background")
@@ -34,7 +38,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory, keys: dict[str, str]) -> Itera
             "background": {"priority": "sheddable"},
         }
         keys.update({name: made.add_key(name, **limits[name]) for name in NAMES})
-        made.write_table(["r0"], queue_max=30)
+        made.write_table(["r0"], queue_max=30, promised_to=["quiet"])
         made.start_replica("r0", "--slots", "2")
         made.start_gateway()
         until(lambda: asyncio.run(infer(made, "ready?")).status == 200, "the first answer")
@@ -263,3 +267,32 @@ def test_objectives_count_a_call_once_whatever_its_client_library_tried(rig: Rig
         assert {name: after[name] - before.get(name, 0) for name in after} == {"good": 2, "bad": 2}
 
     run(work)
+
+
+def test_a_tenant_with_an_objective_of_its_own_is_counted_by_itself(rig: Rig, keys: dict[str, str]) -> None:
+    async def work() -> None:
+        for key, text in (("quiet", "fine"), ("quiet", "refuse:engine_failed"), ("noisy", "fine"), ("quiet", "fine")):
+            await infer(rig, text, key=keys[key])
+        shown = (await ask(rig, "GET", "/metrics", key=None)).body.decode()
+        found = [line for line in shown.splitlines() if line.startswith("stoker_tenant_first_attempts_total{")]
+        assert len(found) == 2, "good and bad of one tenant"
+        assert all('tenant="quiet"' in line and 'endpoint="digits"' in line for line in found)
+
+    run(work)
+
+
+def test_a_promised_tenant_is_counted_however_busy_the_others_are_and_until_nothing_is_promised() -> None:
+    registry = Registry("gateway-0")
+    meters = Meters(registry, "default", "a")
+
+    meters.tenants.of("small").ended(200, Usage())
+    meters.tenant_attempt("small", "good")
+    for number in range(TENANTS_MAX):
+        for _ in range(10):
+            meters.tenants.of(f"big-{number}").ended(200, Usage())
+    meters.turn(TURN_S)
+    counter = registry.counter(PROMISED, project="default", endpoint="a", tenant="small", outcome="good")
+    meters.tenant_attempt("small", "good")
+    assert counter.value == 2
+    meters.keep(set(), ())
+    assert registry.counter(PROMISED, project="default", endpoint="a", tenant="small", outcome="good").value == 0

@@ -13,6 +13,7 @@ from stoker.types.slos import TRACKED, BudgetStep, Objective
 ANSWERS = Objective(name="answers", target=0.999, owner="ada", runbook="https://wiki/a")
 QUICK = Objective(name="quick", sli="latency", under="300ms", target=0.99, window="7d")
 METRIC = {"metricSource": {"type": "Prometheus", "spec": {"query": "stoker_first_attempts_total"}}}
+OWN = Objective(name="own", target=0.99, tenant='a"b\\c')
 SHIFT = Objective(name="shift", sli="drift", at_most=0.2, target=0.9, policy=(BudgetStep("scale-up"),))
 
 
@@ -25,11 +26,16 @@ def slos(*objectives: Objective) -> list[dict[str, Any]]:
 
 
 def test_what_is_exported_reads_back_to_the_same_objective() -> None:
-    for objective in (ANSWERS, QUICK):
+    for objective in (ANSWERS, QUICK, OWN):
         (document,) = slos(objective)
         (tree,), faults = yamltree.parse(yamltree.to_text([document]))
         assert not faults
         assert openslo.objective(yamltree.plain(tree)) == ("digits", objective)
+
+
+def test_an_objective_of_one_tenant_asks_for_its_series_alone() -> None:
+    _, total = openslo.queries(endpoint(OWN), OWN)
+    assert total == ('stoker_tenant_first_attempts_total{project="default",endpoint="digits",tenant="a\\"b\\\\c"}')
 
 
 def test_what_no_metric_measures_is_not_exported_and_what_is_only_tracked_has_no_policy() -> None:

@@ -37,6 +37,7 @@ class _Chained(TypedDict):
     fallback_after_s: float
     breaker: BreakerRoute
     samples: SamplesRoute | None
+    promised_to: tuple[str, ...]
     sheds: bool
 
 
@@ -170,6 +171,7 @@ def _chained(endpoint: EndpointState) -> _Chained:
             refuse=breaker.refuse,
         ),
         samples=sampling.route(spec.samples) if spec.samples is not None else None,
+        promised_to=tuple(sorted({each.tenant for each in spec.slos if each.tenant})),
         sheds=enforce.is_in_force("shed-sheddable", endpoint.status.moves),
     )
 

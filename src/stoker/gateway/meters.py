@@ -6,7 +6,7 @@ from typing import Final
 
 from stoker.core.circuit import State
 from stoker.gateway.phases import Phases
-from stoker.gateway.tenants import Tenants
+from stoker.gateway.tenants import PROMISED, Tenants
 from stoker.telemetry.metrics import Counter, Gauge, Histogram, Registry
 from stoker.types.replica import EngineCalls, Usage
 
@@ -144,8 +144,18 @@ class Meters:
     """What is counted for one endpoint."""
 
     __slots__ = (
-        "_attempts", "_cache", "_choices", "_endpoint", "_labels", "_project", "_registry", "_revisions", "cancelled",
-        "queue_wait", "tenants",
+        "_attempts",
+        "_cache",
+        "_choices",
+        "_endpoint",
+        "_labels",
+        "_project",
+        "_registry",
+        "_revisions",
+        "_tenants_attempts",
+        "cancelled",
+        "queue_wait",
+        "tenants",
     )  # fmt: skip
 
     def __init__(self, registry: Registry, project: str, endpoint: str) -> None:
@@ -155,6 +165,7 @@ class Meters:
         self._labels = {"project": project, "endpoint": endpoint}
         self._revisions: dict[tuple[str, str], RevisionMeters] = {}
         self._attempts: dict[tuple[str, str], Counter] = {}
+        self._tenants_attempts: dict[tuple[str, str], Counter] = {}
         self._choices: dict[str, Counter] = {}
         self.queue_wait: Histogram = registry.histogram("stoker_queue_wait_seconds", **self._labels)
         self.cancelled: Counter = registry.counter("stoker_cancelled_total", **self._labels)
@@ -169,8 +180,11 @@ class Meters:
             self._revisions[revision, method] = found
         return found
 
-    def keep(self, revisions: set[str]) -> None:
-        """Drop what is counted of revisions that left the table."""
+    def keep(self, revisions: set[str], promised_to: tuple[str, ...]) -> None:
+        """Drop what is counted of revisions that left the table, and of tenants that are promised nothing more."""
+        for tenant, outcome in [key for key in self._tenants_attempts if key[0] not in promised_to]:
+            del self._tenants_attempts[tenant, outcome]
+            self._registry.forget(tenant=tenant, outcome=outcome, **self._labels)
         for revision in {name for name, _ in self._revisions} - revisions - {""}:
             self._registry.forget(revision=revision, **self._labels)
             self._revisions = {key: meters for key, meters in self._revisions.items() if key[0] != revision}
@@ -182,6 +196,15 @@ class Meters:
         if found is None:
             found = self._attempts[revision, outcome] = self._registry.counter(
                 "stoker_first_attempts_total", revision=revision, outcome=outcome, **self._labels
+            )
+        found.value += 1.0
+
+    def tenant_attempt(self, tenant: str, outcome: str) -> None:
+        """Count an answer to a tenant that has an objective of its own. Those of the route: at most 16."""
+        found = self._tenants_attempts.get((tenant, outcome))
+        if found is None:
+            found = self._tenants_attempts[tenant, outcome] = self._registry.counter(
+                PROMISED, tenant=tenant, outcome=outcome, **self._labels
             )
         found.value += 1.0
 

@@ -8,6 +8,7 @@ from stoker.types.replica import Usage
 
 TENANTS_MAX: Final = 32  # of one endpoint that have a name
 TURN_S: Final = 30.0
+PROMISED: Final = "stoker_tenant_first_attempts_total"  # of those that have an objective, however busy the others are
 
 
 class TenantMeters:
@@ -75,4 +76,4 @@ class Tenants:
         self._turned_s = now_s
         for tenant in self._leaders.turn():
             self._meters.pop(tenant, None)
-            self._registry.forget(tenant=tenant, **self._labels)
+            self._registry.forget(spare=PROMISED, tenant=tenant, **self._labels)

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from stoker.observe.port import Selector, select
+from stoker.observe.port import Matcher, Selector, select
 from stoker.types.slos import Objective, Sli
 from stoker.types.units import parse_seconds
 
@@ -31,12 +31,14 @@ class Source(msgspec.Struct, frozen=True):
 def source(project: str, endpoint: str, objective: Objective) -> Source | None:
     """Return where the objective's events are counted; None while nothing counts such."""
     if objective.sli == "availability":
-        name = "stoker_first_attempts_total"
-        return Source(
-            total=select(name, project=project, endpoint=endpoint),
-            part=select(name, project=project, endpoint=endpoint, outcome="bad"),
-            part_is_good=False,
-        )
+        if objective.tenant:
+            total = select(
+                "stoker_tenant_first_attempts_total", project=project, endpoint=endpoint, tenant=objective.tenant
+            )
+        else:
+            total = select("stoker_first_attempts_total", project=project, endpoint=endpoint)
+        bad = msgspec.structs.replace(total, matchers=(*total.matchers, Matcher("outcome", "=", "bad")))
+        return Source(total, bad, part_is_good=False)
     metric = _VALUES.get(objective.sli)
     limit = objective.at_most if objective.under is None else parse_seconds(objective.under)
     if metric is None or limit is None:

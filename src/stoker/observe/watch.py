@@ -205,6 +205,8 @@ def _burning(standing: Standing) -> Signal | None:
         "slo": objective.name,
         "sli": objective.sli,
     }
+    if objective.tenant:
+        labels["tenant"] = objective.tenant
     if objective.owner:
         labels["owner"] = objective.owner
     return Signal(

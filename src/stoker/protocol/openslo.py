@@ -5,6 +5,7 @@ another tool can read the same numbers. Reading one back, the ratio must be of t
 refused with the reason, never guessed (github.com/OpenSLO/OpenSLO, v1).
 """
 
+import json
 from math import ceil, log2
 from typing import Any, Final
 
@@ -67,6 +68,7 @@ def objective(document: dict[str, Any]) -> tuple[str, Objective]:
         name=name,
         sli=sli,
         target=_target(name, spec),
+        tenant=str(annotations.get(_PREFIX + "tenant", "")),
         under=annotations.get(_PREFIX + "under") if sli != "availability" else None,
         window=_window(name, spec),
         alert="page" if spec.get("alertPolicies") else "none",
@@ -97,7 +99,7 @@ def annotations_of(document: dict[str, Any]) -> dict[str, Any]:
 def _slo(endpoint: Endpoint, objective: Objective) -> dict[str, Any]:
     name = f"{endpoint.metadata.name}-{objective.name}"
     said = {_PREFIX + "sli": objective.sli, _PREFIX + "project": str(endpoint.metadata.project)}
-    for field in ("under", "owner", "runbook"):
+    for field in ("tenant", "under", "owner", "runbook"):
         if getattr(objective, field):
             said[_PREFIX + field] = str(getattr(objective, field))
     good, total = queries(endpoint, objective)
@@ -155,6 +157,8 @@ def queries(endpoint: Endpoint, objective: Objective) -> tuple[str, str]:
     whose = f'project="{endpoint.metadata.project}",endpoint="{endpoint.metadata.name}"'
     if objective.sli == "availability":
         name = "stoker_first_attempts_total"
+        if objective.tenant:
+            name, whose = "stoker_tenant_first_attempts_total", f"{whose},tenant={json.dumps(objective.tenant)}"
         return f'{name}{{{whose},outcome="good"}}', f"{name}{{{whose}}}"
     metric = {
         "latency": "stoker_request_duration_seconds",

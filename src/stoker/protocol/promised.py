@@ -74,6 +74,8 @@ def _one(objective: Objective) -> list[tuple[str, str]]:
         found.append(("under", f"{objective.under!r} is no time that anything could be under"))
     if not WINDOW_S_MIN <= parse_seconds(objective.window) <= WINDOW_S_MAX:
         found.append(("window", f"{objective.window!r} is not between one hour and 90 days"))
+    if objective.tenant and objective.sli != "availability":
+        found.append(("tenant", f"{objective.sli} is not measured by tenant; only availability is"))
     if objective.runbook and urlsplit(objective.runbook).scheme not in ("http", "https"):
         found.append(("runbook", f"{objective.runbook!r} is no http or https address"))
     return found

@@ -99,13 +99,16 @@ class Registry:
         assert isinstance(found, Histogram)
         return found
 
-    def forget(self, **labels: str) -> None:
-        """Drop every series whose labels include `labels`: what they name is gone. Kept handles count for nobody."""
+    def forget(self, spare: str = "", **labels: str) -> None:
+        """Drop every series whose labels include `labels`: what they name is gone. Kept handles count for nobody.
+
+        spare: a metric that goes on.
+        """
         if not labels:
             raise ValueError("name at least one label of what is gone")
         for name, series in self._series.items():
             names = BY_NAME[name].labels
-            if all(label in names for label in labels):
+            if name != spare and all(label in names for label in labels):
                 wanted = [(names.index(label), value) for label, value in labels.items()]
                 for key in [key for key in series if all(key[at] == value for at, value in wanted)]:
                     del series[key]

@@ -94,6 +94,7 @@ class EndpointRoute(msgspec.Struct, frozen=True):
     fallback_after_s: float = 0.0  # 0: an even share of the deadline
     breaker: BreakerRoute = BreakerRoute()
     samples: SamplesRoute | None = None
+    promised_to: tuple[str, ...] = ()  # tenants that have objectives of their own
     sheds: bool = False  # the sheddable band is refused: its budget is gone, and its policy says so
 
 

@@ -60,6 +60,13 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "quality are not measured yet, and refused"
         ),
     ] = "availability"
+    tenant: Annotated[
+        str,
+        Meta(
+            max_length=64,
+            description="availability: only for requests of this tenant (a key's `tenant`, or the id of a key without)",
+        ),
+    ] = ""
     under: Annotated[
         Seconds | None, Meta(description="latency, ttft, inter_token, freshness: good is a time up to this")
     ] = None

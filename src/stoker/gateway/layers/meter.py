@@ -44,6 +44,11 @@ def meter(inner: Handler) -> Handler:
             outcome = attempts.outcome(status, code, is_repeat=is_repeat, is_promised=is_promised)
             if outcome is not None:
                 lane.meters.attempt(exchange.revision, outcome)
+                key = exchange.key
+                if lane.route.promised_to and key is not None:
+                    tenant = key.limits.tenant or key.key
+                    if tenant in lane.route.promised_to:
+                        lane.meters.tenant_attempt(tenant, outcome)
 
     return handle
 

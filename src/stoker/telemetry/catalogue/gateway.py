@@ -224,6 +224,13 @@ GATEWAY: Final[tuple[Metric, ...]] = (
         "what a client library sends again.",
     ),
     Metric(
+        "stoker_tenant_first_attempts_total",
+        "counter",
+        "",
+        (*ENDPOINT, "tenant", "outcome"),
+        "The same, of each tenant that has an objective of its own, by the endpoint that it asked.",
+    ),
+    Metric(
         "stoker_coalesced_total", "counter", "", ENDPOINT, "Requests that shared the call of an equal one in flight."
     ),
     Metric(
