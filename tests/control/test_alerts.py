@@ -36,7 +36,7 @@ class Callers:
         self._threads = [threading.Thread(target=self._run) for _ in range(8)]
 
     def _run(self) -> None:
-        while not self._stop.wait(0.05):
+        while not self._stop.wait(0.25):
             try:
                 infer(self._rig)
             except (AssertionError, OSError, StokerError):
@@ -59,7 +59,7 @@ def prepare(rig: Rig, folder: Path, url: str) -> Path:
     rig.push("m", python_model(folder / "model", load=LOAD.format(str(gone))))
     promise: dict[str, Any] = {"name": "answers", "target": 0.999, "window": "1h", "runbook": "https://wiki/a"}
     promise["policy"] = [{"do": move} for move in MOVES]
-    rig.client.apply(json(endpoint(slos=[promise], limits={"timeout": "2s"}, replicas={"max": 2})))
+    rig.client.apply(json(endpoint(slos=[promise], limits={"timeout": "1s"}, replicas={"max": 2})))
     rig.client.apply(
         json(
             {
@@ -129,7 +129,7 @@ def test_a_replica_that_dies_for_good_is_told_in_seconds_and_the_policy_of_the_b
         until(lambda: "error budget" in refusal(rig, "sheddable"), "gateways shed")
         assert "error budget" not in refusal(rig, "standard")
         assert rig.client.endpoint("default", "a").status.replicas_wanted == 2
-        unpromised = json(endpoint(env={"NEW": "1"}, limits={"timeout": "2s"}, replicas={"max": 2}))
+        unpromised = json(endpoint(env={"NEW": "1"}, limits={"timeout": "1s"}, replicas={"max": 2}))
         assert rig.client.apply(unpromised, over_budget=True)[0].action == "updated"
         until(lambda: moves(rig) == ["scale-up"], "a promise that is no more asks for nothing; a replica stays a while")
         until(lambda: "error budget" not in refusal(rig, "sheddable"), "gateways shed nothing more")

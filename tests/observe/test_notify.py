@@ -13,10 +13,10 @@ import pytest
 from stoker.core.alerts import Alert
 from stoker.core.notices import Notice
 from stoker.observe.notify import formats, http
-from stoker.observe.notify.post import Post, Refused
+from stoker.observe.notify.post import Post
 from stoker.observe.notify.secrets import resolve
 from stoker.telemetry.metrics import Registry
-from stoker.types.errors import InvalidInput, NotReachable
+from stoker.types.errors import InvalidInput, NoticeRefused, NotReachable
 from stoker.types.notifiers import Email, NotifierSpec
 from stoker.types.resources import Metadata, Notifier
 from tests.observe.receivers import Webhook, mailbox, tarpit
@@ -244,7 +244,7 @@ def test_what_fails_is_tried_again_in_order_and_what_is_refused_is_given_up(
         with pytest.raises(NotReachable, match="302"):
             await post.send(phone, notice())
         webhook.answers = [410]
-        with pytest.raises(Refused, match="410"):
+        with pytest.raises(NoticeRefused, match="410"):
             await post.send(phone, notice())
 
     with caplog.at_level(logging.DEBUG):
