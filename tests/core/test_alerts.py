@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stoker.core import alerts, notices
@@ -179,6 +179,15 @@ def test_the_outbox_of_a_dead_receiver_keeps_the_newest() -> None:
     assert notices.delivered(desk.memory, held).outbox == ()
 
 
+def test_what_goes_up_and_down_is_a_page_once() -> None:
+    desk = Desk(PHONE)
+    desk.look(burning(severity="ticket"))
+    assert [notice.alerts[0].severity for notice in desk.look(burning(severity="page"), after_s=61)] == ["page"]
+    for _ in range(4):
+        assert desk.look(burning(severity="ticket"), after_s=61) == ()
+        assert desk.look(burning(severity="page"), after_s=61) == ()
+
+
 def test_the_same_alert_has_the_same_id_in_every_process() -> None:
     assert alert_id({"b": "2", "a": "1"}) == alert_id({"a": "1", "b": "2"}) == "e47bef49ec7a4c7d"
 
@@ -202,6 +211,17 @@ ACTS = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
+@example(
+    [
+        (wrong, severity, None, after_s)
+        for wrong, severity, after_s in (
+            ({("a", "x")}, "ticket", 5.0),
+            ({("a", "x")}, "page", 5.0),
+            ({("a", "x")}, "ticket", 5.0),
+            ({("a", "x")}, "page", 61.0),
+        )
+    ]
+)
 @given(ACTS)
 def test_any_history_tells_each_alert_at_least_once_not_too_often_and_its_end_exactly_once(
     acts: list[tuple[set[tuple[str, str]], Severity, str | None, float]],

@@ -53,6 +53,7 @@ class Alert(msgspec.Struct, frozen=True):
     """One alert. Times are unix seconds.
 
     told: by receiver, when it last heard of it; UNTOLD while it must still hear. Empty once all have heard of its end.
+    told_as: the most urgent that anybody has heard it is. One that goes up and down is no news each time.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Alert(msgspec.Struct, frozen=True):
     acknowledged_by: str = ""
     muted_by: str = ""
     told: dict[str, float] = {}
+    told_as: Severity = "none"
 
 
 class Silence(msgspec.Struct, frozen=True):
@@ -204,8 +206,8 @@ def _begun(key: str, signal: Signal, now_s: float) -> Alert:
 
 
 def _as_urgent_as(alert: Alert, signal: Signal, now_s: float) -> Alert:
-    """Return the alert with the signal's severity; when that is higher, whoever was told hears of it once more."""
-    is_worse = URGENCY[signal.severity] > URGENCY[alert.severity]
+    """Return the alert with the signal's severity; whoever was told hears of it once more when that is news."""
+    is_worse = URGENCY[signal.severity] > max(URGENCY[alert.severity], URGENCY[alert.told_as])
     told = {receiver: min(at_s, AGAIN) for receiver, at_s in alert.told.items()} if is_worse else alert.told
     changed = msgspec.structs.replace(
         alert, severity=signal.severity, summary=signal.summary, because=signal.because, told=told

@@ -207,7 +207,8 @@ class _Teller:
             told[receiver] = self._now_s
             if alert.state == "resolved":
                 del told[receiver]
-            self._alerts[alert.id] = msgspec.structs.replace(self._alerts[alert.id], told=told)
+            told_as = max(alert.told_as, alert.severity, key=URGENCY.__getitem__)
+            self._alerts[alert.id] = msgspec.structs.replace(self._alerts[alert.id], told=told, told_as=told_as)
 
     def _is_within(self, at_s: float, span_s: float) -> bool:
         """Return whether `at_s` lies less than `span_s` back. A clock that was set back makes nothing wait longer."""
