@@ -75,6 +75,13 @@ def test_any_card_is_recognised_however_its_groups_are_parted(card: str, between
     assert covered(text, written), text
 
 
+@given(cards, st.integers(1, 9), st.sampled_from(["", " ", "-"]), around)
+def test_a_number_whose_check_digit_is_wrong_is_no_card(card: str, off: int, between: str, around: str) -> None:
+    wrong = card[:-1] + str((int(card[-1]) + off) % 10)
+    text = around.format(between.join(wrong[at : at + 4] for at in range(0, 16, 4)))
+    assert all(span.kind != "card" or span.end - span.start < 16 for span in find(text)), text
+
+
 @given(digits, st.text(alphabet="ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=4, max_size=4), around)
 def test_any_british_account_is_recognised(body: str, bank: str, around: str) -> None:
     turned = "".join(str(int(letter, 36)) for letter in f"{bank}{body}GB00")
