@@ -89,3 +89,11 @@ def test_texts_are_told_by_script_refusal_and_format() -> None:
     assert refuses("Es tut mir leid, aber das geht nicht.")
     assert not refuses("Sorry is a word. I can help.")
     assert [breaks_json(text) for text in ("{", "[" * 100_000, '{"a": 1}')] == [True, True, False]
+
+
+def test_the_order_of_rows_with_one_score_does_not_matter() -> None:
+    scores = np.repeat([0.6, 0.9], 50)
+    hits = np.tile([False] * 25 + [True] * 25, 2)
+    found = calibrate(scores, hits)
+    assert found == calibrate(scores[::-1], hits[::-1]) == calibrate(scores, ~hits)
+    assert found(np.array([0.6, 0.9])).tolist() == [0.5, 0.5]

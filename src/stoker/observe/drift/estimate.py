@@ -47,10 +47,12 @@ def calibrate(scores: Floats, hits: NDArray[np.bool_]) -> Calibration:
     """
     if len(scores) < CALIBRATION_ROWS_MIN or len(scores) != len(hits):
         raise ValueError(f"calibration needs {CALIBRATION_ROWS_MIN} rows with labels or more, not {len(scores)}")
-    order = np.argsort(scores, kind="stable")
+    # Rows of one score are one block from the start: their order says nothing, and would else make steps between them.
+    values, which = np.unique(scores, return_inverse=True)
+    right_of, rows_of = np.bincount(which, weights=hits), np.bincount(which)
     blocks: list[tuple[float, float, float]] = []  # hits, rows, sum of scores
-    for score, hit in zip(scores[order].tolist(), hits[order].tolist(), strict=True):
-        block = (float(hit), 1.0, score)
+    for score, hit, many in zip(values.tolist(), right_of.tolist(), rows_of.tolist(), strict=True):
+        block = (hit, float(many), score * many)
         while blocks and blocks[-1][0] * block[1] >= block[0] * blocks[-1][1]:
             before = blocks.pop()
             block = (before[0] + block[0], before[1] + block[1], before[2] + block[2])
