@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stoker.protocol import manifest, yamltree
@@ -329,6 +329,7 @@ def test_what_is_dumped_loads_to_the_same_resource(endpoint: Endpoint, defaults:
 @given(
     text=st.text(max_size=200) | st.binary(max_size=200) | st.text("{}[]:,-&*!#|>'\"\n \t?%@`abkind0\\u", max_size=60)
 )
+@example(text="[]")
 def test_any_text_is_resources_or_a_list_of_problems_with_lines(text: str | bytes) -> None:
     found: tuple[Problem, ...] = ()
     try:

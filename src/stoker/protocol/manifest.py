@@ -102,7 +102,7 @@ def load(text: str | bytes) -> list[Resource]:
                 Problem(tree.line, "metadata.name", f"{name[2]} is given twice, first at line {seen[name]}")
             )
         seen.setdefault(name, tree.line)
-    if not documents and not problems:
+    if not resources and not problems:  # `[]` is a document, of none
         problems.append(Problem(1, "", "no resource in it; a manifest has apiVersion, kind, metadata and spec"))
     if problems:
         raise ManifestError(sorted(problems, key=lambda problem: problem.line)[: yamltree.PROBLEMS_MAX])
