@@ -31,7 +31,7 @@ from tests.observe.sums import Sums
 
 ROOT = Path(__file__).parents[2]
 QUICK = Objective(name="quick", sli="latency", under="300ms", target=0.99)
-UNKNOWN = Objective(name="good-answers", sli="quality", at_least=0.8, target=0.9)
+UNKNOWN = Objective(name="good-answers", sli="freshness", under="1h", target=0.9)
 ANSWERS = Objective(name="answers", target=0.999, owner="ada", policy=(BudgetStep("freeze-rollouts"),))
 
 
@@ -244,7 +244,11 @@ def test_a_receiver_that_needs_apprise_is_refused_where_that_is_not_installed(
 
 def test_every_kind_of_objective_is_counted_somewhere_or_refused_when_it_is_applied() -> None:
     for sli in get_args(Sli):
-        limits = {"under": "1s" if sli in TIMED else None, "at_most": 0.2 if sli == "drift" else None}
+        limits = {
+            "under": "1s" if sli in TIMED else None,
+            "at_most": 0.2 if sli == "drift" else None,
+            "at_least": 0.5 if sli == "quality" else None,
+        }
         found = slis.source("default", "a", Objective(name="a", target=0.9, sli=sli, **limits))
         assert (found is None) == (sli in UNMEASURED)
         assert found is None or {found.total.metric, found.part.metric} <= BY_NAME.keys()

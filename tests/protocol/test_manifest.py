@@ -447,3 +447,21 @@ def test_null_turns_the_watch_off_and_a_whole_policy_is_read() -> None:
     assert manifest.load(head + "null}")[0].spec.drift is None
     told = manifest.load(head + "{window: 1d, trigger: {command: retrain.sh, cooldown: 2d}}}")[0].spec.drift
     assert (told.window, told.trigger.command, told.threshold) == ("1d", "retrain.sh", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("keep: 1s", "spec.feedback.keep: '1s' is not between one minute and 90 days"),
+        ("keep: 91d", "is not between"),
+        ("max: 99", "spec.feedback.max"),
+        ("kind: ranking", "spec.feedback.kind"),
+        ("tolerance: 1", "write kind: regression"),
+        ("kind: regression, tolerance: 0", "spec.feedback.tolerance"),
+    ],
+)
+def test_feedback_that_cannot_be_kept_is_refused(spec: str, message: str) -> None:
+    text = f"apiVersion: stoker/v1\nkind: Endpoint\nmetadata: {{name: a}}\nspec: {{model: m, feedback: {{{spec}}}}}\n"
+    with pytest.raises(manifest.ManifestError) as wrong:
+        manifest.load(text)
+    assert message in str(wrong.value)

@@ -34,7 +34,8 @@ def test_an_objective_has_sane_defaults_and_survives_a_round_trip() -> None:
     [
         ("{name: a, target: 99.9}", "spec.slos[0].target: 99.9 is not less than 1"),
         ("{name: a, target: 0.9, sli: latency}", "spec.slos[0].under: missing; it says which latency is good"),
-        ("{name: a, target: 0.9, sli: quality, at_least: 0.8}", "spec.slos[0].sli: quality is not measured yet"),
+        ("{name: a, target: 0.9, sli: quality, at_least: 0.8}", "sli: nothing keeps predictions for their labels"),
+        ("{name: a, target: 0.9, sli: quality}\n  feedback: {}", "spec.slos[0].at_least: missing"),
         ("{name: a, target: 0.9, sli: freshness, under: 1d}", "spec.slos[0].sli: freshness is not measured yet"),
         ("{name: a, target: 0.9, sli: drift}", "spec.slos[0].at_most: missing; it says which drift is good"),
         ("{name: a, target: 0.9, sli: drift, at_most: 0.2}\n  drift: null", "sli: nothing watches drift"),

@@ -157,7 +157,10 @@ class Host:
         pass
 
     def call(self, exchange: Exchange) -> None:
-        self.work.watch(exchange)
+        if exchange.head.method == "predictions":
+            self.work.hand_over(exchange)
+        else:
+            self.work.watch(exchange)
 
     def request(self, exchange: Exchange) -> None:
         self.work.take(exchange)

@@ -14,7 +14,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from stoker.api import alerts, drift, incidents, keys, manifests, models, openapi, platform, query, samples, traces
+from stoker.api import (
+    alerts,
+    drift,
+    feedback,
+    incidents,
+    keys,
+    manifests,
+    models,
+    openapi,
+    platform,
+    query,
+    samples,
+    traces,
+)
 from stoker.api.bodies import reply
 from stoker.api.operations import Call, Operation
 from stoker.api.refusals import ErrorBody, ErrorInfo, plain, refusal
@@ -34,6 +47,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *query.OPERATIONS,
     *drift.OPERATIONS,
     *traces.OPERATIONS,
+    *feedback.OPERATIONS,
 )
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +30,7 @@ from stoker.control import chores, keys, replicas
 from stoker.control.apply import Effects
 from stoker.control.drift import DriftWatch
 from stoker.control.drift_files import Learning
+from stoker.control.feedback import FeedbackWatch
 from stoker.control.gauges import Gauges
 from stoker.control.loop import LEASE, Loop
 from stoker.control.models import ModelRegistry
@@ -41,6 +42,8 @@ from stoker.control.stats import StatsReader
 from stoker.control.traces import Traces
 from stoker.core.shares import Teller
 from stoker.observe.collect import Collector, Own, Remote
+from stoker.observe.feedback.quality import Estimated
+from stoker.observe.feedback.store import FeedbackStore
 from stoker.observe.history import History
 from stoker.observe.incidents import Incidents
 from stoker.observe.minutes import Minutes
@@ -201,6 +204,7 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
         numbers=numbers,
         drift=DriftWatch(database, blobs, home.drift, home.address, metrics, _learn),
         traces=Traces(home.address, chosen.gateways, metrics),
+        feedback=FeedbackWatch(database, FeedbackStore(home.feedback), home.address, metrics, _expect),
         process=NAME,
     )
 
@@ -209,6 +213,12 @@ def _learn(learning: Learning, answers: Mapping[str, Answer], signature: Signatu
     from stoker.control.drift_learning import learned  # numpy: 0.1 s that most starts need not pay
 
     return learned(learning, answers, signature, now_s)
+
+
+def _expect(known: Sequence[tuple[float, bool]], waiting: Sequence[float]) -> Estimated:
+    from stoker.observe.feedback.expected import expected  # as with drift: numpy, which most starts need not pay
+
+    return expected(known, waiting)
 
 
 def listen(home: Home, api_port: int) -> list[socket.socket]:
@@ -269,6 +279,7 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
     background = [
         asyncio.create_task(plane.observer.watch()),
         asyncio.create_task(plane.drift.run()),
+        asyncio.create_task(plane.feedback.run()),
         asyncio.create_task(chores.run(plane.database, plane.models, plane.samples)),
         asyncio.create_task(plane.collector.run()),
         asyncio.create_task(plane.watch.run()),
@@ -294,6 +305,7 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
         await asyncio.gather(acting, serving)
         await plane.post.close()
         await plane.history.close()
+        await plane.feedback.close()
         await linked.close()
         (home.run / "control-api.sock").unlink(missing_ok=True)
 

@@ -72,6 +72,11 @@ class Home:
         return self.root / "drift"
 
     @property
+    def feedback(self) -> Path:
+        """Predictions and their labels."""
+        return self.root / "feedback.db"
+
+    @property
     def logs(self) -> Path:
         """One log a process."""
         return self.root / "logs"

@@ -52,6 +52,8 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "get": Entry("get", "List resources, or get one."),
         "describe": Entry("describe", "Show everything about one resource."),
         "drift": Entry("drift", "Show how far an endpoint's data moved from its reference."),
+        "feedback": Entry("feedback", "Send what turned out to be true of predictions."),
+        "quality": Entry("quality", "Show how good an endpoint's predictions were."),
         "delete": Entry("delete", "Delete a resource."),
     },
     "Promises": {

@@ -3,7 +3,7 @@
 Synchronous and on the standard library's HTTP client, because the command line must start in a few milliseconds.
 """
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 from urllib.parse import quote
@@ -18,11 +18,13 @@ from stoker.client.views import (
     Chart,
     DriftView,
     EndpointDetail,
+    FeedbackResult,
     JournalEntry,
     KeyView,
     NewKey,
     ProjectView,
     PushedVersion,
+    QualityView,
     SilenceView,
     SloView,
     Stats,
@@ -202,6 +204,18 @@ class ControlClient:
     def drift(self, project: str, name: str) -> DriftView:
         """Return how an endpoint's data compares with its reference."""
         return self._get(f"/api/v1/projects/{project}/endpoints/{name}/drift", DriftView)
+
+    def quality(self, project: str, name: str, window_s: float) -> QualityView:
+        """Return how good an endpoint's predictions were. Raises Conflict when it keeps none."""
+        where = f"/api/v1/projects/{project}/endpoints/{name}/quality"
+        return self._get(where, QualityView, {"window_s": f"{window_s:g}"})
+
+    def feedback(self, project: str, items: Sequence[object]) -> tuple[FeedbackResult, ...]:
+        """Send labels, at most 1,000; return what became of each, in their order."""
+        body, query = msgspec.json.encode({"items": items}), {"project": project}
+        answer = self.connection.exchange("POST", "/api/v1/feedback", body=body, headers=_JSON, query=query)
+        found: tuple[FeedbackResult, ...] = decode(bytes(decode(answer.body, _Items).items), tuple[FeedbackResult, ...])
+        return found
 
     def learn_drift(self, project: str, name: str, window_s: float) -> None:
         """Have a reference made of the rows that pass in the next `window_s`."""

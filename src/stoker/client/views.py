@@ -191,6 +191,52 @@ class PushedVersion(msgspec.Struct, frozen=True):
     is_new: bool
 
 
+class FeedbackResult(msgspec.Struct, frozen=True):
+    """What became of a label: joined, duplicate (there was one already) or unknown."""
+
+    id: str
+    outcome: str
+
+
+class QualityPart(msgspec.Struct, frozen=True):
+    """How good some predictions were: of all (`name` is ""), of a segment, a revision, or from `start_s` (unix) on.
+
+    accuracy: mean score, in 0–1, of those that could be judged; mae: mean absolute error. None: nothing to tell it by.
+    """
+
+    name: str = ""
+    start_s: float = 0.0
+    predictions: int = 0
+    labelled: int = 0
+    accuracy: float | None = None
+    mae: float | None = None
+
+
+class QualityView(msgspec.Struct, frozen=True):
+    """How good an endpoint's predictions were over the last `window_s`, by what turned out to be true.
+
+    estimated: the accuracy to expect of the `estimated_rows` without a label; None: `because` says why not.
+    calibration_error: of the calibration it is made by, on labels that were held out; by_chance: what it would be were
+    the calibration perfect. problem: why replicas have
+    none.
+    """
+
+    project: str
+    endpoint: str
+    kind: str
+    window_s: float
+    whole: QualityPart
+    estimated: float | None = None
+    estimated_rows: int = 0
+    calibration_error: float | None = None
+    by_chance: float | None = None
+    because: str = ""
+    segments: tuple[QualityPart, ...] = ()
+    revisions: tuple[QualityPart, ...] = ()
+    windows: tuple[QualityPart, ...] = ()
+    problem: str = ""
+
+
 class BurnView(msgspec.Struct, frozen=True):
     """What one rule of an objective sees; rates are multiples of what is allowed."""
 

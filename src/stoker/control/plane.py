@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from stoker.control.drift import DriftWatch
+from stoker.control.feedback import FeedbackWatch
 from stoker.control.gauges import Gauges
 from stoker.control.loop import Loop
 from stoker.control.models import ModelRegistry
@@ -48,6 +49,7 @@ class ControlPlane:
     numbers: Numbers
     drift: DriftWatch
     traces: Traces
+    feedback: FeedbackWatch
     process: str = "control"
 
     @property

@@ -1,7 +1,8 @@
 """Where the events of an objective are counted: the one place that ties promises to metrics.
 
 A time is good up to the limit's bucket, which is 9 % wide (telemetry/histogram.py): with `under: 300ms`, 320 ms may be.
-So is a shift; its event is a verdict (control/drift.py), one each `spec.drift.every`.
+So is a shift; its event is a verdict (control/drift.py), one each `spec.drift.every`. That of quality is a prediction's
+first label (control/feedback.py).
 """
 
 from typing import Final
@@ -12,6 +13,7 @@ from stoker.observe.port import Matcher, Selector, select
 from stoker.types.slos import Objective, Sli
 from stoker.types.units import parse_seconds
 
+BUCKET: Final = 2 ** (1 / 8)  # from one bound of a histogram's bucket to the next
 _VALUES: Final[dict[Sli, str]] = {
     "latency": "stoker_request_duration_seconds",
     "ttft": "stoker_time_to_first_token_seconds",
@@ -39,6 +41,11 @@ def source(project: str, endpoint: str, objective: Objective) -> Source | None:
             total = select("stoker_first_attempts_total", project=project, endpoint=endpoint)
         bad = msgspec.structs.replace(total, matchers=(*total.matchers, Matcher("outcome", "=", "bad")))
         return Source(total, bad, part_is_good=False)
+    if objective.sli == "quality" and objective.at_least is not None:
+        # Bad is what lies below the bucket of `at_least`.
+        scores = select("stoker_prediction_score_ratio", project=project, endpoint=endpoint)
+        bad = msgspec.structs.replace(scores, at_most=objective.at_least / BUCKET)
+        return Source(scores, bad, part_is_good=False)
     metric = _VALUES.get(objective.sli)
     limit = objective.at_most if objective.under is None else parse_seconds(objective.under)
     if metric is None or limit is None:

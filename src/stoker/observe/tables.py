@@ -82,7 +82,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
 def move_aside(path: Path, because: str) -> None:
     """Rename a file that cannot be used, and delete the one that was moved before it. Raises OSError."""
     aside = path.with_name(f"{path.name}.broken-{int(time.time())}")
-    log.error("metrics.db cannot be used; a new one is begun", extra={"reason": because, "kept_as": aside.name})
+    log.error("%s cannot be used; a new one is begun", path.name, extra={"reason": because, "kept_as": aside.name})
     for old in path.parent.glob(f"{path.name}.broken-*"):
         old.unlink(missing_ok=True)
     for suffix in ("", "-wal", "-shm"):

@@ -77,6 +77,7 @@ class RequestHead(msgspec.Struct, frozen=True, omit_defaults=True):
     header_bytes: of an OIP binary body, the length of its JSON part (`Inference-Header-Content-Length`); -1 if absent.
     resume_bytes: so many bytes at the body's end are no part of it, but what another replica answered (`Resume`).
     trace, trace_state: W3C traceparent and tracestate of this try. Who does not know them leaves them unread.
+    segment: what the caller says the request is of (`x-stoker-segment`), for the quality of predictions.
     """
 
     method: str
@@ -88,6 +89,7 @@ class RequestHead(msgspec.Struct, frozen=True, omit_defaults=True):
     resume_bytes: int = 0
     trace: str = ""
     trace_state: str = ""
+    segment: str = ""
 
 
 class EndHead(msgspec.Struct, omit_defaults=True):

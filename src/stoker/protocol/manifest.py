@@ -14,6 +14,7 @@ from stoker.protocol import yamltree
 from stoker.protocol.chained import chain_problems
 from stoker.protocol.conform import line_of, misfits, shown, suggestion
 from stoker.protocol.drift import drift_problems
+from stoker.protocol.feedback import feedback_problems
 from stoker.protocol.promised import notifier_problems, objective_problems
 from stoker.protocol.samples import sample_problems
 from stoker.protocol.yamltree import Branch, Leaf, Row, Tree
@@ -43,6 +44,7 @@ _TIMES = (
     "spec.drift.every",
     "spec.drift.window",
     "spec.drift.trigger.cooldown",
+    "spec.feedback.keep",
 )
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _MESSAGES_SHOWN_MAX = 20
@@ -222,8 +224,11 @@ def _endpoint_problems(spec: EndpointSpec) -> list[tuple[str, str]]:
     found = [
         *chain_problems(spec),
         *sample_problems(spec.samples),
-        *objective_problems(spec.slos, is_drift_watched=spec.drift is not None),
+        *objective_problems(
+            spec.slos, is_drift_watched=spec.drift is not None, is_feedback_kept=spec.feedback is not None
+        ),
         *drift_problems(spec.drift),
+        *feedback_problems(spec),
     ]
     try:
         if not spec.backends and spec.model:

@@ -17,14 +17,18 @@ REPEAT_S_MAX: Final = 7 * 86_400.0
 _GOOD: Final[dict[Sli, str]] = dict.fromkeys(TIMED, "under") | {"quality": "at_least", "drift": "at_most"}
 
 
-def objective_problems(objectives: Sequence[Objective], *, is_drift_watched: bool = True) -> list[tuple[str, str]]:
-    """Return fields and what is wrong with them. is_drift_watched: the endpoint's `spec.drift` is not null."""
+def objective_problems(
+    objectives: Sequence[Objective], *, is_drift_watched: bool = True, is_feedback_kept: bool = True
+) -> list[tuple[str, str]]:
+    """Return fields and what is wrong with them. Flags: `spec.drift`, `spec.feedback` is not null."""
     found: list[tuple[str, str]] = []
     for number, objective in enumerate(objectives):
         where = f"spec.slos[{number}]"
         found.extend((f"{where}.{field}", message) for field, message in _one(objective))
         if objective.sli == "drift" and not is_drift_watched:
             found.append((f"{where}.sli", "nothing watches drift: `spec.drift` is null"))
+        if objective.sli == "quality" and not is_feedback_kept:
+            found.append((f"{where}.sli", "nothing keeps predictions for their labels: `spec.feedback` is null"))
         if any(other.name == objective.name for other in objectives[:number]):
             found.append((f"{where}.name", f"{objective.name} is there twice"))
     return found

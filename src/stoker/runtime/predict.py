@@ -27,10 +27,12 @@ from stoker.runtime.calls import Job, Spent
 from stoker.runtime.drift import Watch
 from stoker.runtime.engines.port import Array, NamesAxes, PredictEngine
 from stoker.runtime.padding import Padder, Sizes, bytes_of
+from stoker.runtime.predictions import Predictions, Rows
 from stoker.runtime.sending import Sender
 from stoker.runtime.work import WorkStats
 from stoker.types.drift import Question
 from stoker.types.errors import EngineFailed, InvalidInput, StokerError
+from stoker.types.feedback import Demand
 from stoker.types.replica import ReplicaSpec, Usage
 
 WARM_UP_CALL_S: Final = 0.1
@@ -44,10 +46,11 @@ _Ran = tuple[Mapping[str, Array] | None, Outputs]  # what was watched of an engi
 class _Part:
     """What a job carries: a request, and the rows of it that go through the engine this time."""
 
-    __slots__ = ("done", "inputs", "next_row", "request", "rows_max", "sizes")
+    __slots__ = ("done", "inputs", "next_row", "request", "rows_max", "segment", "sizes")
 
-    def __init__(self, request: InferRequest, sizes: Sizes) -> None:
+    def __init__(self, request: InferRequest, sizes: Sizes, segment: str) -> None:
         self.request = request
+        self.segment = segment  # that the request itself says
         self.sizes = sizes  # along the padded dimensions, before padding
         self.inputs: Mapping[str, Array] = request.inputs
         self.next_row = 0  # of a large request: where its next part begins; 0 for one that goes in one piece
@@ -74,6 +77,8 @@ class PredictWork:
         self._writer = ReplyWriter(spec.endpoint, spec.version, batches=engine.batches)
         self._sender = Sender(loop)
         self._watch = Watch(engine.signature, batches=engine.batches)
+        cuts = self._padder is not None and self._padder.cuts
+        self._predictions = Predictions(engine.signature, batches=engine.batches, cuts=cuts)
         self._batcher: Batcher[_Ran] = Batcher(
             spec,
             self._run,
@@ -133,6 +138,7 @@ class PredictWork:
         except InvalidInput:
             self._watch.refuse()
             raise
+        segment = self._predictions.segment_of(head, exchange.body)
         exchange.body = b""  # its tensors hold what they need of it
         rows, shapes = request.rows, request.key
         sizes: Sizes = ()
@@ -140,7 +146,7 @@ class PredictWork:
             sizes, shapes = self._padder.measure(request)
         held_bytes = rows * self._row_bytes or self._measure(request, shapes, head.body_bytes)
         size_bytes = held_bytes
-        part = _Part(request, sizes)
+        part = _Part(request, sizes, segment)
         if self._batches and (rows > self._max_rows or size_bytes > self._max_bytes):
             part.rows_max = max(1, min(self._max_rows, self._max_bytes * rows // size_bytes))
             if part.rows_max < rows:
@@ -160,6 +166,14 @@ class PredictWork:
         except (msgspec.DecodeError, ValueError) as odd:
             raise InvalidInput(f"no question about drift: {odd}") from odd
         self._sender.end(exchange, EndHead(), msgspec.msgpack.encode(self._watch.answer(question)))
+
+    def hand_over(self, exchange: Exchange) -> None:
+        """See Watched."""
+        try:
+            demand = msgspec.msgpack.decode(exchange.body, type=Demand)
+        except (msgspec.DecodeError, ValueError) as odd:
+            raise InvalidInput(f"no question about predictions: {odd}") from odd
+        self._sender.end(exchange, EndHead(), msgspec.msgpack.encode(self._predictions.answer(demand)))
 
     def stats(self) -> WorkStats:
         """See Work."""
@@ -216,8 +230,11 @@ class PredictWork:
             self._batcher.count_padding(*self._padder.padding(spent.rows, jobs[0].shapes, own))
         replies = self._writer.batch(outputs)
         start = 0
+        answered: list[Rows] = []
         for job in jobs:
             if not job.exchange.is_done:
+                if self._predictions.is_on:
+                    answered.append(_rows_of(job, start))
                 try:
                     self._deliver_one(job, outputs, replies, start, spent)
                 except StokerError as problem:  # what cannot be written concerns this request only
@@ -225,6 +242,8 @@ class PredictWork:
             start += job.rows
         if seen is not None:
             self._watch.seen(seen, outputs, start)
+        if answered:
+            self._predictions.add(outputs, answered)
 
     def _deliver_one(self, job: Job, outputs: Outputs, replies: BatchReply, start: int, spent: Spent) -> None:
         part = job.payload
@@ -261,6 +280,13 @@ class PredictWork:
         else:
             head = EndHead(BINARY_CONTENT_TYPE, header_bytes, usage, self._batcher.timings(job, spent))
         self._sender.end(job.exchange, head, body)
+
+
+def _rows_of(job: Job, start: int) -> Rows:
+    """Return which rows of an engine call, from `start` on, are of the job's request."""
+    part = job.payload
+    first = part.next_row - job.rows if part.next_row else 0
+    return Rows(job.exchange.head.request, part.segment, first, start, job.rows)
 
 
 def _wanted(jobs: list[Job]) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ from stoker.telemetry.process import watch_lag
 from stoker.types.drift import REFERENCE_BYTES_MAX, Answer
 from stoker.types.engines import AUTO
 from stoker.types.errors import Draining, EngineFailed, StokerError, TooLarge, Unavailable
+from stoker.types.feedback import Handover
 from stoker.types.replica import ReplicaSpec, ReplicaState, ReplicaStats
 
 EXIT_FAILED: Final = 3
@@ -109,8 +110,8 @@ class Replica:
     def call(self, exchange: Exchange) -> None:
         """See link.Handler.
 
-        `stats`: ReplicaStats as JSON. `metrics`: a Snapshot. `direct`: see protocol/direct.py. `drift`: see Watched;
-        other work answers why not.
+        `stats`: ReplicaStats as JSON. `metrics`: a Snapshot. `direct`: see protocol/direct.py. `drift` and
+        `predictions`: see Watched; other work answers why not.
         """
         match exchange.head.method:
             case "stats":
@@ -123,6 +124,12 @@ class Replica:
                 self.work.watch(exchange)
             case "drift":
                 exchange.end(EndHead(), msgspec.msgpack.encode(Answer(problem="only predict models are watched")))
+            case "predictions" if isinstance(self.work, Watched):
+                self.work.hand_over(exchange)
+            case "predictions":
+                exchange.end(
+                    EndHead(), msgspec.msgpack.encode(Handover(problem="no predict model serves here, or not yet"))
+                )
             case other:
                 raise refuse(other)
 

@@ -45,3 +45,6 @@ class Watched(Protocol):
 
     def watch(self, exchange: Exchange) -> None:
         """Answer a CALL of the method `drift`: a types.drift.Question and an Answer, as msgpack."""
+
+    def hand_over(self, exchange: Exchange) -> None:
+        """Answer a CALL of the method `predictions`: a types.feedback.Demand and a Handover, as msgpack."""

@@ -113,6 +113,11 @@ class Registry:
                 for key in [key for key in series if all(key[at] == value for at, value in wanted)]:
                     del series[key]
 
+    def drop(self, name: str, **labels: str) -> None:
+        """Drop one series of `name`, with all its labels: nothing is known of it now."""
+        key = tuple(labels[label][:LABEL_VALUE_MAX] for label in BY_NAME[name].labels)
+        self._series.get(name, {}).pop(key, None)
+
     def snapshot(self) -> Snapshot:
         """Return all numbers as they stand now."""
         return Snapshot(

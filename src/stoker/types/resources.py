@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from stoker.types.engines import Goal
+from stoker.types.feedback import PredictionKind
 from stoker.types.fields import Bytes, Name, Seconds
 from stoker.types.ids import EndpointName, ProjectName
 from stoker.types.notifiers import NotifierSpec
@@ -216,6 +217,28 @@ class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trigger: Annotated[Trigger | None, Meta(description="what is told when it has drifted")] = None
 
 
+class Feedback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How predictions wait for their labels, to tell how good the model is."""
+
+    keep: Annotated[Seconds, Meta(description="how long a prediction waits for its label, and is counted")] = "7d"
+    max: Annotated[int, Meta(ge=100, le=1_000_000, description="how many predictions are kept, the newest")] = 100_000
+    kind: Annotated[PredictionKind, Meta(description="whether a prediction is a class or a value")] = "classification"
+    output: Annotated[
+        str, Meta(max_length=128, description="the output tensor that is the prediction; by default the first")
+    ] = ""
+    segment: Annotated[
+        str,
+        Meta(
+            max_length=64,
+            description="the request parameter that says a request's segment, where no x-stoker-segment header does",
+        ),
+    ] = ""
+    tolerance: Annotated[
+        Annotated[float, Meta(gt=0)] | None,
+        Meta(description="regression: a value this near the truth counts as right"),
+    ] = None
+
+
 class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a client calls: a model version, how it runs, and how much of it; or other endpoints behind one name."""
 
@@ -265,6 +288,9 @@ class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drift: Annotated[Drift | None, Meta(description="watched where the model has a reference; null: not at all")] = (
         Drift()
     )
+    feedback: Annotated[
+        Feedback | None, Meta(description="keep predictions to be compared with labels; by default none")
+    ] = None
 
 
 class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="Endpoint"):

@@ -27,7 +27,7 @@ Move = Literal["freeze-rollouts", "shed-sheddable", "scale-up"]
 # Kinds that call an event good when a time is under a limit; the others have their own field, availability has none.
 TIMED: Final[tuple[Sli, ...]] = ("latency", "ttft", "inter_token", "freshness")
 # Kinds whose events nothing counts yet. They have a name, and their own fields, and are refused when applied.
-UNMEASURED: Final[tuple[Sli, ...]] = ("freshness", "quality")
+UNMEASURED: Final[tuple[Sli, ...]] = ("freshness",)
 URGENCY: Final[dict[Severity, int]] = {"none": 0, "ticket": 1, "page": 2}
 DEFAULT_WINDOW: Final = "30d"
 

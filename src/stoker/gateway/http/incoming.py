@@ -36,6 +36,7 @@ WANTED: Final = frozenset(
         b"x-stainless-retry-count",
         b"x-stoker-priority",
         b"x-stoker-project",
+        b"x-stoker-segment",
         b"x-stoker-tier",
     )
 )

@@ -13,6 +13,7 @@ from stoker.protocol import tracecontext
 from stoker.protocol.frames import RequestHead
 from stoker.protocol.link import Link, Sender
 from stoker.types.errors import Draining, EngineFailed, ReplicaLost, Unavailable
+from stoker.types.feedback import SEGMENT_MAX
 
 # What a replica is not given of the time left: its answer has to get from there to the client. Without it one in ten
 # good answers at three times the capacity came up to 6 ms after its deadline.
@@ -79,6 +80,7 @@ def send(exchange: Exchange, replica: Replica, link: Sender, now_s: float) -> Re
         resume_bytes=len(exchange.resume),
         trace=tracecontext.write(exchange.trace, exchange.span + exchange.sends, is_sampled=exchange.is_sampled),
         trace_state=exchange.caller.state if exchange.caller is not None else "",
+        segment=exchange.request.headers.get(b"x-stoker-segment", b"")[:SEGMENT_MAX].decode("latin-1"),
     )
     return Relay(exchange, replica, link, head, body)
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from stoker.telemetry.catalogue.metric import ENDPOINT, Metric
+from stoker.telemetry.catalogue.metric import ENDPOINT, REVISION, Metric
 
 PLATFORM: Final[tuple[Metric, ...]] = (
     # The control plane.
@@ -62,6 +62,37 @@ PLATFORM: Final[tuple[Metric, ...]] = (
         "",
         (*ENDPOINT, "outcome"),
         "Drift events, by outcome: sent or failed.",
+    ),
+    Metric("stoker_feedback_total", "counter", "", ("project", "outcome"), "Labels: joined, duplicate or unknown yet."),
+    Metric(
+        "stoker_predictions_total",
+        "counter",
+        "",
+        (*ENDPOINT, "outcome"),
+        "Predictions that were to be kept for their labels: kept or dropped.",
+    ),
+    Metric(
+        "stoker_predictions_judged_total",
+        "counter",
+        "",
+        (*REVISION, "segment"),
+        "Predictions that got their first label, by segment (50 of an endpoint, then `_other`).",
+    ),
+    Metric("stoker_predictions_right_total", "counter", "", (*REVISION, "segment"), "Those of them that were right."),
+    Metric(
+        "stoker_prediction_score_ratio",
+        "histogram",
+        "ratio",
+        ENDPOINT,
+        "How good predictions were by their first label: 1 right, 0 wrong, or the score that was given.",
+    ),
+    Metric("stoker_prediction_error", "histogram", "", REVISION, "Absolute error of predicted values."),
+    Metric(
+        "stoker_estimated_accuracy_ratio",
+        "gauge",
+        "ratio",
+        ENDPOINT,
+        "The accuracy to expect of the last day's predictions without a label; not there while nothing tells it.",
     ),
     # The agent, of the node it runs on.
     Metric(

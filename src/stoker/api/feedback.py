@@ -1,0 +1,102 @@
+"""Operations on feedback: what turned out to be true of predictions, and how good an endpoint is by it."""
+
+import time
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+from starlette.responses import Response
+
+from stoker.api.bodies import decoded, number, reply
+from stoker.api.operations import Call, Operation, Parameter
+from stoker.client.views import QualityView
+from stoker.core.feedback import Label, class_text, number_of
+from stoker.observe.feedback.store import Outcome
+from stoker.types.errors import Forbidden, InvalidInput
+from stoker.types.feedback import CLASS_MAX, ID_MAX
+
+ITEMS_MAX: Final = 1_000
+WINDOW_S_MAX: Final = 90 * 86_400.0
+WINDOW_S: Final = 86_400.0
+
+
+class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is known of one prediction: its class, its value, or (0 to 1) how good somebody found it. One of them."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=ID_MAX, description="the x-request-id; `ID#3` is its row 3")]
+    label: Annotated[str, Meta(max_length=CLASS_MAX)] | float | bool | None = None
+    value: float | None = None
+    score: Annotated[float, Meta(ge=0, le=1)] | None = None
+    at: Annotated[float, Meta(ge=0, description="unix time when it was known; by default now")] | None = None
+
+
+class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Labels of one project."""
+
+    items: Annotated[list[Item], Meta(max_length=ITEMS_MAX)]
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What became of a label. unknown: no prediction of that id is known; should it come within a minute, it joins."""
+
+    id: str
+    outcome: Outcome
+
+
+class Results(msgspec.Struct, frozen=True):
+    """The results, in the order of the items."""
+
+    items: list[Result]
+
+
+async def _feedback(call: Call) -> Response:
+    assert call.key is not None
+    project = call.request.query_params.get("project", str(call.key.project))
+    if project != call.key.project and not call.key.is_admin:
+        raise Forbidden(f"this key is of the project {call.key.project}")
+    batch = await decoded(call.request, Batch)
+    now_s = time.time()
+    labels = [_label(at, item, now_s) for at, item in enumerate(batch.items)]
+    outcomes = await call.plane.feedback.label(project, labels)
+    return reply(Results([Result(one.id, outcome) for one, outcome in zip(labels, outcomes, strict=True)]))
+
+
+def _label(at: int, item: Item, now_s: float) -> Label:
+    """Return an item as a label. Raises InvalidInput. A time in the future is now: it would win for ever."""
+    given = [one for one in (item.label, item.value, item.score) if one is not None]
+    if len(given) != 1:
+        raise InvalidInput("name one of label, value and score", field=f"items[{at}]")
+    if not isinstance(given[0], str) and number_of(given[0]) is None:
+        raise InvalidInput("is no finite number", field=f"items[{at}]")
+    when_s = min(item.at, now_s) if item.at is not None else now_s
+    if item.label is not None:
+        return Label(item.id, "label", class_text(item.label), when_s)
+    return Label(item.id, "value" if item.value is not None else "score", float(given[0]), when_s)
+
+
+async def _quality(call: Call) -> Response:
+    where = call.request.path_params
+    window_s = number(call.request, "window_s", WINDOW_S, 60, WINDOW_S_MAX)
+    return reply(await call.plane.feedback.view(where["project"], where["name"], window_s))
+
+
+OPERATIONS: Final = (
+    Operation(
+        "POST",
+        "/api/v1/feedback",
+        _feedback,
+        "Tell what turned out to be true of predictions",
+        access="key",
+        body=Batch,
+        answer=Results,
+        query=(Parameter("project", str, "of the predictions; by default the key's own"),),
+    ),
+    Operation(
+        "GET",
+        "/api/v1/projects/{project}/endpoints/{name}/quality",
+        _quality,
+        "How good an endpoint's predictions were, by their labels",
+        answer=QualityView,
+        query=(Parameter("window_s", float, "how far back; by default a day, at most what is kept"),),
+    ),
+)
