@@ -118,6 +118,8 @@ def bad_replica(world: World, strength: float) -> None:
 
 
 def dependency(world: World, strength: float) -> None:
+    """The server elsewhere that does the work; what a local model calls, nobody tells from its own work."""
+    world.recorder.is_remote = True
     if world.random.random() < 0.5:
         world.knobs.dependency_s = between(1.5, 5.0, strength)
     else:
@@ -137,13 +139,8 @@ def poison(world: World, strength: float) -> None:
 
 
 def model_behaviour(world: World, strength: float) -> None:
-    dice = world.random.random()
-    if dice < 0.4:
-        world.knobs.empty = between(0.08, 0.4, strength)
-    elif dice < 0.8:
-        world.knobs.repeating = between(0.08, 0.3, strength)
-    else:
-        world.knobs.drift = between(0.45, 1.5, strength)
+    """Empty answers; that they repeat themselves, or drift, nothing of the platform measures yet."""
+    world.knobs.empty = between(0.08, 0.4, strength)
 
 
 FAULTS: Final[dict[CauseKind, Fault]] = {

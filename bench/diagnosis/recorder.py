@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from stoker.core.diagnose.onset import Point
 from stoker.core.diagnose.window import Change
-from stoker.observe.compared import point
+from stoker.observe.compared import Site, point
+from stoker.telemetry.catalogue import BY_NAME
 from stoker.telemetry.histogram import Histogram
 from stoker.telemetry.snapshot import MetricValues, Series, Snapshot, subtract
 
@@ -16,7 +17,9 @@ Labels = tuple[tuple[str, str], ...]
 
 
 class Recorder:
-    """Counts, and keeps a snapshot a step. An evidence source for observe/diagnosing.py."""
+    """Counts what the catalogue has, and keeps a snapshot a step. An evidence source for observe/explain.py."""
+
+    fine_s = STEP_S
 
     def __init__(self) -> None:
         self.counters: dict[tuple[str, Labels], float] = {}
@@ -25,6 +28,7 @@ class Recorder:
         self._steps: list[tuple[Snapshot, Snapshot]] = []  # what was counted until then; the step's mean gauges
         self.changes: list[Change] = []
         self.nodes: dict[str, str] = {}
+        self.is_remote = False  # the engine of every revision is a server elsewhere
 
     def count(self, name: str, by: float = 1.0, **labels: str) -> None:
         key = name, tuple(labels.items())
@@ -72,18 +76,20 @@ class Recorder:
         """See observe.explain.Evidence."""
         return [each for each in self.changes if start_s <= each.at_s <= end_s]
 
-    async def places(self, project: str, endpoint: str) -> Mapping[str, str]:
+    async def site(self, project: str, endpoint: str) -> Site:
         """See observe.explain.Evidence."""
-        return self.nodes
+        revisions = frozenset(replica.rpartition("-")[0] for replica in self.nodes)
+        return Site(self.nodes, revisions if self.is_remote else frozenset())
 
 
 def _snapshot(now_s: float, values: Mapping[tuple[str, Labels], Series], kinds: Mapping) -> Snapshot:
     grouped: dict[tuple[str, tuple[str, ...]], list] = {}
     for (name, labels), series in values.items():
-        whose = {} if any(label == "node" for label, _ in labels) else _WHOSE
-        every = {**whose, **dict(labels)}
-        one = Series(tuple(every.values()), series.value, series.distribution)
-        grouped.setdefault((name, tuple(every)), []).append((kinds[name, labels], one))
+        known, every = BY_NAME[name], {**_WHOSE, **dict(labels)}
+        if known.kind != kinds[name, labels] or not dict(labels).keys() <= set(known.labels):
+            raise ValueError(f"{name} with {dict(labels)} is not what the catalogue has")
+        one = Series(tuple(every.get(label, "") for label in known.labels), series.value, series.distribution)
+        grouped.setdefault((name, known.labels), []).append((known.kind, one))
     metrics = (
         MetricValues(name, held[0][0], labels, tuple(one for _, one in held))
         for (name, labels), held in grouped.items()

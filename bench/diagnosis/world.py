@@ -157,7 +157,8 @@ class World:
             one = queue.popleft()
             replica = min(able, key=lambda each: (each.held, self.random.random()))
             one.sent_s, one.replica = self.now_s, replica
-            self.recorder.observe("stoker_queue_wait_seconds", self.now_s - one.came_s)
+            self.recorder.observe("stoker_request_phase_seconds", self.now_s - one.came_s,
+                                  phase="queue", revision=revision)  # fmt: skip
             one.network_s = self.knobs.network_s + self.random.expovariate(1 / self.knobs.network_jitter_s)
             replica.waiting.append(one)
             self.after(one.network_s / 2, self._fill, replica)
@@ -173,7 +174,6 @@ class World:
         one = Replica(f"{revision}-{self._names}", revision, node or f"n{self._names % 2}")
         self.replicas.append(one)
         self.recorder.nodes[one.name] = one.node
-        self.recorder.count("stoker_replica_starts_total")
         delay_s = self.knobs.start_s * self.random.uniform(0.8, 1.3) if delay_s is None else delay_s
         self.after(delay_s, self._ready, one, one.generation)
         return one
@@ -181,6 +181,7 @@ class World:
     def _ready(self, one: Replica, generation: int) -> None:
         if not one.gone and one.generation == generation:
             one.ready = True
+            self.recorder.count("stoker_cold_starts_total", kind="replica", node=one.node)
             self.dispatch(one.revision)
 
     def stop(self, one: Replica) -> None:
@@ -195,8 +196,7 @@ class World:
         one.waiting.clear()
         one.ready = False
         one.generation += 1
-        self.recorder.count("stoker_replica_restarts_total", replica=one.name)
-        self.recorder.count("stoker_replica_starts_total")
+        self.recorder.count("stoker_restarts_total", kind="replica", node=one.node, reason="signal")
         self.journal("restart", f"restarted replica {one.name}: killed by signal 11", one.name)
         self.after(self.knobs.start_s * 0.8, self._ready, one, one.generation)
         for each in held:
@@ -222,7 +222,6 @@ class World:
             if one.done:
                 continue
             if replica.running and replica.kv + one.prompt + one.output > knobs.kv_tokens and one.put_back < 3:
-                self.recorder.count("stoker_preemptions_total", revision=replica.revision, replica=replica.name)
                 one.put_back += 1
                 one.extra_s += 0.5 * one.output * knobs.step_s  # what it had decoded is decoded again
                 replica.waiting.appendleft(one)
@@ -264,20 +263,20 @@ class World:
         labels = {"revision": replica.revision}
         on = {**labels, "replica": replica.name}
         count("stoker_replica_requests_total", code=str(code), **on)
-        observe("stoker_replica_duration_seconds", self.now_s + one.network_s / 2 - one.sent_s, **on)
-        if code == 502:
-            count("stoker_dependency_errors_total", dependency="features")
-        phases = {"network": one.network_s, "dependency": one.dependency_s}
+        observe("stoker_replica_request_duration_seconds", self.now_s + one.network_s / 2 - one.sent_s, **on)
+        waited_s = max(one.began_s - one.sent_s - one.network_s / 2, 0.0)
+        # What a model calls for an answer it calls before the first token, and nobody tells the two apart.
+        phases = {"network": one.network_s, "replica_queue": waited_s, "prefill": one.dependency_s}
         if code == 200:
-            phases |= {"prefill": one.prefill_s, "decode": one.decode_s}
-            observe("stoker_request_input_tokens", one.prompt, **labels)
-            observe("stoker_request_output_tokens", one.output, **labels)
-            count("stoker_tenant_tokens_total", one.prompt + one.output, tenant=one.tenant)
-            if one.kind:
-                count(f"stoker_{one.kind}_outputs_total", **labels)
+            phases |= {"prefill": one.dependency_s + one.prefill_s, "decode": one.decode_s}
+            observe("stoker_prompt_tokens", one.prompt, **labels)
+            observe("stoker_output_tokens", one.output, **labels)
+            count("stoker_tenant_tokens_total", one.prompt, tenant=one.tenant, kind="input")
+            count("stoker_tenant_tokens_total", one.output, tenant=one.tenant, kind="output")
+            if one.output <= 1:
+                count("stoker_empty_outputs_total", **labels)
         for phase, seconds in phases.items():
-            observe("stoker_phase_seconds", seconds, phase=phase, **labels)
-        observe("stoker_replica_queue_seconds", max(one.began_s - one.sent_s - one.network_s / 2, 0.0), **labels)
+            observe("stoker_request_phase_seconds", seconds, phase=phase, **labels)
         self.after(one.network_s / 2, self._answer, one, code, one.generation)
         self._leave(replica, one)
 
@@ -293,7 +292,6 @@ class World:
         self._load.append(waiting + sum(each.held for each in self.replicas))
         gauge("stoker_replicas_ready", sum(each.ready for each in self.replicas))
         gauge("stoker_replicas_wanted", self.wanted + sum(1 for each in self.replicas if each.revision != self.main))
-        gauge("stoker_drift_score", max(knobs.drift + self.random.gauss(0, 0.015), 0.0))
         for each in self.replicas:
             if each.ready:
                 gauge("stoker_kv_cache_usage_ratio", min(each.kv / knobs.kv_tokens, 1.0),
@@ -305,7 +303,8 @@ class World:
             pressure = 1 - 1 / knobs.others_load if knobs.others_load > 1 else 0.0
             gauge("stoker_node_cpu_ratio", min(load, 1.0), node=node)
             gauge("stoker_node_cpu_pressure_ratio", min(pressure + self.random.uniform(0.0, 0.04), 1.0), node=node)
-            gauge("stoker_node_memory_ratio", 0.55 + self.random.uniform(-0.02, 0.02), node=node)
+            gauge("stoker_node_memory_bytes", 64e9, node=node)
+            gauge("stoker_node_memory_free_bytes", (0.45 + self.random.uniform(-0.02, 0.02)) * 64e9, node=node)
         self.after(SAMPLE_S, self._sample)
 
     def _scale(self) -> None:

@@ -136,6 +136,22 @@ def memory() -> tuple[int, int]:
     return whole, free
 
 
+def cpu_times() -> tuple[float, float]:
+    """Return the processor time of this machine in use and in all since its boot, in seconds; zeros: not known."""
+    with suppress(OSError, ValueError, IndexError):
+        ticks = [int(each) for each in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        whole = sum(ticks)
+        return (whole - ticks[3] - ticks[4]) / _TICKS_PER_S, whole / _TICKS_PER_S  # idle, and waiting for a disk
+    return 0.0, 0.0
+
+
+def cpu_pressed_s() -> float | None:
+    """Return for how many seconds since its boot something waited for a core (PSI); None: not known."""
+    with suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/pressure/cpu").read_text().split("\n", 1)[0].rpartition("total=")[2]) / 1e6
+    return None
+
+
 def _meminfo() -> dict[str, int]:
     found = {}
     for line in Path("/proc/meminfo").read_text().splitlines():

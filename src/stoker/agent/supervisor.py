@@ -15,6 +15,7 @@ import msgspec
 
 from stoker.agent import adopt, kernel, logs
 from stoker.agent.child import Child
+from stoker.agent.load import MachineLoad
 from stoker.agent.pace import Pace
 from stoker.agent.process import Folders, Owned, Site
 from stoker.agent.records import Record, Records
@@ -48,6 +49,7 @@ class Supervisor:
         self._waiters: set[asyncio.Future[None]] = set()
         self._look: asyncio.Task[None] | None = None
         self._memory = kernel.memory()
+        self._load = MachineLoad()
 
     def start(self) -> None:
         """Take over what runs, end what nobody answers for, and start the platform's own processes."""
@@ -136,6 +138,8 @@ class Supervisor:
             processes=tuple(owned.status() for _, owned in sorted(self._owned.items())),
             started_at_s=self._started_at_s,
             fence=self._fence,
+            cpu_ratio=self._load.cpu_ratio,
+            cpu_pressure_ratio=self._load.pressure_ratio,
         )
 
     async def wait_change(self, after: int, wait_s: float) -> NodeStatus:
@@ -227,6 +231,7 @@ class Supervisor:
     def _measure(self, lines: list[kernel.ProcessLine]) -> None:
         """Give each process what it and the children in its session use."""
         self._memory = kernel.memory()
+        self._load.look()
         leaders = {owned.child.pid: owned for owned in self._owned.values() if owned.child is not None}
         used: dict[int, tuple[int, float]] = {}
         for line in lines:

@@ -42,11 +42,11 @@ from stoker.control.stats import StatsReader
 from stoker.control.traces import Traces
 from stoker.core.shares import Teller
 from stoker.observe.collect import Collector, Own, Remote
+from stoker.observe.evidence import Recorded
 from stoker.observe.feedback.quality import Estimated
 from stoker.observe.feedback.store import FeedbackStore
 from stoker.observe.history import History
 from stoker.observe.incidents import Incidents
-from stoker.observe.minutes import Minutes
 from stoker.observe.notify.post import Post
 from stoker.observe.samples import SampleStore
 from stoker.observe.watch import Watch
@@ -182,7 +182,7 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
     observer.on_change = changed
     watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
     loop.asked = watch.asked
-    minutes = Minutes(database, collector.snapshots)
+    evidence = Recorded(database, history)
     return ControlPlane(
         database=database,
         driver=driver,
@@ -196,8 +196,7 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
         gauges=gauges,
         watch=watch,
         post=post,
-        minutes=minutes,
-        incidents=Incidents(database, minutes, minutes.quarantined, lambda: list(watch.memory.alerts.values())),
+        incidents=Incidents(database, evidence, evidence.quarantined, lambda: list(watch.memory.alerts.values())),
         shares=Teller(chosen.gateways, time.monotonic()),
         metrics=metrics,
         samples=SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes),
@@ -284,7 +283,6 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
         asyncio.create_task(plane.collector.run()),
         asyncio.create_task(plane.watch.run()),
         asyncio.create_task(watch_lag(plane.metrics)),
-        asyncio.create_task(plane.minutes.run()),
         asyncio.create_task(plane.incidents.run()),
     ]
     acting = asyncio.create_task(plane.loop.run())

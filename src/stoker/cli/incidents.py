@@ -7,7 +7,7 @@ import click
 
 from stoker.cli.output import age, clock, columns, fields, items, show
 from stoker.cli.session import Command, Session, output_option, write_example
-from stoker.cli.why import cause_lines, harm_words
+from stoker.cli.why import cause_lines, harm_words, timeline_line
 from stoker.core.diagnose.causes import TITLES
 from stoker.core.diagnose.incident import Incident
 
@@ -89,5 +89,5 @@ def _page(incident: Incident) -> str:
             ("harm", harm_words(incident.harm)),
         ]
     )
-    timeline = [f"  {clock(one.at_s)}  {one.kind:<7} {one.text}" for one in incident.timeline]
+    timeline = [timeline_line(clock(one.at_s), one.kind, one.text) for one in incident.timeline]
     return "\n".join([head, *cause_lines(incident.causes), "", click.style("Timeline", bold=True), *timeline])

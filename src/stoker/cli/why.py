@@ -1,5 +1,7 @@
 """`stoker why`: what is wrong with an endpoint, why, and what to do, for somebody who was woken up for it."""
 
+import shutil
+import textwrap
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -17,6 +19,7 @@ from stoker.types.errors import InvalidInput
 from stoker.types.units import parse_seconds
 
 BAR: Final = 20  # characters of a bar
+TEXT_MIN: Final = 30  # characters in a line, however narrow the terminal
 SURE: Final = 0.5  # from here on the first cause is named as the cause
 TIMELINE_SHOWN: Final = 12
 RUNBOOKS: Final = "docs/how-to/runbooks.md"
@@ -63,10 +66,13 @@ def page(found: Explanation, name: str) -> str:
     lines = [click.style(verdict(found, name), bold=True)]
     if diagnosis.is_wrong:
         lines += ["", *_harm_lines(found), *cause_lines(diagnosis.causes), *_to_do(diagnosis.causes, name)]
-    changes = [f"  {_clock(one.at_s)}  {one.kind:<8} {one.what}" for one in found.changes[-TIMELINE_SHOWN:]]
+    changes = [timeline_line(_clock(one.at_s), one.kind, one.what) for one in found.changes[-TIMELINE_SHOWN:]]
     if changes:
         lines += ["", click.style("What was done", bold=True), *changes]
     lines += ["", click.style(_compared(found), dim=True)]
+    if diagnosis.not_judged:
+        names = ", ".join(kind.replace("_", " ") for kind in diagnosis.not_judged)
+        lines.append(click.style(f"not judged, for nothing here measures it: {names}", dim=True))
     return "\n".join(lines)
 
 
@@ -90,11 +96,25 @@ def cause_lines(causes: Sequence[Cause]) -> list[str]:
     for cause in causes:
         full = round(cause.confidence * BAR)
         bar = click.style("█" * full, fg="red" if cause.confidence >= SURE else "yellow") + "·" * (BAR - full)
-        where = f"  {cause.where}" if cause.where else ""
-        share = f", {percent(cause.affected_ratio)} of the requests" if cause.affected_ratio < 0.995 else ""
-        lines.append(f"  {bar} {cause.confidence:4.0%}  {TITLES[cause.kind]}{where}{share}")
-        lines += [f"  {'':{BAR}}       {click.style(line, dim=True)}" for line in cause.evidence]
+        share = f"{percent(cause.affected_ratio)} of the requests" if cause.affected_ratio < 0.995 else ""
+        where = ", ".join(each for each in (cause.where, share) if each)
+        lines.append(f"  {bar} {cause.confidence:4.0%}  {TITLES[cause.kind]}")
+        if where:
+            lines.append(f"  {'':{BAR}}       {where}")
+        for line in cause.evidence:
+            lines += [f"  {'':{BAR}}       {click.style(part, dim=True)}" for part in _folded(line, BAR + 9)]
     return lines
+
+
+def timeline_line(clock: str, kind: str, text: str) -> str:
+    """Return one line of what was done, folded so that its columns stay columns."""
+    head = f"  {clock}  {kind:<8} "
+    return head + f"\n{'':{len(head)}}".join(_folded(text, len(head)))
+
+
+def _folded(text: str, indent: int) -> list[str]:
+    width = max(shutil.get_terminal_size().columns - indent, TEXT_MIN)
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def harm_words(harm: Harm) -> str:

@@ -73,6 +73,10 @@ class Fleet:
         self._registry.gauge("stoker_node_cores", node=status.node).set(status.cores)
         self._registry.gauge("stoker_node_memory_bytes", node=status.node).set(float(status.memory_bytes))
         self._registry.gauge("stoker_node_memory_free_bytes", node=status.node).set(float(status.memory_free_bytes))
+        if status.cpu_ratio is not None:
+            self._registry.gauge("stoker_node_cpu_ratio", node=status.node).set(status.cpu_ratio)
+        if status.cpu_pressure_ratio is not None:
+            self._registry.gauge("stoker_node_cpu_pressure_ratio", node=status.node).set(status.cpu_pressure_ratio)
 
 
 def _whose(process: ProcessStatus) -> dict[str, str]:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -21,7 +21,7 @@ from stoker.control.routes import RoutePublisher, next_table
 from stoker.core import reconcile
 from stoker.core.enforce import Asked
 from stoker.core.reconcile import Plan
-from stoker.core.snapshot import EndpointKey, Snapshot
+from stoker.core.snapshot import EndpointKey, EndpointState, Snapshot
 from stoker.store import leases
 from stoker.store.engine import Connection, Database
 from stoker.store.leases import Lease, LeaseLost
@@ -76,6 +76,7 @@ class Loop:
         self._is_stopping = False
         # What objectives ask for, by endpoint; None while nobody has looked.
         self.asked: Callable[[], Mapping[EndpointKey, Asked] | None] = lambda: None
+        self._wanted: set[tuple[str, str]] = set()  # endpoints with that gauge
 
     @property
     def lease(self) -> Lease | None:
@@ -146,11 +147,20 @@ class Loop:
             lambda connection: decide(connection, lease, seen, self.folders.address, time.time())
         )
         self._routes.publish(decision.table, decision.encoded)
+        self._count_wanted(decision.state.endpoints)
         for action in decision.plan.actions:
             self._metrics.counter("stoker_decisions_total", action=type(action).__name__).add()
             log.info("decided", extra={"action": type(action).__name__, "because": action.because})
         await self._effects.run(decision.plan, decision.state, lease)
         return self._next_s(decision.plan)
+
+    def _count_wanted(self, endpoints: Iterable[EndpointState]) -> None:
+        wanted = {(str(each.project), str(each.name)): each.status.replicas_wanted for each in endpoints}
+        for project, endpoint in self._wanted - wanted.keys():
+            wanted[project, endpoint] = 0
+        for (project, endpoint), count in wanted.items():
+            self._metrics.gauge("stoker_replicas_wanted", project=project, endpoint=endpoint).set(float(count))
+        self._wanted = set(wanted)
 
     def _next_s(self, plan: Plan) -> float:
         due: list[float] = [RESYNC_S]

@@ -16,7 +16,6 @@ from stoker.core.shares import Teller
 from stoker.observe.collect import Collector
 from stoker.observe.history import History
 from stoker.observe.incidents import Incidents
-from stoker.observe.minutes import Minutes
 from stoker.observe.notify.post import Post
 from stoker.observe.samples import SampleStore
 from stoker.observe.watch import Watch
@@ -39,7 +38,6 @@ class ControlPlane:
     collector: Collector
     stats: StatsReader
     gauges: Gauges
-    minutes: Minutes
     incidents: Incidents
     shares: Teller
     watch: Watch

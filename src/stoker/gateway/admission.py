@@ -28,6 +28,10 @@ class Places(Protocol):
     meters: Meters
     exchanges: set[Exchange]  # those that hold one
 
+    @property
+    def ready_count(self) -> int:
+        """How many replicas take requests."""
+
     def has_place(self) -> bool:
         """Return whether any is free."""
 
@@ -88,6 +92,8 @@ class Admission:
         self._queue.put(waiting, in_front=in_front)
         if exchange.can_move:
             self._movable.add(waiting)
+        if not self._places.ready_count:
+            self._places.meters.cold()
         began_s = time.monotonic()
         try:
             return await waiting.place

@@ -77,6 +77,8 @@ class RevisionMeters:
         text.prompt_length.observe(usage.input_tokens)
         if usage.output_tokens:
             text.output_length.observe(usage.output_tokens)
+        if usage.output_tokens <= 1 and not usage.rows:  # embeddings have rows
+            self._counter("stoker_empty_outputs_total", "", "").add(1)
         if usage.guessed_tokens:
             held = min(usage.accepted_tokens, usage.guessed_tokens)
             self._counter("stoker_speculative_tokens_total", "outcome", "accepted").add(held)
@@ -220,6 +222,10 @@ class Meters:
         """Count that a request waited for a place."""
         self.queue_wait.observe(seconds)
         self.tenants.of(tenant).waited(seconds)
+
+    def cold(self) -> None:
+        """Count a request that waits while no replica is ready."""
+        self._registry.counter("stoker_cold_requests_total", **self._labels).add(1)
 
     def client_retry(self) -> None:
         """Count a request that its client sent before."""

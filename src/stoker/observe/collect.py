@@ -17,7 +17,7 @@ from stoker.observe.history import History
 from stoker.observe.port import TICK_S
 from stoker.protocol.frames import Kind, RequestHead
 from stoker.protocol.link import connect
-from stoker.telemetry.metrics import Registry, Snapshot, decode_snapshot
+from stoker.telemetry.metrics import Registry, decode_snapshot
 from stoker.types.errors import ReplicaLost, StokerError
 
 ASK_TIMEOUT_S: Final = 1.0
@@ -107,11 +107,6 @@ class Collector:
         answers = await asyncio.gather(*(source.ask() for source in self._sources))
         found = {answer.process: answer for answer in answers if answer is not None}
         return Sample(asyncio.get_running_loop().time(), found)
-
-    async def snapshots(self) -> list[Snapshot]:
-        """Return what each process that answers has counted since its start, under the platform's name for it."""
-        answers = (await self.sample()).answers.values()
-        return [msgspec.structs.replace(each.snapshot, process=each.process) for each in answers]
 
     async def run(self) -> None:
         """Sample on the grid of TICK_S; returns only by cancellation."""

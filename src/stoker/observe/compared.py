@@ -1,16 +1,20 @@
 """One endpoint's numbers of a stretch of time, from metrics as they are kept to the window that is compared.
 
-The live platform and the simulator of faults come through here, so that what is learnt there holds here.
-A metric that nobody counts (yet) leaves its field None: see core/diagnose/window.py.
+The live platform and the simulator of faults come through here, so that what is learnt there holds here. A counter
+without a series counted nothing. What no metric of the catalogue tells (preemptions, drift, repeating answers) is None,
+and the causes that rest on it are not judged: see core/diagnose/window.py.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import sqrt
 from typing import Final
 
+import msgspec
+
 from stoker.core.diagnose.onset import Point
-from stoker.core.diagnose.window import PARTS_MAX, PHASES, Axis, Part, Phase, Signals, Spread, Window
-from stoker.telemetry.histogram import RELATIVE_ERROR, Distribution, upper_bound
+from stoker.core.diagnose.window import PARTS_MAX, PHASES, WORK, Axis, Part, Phase, Signals, Spread, Window
+from stoker.telemetry.catalogue import BY_NAME
+from stoker.telemetry.histogram import RELATIVE_ERROR, Distribution, merge_distributions, upper_bound
 from stoker.telemetry.snapshot import Snapshot
 
 # Refusals that tell of the platform. A caller's own limits, and what is wrong with his request, do not.
@@ -19,12 +23,55 @@ REFUSALS: Final = frozenset(
 )
 _REFUSED_5XX: Final = frozenset(("unavailable", "not_reachable", "draining", "deadline_exceeded"))
 SLOW_TIMES: Final = 1.2
-# Phases that have a histogram of their own; the others are in stoker_phase_seconds.
-_OWN: Final[dict[Phase, str]] = {
-    "queue": "stoker_queue_wait_seconds",
-    "replica_queue": "stoker_replica_queue_seconds",
-    "compute": "stoker_replica_compute_seconds",
+PHASE: Final = "stoker_request_phase_seconds"
+REQUESTS: Final = "stoker_requests_total"
+DURATION: Final = "stoker_request_duration_seconds"
+REFUSED: Final = "stoker_refused_total"
+CANCELLED: Final = "stoker_cancelled_total"
+REPLICA_REQUESTS: Final = "stoker_replica_requests_total"
+REPLICA_DURATION: Final = "stoker_replica_request_duration_seconds"
+TENANT_REQUESTS: Final = "stoker_tenant_requests_total"
+TENANT_TOKENS: Final = "stoker_tenant_tokens_total"
+NODE_MEMORY: Final = "stoker_node_memory_bytes"
+NODE_FREE: Final = "stoker_node_memory_free_bytes"
+# Signals that are the total of a counter.
+COUNTED: Final[dict[str, str]] = {
+    "ejections": "stoker_ejections_total",
+    "quarantined": "stoker_quarantined_total",
+    "cold_requests": "stoker_cold_requests_total",
+    "client_retries": "stoker_client_retries_total",
+    "retries": "stoker_retries_total",
+    "hedges": "stoker_hedges_total",
+    "fallbacks": "stoker_fallbacks_total",
+    "starts": "stoker_cold_starts_total",
+    "restarts": "stoker_restarts_total",
 }
+EMPTY: Final = "stoker_empty_outputs_total"
+READY: Final = "stoker_replicas_ready"
+WANTED: Final = "stoker_replicas_wanted"
+KV: Final = "stoker_kv_cache_usage_ratio"
+TOGETHER: Final = "stoker_batch_rows"
+PROMPT: Final = "stoker_prompt_tokens"
+OUTPUT: Final = "stoker_output_tokens"
+ROWS: Final = "stoker_rows_total"
+NODE_CPU: Final = "stoker_node_cpu_ratio"
+NODE_PRESSURE: Final = "stoker_node_cpu_pressure_ratio"
+# What a point of the series is made of, and a whole window. Nothing else is asked of the history.
+OF_A_POINT: Final = (REQUESTS, DURATION, REFUSED, CANCELLED)
+OF_A_WINDOW: Final = (
+    *OF_A_POINT, PHASE, REPLICA_REQUESTS, REPLICA_DURATION, TENANT_REQUESTS, TENANT_TOKENS, NODE_MEMORY, NODE_FREE,
+    *COUNTED.values(), EMPTY, READY, WANTED, KV, TOGETHER, PROMPT, OUTPUT, ROWS, NODE_CPU, NODE_PRESSURE,
+)  # fmt: skip
+
+
+class Site(msgspec.Struct, frozen=True):
+    """What metrics do not say: the node of each replica, and the revisions whose engine is a server elsewhere."""
+
+    places: Mapping[str, str] = {}
+    remote: frozenset[str] = frozenset()
+
+
+NOWHERE: Final = Site()
 
 
 def window(
@@ -32,54 +79,54 @@ def window(
     project: str,
     endpoint: str,
     start_s: float,
-    places: Mapping[str, str],
+    site: Site = NOWHERE,
     slow_over_s: float | None = None,
 ) -> Window:
     """Return the window from `start_s` until the time of `change`.
 
     Args:
         change: what the counters and histograms gained in that time; gauges are means over it.
-        places: node by replica.
+        site: what lies where.
         slow_over_s: what counts as slow; SLOW_TIMES the 99th percentile of the window itself when it is the baseline.
     """
     whose = {"project": project, "endpoint": endpoint}
     errors, refused = _failures(change, whose)
     replicas = _replicas(change, whose)
-    latency = change.distribution("stoker_request_duration_seconds", **whose)
+    latency = change.distribution(DURATION, **whose)
     limit_s = slow_over_s if slow_over_s is not None else SLOW_TIMES * (latency.quantile(0.99) or 0.0)
     parts: dict[Axis, dict[str, Part]] = {
         "replica": replicas,
-        "node": _nodes(replicas, places),
+        "node": _nodes(replicas, site.places),
         "tenant": _tenants(change, whose),
         "revision": _by(change, "revision", whose),
     }
     return Window(
         start_s=start_s,
         end_s=max(change.taken_at_s, start_s),
-        requests=change.total("stoker_requests_total", **whose),
+        requests=change.total(REQUESTS, **whose),
         errors=errors,
         refused=refused,
-        abandoned=change.total("stoker_cancelled_total", **whose),
+        abandoned=change.total(CANCELLED, **whose),
         latency=spread(latency),
         slow=(latency.share_over(limit_s) or 0.0) * latency.count,
         slow_over_s=limit_s,
-        phases=_phases(change, whose),
-        prompt_tokens=_tokens(change, "input", whose),
-        output_tokens=_tokens(change, "output", whose),
+        phases=_phases(change, whose, site.remote),
+        prompt_tokens=_sizes(change, PROMPT, whose),
+        output_tokens=_sizes(change, OUTPUT, whose),
         rows=_rows(change, whose),
         methods=_by(change, "method", whose),
         parts={axis: _busiest(found) for axis, found in parts.items() if found},
-        signals=_signals(change, whose, set(places.values())),
+        signals=_signals(change, whose, site),
     )
 
 
 def point(change: Snapshot, project: str, endpoint: str, start_s: float) -> Point:
     """Return one step of the series in which the onset is looked for."""
     whose = {"project": project, "endpoint": endpoint}
-    requests = change.total("stoker_requests_total", **whose)
+    requests = change.total(REQUESTS, **whose)
     failed, refused = _failures(change, whose)
-    unserved = failed + sum(refused.values()) + change.total("stoker_cancelled_total", **whose)
-    latency = change.distribution("stoker_request_duration_seconds", **whose)
+    unserved = failed + sum(refused.values()) + change.total(CANCELLED, **whose)
+    latency = change.distribution(DURATION, **whose)
     return Point(start_s, requests, latency.mean or 0.0, unserved / requests if requests else 0.0)
 
 
@@ -96,42 +143,36 @@ def spread(seen: Distribution) -> Spread:
     return Spread(count, seen.sum, seen.quantile(0.5) or 0.0, seen.quantile(0.99) or 0.0, sqrt(square / count))
 
 
-def _tokens(change: Snapshot, kind: str, whose: Mapping[str, str]) -> Spread | None:
-    """Return the sizes of prompts or answers; only their mean where nothing but the total is counted."""
-    seen = change.distribution(f"stoker_request_{kind}_tokens", **whose)
-    if seen.buckets:
-        return spread(seen)
-    total = change.total("stoker_tokens_total", kind=kind, **whose)
-    answered = change.total("stoker_requests_total", code="200", **whose)
-    return Spread(answered, total) if total > 0 else None
+def _sizes(change: Snapshot, name: str, whose: Mapping[str, str]) -> Spread | None:
+    seen = change.distribution(name, **whose)
+    return spread(seen) if seen.buckets else None
 
 
 def _rows(change: Snapshot, whose: Mapping[str, str]) -> Spread | None:
-    rows, requests = change.total("stoker_rows_total", **whose), change.total("stoker_requests_total", **whose)
+    rows, requests = change.total(ROWS, **whose), change.total(REQUESTS, **whose)
     return Spread(requests, rows) if rows > 0 else None
 
 
-def _phases(change: Snapshot, whose: Mapping[str, str]) -> dict[Phase, Spread]:
-    found: dict[Phase, Spread] = {}
-    for phase in PHASES:
-        seen = change.distribution("stoker_phase_seconds", phase=phase, **whose)
-        if not seen.buckets and phase in _OWN:
-            seen = change.distribution(_OWN[phase], **whose)
-        if seen.buckets:
-            found[phase] = spread(seen)
-    if "prefill" in found or "decode" in found:
-        found.pop("compute", None)  # the same seconds once more
-    return found
+def _phases(change: Snapshot, whose: Mapping[str, str], remote: frozenset[str]) -> dict[Phase, Spread]:
+    """Return the phases; the work of a server elsewhere is a wait for a dependency."""
+    found: dict[Phase, list[Distribution]] = {}
+    for revision in change.values_of(PHASE, "revision"):
+        for phase in PHASES:
+            seen = change.distribution(PHASE, phase=phase, revision=revision, **whose)
+            if seen.buckets:
+                where: Phase = "dependency" if phase in WORK and revision in remote else phase
+                found.setdefault(where, []).append(seen)
+    return {phase: spread(merge_distributions(each)) for phase, each in found.items()}
 
 
 def _failures(change: Snapshot, whose: Mapping[str, str]) -> tuple[float, dict[str, float]]:
     """Return the errors of requests that were let in, and the refusals by reason."""
     refused = {
         reason: count
-        for reason in change.values_of("stoker_refused_total", "reason")
-        if reason in REFUSALS and (count := change.total("stoker_refused_total", reason=reason, **whose)) > 0
+        for reason in change.values_of(REFUSED, "reason")
+        if reason in REFUSALS and (count := change.total(REFUSED, reason=reason, **whose)) > 0
     }
-    failed = _codes(change, "stoker_requests_total", "5", **whose)
+    failed = _codes(change, REQUESTS, "5", **whose)
     return max(failed - sum(refused.get(code, 0.0) for code in _REFUSED_5XX), 0.0), refused
 
 
@@ -144,21 +185,21 @@ def _codes(change: Snapshot, name: str, first: str, **labels: str) -> float:
 def _by(change: Snapshot, label: str, whose: Mapping[str, str]) -> dict[str, Part]:
     """Return the endpoint's revisions, or its methods."""
     found = {}
-    for value in change.values_of("stoker_requests_total", label):
+    for value in change.values_of(REQUESTS, label):
         labels = {**whose, label: value}
-        requests = change.total("stoker_requests_total", **labels)
+        requests = change.total(REQUESTS, **labels)
         if value and requests > 0:
             found[value] = Part(
                 requests=requests,
-                errors=_codes(change, "stoker_requests_total", "5", **labels),
-                time_s=change.distribution("stoker_request_duration_seconds", **labels).sum,
+                errors=_codes(change, REQUESTS, "5", **labels),
+                time_s=change.distribution(DURATION, **labels).sum,
             )
     return found
 
 
 def _replicas(change: Snapshot, whose: Mapping[str, str]) -> dict[str, Part]:
     found = {}
-    name = "stoker_replica_requests_total"
+    name = REPLICA_REQUESTS
     for revision in change.values_of(name, "revision"):
         for replica in change.values_of(name, "replica"):
             labels = {**whose, "revision": revision, "replica": replica}
@@ -167,7 +208,7 @@ def _replicas(change: Snapshot, whose: Mapping[str, str]) -> dict[str, Part]:
                 found[replica] = Part(
                     requests=requests,
                     errors=_codes(change, name, "5", **labels),
-                    time_s=change.distribution("stoker_replica_duration_seconds", **labels).sum,
+                    time_s=change.distribution(REPLICA_DURATION, **labels).sum,
                     group=revision,
                 )
     return found
@@ -186,7 +227,7 @@ def _nodes(replicas: Mapping[str, Part], places: Mapping[str, str]) -> dict[str,
 
 
 def _tenants(change: Snapshot, whose: Mapping[str, str]) -> dict[str, Part]:
-    name = "stoker_tenant_requests_total"
+    name = TENANT_REQUESTS
     found = {}
     for tenant in change.values_of(name, "tenant"):
         requests = change.total(name, tenant=tenant, **whose)
@@ -194,7 +235,9 @@ def _tenants(change: Snapshot, whose: Mapping[str, str]) -> dict[str, Part]:
             found[tenant] = Part(
                 requests=requests,
                 errors=_codes(change, name, "5", tenant=tenant, **whose),
-                tokens=change.total("stoker_tenant_tokens_total", tenant=tenant, **whose),
+                tokens=sum(
+                    change.total(TENANT_TOKENS, tenant=tenant, kind=kind, **whose) for kind in ("input", "output")
+                ),
             )
     return found
 
@@ -204,43 +247,41 @@ def _busiest(parts: dict[str, Part]) -> dict[str, Part]:
     return {name: parts[name] for name in kept}
 
 
-def _signals(change: Snapshot, whose: Mapping[str, str], nodes: set[str]) -> Signals:
-    measured = {metric.name for metric in change.metrics}
-
-    def count(name: str) -> float | None:
-        return change.total(name, **whose) if name in measured else None
-
-    def highest(name: str) -> float | None:
-        return max((each.value for each in change.matching(name, **whose)), default=None)
-
-    def of_nodes(name: str) -> float | None:
-        seen = [change.total(name, node=node) for node in sorted(nodes) if change.matching(name, node=node)]
+def _signals(change: Snapshot, whose: Mapping[str, str], site: Site) -> Signals:
+    def mean(values: Iterable[float]) -> float | None:
+        seen = list(values)
         return sum(seen) / len(seen) if seen else None
 
-    rows = change.distribution("stoker_batch_rows", **whose)
-    # Each gateway says how many replicas it may send to; the snapshot of one that was merged says their sum.
-    ready = [each.value for each in change.matching("stoker_replicas_ready", **whose)]
-    kv = [each.value for each in change.matching("stoker_kv_cache_usage_ratio", **whose)]
+    def gauges(name: str) -> list[float]:
+        return [each.value for each in change.matching(name, **whose)]
+
+    def of_nodes(name: str) -> list[float]:
+        return [change.total(name, node=node) for node in nodes if change.matching(name, node=node)]
+
+    nodes = sorted({*site.places.values()})
+    all_bytes, free_bytes = sum(of_nodes(NODE_MEMORY)), sum(of_nodes(NODE_FREE))
+    ready, wanted = gauges(READY), gauges(WANTED)
+    # Nobody counts before somebody asks: a stretch without a request of anyone tells nothing, not zero.
+    is_watched = bool(change.metrics)
+    counted = {field: change.total(name, **_replicas_of(name, whose)) for field, name in COUNTED.items()}
     return Signals(
-        cpu_ratio=of_nodes("stoker_node_cpu_ratio"),
-        cpu_pressure_ratio=of_nodes("stoker_node_cpu_pressure_ratio"),
-        memory_ratio=of_nodes("stoker_node_memory_ratio"),
-        kv_ratio=sum(kv) / len(kv) if kv else None,
-        preemptions=count("stoker_preemptions_total"),
-        batch_rows=rows.mean,
+        cpu_ratio=mean(of_nodes(NODE_CPU)),
+        cpu_pressure_ratio=mean(of_nodes(NODE_PRESSURE)),
+        memory_ratio=1 - free_bytes / all_bytes if all_bytes > 0 else None,
+        kv_ratio=mean(gauges(KV)),
+        batch_rows=change.distribution(TOGETHER, **whose).mean,
         replicas_ready=sum(ready) if ready else None,
-        replicas_wanted=count("stoker_replicas_wanted"),
-        starts=count("stoker_replica_starts_total"),
-        restarts=count("stoker_replica_restarts_total"),
-        ejections=count("stoker_ejections_total"),
-        quarantined=count("stoker_quarantined_total"),
-        cold_requests=count("stoker_cold_requests_total"),
-        client_retries=count("stoker_client_retries_total"),
-        retries=count("stoker_retries_total"),
-        hedges=count("stoker_hedges_total"),
-        fallbacks=count("stoker_fallbacks_total"),
-        dependency_errors=count("stoker_dependency_errors_total"),
-        drift=highest("stoker_drift_score"),
-        empty_outputs=count("stoker_empty_outputs_total"),
-        repeating_outputs=count("stoker_repeating_outputs_total"),
+        replicas_wanted=sum(wanted) if wanted else None,
+        dependency_errors=_remote_errors(change, whose, site.remote) if site.remote else None,
+        empty_outputs=change.total(EMPTY, **whose) if change.distribution(PROMPT, **whose).count else None,
+        **(counted if is_watched else {}),
     )
+
+
+def _replicas_of(name: str, whose: Mapping[str, str]) -> dict[str, str]:
+    return {**whose, "kind": "replica"} if "kind" in BY_NAME[name].labels else dict(whose)
+
+
+def _remote_errors(change: Snapshot, whose: Mapping[str, str], remote: frozenset[str]) -> float:
+    """Return the requests that failed at servers elsewhere."""
+    return sum(_codes(change, REQUESTS, "5", revision=revision, **whose) for revision in sorted(remote))

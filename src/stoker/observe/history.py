@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from stoker.observe import ask, tables, writes
+from stoker.observe import ask, gather, tables, writes
 from stoker.observe.accounts import Account, Accounts, Answer
 from stoker.observe.ask import When
 from stoker.observe.levels import HOUR, MINUTE
@@ -24,7 +24,7 @@ from stoker.observe.port import Chart, Selector, Series
 from stoker.observe.reading import Index, Reader, tick
 from stoker.observe.ring import Ring
 from stoker.telemetry.histogram import Distribution
-from stoker.telemetry.metrics import decode_snapshot, encode_snapshot
+from stoker.telemetry.metrics import Snapshot, decode_snapshot, encode_snapshot
 from stoker.types.errors import Unavailable
 
 READERS: Final = 2
@@ -109,6 +109,10 @@ class History:
         """See port.Questions."""
         when = When.of(self._at(end_s), since_s, step_s)
         return await self._ask(lambda reader: ask.series(reader, self._index, selector, by, when))
+
+    async def snapshots(self, selectors: Sequence[Selector], edges_s: Sequence[float]) -> list[Snapshot]:
+        """See port.Questions."""
+        return await self._ask(lambda reader: gather.snapshots(reader, self._index, selectors, edges_s))
 
     async def query(
         self,

@@ -7,17 +7,18 @@ before it is returned; a control that dies goes on with what the database says.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from stoker.core.alerts import Alert
 from stoker.core.diagnose import incident as life
 from stoker.core.diagnose.incident import Incident
 from stoker.core.diagnose.verdict import Explanation
-from stoker.observe.explain import STEP_S, Evidence, explain, still_wrong
+from stoker.observe.explain import STEP_S, Evidence, Stretch, explain, still_wrong
 from stoker.store import incidents
 from stoker.store.engine import Connection, Database
 
+RAISE_EVERY_S: Final = 5.0  # as often as the objectives are judged
 OPEN_MAX: Final = 100  # looked at in one round; the newest
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ class Incidents:
         self,
         database: Database,
         evidence: Evidence,
-        quarantined: Callable[[float], set[tuple[str, str]]],
+        quarantined: Callable[[], Awaitable[set[tuple[str, str]]]],
         alerts: Callable[[], Iterable[Alert]] = tuple,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -42,16 +43,28 @@ class Incidents:
         self._clock = clock
 
     async def run(self) -> None:
-        """Look every minute, a little after the numbers of it came; returns only by cancellation."""
+        """Raise what is new every RAISE_EVERY_S, look at all that is open each minute; ends only by cancellation."""
+        looked_s = self._clock()
         while True:
-            await asyncio.sleep(STEP_S - (self._clock() - 5.0) % STEP_S)
+            await asyncio.sleep(RAISE_EVERY_S)
             try:
-                await self.look()
+                await self.raise_new()
+                if abs(self._clock() - looked_s) >= STEP_S:
+                    looked_s = self._clock()
+                    await self.look()
             except Exception:  # a diagnosis that fails must not end the control of all endpoints
                 log.exception("a look at the incidents failed; the next minute looks again")
 
     async def why(self, project: str, endpoint: str, since_s: float | None = None) -> Explanation:
-        """Return why the endpoint is worse than before. Changes nothing."""
+        """Return why the endpoint is worse than before; since its open incident began, where it has one.
+
+        Changes nothing.
+        """
+        last = await self._database.reading(lambda each: incidents.last_of(each, project, endpoint))
+        if since_s is None and last is not None and last.is_open and last.causes:
+            # What was good before it stays what it is compared with: hours of it are not its own baseline.
+            good = Stretch(last.base_from_s, last.base_until_s) if last.base_until_s > last.base_from_s else None
+            return await explain(self._evidence, project, endpoint, self._clock(), last.since_s, good)
         return await explain(self._evidence, project, endpoint, self._clock(), since_s)
 
     async def open(self, project: str, endpoint: str, raised_by: str) -> Incident:
@@ -72,9 +85,9 @@ class Incidents:
         """End an incident by hand. Raises NotFound."""
         return await self._changed(number, lambda one: life.closed(one, resolution, self._clock()))
 
-    async def look(self) -> None:
-        """Raise what the quarantine and the objectives found, and look at every open incident once."""
-        for project, endpoint in sorted(self._quarantined(self._clock())):
+    async def raise_new(self) -> None:
+        """Open incidents for what the quarantine and the objectives found."""
+        for project, endpoint in sorted(await self._quarantined()):
             await self.open(project, endpoint, "a request that kills replicas is in quarantine")
         firing = {(each.id, each.began_s): each for each in self._alerts() if each.state == "firing"}
         for key, alert in firing.items():
@@ -82,6 +95,9 @@ class Incidents:
             if key not in self._raised and endpoint:
                 await self.open(project, endpoint, f"alert: {alert.summary}")
         self._raised = set(firing)
+
+    async def look(self) -> None:
+        """Look at every open incident once: explain it again while it lasts, close it when it is over."""
         for one in await self._database.reading(lambda each: incidents.newest(each, OPEN_MAX, only_open=True)):
             await self._look_at(one)
 
@@ -97,9 +113,7 @@ class Incidents:
         await self._changed(one.number, lambda each: life.looked(each, is_wrong=is_wrong, now_s=now_s))
 
     async def _explained(self, one: Incident) -> Incident:
-        # While the good stretch is known it stays the baseline's end: an incident of hours is not its own baseline.
-        since_s = one.since_s if one.causes else None
-        found = await self.why(one.project, one.endpoint, since_s)
+        found = await self.why(one.project, one.endpoint)
         base_s = (found.base_from_s, found.base_until_s)
         if one.base_until_s > one.base_from_s:
             base_s = (one.base_from_s, one.base_until_s)

@@ -12,6 +12,7 @@ from stoker.client.views import Chart, Line
 from stoker.observe.patterns import fits
 from stoker.telemetry.catalogue import MetricKind
 from stoker.telemetry.histogram import Distribution
+from stoker.telemetry.snapshot import Snapshot
 
 # A chart is what the API answers too, so the client's views have it.
 __all__ = ["Chart", "Labels", "Like", "Line", "Matcher", "Questions", "Selector", "Series", "like", "select"]
@@ -125,6 +126,13 @@ class Questions(Protocol):
         """Return a line for each value of the labels `by`: a step's increase (counter), count (histogram) or mean.
 
         Gauges of one group are summed. `since_s` is how far back the chart begins, in seconds before `end_s`.
+        """
+
+    async def snapshots(self, selectors: Sequence[Selector], edges_s: Sequence[float]) -> list[Snapshot]:
+        """Return what the series did between each two of the rising `edges_s` (unix seconds).
+
+        Counters and histograms with what they gained, gauges as means; series that did nothing are not there. Edges
+        are exact as those of `sums`.
         """
 
     async def query(

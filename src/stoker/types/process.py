@@ -73,6 +73,10 @@ class NodeStatus(msgspec.Struct, frozen=True):
     processes: tuple[ProcessStatus, ...]
     started_at_s: float = 0.0
     fence: int = 0  # highest fencing token this agent has obeyed
+    # Of the last moments, 0–1; None where the kernel does not say: processor time in use, by whomever, and the time in
+    # which something waited for a core.
+    cpu_ratio: float | None = None
+    cpu_pressure_ratio: float | None = None
 
 
 def spec_digest(spec: ProcessSpec) -> str:

@@ -9,6 +9,7 @@ import pytest
 from bench.diagnosis.recorder import ENDPOINT, PROJECT
 from bench.diagnosis.trial import Length, healthy, run
 from stoker.core.diagnose.causes import CauseKind
+from stoker.observe.compared import NOWHERE, Site
 from stoker.observe.explain import explain
 from stoker.telemetry.snapshot import Snapshot
 
@@ -29,6 +30,8 @@ def test_half_an_hour_with_a_deploy_and_scaling_and_no_fault_is_no_incident() ->
 
 def test_an_endpoint_without_any_numbers_is_explained_as_healthy() -> None:
     class Nothing:
+        fine_s = 5.0
+
         async def change(self, *_: object) -> object:
             return Snapshot("", 0.0)
 
@@ -38,8 +41,8 @@ def test_an_endpoint_without_any_numbers_is_explained_as_healthy() -> None:
         async def changes_of(self, *_: object) -> list[object]:
             return []
 
-        async def places(self, *_: object) -> dict[str, str]:
-            return {}
+        async def site(self, *_: object) -> Site:
+            return NOWHERE
 
     found = asyncio.run(explain(Nothing(), PROJECT, ENDPOINT, 1e9))
     assert not found.diagnosis.is_wrong

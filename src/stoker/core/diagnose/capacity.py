@@ -115,6 +115,18 @@ def memory(shift: Shift) -> Finding:
             signal = max(signal, 0.8 * full)
             if full > 0:
                 lines.append(f"{what} {percent(ratio)} used, {percent(usual_ratio or 0.0)} before")
+    if now.kv_ratio is not None and before.kv_ratio is not None:
+        # Who waits for room holds none, so a cache that is too small is never seen full: it is fuller than the requests
+        # that came and ran together account for, and they queue.
+        pressure = shift.pressure
+        asked = sum(max(each, 0.0) for each in (pressure.tries, pressure.repeats, pressure.work, -pressure.together))
+        tight = ramp(now.kv_ratio, 0.3, 0.5) * ramp(rise(now.kv_ratio, before.kv_ratio) - asked, 0.7, 1.4)
+        if 0.8 * tight > signal:
+            signal = 0.8 * tight
+            line = (
+                f"key-value cache {percent(now.kv_ratio)} used on average, {percent(before.kv_ratio)} before, for the"
+            )
+            lines.append(f"{line} same requests")
     others = 1 - shift.pressure.share("tries")
     return Finding(
         "memory",

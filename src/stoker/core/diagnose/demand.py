@@ -4,7 +4,7 @@ from stoker.core.diagnose import locate
 from stoker.core.diagnose.finding import Finding, factor_line, harm_share, load_share, phase_line, queue_lines
 from stoker.core.diagnose.scale import doublings, figure, percent, ramp
 from stoker.core.diagnose.shift import Shift
-from stoker.core.diagnose.window import WORK, Spread
+from stoker.core.diagnose.window import REST, WORK, Spread
 
 
 def overload(shift: Shift) -> Finding:
@@ -49,7 +49,7 @@ def noisy_tenant(shift: Shift) -> Finding:
     load = max(shift.pressure.tries + shift.pressure.repeats, 0.0) + max(shift.pressure.work, 0.0)
     return Finding(
         "noisy_tenant",
-        spot.score * ramp(load, 0.2, 0.7),
+        spot.score * ramp(load, 0.2, 0.7) if spot.name != REST else 0.0,  # a crowd is nobody to hold back
         load_share(shift, "tries", "repeats", "work", phases=WORK if shift.pressure.work > 0.3 else ()),
         (*spot.evidence, *factor_line("demand", load), *queue_lines(shift)),
         where=f"tenant {spot.name}" if spot.name else "",

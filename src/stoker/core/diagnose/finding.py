@@ -61,7 +61,9 @@ def load_share(shift: Shift, *factors: str, phases: frozenset[Phase] | tuple[Pha
     """Return the harm of a cause that slows `phases` itself, and queues by its `factors` of the pressure."""
     queued = shift.pressure.share(*factors)
     latency = shift.added(*phases) + shift.added(*QUEUES) * queued
-    return harm_share(shift, latency=latency, refusals=queued, errors=0.5 * queued)
+    # Load makes requests fail by making them late. Where none is late or refused, they fail for something else.
+    late = max(shift.harm.latency, shift.harm.refusals)
+    return harm_share(shift, latency=latency, refusals=queued, errors=0.5 * queued * late)
 
 
 def phase_line(shift: Shift, phase: Phase) -> tuple[str, ...]:
@@ -80,8 +82,16 @@ def queue_lines(shift: Shift) -> tuple[str, ...]:
 
 
 def factor_line(what: str, grown: float) -> tuple[str, ...]:
-    """Return `arrivals: 2.5 times that of before` for a change in doublings that is worth a word."""
-    return (f"{what}: {figure(2 ** min(grown, 60.0))} times that of before",) if abs(grown) >= 0.15 else ()
+    """Return `arrivals: 2.5 times that of before` for a growth in doublings that is worth a word."""
+    return (f"{what}: {figure(2 ** min(grown, 60.0))} times that of before",) if grown >= 0.15 else ()
+
+
+def error_line(shift: Shift) -> tuple[str, ...]:
+    """Return which share of the requests fails, where more do than before."""
+    if shift.harm.errors <= 0:
+        return ()
+    now, before = (each.errors / max(each.requests, 1.0) for each in (shift.bad, shift.base))
+    return (f"{percent(now)} of the requests fail, {percent(before)} before",)
 
 
 def rise(now: float | None, before: float | None) -> float:

@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 from typing import Final
 
-from stoker.core.diagnose.finding import Finding, factor_line, harm_share, load_share, phase_line, queue_lines
+from stoker.core.diagnose.finding import (
+    Finding,
+    error_line,
+    factor_line,
+    harm_share,
+    load_share,
+    phase_line,
+    queue_lines,
+)
 from stoker.core.diagnose.locate import Spot, worst
 from stoker.core.diagnose.scale import percent, ramp
 from stoker.core.diagnose.shift import Shift
@@ -16,7 +24,7 @@ EARLY_S: Final = 60.0  # an onset is found to the step of a series, so it may se
 BY_TIME_ALONE: Final = 0.7  # what the coincidence of a change and an onset is worth, however exact
 _CAUSING: Final = ("version", "config", "traffic")
 # What a worse configuration cannot have done: the waiting for others belongs to them.
-_OWN: Final = tuple(phase for phase in PHASES if phase not in ("auth", "admit", "network", "dependency"))
+_OWN: Final = tuple(phase for phase in PHASES if phase not in ("receive", "auth", "admit", "network", "dependency"))
 
 
 def bad_replica(shift: Shift) -> Finding:
@@ -29,6 +37,10 @@ def bad_replica(shift: Shift) -> Finding:
         found.append((spot.score * (1 - known), axis, spot))
     score, axis, spot = max(found, key=lambda each: each[0])
     excess = _excess_share(shift, spot, axis)
+    alone_score, alone_axis, alone = found[-1]
+    # A node with one bad replica among good ones is no bad node: the replica carries all that the node does.
+    if alone_score >= 0.8 * score and _excess_share(shift, alone, alone_axis) >= 0.8 * excess:
+        score, axis, spot, excess = alone_score, alone_axis, alone, _excess_share(shift, alone, alone_axis)
     return Finding(
         "bad_replica",
         score,
@@ -73,7 +85,7 @@ def change(shift: Shift, changes: Sequence[Change], onset_s: float) -> Finding:
         "change",
         max(arm, by_time, min(arm + 0.2, 1.0) if arm > 0 and latest is not None else 0.0),
         max(accounts, harm_share(shift, errors=arm_errors, latency=shift.added(*WORK), quality=arm)),
-        (*lines, *factor_line("time for the same work", shift.pace), *queue_lines(shift)),
+        (*lines, *error_line(shift), *factor_line("time for the same work", shift.pace), *queue_lines(shift)),
         where=f"revision {spot.name}" if arm > 0 else "",
         affected_ratio=spot.share if arm > 0 else 1.0,
     )
@@ -82,7 +94,7 @@ def change(shift: Shift, changes: Sequence[Change], onset_s: float) -> Finding:
 def _ago(seconds: float) -> str:
     if seconds < 0:
         return "as it began"
-    return f"{seconds:.0f} s before it began"
+    return f"{seconds:.0f} s before it began" if seconds >= 1 else "just before it began"
 
 
 def network(shift: Shift) -> Finding:

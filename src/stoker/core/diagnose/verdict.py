@@ -40,11 +40,31 @@ SCORERS: Final[tuple[Callable[[Shift], Finding], ...]] = (
     outside.poison,
 )
 
+# What must have been measured for a cause to be judged at all; of the others, requests and their times are enough.
+SEEN_BY: Final[dict[CauseKind, Callable[[Window], bool]]] = {
+    "batching": lambda seen: seen.signals.batch_rows is not None,
+    "saturation": lambda seen: seen.signals.cpu_pressure_ratio is not None or seen.signals.cpu_ratio is not None,
+    "memory": lambda seen: any(
+        each is not None for each in (seen.signals.preemptions, seen.signals.kv_ratio, seen.signals.memory_ratio)
+    ),
+    "network": lambda seen: "network" in seen.phases,
+    "scale_lag": lambda seen: seen.signals.replicas_ready is not None and seen.signals.replicas_wanted is not None,
+    "cold_start": lambda seen: seen.signals.cold_requests is not None,
+    "retry_storm": lambda seen: seen.signals.client_retries is not None,
+    "noisy_tenant": lambda seen: bool(seen.of("tenant")),
+    "bad_replica": lambda seen: bool(seen.of("replica")),
+    "dependency": lambda seen: "dependency" in seen.phases or seen.signals.dependency_errors is not None,
+    "poison": lambda seen: seen.signals.restarts is not None,
+    "model_behaviour": lambda seen: any(
+        each is not None for each in (seen.signals.drift, seen.signals.empty_outputs, seen.signals.repeating_outputs)
+    ),
+}
+
 
 class Diagnosis(msgspec.Struct, frozen=True):
     """What is wrong and why. causes: likeliest first; none when nothing is wrong, or nothing that is known explains it.
 
-    added_s: change of the mean seconds of a request in each phase.
+    added_s: change of the mean seconds of a request in each phase. not_judged: causes of which nothing was measured.
     """
 
     is_wrong: bool
@@ -52,6 +72,7 @@ class Diagnosis(msgspec.Struct, frozen=True):
     since_s: float
     causes: tuple[Cause, ...] = ()
     added_s: dict[Phase, float] = {}
+    not_judged: tuple[CauseKind, ...] = ()
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -79,7 +100,8 @@ def diagnose(bad: Window, base: Window, changes: Sequence[Change], onset_s: floa
     scores = weigh({kind: findings[kind].score for kind in KINDS})
     ranked = sorted((kind for kind in KINDS if scores[kind] >= CONFIDENCE_MIN), key=lambda kind: -scores[kind])
     causes = tuple(_cause(findings[kind], scores[kind], since_s) for kind in ranked[:CAUSES_MAX])
-    return Diagnosis(True, shift.harm, since_s, causes, shift.added_s)
+    blind = tuple(kind for kind in KINDS if kind in SEEN_BY and not SEEN_BY[kind](bad))
+    return Diagnosis(True, shift.harm, since_s, causes, shift.added_s, blind)
 
 
 def weigh(scores: dict[CauseKind, float]) -> dict[CauseKind, float]:

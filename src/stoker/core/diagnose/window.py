@@ -9,18 +9,20 @@ from typing import Final, Literal
 import msgspec
 
 Phase = Literal[
-    "auth", "admit", "queue", "route", "network", "replica_queue", "batch_wait", "dependency", "prefill", "decode",
-    "compute",
+    "receive", "auth", "admit", "retry", "queue", "route", "network", "replica_queue", "batch_wait", "dependency",
+    "prefill", "decode", "compute",
 ]  # fmt: skip
-# In the order a request passes them. `compute` stands for prefill and decode where an engine does not tell them apart.
+# In the order a request passes them. `receive` is the body on its way, `retry` tries that failed; `dependency` is the
+# work of a server elsewhere. `compute` stands for prefill and decode where an engine does not tell them apart.
 PHASES: Final[tuple[Phase, ...]] = (
-    "auth", "admit", "queue", "route", "network", "replica_queue", "batch_wait", "dependency", "prefill", "decode",
-    "compute",
+    "receive", "auth", "admit", "retry", "queue", "route", "network", "replica_queue", "batch_wait", "dependency",
+    "prefill", "decode", "compute",
 )  # fmt: skip
 QUEUES: Final[frozenset[Phase]] = frozenset(("admit", "queue", "replica_queue"))
 WORK: Final[frozenset[Phase]] = frozenset(("prefill", "decode", "compute"))
 
 Axis = Literal["replica", "node", "tenant", "revision"]
+REST: Final = "_other"  # all tenants that have no name in the numbers
 PARTS_MAX: Final = 64  # of one axis; the builder keeps the busiest
 CHANGES_MAX: Final = 64
 

@@ -62,6 +62,13 @@ GATEWAY: Final[tuple[Metric, ...]] = (
         "Tokens that an engine guessed ahead; outcome is accepted or rejected. Only of engines that say so.",
     ),
     Metric(
+        "stoker_empty_outputs_total",
+        "counter",
+        "",
+        REVISION,
+        "Answers of a language model that are one token long or none: mostly only the mark of the end.",
+    ),
+    Metric(
         "stoker_client_retries_total",
         "counter",
         "",
@@ -99,6 +106,13 @@ GATEWAY: Final[tuple[Metric, ...]] = (
     Metric("stoker_rows_total", "counter", "rows", REVISION, "Rows predicted or embedded."),
     Metric("stoker_queue_depth", "gauge", "", ENDPOINT, "Requests that wait in the gateway for a replica."),
     Metric("stoker_queue_wait_seconds", "histogram", "seconds", ENDPOINT, "Time a request waited in the gateway."),
+    Metric(
+        "stoker_cold_requests_total",
+        "counter",
+        "",
+        ENDPOINT,
+        "Requests that had to wait while no replica was ready.",
+    ),
     Metric("stoker_in_flight", "gauge", "", ENDPOINT, "Requests sent to a replica and not yet ended."),
     Metric(
         "stoker_retries_total",

@@ -14,6 +14,7 @@ PLATFORM: Final[tuple[Metric, ...]] = (
     Metric("stoker_loop_errors_total", "counter", "", (), "Turns of the loop that failed."),
     Metric("stoker_decisions_total", "counter", "", ("action",), "Actions the loop took, by kind."),
     Metric("stoker_replicas", "gauge", "", (*ENDPOINT, "phase"), "Replicas by phase, as the nodes report them."),
+    Metric("stoker_replicas_wanted", "gauge", "", ENDPOINT, "Replicas that there shall be, of all revisions.", "max"),
     Metric("stoker_watch_seconds", "histogram", "seconds", (), "One look of the watch at all objectives."),
     Metric("stoker_watch_errors_total", "counter", "", (), "Looks of the watch that failed."),
     Metric(
@@ -121,6 +122,22 @@ PLATFORM: Final[tuple[Metric, ...]] = (
     ),
     Metric("stoker_node_memory_free_bytes", "gauge", "bytes", ("node",), "What is left of it.", "last"),
     Metric("stoker_node_cores", "gauge", "", ("node",), "Cores that processes of the node may use.", "last"),
+    Metric(
+        "stoker_node_cpu_ratio",
+        "gauge",
+        "ratio",
+        ("node",),
+        "Share of the machine's processor time that was used, by whomever, since the last look.",
+        "last",
+    ),
+    Metric(
+        "stoker_node_cpu_pressure_ratio",
+        "gauge",
+        "ratio",
+        ("node",),
+        "Share of the time since the last look in which something waited for a core (Linux PSI, some).",
+        "last",
+    ),
     Metric(
         "stoker_gpu_utilization_ratio",
         "gauge",

@@ -131,6 +131,7 @@ def _replicas() -> tuple[Panel, ...]:
         _lines("Waiting for the engine", "stoker_engine_queue_depth", ("replica",)),
         _lines("Replicas by phase", "stoker_replicas", ("endpoint", "phase")),
         _lines("Restarts", "stoker_restarts_total", ("endpoint", "kind", "reason")),
+        _lines("Asked for while none was ready", "stoker_cold_requests_total"),
         _lines("Cold starts", "stoker_cold_start_seconds", ("endpoint", "phase")),
         _lines("Out of rotation", "stoker_ejections_total", ("endpoint", "reason")),
         _lines("GPU at work", "stoker_gpu_utilization_ratio", ("node", "gpu")),
@@ -144,6 +145,8 @@ def _processes() -> tuple[Panel, ...]:
         _lines("Memory", "process_resident_memory_bytes", ("process",)),
         _lines("Lag of the event loop", "stoker_event_loop_lag_seconds", ("process",)),
         _lines("File descriptors", "process_open_fds", ("process",)),
+        _lines("Processors in use", "stoker_node_cpu_ratio", ("node",)),
+        _lines("Waiting for a core", "stoker_node_cpu_pressure_ratio", ("node",)),
         _lines("Memory left", "stoker_node_memory_free_bytes", ("node",)),
         _lines("Loop of control", "stoker_loop_seconds", ()),
     )
