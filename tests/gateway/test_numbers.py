@@ -68,6 +68,36 @@ def test_every_piece_of_a_stream_after_the_first_is_timed(rig: Rig) -> None:
     run(work)
 
 
+def test_an_answer_of_one_token_counts_as_empty(rig: Rig) -> None:
+    async def work() -> None:
+        before = await counted(rig)
+        for pieces in (1, 10):
+            await ask(rig, "POST", "/v1/chat/completions", chat(f"chunks:{pieces} every:0.001", stream=True))
+        now = subtract(await counted(rig), before)
+        assert now.total("stoker_empty_outputs_total", **SMOL) == 1
+
+    run(work)
+
+
+def test_a_request_that_waits_for_a_replica_to_start_is_counted_as_cold(tmp_path: Path) -> None:
+    with rigs.rig(tmp_path, replicas=1) as made:
+
+        async def work() -> None:
+            made.kill("r0")
+            while not await rigs.all_see(made, 0):
+                await asyncio.sleep(0.02)
+            waiting = asyncio.create_task(infer(made, "early"))
+            while not (await counted(made)).total("stoker_queue_depth", **DIGITS):
+                assert not waiting.done(), waiting.result()
+                await asyncio.sleep(0.02)
+            await asyncio.to_thread(made.start_replica, "r0")
+            assert (await waiting).status == 200
+            assert (await infer(made, "late")).status == 200
+            assert (await counted(made)).total("stoker_cold_requests_total", **DIGITS) == 1
+
+        run(work)
+
+
 def test_a_retry_of_the_client_is_counted_as_its_header_says(rig: Rig) -> None:
     async def work() -> None:
         before = await counted(rig)

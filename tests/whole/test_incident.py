@@ -1,0 +1,74 @@
+"""An endpoint broken on purpose, by the lines of docs/how-to/incidents.md: alert, incident, cause, repair."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from stoker.core.diagnose.incident import Incident
+from tests.whole.rig import STOKER, Platform, until
+from tests.whole.test_readme import bash, blocks
+
+PAGE = "docs/how-to/incidents.md"
+GOOD_MIN = 80  # answers before it is broken; ten a second come
+
+
+@contextmanager
+def callers(platform: Platform, folder: Path) -> Iterator[None]:
+    """Run the page's loop of calls while the block runs."""
+    (loop,) = blocks(PAGE, "bash")
+    process = subprocess.Popen(
+        ["bash", "-c", loop.replace(":8080", f":{platform.port}")],
+        env={**platform.environment, "PATH": f"{STOKER.parent}:{platform.environment['PATH']}"},
+        cwd=folder,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.timeout(200)
+def test_a_version_that_fails_is_paged_explained_and_taken_back_as_the_page_says(
+    demo: Platform, tmp_path: Path
+) -> None:
+    make, break_it, look, repair = (
+        blocks(PAGE)[0],
+        *(each for each in blocks(PAGE) if each.startswith(("sed", "stoker alerts", "stoker rollback"))),
+    )
+    (tmp_path / "prices").mkdir()
+    (tmp_path / "prices" / "model.py").write_text(blocks(PAGE, "python")[0])
+    (tmp_path / "prices.yaml").write_text(blocks(PAGE, "yaml")[0])
+    bash(demo, make, tmp_path)
+
+    def answered() -> float:
+        chart = demo.client.query('sum(increase(stoker_requests_total{endpoint="prices", code="200"}[10m]))')
+        return sum(line.values[-1] or 0.0 for line in chart.lines)
+
+    def named() -> Incident | None:
+        mine = [each for each in demo.client.incidents() if each.endpoint == "prices"]
+        return mine[0] if mine and mine[0].causes else None
+
+    with callers(demo, tmp_path):
+        until(lambda: answered() >= GOOD_MIN, 60, "callers are answered")
+        bash(demo, break_it, tmp_path)
+        incident = until(named, 60, "an incident opened by itself, with a cause")
+        said = bash(demo, look, tmp_path)
+        assert incident.raised_by == "alert: default/prices misses its objective 'answers'"
+        assert incident.causes[0].kind == "change", incident.causes
+        assert "firing" in said
+        assert "because a new version or configuration is worse" in said
+        assert "traffic to prices-2" in said
+        assert "of the requests fail, 0 % before" in said
+        written = bash(demo, repair.replace(" 1 ", f" {incident.number} "), tmp_path)
+    assert "goes back to prices@1" in written
+    draft = (tmp_path / "postmortem.md").read_text()
+    assert "1. **a new version or configuration is worse**" in draft
+    assert "over: rolled back to prices@1" in demo.cli("incidents", "show", str(incident.number))
+    bash(demo, "stoker delete endpoint prices", tmp_path)
