@@ -139,8 +139,11 @@ def poison(world: World, strength: float) -> None:
 
 
 def model_behaviour(world: World, strength: float) -> None:
-    """Empty answers; that they repeat themselves, or drift, nothing of the platform measures yet."""
-    world.knobs.empty = between(0.08, 0.4, strength)
+    """Empty answers, or other ones; that answers repeat themselves nothing of the platform measures yet."""
+    if world.random.random() < 0.6:
+        world.knobs.empty = between(0.08, 0.4, strength)
+    else:
+        world.knobs.drift = between(0.45, 1.5, strength)
 
 
 FAULTS: Final[dict[CauseKind, Fault]] = {

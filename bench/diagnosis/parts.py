@@ -51,6 +51,7 @@ class Knobs:
     backoff_s: float = 0.5
     empty: float = 0.003
     repeating: float = 0.002
+    drift: float = 0.06
     poison_every_s: float = 0.0
 
 

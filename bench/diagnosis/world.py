@@ -292,6 +292,7 @@ class World:
         self._load.append(waiting + sum(each.held for each in self.replicas))
         gauge("stoker_replicas_ready", sum(each.ready for each in self.replicas))
         gauge("stoker_replicas_wanted", self.wanted + sum(1 for each in self.replicas if each.revision != self.main))
+        gauge("stoker_drift_score", max(knobs.drift + self.random.gauss(0, 0.015), 0.0))
         for each in self.replicas:
             if each.ready:
                 gauge("stoker_kv_cache_usage_ratio", min(each.kv / knobs.kv_tokens, 1.0),

@@ -118,6 +118,11 @@ def empty_answers(live: Live) -> None:
     live.answers(200, tokens=1)
 
 
+def other_inputs(live: Live) -> None:
+    live.registry.gauge("stoker_drift_score", **WHOSE).set(0.9)
+    live.answers(600)
+
+
 def found(breaks: Callable[[Live], None], site: Site) -> Diagnosis:
     """Return the diagnosis of a minute in which `breaks` happened, against a minute of ordinary answers."""
     live = Live()
@@ -144,6 +149,7 @@ def found(breaks: Callable[[Live], None], site: Site) -> Diagnosis:
         (failing_server, "dependency", "", True),
         (saturation, "saturation", "", False),
         (empty_answers, "model_behaviour", "", False),
+        (other_inputs, "model_behaviour", "", False),
     ],
 )
 def test_a_cause_is_named_from_what_the_meters_count(

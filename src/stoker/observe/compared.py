@@ -1,7 +1,7 @@
 """One endpoint's numbers of a stretch of time, from metrics as they are kept to the window that is compared.
 
 The live platform and the simulator of faults come through here, so that what is learnt there holds here. A counter
-without a series counted nothing. What no metric of the catalogue tells (preemptions, drift, repeating answers) is None,
+without a series counted nothing. What no metric of the catalogue tells (preemptions, repeating answers) is None,
 and the causes that rest on it are not judged: see core/diagnose/window.py.
 """
 
@@ -47,6 +47,7 @@ COUNTED: Final[dict[str, str]] = {
     "restarts": "stoker_restarts_total",
 }
 EMPTY: Final = "stoker_empty_outputs_total"
+DRIFT: Final = "stoker_drift_score"
 READY: Final = "stoker_replicas_ready"
 WANTED: Final = "stoker_replicas_wanted"
 KV: Final = "stoker_kv_cache_usage_ratio"
@@ -60,7 +61,7 @@ NODE_PRESSURE: Final = "stoker_node_cpu_pressure_ratio"
 OF_A_POINT: Final = (REQUESTS, DURATION, REFUSED, CANCELLED)
 OF_A_WINDOW: Final = (
     *OF_A_POINT, PHASE, REPLICA_REQUESTS, REPLICA_DURATION, TENANT_REQUESTS, TENANT_TOKENS, NODE_MEMORY, NODE_FREE,
-    *COUNTED.values(), EMPTY, READY, WANTED, KV, TOGETHER, PROMPT, OUTPUT, ROWS, NODE_CPU, NODE_PRESSURE,
+    *COUNTED.values(), EMPTY, DRIFT, READY, WANTED, KV, TOGETHER, PROMPT, OUTPUT, ROWS, NODE_CPU, NODE_PRESSURE,
 )  # fmt: skip
 
 
@@ -273,6 +274,7 @@ def _signals(change: Snapshot, whose: Mapping[str, str], site: Site) -> Signals:
         replicas_ready=sum(ready) if ready else None,
         replicas_wanted=sum(wanted) if wanted else None,
         dependency_errors=_remote_errors(change, whose, site.remote) if site.remote else None,
+        drift=max(gauges(DRIFT), default=None),
         empty_outputs=change.total(EMPTY, **whose) if change.distribution(PROMPT, **whose).count else None,
         **(counted if is_watched else {}),
     )
