@@ -64,6 +64,12 @@ class Child:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
 
+    def send_group(self, number: signal.Signals) -> None:
+        """Signal the process and all that shares its group; nothing happens once it is buried."""
+        if self._pidfd >= 0:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
+
     def kill_group(self) -> None:
         """SIGKILL the process and all that shares its group."""
         if self._pidfd >= 0:

@@ -19,6 +19,7 @@ import msgspec
 
 from stoker.agent import logs
 from stoker.agent.child import Child, sweep
+from stoker.agent.faults import Injected
 from stoker.agent.health import PING_EVERY_S, Watch
 from stoker.agent.kernel import boot_id
 from stoker.agent.pace import Pace
@@ -26,7 +27,8 @@ from stoker.agent.records import Record, Records
 from stoker.agent.spawn import spawn
 from stoker.agent.stop import stop
 from stoker.core import backoff, liveness
-from stoker.types.errors import Unavailable
+from stoker.types.errors import Conflict, Unavailable
+from stoker.types.faults import Fault
 from stoker.types.process import LoadProgress, ProcessPhase, ProcessSpec, ProcessStatus, spec_digest
 
 Event = Literal["loading", "ready", "draining", "signal", "death", "spawn", "end"]
@@ -100,6 +102,7 @@ class Owned:
         self.cpu_s = 0.0
         self._site = site
         self._watch: Watch | None = None
+        self._injected: Injected | None = None
         self._ready_at_s = 0.0
         self._next_start_s = 0.0
         self._log_start = 0
@@ -141,6 +144,22 @@ class Owned:
         self.record = record
         self._ask(self.record.spec.drain_s)
 
+    def inject(self, fault: Fault, fence: int) -> None:
+        """Put a fault into the running process; durable before it begins. Raises Conflict or Unavailable."""
+        if self.child is None or self._asked.is_set():
+            raise Conflict(f"{self.name} does not run ({self.phase}), so no fault can be put into it")
+        if self._injected is not None:
+            raise Conflict(f"{self.name} has a fault already: {self._injected.fault.kind}; end that one first")
+        self._write(fault=fault, fence=fence)
+        _log.warning("fault injected", extra={"worker": self.name, "kind": fault.kind, "seconds": fault.seconds})
+        self._injected = Injected(self.child, fault, self._fault_ended)
+        self._site.changed()
+
+    def end_fault(self) -> None:
+        """End the fault in it, when there is one."""
+        if self._injected is not None:
+            self._injected.end()
+
     def status(self) -> ProcessStatus:
         """Return what is known of it now."""
         record, watch = self.record, self._watch
@@ -163,6 +182,7 @@ class Owned:
             cpu_s=self.cpu_s if self.child is not None else 0.0,
             progress=watch.progress if watch is not None and self.phase == "loading" else LoadProgress(),
             engine=watch.stats.engine if watch is not None and watch.stats is not None else "",
+            fault=self._injected.fault.kind if self._injected is not None else "",
             labels=record.spec.labels,
         )
 
@@ -186,6 +206,7 @@ class Owned:
 
     def let_go(self) -> None:
         """Leave the process running without this agent (it ends, its processes do not)."""
+        self.end_fault()
         if self.child is not None:
             self.child.let_go()
 
@@ -260,6 +281,7 @@ class Owned:
 
     async def _after_death(self, child: Child, fault: str) -> None:
         """Clear away what the process left, and write down how it ended."""
+        self.end_fault()
         swept = await asyncio.to_thread(sweep, self._site.folders.home_id, self.name, child.pid)
         last_exit = child.bury()
         self.child = None
@@ -330,6 +352,13 @@ class Owned:
         at_s = time.monotonic() + drain_s
         self._stop_at_s = min(self._stop_at_s, at_s) if self._asked.is_set() else at_s
         self._asked.set()
+        self.end_fault()  # it could not drain
+        self._site.changed()
+
+    def _fault_ended(self) -> None:
+        self._injected = None
+        _log.warning("fault ended", extra={"worker": self.name})
+        self._write_if_possible(fault=None)
         self._site.changed()
 
     def _on_report(self) -> None:

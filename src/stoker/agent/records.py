@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from stoker.types.errors import Unavailable
+from stoker.types.faults import Fault
 from stoker.types.process import ProcessSpec
 
 RECORD_BYTES_MAX: Final = 4 * 2**20
@@ -36,6 +37,7 @@ class Record(msgspec.Struct, frozen=True):
     last_exit: str = ""
     last_error: str = ""
     successor: ProcessSpec | None = None
+    fault: Fault | None = None  # put into it on purpose; the agent that finds it here ends it
 
 
 class Records:

@@ -4,6 +4,8 @@
     PUT    /v1/processes/{name}                      ProcessSpec → ProcessStatus; header x-stoker-fence
     GET    /v1/metrics                               → telemetry Snapshot, as msgpack
     DELETE /v1/processes/{name}?drain_s=             → 202; header x-stoker-fence
+    POST   /v1/processes/{name}/fault                Fault → ProcessStatus; header x-stoker-fence
+    DELETE /v1/processes/{name}/fault                → 204; header x-stoker-fence
     GET    /v1/processes/{name}/logs?tail=&follow=   → text
     POST   /v1/shutdown?drain_s=                     → 202; everything ends, then the agent
 
@@ -16,7 +18,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 import uvicorn
@@ -29,6 +31,7 @@ from stoker.agent.numbers import Numbers
 from stoker.agent.supervisor import Supervisor
 from stoker.telemetry.metrics import encode_snapshot
 from stoker.types.errors import InvalidInput, StokerError, TooLarge
+from stoker.types.faults import Fault
 from stoker.types.process import ProcessSpec
 
 WAIT_MAX_S: Final = 60.0
@@ -36,6 +39,7 @@ DRAIN_MAX_S: Final = 3600.0
 TAIL_LINES_MAX: Final = 100_000
 BODY_BYTES_MAX: Final = 2 * 2**20
 FENCE_HEADER: Final = "x-stoker-fence"
+_T = TypeVar("_T")
 
 
 class Api:
@@ -54,6 +58,8 @@ class Api:
                 Route("/v1/metrics", self.metrics),
                 Route("/v1/processes/{name}", self.put, methods=["PUT"]),
                 Route("/v1/processes/{name}", self.delete, methods=["DELETE"]),
+                Route("/v1/processes/{name}/fault", self.inject, methods=["POST"]),
+                Route("/v1/processes/{name}/fault", self.end_fault, methods=["DELETE"]),
                 Route("/v1/processes/{name}/logs", self.logs),
                 Route("/v1/shutdown", self.shutdown, methods=["POST"]),
             ],
@@ -74,15 +80,7 @@ class Api:
 
     async def put(self, request: Request) -> Response:
         """Answer PUT /v1/processes/{name}."""
-        body = bytearray()
-        async for piece in request.stream():
-            body += piece
-            if len(body) > BODY_BYTES_MAX:
-                raise TooLarge(f"a process spec over {BODY_BYTES_MAX} bytes")
-        try:
-            spec = msgspec.json.decode(bytes(body), type=ProcessSpec)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as wrong:
-            raise InvalidInput(f"the body is no process spec: {wrong}") from wrong
+        spec = await _decoded(request, ProcessSpec, "process spec")
         if spec.name != request.path_params["name"]:
             raise InvalidInput(f"the spec is of {spec.name!r}, the path of another process", field="name")
         return _json(self._supervisor.put(spec, _fence(request)))
@@ -92,6 +90,16 @@ class Api:
         drain_s = _number(request, "drain_s", -1.0, maximum=DRAIN_MAX_S)
         self._supervisor.delete(request.path_params["name"], drain_s if drain_s >= 0 else None, _fence(request))
         return Response(status_code=202)
+
+    async def inject(self, request: Request) -> Response:
+        """Answer POST /v1/processes/{name}/fault."""
+        fault = await _decoded(request, Fault, "fault")
+        return _json(self._supervisor.inject(request.path_params["name"], fault, _fence(request)))
+
+    async def end_fault(self, request: Request) -> Response:
+        """Answer DELETE /v1/processes/{name}/fault."""
+        self._supervisor.end_fault(request.path_params["name"], _fence(request))
+        return Response(status_code=204)
 
     async def logs(self, request: Request) -> Response:
         """Answer GET /v1/processes/{name}/logs."""
@@ -160,6 +168,19 @@ async def _refuse(_: Request, problem: Exception) -> Response:
     assert isinstance(problem, StokerError)
     body = {"code": problem.code, "message": problem.message, "field": problem.field}
     return _json({"error": body}, status=problem.status)
+
+
+async def _decoded(request: Request, kind: type[_T], what: str) -> _T:
+    """Return the body as `kind`. Raises InvalidInput or TooLarge."""
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > BODY_BYTES_MAX:
+            raise TooLarge(f"a {what} over {BODY_BYTES_MAX} bytes")
+    try:
+        return msgspec.json.decode(bytes(body), type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as wrong:
+        raise InvalidInput(f"the body is no {what}: {wrong}") from wrong
 
 
 def _json(value: object, *, status: int = 200) -> Response:

@@ -15,11 +15,13 @@ import msgspec
 
 from stoker.agent import adopt, kernel, logs
 from stoker.agent.child import Child
+from stoker.agent.faults import undo
 from stoker.agent.load import MachineLoad
 from stoker.agent.pace import Pace
 from stoker.agent.process import Folders, Owned, Site
 from stoker.agent.records import Record, Records
 from stoker.types.errors import Busy, Conflict, Draining, Forbidden, InvalidInput, NotFound
+from stoker.types.faults import Fault
 from stoker.types.process import NodeStatus, ProcessSpec, ProcessStatus, spec_digest
 
 PACE: Final = Pace()
@@ -75,7 +77,10 @@ class Supervisor:
             child = Child.adopt(line.pid, line.start_ticks) if line is not None else None
             if child is not None:
                 _log.info("adopted", extra={"worker": name, "pid": child.pid})
-                now = {"pid": child.pid, "start_ticks": child.start_ticks, "boot": boot}
+                if record.fault is not None:
+                    _log.warning("ended a fault of an agent before", extra={"worker": name, "kind": record.fault.kind})
+                    undo(child)
+                now = {"pid": child.pid, "start_ticks": child.start_ticks, "boot": boot, "fault": None}
                 self._own(msgspec.structs.replace(record, **now), child)
             elif only_living or (record.spec.kind != "replica" and name not in self._system):
                 self._records.remove(name)
@@ -126,6 +131,23 @@ class Supervisor:
         owned = self._owned.get(name)
         if owned is not None:
             owned.ask_stop(owned.record.spec.drain_s if drain_s is None else drain_s)
+
+    def inject(self, name: str, fault: Fault, fence: int) -> ProcessStatus:
+        """Put a fault into a replica; it ends by itself. Raises NotFound, Forbidden or Conflict."""
+        self._obey(fence)
+        owned = self._owned.get(name)
+        if owned is None:
+            raise NotFound(f"no process {name!r} runs here")
+        if owned.record.spec.kind != "replica":
+            raise Forbidden(f"{name} is no replica; faults are for replicas only")
+        owned.inject(fault, fence)
+        return owned.status()
+
+    def end_fault(self, name: str, fence: int) -> None:
+        """End the fault in a replica; one that has none, or is gone, is as it should be."""
+        self._obey(fence)
+        if name in self._owned:
+            self._owned[name].end_fault()
 
     def status(self) -> NodeStatus:
         """Return the node as it is now."""

@@ -6,6 +6,7 @@ models/         versions laid out to be read  run/         sockets (or a short f
 processes/      what the agent runs           replicas/    one spec file a replica
 logs/           one file a process, rotated   gateway/     the last route table
 measurements/   of engines, a table a model    samples/     requests kept, sealed, and their keys
+gamedays/       reports of faults on purpose
 tmp/            half-written files            credentials.json  the CLI's own key, mode 600
 """
 
@@ -95,6 +96,11 @@ class Home:
     def samples(self) -> Path:
         """Requests that were kept, a folder a project, and the keys they are sealed with."""
         return self.root / "samples"
+
+    @property
+    def gamedays(self) -> Path:
+        """Reports of `stoker gameday`, a file a run."""
+        return self.root / "gamedays"
 
     @property
     def tmp(self) -> Path:

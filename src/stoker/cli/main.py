@@ -59,6 +59,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
     "Promises": {
         "slo": Entry("slo", "Show how objectives stand."),
         "alerts": Entry("alerts", "List alerts and silences."),
+        "gameday": Entry("gameday", "Break something on purpose and score what happens."),
     },
     "Call": {
         "chat": Entry("chat", "Talk to a chat endpoint."),

@@ -33,6 +33,7 @@ from stoker.client.views import (
 from stoker.core.diagnose.incident import Incident
 from stoker.core.diagnose.verdict import Explanation
 from stoker.types.errors import NotFound, StokerError
+from stoker.types.faults import Fault
 from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.models import FileEntry, ModelVersion
 from stoker.types.process import NodeStatus
@@ -145,6 +146,19 @@ class ControlClient:
     def trace(self, name: str) -> tuple[TracedRequest, ...]:
         """Return what is kept of a trace or a request, by its id. Raises NotFound."""
         return self._items(f"/api/v1/traces/{quote(name, safe='')}", TracedRequest)
+
+    def begin_gameday(
+        self, project: str, name: str, scenario: str, *, seconds: float, replica: str, fault: Fault | None, force: bool
+    ) -> None:
+        """Put a fault into a replica, or announce load, for at most `seconds`. Raises Conflict."""
+        body = {"scenario": scenario, "seconds": seconds, "replica": replica, "fault": fault, "force": force}
+        where = f"/api/v1/projects/{project}/endpoints/{name}/gameday"
+        self.connection.exchange("POST", where, body=msgspec.json.encode(body), headers=_JSON)
+
+    def end_gameday(self, project: str, name: str, because: str) -> None:
+        """End every fault in an endpoint's replicas."""
+        where = f"/api/v1/projects/{project}/endpoints/{name}/gameday"
+        self.connection.exchange("DELETE", where, query={"because": because})
 
     def replica_log(self, replica: str, *, tail: int = 200, follow: bool = False) -> Generator[bytes, None, None]:
         """Yield the log of a replica: its last `tail` lines, then, when following, what comes until closed."""

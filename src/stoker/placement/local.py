@@ -11,6 +11,7 @@ import msgspec
 from stoker.protocol.unixhttp import request, stream
 from stoker.telemetry.snapshot import Snapshot, decode_snapshot
 from stoker.types.errors import Conflict, InvalidInput, NotFound, NotReachable, StokerError, Unavailable
+from stoker.types.faults import Fault
 from stoker.types.process import NodeStatus, ProcessSpec, ProcessStatus
 
 FENCE_HEADER: Final = "x-stoker-fence"
@@ -62,6 +63,14 @@ class LocalDriver:
             await self._send("DELETE", f"/v1/processes/{quote(name, safe='')}?drain_s={drain_s:g}", fence)
         except NotFound:
             return
+
+    async def inject(self, node: str, name: str, fault: Fault, fence: int) -> None:
+        """Have the agent put a fault into a replica."""
+        await self._send("POST", f"/v1/processes/{quote(name, safe='')}/fault", fence, msgspec.json.encode(fault))
+
+    async def end_fault(self, node: str, name: str, fence: int) -> None:
+        """Have the agent end the fault in a replica."""
+        await self._send("DELETE", f"/v1/processes/{quote(name, safe='')}/fault", fence)
 
     async def metrics(self, node: str) -> Snapshot:
         """Return what the agent counted."""

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
 from stoker.telemetry.snapshot import Snapshot
+from stoker.types.faults import Fault
 from stoker.types.process import NodeStatus, ProcessSpec, ProcessStatus
 
 
@@ -25,6 +26,12 @@ class Driver(Protocol):
 
     async def stop(self, node: str, name: str, drain_s: float, fence: int) -> None:
         """Have the node drain and end a process. Stopping what is gone is no error."""
+
+    async def inject(self, node: str, name: str, fault: Fault, fence: int) -> None:
+        """Have the node put a fault into a replica, which ends by itself. Raises NotFound or Conflict."""
+
+    async def end_fault(self, node: str, name: str, fence: int) -> None:
+        """Have the node end the fault in a replica. Ending what is over is no error."""
 
     async def metrics(self, node: str) -> Snapshot:
         """Return what the node's agent counted. Raises NotReachable."""

@@ -279,6 +279,10 @@ class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     samples: Annotated[
         Samples | None, Meta(description="keep some requests and answers to be looked at; by default none")
     ] = None
+    gameday: Annotated[
+        Literal["allowed", "refused"],
+        Meta(description="whether faults may be put into it on purpose (stoker gameday)"),
+    ] = "refused"
     slos: Annotated[
         tuple[Objective, ...],
         Meta(

@@ -102,6 +102,11 @@ def explained(
     )
 
 
+def noted(incident: Incident, text: str, now_s: float) -> Incident:
+    """Return the incident with a line that somebody wrote."""
+    return _noted(incident, [Moment(now_s, "note", text[:TEXT_MAX])])
+
+
 def looked(incident: Incident, *, is_wrong: bool, now_s: float) -> Incident:
     """Return the incident after one more look at the endpoint; closed after RECOVERED_LOOKS good ones in a row."""
     if is_wrong:

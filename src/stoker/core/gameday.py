@@ -1,0 +1,229 @@
+"""What is broken on purpose on a game day, which cause should be found, and how well it was found and healed.
+
+A run is a row of seconds (what callers saw) and a few marks (when an alert fired, which causes were named). Scores
+are 0–1; one that does not apply is None and does not count. Where callers saw nothing, there is nothing to be woken
+for: such a fault was absorbed, and neither detection nor diagnosis is asked for.
+"""
+
+from collections.abc import Sequence
+from math import isfinite
+from typing import Final, Literal
+
+import msgspec
+
+from stoker.core.diagnose.causes import CauseKind
+from stoker.types.faults import FaultKind
+
+GOOD_FOR_S: Final = 10  # seconds in a row without harm, and the endpoint is good again
+SLOW_TIMES: Final = 3.0  # a second is slow when its slowest twentieth takes so many times that of before …
+SLOW_MORE_S: Final = 0.1  # … and so much more, so that noise of a fast model is none
+HARMED_MIN: Final = 3  # harmed seconds before callers can be said to have seen something
+DETECT_GOOD_S: Final = 30.0  # full score up to here, none from the other on
+DETECT_BAD_S: Final = 300.0
+REMEDY_GOOD_S: Final = 30.0
+REMEDY_BAD_S: Final = 300.0
+FAILED_BAD_RATIO: Final = 0.1  # of the requests from injection to recovery
+TOP: Final = 3  # causes a person reads first
+
+# healed: good again while the fault lasted (or, of a kill, at all). outlasted: only once it was over.
+Outcome = Literal["absorbed", "healed", "outlasted", "not healed"]
+LoadKind = Literal["none", "noisy_tenant", "retry_storm", "long_prompts"]
+
+
+class Scenario(msgspec.Struct, frozen=True):
+    """One thing that goes wrong. `fault` is put into one replica; `load` comes from the one who runs the scenario.
+
+    expects: causes (core/diagnose) that are right; the first is the usual one. tasks: of endpoints it makes sense for.
+    rate_times: the load, in multiples of the probes; load_rps_min: at least so much.
+    """
+
+    name: str
+    does: str
+    expects: tuple[CauseKind, ...]
+    fault: FaultKind | None = None
+    load: LoadKind = "none"
+    replicas_min: int = 1
+    tasks: tuple[str, ...] = ("predict", "embed", "chat")
+    rate_times: float = 0.0
+
+
+SCENARIOS: Final = (
+    Scenario("replica-kill", "SIGKILL to one replica", ("bad_replica", "cold_start"), fault="kill"),
+    # Of a single replica there are no peers to be worse than; that it was started again is what is left to be seen.
+    Scenario("replica-hang", "one replica stands still (SIGSTOP)", ("bad_replica", "cold_start"), fault="hang"),
+    Scenario(
+        "replica-slow",
+        "one replica runs a tenth of the time",
+        ("bad_replica",),
+        fault="slow",
+        replicas_min=2,
+    ),
+    Scenario(
+        "noisy-tenant",
+        "a second key asks twenty times as much",
+        ("noisy_tenant", "overload"),
+        load="noisy_tenant",
+        rate_times=20.0,
+    ),
+    Scenario(
+        "retry-storm",
+        "callers send twenty times as much, and say that they ask again",
+        ("retry_storm",),
+        load="retry_storm",
+        rate_times=20.0,
+    ),
+    Scenario(
+        "long-prompts",
+        "the callers' prompts become forty times as long",
+        ("length", "request_mix"),
+        load="long_prompts",
+        tasks=("chat",),
+        rate_times=1.0,
+    ),
+)
+BY_NAME: Final = {each.name: each for each in SCENARIOS}
+
+
+class Second(msgspec.Struct, frozen=True):
+    """What callers saw of the requests they sent in one second. at_s: since the run began; slow_s: of the slowest
+    twentieth that was answered, 0 for none; ready: replicas that were ready (-1: not known)."""
+
+    at_s: float
+    requests: int = 0
+    failed: int = 0
+    slow_s: float = 0.0
+    ready: int = -1
+
+
+class Marks(msgspec.Struct, frozen=True):
+    """What happened when, in seconds since the run began. ended_s: of the fault, None for one that has no duration.
+
+    causes: likeliest first, of the incident or, without one, of `stoker why`.
+    """
+
+    injected_s: float
+    ended_s: float | None = None
+    detected_s: float | None = None
+    detected_by: str = ""
+    incident: int = 0
+    causes: tuple[CauseKind, ...] = ()
+
+
+class Card(msgspec.Struct, frozen=True):
+    """How it went. Times are from the injection, None for never. rank: of the right cause, 0 for not among them.
+
+    requests, failed: from the injection until the endpoint was good again.
+    """
+
+    outcome: Outcome
+    requests: int
+    failed: int
+    detected_after_s: float | None
+    rank: int
+    recovered_after_s: float | None
+    detection: float | None
+    diagnosis: float | None
+    remediation: float
+    protection: float
+
+    @property
+    def score(self) -> float:
+        """The mean of what counts."""
+        counted = [
+            each for each in (self.detection, self.diagnosis, self.remediation, self.protection) if each is not None
+        ]
+        return sum(counted) / len(counted)
+
+
+def harmed(second: Second, normal_s: float, ready: int) -> bool:
+    """Return whether callers saw harm in a second, or a replica is missing that was `ready` before."""
+    if second.failed or 0 <= second.ready < ready:
+        return True
+    return second.slow_s > max(SLOW_TIMES * normal_s, normal_s + SLOW_MORE_S)
+
+
+def normal(seconds: Sequence[Second]) -> tuple[float, int]:
+    """Return what is usual: the median of the seconds' slowest twentieths, and the replicas that were ready."""
+    slow = sorted(each.slow_s for each in seconds if each.requests > each.failed)
+    known = [each.ready for each in seconds if each.ready >= 0]
+    return (slow[len(slow) // 2] if slow else 0.0), (known[-1] if known else -1)
+
+
+def recovered_s(seconds: Sequence[Second], normal_s: float, ready: int) -> float | None:
+    """Return when the endpoint was good again: after the last harm before GOOD_FOR_S good seconds in a row.
+
+    `seconds` are those from the injection on. Their first is the answer when none was harmed; None when it never was
+    good for long enough, or nothing was seen.
+    """
+    start_s: float | None = None
+    good, was_harmed, found = 0, False, None
+    for each in seconds:
+        if harmed(each, normal_s, ready):
+            good, start_s, was_harmed = 0, None, True
+            continue
+        if not each.requests:
+            continue  # nobody asked: it says neither
+        start_s = each.at_s if start_s is None else start_s
+        good += 1
+        if good >= GOOD_FOR_S and found is None and was_harmed:
+            found = start_s
+    if not was_harmed:
+        return seconds[0].at_s if good else None
+    return found
+
+
+def rank_of(causes: Sequence[CauseKind], expects: Sequence[CauseKind]) -> int:
+    """Return the place of the first right cause, from 1 on; 0 when none is right."""
+    return next((place for place, kind in enumerate(causes, 1) if kind in expects), 0)
+
+
+def judge(scenario: Scenario, seconds: Sequence[Second], marks: Marks) -> Card:
+    """Return how the platform did. `seconds` are the whole run's, those before the injection say what is normal."""
+    normal_s, ready = normal([each for each in seconds if each.at_s < marks.injected_s])
+    after = [each for each in seconds if each.at_s >= marks.injected_s]
+    until_s = recovered_s(after, normal_s, ready)
+    window = [each for each in after if until_s is None or each.at_s <= until_s]
+    requests, failed = sum(each.requests for each in window), sum(each.failed for each in window)
+    felt = sum(harmed(each, normal_s, -1) for each in window)  # a missing replica alone is felt by nobody
+    is_absorbed = until_s is not None and not failed and felt < HARMED_MIN and marks.detected_s is None
+    detected = None if marks.detected_s is None else max(marks.detected_s - marks.injected_s, 0.0)
+    recovered = None if until_s is None else max(until_s - marks.injected_s, 0.0)
+    rank = rank_of(marks.causes, scenario.expects)
+    outcome: Outcome = "healed"
+    if is_absorbed:
+        outcome = "absorbed"
+    elif until_s is None:
+        outcome = "not healed"
+    elif marks.ended_s is not None and until_s >= marks.ended_s:
+        outcome = "outlasted"
+    return Card(
+        outcome=outcome,
+        requests=requests,
+        failed=failed,
+        detected_after_s=detected,
+        rank=rank,
+        recovered_after_s=recovered,
+        detection=None if is_absorbed else _soon(detected, DETECT_GOOD_S, DETECT_BAD_S),
+        diagnosis=None if is_absorbed else 1.0 if rank == 1 else 0.5 if 1 < rank <= TOP else 0.0,
+        remediation=0.0 if outcome == "outlasted" else _soon(recovered, REMEDY_GOOD_S, REMEDY_BAD_S),
+        protection=1.0 - min(failed / requests / FAILED_BAD_RATIO, 1.0) if requests else 1.0,
+    )
+
+
+def obstacle(scenario: Scenario, task: str, replicas: int) -> str:
+    """Return why a scenario cannot be run on an endpoint and what to do about it, "" when it can."""
+    if task not in scenario.tasks:
+        return f"{scenario.name} is for endpoints of {', '.join(scenario.tasks)}; this one's task is {task}"
+    if replicas < scenario.replicas_min:
+        return (
+            f"{scenario.name} needs {scenario.replicas_min} ready replicas to tell one from its peers, and there "
+            f"{'is' if replicas == 1 else 'are'} {replicas}; raise spec.replicas.min"
+        )
+    return ""
+
+
+def _soon(after_s: float | None, good_s: float, bad_s: float) -> float:
+    """Return 1 up to `good_s`, 0 from `bad_s` on and for never."""
+    if after_s is None or not isfinite(after_s):
+        return 0.0
+    return min(max((bad_s - after_s) / (bad_s - good_s), 0.0), 1.0)
