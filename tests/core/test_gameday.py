@@ -3,6 +3,7 @@
 from typing import Any, get_args
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -103,6 +104,11 @@ def test_a_replica_that_is_missing_is_harm_until_it_is_back_although_no_caller_s
     assert card.recovered_after_s == 4.0
     assert card.detection is card.diagnosis is None
     assert card.score == 1.0
+
+
+def test_the_second_of_the_injection_says_nothing_of_what_is_normal() -> None:
+    rows = [Second(10.0, 20, 0, 0.01, 1), Second(11.0, 20, 0, 0.01, 1), *good(12, 20)]
+    assert judge(KILL, BASE + rows, Marks(10.7)).recovered_after_s == pytest.approx(1.3)
 
 
 def test_seconds_in_which_nobody_asked_are_no_recovery() -> None:

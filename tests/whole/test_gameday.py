@@ -37,11 +37,16 @@ def faults(demo: Platform) -> dict[int, str]:
     return {each.pid: each.fault for node in demo.client.nodes() for each in node.processes if each.fault}
 
 
+def command(endpoint: str, duration: str) -> list[str]:
+    options = ("--baseline", "1s", "--duration", duration, "--rps", "5", "--yes")
+    return [str(STOKER), "gameday", "run", "replica-hang", "--endpoint", endpoint, *options]
+
+
 def begun(demo: Platform, endpoint: str, duration: str) -> tuple["subprocess.Popen[bytes]", int]:
     """Return a run whose fault has begun, and the pid of the replica that stands still."""
-    options = ("--baseline", "1s", "--duration", duration, "--rps", "5", "--yes")
-    argv = [str(STOKER), "gameday", "run", "replica-hang", "--endpoint", endpoint, *options]
-    run = subprocess.Popen(argv, env=demo.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    run = subprocess.Popen(
+        command(endpoint, duration), env=demo.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     until(lambda: faults(demo), what="the fault has begun")
     ((pid, kind),) = faults(demo).items()
     assert kind == "hang"
@@ -72,6 +77,11 @@ def test_a_killed_replica_is_scored_and_the_report_is_kept(demo: Platform, endpo
 
 def test_an_interrupted_run_leaves_nothing_behind(demo: Platform, endpoint: str) -> None:
     run, pid = begun(demo, endpoint, "300s")
+    refused = subprocess.run(
+        command(endpoint, "5s"), env=demo.environment, capture_output=True, timeout=30, check=False
+    )
+    assert b"has a game day already" in refused.stderr
+    assert faults(demo) == {pid: "hang"}, "a run that was refused ended what another one does"
     run.send_signal(signal.SIGINT)
     assert run.wait(20) != 0
     assert faults(demo) == {}

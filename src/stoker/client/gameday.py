@@ -15,8 +15,8 @@ import msgspec
 from stoker.client.connection import Connection
 from stoker.client.control import ControlClient
 from stoker.client.load import Ask, Load, Tally
-from stoker.core.gameday import GOOD_FOR_S, Card, Marks, Scenario, Second, judge, normal, recovered_s
-from stoker.types.errors import StokerError
+from stoker.core.gameday import GOOD_FOR_S, Card, Marks, Scenario, Second, judge, normal, parted, recovered_s
+from stoker.types.errors import Conflict, InvalidInput, NotFound, StokerError
 from stoker.types.faults import Fault
 from stoker.types.keys import KeyLimits
 
@@ -142,16 +142,20 @@ class Run:
         fault = Fault(scenario.fault, max(plan.duration_s, 1.0)) if scenario.fault is not None else None
         self._is_injected = True  # before it is: an answer that got lost is to be undone too
         self._marks = Marks(injected_s=self._now())
-        self.control.begin_gameday(
-            plan.project,
-            plan.endpoint,
-            scenario.name,
-            seconds=plan.duration_s,
-            replica=plan.replica if fault is not None else "",
-            fault=fault,
-            force=plan.force,
-        )
-        where = f" ({plan.replica})" if fault is not None else ""
+        try:
+            self.control.begin_gameday(
+                plan.project,
+                plan.endpoint,
+                scenario.name,
+                seconds=plan.duration_s,
+                replica=plan.replica,
+                fault=fault,
+                force=plan.force,
+            )
+        except (Conflict, InvalidInput, NotFound):
+            self._is_injected = False  # refused: what is there is somebody else's
+            raise
+        where = f" ({plan.replica})" if plan.replica else ""
         self.say(f"now: {scenario.does}{where}")
         if scenario.load != "none":
             self._start_load()
@@ -159,20 +163,21 @@ class Run:
     def _start_load(self) -> None:
         scenario = self.plan.scenario
         rate = min(self.plan.rate * scenario.rate_times, LOAD_RPS_MAX)
-        assert self._probes is not None
-        mine = self._with_key("load")
         ask = self.loaded
         if scenario.load == "retry_storm":
             ask = Ask(ask.path, ask.body, {**ask.headers, **RETRIED})
-        self._load = Load(mine, ask, rate)
+        self._load = Load(self._with_key("load"), ask, rate)
         self._load.start(self._origin_s)
 
     def _end(self, because: str, *, again: bool = False) -> None:
         if self._load is not None:
             self._load.stop()
         if self._is_injected or again:
-            self.control.end_gameday(self.plan.project, self.plan.endpoint, because)
             self._is_injected = False
+            try:
+                self.control.end_gameday(self.plan.project, self.plan.endpoint, because)
+            except StokerError as away:
+                self.say(f"control could not be told ({away.message}); the node ends the fault by its own clock")
 
     def _with_key(self, name: str) -> Connection:
         seconds = self.plan.longest_s + KEY_SPARE_S
@@ -239,9 +244,8 @@ class Run:
                 self._marks = msgspec.structs.replace(self._marks, causes=causes)
 
     def _is_good(self) -> bool:
-        seconds = self._seconds()
-        normal_s, ready = normal([each for each in seconds if each.at_s < self._marks.injected_s])
-        after = [each for each in seconds if each.at_s >= self._marks.injected_s]
+        before, after = parted(self._seconds(), self._marks.injected_s)
+        normal_s, ready = normal(before)
         good_s = recovered_s(after, normal_s, ready)
         return good_s is not None and len(after) >= GOOD_FOR_S
 

@@ -69,7 +69,7 @@ class Load:
         self._stopped = threading.Event()
         self._tallies: dict[int, Tally] = {}
         count = min(WORKERS_MAX, max(2, int(rate * TIMEOUT_S) + 1))
-        self._workers = [threading.Thread(target=self._work, daemon=True) for _ in range(count)]
+        self._workers = [threading.Thread(target=self._work, name="load", daemon=True) for _ in range(count)]
 
     def start(self, origin_s: float) -> None:
         """Begin. Seconds count from `origin_s` (monotonic)."""

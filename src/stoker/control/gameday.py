@@ -34,6 +34,8 @@ async def begin(plane: ControlPlane, project: str, name: str, asked: Begin) -> N
     """Write it down, then put the fault in. Raises Conflict, NotFound or Unavailable."""
     fence = _fence(plane)
     await plane.database.reading(lambda each: _refuse(each, endpoints.get(each, project, name), is_forced=asked.force))
+    if _faulty(plane, project, name):
+        raise Conflict(f"{project}/{name} has a game day already; wait until it is over")
     node = _node_of(plane, project, name, asked.replica) if asked.fault is not None else ""
     await plane.database.writing(lambda connection: _begin(connection, project, name, asked))
     if asked.fault is None:
@@ -50,10 +52,8 @@ async def end(plane: ControlPlane, project: str, name: str, because: str) -> Non
     """End the faults in an endpoint's replicas, and note the outcome in the journal and in its newest incident."""
     fence = _fence(plane)
     await plane.database.reading(lambda connection: endpoints.get(connection, project, name))
-    for node in plane.observer.statuses:
-        for process in node.processes:
-            if process.fault and _is_of(process.labels, project, name):
-                await plane.driver.end_fault(node.node, process.name, fence)
+    for node, replica in _faulty(plane, project, name):
+        await plane.driver.end_fault(node, replica, fence)
     await plane.database.writing(lambda connection: _end(connection, project, name, because[:BECAUSE_MAX]))
 
 
@@ -89,6 +89,16 @@ def _end(connection: Connection, project: str, name: str, because: str) -> None:
     last = incidents.last_of(connection, project, name)
     if last is not None and last.is_open:
         incidents.put(connection, life.noted(last, f"game day ended: {because}", now_s))
+
+
+def _faulty(plane: ControlPlane, project: str, name: str) -> list[tuple[str, str]]:
+    """Return the endpoint's replicas with a fault in them, each with its node."""
+    return [
+        (node.node, process.name)
+        for node in plane.observer.statuses
+        for process in node.processes
+        if process.fault and _is_of(process.labels, project, name)
+    ]
 
 
 def _node_of(plane: ControlPlane, project: str, name: str, replica: str) -> str:

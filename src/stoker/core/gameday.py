@@ -142,6 +142,12 @@ def harmed(second: Second, normal_s: float, ready: int) -> bool:
     return second.slow_s > max(SLOW_TIMES * normal_s, normal_s + SLOW_MORE_S)
 
 
+def parted(seconds: Sequence[Second], injected_s: float) -> tuple[list[Second], list[Second]]:
+    """Return the seconds that were over before the injection, and the others; that of the injection is one of them."""
+    before = [each for each in seconds if each.at_s + 1 <= injected_s]
+    return before, list(seconds[len(before) :])
+
+
 def normal(seconds: Sequence[Second]) -> tuple[float, int]:
     """Return what is usual: the median of the seconds' slowest twentieths, and the replicas that were ready."""
     slow = sorted(each.slow_s for each in seconds if each.requests > each.failed)
@@ -179,8 +185,8 @@ def rank_of(causes: Sequence[CauseKind], expects: Sequence[CauseKind]) -> int:
 
 def judge(scenario: Scenario, seconds: Sequence[Second], marks: Marks) -> Card:
     """Return how the platform did. `seconds` are the whole run's, those before the injection say what is normal."""
-    normal_s, ready = normal([each for each in seconds if each.at_s < marks.injected_s])
-    after = [each for each in seconds if each.at_s >= marks.injected_s]
+    before, after = parted(seconds, marks.injected_s)
+    normal_s, ready = normal(before)
     until_s = recovered_s(after, normal_s, ready)
     window = [each for each in after if until_s is None or each.at_s <= until_s]
     requests, failed = sum(each.requests for each in window), sum(each.failed for each in window)
