@@ -78,13 +78,13 @@ def test_a_score_is_between_nothing_and_one(
 
 @given(rows=rows_seen)
 def test_recovery_is_followed_by_as_many_good_seconds_as_it_takes(rows: list[Second]) -> None:
-    normal_s, ready = normal(BASE)
-    found = recovered_s(rows, normal_s, ready)
+    limit_s, ready = normal(BASE)
+    found = recovered_s(rows, limit_s, ready)
     if found is None:
         return
     asked = [each for each in rows if each.at_s >= found and each.requests]
-    was_harmed = any(harmed(each, normal_s, ready) for each in rows)
-    assert not any(harmed(each, normal_s, ready) for each in asked[: GOOD_FOR_S if was_harmed else len(asked)])
+    was_harmed = any(harmed(each, limit_s, ready) for each in rows)
+    assert not any(harmed(each, limit_s, ready) for each in asked[: GOOD_FOR_S if was_harmed else len(asked)])
     if was_harmed:
         assert len(asked) >= GOOD_FOR_S
 
@@ -163,5 +163,13 @@ def test_an_obstacle_says_what_to_do() -> None:
 
 
 def test_noise_of_a_fast_model_is_no_harm() -> None:
-    assert not harmed(msgspec.structs.replace(BASE[0], slow_s=0.09), 0.01, 2)
-    assert harmed(msgspec.structs.replace(BASE[0], slow_s=0.2), 0.01, 2)
+    limit_s, _ = normal(BASE)
+    assert not harmed(msgspec.structs.replace(BASE[0], slow_s=0.09), limit_s, 2)
+    assert harmed(msgspec.structs.replace(BASE[0], slow_s=0.2), limit_s, 2)
+
+
+def test_what_a_busy_machine_does_without_a_fault_is_not_said_of_the_fault() -> None:
+    noisy = [Second(float(at), 20, 0, 0.4 if at % 10 == 0 else 0.02, 2) for at in range(60)]
+    after = [msgspec.structs.replace(each, at_s=each.at_s + 60) for each in noisy]
+    assert judge(HANG, noisy + after, Marks(60.0, ended_s=120.0)).outcome == "absorbed"
+    assert judge(HANG, [*noisy, *bad(60, 5), *after], Marks(60.0, ended_s=130.0)).outcome == "healed"

@@ -216,7 +216,8 @@ class Run:
                 (each.at_s for each in one.timeline if each.kind in _RAISED and each.at_s >= injected_s), default=0.0
             )
             if raised_s:
-                causes = tuple(each.kind for each in one.causes)
+                # … and with its old causes: of such a one `stoker why` is asked instead (_diagnose).
+                causes = tuple(each.kind for each in one.causes) if one.opened_at_s >= injected_s else ()
                 self._marks = msgspec.structs.replace(self._marks, incident=one.number, causes=causes)
                 self._detected(raised_s - self._began_s, f"incident {one.number}")
         for alert in self.control.alerts().items:
@@ -245,8 +246,8 @@ class Run:
 
     def _is_good(self) -> bool:
         before, after = parted(self._seconds(), self._marks.injected_s)
-        normal_s, ready = normal(before)
-        good_s = recovered_s(after, normal_s, ready)
+        limit_s, ready = normal(before)
+        good_s = recovered_s(after, limit_s, ready)
         return good_s is not None and len(after) >= GOOD_FOR_S
 
     def _seconds(self) -> list[Second]:

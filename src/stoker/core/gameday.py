@@ -17,7 +17,8 @@ from stoker.types.faults import FaultKind
 GOOD_FOR_S: Final = 10  # seconds in a row without harm, and the endpoint is good again
 SLOW_TIMES: Final = 3.0  # a second is slow when its slowest twentieth takes so many times that of before …
 SLOW_MORE_S: Final = 0.1  # … and so much more, so that noise of a fast model is none
-HARMED_MIN: Final = 3  # harmed seconds before callers can be said to have seen something
+HARMED_MIN: Final = 3  # harmed seconds before callers can be said to have seen something …
+HARMED_RATIO: Final = 0.1  # … and this share of those until it was good again, so that noise is none
 DETECT_GOOD_S: Final = 30.0  # full score up to here, none from the other on
 DETECT_BAD_S: Final = 300.0
 REMEDY_GOOD_S: Final = 30.0
@@ -135,11 +136,11 @@ class Card(msgspec.Struct, frozen=True):
         return sum(counted) / len(counted)
 
 
-def harmed(second: Second, normal_s: float, ready: int) -> bool:
-    """Return whether callers saw harm in a second, or a replica is missing that was `ready` before."""
+def harmed(second: Second, limit_s: float, ready: int) -> bool:
+    """Return whether callers saw harm in a second (`limit_s`: slower is slow), or a replica of `ready` is missing."""
     if second.failed or 0 <= second.ready < ready:
         return True
-    return second.slow_s > max(SLOW_TIMES * normal_s, normal_s + SLOW_MORE_S)
+    return second.slow_s > limit_s
 
 
 def parted(seconds: Sequence[Second], injected_s: float) -> tuple[list[Second], list[Second]]:
@@ -149,13 +150,17 @@ def parted(seconds: Sequence[Second], injected_s: float) -> tuple[list[Second], 
 
 
 def normal(seconds: Sequence[Second]) -> tuple[float, int]:
-    """Return what is usual: the median of the seconds' slowest twentieths, and the replicas that were ready."""
+    """Return from when on a second is slow, and how many replicas are usual (-1: not known).
+
+    What nineteen of twenty normal seconds stayed under is not slow: a machine that others use has its own noise.
+    """
     slow = sorted(each.slow_s for each in seconds if each.requests > each.failed)
     known = [each.ready for each in seconds if each.ready >= 0]
-    return (slow[len(slow) // 2] if slow else 0.0), (known[-1] if known else -1)
+    median_s, most_s = (slow[len(slow) // 2], slow[int(len(slow) * 0.95)]) if slow else (0.0, 0.0)
+    return max(SLOW_TIMES * median_s, median_s + SLOW_MORE_S, most_s), (known[-1] if known else -1)
 
 
-def recovered_s(seconds: Sequence[Second], normal_s: float, ready: int) -> float | None:
+def recovered_s(seconds: Sequence[Second], limit_s: float, ready: int) -> float | None:
     """Return when the endpoint was good again: after the last harm before GOOD_FOR_S good seconds in a row.
 
     `seconds` are those from the injection on. Their first is the answer when none was harmed; None when it never was
@@ -164,7 +169,7 @@ def recovered_s(seconds: Sequence[Second], normal_s: float, ready: int) -> float
     start_s: float | None = None
     good, was_harmed, found = 0, False, None
     for each in seconds:
-        if harmed(each, normal_s, ready):
+        if harmed(each, limit_s, ready):
             good, start_s, was_harmed = 0, None, True
             continue
         if not each.requests:
@@ -186,12 +191,13 @@ def rank_of(causes: Sequence[CauseKind], expects: Sequence[CauseKind]) -> int:
 def judge(scenario: Scenario, seconds: Sequence[Second], marks: Marks) -> Card:
     """Return how the platform did. `seconds` are the whole run's, those before the injection say what is normal."""
     before, after = parted(seconds, marks.injected_s)
-    normal_s, ready = normal(before)
-    until_s = recovered_s(after, normal_s, ready)
+    limit_s, ready = normal(before)
+    until_s = recovered_s(after, limit_s, ready)
     window = [each for each in after if until_s is None or each.at_s <= until_s]
     requests, failed = sum(each.requests for each in window), sum(each.failed for each in window)
-    felt = sum(harmed(each, normal_s, -1) for each in window)  # a missing replica alone is felt by nobody
-    is_absorbed = until_s is not None and not failed and felt < HARMED_MIN and marks.detected_s is None
+    felt = sum(harmed(each, limit_s, -1) for each in window)  # a missing replica alone is felt by nobody
+    is_felt = failed > 0 or felt >= max(HARMED_MIN, HARMED_RATIO * len(window))
+    is_absorbed = until_s is not None and not is_felt and marks.detected_s is None
     detected = None if marks.detected_s is None else max(marks.detected_s - marks.injected_s, 0.0)
     recovered = None if until_s is None else max(until_s - marks.injected_s, 0.0)
     rank = rank_of(marks.causes, scenario.expects)
