@@ -13,7 +13,7 @@ from stoker.cli.output import clock, columns, fields, items, show
 from stoker.cli.session import Command, Session, complete_endpoint, output_option, project_option, write_example
 from stoker.cli.values import content
 from stoker.client.control import ControlClient
-from stoker.client.gameday import Plan, Report, Run
+from stoker.client.gameday import DRIFTED, Plan, Report, Run
 from stoker.client.load import Ask, example
 from stoker.client.views import EndpointDetail
 from stoker.core.gameday import BY_NAME, SCENARIOS, Scenario, obstacle
@@ -25,6 +25,7 @@ from stoker.types.units import parse_seconds
 REPORTS_MAX: Final = 100  # the newest are kept
 RATES: Final[dict[Task, float]] = {"predict": 20.0, "embed": 10.0, "chat": 1.0}  # of probes, a second
 LONG_TIMES: Final = 40
+STRANGE: Final = 100  # fits every number type, and lies outside of what most models were made for
 _EXAMPLE: Final = """
 stoker gameday list
 stoker gameday run replica-hang --endpoint digits --duration 2m
@@ -149,13 +150,15 @@ def page(report: Report) -> str:
     if card.outcome == "absorbed":
         told, diagnosed = "callers saw nothing, so nobody is to be told", "  -   nothing to explain"
     good = "never" if card.recovered_after_s is None else f"after {_after(card.recovered_after_s)}"
+    if card.remediation is None:
+        good = "nothing to heal"
     return fields(
         [
             ("run", click.style(report.id, bold=True)),
             ("endpoint", f"{report.project}/{report.endpoint}"),
             ("began", clock(report.began_s)),
             ("what", f"{scenario.does if scenario is not None else report.scenario} {report.replica}".strip()),
-            ("outcome", click.style(card.outcome, fg="red" if card.outcome == "not healed" else "green")),
+            ("outcome", click.style(card.outcome, fg="red" if card.outcome in ("not healed", "missed") else "green")),
             ("detected", f"{_figure(card.detection)}  {told}"),
             ("diagnosed", diagnosed),
             ("good again", f"{_figure(card.remediation)}  {good}"),
@@ -183,6 +186,13 @@ def _plan(session: Session, scenario: Scenario, project: str, name: str, given: 
     why = obstacle(scenario, task, len(ready))
     if why:
         raise Conflict(why)
+    if scenario.is_silent:
+        drift = next((each for each in found.status.conditions if each.type == DRIFTED), None)
+        if drift is None or drift.status:
+            what = "has drifted already" if drift is not None else "has nothing to drift from"
+            raise Conflict(
+                f"{project}/{name} {what}; `stoker drift {name}` says more, `stoker drift learn` begins anew"
+            )
     replica = str(given["replica"] or (ready[0] if scenario.fault is not None else ""))
     if scenario.fault is not None and replica not in ready:
         raise NotFound(f"{replica!r} is no ready replica of {name}; ready are: {', '.join(ready)}")
@@ -208,7 +218,11 @@ def _prepared(session: Session, plan: Plan, given: dict[str, object]) -> Run:
         if not given["data"]
         else _given(plan.endpoint, task, str(given["data"]))
     )
-    loaded = example(plan.endpoint, task, None, length=LONG_TIMES) if plan.scenario.load == "long_prompts" else ask
+    loaded = ask
+    if plan.scenario.load == "long_prompts":
+        loaded = example(plan.endpoint, task, None, length=LONG_TIMES)
+    elif plan.scenario.load == "drifted_inputs":
+        loaded = example(plan.endpoint, task, data.metadata(plan.endpoint), value=STRANGE)
     began_s = time.monotonic()
 
     def say(what: str) -> None:

@@ -25,6 +25,7 @@ SIGNALS_EVERY_S: Final = 1.0
 DIAGNOSIS_WAIT_S: Final = 75.0  # incidents are explained at full minutes
 LOAD_RPS_MAX: Final = 500.0
 KEY_SPARE_S: Final = 120.0  # a key outlives its run by so much at most
+DRIFTED: Final = "Drifted"  # the condition of an endpoint whose data moved away from its reference
 _RAISED: Final = ("opened", "alert")
 UNSAMPLED: Final = KeyLimits(samples=False)
 RETRIED: Final = {"x-stainless-retry-count": "1"}  # as the OpenAI and Anthropic libraries say it
@@ -199,8 +200,11 @@ class Run:
         """See how many replicas are ready, and whether anybody was told. Control may be away for a moment."""
         plan = self.plan
         with suppress(StokerError):
-            ready = self.control.endpoint(plan.project, plan.endpoint).status.replicas_ready
-            second = int(self._now())
+            status = self.control.endpoint(plan.project, plan.endpoint).status
+            ready, second = status.replicas_ready, int(self._now())
+            drifted = next((each for each in status.conditions if each.type == DRIFTED), None)
+            if plan.scenario.is_silent and drifted is not None and drifted.status:
+                self._detected(max(drifted.since_s - self._began_s, self._marks.injected_s), "the condition Drifted")
             self._ready[second] = min(self._ready.get(second, ready), ready)
             if self._now() - self._signals_s >= SIGNALS_EVERY_S:
                 self._signals_s = self._now()

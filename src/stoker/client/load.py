@@ -135,8 +135,8 @@ class Load:
                     tally.times_s.append(took_s)
 
 
-def example(endpoint: str, task: Task, metadata: ModelMetadata | None, *, length: int = 1) -> Ask:
-    """Return a plain request for an endpoint: zeros, or a sentence `length` times.
+def example(endpoint: str, task: Task, metadata: ModelMetadata | None, *, length: int = 1, value: int = 0) -> Ask:
+    """Return a plain request for an endpoint: numbers that are all `value`, or a sentence `length` times.
 
     Raises InvalidInput for a signature that no request can be made up for.
     """
@@ -157,6 +157,6 @@ def example(endpoint: str, task: Task, metadata: ModelMetadata | None, *, length
             count *= size
         if count > ELEMENTS_MAX:
             raise InvalidInput(f"input {spec.name!r} has {count} elements; give a whole request with --data @FILE")
-        plain: object = {"BYTES": "a", "BOOL": False}.get(spec.datatype, 0)
+        plain: object = {"BYTES": "a", "BOOL": False}.get(spec.datatype, value)
         inputs.append({"name": spec.name, "shape": shape, "datatype": spec.datatype, "data": [plain] * count})
     return Ask(f"/v2/models/{endpoint}/infer", msgspec.json.encode({"inputs": inputs}), headers)

@@ -27,15 +27,17 @@ FAILED_BAD_RATIO: Final = 0.1  # of the requests from injection to recovery
 TOP: Final = 3  # causes a person reads first
 
 # healed: good again while the fault lasted (or, of a kill, at all). outlasted: only once it was over.
-Outcome = Literal["absorbed", "healed", "outlasted", "not healed"]
-LoadKind = Literal["none", "noisy_tenant", "retry_storm", "long_prompts"]
+# found, missed: of what callers cannot see.
+Outcome = Literal["absorbed", "healed", "outlasted", "not healed", "found", "missed"]
+LoadKind = Literal["none", "noisy_tenant", "retry_storm", "long_prompts", "drifted_inputs"]
 
 
 class Scenario(msgspec.Struct, frozen=True):
     """One thing that goes wrong. `fault` is put into one replica; `load` comes from the one who runs the scenario.
 
     expects: causes (core/diagnose) that are right; the first is the usual one. tasks: of endpoints it makes sense for.
-    rate_times: the load, in multiples of the probes; load_rps_min: at least so much.
+    rate_times: the load, in multiples of the probes. is_silent: callers cannot see it, so that somebody must be told
+    of it all the same, and there is nothing to heal.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Scenario(msgspec.Struct, frozen=True):
     replicas_min: int = 1
     tasks: tuple[str, ...] = ("predict", "embed", "chat")
     rate_times: float = 0.0
+    is_silent: bool = False
 
 
 SCENARIOS: Final = (
@@ -80,6 +83,15 @@ SCENARIOS: Final = (
         load="long_prompts",
         tasks=("chat",),
         rate_times=1.0,
+    ),
+    Scenario(
+        "drifted-inputs",
+        "ten times as many requests, with values the model was never made for",
+        ("model_behaviour", "request_mix"),
+        load="drifted_inputs",
+        tasks=("predict",),
+        rate_times=10.0,
+        is_silent=True,
     ),
 )
 BY_NAME: Final = {each.name: each for each in SCENARIOS}
@@ -124,7 +136,7 @@ class Card(msgspec.Struct, frozen=True):
     recovered_after_s: float | None
     detection: float | None
     diagnosis: float | None
-    remediation: float
+    remediation: float | None
     protection: float
 
     @property
@@ -197,17 +209,12 @@ def judge(scenario: Scenario, seconds: Sequence[Second], marks: Marks) -> Card:
     requests, failed = sum(each.requests for each in window), sum(each.failed for each in window)
     felt = sum(harmed(each, limit_s, -1) for each in window)  # a missing replica alone is felt by nobody
     is_felt = failed > 0 or felt >= max(HARMED_MIN, HARMED_RATIO * len(window))
-    is_absorbed = until_s is not None and not is_felt and marks.detected_s is None
+    outcome = _outcome(scenario, marks, until_s, is_felt=is_felt)
+    is_asked = outcome != "absorbed"  # where nothing was felt, nobody is to be told
     detected = None if marks.detected_s is None else max(marks.detected_s - marks.injected_s, 0.0)
     recovered = None if until_s is None else max(until_s - marks.injected_s, 0.0)
     rank = rank_of(marks.causes, scenario.expects)
-    outcome: Outcome = "healed"
-    if is_absorbed:
-        outcome = "absorbed"
-    elif until_s is None:
-        outcome = "not healed"
-    elif marks.ended_s is not None and until_s >= marks.ended_s:
-        outcome = "outlasted"
+    remediation = 0.0 if outcome == "outlasted" else _soon(recovered, REMEDY_GOOD_S, REMEDY_BAD_S)
     return Card(
         outcome=outcome,
         requests=requests,
@@ -215,11 +222,25 @@ def judge(scenario: Scenario, seconds: Sequence[Second], marks: Marks) -> Card:
         detected_after_s=detected,
         rank=rank,
         recovered_after_s=recovered,
-        detection=None if is_absorbed else _soon(detected, DETECT_GOOD_S, DETECT_BAD_S),
-        diagnosis=None if is_absorbed else 1.0 if rank == 1 else 0.5 if 1 < rank <= TOP else 0.0,
-        remediation=0.0 if outcome == "outlasted" else _soon(recovered, REMEDY_GOOD_S, REMEDY_BAD_S),
+        detection=_soon(detected, DETECT_GOOD_S, DETECT_BAD_S) if is_asked else None,
+        diagnosis=_placed(rank) if is_asked else None,
+        remediation=None if scenario.is_silent else remediation,
         protection=1.0 - min(failed / requests / FAILED_BAD_RATIO, 1.0) if requests else 1.0,
     )
+
+
+def _outcome(scenario: Scenario, marks: Marks, until_s: float | None, *, is_felt: bool) -> Outcome:
+    if scenario.is_silent:
+        return "missed" if marks.detected_s is None else "found"
+    if until_s is None:
+        return "not healed"
+    if not is_felt and marks.detected_s is None:
+        return "absorbed"
+    return "outlasted" if marks.ended_s is not None and until_s >= marks.ended_s else "healed"
+
+
+def _placed(rank: int) -> float:
+    return 1.0 if rank == 1 else 0.5 if 1 < rank <= TOP else 0.0
 
 
 def obstacle(scenario: Scenario, task: str, replicas: int) -> str:
