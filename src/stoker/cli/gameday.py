@@ -13,7 +13,7 @@ from stoker.cli.output import clock, columns, fields, items, show
 from stoker.cli.session import Command, Session, complete_endpoint, output_option, project_option, write_example
 from stoker.cli.values import content
 from stoker.client.control import ControlClient
-from stoker.client.gameday import DRIFTED, Plan, Report, Run
+from stoker.client.gameday import Plan, Report, Run
 from stoker.client.load import Ask, example
 from stoker.client.views import EndpointDetail
 from stoker.core.gameday import BY_NAME, SCENARIOS, Scenario, obstacle
@@ -187,9 +187,11 @@ def _plan(session: Session, scenario: Scenario, project: str, name: str, given: 
     if why:
         raise Conflict(why)
     if scenario.is_silent:
-        drift = next((each for each in found.status.conditions if each.type == DRIFTED), None)
-        if drift is None or drift.status:
-            what = "has drifted already" if drift is not None else "has nothing to drift from"
+        if not given["data"]:
+            raise InvalidInput("give ordinary rows with --data @FILE: those that are made up drift too", field="data")
+        drift = control.drift(project, name)
+        if drift.is_drifted or not drift.is_watched:
+            what = "has drifted already" if drift.is_drifted else "has nothing to drift from"
             raise Conflict(
                 f"{project}/{name} {what}; `stoker drift {name}` says more, `stoker drift learn` begins anew"
             )

@@ -84,6 +84,7 @@ class Run:
     _probes: Load | None = None
     _load: Load | None = None
     _is_injected: bool = False
+    _drifts: bool = False  # before anything was injected
     _ready: dict[int, int] = field(default_factory=dict)
     _marks: Marks = field(default_factory=lambda: Marks(injected_s=float("inf")))
     _signals_s: float = 0.0
@@ -140,6 +141,8 @@ class Run:
 
     def _inject(self) -> None:
         plan, scenario = self.plan, self.plan.scenario
+        if self._drifts:
+            raise Conflict("what the probes send drifts by itself; give more, and ordinary, rows with --data")
         fault = Fault(scenario.fault, max(plan.duration_s, 1.0)) if scenario.fault is not None else None
         self._is_injected = True  # before it is: an answer that got lost is to be undone too
         self._marks = Marks(injected_s=self._now())
@@ -202,9 +205,11 @@ class Run:
         with suppress(StokerError):
             status = self.control.endpoint(plan.project, plan.endpoint).status
             ready, second = status.replicas_ready, int(self._now())
-            drifted = next((each for each in status.conditions if each.type == DRIFTED), None)
-            if plan.scenario.is_silent and drifted is not None and drifted.status:
-                self._detected(max(drifted.since_s - self._began_s, self._marks.injected_s), "the condition Drifted")
+            drifted = next((each for each in status.conditions if each.type == DRIFTED and each.status), None)
+            if plan.scenario.is_silent and drifted is not None:
+                at_s = drifted.since_s - self._began_s
+                self._drifts = self._drifts or at_s < self._marks.injected_s
+                self._detected(at_s, "the condition Drifted")
             self._ready[second] = min(self._ready.get(second, ready), ready)
             if self._now() - self._signals_s >= SIGNALS_EVERY_S:
                 self._signals_s = self._now()
@@ -231,6 +236,8 @@ class Run:
 
     def _detected(self, at_s: float, by: str) -> None:
         before = self._marks.detected_s
+        if at_s < self._marks.injected_s:
+            return
         if before is None or at_s < before:
             self._marks = msgspec.structs.replace(self._marks, detected_s=at_s, detected_by=by)
         if before is None:
