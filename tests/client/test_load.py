@@ -105,6 +105,9 @@ def test_a_request_is_made_up_from_the_signature() -> None:
     body = msgspec.json.decode(example("m", "predict", spec).body)
     assert body["inputs"][0] == {"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [0, 0, 0]}
     assert body["inputs"][1]["data"] == ["a"]
+    more = msgspec.json.decode(example("m", "predict", spec, rows=2, value=9).body)
+    assert more["inputs"][0]["shape"] == [2, 3]
+    assert more["inputs"][0]["data"] == [9] * 6
     chat = example("m", "chat", None, length=40)
     assert len(chat.body) > 40 * len(example("m", "chat", None).body) / 4
     assert example("m", "embed", None).path == "/v1/embeddings"

@@ -25,6 +25,7 @@ from stoker.types.units import parse_seconds
 REPORTS_MAX: Final = 100  # the newest are kept
 RATES: Final[dict[Task, float]] = {"predict": 20.0, "embed": 10.0, "chat": 1.0}  # of probes, a second
 LONG_TIMES: Final = 40
+STRANGE_ROWS: Final = 64  # of one request, where a model takes several
 STRANGE: Final = 100  # fits every number type, and lies outside of what most models were made for
 _EXAMPLE: Final = """
 stoker gameday list
@@ -224,7 +225,7 @@ def _prepared(session: Session, plan: Plan, given: dict[str, object]) -> Run:
     if plan.scenario.load == "long_prompts":
         loaded = example(plan.endpoint, task, None, length=LONG_TIMES)
     elif plan.scenario.load == "drifted_inputs":
-        loaded = example(plan.endpoint, task, data.metadata(plan.endpoint), value=STRANGE)
+        loaded = example(plan.endpoint, task, data.metadata(plan.endpoint), rows=STRANGE_ROWS, value=STRANGE)
     began_s = time.monotonic()
 
     def say(what: str) -> None:

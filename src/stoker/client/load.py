@@ -135,8 +135,10 @@ class Load:
                     tally.times_s.append(took_s)
 
 
-def example(endpoint: str, task: Task, metadata: ModelMetadata | None, *, length: int = 1, value: int = 0) -> Ask:
-    """Return a plain request for an endpoint: numbers that are all `value`, or a sentence `length` times.
+def example(
+    endpoint: str, task: Task, metadata: ModelMetadata | None, *, length: int = 1, rows: int = 1, value: int = 0
+) -> Ask:
+    """Return a plain request for an endpoint: `rows` of numbers that are all `value`, or a sentence `length` times.
 
     Raises InvalidInput for a signature that no request can be made up for.
     """
@@ -151,7 +153,7 @@ def example(endpoint: str, task: Task, metadata: ModelMetadata | None, *, length
         raise InvalidInput(f"{endpoint} does not say what goes in; give a whole request with --data @FILE")
     inputs = []
     for spec in metadata.inputs:
-        shape = [1 if size < 0 else size for size in spec.shape]
+        shape = [size if size >= 0 else rows if axis == 0 else 1 for axis, size in enumerate(spec.shape)]
         count = 1
         for size in shape:
             count *= size

@@ -86,7 +86,7 @@ SCENARIOS: Final = (
     ),
     Scenario(
         "drifted-inputs",
-        "ten times as many requests, with values the model was never made for",
+        "ten times as many requests, of 64 rows with values the model was never made for",
         ("model_behaviour", "request_mix"),
         load="drifted_inputs",
         tasks=("predict",),
