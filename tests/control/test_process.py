@@ -1,6 +1,7 @@
 """Control as a process, alone: how it starts, what it promises when it is killed, how it ends."""
 
 import asyncio
+import itertools
 import json
 import random
 import stat
@@ -166,11 +167,10 @@ def test_killed_at_random_moments_it_keeps_every_write_that_it_acknowledged(rig:
     applied: dict[str, int] = {}
     keys: set[str] = set()
     aliases: dict[str, int] = {}
+    numbers = itertools.count(1)  # over all rounds: a write whose answer was lost is never smaller than one before
 
     def write() -> None:
-        number = 0
-        while True:
-            number += 1
+        for number in numbers:
             try:
                 name = f"e{number % 5}"
                 wanted = endpoint(name, limits={"queue_max": number})
