@@ -15,11 +15,11 @@ from statistics import median
 from bench.figures import Figure
 from bench.report import Section
 from bench.rounds import say
-from stoker.observe import tables
-from stoker.observe.accounts import Answer
-from stoker.observe.history import History
-from stoker.observe.levels import LEVELS, Level
-from stoker.observe.points import Point, encode
+from stoker.observe.history import tables
+from stoker.observe.history.accounts import Answer
+from stoker.observe.history.history import History
+from stoker.observe.history.levels import LEVELS, Level
+from stoker.observe.history.points import Point, encode
 from stoker.observe.port import TICK_S, Selector, Series, like, select
 from stoker.telemetry.histogram import Histogram
 from stoker.telemetry.metrics import Registry

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from stoker.core.diagnose.onset import Point
 from stoker.core.diagnose.window import Change
-from stoker.observe.compared import Site, point
+from stoker.observe.incidents.compared import Site, point
 from stoker.telemetry.catalogue import BY_NAME
 from stoker.telemetry.histogram import Histogram
 from stoker.telemetry.snapshot import MetricValues, Series, Snapshot, subtract
@@ -17,7 +17,7 @@ Labels = tuple[tuple[str, str], ...]
 
 
 class Recorder:
-    """Counts what the catalogue has, and keeps a snapshot a step. An evidence source for observe/explain.py."""
+    """Counts what the catalogue has, and keeps a snapshot a step. Evidence for observe/incidents/explain.py."""
 
     fine_s = STEP_S
 

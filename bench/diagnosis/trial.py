@@ -10,7 +10,7 @@ from bench.diagnosis.recorder import ENDPOINT, PROJECT
 from bench.diagnosis.world import World
 from stoker.core.diagnose.causes import KINDS, CauseKind
 from stoker.core.diagnose.verdict import Explanation
-from stoker.observe.explain import explain
+from stoker.observe.incidents.explain import explain
 
 HELD_OUT = 1000  # seeds from here on were never looked at while the scorers were written
 

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from stoker.blob.folder import FolderBlobs
-from stoker.control.drift import DriftWatch
-from stoker.control.drift_files import sweep
-from stoker.control.drift_hooks import SIGNATURE
-from stoker.control.drift_learning import learned
+from stoker.control.drift.files import sweep
+from stoker.control.drift.hooks import SIGNATURE
+from stoker.control.drift.learning import learned
+from stoker.control.drift.watch import DriftWatch
 from stoker.core import conditions
 from stoker.observe.drift.reference import build
 from stoker.protocol import frames

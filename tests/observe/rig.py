@@ -5,8 +5,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from stoker.observe.accounts import Answer
-from stoker.observe.history import History
+from stoker.observe.history.accounts import Answer
+from stoker.observe.history.history import History
 from stoker.observe.port import TICK_S, select
 from stoker.telemetry.metrics import Registry
 

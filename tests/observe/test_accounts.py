@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker.observe.accounts import Accounts
+from stoker.observe.history.accounts import Accounts
 from stoker.telemetry.histogram import Distribution
 from tests.observe.rig import Counting
 

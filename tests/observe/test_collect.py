@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 from pathlib import Path
 
-from stoker.observe.collect import ASK_TIMEOUT_S, Collector, Own, Remote
-from stoker.observe.history import History
+from stoker.observe.history.collect import ASK_TIMEOUT_S, Collector, Own, Remote
+from stoker.observe.history.history import History
 from stoker.protocol import frames
 from stoker.protocol.frames import EndHead, Hello
 from stoker.protocol.link import Exchange, refuse, serve

@@ -10,7 +10,7 @@ from stoker.control.fleet import Fleet
 from stoker.core.diagnose.causes import CauseKind
 from stoker.core.diagnose.verdict import Diagnosis, diagnose
 from stoker.gateway.meters import Meters
-from stoker.observe.compared import OF_A_WINDOW, Site, window
+from stoker.observe.incidents.compared import OF_A_WINDOW, Site, window
 from stoker.telemetry.catalogue import BY_NAME
 from stoker.telemetry.metrics import Registry, subtract
 from stoker.types.process import NodeStatus, ProcessStatus

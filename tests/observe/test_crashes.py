@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stoker.observe import tables, writes
-from stoker.observe.levels import LEVELS, Level
+from stoker.observe.history import tables, writes
+from stoker.observe.history.levels import LEVELS, Level
 from stoker.observe.port import Series
 from stoker.types.errors import Unavailable
 from tests.observe.rig import LATENCY, REQUESTS, START_S, Counting, Rig

@@ -13,7 +13,7 @@ from stoker.observe.feedback import store as stores
 from stoker.observe.feedback.expected import expected
 from stoker.observe.feedback.quality import LABELS_MIN, estimated, quality
 from stoker.observe.feedback.store import EARLY_S, FeedbackStore, Joined, Source
-from stoker.observe.slis import source
+from stoker.observe.objectives.slis import source
 from stoker.types.errors import Unavailable
 from stoker.types.feedback import Prediction
 from stoker.types.slos import Objective

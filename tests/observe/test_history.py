@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stoker.observe import tables
+from stoker.observe.history import tables
 from stoker.observe.port import like, select
 from stoker.types.errors import InvalidInput
 from tests.observe.rig import LATENCY, REQUESTS, START_S, Counting, Rig
@@ -185,7 +185,7 @@ def test_a_file_that_grows_too_large_loses_its_oldest_hours_first(tmp_path: Path
 
 
 def test_the_silent_series_make_room_for_new_ones(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stoker.observe.writes.SERIES_KEPT_MAX", 10)
+    monkeypatch.setattr("stoker.observe.history.writes.SERIES_KEPT_MAX", 10)
     process = Counting()
     rig.tick(process)
     for number in range(10):

@@ -9,11 +9,11 @@ import pytest
 from stoker.core.alerts import Alert
 from stoker.core.diagnose import incident as life
 from stoker.gateway.meters import Meters
-from stoker.observe import postmortem
-from stoker.observe.accounts import Answer
-from stoker.observe.evidence import Recorded
-from stoker.observe.history import History
-from stoker.observe.incidents import Incidents
+from stoker.observe.history.accounts import Answer
+from stoker.observe.history.history import History
+from stoker.observe.incidents import postmortem
+from stoker.observe.incidents.evidence import Recorded
+from stoker.observe.incidents.incidents import Incidents
 from stoker.store import incidents, migrate
 from stoker.store.engine import Database, open_engine, sqlite_url
 from stoker.telemetry.metrics import Registry

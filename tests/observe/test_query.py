@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stoker.observe.expressions import FUNCTIONS, QueryError
-from stoker.observe.parse import parse
+from stoker.observe.history.reading import Index
 from stoker.observe.port import Chart, select
-from stoker.observe.reading import Index
+from stoker.observe.query.expressions import FUNCTIONS, QueryError
+from stoker.observe.query.parse import parse
 from stoker.telemetry.histogram import RELATIVE_ERROR
 from stoker.types.errors import InvalidInput
 from tests.observe.rig import START_S, Counting, Rig

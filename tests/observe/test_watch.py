@@ -13,9 +13,9 @@ import pytest
 from stoker.control import specs
 from stoker.core.alerts import Silence
 from stoker.core.slo import SloMemory
-from stoker.observe import slis
 from stoker.observe.notify.post import Post
-from stoker.observe.watch import Watch
+from stoker.observe.objectives import slis
+from stoker.observe.objectives.watch import Watch
 from stoker.store import alerts, endpoints, journal, leases, migrate, notifiers, projects
 from stoker.store.engine import Database, open_engine, sqlite_url
 from stoker.store.leases import Lease

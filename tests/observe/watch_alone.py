@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from stoker.observe.notify.post import Post
-from stoker.observe.watch import Watch
+from stoker.observe.objectives.watch import Watch
 from stoker.store import leases
 from stoker.store.engine import Database, open_engine, sqlite_url
 from stoker.telemetry.metrics import Registry

@@ -14,7 +14,7 @@ from stoker.api.operations import Call, Operation, Parameter
 from stoker.client.views import Alerts, AlertView, BurnView, SilenceView, SloView, StepView
 from stoker.core.alerts import UNTOLD, Alert, Silence
 from stoker.core.notices import Notice
-from stoker.observe.judge import Standing
+from stoker.observe.objectives.judge import Standing
 from stoker.store import journal, notifiers
 from stoker.store.engine import Connection
 from stoker.types.errors import NotFound

@@ -10,7 +10,7 @@ from stoker.api.bodies import decoded, flag, number, reply
 from stoker.api.operations import Call, Operation, Parameter
 from stoker.core.diagnose.incident import TEXT_MAX, Incident
 from stoker.core.diagnose.verdict import Explanation
-from stoker.observe import postmortem
+from stoker.observe.incidents import postmortem
 from stoker.store import endpoints, incidents
 from stoker.types.errors import InvalidInput
 from stoker.types.resources import DEFAULT_PROJECT

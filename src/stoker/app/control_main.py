@@ -28,8 +28,8 @@ from stoker.app.settings import Settings
 from stoker.blob.folder import FolderBlobs
 from stoker.control import chores, keys, replicas
 from stoker.control.apply import Effects
-from stoker.control.drift import DriftWatch
-from stoker.control.drift_files import Learning
+from stoker.control.drift.files import Learning
+from stoker.control.drift.watch import DriftWatch
 from stoker.control.feedback import FeedbackWatch
 from stoker.control.gauges import Gauges
 from stoker.control.loop import LEASE, Loop
@@ -41,15 +41,15 @@ from stoker.control.routes import RoutePublisher
 from stoker.control.stats import StatsReader
 from stoker.control.traces import Traces
 from stoker.core.shares import Teller
-from stoker.observe.collect import Collector, Own, Remote
-from stoker.observe.evidence import Recorded
 from stoker.observe.feedback.quality import Estimated
 from stoker.observe.feedback.store import FeedbackStore
-from stoker.observe.history import History
-from stoker.observe.incidents import Incidents
+from stoker.observe.history.collect import Collector, Own, Remote
+from stoker.observe.history.history import History
+from stoker.observe.incidents.evidence import Recorded
+from stoker.observe.incidents.incidents import Incidents
 from stoker.observe.notify.post import Post
+from stoker.observe.objectives.watch import Watch
 from stoker.observe.samples import SampleStore
-from stoker.observe.watch import Watch
 from stoker.placement.local import LocalDriver
 from stoker.protocol import frames
 from stoker.protocol.frames import EndHead, Hello
@@ -209,7 +209,7 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
 
 
 def _learn(learning: Learning, answers: Mapping[str, Answer], signature: Signature, now_s: float) -> Reference | str:
-    from stoker.control.drift_learning import learned  # numpy: 0.1 s that most starts need not pay
+    from stoker.control.drift.learning import learned  # numpy: 0.1 s that most starts need not pay
 
     return learned(learning, answers, signature, now_s)
 

@@ -4,7 +4,7 @@ import collections
 
 from stoker.control.observe import Observer
 from stoker.control.routes import RoutePublisher
-from stoker.observe.history import History
+from stoker.observe.history.history import History
 from stoker.telemetry.metrics import Counter, Registry
 
 

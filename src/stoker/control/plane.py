@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from stoker.control.drift import DriftWatch
+from stoker.control.drift.watch import DriftWatch
 from stoker.control.feedback import FeedbackWatch
 from stoker.control.gauges import Gauges
 from stoker.control.loop import Loop
@@ -13,12 +13,12 @@ from stoker.control.routes import RoutePublisher
 from stoker.control.stats import StatsReader
 from stoker.control.traces import Traces
 from stoker.core.shares import Teller
-from stoker.observe.collect import Collector
-from stoker.observe.history import History
-from stoker.observe.incidents import Incidents
+from stoker.observe.history.collect import Collector
+from stoker.observe.history.history import History
+from stoker.observe.incidents.incidents import Incidents
 from stoker.observe.notify.post import Post
+from stoker.observe.objectives.watch import Watch
 from stoker.observe.samples import SampleStore
-from stoker.observe.watch import Watch
 from stoker.placement.port import Driver
 from stoker.store.engine import Database
 from stoker.telemetry.metrics import Registry

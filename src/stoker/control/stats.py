@@ -5,7 +5,7 @@ from stoker.control.observe import Observer
 from stoker.control.routes import RoutePublisher
 from stoker.core import conditions
 from stoker.core.snapshot import EndpointState
-from stoker.observe.collect import Collector
+from stoker.observe.history.collect import Collector
 from stoker.store import endpoints
 from stoker.store.engine import Database
 from stoker.telemetry.metrics import Snapshot, merge, subtract

@@ -9,8 +9,8 @@ import pytest
 from bench.diagnosis.recorder import ENDPOINT, PROJECT
 from bench.diagnosis.trial import Length, healthy, run
 from stoker.core.diagnose.causes import CauseKind
-from stoker.observe.compared import NOWHERE, Site
-from stoker.observe.explain import explain
+from stoker.observe.incidents.compared import NOWHERE, Site
+from stoker.observe.incidents.explain import explain
 from stoker.telemetry.snapshot import Snapshot
 
 SHORT = Length(before_s=720.0, after_s=300.0)

@@ -15,7 +15,7 @@ from typing import Final, Literal, NamedTuple, TypeVar
 
 from stoker.core.feedback import Label, judge, replaces
 from stoker.observe.feedback.tables import open_file, open_for_reading
-from stoker.observe.tables import is_broken, transaction
+from stoker.observe.history.tables import is_broken, transaction
 from stoker.types.errors import Unavailable
 from stoker.types.feedback import Prediction
 

@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
-from stoker.observe.tables import BUSY_TIMEOUT_S, WAL_BYTES_MAX, is_broken, move_aside, transaction
+from stoker.observe.history.tables import BUSY_TIMEOUT_S, WAL_BYTES_MAX, is_broken, move_aside, transaction
 
 VERSION: Final = 1
 BYTES_MAX: Final = 1 << 30

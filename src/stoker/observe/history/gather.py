@@ -11,9 +11,9 @@ from itertools import pairwise
 from math import gcd
 from typing import Final
 
-from stoker.observe.points import Course, Point, add, decode
+from stoker.observe.history.points import Course, Point, add, decode
+from stoker.observe.history.reading import Index, Reader, tick
 from stoker.observe.port import Selector, Series
-from stoker.observe.reading import Index, Reader, tick
 from stoker.telemetry.catalogue import BY_NAME
 from stoker.telemetry.histogram import Distribution
 from stoker.telemetry.snapshot import MetricValues, Snapshot

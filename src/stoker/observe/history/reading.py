@@ -17,13 +17,13 @@ from typing import Any, Final
 
 import msgspec
 
-from stoker.observe.expressions import Known
-from stoker.observe.levels import LEVELS, Level, Span, plan
+from stoker.observe.history.levels import LEVELS, Level, Span, plan
+from stoker.observe.history.points import counted, unpack
+from stoker.observe.history.ring import Ring, Row
+from stoker.observe.history.tables import read_levels
 from stoker.observe.patterns import compiled
-from stoker.observe.points import counted, unpack
 from stoker.observe.port import SERIES_MAX, TICK_S, Selector, Series
-from stoker.observe.ring import Ring, Row
-from stoker.observe.tables import read_levels
+from stoker.observe.query.expressions import Known
 from stoker.telemetry.catalogue import BY_NAME
 from stoker.telemetry.histogram import INDEX_MAX, Distribution, bucket_index
 from stoker.types.errors import InvalidInput

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from stoker.observe.points import Course, Point, add, reading
+from stoker.observe.history.points import Course, Point, add, reading
 from stoker.observe.port import Series
 from stoker.telemetry.catalogue import BY_NAME, MetricKind
 from stoker.telemetry.metrics import Series as Values

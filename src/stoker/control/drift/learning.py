@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from stoker.control.drift_files import Learning
+from stoker.control.drift.files import Learning
 from stoker.core.reference import names
 from stoker.observe.drift.reference import build
 from stoker.types.drift import FEATURES_MAX, Answer, Reference

@@ -15,14 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from stoker.observe import ask, gather, tables, writes
-from stoker.observe.accounts import Account, Accounts, Answer
-from stoker.observe.ask import When
-from stoker.observe.levels import HOUR, MINUTE
-from stoker.observe.points import Point, add, decode
+from stoker.observe.history import ask, gather, tables, writes
+from stoker.observe.history.accounts import Account, Accounts, Answer
+from stoker.observe.history.ask import When
+from stoker.observe.history.levels import HOUR, MINUTE
+from stoker.observe.history.points import Point, add, decode
+from stoker.observe.history.reading import Index, Reader, tick
+from stoker.observe.history.ring import Ring
 from stoker.observe.port import Chart, Selector, Series
-from stoker.observe.reading import Index, Reader, tick
-from stoker.observe.ring import Ring
 from stoker.telemetry.histogram import Distribution
 from stoker.telemetry.metrics import Snapshot, decode_snapshot, encode_snapshot
 from stoker.types.errors import Unavailable

@@ -9,11 +9,11 @@ from operator import add as plus
 from operator import mul, sub, truediv
 from typing import Final
 
-from stoker.observe.expressions import Arithmetic, Call, Expression, Metric, Number
-from stoker.observe.points import Course, Point, add
+from stoker.observe.history.points import Course, Point, add
+from stoker.observe.history.ring import Row
 from stoker.observe.port import Chart, Labels, Line, Selector, Series
-from stoker.observe.ring import Row
-from stoker.observe.windows import windows
+from stoker.observe.query.expressions import Arithmetic, Call, Expression, Metric, Number
+from stoker.observe.query.windows import windows
 from stoker.telemetry.histogram import Distribution, bucket_index
 from stoker.types.errors import InvalidInput
 

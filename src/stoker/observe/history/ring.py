@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from stoker.observe.levels import MINUTE, Level
-from stoker.observe.points import Point, add, decode, encode
+from stoker.observe.history.levels import MINUTE, Level
+from stoker.observe.history.points import Point, add, decode, encode
 from stoker.observe.port import TICK_S, Series
 
 KEPT_S: Final = 70 * 60

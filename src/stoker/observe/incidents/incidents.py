@@ -14,7 +14,7 @@ from stoker.core.alerts import Alert
 from stoker.core.diagnose import incident as life
 from stoker.core.diagnose.incident import Incident
 from stoker.core.diagnose.verdict import Explanation
-from stoker.observe.explain import STEP_S, Evidence, Stretch, explain, still_wrong
+from stoker.observe.incidents.explain import STEP_S, Evidence, Stretch, explain, still_wrong
 from stoker.store import incidents
 from stoker.store.engine import Connection, Database
 

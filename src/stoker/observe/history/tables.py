@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from stoker.observe.levels import LEVELS, Level
+from stoker.observe.history.levels import LEVELS, Level
 from stoker.observe.port import Series
 
 VERSION: Final = 1

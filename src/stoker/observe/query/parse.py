@@ -12,7 +12,9 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, cast
 
-from stoker.observe.expressions import (
+from stoker.observe.patterns import compiled
+from stoker.observe.port import TICK_S, WINDOW_MAX_S, Matcher, Operator, Selector
+from stoker.observe.query.expressions import (
     FUNCTIONS,
     Arithmetic,
     Call,
@@ -24,8 +26,6 @@ from stoker.observe.expressions import (
     check,
     near,
 )
-from stoker.observe.patterns import compiled
-from stoker.observe.port import TICK_S, WINDOW_MAX_S, Matcher, Operator, Selector
 from stoker.types.errors import InvalidInput
 
 TEXT_MAX: Final = 4_000  # characters

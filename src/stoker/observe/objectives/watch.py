@@ -17,8 +17,8 @@ from stoker.core.alerts import Alert, Signal, Silence
 from stoker.core.notices import AlertMemory, Route
 from stoker.core.slo import EVERY_S
 from stoker.core.snapshot import EndpointKey, EndpointState
-from stoker.observe.judge import Judge, Standing, Sums
 from stoker.observe.notify.post import Post
+from stoker.observe.objectives.judge import Judge, Standing, Sums
 from stoker.store import alerts, endpoints, journal, leases, notifiers
 from stoker.store.alerts import WatchMemory
 from stoker.store.engine import Connection, Database

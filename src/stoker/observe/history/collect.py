@@ -12,8 +12,8 @@ from typing import Final, Protocol
 
 import msgspec
 
-from stoker.observe.accounts import Answer
-from stoker.observe.history import History
+from stoker.observe.history.accounts import Answer
+from stoker.observe.history.history import History
 from stoker.observe.port import TICK_S
 from stoker.protocol.frames import Kind, RequestHead
 from stoker.protocol.link import connect

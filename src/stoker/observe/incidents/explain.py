@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, Protocol
 from stoker.core.diagnose.onset import Point, onset_s
 from stoker.core.diagnose.verdict import Diagnosis, Explanation, diagnose
 from stoker.core.diagnose.window import CHANGES_MAX, Change
-from stoker.observe.compared import Site, window
+from stoker.observe.incidents.compared import Site, window
 from stoker.telemetry.snapshot import Snapshot
 
 STEP_S: Final = 60.0

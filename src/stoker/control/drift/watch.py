@@ -17,11 +17,11 @@ import msgspec
 
 from stoker.blob.port import BlobStore
 from stoker.client.views import DriftView
-from stoker.control import drift_files as files
-from stoker.control.drift_asking import Asking
-from stoker.control.drift_files import Learning
-from stoker.control.drift_hooks import Event, send
-from stoker.control.drift_views import drift_view
+from stoker.control.drift import files
+from stoker.control.drift.asking import Asking
+from stoker.control.drift.files import Learning
+from stoker.control.drift.hooks import Event, send
+from stoker.control.drift.views import drift_view
 from stoker.core import conditions, drift_window
 from stoker.core.drift import Policy, judge
 from stoker.core.drift_window import Watched

@@ -14,9 +14,9 @@ import msgspec
 from stoker.core import slo
 from stoker.core.slo import EVERY_S, Counts, SloDecision, SloMemory
 from stoker.core.snapshot import EndpointState
-from stoker.observe import slis
+from stoker.observe.objectives import slis
+from stoker.observe.objectives.slis import Source
 from stoker.observe.port import SELECTORS_MAX, Selector
-from stoker.observe.slis import Source
 from stoker.types.slos import Objective
 
 LONG_S: Final = 600.0  # windows over this are long

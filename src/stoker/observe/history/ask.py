@@ -4,9 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from stoker.observe.evaluate import evaluate
-from stoker.observe.expressions import Call, Expression, Metric, Number
-from stoker.observe.parse import parse
+from stoker.observe.history.reading import ANY_GRAIN_S, Index, Reader, tick
+from stoker.observe.history.ring import Row
 from stoker.observe.port import (
     POINTS_MAX,
     SELECTORS_MAX,
@@ -17,8 +16,9 @@ from stoker.observe.port import (
     Selector,
     Series,
 )
-from stoker.observe.reading import ANY_GRAIN_S, Index, Reader, tick
-from stoker.observe.ring import Row
+from stoker.observe.query.evaluate import evaluate
+from stoker.observe.query.expressions import Call, Expression, Metric, Number
+from stoker.observe.query.parse import parse
 from stoker.telemetry.catalogue import BY_NAME
 from stoker.telemetry.histogram import Distribution
 from stoker.types.errors import InvalidInput

@@ -1,8 +1,8 @@
 """Where the events of an objective are counted: the one place that ties promises to metrics.
 
 A time is good up to the limit's bucket, which is 9 % wide (telemetry/histogram.py): with `under: 300ms`, 320 ms may be.
-So is a shift; its event is a verdict (control/drift.py), one each `spec.drift.every`. That of quality is a prediction's
-first label (control/feedback.py).
+So is a shift; its event is a verdict (control/drift/watch.py), one each `spec.drift.every`. That of quality is a
+prediction's first label (control/feedback.py).
 """
 
 from typing import Final

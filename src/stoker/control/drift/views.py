@@ -1,7 +1,7 @@
 """What the API shows of an endpoint's drift: which features moved, with both histograms."""
 
 from stoker.client.views import DriftFeature, DriftView
-from stoker.control.drift_files import Learning
+from stoker.control.drift.files import Learning
 from stoker.core import drift, drift_window
 from stoker.core.drift_window import Watched
 from stoker.core.snapshot import EndpointState

@@ -12,10 +12,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from stoker.observe.levels import DAY_S, FIVE, HOUR, LEVELS, MINUTE, Level
-from stoker.observe.points import Point, add, decode, encode
+from stoker.observe.history.levels import DAY_S, FIVE, HOUR, LEVELS, MINUTE, Level
+from stoker.observe.history.points import Point, add, decode, encode
+from stoker.observe.history.tables import bytes_used, labels_text, read_levels, transaction, write_level
 from stoker.observe.port import Series
-from stoker.observe.tables import bytes_used, labels_text, read_levels, transaction, write_level
 from stoker.telemetry.catalogue import MetricKind
 
 SERIES_KEPT_MAX: Final = 5_000

@@ -7,8 +7,8 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 
-from stoker.observe.points import Course, Point, decode, unpack
-from stoker.observe.ring import Row
+from stoker.observe.history.points import Course, Point, decode, unpack
+from stoker.observe.history.ring import Row
 from stoker.telemetry.histogram import Distribution
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from stoker.core.diagnose.onset import Point
 from stoker.core.diagnose.window import Change, ChangeKind
-from stoker.observe.compared import OF_A_POINT, OF_A_WINDOW, Site, point
+from stoker.observe.incidents.compared import OF_A_POINT, OF_A_WINDOW, Site, point
 from stoker.observe.port import TICK_S, Questions, Selector, select
 from stoker.store import journal, revisions
 from stoker.store.engine import Connection, Database
@@ -32,7 +32,7 @@ _CHANGES: Final[dict[str, tuple[ChangeKind, str]]] = {
 
 
 class Recorded:
-    """An evidence source (observe/explain.py)."""
+    """An evidence source (observe/incidents/explain.py)."""
 
     fine_s = float(TICK_S)
 

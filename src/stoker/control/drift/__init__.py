@@ -1,0 +1,1 @@
+"""The watch over what models see: asked of replicas, judged, told."""

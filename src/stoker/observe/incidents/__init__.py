@@ -1,0 +1,1 @@
+"""What went wrong: evidence, explanation, the story of an incident."""
