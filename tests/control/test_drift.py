@@ -216,7 +216,7 @@ def test_a_replica_that_is_gone_or_mute_is_left_out(tmp_path: Path) -> None:
 def test_a_reference_is_learned_from_what_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def body(rig: Rig) -> None:
         now_s = 1_000.0
-        monkeypatch.setattr("stoker.control.drift.time.time", lambda: now_s)
+        monkeypatch.setattr("stoker.control.drift.watch.time.time", lambda: now_s)
         await rig.watch.turn(now_s)
         assert rig.condition() is None
         assert not (await rig.watch.view(*KEY)).is_watched
