@@ -1,24 +1,19 @@
 """Every process' numbers, asked by control: for its own `/metrics`, and for whoever they are sent to."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from stoker.control.fleet import Fleet
 from stoker.control.observe import Observer
+from stoker.observe.history.collect import Remote
 from stoker.placement.port import Driver
-from stoker.protocol.frames import Kind, RequestHead
-from stoker.protocol.link import connect
-from stoker.telemetry.metrics import Registry, Snapshot, decode_snapshot
+from stoker.telemetry.metrics import Registry, Snapshot
 from stoker.telemetry.process import read_process
-from stoker.types.errors import ReplicaLost, StokerError
+from stoker.types.errors import StokerError
 from stoker.types.process import ProcessStatus
 
-ASK_TIMEOUT_S: Final = 1.0
 AT_ONCE_MAX: Final = 32  # processes that are asked at the same time
-
-_log = logging.getLogger(__name__)
 
 
 class Numbers:
@@ -63,7 +58,7 @@ class Numbers:
 
     async def everything(self) -> list[Snapshot]:
         """Return the numbers of every process, each by itself."""
-        asked = (counted(name, address) for name, address in self._gateways.items())
+        asked = (_counted(name, address) for name, address in self._gateways.items())
         around, gateways = await asyncio.gather(self.around(), asyncio.gather(*asked))
         return [*around, *(each for each in gateways if each is not None)]
 
@@ -75,24 +70,13 @@ class Numbers:
 
     async def _replica(self, node: str, process: ProcessStatus) -> Snapshot | None:
         async with self._places:
-            numbers = await counted(process.name, process.address)
+            numbers = await _counted(process.name, process.address)
         if numbers is not None:
             self._fleet.loaded(node, process, numbers)
         return numbers
 
 
-async def counted(name: str, address: str) -> Snapshot | None:
+async def _counted(name: str, address: str) -> Snapshot | None:
     """Return what the process at a frames address has counted since its start; None when it does not say."""
-    try:
-        async with asyncio.timeout(ASK_TIMEOUT_S):
-            link = await connect(address, timeout_s=ASK_TIMEOUT_S)
-            try:
-                _, body = await link.call(RequestHead(method="metrics"), kind=Kind.CALL).answer()
-            finally:
-                link.close()
-        return decode_snapshot(body)
-    except (ReplicaLost, TimeoutError):
-        return None  # it starts, or is gone; the others count on
-    except (StokerError, ValueError) as odd:
-        _log.warning("the metrics of a process could not be read", extra={"worker": name, "reason": str(odd)})
-        return None
+    answer = await Remote(name, address).ask()
+    return answer.snapshot if answer is not None else None

@@ -23,7 +23,8 @@ def meter(inner: Handler) -> Handler:
         lane = exchange.lane
         assert lane is not None
         exchange.known_s = time.monotonic()
-        if exchange.request.headers.get(RETRIED, b"0") != b"0":
+        is_repeat = exchange.request.headers.get(RETRIED, b"0") != b"0"
+        if is_repeat:
             lane.meters.client_retry()
         try:
             await inner(exchange)
@@ -39,7 +40,6 @@ def meter(inner: Handler) -> Handler:
             raise
         finally:
             observe(exchange, lane, status, time.monotonic())
-            is_repeat = exchange.request.headers.get(RETRIED, b"0") != b"0"
             is_promised = not (lane.route.sheds and admit.is_sheddable(exchange.band))
             outcome = attempts.outcome(status, code, is_repeat=is_repeat, is_promised=is_promised)
             if outcome is not None:

@@ -5,6 +5,7 @@ everything else happens in the event loop of whoever reads the Generation.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -110,7 +111,7 @@ class Feed:
         return taken
 
 
-class Choice:
+class Choice(ABC):
     """One choice in the making. The engine's side pushes letters, the loop does everything else.
 
     An engine says in a subclass how a letter is read (`read`), and calls `_piece` and `_finish` from there.
@@ -148,9 +149,9 @@ class Choice:
         """Tell the loop that the engine is done with this choice."""
         self._feed.push(self, problem)
 
+    @abstractmethod
     def read(self, letter: Letter) -> list[Item]:
         """Return what a letter adds to the answer. Raises the engine's error as ours."""
-        raise NotImplementedError
 
     def close(self) -> list[Item]:
         """Return the end of this choice. Raises EngineFailed for an answer that is not what was asked for."""
