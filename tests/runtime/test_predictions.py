@@ -160,3 +160,13 @@ def test_nothing_is_kept_for_a_control_that_does_not_come_back(monkeypatch: pyte
     kept.add({"y": np.ones((1, 1))}, [Rows("r", "", 0, 0, 1)])
     assert not kept.is_on
     assert not kept.answer(Demand(CLASSES)).predictions
+
+
+def test_what_came_before_it_was_asked_is_not_kept_under_a_segment_it_did_not_say() -> None:
+    kept = Predictions(SIGNATURE, batches=True)
+    early = kept.segment_of(RequestHead("infer", request="early", segment="eu"), b"")
+    kept.answer(Demand(CLASSES))
+    late = kept.segment_of(RequestHead("infer", request="late", segment="eu"), b"")
+    outputs = {"y": np.array([[0.2, 0.8], [0.3, 0.7]])}
+    kept.add(outputs, [Rows("early", early, 0, 0, 1), Rows("late", late, 0, 1, 1)])
+    assert [(one.id, one.segment) for one in kept.answer(Demand(CLASSES)).predictions] == [("late", "eu")]

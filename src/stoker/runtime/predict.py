@@ -48,7 +48,7 @@ class _Part:
 
     __slots__ = ("done", "inputs", "next_row", "request", "rows_max", "segment", "sizes")
 
-    def __init__(self, request: InferRequest, sizes: Sizes, segment: str) -> None:
+    def __init__(self, request: InferRequest, sizes: Sizes, segment: str | None) -> None:
         self.request = request
         self.segment = segment  # that the request itself says
         self.sizes = sizes  # along the padded dimensions, before padding

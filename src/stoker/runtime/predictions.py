@@ -28,10 +28,13 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 class Rows(NamedTuple):
-    """The rows `start` to `start + rows` of an engine call are those from `first` on of the request `id`."""
+    """The rows `start` to `start + rows` of an engine call are those from `first` on of the request `id`.
+
+    segment: None of a request that came before predictions were kept; it is not kept either.
+    """
 
     id: str
-    segment: str
+    segment: str | None
     first: int
     start: int
     rows: int
@@ -50,10 +53,13 @@ class Predictions:
         self._asked_s = 0.0
         self._begin()
 
-    def segment_of(self, head: RequestHead, body: bytes) -> str:
-        """Return what a request says of its segment: its header, else the parameter that control named."""
+    def segment_of(self, head: RequestHead, body: bytes) -> str | None:
+        """Return what a request says of its segment: its header, else the parameter that control named.
+
+        None while nothing is kept: what is in flight when that begins was not read for it.
+        """
         if not self.is_on:
-            return ""
+            return None
         if head.segment or not self._parameter:
             return head.segment[:SEGMENT_MAX]
         return _parameter(body if head.header_bytes < 0 else body[: head.header_bytes], self._parameter)
@@ -111,6 +117,8 @@ class Predictions:
     def _keep(self, said: list[tuple[str | float, float | None]], requests: list[Rows]) -> None:
         at_s = round(time.time(), 3)
         for id_, segment, first, start, rows in requests:
+            if segment is None:
+                continue
             kept = min(rows, max(ROWS_MAX - first, 0), len(said) - start)
             self._dropped += rows - kept
             for row in range(kept):
