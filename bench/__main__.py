@@ -31,6 +31,7 @@ from bench import (
     soak,
     startup,
     telemetry,
+    verdict,
 )
 from bench.diagnosis import room as diagnosis
 from bench.peers import gateways, predictive
@@ -125,6 +126,9 @@ class Bench:
     def drift(self) -> Section:
         return drift.measure(references=20 * min(self.effort.rounds, 3))
 
+    def verdict(self) -> Section:
+        return verdict.measure(runs=80 * self.effort.rounds)
+
     def migration(self) -> Section:
         return migration.measure(self.folder / "migration")
 
@@ -133,7 +137,7 @@ def main(arguments: list[str]) -> int:
     """Run what was asked for, print and write the report, and return the exit code."""
     rooms = (
         "startup", "predict", "chat", "engines", "relay", "overload", "affinity", "faults", "migration", "history",
-        "telemetry", "diagnosis", "drift",
+        "telemetry", "diagnosis", "drift", "verdict",
     )  # fmt: skip
     long = ("peers", "gateways", "soak")  # they install other servers, or take an hour: only when asked for
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[2])

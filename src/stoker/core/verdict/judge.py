@@ -1,0 +1,173 @@
+"""One verdict of all that is watched in a rollout: abort, hold or promote, and why.
+
+What aborts is surely worse: the chance that a revision as good as the one that serves is ever aborted is at most
+`alpha`, for the whole rollout with all its metrics, cohorts and looks. The e-values of all lines are one as their
+weighted mean, whose mean is at most 1 too; it aborts at 1/α. That is never later than giving each line its part of α.
+
+What promotes was seen to be good: enough requests, for long enough, and nothing suspicious. Too little traffic is no
+evidence, and holds.
+"""
+
+from collections.abc import Iterable, Sequence
+from math import exp
+from typing import Final, Literal
+
+import msgspec
+
+from stoker.core.verdict.odds import Odds, Tally
+from stoker.core.verdict.spread import LATER_THAN, Buckets, Spread, gap
+
+COHORTS_MAX: Final = 20  # that are judged, each with its part of the weight; those after them count for everybody only
+SUSPICIOUS_RATIO: Final = 10.0  # promoting wants an e-value so many times under the one that aborts
+EVERYBODY: Final = ""
+# Parts of the weight: bad events of everybody, latencies of everybody, bad events of cohorts.
+WEIGHT_EVENTS: Final = 0.7
+WEIGHT_LATENCY: Final = 0.1
+WEIGHT_COHORTS: Final = 0.2
+_LOG_E_MAX: Final = 500.0
+
+Verdict = Literal["abort", "hold", "promote"]
+
+
+class Criteria(msgspec.Struct, frozen=True):
+    """What a rollout asks for.
+
+    alpha: the chance of aborting what is as good as the baseline. tolerated: odds of bad events, in times the
+    baseline's, that nobody minds; at least 1. gap_max: the share of requests that may be late besides those that
+    always are. requests_min, dwell_s: of the canary, in the step that runs, before it may be promoted.
+    """
+
+    alpha: float = 0.01
+    tolerated: float = 1.0
+    gap_max: float = 0.05
+    requests_min: int = 500
+    dwell_s: float = 60.0
+
+
+class Look(msgspec.Struct, frozen=True):
+    """What was counted of one kind of bad event since the look before. cohort: whose; EVERYBODY for all."""
+
+    metric: str
+    canary: Tally
+    baseline: Tally
+    cohort: str = EVERYBODY
+
+
+class Line(msgspec.Struct, frozen=True):
+    """All that was seen of one metric of one cohort."""
+
+    metric: str
+    cohort: str
+    odds: Odds = Odds()
+    canary: Tally = Tally()
+    baseline: Tally = Tally()
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """What one rollout has seen so far, a line a metric a cohort; a value, so that whoever judges can die and go on."""
+
+    lines: tuple[Line, ...] = ()
+    spread: Spread = Spread()
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What one line says. e: its e-value. part: of what aborts, in times; 1 aborts alone."""
+
+    metric: str
+    cohort: str
+    e: float
+    part: float
+    because: str
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """The verdict, a sentence, what it is made of (worst first), and the memory for the next look."""
+
+    verdict: Verdict
+    because: str
+    findings: tuple[Finding, ...]
+    memory: Memory
+
+
+def judge(
+    memory: Memory,
+    looks: Sequence[Look],
+    latencies: tuple[Buckets, Buckets],
+    criteria: Criteria,
+    *,
+    metrics: int,
+    step: Tally,
+    step_s: float,
+) -> Judgement:
+    """Return the verdict after one more look.
+
+    Args:
+        looks: one for each metric of everybody, and of each cohort that had requests.
+        latencies: of the canary and of the baseline since the look before, counts by bucket.
+        metrics: how many kinds of bad events are watched, fixed for the rollout.
+        step: the canary's requests since this step began.
+        step_s: seconds since then.
+    """
+    seen = Memory(_seen(memory.lines, looks, criteria.tolerated), memory.spread.seen(*latencies, criteria.gap_max))
+    weight = {True: WEIGHT_COHORTS / (metrics * COHORTS_MAX), False: WEIGHT_EVENTS / metrics}
+    found = [_finding(each, weight[bool(each.cohort)] * criteria.alpha) for each in seen.lines]
+    found += _of_latency(seen.spread, WEIGHT_LATENCY / len(LATER_THAN) * criteria.alpha, criteria.alpha)
+    found.sort(key=lambda each: (-each.part, each.metric, each.cohort))
+    return Judgement(*_verdict(found, criteria, step, step_s), tuple(found), seen)
+
+
+def _verdict(findings: Sequence[Finding], criteria: Criteria, step: Tally, step_s: float) -> tuple[Verdict, str]:
+    part = sum(each.part for each in findings)
+    worst = findings[0].because
+    if part >= 1.0:
+        return "abort", worst
+    if step.total < criteria.requests_min:
+        return "hold", f"{step.total} of {criteria.requests_min} requests of this step have come to the canary"
+    if step_s < criteria.dwell_s:
+        return "hold", f"{step_s:.0f} of {criteria.dwell_s:.0f} s of this step are over"
+    if part >= 1.0 / SUSPICIOUS_RATIO:
+        return "hold", f"not sure yet: {worst}"
+    return "promote", f"{step.total} requests in {step_s:.0f} s, and nothing is worse than before"
+
+
+def _seen(lines: Iterable[Line], looks: Iterable[Look], tolerated: float) -> tuple[Line, ...]:
+    by_key = {(each.metric, each.cohort): each for each in lines}
+    cohorts = {cohort for _, cohort in by_key if cohort}
+    for look in looks:
+        if look.cohort and look.cohort not in cohorts:
+            if len(cohorts) >= COHORTS_MAX:
+                continue
+            cohorts.add(look.cohort)
+        key = (look.metric, look.cohort)
+        line = by_key.get(key) or Line(look.metric, look.cohort)
+        by_key[key] = Line(
+            line.metric,
+            line.cohort,
+            line.odds.seen(look.canary, look.baseline, tolerated),
+            line.canary + look.canary,
+            line.baseline + look.baseline,
+        )
+    return tuple(by_key.values())
+
+
+def _finding(line: Line, alpha: float) -> Finding:
+    whose = f" of {line.cohort}" if line.cohort else ""
+    e = exp(min(line.odds.log_e, _LOG_E_MAX))
+    because = f"{line.metric}{whose}: {_rate(line.canary)} in the canary, {_rate(line.baseline)} before"
+    return Finding(line.metric, line.cohort, e, e * alpha, because)
+
+
+def _of_latency(spread: Spread, alpha: float, whole_alpha: float) -> list[Finding]:
+    seen = gap(spread.canary, spread.baseline, whole_alpha)
+    sure = f", {seen.surely:.1%} for sure," if seen.surely > 0.0 else ""
+    because = f"latency: {seen.ratio:.1%} fewer requests{sure} are done within {2.0 ** (seen.bucket / 8):.3g} s"
+    e_values = [exp(min(each.log_e, _LOG_E_MAX)) for each in spread.odds]
+    return [
+        Finding(f"later than {ratio:.0%}", EVERYBODY, e, e * alpha, because)
+        for ratio, e in zip(LATER_THAN, e_values, strict=True)
+    ]
+
+
+def _rate(tally: Tally) -> str:
+    share = tally.bad / tally.total if tally.total else 0.0
+    return f"{tally.bad} of {tally.total} ({share:.2%})"
