@@ -1,7 +1,7 @@
 """Make the reference pages from the code: `python docs/reference_pages.py`. A test holds the pages to it."""
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,25 @@ from stoker.api.app import OPERATIONS
 from stoker.app import settings
 from stoker.cli import exits
 from stoker.cli.main import SECTIONS, cli
+from stoker.core import alarms
+from stoker.core.alerts import INHIBITIONS
+from stoker.core.diagnose import causes
 from stoker.gateway.http import limits
 from stoker.gateway.http.connection import Limits
+from stoker.observe.objectives.alarms import QUESTIONS
 from stoker.protocol import manifest
 from stoker.protocol.grpc_status import status_of
 from stoker.telemetry import reference as metrics
 from stoker.types import errors
 
 FOLDER = Path(__file__).parent / "reference"
+ALERTS = """# Alerts
+
+What [receivers](../how-to/alerts.md) are told of. Objectives that burn are one alert, `SloBurn`, with the labels `slo`,
+`sli`, `project`, `endpoint` and, where the objective has them, `owner` and `tenant`; it is a page or a ticket as
+[explained](../explanation/slos.md). The others are there without any objective. `stoker export prometheus-rules` has
+those that can be seen in metrics, as `Stoker…`.
+"""
 MADE = "This page is made by `python docs/reference_pages.py`.\n"
 
 
@@ -126,6 +137,39 @@ def limits_page() -> str:
     return f"{limits.page(Limits())}\n{MADE}"
 
 
+def alerts_page() -> str:
+    asked = {each.alarm: each for each in QUESTIONS}
+    parts = [ALERTS]
+    for each in alarms.ALARMS:
+        told = "at once" if not each.holds_s else f"after {each.holds_s:.0f} s"
+        parts.append(f"## {each.name}\n\nA {each.severity}, {told}: {each.summary.format(who='…', value='…')}.\n")
+        if each.name in asked:
+            parts.append(f"**When** {asked[each.name].words}.\n")
+        parts.append(f"**Do** {each.do}.\n")
+    parts.append("## What is no news\n\n| while there is | of the same endpoint | because |\n|---|---|---|")
+    parts += [
+        f"| {labels(rule.source)} | {', '.join(map(labels, rule.targets))} | {rule.words} |" for rule in INHIBITIONS
+    ]
+    return "\n".join(parts) + f"\n\n{MADE}"
+
+
+def labels(wanted: Mapping[str, str]) -> str:
+    return "`" + ",".join(f"{name}={value}" for name, value in wanted.items()) + "`"
+
+
+def causes_page() -> str:
+    rows = "\n".join(
+        f"| [`{kind}`](../how-to/runbooks.md#{kind.replace('_', '-')}) | {causes.TITLES[kind]} "
+        f"| {causes.REMEDIES[kind].replace('_', ' ')} | {', '.join(f'`{other}`' for other in causes.MAKES[kind])} |"
+        for kind in causes.KINDS
+    )
+    return (
+        "# Causes\n\nWhat `stoker why` and incidents can name. The runbook of each says how to make sure and what to "
+        "do. What a cause makes another look like\nloses by as much as the cause itself is seen.\n\n"
+        f"| cause | in words | remedy | also looks like |\n|---|---|---|---|\n{rows}\n\n{MADE}"
+    )
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings.page,
     "errors.md": errors_page,
@@ -134,6 +178,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "api.md": api_page,
     "metrics.md": metrics.page,
     "limits.md": limits_page,
+    "alerts.md": alerts_page,
+    "causes.md": causes_page,
 }
 
 

@@ -91,10 +91,15 @@ class Inhibition(msgspec.Struct, frozen=True):
 
 
 _SLOW: Final[tuple[dict[str, str], ...]] = ({"sli": "latency"}, {"sli": "ttft"}, {"sli": "inter_token"})
+_FAILS: Final[tuple[dict[str, str], ...]] = ({"alertname": "EndpointFails"}, {"alertname": "BreakerOpen"})
 INHIBITIONS: Final = (
     Inhibition({"severity": "page", "sli": "availability"}, _SLOW, "the endpoint fails; that it is slow is no news"),
     Inhibition({"alertname": "EndpointDown"}, _SLOW, "the endpoint is down; that it is slow is no news"),
-    Inhibition({"alertname": "RolloutInProgress"}, ({"severity": "ticket"},), "a rollout is going on"),
+    Inhibition({"severity": "page", "sli": "availability"}, _FAILS, "its objective says so already"),
+    Inhibition({"alertname": "EndpointDown"}, _FAILS, "the endpoint is down; that it fails is no news"),
+    Inhibition(
+        {"alertname": "RolloutInProgress"}, ({"alertname": "SloBurn", "severity": "ticket"},), "a rollout is going on"
+    ),
 )
 
 

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
@@ -18,6 +18,7 @@ from stoker.core.notices import AlertMemory, Route
 from stoker.core.slo import EVERY_S
 from stoker.core.snapshot import EndpointKey, EndpointState
 from stoker.observe.notify.post import Post
+from stoker.observe.objectives.alarms import Alarms, Asks
 from stoker.observe.objectives.judge import Judge, Standing, Sums
 from stoker.store import alerts, endpoints, journal, leases, notifiers
 from stoker.store.alerts import WatchMemory
@@ -36,6 +37,10 @@ TICKET_HOLDS_S: Final = 60.0
 log = logging.getLogger(__name__)
 
 
+class History(Sums, Asks, Protocol):
+    """What the watch asks of the history."""
+
+
 class Watch:
     """One in a control process. `standings` and `memory` are of the last look.
 
@@ -45,7 +50,7 @@ class Watch:
     def __init__(
         self,
         database: Database,
-        sums: Sums,
+        asks: History,
         post: Post,
         lease: Callable[[], Lease | None],
         metrics: Registry,
@@ -53,7 +58,8 @@ class Watch:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
-        self._judge = Judge(sums)
+        self._judge = Judge(asks)
+        self._alarms = Alarms(asks)
         self._post = post
         self._lease = lease
         self._metrics = metrics
@@ -134,7 +140,8 @@ class Watch:
         before, states, receivers = await self._database.reading(self._read)
         now_s = self._clock()
         standings = await self._judge.look(states, before.slos, now_s)
-        signals = (*(burn for each in standings if (burn := _burning(each))), *_causes(states))
+        burns = (burn for each in standings if (burn := _burning(each)))
+        signals = (*burns, *await self._alarms.look(states, now_s))
         routes = [_route(each) for each in receivers]
         remembered = notices.delivered(before.alerts, self._post.settled())
         decision = notices.decide(signals, routes, remembered, now_s)
@@ -219,17 +226,6 @@ def _burning(standing: Standing) -> Signal | None:
     )
 
 
-def _causes(states: Iterable[EndpointState]) -> Iterable[Signal]:
-    """Yield what explains alerts and is none itself."""
-    for state in states:
-        whose = {"project": state.project, "endpoint": state.name}
-        status = state.status
-        if status.serving and status.replicas_wanted and not status.replicas_ready:
-            yield Signal({"alertname": "EndpointDown", **whose}, "none")
-        if status.serving and status.revision not in ("", status.serving):
-            yield Signal({"alertname": "RolloutInProgress", **whose}, "none")
-
-
 def _route(notifier: Notifier) -> Route:
     spec = notifier.spec
     return Route(
@@ -245,5 +241,10 @@ def _entry(alert: Alert, now_s: float) -> journal.Entry:
     labels = alert.labels
     because = alert.muted_by or alert.because
     return journal.Entry(
-        now_s, f"Alert{alert.state.title()}", because, labels["project"], labels["endpoint"], labels.get("slo", "")
+        now_s,
+        f"Alert{alert.state.title()}",
+        because,
+        labels.get("project", ""),
+        labels.get("endpoint", ""),
+        labels.get("slo") or labels.get("alertname", ""),
     )

@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from stoker.core.alarms import BY_NAME
 from stoker.telemetry.export import promql
 from stoker.telemetry.export.promql import By, gauge, quantile, select
 
@@ -39,65 +40,64 @@ def recording() -> list[dict[str, Any]]:
 
 
 def alerts() -> list[dict[str, Any]]:
-    """Return what is told to somebody; `page` wakes, `ticket` waits for the morning."""
-    found = (*_of_endpoints(), *_of_replicas(), *_of_processes())
-    return [
-        {
-            "alert": f"Stoker{name}",
-            "expr": expression,
-            "for": for_,
-            "labels": {"severity": severity},
-            "annotations": {"summary": summary},
-        }
-        for name, expression, for_, severity, summary in found
-    ]
+    """Return what is told to somebody (core/alarms.py); `page` wakes, `ticket` waits for the morning."""
+    return [_alert(name, *asked) for name, asked in {**_of_endpoints(), **_of_replicas(), **_of_processes()}.items()]
 
 
-_Alert = tuple[str, str, str, str, str]  # name, expression, for, severity, summary
+def _alert(name: str, expression: str, who: str, shown: str = "$value") -> dict[str, Any]:
+    alarm = BY_NAME[name]
+    value = f"{{{{ {shown} }}}}"
+    return {
+        "alert": f"Stoker{name}",
+        "expr": expression,
+        "for": f"{alarm.holds_s / 60:.0f}m",
+        "labels": {"severity": alarm.severity},
+        "annotations": {
+            "summary": alarm.summary.format(who=f"{{{{ $labels.{who} }}}}", value=value),
+            "description": alarm.do,
+        },
+    }
 
 
-def _of_endpoints() -> tuple[_Alert, ...]:
-    fails = "{{ $labels.endpoint }} answers {{ $value | humanizePercentage }} of requests with an error of ours"
-    refuses = "{{ $labels.endpoint }} refuses {{ $value | humanizePercentage }} of requests: it is full"
+_Alerts = dict[str, tuple[str, ...]]  # by alarm: expression, the label of whose it is, how the value is shown
+_SHARE: Final = "$value | humanizePercentage"
+
+
+def _of_endpoints() -> _Alerts:
     deserted = f"{_gauge('stoker_replicas')} > 0 unless {_gauge('stoker_replicas_ready')} > 0"
-    broken = f"{_gauge('stoker_breaker_state')} == 2"
-    return (
-        ("EndpointFails", "stoker:errors:ratio_rate5m > 0.05", "5m", "page", fails),
-        ("EndpointHasNoReplica", deserted, "2m", "page", "no replica of {{ $labels.endpoint }} can serve"),
-        ("EndpointRefuses", "stoker:refused:ratio_rate5m > 0.05", "10m", "ticket", refuses),
-        ("BreakerOpen", broken, "1m", "page", "{{ $labels.endpoint }} fails, and is asked no more for a while"),
-    )
+    return {
+        "EndpointDown": (deserted, "endpoint"),
+        "EndpointFails": ("stoker:errors:ratio_rate5m > 0.05", "endpoint", _SHARE),
+        "EndpointRefuses": ("stoker:refused:ratio_rate5m > 0.05", "endpoint", _SHARE),
+        "BreakerOpen": (f"{_gauge('stoker_breaker_state')} == 2", "endpoint"),
+        "Drifted": (f"{_gauge('stoker_drifted')} > 0", "endpoint"),
+    }
 
 
-def _of_replicas() -> tuple[_Alert, ...]:
-    killed = f"{_more('stoker_quarantined_total', '10m')} > 0"
-    restarted = f"{_more('stoker_restarts_total', '15m')} > 3"
-    ejected = f"{_more('stoker_ejections_total', '15m')} > 2"
-    full = f"{_gauge('stoker_kv_cache_usage_ratio')} > 0.95"
-    out = "replicas of {{ $labels.endpoint }} were taken out of rotation {{ $value }} times in 15 minutes"
-    return (
-        ("RequestsQuarantined", killed, "0m", "ticket", "requests for {{ $labels.endpoint }} kill its replicas"),
-        ("ProcessesRestart", restarted, "0m", "ticket", "processes of {{ $labels.endpoint }} die again and again"),
-        ("ReplicasEjected", ejected, "0m", "ticket", out),
-        ("KeyValueCacheFull", full, "10m", "ticket", "the key-value cache of {{ $labels.endpoint }} is full"),
-    )
+def _of_replicas() -> _Alerts:
+    return {
+        "RequestsQuarantined": (f"{_more('stoker_quarantined_total', '10m')} > 0", "endpoint"),
+        "ProcessesRestart": (f"{_more('stoker_restarts_total', '15m')} > 3", "endpoint"),
+        "ReplicasEjected": (f"{_more('stoker_ejections_total', '15m')} > 2", "endpoint"),
+        "KeyValueCacheFull": (f"{_gauge('stoker_kv_cache_usage_ratio')} > 0.95", "endpoint"),
+    }
 
 
-def _of_processes() -> tuple[_Alert, ...]:
+def _of_processes() -> _Alerts:
     lag = quantile(0.99, "stoker_event_loop_lag_seconds", ("process",), window=_WINDOW, chosen=False)
-    failing = f"{_more('stoker_loop_errors_total', '10m', ())} > 3"
-    gone = f"absent({select('stoker_loop_seconds', suffix='_count')})"
     expiry = f"{gauge('stoker_tls_certificate_expiry_timestamp_seconds', chosen=False)} - time() < 7 * 86400"
-    fds = f"{select('process_open_fds')} / {select('process_max_fds')} > 0.8"
     memory = f"{select('stoker_node_memory_free_bytes')} / {select('stoker_node_memory_bytes')} < 0.05"
-    return (
-        ("LoopBlocked", f"{lag} > 0.25", "5m", "ticket", "something holds up the loop of {{ $labels.process }}"),
-        ("ControlFails", failing, "0m", "page", "control's loop fails"),
-        ("ControlGone", gone, "5m", "page", "control is not there; what runs goes on, nothing is repaired"),
-        ("CertificateExpires", expiry, "0m", "ticket", "the certificate that clients are shown ends within a week"),
-        ("DescriptorsShort", fds, "10m", "ticket", "{{ $labels.process }} has most of its file descriptors open"),
-        ("NodeMemoryShort", memory, "5m", "ticket", "{{ $labels.node }} has a twentieth of its memory left"),
-    )
+    lost = "increase(" + select("stoker_notices_total", 'outcome="lost"') + "[1h])"
+    return {
+        "LoopBlocked": (f"{lag} > 0.25", "process"),
+        "ControlFails": (f"{_more('stoker_loop_errors_total', '10m', ())} > 3", "process"),
+        "ControlGone": (f"absent({select('stoker_loop_seconds', suffix='_count')})", "process"),
+        "CertificateExpires": (expiry, "process"),
+        "DescriptorsShort": (f"{select('process_open_fds')} / {select('process_max_fds')} > 0.8", "process"),
+        "NodeMemoryShort": (memory, "node", _SHARE),
+        "NoticesLost": (f"sum({lost}) > 0", "process"),
+        "HistoryFails": (f"{_more('stoker_history_failures_total', '10m', ())} > 0", "process"),
+    }
 
 
 _OURS: Final = 'code=~"5.."'

@@ -1,0 +1,145 @@
+"""What is wrong though no objective says so: the alarms that every platform has, whoever watches it. Pure.
+
+control watches them itself (observe/objectives/alarms.py asks the history); `stoker export prometheus-rules` gives
+the same to people's own Prometheus. Both tell by one name, as urgently, after the same time, in the same words.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from stoker.core import conditions
+from stoker.core.alerts import Signal
+from stoker.core.snapshot import EndpointState
+from stoker.types.resources import EndpointStatus
+from stoker.types.slos import Severity
+
+
+class Alarm(msgspec.Struct, frozen=True):
+    """One alarm. summary: `{who}` is whose it is, `{value}` what was measured. holds_s: so long before it is told."""
+
+    name: str
+    severity: Severity
+    holds_s: float
+    summary: str
+    do: str
+
+    def signal(self, labels: dict[str, str], because: str, value: str = "") -> Signal:
+        """Return that it holds for whom `labels` name."""
+        who = labels.get("endpoint") or labels.get("node") or labels.get("process") or "the platform"
+        return Signal(
+            {"alertname": self.name, **labels},
+            self.severity,
+            summary=self.summary.format(who=who, value=value),
+            because=because,
+            runbook=f"docs/reference/alerts.md#{self.name.lower()}",
+            holds_s=self.holds_s,
+        )
+
+
+ALARMS: Final = (
+    Alarm(
+        "EndpointDown", "page", 60.0, "no replica of {who} can serve",
+        "`stoker describe ENDPOINT` has the replicas' last words; `stoker rollback ENDPOINT` if a change did it",
+    ),
+    Alarm(
+        "EndpointFails", "page", 300.0, "{who} answers {value} of requests with an error of ours",
+        "`stoker why ENDPOINT`; give it an objective, which finds this sooner and with its own limit",
+    ),
+    Alarm(
+        "EndpointRefuses", "ticket", 600.0, "{who} refuses {value} of requests: it is full",
+        "more replicas (`spec.replicas`), or hold the callers to limits (`stoker keys limit`)",
+    ),
+    Alarm(
+        "BreakerOpen", "page", 60.0, "{who} fails, and is asked no more for a while",
+        "`stoker why ENDPOINT`; its fallbacks serve meanwhile, where it has some",
+    ),
+    Alarm(
+        "CrashLoop", "ticket", 0.0, "replicas of {who} die again and again",
+        "`stoker logs ENDPOINT`; the condition in `stoker describe ENDPOINT` has their last words",
+    ),
+    Alarm(
+        "NoCapacity", "ticket", 300.0, "no node has room for the replicas of {who}",
+        "fewer replicas or smaller `spec.resources`; `stoker get nodes` shows what is free",
+    ),
+    Alarm(
+        "Drifted", "ticket", 0.0, "what {who} sees is no longer what its model was made for",
+        "`stoker drift ENDPOINT` shows which inputs moved",
+    ),
+    Alarm(
+        "RequestsQuarantined", "ticket", 0.0, "requests for {who} kill its replicas",
+        "`stoker why ENDPOINT` names the request; its like are refused for ten minutes",
+    ),
+    Alarm(
+        "ProcessesRestart", "ticket", 0.0, "processes of {who} died {value} times in 15 minutes",
+        "`stoker logs ENDPOINT`; often it is memory (`spec.resources.memory`)",
+    ),
+    Alarm(
+        "ReplicasEjected", "ticket", 0.0, "replicas of {who} were taken out of rotation {value} times in 15 minutes",
+        "`stoker why ENDPOINT`: one replica or its node is worse than its peers",
+    ),
+    Alarm(
+        "KeyValueCacheFull", "ticket", 600.0, "the key-value cache of {who} is full",
+        "shorter prompts or answers, fewer slots, or more replicas",
+    ),
+    Alarm(
+        "LoopBlocked", "ticket", 300.0, "something holds up the loop of {who}",
+        "the node has no core to spare, or a defect: its log has what ran",
+    ),
+    Alarm(
+        "ControlFails", "page", 0.0, "control's loop fails; nothing is repaired",
+        "`stoker logs control`; what runs goes on",
+    ),
+    Alarm(
+        "ControlGone", "page", 300.0, "control is not there; what runs goes on, nothing is repaired",
+        "`stoker status`; only who watches from outside can see this one",
+    ),
+    Alarm(
+        "CertificateExpires", "ticket", 0.0, "the certificate that {who} shows clients ends within a week",
+        "put a new one in its place; it is read without a restart",
+    ),
+    Alarm(
+        "DescriptorsShort", "ticket", 600.0, "{who} has most of its file descriptors open",
+        "raise the limit (`ulimit -n`) that stoker is started with",
+    ),
+    Alarm(
+        "NodeMemoryShort", "ticket", 300.0, "{who} has {value} of its memory left",
+        "fewer or smaller replicas on that node",
+    ),
+    Alarm(
+        "NoticesLost", "ticket", 0.0, "receivers could not be told of {value} notices",
+        "`stoker alerts test NAME`; `stoker alerts` says who has yet to hear",
+    ),
+    Alarm(
+        "HistoryFails", "ticket", 60.0, "the history of metrics cannot be written",
+        "most likely the disk is full; minutes wait in memory until it is not",
+    ),
+)  # fmt: skip
+BY_NAME: Final = {each.name: each for each in ALARMS}
+
+
+def of_endpoints(states: Iterable[EndpointState]) -> Iterable[Signal]:
+    """Yield what the endpoints' own conditions say, and what only explains alerts and is none itself."""
+    for state in states:
+        status = state.status
+        whose = {"project": str(state.project), "endpoint": str(state.name)}
+        if status.serving and status.revision not in ("", status.serving):
+            yield Signal({"alertname": "RolloutInProgress", **whose}, "none")
+        if not state.is_deleting:
+            for name, because in _conditions(status):
+                yield BY_NAME[name].signal(whose, because)
+
+
+def _conditions(status: EndpointStatus) -> Iterable[tuple[str, str]]:
+    ready = conditions.find(status.conditions, conditions.READY)
+    progressing = conditions.find(status.conditions, conditions.PROGRESSING)
+    drifted = conditions.find(status.conditions, conditions.DRIFTED)
+    if status.serving and status.replicas_wanted and not status.replicas_ready:
+        yield "EndpointDown", ready.message if ready is not None else ""
+    for reason in ("CrashLoop", "NoCapacity"):
+        said = [each.message for each in (progressing, ready) if each is not None and each.reason == reason]
+        if said:
+            yield reason, said[0]
+    if drifted is not None and drifted.status:
+        yield "Drifted", drifted.message
