@@ -32,6 +32,13 @@ def wait_settled(rig: Rig, revision: str, name: str = "a") -> None:
     until(settled, f"{revision} serves alone: {rig.client.endpoint('default', name)}", READY_S)
 
 
+def numbers(rig: Rig) -> str:
+    """Return control's own series; those of other processes have their name."""
+    _, text, _ = rig.request("GET", "/metrics")
+    own = ("stoker_replicas", "stoker_cold_start", "stoker_restarts", "stoker_drift", "stoker_predictions")
+    return "\n".join(line for line in text.decode().splitlines() if line.startswith(own))
+
+
 def replica_processes(rig: Rig) -> dict[str, int]:
     return {name: pid for name, pid in rig.processes().items() if name.startswith("default.")}
 
@@ -220,8 +227,10 @@ def test_deleting_an_endpoint_ends_its_processes_and_a_new_one_of_that_name_star
     apply(rig, endpoint())
     wait_settled(rig, "default.a-1")
     old = set(replica_processes(rig))
+    assert 'stoker_replicas_wanted{project="default",endpoint="a"}' in numbers(rig)
     rig.client.delete_endpoint("default", "a")
     until(lambda: not rig.client.endpoints(), "it is gone", READY_S)
+    until(lambda: 'endpoint="a"' not in numbers(rig), "its series are gone", READY_S)
     assert not replica_processes(rig)
     assert not list(rig.home.replicas.iterdir())
     apply(rig, endpoint())

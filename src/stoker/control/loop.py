@@ -19,6 +19,7 @@ from stoker.control.observe import RESYNC_S, Observer, State, read_state
 from stoker.control.ports import Folders
 from stoker.control.routes import RoutePublisher, next_table
 from stoker.core import reconcile
+from stoker.core.actions import Action, ForgetRevision, RemoveEndpoint
 from stoker.core.enforce import Asked
 from stoker.core.reconcile import Plan
 from stoker.core.snapshot import EndpointKey, EndpointState, Snapshot
@@ -152,12 +153,22 @@ class Loop:
             self._metrics.counter("stoker_decisions_total", action=type(action).__name__).add()
             log.info("decided", extra={"action": type(action).__name__, "because": action.because})
         await self._effects.run(decision.plan, decision.state, lease)
+        self._forget_gone(decision.plan.actions)
         return self._next_s(decision.plan)
+
+    def _forget_gone(self, actions: Iterable[Action]) -> None:
+        """Drop the series of what is no more: they would stay until those of new endpoints had no room."""
+        for action in actions:
+            match action:
+                case RemoveEndpoint():
+                    self._metrics.forget(project=action.project, endpoint=action.endpoint)
+                case ForgetRevision():
+                    self._metrics.forget(project=action.project, endpoint=action.endpoint, revision=action.revision)
 
     def _count_wanted(self, endpoints: Iterable[EndpointState]) -> None:
         wanted = {(str(each.project), str(each.name)): each.status.replicas_wanted for each in endpoints}
         for project, endpoint in self._wanted - wanted.keys():
-            wanted[project, endpoint] = 0
+            self._metrics.drop("stoker_replicas_wanted", project=project, endpoint=endpoint)
         for (project, endpoint), count in wanted.items():
             self._metrics.gauge("stoker_replicas_wanted", project=project, endpoint=endpoint).set(float(count))
         self._wanted = set(wanted)

@@ -249,8 +249,11 @@ class DriftWatch:
         """Drop what is kept in memory of an endpoint that is not watched any more; its files only when it is gone."""
         del self._due_s[key]
         self._bound.pop(key, None)
+        whose = {"project": key[0], "endpoint": key[1]}
         for name in ("stoker_drift_rows", "stoker_drift_refused", "stoker_drifted", "stoker_drift_score"):
-            self._metrics.gauge(name, project=key[0], endpoint=key[1]).set(0.0)
+            self._metrics.drop(name, **whose)
+        for level in ("steady", "moved", "drifted"):
+            self._metrics.drop("stoker_drift_features", level=level, **whose)
 
 
 def _score(watched: Watched) -> float:
