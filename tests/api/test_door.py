@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from stoker.api.app import OPERATIONS
+from stoker.types.keys import KeyLimits
 from tests.control.rig import Rig, until
 
 
@@ -180,6 +181,23 @@ def test_gateways_wait_for_the_next_table_and_get_nothing_while_it_is_the_same(r
     assert time.monotonic() - began_s < 5
     assert table["version"] > version
     assert made.id in [key["key"] for key in table["keys"]]
+
+
+def test_no_key_of_a_tenant_that_its_project_says_is_never_sampled_allows_samples(rig: Rig) -> None:
+    project = {
+        "apiVersion": "stoker/v1", "kind": "Project", "metadata": {"name": "hospital"},
+        "spec": {"unsampled_tenants": ["clinic"]},
+    }  # fmt: skip
+    assert rig.request("POST", "/api/v1/apply", project)[0] == 200
+    keys = {
+        rig.client.create_key(where, "k", admin=False, expires_in_s=None, limits=KeyLimits(tenant=tenant)).id: expected
+        for where, tenant, expected in (
+            ("hospital", "clinic", False), ("hospital", "lab", True), ("default", "clinic", True),
+        )
+    }  # fmt: skip
+    table = routes(rig)
+    found = {key["key"]: key["limits"].get("samples", True) for key in table["keys"] if key["key"] in keys}
+    assert found == keys
 
 
 def routes(rig: Rig, after: int = -1, wait_s: float = 0) -> Any:

@@ -80,6 +80,8 @@ def test_why_a_request_is_kept(
     rules: SamplesRoute, drawn: bool, status: int, took_s: float, reasons: list[str]
 ) -> None:
     assert Sampled(rules, 1, 0.0).reasons(drawn=drawn, status=status, took_s=took_s) == reasons
+    flagged = Sampled(rules, 1, 0.0).reasons(drawn=drawn, flagged=True, status=status, took_s=took_s)
+    assert sorted(flagged) == sorted([*reasons, "flagged"])
 
 
 def test_a_storm_of_errors_leaves_room_for_the_drawn() -> None:

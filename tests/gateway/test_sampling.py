@@ -29,6 +29,7 @@ ENDPOINTS: dict[str, dict[str, Any]] = {
     "all": RULES,
     "errors": {**RULES, "rate": 0.0},
     "slow": {**RULES, "rate": 0.0, "slow_s": 0.2, "errors": False},
+    "none": {**RULES, "rate": 0.0, "errors": False},
     "some": {**RULES, "rate": 0.5, "errors": False},
     "asked": {**RULES, "response": False},
     "small": {**RULES, "max_bytes": 500},
@@ -43,6 +44,7 @@ def table(rig: Rig) -> dict[str, Any]:
     for name, rules in ENDPOINTS.items():
         made["endpoints"].append({**digits, "endpoint": name, "samples": rules})
     made["endpoints"].append({**smol, "endpoint": "talk", "samples": RULES})
+    made["endpoints"].append({**smol, "endpoint": "mute", "samples": ENDPOINTS["none"]})
     return made
 
 
@@ -169,6 +171,32 @@ def test_slow_requests_are_kept_where_nothing_is_drawn(rig: Rig) -> None:
         assert found.reasons == ("slow",)
         assert found.took_s >= 0.3
         assert len(kept(rig, "slow")) == 1
+
+    run(work)
+
+
+def test_what_its_caller_flags_is_kept_with_its_answer_and_the_word_hides_whom_it_names(rig: Rig) -> None:
+    async def work() -> None:
+        await infer(rig, "none", "nothing special", "unflagged-1")
+        await infer(rig, "none", "x", "flagged-1", x_stoker_flag="dora.hidden@example.com complained")
+        found = one(rig, "none", "flagged-1")
+        assert (found.reasons, found.response is not None) == (("flagged",), True)
+        assert found.flag.startswith("<email:")
+        assert found.flag.endswith(" complained")
+        assert [record.id for record in kept(rig, "none")] == ["flagged-1"]
+
+    run(work)
+
+
+def test_an_answer_that_says_nothing_is_flagged_by_itself(rig: Rig) -> None:
+    async def work() -> None:
+        for text, request_id in (("chunks:5", "spoke-1"), ("chunks:1", "empty-1")):
+            said = [{"role": "user", "content": text}]
+            body = json.dumps({"model": "mute", "messages": said, "stream": True}).encode()
+            assert (await ask(rig, "POST", "/v1/chat/completions", body, x_request_id=request_id)).status == 200
+        found = one(rig, "mute", "empty-1")
+        assert (found.reasons, found.flag) == (("flagged",), "empty answer")
+        assert [record.id for record in kept(rig, "mute")] == ["empty-1"]
 
     run(work)
 

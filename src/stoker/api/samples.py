@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from stoker.api.bodies import nothing, number, reply
 from stoker.api.operations import Call, Operation, Parameter
+from stoker.core.sampling import REASONS
 from stoker.observe.samples import LIMIT_MAX, Wanted
 from stoker.store import journal
 from stoker.store.engine import Connection
@@ -17,7 +18,6 @@ from stoker.telemetry.sealing import Unreadable
 from stoker.types.errors import InvalidInput, Unavailable
 from stoker.types.samples import SampleRecord
 
-REASONS: Final = ("drawn", "error", "slow")
 LIMIT_USUAL: Final = 50
 
 log = logging.getLogger(__name__)

@@ -60,6 +60,7 @@ def chosen(function: Any) -> Any:
     options = (
         click.option("--errors", is_flag=True, help="Those kept because they failed."),
         click.option("--slow", is_flag=True, help="Those kept because they were slow."),
+        click.option("--flagged", is_flag=True, help="Those whose caller flagged them, or with an empty answer."),
         click.option("--since", callback=_since, metavar="TIME", help="Those of the last 30m, 1h, 2d."),
         click.option("--tenant", help="Those of one tenant."),
         click.option("--key", "key_id", help="Those of one key, by its id."),
@@ -70,7 +71,8 @@ def chosen(function: Any) -> Any:
 
 
 def _wanted(chosen: dict[str, Any]) -> dict[str, Any]:
-    reasons = [reason for reason, is_meant in (("error", chosen["errors"]), ("slow", chosen["slow"])) if is_meant]
+    asked = (("error", chosen["errors"]), ("slow", chosen["slow"]), ("flagged", chosen["flagged"]))
+    reasons = [reason for reason, is_meant in asked if is_meant]
     return {
         "reason": ",".join(reasons) or None,
         "since": chosen["since"],
@@ -205,6 +207,7 @@ def _detail(one: SampleRecord) -> str:
             ("served by", one.served_by),
             ("status", f"{one.status} {one.code} {one.message}".strip()),
             ("kept for", " ".join(one.reasons)),
+            ("flagged for", one.flag),
             ("took", duration(one.took_s)),
             ("first token", duration(one.first_token_s) if one.first_token_s else ""),
             ("tokens", f"{one.input_tokens} in, {one.output_tokens} out" if one.input_tokens else ""),

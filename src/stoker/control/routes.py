@@ -12,7 +12,7 @@ import msgspec
 
 from stoker.control.observe import State
 from stoker.core.traffic import route_table
-from stoker.store import keys, settings
+from stoker.store import keys, projects, settings
 from stoker.store.engine import Connection
 from stoker.types.ids import ReplicaId
 from stoker.types.models import sha256_digest
@@ -25,13 +25,12 @@ def next_table(
     connection: Connection, state: State, address: Callable[[ReplicaId], str], now_s: float
 ) -> tuple[RouteTable, bytes]:
     """Return the table of `state` and its JSON, numbered; stores a new number when its content is new."""
-    rows = [key for key in keys.everything(connection) if not 0 < key.expires_at_s <= now_s]
     table = route_table(
         version=0,
         endpoints=state.endpoints,
         revisions=state.revisions,
         assignments=state.assignments,
-        keys=[KeyRoute(key.sha256, key.id, key.project, key.is_admin, key.expires_at_s, key.limits) for key in rows],
+        keys=_keys(connection, now_s),
         signatures={where: version.manifest.signature for where, version in state.versions.items()},
         address=address,
     )
@@ -43,6 +42,24 @@ def next_table(
         settings.put(connection, settings.ROUTE_DIGEST, digest)
     table = msgspec.structs.replace(table, version=version)
     return table, msgspec.json.encode(table)
+
+
+def _keys(connection: Connection, now_s: float) -> list[KeyRoute]:
+    """Return the keys that hold. One of a tenant that its project says is never sampled allows no samples."""
+    unsampled = {
+        (each.name, tenant)
+        for each in projects.everything(connection)
+        for tenant in each.resource.spec.unsampled_tenants
+    }
+    found = []
+    for key in keys.everything(connection):
+        limits = key.limits
+        if 0 < key.expires_at_s <= now_s:
+            continue
+        if (key.project, limits.tenant or key.id) in unsampled:
+            limits = msgspec.structs.replace(limits, samples=False)
+        found.append(KeyRoute(key.sha256, key.id, key.project, key.is_admin, key.expires_at_s, limits))
+    return found
 
 
 class RoutePublisher:

@@ -1,4 +1,4 @@
-"""Which requests are kept as samples: drawn by their id, because they failed, or because they were slow. Pure.
+"""Which requests are kept as samples: drawn by their id, or because they failed, were slow, or are flagged. Pure.
 
 Drawing by a hash of the id, not by chance, means that a request, its retries and the same id at another gateway fall
 alike, and that a draw at 1 % is part of one at 5 %. What an hour may hold is spread over it: errors come in storms,
@@ -6,7 +6,7 @@ and an hour whose samples are all of its first minute says nothing of the other 
 that stood out have an allowance each, which fills with time.
 """
 
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import xxhash
 
@@ -14,7 +14,8 @@ from stoker.types.resources import Samples
 from stoker.types.routes import SamplesRoute
 from stoker.types.units import parse_bytes, parse_seconds
 
-Reason = Literal["drawn", "error", "slow"]
+Reason = Literal["drawn", "flagged", "error", "slow"]
+REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 
 GONE: Final = 499  # the client left; nobody's error
 LEARN_MIN: Final = 100  # requests before the slowest hundredth of them means anything
@@ -127,10 +128,15 @@ class Sampled:
         self._drawn.follow(self._share())
         self._others.follow(self._share())
 
-    def reasons(self, *, drawn: bool, status: int, took_s: float) -> list[Reason]:
-        """Learn from a request that ended, and return why it is to be kept; empty: it is not."""
+    def reasons(self, *, drawn: bool, flagged: bool = False, status: int, took_s: float) -> list[Reason]:
+        """Learn from a request that ended, and return why it is to be kept; empty: it is not.
+
+        flagged: its caller asked for it, or its answer is one that somebody should look at.
+        """
         rules = self.rules
         found: list[Reason] = ["drawn"] if drawn else []
+        if flagged:
+            found.append("flagged")
         is_error = status >= 400 and status != GONE
         if is_error and rules.errors:
             found.append("error")

@@ -68,6 +68,7 @@ class Sample:
         took_s: float,
         problem: StokerError | None,
         answer: Answer | None,
+        flag: str = "",
     ) -> None:
         lane, key = exchange.lane, exchange.key
         assert lane is not None
@@ -92,6 +93,7 @@ class Sample:
             reasons=tuple(reasons),
             took_s=round(took_s, 6),
             revision=exchange.revision,
+            flag=flag,
             served_by=exchange.served_by,
             stream=exchange.stream,
             code=problem.code if problem is not None else "",
@@ -232,6 +234,7 @@ def encoded(sample: Sample, names: Pseudonyms) -> bytes:
         about,
         id=names.text(about.id),
         message=names.text(about.message),
+        flag=names.text(about.flag),
         request=_request(sample, names) if rules.request else None,
         response=_response(sample.answer, rules, names) if sample.answer is not None else None,
     )

@@ -309,6 +309,10 @@ class ProjectSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A team: its endpoints and its keys live in it."""
 
     description: str = ""
+    unsampled_tenants: Annotated[
+        tuple[str, ...],
+        Meta(max_length=1000, description="tenants of whose requests nothing is ever kept as a sample, whatever key"),
+    ] = ()
 
 
 class ProjectMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

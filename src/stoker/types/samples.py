@@ -14,9 +14,10 @@ class SampleRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     endpoint: str
     method: str  # infer, chat, completions, embeddings
     status: int  # of the answer; 499: the client left
-    reasons: tuple[str, ...]  # drawn, error, slow
+    reasons: tuple[str, ...]  # drawn, flagged, error, slow
     took_s: float
     revision: str = ""
+    flag: str = ""  # what flagged it: its caller's word, or "empty answer"
     served_by: str = ""  # another endpoint that answered for it
     stream: bool = False
     code: str = ""  # of the error

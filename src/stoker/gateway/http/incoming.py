@@ -34,6 +34,7 @@ WANTED: Final = frozenset(
         b"x-request-id",
         b"x-request-timeout-ms",
         b"x-stainless-retry-count",
+        b"x-stoker-flag",
         b"x-stoker-priority",
         b"x-stoker-project",
         b"x-stoker-segment",

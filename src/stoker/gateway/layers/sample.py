@@ -1,8 +1,9 @@
-"""Some requests are kept to be looked at: those drawn by their id, and those that failed or were slow.
+"""Some requests are kept to be looked at: those drawn by their id, and those that failed, were slow or are flagged.
 
 Inside of meter, so that one request is one sample whatever serves it, and around quota and cache, because a refusal and
 a kept answer are worth a look too. Here only references are taken; all work is another thread's (gateway/samples.py).
-An answer is listened to only where the request was drawn: that one failed or was slow is known when its words are gone.
+An answer is listened to only where the request was drawn or its caller flagged it: that one failed, was slow or empty
+is known when its words are gone.
 """
 
 import asyncio
@@ -17,6 +18,8 @@ from stoker.gateway.layers.cache import Tap
 from stoker.gateway.samples import Answer, Sample, Samples
 from stoker.types.errors import EngineFailed, StokerError
 
+EMPTY: Final = "empty answer"
+FLAG_MAX_BYTES: Final = 64
 _HEADER_BYTES: Final = re.compile(rb"inference-header-content-length: (\d+)", re.IGNORECASE)
 
 
@@ -34,8 +37,9 @@ def sample(samples: Samples, inner: Handler) -> Handler:
         lane, client = exchange.lane, exchange.connection
         assert lane is not None
         is_drawn = sampling.is_drawn(exchange.id, sampled.rules.rate)
+        flag = flag_of(exchange)
         ear = None
-        if is_drawn and sampled.rules.response:
+        if (is_drawn or flag) and sampled.rules.response:
             ear = exchange.connection = Ear(exchange, sampled.rules.max_bytes)
         status, problem = EngineFailed.status, None
         try:
@@ -50,14 +54,30 @@ def sample(samples: Samples, inner: Handler) -> Handler:
         finally:
             exchange.connection = client
             took_s = time.monotonic() - exchange.request.started_s
-            reasons = sampled.reasons(drawn=is_drawn, status=status, took_s=took_s)
+            flag = flag or (EMPTY if is_empty(exchange, status) else "")
+            reasons = sampled.reasons(drawn=is_drawn, flagged=bool(flag), status=status, took_s=took_s)
             if reasons and not sampled.takes(reasons, time.monotonic()):
                 lane.meters.sample_dropped("hour")
             elif reasons:
                 heard = ear.heard if ear is not None else None
-                samples.offer(Sample(exchange, sampled.rules, reasons, status, took_s, problem, heard))
+                samples.offer(Sample(exchange, sampled.rules, reasons, status, took_s, problem, heard, flag))
 
     return handle
+
+
+def flag_of(exchange: Exchange) -> str:
+    """Return the word by which the caller wants the request looked at; "" for none."""
+    given = exchange.request.headers.get(b"x-stoker-flag", b"")
+    return given[:FLAG_MAX_BYTES].decode("latin-1").strip()
+
+
+def is_empty(exchange: Exchange, status: int) -> bool:
+    """Return whether a language model was asked, and said nothing."""
+    lane, relay = exchange.lane, exchange.relay
+    if lane is None or relay is None or relay.end is None:
+        return False  # a kept answer is no news
+    was_asked = lane.task == "chat" and status == 200 and exchange.max_tokens != 1
+    return was_asked and relay.end.usage.output_tokens <= 1  # the end of an answer counts as a token
 
 
 class Ear(Tap):

@@ -218,7 +218,7 @@ GATEWAY: Final[tuple[Metric, ...]] = (
         "counter",
         "",
         (*ENDPOINT, "reason"),
-        "Requests kept as samples: drawn, error, slow; one that is several counts under each.",
+        "Requests kept as samples: drawn, flagged, error, slow; one that is several counts under each.",
     ),
     Metric("stoker_samples_bytes_total", "counter", "bytes", ENDPOINT, "What the kept samples took on the disk."),
     Metric(
