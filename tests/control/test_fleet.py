@@ -76,3 +76,21 @@ def test_the_stages_of_a_load_are_counted_once_a_start() -> None:
         fleet.loaded("n1", status, own.snapshot())
     verify = registry.snapshot().distribution("stoker_cold_start_seconds", phase="verify", **WHOSE)
     assert (verify.count, verify.sum) == (2, 1.0)
+
+
+def test_what_a_replica_and_its_children_use_is_counted_from_the_reports_over_restarts_too() -> None:
+    registry = Registry("control")
+    fleet = Fleet(registry)
+    for pid, cpu_s, rss_bytes in ((7, 0.5, 100), (7, 2.0, 200), (7, 2.0, 200), (8, 0.25, 50)):
+        fleet.look([node(replica(phase="ready", pid=pid, cpu_s=cpu_s, rss_bytes=rss_bytes))])
+    seen = registry.snapshot()
+    assert seen.total("stoker_replica_cpu_seconds_total", replica="r0", **WHOSE) == 2.25
+    assert seen.total("stoker_replica_memory_bytes", replica="r0", **WHOSE) == 50
+
+
+def test_what_a_replica_used_before_control_looked_is_not_counted() -> None:
+    registry = Registry("control")
+    fleet = Fleet(registry)
+    for cpu_s in (1000.0, 1001.0):
+        fleet.look([node(replica(phase="ready", started_at_s=5.0, pid=7, cpu_s=cpu_s))])
+    assert registry.snapshot().total("stoker_replica_cpu_seconds_total", replica="r0", **WHOSE) == 1

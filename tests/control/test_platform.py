@@ -35,7 +35,7 @@ def wait_settled(rig: Rig, revision: str, name: str = "a") -> None:
 def numbers(rig: Rig) -> str:
     """Return control's own series; those of other processes have their name."""
     _, text, _ = rig.request("GET", "/metrics")
-    own = ("stoker_replicas", "stoker_cold_start", "stoker_restarts", "stoker_drift", "stoker_predictions")
+    own = ("stoker_replica", "stoker_cold_start", "stoker_restarts", "stoker_drift", "stoker_predictions")
     return "\n".join(line for line in text.decode().splitlines() if line.startswith(own))
 
 

@@ -1,4 +1,5 @@
-"""What became of processes, counted from what the nodes report: starts that became ready, restarts.
+"""What became of processes, counted from what the nodes report: starts that became ready,
+restarts, what replicas use.
 
 Control counts it rather than the replica, which does not live on to say that it died, and from reports it gets anyway.
 What happened before it first saw a process is not counted.
@@ -32,7 +33,10 @@ class Fleet:
             self._node(status)
             for process in status.processes[: SEEN_MAX - len(now)]:
                 now[status.node, process.name] = process
-                self._process(status.node, process, self._seen.get((status.node, process.name)))
+                before = self._seen.get((status.node, process.name))
+                self._process(status.node, process, before)
+                if process.kind == "replica":
+                    self._used(status.node, process, before)
         self._seen = now
         names = {name for _, name in now}
         self._loads = {name: at_s for name, at_s in self._loads.items() if name in names}
@@ -63,6 +67,15 @@ class Fleet:
             self._registry.counter("stoker_cold_starts_total", kind=now.kind, node=node, **whose).add()
             if now.kind == "replica":
                 self._cold(node, now, "total", now.ready_at_s - now.started_at_s)
+
+    def _used(self, node: str, now: ProcessStatus, before: ProcessStatus | None) -> None:
+        """Count what it used since the last report; of the first that is seen all it ever did is counted before."""
+        whose = {**_whose(now), "node": node, "replica": now.name}
+        is_same = before is not None and before.pid == now.pid
+        used_s = now.cpu_s - before.cpu_s if before is not None and is_same else now.cpu_s
+        is_new = before is None and now.started_at_s < self._began_at_s
+        self._registry.counter("stoker_replica_cpu_seconds_total", **whose).add(0.0 if is_new else max(used_s, 0.0))
+        self._registry.gauge("stoker_replica_memory_bytes", **whose).set(float(now.rss_bytes))
 
     def _cold(self, node: str, process: ProcessStatus, phase: str, seconds: float) -> None:
         self._registry.histogram("stoker_cold_start_seconds", node=node, phase=phase, **_whose(process)).observe(

@@ -19,7 +19,7 @@ from stoker.control.observe import RESYNC_S, Observer, State, read_state
 from stoker.control.ports import Folders
 from stoker.control.routes import RoutePublisher, next_table
 from stoker.core import reconcile
-from stoker.core.actions import Action, ForgetRevision, RemoveEndpoint
+from stoker.core.actions import Action, ForgetReplica, ForgetRevision, RemoveEndpoint
 from stoker.core.enforce import Asked
 from stoker.core.reconcile import Plan
 from stoker.core.snapshot import EndpointKey, EndpointState, Snapshot
@@ -162,6 +162,8 @@ class Loop:
             match action:
                 case RemoveEndpoint():
                     self._metrics.forget(project=action.project, endpoint=action.endpoint)
+                case ForgetReplica():
+                    self._metrics.forget(replica=action.replica)
                 case ForgetRevision():
                     self._metrics.forget(project=action.project, endpoint=action.endpoint, revision=action.revision)
 

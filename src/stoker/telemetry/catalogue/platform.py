@@ -118,6 +118,21 @@ PLATFORM: Final[tuple[Metric, ...]] = (
         "Processes started again after they had died; reason is exit, signal or unseen.",
     ),
     Metric(
+        "stoker_replica_cpu_seconds_total",
+        "counter",
+        "seconds",
+        (*ENDPOINT, "node", "replica"),
+        "Processor time of a replica and of what it started (an engine's own processes), as its node reports it.",
+    ),
+    Metric(
+        "stoker_replica_memory_bytes",
+        "gauge",
+        "bytes",
+        (*ENDPOINT, "node", "replica"),
+        "Resident memory of a replica and of what it started, as its node reports it.",
+        "last",
+    ),
+    Metric(
         "stoker_node_memory_bytes", "gauge", "bytes", ("node",), "Memory that processes of the node may use.", "last"
     ),
     Metric("stoker_node_memory_free_bytes", "gauge", "bytes", ("node",), "What is left of it.", "last"),
