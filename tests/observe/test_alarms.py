@@ -40,6 +40,11 @@ def refusing(registry: Registry) -> None:
     requests(registry, "200", 300)
 
 
+def refused_rows(registry: Registry) -> None:
+    registry.gauge("stoker_drift_refused", **WHO).set(30.0)
+    registry.gauge("stoker_drift_rows", **WHO).set(400.0)
+
+
 def lagging(registry: Registry) -> None:
     for _ in range(100):
         registry.histogram("stoker_event_loop_lag_seconds", process="gateway-0").observe(0.4)
@@ -73,6 +78,7 @@ WRONG: dict[str, Callable[[Registry], None]] = {
     "EndpointFails": failing,
     "EndpointRefuses": refusing,
     "BreakerOpen": shown("stoker_breaker_state", 2.0, process="gateway-0", **WHO),
+    "InputsRefused": refused_rows,
     "RequestsQuarantined": counted("stoker_quarantined_total", 1, **WHO),
     "ProcessesRestart": counted("stoker_restarts_total", 4, kind="replica", node="local", reason="died", **WHO),
     "ReplicasEjected": counted("stoker_ejections_total", 3, reason="slow", **WHO),

@@ -1,4 +1,7 @@
-"""An endpoint broken on purpose, by the lines of docs/how-to/incidents.md: alert, incident, cause, repair."""
+"""An endpoint broken on purpose, by the lines of docs/how-to/incidents.md: alert, incident, cause, repair.
+
+Control is killed in the middle of it: what it had seen, found and told is still known.
+"""
 
 import os
 import re
@@ -64,10 +67,21 @@ def test_a_version_that_fails_is_paged_explained_and_taken_back_as_the_page_says
         mine = [each for each in demo.client.incidents() if each.endpoint == "prices"]
         return mine[0] if mine and mine[0].causes else None
 
+    def alerts() -> dict[str, tuple[str, float]]:
+        found = demo.client.alerts().items
+        return {each.id: (each.state, each.began_s) for each in found if each.labels.get("endpoint") == "prices"}
+
     with callers(demo, tmp_path):
         until(lambda: answered() >= GOOD_MIN, 60, "callers are answered")
         bash(demo, break_it, tmp_path)
         incident = until(named, 60, "an incident opened by itself, with a cause")
+        firing, seen = alerts(), answered()
+        assert firing
+        demo.kill("control")
+        until(lambda: "prices" in demo.cli("status", check=False), what="another control answers")
+        assert until(lambda: alerts() == firing, what="its alerts are those of before") is True
+        assert until(named, what="so are its incidents").number == incident.number
+        assert answered() >= seen
         said = bash(demo, look, tmp_path)
         assert incident.raised_by == "alert: default/prices misses its objective 'answers'"
         assert incident.causes[0].kind == "change", incident.causes

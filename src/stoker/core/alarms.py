@@ -68,6 +68,10 @@ ALARMS: Final = (
         "`stoker drift ENDPOINT` shows which inputs moved",
     ),
     Alarm(
+        "InputsRefused", "ticket", 300.0, "{value} of what {who} is sent is not what its model takes",
+        "`stoker samples ENDPOINT --errors` shows what comes; somebody's client or pipeline has changed",
+    ),
+    Alarm(
         "RequestsQuarantined", "ticket", 0.0, "requests for {who} kill its replicas",
         "`stoker why ENDPOINT` names the request; its like are refused for ten minutes",
     ),

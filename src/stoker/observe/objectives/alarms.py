@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 _WEEK_S: Final = 7 * 86_400.0
 _BY: Final = "by (project, endpoint)"
+_REFUSED: Final = f"max {_BY} (stoker_drift_refused)"
 _FULL: Final = 'stoker_refused_total{reason=~"queue_full|shed|out_of_time"}'
 
 
@@ -76,6 +77,10 @@ QUESTIONS: Final = (
         "EndpointRefuses", _share(f"{_FULL}[5m]"), over=0.05, unit="%", of=f"increase {_BY} ({_FULL}[5m])", least=_SOME,
     ),
     Question("BreakerOpen", f"max {_BY} (stoker_breaker_state)", over=1.5),
+    Question(
+        "InputsRefused", f"{_REFUSED} / ({_REFUSED} + max {_BY} (stoker_drift_rows))", over=0.05, unit="%",
+        of=_REFUSED, least=_SOME,
+    ),
     Question("RequestsQuarantined", f"increase {_BY} (stoker_quarantined_total[10m])", over=0.5),
     Question("ProcessesRestart", f"increase {_BY} (stoker_restarts_total[15m])", over=3.5),
     Question("ReplicasEjected", f"increase {_BY} (stoker_ejections_total[15m])", over=2.5),
