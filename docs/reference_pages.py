@@ -37,8 +37,8 @@ MADE = "This page is made by `python docs/reference_pages.py`.\n"
 def errors_page() -> str:
     rows = sorted(errors.all_codes().values(), key=lambda kind: (kind.status, kind.code))
     table = "\n".join(
-        f"| `{kind.code}` | {kind.status} | `{status_of(kind).name}` | {'yes' if kind.retryable else 'no'} "
-        f"| {first_line(kind.__doc__)} |"
+        f"| [`{kind.code}`](../how-to/errors.md#{kind.code}) | {kind.status} | `{status_of(kind).name}` "
+        f"| {'yes' if kind.retryable else 'no'} | {first_line(kind.__doc__)} |"
         for kind in rows
     )
     return (

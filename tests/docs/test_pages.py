@@ -1,11 +1,13 @@
 """The pages say what is true: reference pages are made from the code, links lead somewhere, commands exist."""
 
 import dataclasses
+import importlib
 import importlib.util
 import re
 from pathlib import Path
 from types import ModuleType
 
+import click
 import pytest
 
 from stoker.cli.main import SECTIONS
@@ -50,6 +52,34 @@ def test_commands_on_a_page_exist(page: Path) -> None:
     known = {name for entries in SECTIONS.values() for name in entries}
     for name in re.findall(r"(?:^|\bbin/|`)stoker ([a-z][a-z-]*)", page.read_text(), re.MULTILINE):
         assert name in known | {"is"}, f"{page} speaks of `stoker {name}`"
+
+
+def commands() -> dict[tuple[str, ...], set[str]]:
+    """Return the options of every command, by its words."""
+    found: dict[tuple[str, ...], set[str]] = {}
+
+    def add(words: tuple[str, ...], command: click.Command) -> None:
+        found[words] = {"--help"} | {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
+        if isinstance(command, click.Group):
+            for word, below in command.commands.items():
+                add((*words, word), below)
+
+    for entries in SECTIONS.values():
+        for name, entry in entries.items():
+            add((name,), importlib.import_module(f"stoker.cli.{entry.module}").command)
+    return found
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_options_on_a_page_are_those_of_their_command(page: Path) -> None:
+    known = commands()
+    for line in re.findall(r"(?:^|\bbin/|\$ |`)(stoker [^`\n|#]*)", page.read_text(), re.MULTILINE):
+        words = line.split()[1:]
+        name = next((tuple(words[:count]) for count in (2, 1) if tuple(words[:count]) in known), None)
+        asked = {word.partition("=")[0] for word in words if word.startswith("--")}
+        if name is not None:  # `stoker samples digits` is short for one of the words below it
+            below = [options for each, options in known.items() if len(name) == 1 and each[:1] == name]
+            assert asked <= known[name[:1]].union(known[name], *below), f"{page}: {line}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -93,7 +93,7 @@ ALARMS: Final = (
     ),
     Alarm(
         "ControlFails", "page", 0.0, "control's loop fails; nothing is repaired",
-        "`stoker logs control`; what runs goes on",
+        "`stoker logs --process control`; what runs goes on",
     ),
     Alarm(
         "ControlGone", "page", 300.0, "control is not there; what runs goes on, nothing is repaired",
