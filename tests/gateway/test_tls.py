@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import re
 import socket
 import ssl
@@ -13,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from stoker.gateway.http import tls
-from stoker.gateway.http.secured import Door
+from stoker.gateway.http.connection import Connection
+from stoker.gateway.http.secured import Door, Secured
 from stoker.gateway.http.server import Server
 from stoker.gateway.http.tls import Certificates
 from stoker.gateway.http.x509 import expiry_s
@@ -237,6 +239,32 @@ def hello(server: str = "localhost") -> bytes:
     with contextlib.suppress(ssl.SSLWantReadError):
         ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname=server).do_handshake()
     return outgoing.read()
+
+
+def test_a_connection_that_ended_is_gone_at_once_not_when_the_collector_next_runs(folder: Path) -> None:
+    def alive() -> int:
+        return sum(isinstance(each, Connection | Secured) for each in gc.get_objects())
+
+    async def work() -> None:
+        async with serving(folder) as (server, port, _):
+            before = alive()
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", port, ssl=trusting(folder / "own.crt"), server_hostname="localhost"
+            )
+            writer.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nok")
+            await reader.readuntil(b"\r\n\r\n2")
+            assert alive() == before + 2
+            writer.transport.abort()
+            while server.connections:  # bounded by run
+                await asyncio.sleep(0.01)
+            assert alive() == before
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(work)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(

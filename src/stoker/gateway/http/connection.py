@@ -110,7 +110,7 @@ class Connection(asyncio.Protocol):
         """See asyncio.Protocol."""
         self.is_lost = True
         self._site.leave(self, self._address)
-        self._incoming.deafen()
+        self._incoming.close()
         for request in (self.active, self._incoming.request, *self._ready):
             if request is not None:
                 self._free(request)

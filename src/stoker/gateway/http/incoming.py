@@ -100,6 +100,35 @@ class Owner(Protocol):
         """Return the time of the last sweep."""
 
 
+class _Nobody:
+    """The owner of what is closed: parser, reader and connection know each other, and would else outlive their end
+    until the collector next looks through everything (3.9 KB each; it does so when there is a quarter more)."""
+
+    def take(self, request: HttpRequest) -> None:
+        """See Owner."""
+
+    def refuse(self, problem: StokerError) -> None:
+        """See Owner."""
+
+    def say_continue(self) -> None:
+        """See Owner."""
+
+    def body_limit(self, request: HttpRequest) -> int:
+        """See Owner."""
+        return 0
+
+    def reserve(self, count: int) -> bool:
+        """See Owner."""
+        return False
+
+    def now_s(self) -> float:
+        """See Owner."""
+        return 0.0
+
+
+_NOBODY: Final = _Nobody()
+
+
 class Incoming:
     """The state of reading. Never holds more than one head, one body within its limit, and what one read brought."""
 
@@ -136,6 +165,12 @@ class Incoming:
         """Expect nothing more."""
         self.phase = Phase.DEAF
         self.phase_s = self._owner.now_s()
+
+    def close(self) -> None:
+        """Expect nothing more, and let go of the connection: it has ended. Nothing may be fed after this."""
+        self.deafen()
+        self._owner = _NOBODY
+        del self._parser
 
     def on_message_begin(self) -> None:
         """Start a request (a pipelined one may follow in the same read)."""

@@ -83,6 +83,7 @@ class Secured(asyncio.Protocol, asyncio.Transport):
         """See asyncio.Protocol."""
         self._count("gone")
         self._connection.connection_lost(exc)
+        del self._connection  # which knows this as its transport: nothing comes after the end, and both go with it
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""

@@ -127,6 +127,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         self.is_open = False
+        del self._parser  # it knows this connection, and would keep it until the collector looks through everything
         self._owner.is_gone(self)
         call = self.call
         if call is None:
