@@ -48,7 +48,7 @@ def boot_id() -> str:
 def process(pid: int) -> ProcessLine | None:
     """Return what the kernel says of `pid`, None when there is no such process."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_bytes()
+        text = _read(f"/proc/{pid}/stat")
     except OSError:
         return None
     # The name stands in parentheses and may hold anything, parentheses too.
@@ -66,12 +66,19 @@ def process(pid: int) -> ProcessLine | None:
 
 
 def processes() -> Iterator[ProcessLine]:
-    """Yield every process of this machine that can be seen. About 20 µs each."""
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            line = process(int(entry.name))
+    """Yield every process of this machine that can be seen. About 15 µs each."""
+    for name in os.listdir("/proc"):  # noqa: PTH208 - see _read
+        if name.isdigit():
+            line = process(int(name))
             if line is not None:
                 yield line
+
+
+def _read(path: str) -> bytes:
+    """Return a file of /proc. Not by Path, which interns every name it meets: of pids, day after day, that is a table
+    of a megabyte that is made anew each few minutes (2 MB in an hour)."""
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - that is the point
+        return file.read()
 
 
 def is_same(pid: int, start_ticks: int) -> bool:
@@ -83,7 +90,7 @@ def is_same(pid: int, start_ticks: int) -> bool:
 def marker(pid: int) -> str:
     """Return the value of STOKER_PROCESS that `pid` was started with, "" when it has none or cannot be read."""
     with suppress(OSError):
-        for pair in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+        for pair in _read(f"/proc/{pid}/environ").split(b"\0"):
             if pair.startswith(_MARKER_PREFIX):
                 return pair[len(_MARKER_PREFIX) :].decode(errors="replace")
     return ""
