@@ -17,8 +17,8 @@ CORPUS = Path(__file__).parent / "redaction_corpus.txt"
 MARK = re.compile("⟦([a-z]+):(.*?)⟧")
 
 
-def corpus() -> Iterator[tuple[str, set[Span]]]:
-    for line in CORPUS.read_text().splitlines():
+def corpus(labelled: Path = CORPUS) -> Iterator[tuple[str, set[Span]]]:
+    for line in labelled.read_text().splitlines():
         if line.startswith("# "):
             continue
         text, at, wanted = "", 0, set()
