@@ -7,7 +7,9 @@ over 2^20 the highest, so that a histogram never takes more than BUCKETS integer
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 from math import isnan, ldexp
 from typing import Final
 
@@ -143,6 +145,30 @@ class Histogram:
             self._exemplars[at + INDEX_MIN] = (value, request)
         else:
             self._observe_far(value, at)
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Count each value; cheaper than as many calls of `observe`."""
+        self._count_all(values, list(map(bisect_left, repeat(_UPPER), values)))
+
+    def show_all(self, values: Sequence[float], requests: Sequence[str]) -> None:
+        """Count each value, and keep its request as the example of its bucket; the last ones stay."""
+        buckets = list(map(bisect_left, repeat(_UPPER), values))
+        self._count_all(values, buckets)
+        if self._exemplars is None:
+            self._exemplars = {}
+        for at, shown in dict(zip(buckets, zip(values, requests, strict=True), strict=True)).items():
+            if 0 < at < _LAST:
+                self._exemplars[at + INDEX_MIN] = shown
+
+    def _count_all(self, values: Sequence[float], buckets: list[int]) -> None:
+        held = Counter(buckets)
+        if 0 in held or _LAST in held:
+            for value, at in zip(values, buckets, strict=True):
+                self._observe_far(value, at)
+            return
+        for at, count in held.items():
+            self._counts[at] += count
+        self._sum = sum(values, self._sum)
 
     def _observe_far(self, value: float, at: int) -> None:
         if not isnan(value):

@@ -10,6 +10,8 @@ from typing import Final
 from stoker.core import admit, attempts
 from stoker.gateway.exchange import GONE, Exchange, Handler
 from stoker.gateway.lane import Lane
+from stoker.gateway.meters import RevisionMeters
+from stoker.protocol.frames import EndHead
 from stoker.types.errors import DeadlineExceeded, EngineFailed, StokerError
 
 RETRIED: Final = b"x-stainless-retry-count"  # the OpenAI and Anthropic libraries say how often they asked before
@@ -69,23 +71,46 @@ def observe(exchange: Exchange, lane: Lane, status: int, now_s: float) -> None:
     Where another endpoint answered (layers/fallback.py), its tokens, rows and engine time are counted there only.
     """
     meters = lane.meters.revision(exchange.revision, exchange.method)
-    began_s = exchange.began_s
-    meters.code(status).add(1)
-    if exchange.cut is not None:
-        outcome = {200: "done", GONE: "gone"}.get(status, "failed")
-        lane.meters.migration(exchange.cut.code, outcome)
-    meters.duration.show(now_s - began_s, exchange.id)
-    key = exchange.key
-    if key is not None:
-        lane.meters.tenants.of(key.limits.tenant or key.key).ended(status, exchange.usage)
-    relay = exchange.relay
-    if relay is None or relay.end is None:
-        return
+    relay, key, took_s = exchange.relay, exchange.key, now_s - exchange.began_s
+    end = relay.end if relay is not None else None
+    tenant = "" if key is None else key.limits.tenant or key.key
+    if end is not None and _is_plain(exchange, end):
+        lane.meters.tally.request(meters, status, tenant, end.usage.rows, end.timings.batch_rows, took_s, exchange.id)
+    else:
+        meters.code(status).add(1)
+        if exchange.cut is not None:
+            outcome = {200: "done", GONE: "gone"}.get(status, "failed")
+            lane.meters.migration(exchange.cut.code, outcome)
+        meters.duration.show(took_s, exchange.id)
+        if tenant:
+            lane.meters.tenants.of(tenant).ended(status, exchange.usage)
+        if end is None or not _count_answer(exchange, lane, meters, end, now_s):
+            return
+    if meters.phases.is_due():
+        meters.phases.observe(exchange, end.timings, now_s)
+
+
+def _is_plain(exchange: Exchange, end: EndHead) -> bool:
+    """Return whether an answer came whole, from where it was asked, without tokens or news of the engine."""
+    usage = end.usage
+    return not (
+        exchange.first_byte_s
+        or usage.output_tokens
+        or usage.input_tokens
+        or end.timings.calls is not None
+        or exchange.served_by
+        or exchange.cut is not None
+        or usage is not exchange.usage
+    )
+
+
+def _count_answer(exchange: Exchange, lane: Lane, meters: RevisionMeters, end: EndHead, now_s: float) -> bool:
+    """Count what a replica said of an answer; return whether it is one of the endpoint that was asked."""
+    usage, timings = end.usage, end.timings
+    if exchange.first_byte_s:
+        meters.text.first_token.show(exchange.first_byte_s - exchange.began_s, exchange.id)
     if exchange.served_by and exchange.served_by != lane.route.endpoint:
-        if exchange.first_byte_s:
-            meters.text.first_token.show(exchange.first_byte_s - began_s, exchange.id)
-        return
-    usage, timings = relay.end.usage, relay.end.timings
+        return False
     if usage.rows:
         meters.rows.add(usage.rows)
     if usage.input_tokens or usage.output_tokens:
@@ -94,9 +119,6 @@ def observe(exchange: Exchange, lane: Lane, status: int, now_s: float) -> None:
         meters.batch_rows.observe(timings.batch_rows)
     if timings.calls is not None:
         meters.engine_calls(timings.calls)
-    if meters.phases.is_due():
-        meters.phases.observe(exchange, timings, now_s)
-    if exchange.first_byte_s:
-        meters.text.first_token.show(exchange.first_byte_s - began_s, exchange.id)
-        if usage.output_tokens > 1:
-            meters.text.per_token.observe((now_s - exchange.first_byte_s) / (usage.output_tokens - 1))
+    if exchange.first_byte_s and usage.output_tokens > 1:
+        meters.text.per_token.observe((now_s - exchange.first_byte_s) / (usage.output_tokens - 1))
+    return True
