@@ -49,7 +49,8 @@ def test_many_at_a_time_is_each_alone(happened: list[Any], times: int) -> None:
             plain.histogram("stoker_replica_request_duration_seconds", **labels).observe(took_s)
         else:
             revision, status, tenant, rows, batch_rows, took_s = one
-            meters.tally.request(meters.revision(revision, "infer"), status, tenant, rows, batch_rows, took_s, f"{at}")
+            kind = (meters.revision(revision, "infer"), status, tenant, rows, batch_rows)
+            meters.tally.request(kind, took_s, f"{at}")
             labels = {**LABELS, "revision": revision}
             plain.counter("stoker_requests_total", code=str(status), method="infer", **labels).add()
             plain.counter("stoker_rows_total", **labels).add(rows)
@@ -68,7 +69,7 @@ def test_what_is_noted_is_bounded_and_counted_by_itself() -> None:
     replica = meters.replica("r1", "one")
     for at in range(1, 3 * TALLY_MAX):
         replica.ended(200, 0.001)
-        meters.tally.request(meters.revision("r1", "infer"), 200, "a", 1, 1, 0.001, f"{at}")
+        meters.tally.request((meters.revision("r1", "infer"), 200, "a", 1, 1), 0.001, f"{at}")
         read = registry.snapshot()
         assert at - numbers(read).get(("stoker_rows_total", ("p", "e", "r1")), 0) < TALLY_MAX
     assert meters.served("infer")[0] == at
@@ -79,7 +80,7 @@ def test_series_of_what_left_the_table_do_not_come_back() -> None:
     meters = Meters(registry, **LABELS)
     replica = meters.replica("r1", "one")
     replica.ended(200, 0.001)
-    meters.tally.request(meters.revision("r1", "infer"), 200, "", 1, 1, 0.001, "id")
+    meters.tally.request((meters.revision("r1", "infer"), 200, "", 1, 1), 0.001, "id")
     meters.forget_replica("one")
     meters.keep(set(), ())
     meters.gauges(waiting=0, in_flight=0, ready=0)
@@ -91,7 +92,7 @@ def test_a_tenant_that_comes_often_at_once_has_a_name_and_the_others_are_one() -
     meters = Meters(registry, **LABELS)
     for number in range(TENANTS_MAX + 8):
         for _ in range(3):
-            meters.tally.request(meters.revision("r1", "infer"), 200, f"tenant-{number}", 1, 1, 0.001, "id")
+            meters.tally.request((meters.revision("r1", "infer"), 200, f"tenant-{number}", 1, 1), 0.001, "id")
     meters.turn(0.0)
     found = {key[1]: value for key, value in numbers(registry.snapshot()).items() if "tenant" in key[0]}
     assert sum(found.values()) == 3 * (TENANTS_MAX + 8)

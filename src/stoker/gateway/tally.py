@@ -1,18 +1,22 @@
 """Requests that ended well and are not counted yet: their path only notes them, and many are counted at a time.
 
-A request touches eight instruments. Between two requests the processor has forgotten where they are, so that counting
-each at its end took 6.3 µs of 61; a hundred together take a fraction. Numbers are exact whenever somebody reads them
-(Meters counts first), and a process that is killed has at most TALLY_MAX requests more to lose than what was read last.
+A request touches eight instruments, and to count each at its end takes 2.4 µs; to note it takes 0.8, and to count it
+among many 0.8. Numbers are exact whenever somebody reads them (Meters counts first), and a process that is killed has
+at most TALLY_MAX requests more to lose than what was read last.
 """
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from stoker.telemetry.histogram import observe_each
 
 if TYPE_CHECKING:
     from stoker.gateway.meters import ReplicaMeters, RevisionMeters
     from stoker.gateway.tenants import Tenants
+
+# What many requests without tokens have in common: whose numbers they are, the status, the tenant ("" for nobody), and
+# the rows of the request and of the batch it ran in.
+Kind: TypeAlias = "tuple[RevisionMeters, int, str, int, int]"
 
 TALLY_MAX: Final = 128  # requests, and tries, of an endpoint that are not counted; it takes 0.1 ms to count them
 
@@ -24,20 +28,19 @@ class Tally:
 
     def __init__(self, tenants: "Tenants") -> None:
         self._tenants = tenants
-        self._kinds: list[tuple[RevisionMeters, int, str, int, int]] = []  # of requests; with as many of the next two
+        self._kinds: list[Kind] = []  # of requests; with as many of the next two
         self._seconds: list[float] = []
         self._ids: list[str] = []
         self._replicas: list[ReplicaMeters] = []  # of tries; with as many of the next
         self._tries_s: list[float] = []
 
-    def request(
-        self, meters: "RevisionMeters", status: int, tenant: str, rows: int, batch_rows: int, seconds: float, id_: str
-    ) -> None:
-        """Note a request without tokens that was answered after `seconds`; `tenant` is "" for nobody's."""
-        self._kinds.append((meters, status, tenant, rows, batch_rows))
+    def request(self, kind: Kind, seconds: float, id_: str) -> None:
+        """Note a request that was answered after `seconds`."""
+        self._kinds.append(kind)
         self._seconds.append(seconds)
-        self._ids.append(id_)
-        if len(self._ids) >= TALLY_MAX:
+        ids = self._ids
+        ids.append(id_)
+        if len(ids) >= TALLY_MAX:
             self.count()
 
     def answered(self, replica: "ReplicaMeters", seconds: float) -> None:

@@ -71,11 +71,22 @@ def observe(exchange: Exchange, lane: Lane, status: int, now_s: float) -> None:
     Where another endpoint answered (layers/fallback.py), its tokens, rows and engine time are counted there only.
     """
     meters = lane.meters.revision(exchange.revision, exchange.method)
-    relay, key, took_s = exchange.relay, exchange.key, now_s - exchange.began_s
+    relay, key, usage, took_s = exchange.relay, exchange.key, exchange.usage, now_s - exchange.began_s
     end = relay.end if relay is not None else None
     tenant = "" if key is None else key.limits.tenant or key.key
-    if end is not None and _is_plain(exchange, end):
-        lane.meters.tally.request(meters, status, tenant, end.usage.rows, end.timings.batch_rows, took_s, exchange.id)
+    # Most answers come whole, from where they were asked for, without tokens or news of the engine. One expression,
+    # because a call costs as much as all of it.
+    if (
+        end is not None
+        and end.usage is usage
+        and not exchange.first_byte_s
+        and not usage.output_tokens
+        and not usage.input_tokens
+        and not exchange.served_by
+        and exchange.cut is None
+        and end.timings.calls is None
+    ):
+        lane.meters.tally.request((meters, status, tenant, usage.rows, end.timings.batch_rows), took_s, exchange.id)
     else:
         meters.code(status).add(1)
         if exchange.cut is not None:
@@ -83,25 +94,11 @@ def observe(exchange: Exchange, lane: Lane, status: int, now_s: float) -> None:
             lane.meters.migration(exchange.cut.code, outcome)
         meters.duration.show(took_s, exchange.id)
         if tenant:
-            lane.meters.tenants.of(tenant).ended(status, exchange.usage)
+            lane.meters.tenants.of(tenant).ended(status, usage)
         if end is None or not _count_answer(exchange, lane, meters, end, now_s):
             return
     if meters.phases.is_due():
         meters.phases.observe(exchange, end.timings, now_s)
-
-
-def _is_plain(exchange: Exchange, end: EndHead) -> bool:
-    """Return whether an answer came whole, from where it was asked, without tokens or news of the engine."""
-    usage = end.usage
-    return not (
-        exchange.first_byte_s
-        or usage.output_tokens
-        or usage.input_tokens
-        or end.timings.calls is not None
-        or exchange.served_by
-        or exchange.cut is not None
-        or usage is not exchange.usage
-    )
 
 
 def _count_answer(exchange: Exchange, lane: Lane, meters: RevisionMeters, end: EndHead, now_s: float) -> bool:
