@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from stoker.app.home import Home
-from stoker.gateway.meters import Meters
+from stoker.gateway.meters import GONE_KEPT_S, Meters
 from stoker.gateway.tenants import PROMISED, TENANTS_MAX, TURN_S
 from stoker.telemetry.metrics import Registry
 from stoker.types.replica import Usage
@@ -294,5 +294,22 @@ def test_a_promised_tenant_is_counted_however_busy_the_others_are_and_until_noth
     counter = registry.counter(PROMISED, project="default", endpoint="a", tenant="small", outcome="good")
     meters.tenant_attempt("small", "good")
     assert counter.value == 2
-    meters.keep(set(), ())
+    meters.keep(set(), (), TURN_S)
     assert registry.counter(PROMISED, project="default", endpoint="a", tenant="small", outcome="good").value == 0
+
+
+def test_what_a_revision_counted_last_can_still_be_asked_for_when_it_has_left_the_table() -> None:
+    registry = Registry("gateway-0")
+    meters = Meters(registry, "default", "a")
+    meters.attempt("default.a-1", "good")
+    meters.keep({"default.a-2"}, (), 100.0)
+    meters.attempt("default.a-1", "good")  # it drained
+    meters.turn(100.0 + GONE_KEPT_S - 1.0)
+    assert registry.snapshot().total("stoker_first_attempts_total", revision="default.a-1") == 2
+    meters.turn(100.0 + GONE_KEPT_S)
+    assert registry.snapshot().total("stoker_first_attempts_total", revision="default.a-1") == 0
+    meters.attempt("default.a-1", "good")
+    meters.keep({"default.a-2"}, (), 200.0)
+    meters.keep({"default.a-1"}, (), 201.0)  # it is back
+    meters.turn(300.0)
+    assert registry.snapshot().total("stoker_first_attempts_total", revision="default.a-1") == 1

@@ -91,7 +91,8 @@ class Lane:
         self.is_chained = bool(endpoint.fallback or endpoint.backends or endpoint.breaker.refuse)
         self.hedges = (self.hedges or hedge.Hedges()) if endpoint.hedge else None
         self.sampled = sampling.following(self.sampled, endpoint.samples, self._gateways, time.monotonic())
-        self.meters.keep({str(revision.revision) for revision in endpoint.revisions}, endpoint.promised_to)
+        revisions = {str(revision.revision) for revision in endpoint.revisions}
+        self.meters.keep(revisions, endpoint.promised_to, time.monotonic())
         self.choice.follow(endpoint)
         wanted = {
             str(replica.replica): (replica, revision)

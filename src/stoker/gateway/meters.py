@@ -10,6 +10,8 @@ from stoker.gateway.tenants import PROMISED, Tenants
 from stoker.telemetry.metrics import Counter, Gauge, Histogram, Registry
 from stoker.types.replica import EngineCalls, Usage
 
+# What a revision counted last is asked for every 5 s (observe/port.py): it stays for three of those.
+GONE_KEPT_S: Final = 15.0
 BREAKER_STATES: Final[dict[State, float]] = {"closed": 0.0, "half-open": 1.0, "open": 2.0}
 
 
@@ -150,6 +152,7 @@ class Meters:
         "_cache",
         "_choices",
         "_endpoint",
+        "_gone",
         "_labels",
         "_project",
         "_registry",
@@ -169,6 +172,7 @@ class Meters:
         self._attempts: dict[tuple[str, str], Counter] = {}
         self._tenants_attempts: dict[tuple[str, str], Counter] = {}
         self._choices: dict[str, Counter] = {}
+        self._gone: dict[str, float] = {}  # since when; revisions that left the table
         self.queue_wait: Histogram = registry.histogram("stoker_queue_wait_seconds", **self._labels)
         self.cancelled: Counter = registry.counter("stoker_cancelled_total", **self._labels)
         self.tenants = Tenants(registry, self._labels)
@@ -182,15 +186,13 @@ class Meters:
             self._revisions[revision, method] = found
         return found
 
-    def keep(self, revisions: set[str], promised_to: tuple[str, ...]) -> None:
-        """Drop what is counted of revisions that left the table, and of tenants that are promised nothing more."""
+    def keep(self, revisions: set[str], promised_to: tuple[str, ...], now_s: float) -> None:
+        """Let go what is counted of revisions that left the table, and of tenants that are promised nothing more."""
         for tenant, outcome in [key for key in self._tenants_attempts if key[0] not in promised_to]:
             del self._tenants_attempts[tenant, outcome]
             self._registry.forget(tenant=tenant, outcome=outcome, **self._labels)
-        for revision in {name for name, _ in self._revisions} - revisions - {""}:
-            self._registry.forget(revision=revision, **self._labels)
-            self._revisions = {key: meters for key, meters in self._revisions.items() if key[0] != revision}
-            self._attempts = {key: count for key, count in self._attempts.items() if key[0] != revision}
+        left = {name for name, _ in (*self._revisions, *self._attempts)} - revisions - {""}
+        self._gone = {revision: self._gone.get(revision, now_s) for revision in left}
 
     def attempt(self, revision: str, outcome: str) -> None:
         """Count an answer that objectives judge (core/attempts.py)."""
@@ -234,6 +236,11 @@ class Meters:
     def turn(self, now_s: float) -> None:
         """Do what is done once a second."""
         self.tenants.sweep(now_s)
+        for revision in [name for name, since_s in self._gone.items() if now_s - since_s >= GONE_KEPT_S]:
+            del self._gone[revision]
+            self._registry.forget(revision=revision, **self._labels)
+            self._revisions = {key: meters for key, meters in self._revisions.items() if key[0] != revision}
+            self._attempts = {key: count for key, count in self._attempts.items() if key[0] != revision}
         for meters in self._revisions.values():
             meters.phases.turn()
 
