@@ -5,7 +5,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from stoker.types.notifiers import NotifierSpec
-from stoker.types.slos import TIMED, UNMEASURED, Objective, Sli
+from stoker.types.slos import TIMED, Objective, Sli
 from stoker.types.units import parse_seconds
 
 WINDOW_S_MIN: Final = 3600.0
@@ -64,8 +64,6 @@ def notifier_problems(spec: NotifierSpec) -> list[tuple[str, str]]:
 
 def _one(objective: Objective) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
-    if objective.sli in UNMEASURED:
-        found.append(("sli", f"{objective.sli} is not measured yet: nothing would ever judge this objective"))
     wanted = _GOOD.get(objective.sli)
     for field in ("under", "at_least", "at_most"):
         value = getattr(objective, field)

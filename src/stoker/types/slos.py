@@ -26,8 +26,6 @@ Move = Literal["freeze-rollouts", "shed-sheddable", "scale-up"]
 
 # Kinds that call an event good when a time is under a limit; the others have their own field, availability has none.
 TIMED: Final[tuple[Sli, ...]] = ("latency", "ttft", "inter_token", "freshness")
-# Kinds whose events nothing counts yet. They have a name, and their own fields, and are refused when applied.
-UNMEASURED: Final[tuple[Sli, ...]] = ("freshness",)
 URGENCY: Final[dict[Severity, int]] = {"none": 0, "ticket": 1, "page": 2}
 DEFAULT_WINDOW: Final = "30d"
 
@@ -56,8 +54,8 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Sli,
         Meta(
             description="what is judged: availability (answered without a fault of the platform), latency (whole "
-            "answer), ttft (first token), inter_token (time per token after it), drift (each verdict); freshness and "
-            "quality are not measured yet, and refused"
+            "answer), ttft (first token), inter_token (time per token after it), freshness (age of the version that "
+            "answers), quality (each first label), drift (each verdict)"
         ),
     ] = "availability"
     tenant: Annotated[
@@ -68,7 +66,7 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = ""
     under: Annotated[
-        Seconds | None, Meta(description="latency, ttft, inter_token, freshness: good is a time up to this")
+        Seconds | None, Meta(description="latency, ttft, inter_token, freshness: good is a time, or an age, up to this")
     ] = None
     at_least: Annotated[float | None, Meta(description="quality: good is a score of at least this")] = None
     at_most: Annotated[float | None, Meta(description="drift: good is a shift of at most this")] = None
