@@ -25,12 +25,14 @@ from stoker.client.views import PushedVersion
 WAIT_S = 20.0
 AGENT_ALONE = Path(__file__).parents[1] / "agent" / "alone.py"
 PYTHON_MODEL = """
+import time
 class Model:
     inputs = {{"x": ("FP32", [-1, 4])}}
     outputs = {{"y": ("FP32", [-1, 4])}}
     def load(self, folder):
         {load}
     def predict(self, inputs):
+        {work}
         return {{"y": inputs["x"] * {scale}}}
 """
 
@@ -202,17 +204,17 @@ def conditions(rig: Rig, name: str = "a") -> dict[str, Any]:
     return {each.type: each for each in rig.client.endpoint("default", name).status.conditions}
 
 
-def python_model(folder: Path, *, load: str = "pass", scale: int = 1) -> Path:
+def python_model(folder: Path, *, load: str = "pass", work: str = "pass", scale: int = 1) -> Path:
     """Make a model of Python code in `folder` and return it."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.py").write_text(PYTHON_MODEL.format(load=load, scale=scale))
+    (folder / "model.py").write_text(PYTHON_MODEL.format(load=load, work=work, scale=scale))
     return folder
 
 
-def infer(rig: Rig, name: str = "a", **more: str) -> list[float]:
+def infer(rig: Rig, name: str = "a", *, value: float = 1, **more: str) -> list[float]:
     """Ask the endpoint through the gateway, with `more` headers; raises AssertionError with what it said."""
     connection = http.client.HTTPConnection("127.0.0.1", rig.port, timeout=WAIT_S)
-    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 1, 1, 1]}
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [value] * 4}
     try:
         headers = {"Authorization": f"Bearer {rig.key}", "Content-Type": "application/json", **more}
         connection.request("POST", f"/v2/models/{name}/infer", json.dumps({"inputs": [tensor]}), headers)

@@ -6,6 +6,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from stoker.control import specs
+from stoker.store import endpoints, migrate, projects
+from stoker.store.engine import Connection, Database, open_engine, sqlite_url
+from stoker.types.keys import KeyLimits
+from stoker.types.resources import Backend, Endpoint, EndpointSpec, Metadata, Project, ProjectMetadata
+from stoker.types.slos import Objective
 from tests.control.rig import Rig, endpoint, infer, python_model, until
 
 READY_S = 30.0
@@ -34,3 +40,39 @@ def test_answers_of_a_version_that_is_too_old_are_bad_until_a_newer_one_serves(r
     while answers[-1] != [2.0] * 4:
         answers.append(infer(rig))
     until(lambda: attained(rig, "fresh") == pytest.approx(1 / len(answers)), "the new version's answer is good")
+
+
+def test_the_times_of_one_tenant_are_judged_by_themselves(rig: Rig, tmp_path: Path) -> None:
+    rig.start_agent()
+    rig.push("m", python_model(tmp_path / "model", work="time.sleep(float(inputs['x'].max()) / 10)"))
+    quick = {"sli": "latency", "under": "700ms", "target": 0.9}
+    serve(rig, "m", slos=[{"name": "acme", "tenant": "acme", **quick}, {"name": "every", **quick}])
+    acme = rig.client.create_key("default", "acme", admin=False, expires_in_s=None, limits=KeyLimits(tenant="acme")).key
+    for key, tenths in ((acme, 0.0), (acme, 0.0), (acme, 15.0), (rig.key, 15.0), (rig.key, 15.0)):
+        infer(rig, value=tenths, Authorization=f"Bearer {key}")
+    until(lambda: attained(rig, "every") == pytest.approx(2 / 5), "every answer is judged")
+    assert attained(rig, "acme") == pytest.approx(2 / 3)
+
+
+def test_more_tenants_than_can_be_counted_are_refused_with_how_many_there_may_be(tmp_path: Path) -> None:
+    engine = open_engine(sqlite_url(tmp_path / "state.db"))
+    migrate.upgrade(engine)
+    database = Database(engine)
+
+    def promising(name: str, tenants: int) -> Endpoint:
+        slos = tuple(Objective(name=f"o-{number}", target=0.9, tenant=f"t-{number}") for number in range(tenants))
+        return Endpoint(Metadata(name), EndpointSpec(backends=(Backend("b"),), slos=slos))
+
+    def fill(connection: Connection) -> None:
+        projects.put(connection, Project(ProjectMetadata("default")), 1.0)
+        endpoints.put(connection, Endpoint(Metadata("b"), EndpointSpec(model="m")), 0, 1.0)
+        for number in range(31):
+            endpoints.put(connection, promising(f"a-{number}", 16), 0, 1.0)
+
+    database.write(fill)
+    database.write(lambda connection: specs.apply(connection, [promising("last", 4)], 1.0))
+    with pytest.raises(specs.Refusal, match=r"spec.slos: 501 tenants of endpoints .* at most 500") as refused:
+        database.write(lambda connection: specs.apply(connection, [promising("last", 5)], 1.0))
+    assert [each.name for each in refused.value.problems] == ["last"]
+    database.write(lambda connection: specs.apply(connection, [promising("last", 0)], 1.0))
+    database.close()

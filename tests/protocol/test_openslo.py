@@ -14,6 +14,7 @@ ANSWERS = Objective(name="answers", target=0.999, owner="ada", runbook="https://
 QUICK = Objective(name="quick", sli="latency", under="300ms", target=0.99, window="7d")
 METRIC = {"metricSource": {"type": "Prometheus", "spec": {"query": "stoker_first_attempts_total"}}}
 OWN = Objective(name="own", target=0.99, tenant='a"b\\c')
+OWN_QUICK = Objective(name="own-quick", sli="ttft", under="250ms", target=0.99, tenant="acme")
 SHIFT = Objective(name="shift", sli="drift", at_most=0.2, target=0.9, policy=(BudgetStep("scale-up"),))
 
 
@@ -26,7 +27,7 @@ def slos(*objectives: Objective) -> list[dict[str, Any]]:
 
 
 def test_what_is_exported_reads_back_to_the_same_objective() -> None:
-    for objective in (ANSWERS, QUICK, OWN):
+    for objective in (ANSWERS, QUICK, OWN, OWN_QUICK):
         (document,) = slos(objective)
         (tree,), faults = yamltree.parse(yamltree.to_text([document]))
         assert not faults
@@ -36,6 +37,10 @@ def test_what_is_exported_reads_back_to_the_same_objective() -> None:
 def test_an_objective_of_one_tenant_asks_for_its_series_alone() -> None:
     _, total = openslo.queries(endpoint(OWN), OWN)
     assert total == ('stoker_tenant_first_attempts_total{project="default",endpoint="digits",tenant="a\\"b\\\\c"}')
+    good, total = openslo.queries(endpoint(OWN_QUICK), OWN_QUICK)
+    whose = 'project="default",endpoint="digits",tenant="acme"'
+    assert good == f'stoker_tenant_time_to_first_token_seconds_bucket{{{whose},le="0.25"}}'
+    assert total == f"stoker_tenant_time_to_first_token_seconds_count{{{whose}}}"
 
 
 def test_what_no_metric_measures_is_not_exported_and_what_is_only_tracked_has_no_policy() -> None:

@@ -25,6 +25,11 @@ ROLLS: Final = (
 )  # fmt: skip
 
 
+# Tenants with objectives of their own, counted once an endpoint: each takes two counters and up to three histograms in
+# every gateway, and a metric has at most 1,000 series there (telemetry/metrics.py).
+PROMISED_TENANTS_MAX: Final = 500
+
+
 class Wrong(msgspec.Struct, frozen=True):
     """One thing that cannot hold, and about which resource."""
 
@@ -72,6 +77,7 @@ def apply(
             problems.append(_wrong(each, wrong.field or "spec", wrong.message, is_alone=len(ordered) == 1))
     given = {(each.metadata.project, each.metadata.name): each for each in ordered if isinstance(each, Endpoint)}
     if not problems:
+        problems.extend(_too_many_tenants(connection, given.values()))
         for project in dict.fromkeys(project for project, _ in given):
             problems.extend(
                 Wrong("Endpoint", project, flaw.endpoint, flaw.field, f"{flaw.endpoint}: {flaw.message}")
@@ -80,6 +86,22 @@ def apply(
     if problems:
         raise Refusal(problems)
     return results
+
+
+def _too_many_tenants(connection: Connection, given: Iterable[Endpoint]) -> list[Wrong]:
+    """Return what is wrong with the endpoints that promise tenants something, if too many are promised something."""
+    promising = [each for each in given if any(objective.tenant for objective in each.spec.slos)]
+    if not promising:
+        return []
+    every = [state.resource.spec.slos for state in endpoints.everything(connection) if not state.is_deleting]
+    count = sum(len({objective.tenant for objective in slos if objective.tenant}) for slos in every)
+    if count <= PROMISED_TENANTS_MAX:
+        return []
+    message = (
+        f"{count} tenants of endpoints would have objectives of their own; at most {PROMISED_TENANTS_MAX} are counted: "
+        "promise it to the endpoint, or to fewer tenants"
+    )
+    return [_wrong(each, "spec.slos", message, is_alone=len(promising) == 1) for each in promising]
 
 
 def rollback(connection: Connection, project: str, name: str, to: int | None, now_s: float) -> None:

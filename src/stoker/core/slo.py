@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from stoker.core.evidence import log_evidence
-from stoker.types.slos import TRACKED, URGENCY, BudgetStep, Move, Objective, Severity
+from stoker.types.slos import TRACKED, URGENCY, BudgetStep, Move, Objective, Severity, Sli
 from stoker.types.units import parse_seconds
 
 EVERY_S: Final = 5.0  # between two looks; the shortest window too
@@ -31,6 +31,18 @@ CLEAR: Final = 0.8  # of the rate that fires
 CLEAR_MIN_S: Final = 15.0
 CLEAR_MAX_S: Final = 300.0
 BUDGET_BACK: Final = 0.05  # a step ends when so much more is left than what began it
+
+
+# The metrics that count events: of an endpoint, and of one tenant of it.
+METRICS: Final[dict[Sli, tuple[str, str]]] = {
+    "availability": ("stoker_first_attempts_total", "stoker_tenant_first_attempts_total"),
+    "freshness": ("stoker_first_attempts_total", ""),
+    "latency": ("stoker_request_duration_seconds", "stoker_tenant_request_duration_seconds"),
+    "ttft": ("stoker_time_to_first_token_seconds", "stoker_tenant_time_to_first_token_seconds"),
+    "inter_token": ("stoker_time_per_output_token_seconds", "stoker_tenant_time_per_output_token_seconds"),
+    "quality": ("stoker_prediction_score_ratio", ""),
+    "drift": ("stoker_drift_shift", ""),
+}
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -122,6 +134,12 @@ class SloDecision(msgspec.Struct, frozen=True):
 def objectives(promised: tuple[Objective, ...]) -> tuple[Objective, ...]:
     """Return what is tracked of an endpoint that promises `promised`."""
     return promised or TRACKED
+
+
+def counted(objective: Objective) -> str:
+    """Return the metric that counts the objective's events; that of a tenant has the label `tenant`."""
+    whole, of_tenant = METRICS[objective.sli]
+    return of_tenant if objective.tenant else whole
 
 
 def rules(window_s: float) -> tuple[Rule, ...]:

@@ -92,7 +92,8 @@ class Lane:
         self.hedges = (self.hedges or hedge.Hedges()) if endpoint.hedge else None
         self.sampled = sampling.following(self.sampled, endpoint.samples, self._gateways, time.monotonic())
         revisions = {str(revision.revision) for revision in endpoint.revisions}
-        self.meters.keep(revisions, endpoint.promised_to, time.monotonic())
+        self.meters.keep(revisions, time.monotonic())
+        self.meters.promised.follow(endpoint.promised_to, endpoint.timed_for)
         self.choice.follow(endpoint)
         wanted = {
             str(replica.replica): (replica, revision)

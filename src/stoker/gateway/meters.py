@@ -6,7 +6,7 @@ from typing import Final
 
 from stoker.core.circuit import State
 from stoker.gateway.phases import Phases
-from stoker.gateway.tenants import PROMISED, Tenants
+from stoker.gateway.tenants import Promised, Tenants
 from stoker.telemetry.metrics import Counter, Gauge, Histogram, Registry
 from stoker.types.replica import EngineCalls, Usage
 
@@ -157,8 +157,8 @@ class Meters:
         "_project",
         "_registry",
         "_revisions",
-        "_tenants_attempts",
         "cancelled",
+        "promised",
         "queue_wait",
         "tenants",
     )  # fmt: skip
@@ -170,12 +170,12 @@ class Meters:
         self._labels = {"project": project, "endpoint": endpoint}
         self._revisions: dict[tuple[str, str], RevisionMeters] = {}
         self._attempts: dict[tuple[str, str], Counter] = {}
-        self._tenants_attempts: dict[tuple[str, str], Counter] = {}
         self._choices: dict[str, Counter] = {}
         self._gone: dict[str, float] = {}  # since when; revisions that left the table
         self.queue_wait: Histogram = registry.histogram("stoker_queue_wait_seconds", **self._labels)
         self.cancelled: Counter = registry.counter("stoker_cancelled_total", **self._labels)
         self.tenants = Tenants(registry, self._labels)
+        self.promised = Promised(registry, self._labels)
         self._cache: CacheMeters | None = None  # most endpoints keep nothing
 
     def revision(self, revision: str, method: str) -> RevisionMeters:
@@ -186,11 +186,8 @@ class Meters:
             self._revisions[revision, method] = found
         return found
 
-    def keep(self, revisions: set[str], promised_to: tuple[str, ...], now_s: float) -> None:
-        """Let go what is counted of revisions that left the table, and of tenants that are promised nothing more."""
-        for tenant, outcome in [key for key in self._tenants_attempts if key[0] not in promised_to]:
-            del self._tenants_attempts[tenant, outcome]
-            self._registry.forget(tenant=tenant, outcome=outcome, **self._labels)
+    def keep(self, revisions: set[str], now_s: float) -> None:
+        """Let go what is counted of revisions that left the table."""
         left = {name for name, _ in (*self._revisions, *self._attempts)} - revisions - {""}
         self._gone = {revision: self._gone.get(revision, now_s) for revision in left}
 
@@ -200,15 +197,6 @@ class Meters:
         if found is None:
             found = self._attempts[revision, outcome] = self._registry.counter(
                 "stoker_first_attempts_total", revision=revision, outcome=outcome, **self._labels
-            )
-        found.value += 1.0
-
-    def tenant_attempt(self, tenant: str, outcome: str) -> None:
-        """Count an answer to a tenant that has an objective of its own. Those of the route: at most 16."""
-        found = self._tenants_attempts.get((tenant, outcome))
-        if found is None:
-            found = self._tenants_attempts[tenant, outcome] = self._registry.counter(
-                PROMISED, tenant=tenant, outcome=outcome, **self._labels
             )
         found.value += 1.0
 

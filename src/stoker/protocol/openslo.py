@@ -155,16 +155,11 @@ def _policy(endpoint: Endpoint, objective: Objective) -> dict[str, Any]:
 def queries(endpoint: Endpoint, objective: Objective) -> tuple[str, str]:
     """Return the counters of good and of all events as Prometheus selectors."""
     whose = f'project="{endpoint.metadata.project}",endpoint="{endpoint.metadata.name}"'
+    metric = slo.counted(objective)
+    if objective.tenant:
+        whose = f"{whose},tenant={json.dumps(objective.tenant)}"
     if objective.sli == "availability":
-        name = "stoker_first_attempts_total"
-        if objective.tenant:
-            name, whose = "stoker_tenant_first_attempts_total", f"{whose},tenant={json.dumps(objective.tenant)}"
-        return f'{name}{{{whose},outcome="good"}}', f"{name}{{{whose}}}"
-    metric = {
-        "latency": "stoker_request_duration_seconds",
-        "ttft": "stoker_time_to_first_token_seconds",
-        "inter_token": "stoker_time_per_output_token_seconds",
-    }[objective.sli]
+        return f'{metric}{{{whose},outcome="good"}}', f"{metric}{{{whose}}}"
     assert objective.under is not None  # the manifest was checked
     # `/metrics` shows the buckets that end at powers of two: the next one is meant, which may count more as good.
     bound = 2.0 ** ceil(log2(parse_seconds(objective.under)))

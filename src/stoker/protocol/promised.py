@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
+from stoker.core import slo
 from stoker.types.notifiers import NotifierSpec
 from stoker.types.slos import TIMED, Objective, Sli
 from stoker.types.units import parse_seconds
@@ -76,8 +77,9 @@ def _one(objective: Objective) -> list[tuple[str, str]]:
         found.append(("under", f"{objective.under!r} is no time that anything could be under"))
     if not WINDOW_S_MIN <= parse_seconds(objective.window) <= WINDOW_S_MAX:
         found.append(("window", f"{objective.window!r} is not between one hour and 90 days"))
-    if objective.tenant and objective.sli != "availability":
-        found.append(("tenant", f"{objective.sli} is not measured by tenant; only availability is"))
+    if objective.tenant and not slo.METRICS[objective.sli][1]:
+        known = ", ".join(sli for sli, (_, of_tenant) in slo.METRICS.items() if of_tenant)
+        found.append(("tenant", f"{objective.sli} is not measured by tenant; known: {known}"))
     if objective.runbook and urlsplit(objective.runbook).scheme not in ("http", "https"):
         found.append(("runbook", f"{objective.runbook!r} is no http or https address"))
     return found

@@ -62,7 +62,8 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str,
         Meta(
             max_length=64,
-            description="availability: only for requests of this tenant (a key's `tenant`, or the id of a key without)",
+            description="availability, latency, ttft, inter_token: only for requests of this tenant (a key's `tenant`, "
+            "or the id of a key without)",
         ),
     ] = ""
     under: Annotated[

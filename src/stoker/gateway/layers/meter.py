@@ -10,6 +10,8 @@ from typing import Final
 from stoker.core import admit, attempts
 from stoker.gateway.exchange import GONE, Exchange, Handler
 from stoker.gateway.lane import Lane
+from stoker.gateway.meters import RevisionMeters
+from stoker.gateway.tenants import Times
 from stoker.types.errors import DeadlineExceeded, EngineFailed, StokerError
 
 RETRIED: Final = b"x-stainless-retry-count"  # the OpenAI and Anthropic libraries say how often they asked before
@@ -46,9 +48,7 @@ def meter(inner: Handler) -> Handler:
                 lane.meters.attempt(exchange.revision, outcome)
                 key = exchange.key
                 if lane.route.promised_to and key is not None:
-                    tenant = key.limits.tenant or key.key
-                    if tenant in lane.route.promised_to:
-                        lane.meters.tenant_attempt(tenant, outcome)
+                    lane.meters.promised.attempt(key.limits.tenant or key.key, outcome)
 
     return handle
 
@@ -75,17 +75,16 @@ def observe(exchange: Exchange, lane: Lane, status: int, now_s: float) -> None:
         outcome = {200: "done", GONE: "gone"}.get(status, "failed")
         lane.meters.migration(exchange.cut.code, outcome)
     meters.duration.show(now_s - began_s, exchange.id)
-    key = exchange.key
-    if key is not None:
-        lane.meters.tenants.of(key.limits.tenant or key.key).ended(status, exchange.usage)
+    times = _tenants_times(exchange, lane, status, now_s)
     relay = exchange.relay
     if relay is None or relay.end is None:
         return
-    if exchange.served_by and exchange.served_by != lane.route.endpoint:
-        if exchange.first_byte_s:
-            meters.text.first_token.show(exchange.first_byte_s - began_s, exchange.id)
-        return
     usage, timings = relay.end.usage, relay.end.timings
+    is_elsewhere = exchange.served_by not in ("", lane.route.endpoint)
+    if exchange.first_byte_s:
+        _stream(exchange, meters, times, 0 if is_elsewhere else usage.output_tokens, now_s)
+    if is_elsewhere:
+        return
     if usage.rows:
         meters.rows.add(usage.rows)
     if usage.input_tokens or usage.output_tokens:
@@ -96,7 +95,29 @@ def observe(exchange: Exchange, lane: Lane, status: int, now_s: float) -> None:
         meters.engine_calls(timings.calls)
     if meters.phases.is_due():
         meters.phases.observe(exchange, timings, now_s)
-    if exchange.first_byte_s:
-        meters.text.first_token.show(exchange.first_byte_s - began_s, exchange.id)
-        if usage.output_tokens > 1:
-            meters.text.per_token.observe((now_s - exchange.first_byte_s) / (usage.output_tokens - 1))
+
+
+def _tenants_times(exchange: Exchange, lane: Lane, status: int, now_s: float) -> Times | None:
+    """Count the exchange for its tenant, and return what counts the rest of its times, if the tenant has such."""
+    key = exchange.key
+    if key is None:
+        return None
+    tenant = key.limits.tenant or key.key
+    lane.meters.tenants.of(tenant).ended(status, exchange.usage)
+    times = lane.meters.promised.times(tenant)
+    if times is not None:
+        times.took(now_s - exchange.began_s)
+    return times
+
+
+def _stream(exchange: Exchange, meters: RevisionMeters, times: Times | None, tokens: int, now_s: float) -> None:
+    """Count the times of an answer whose first byte has come; `tokens` after it, 0 if they are counted elsewhere."""
+    first_s = exchange.first_byte_s - exchange.began_s
+    meters.text.first_token.show(first_s, exchange.id)
+    if times is not None:
+        times.began(first_s)
+    if tokens > 1:
+        each_s = (now_s - exchange.first_byte_s) / (tokens - 1)
+        meters.text.per_token.observe(each_s)
+        if times is not None:
+            times.went_on(each_s)

@@ -10,17 +10,12 @@ from typing import Final
 
 import msgspec
 
+from stoker.core import slo
 from stoker.observe.port import Matcher, Selector, select
-from stoker.types.slos import Objective, Sli
+from stoker.types.slos import Objective
 from stoker.types.units import parse_seconds
 
 BUCKET: Final = 2 ** (1 / 8)  # from one bound of a histogram's bucket to the next
-_VALUES: Final[dict[Sli, str]] = {
-    "latency": "stoker_request_duration_seconds",
-    "ttft": "stoker_time_to_first_token_seconds",
-    "inter_token": "stoker_time_per_output_token_seconds",
-    "drift": "stoker_drift_shift",
-}
 
 
 STALE_MAX: Final = 200  # revisions that are too old, the newest; answers of the ones before are not seen as old
@@ -39,45 +34,34 @@ def source(project: str, endpoint: str, objective: Objective, made: Mapping[str,
 
     made: when the versions that may have answered were made (unix seconds), by revision.
     """
+    events = select(slo.counted(objective), project=project, endpoint=endpoint)
+    if objective.tenant:
+        events = _only(events, "tenant", objective.tenant)
     if objective.sli == "availability":
-        if objective.tenant:
-            total = select(
-                "stoker_tenant_first_attempts_total", project=project, endpoint=endpoint, tenant=objective.tenant
-            )
-        else:
-            total = select("stoker_first_attempts_total", project=project, endpoint=endpoint)
-        bad = msgspec.structs.replace(total, matchers=(*total.matchers, Matcher("outcome", "=", "bad")))
-        return Source(total, (bad,))
+        return Source(events, (_only(events, "outcome", "bad"),))
     if objective.sli == "quality":
         assert objective.at_least is not None
         # Bad is what lies below the bucket of `at_least`.
-        scores = select("stoker_prediction_score_ratio", project=project, endpoint=endpoint)
-        bad = msgspec.structs.replace(scores, at_most=objective.at_least / BUCKET)
-        return Source(scores, (bad,))
+        return Source(events, (msgspec.structs.replace(events, at_most=objective.at_least / BUCKET),))
     limit = objective.at_most if objective.under is None else parse_seconds(objective.under)
     assert limit is not None
     if objective.sli == "freshness":
-        return _freshness(project, endpoint, limit, made, now_s)
-    metric = _VALUES[objective.sli]
-    return Source(
-        total=select(metric, project=project, endpoint=endpoint),
-        parts=(select(metric, at_most=limit, project=project, endpoint=endpoint),),
-        parts_are_good=True,
-    )
+        return _freshness(events, limit, made, now_s)
+    return Source(events, (msgspec.structs.replace(events, at_most=limit),), parts_are_good=True)
 
 
-def _freshness(project: str, endpoint: str, under_s: float, made: Mapping[str, float], now_s: float) -> Source:
+def _freshness(attempts: Selector, under_s: float, made: Mapping[str, float], now_s: float) -> Source:
     """Return all answers that a version gave, and those that each gave after it was too old."""
-    answers = select("stoker_first_attempts_total", project=project, endpoint=endpoint, outcome="good")
-    stale = sorted((made_s + under_s, revision) for revision, made_s in made.items() if made_s + under_s < now_s)[
-        -STALE_MAX:
-    ]
+    answers = _only(attempts, "outcome", "good")
+    stale = sorted((made_s + under_s, revision) for revision, made_s in made.items() if made_s + under_s < now_s)
     return Source(
         total=msgspec.structs.replace(answers, matchers=(*answers.matchers, Matcher("revision", "!=", ""))),
         parts=tuple(
-            msgspec.structs.replace(
-                answers, matchers=(*answers.matchers, Matcher("revision", "=", revision)), after_s=max(after_s, 0.0)
-            )
-            for after_s, revision in stale
+            msgspec.structs.replace(_only(answers, "revision", revision), after_s=max(after_s, 0.0))
+            for after_s, revision in stale[-STALE_MAX:]
         ),
     )
+
+
+def _only(selector: Selector, label: str, value: str) -> Selector:
+    return msgspec.structs.replace(selector, matchers=(*selector.matchers, Matcher(label, "=", value)))
