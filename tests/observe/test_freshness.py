@@ -114,7 +114,7 @@ def test_those_that_answer_in_the_name_of_an_endpoint_are_judged_too_and_gone_en
 
 
 def test_an_endpoint_whose_version_grows_old_burns_and_a_new_version_ends_it(rig: Rig) -> None:
-    process, judge = Counting(), Judge(rig.history)
+    process, judge = Counting(), Judge(rig.history, Registry("control"))
     made = {"default.a-1": START_S - UNDER_S + 300.0}
 
     def look() -> str:

@@ -47,6 +47,13 @@ def test_an_objective_has_sane_defaults_and_survives_a_round_trip() -> None:
         ),
         ("{name: a, target: 0.9, sli: latency, under: 0}", "0 is no time that anything could be under"),
         ("{name: a, target: 0.9, window: 10m}", "'10m' is not between one hour and 90 days"),
+        (
+            "{name: a, target: 0.9, slices: {length: 90s}}",
+            "slices.length: '90s' is not in whole minutes, from 1m to 1h",
+        ),
+        ("{name: a, target: 0.9, slices: {length: 2h}}", "slices.length: '2h' is not in whole minutes, from 1m to 1h"),
+        ("{name: a, target: 0.9, window: 1h, slices: {length: 5m}}", "'1h' has fewer than 20 slices of that length"),
+        ("{name: a, target: 0.9, slices: {target: 95}}", "spec.slos[0].slices.target: 95"),
         ("{name: a, target: 0.9, runbook: 'javascript:x'}", "is no http or https address"),
         ("{name: a, target: 0.9, policy: [{do: freeze}]}", "expected freeze-rollouts or"),
     ],

@@ -11,6 +11,9 @@ from stoker.types.units import parse_seconds
 
 WINDOW_S_MIN: Final = 3600.0
 WINDOW_S_MAX: Final = 90 * 86_400.0
+SLICE_S_MIN: Final = 60.0  # what the history keeps for longer than an hour begins at minutes
+SLICE_S_MAX: Final = 3600.0
+SLICES_MIN: Final = 20
 REPEAT_S_MIN: Final = 60.0
 REPEAT_S_MAX: Final = 7 * 86_400.0
 
@@ -77,6 +80,12 @@ def _one(objective: Objective) -> list[tuple[str, str]]:
         found.append(("under", f"{objective.under!r} is no time that anything could be under"))
     if not WINDOW_S_MIN <= parse_seconds(objective.window) <= WINDOW_S_MAX:
         found.append(("window", f"{objective.window!r} is not between one hour and 90 days"))
+    if objective.slices is not None:
+        length_s = parse_seconds(objective.slices.length)
+        if not (SLICE_S_MIN <= length_s <= SLICE_S_MAX and length_s % SLICE_S_MIN == 0):
+            found.append(("slices.length", f"{objective.slices.length!r} is not in whole minutes, from 1m to 1h"))
+        elif parse_seconds(objective.window) < SLICES_MIN * length_s:
+            found.append(("slices.length", f"{objective.window!r} has fewer than {SLICES_MIN} slices of that length"))
     if objective.tenant and not slo.METRICS[objective.sli][1]:
         known = ", ".join(sli for sli, (_, of_tenant) in slo.METRICS.items() if of_tenant)
         found.append(("tenant", f"{objective.sli} is not measured by tenant; known: {known}"))

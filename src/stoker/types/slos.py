@@ -45,6 +45,16 @@ class MoveInForce(msgspec.Struct, frozen=True):
     since_s: float
 
 
+class Slices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Time in slices that count alike, instead of events: Timeslices of OpenSLO, RatioTimeslices without `target`."""
+
+    length: Annotated[Seconds, Meta(description="of a slice, in whole minutes up to an hour")] = "1m"
+    target: Annotated[
+        Annotated[float, Meta(gt=0, le=1)] | None,
+        Meta(description="share of good events that makes a slice good; left out: it counts with its share"),
+    ] = None
+
+
 class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A share of events that shall be good over a window."""
 
@@ -72,6 +82,7 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at_least: Annotated[float | None, Meta(description="quality: good is a score of at least this")] = None
     at_most: Annotated[float | None, Meta(description="drift: good is a shift of at most this")] = None
     window: Annotated[Seconds, Meta(description="how far back the budget reaches")] = DEFAULT_WINDOW
+    slices: Annotated[Slices | None, Meta(description="budget by slices of time; by default by events")] = None
     alert: Annotated[
         Severity, Meta(description="the most urgent alert it may raise: page, ticket, or none (only shown)")
     ] = "page"

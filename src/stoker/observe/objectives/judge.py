@@ -15,8 +15,10 @@ from stoker.core import slo
 from stoker.core.slo import EVERY_S, Counts, SloDecision, SloMemory
 from stoker.core.snapshot import EndpointState
 from stoker.observe.objectives import slis
+from stoker.observe.objectives.slicer import Slicer, Watched
 from stoker.observe.objectives.slis import Source
 from stoker.observe.port import SELECTORS_MAX, Selector
+from stoker.telemetry.metrics import Registry
 from stoker.types.slos import Objective
 
 LONG_S: Final = 600.0  # windows over this are long
@@ -49,8 +51,9 @@ class Standing(msgspec.Struct, frozen=True):
 class Judge:
     """Keeps the counts of long windows from one look to the next. Used by one task."""
 
-    def __init__(self, sums: Sums) -> None:
+    def __init__(self, sums: Sums, metrics: Registry) -> None:
         self._sums = sums
+        self._slicer = Slicer(metrics)
         self._long: dict[Source, dict[float, Counts]] = {}
         self._asked_s: dict[Source, float] = {}
 
@@ -68,18 +71,17 @@ class Judge:
             made: when the versions that may have answered for an endpoint were made, by revision.
             now_s: unix seconds, as are those of `made`.
         """
-        asked = [
-            (
-                state,
-                objective,
-                slis.source(
-                    state.project, state.name, objective, made(state) if objective.sli == "freshness" else {}, now_s
-                ),
-            )
-            for state in endpoints
-            if not state.is_deleting
-            for objective in slo.objectives(state.resource.spec.slos)
-        ]
+        asked: list[tuple[EndpointState, Objective, Source]] = []
+        watched: list[Watched] = []
+        for state in endpoints:
+            for objective in slo.objectives(state.resource.spec.slos) if not state.is_deleting else ():
+                known = made(state) if objective.sli == "freshness" else {}
+                found = slis.source(state.project, state.name, objective, known, now_s)
+                if objective.slices is not None:
+                    watched.append(Watched(state.project, state.name, objective.name, objective.slices, found))
+                    found = slis.sliced(state.project, state.name, objective)
+                asked.append((state, objective, found))
+        await self._slicer.judge(watched, self._ask, now_s // EVERY_S * EVERY_S)
         counts = await self._counts([(found, objective) for _, objective, found in asked], now_s)
         return tuple(
             Standing(
@@ -95,6 +97,10 @@ class Judge:
             )
             for state, objective, found in asked
         )
+
+    def forget(self) -> None:
+        """Begin anew: another process looked meanwhile."""
+        self._slicer.forget()
 
     async def _counts(
         self, wanted: Sequence[tuple[Source, Objective]], now_s: float

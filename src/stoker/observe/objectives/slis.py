@@ -18,6 +18,7 @@ from stoker.types.units import parse_seconds
 BUCKET: Final = 2 ** (1 / 8)  # from one bound of a histogram's bucket to the next
 
 
+SLICES: Final = "stoker_slo_slices_total"
 STALE_MAX: Final = 200  # revisions that are too old, the newest; answers of the ones before are not seen as old
 
 
@@ -27,6 +28,12 @@ class Source(msgspec.Struct, frozen=True):
     total: Selector
     parts: tuple[Selector, ...]
     parts_are_good: bool = False
+
+
+def sliced(project: str, endpoint: str, objective: Objective) -> Source:
+    """Return where the slices of an objective that budgets by them are counted (slicer.py)."""
+    events = select(SLICES, project=project, endpoint=endpoint, slo=objective.name)
+    return Source(events, (_only(events, "outcome", "bad"),))
 
 
 def source(project: str, endpoint: str, objective: Objective, made: Mapping[str, float], now_s: float) -> Source:

@@ -60,7 +60,7 @@ class Watch:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
-        self._judge = Judge(history)
+        self._judge = Judge(history, metrics)
         self._ages = Ages(history, metrics)
         self._alarms = Alarms(history)
         self._post = post
@@ -105,6 +105,7 @@ class Watch:
                 await self.look()
             except LeaseLost:
                 self._stored = None
+                self._judge.forget()
             except Exception:  # whatever one look meets, the next one may not
                 self._metrics.counter("stoker_watch_errors_total").add()
                 log.exception("a look at the objectives failed")
@@ -115,6 +116,7 @@ class Watch:
         lease = self._lease()
         if lease is None:
             self._stored, self.standings = None, ()
+            self._judge.forget()
             return
         async with self._turn:
             await self._look(lease)

@@ -32,6 +32,13 @@ PLATFORM: Final[tuple[Metric, ...]] = (
         "How many times faster than allowed the budget goes (over an hour, for a window of 30 days).",
     ),
     Metric(
+        "stoker_slo_slices_total",
+        "counter",
+        "",
+        (*ENDPOINT, "slo", "outcome"),
+        "Slices of time that an objective judged, each good or bad (or partly both, where slices have no target).",
+    ),
+    Metric(
         "stoker_version_made_time_seconds",
         "gauge",
         "seconds",
