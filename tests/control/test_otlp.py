@@ -12,6 +12,7 @@ import pytest
 
 from stoker.control import otlp
 from stoker.control.otlp import QUEUE_MAX, Receiver, Sender, post
+from stoker.telemetry.histogram import Exemplar
 from stoker.telemetry.metrics import Registry, Snapshot
 from stoker.types.traces import Trace, Try
 from tests.control.receiver import Seen, receiver
@@ -26,7 +27,8 @@ def gateway() -> Snapshot:
     registry.gauge("process_start_time_seconds", process="gateway-0").set(1_000.25)
     took = registry.histogram("stoker_request_duration_seconds", method="chat", **REVISION)
     for value in (0.0, 0.5, 0.5, 3.0):
-        took.show(value, "req-1")
+        took.observe(value)
+    took.show(Exemplar(0.5, "ab" * 16, "cd" * 8, 1_000.5))
     return registry.snapshot()
 
 
@@ -104,7 +106,9 @@ def test_a_histogram_arrives_with_every_value_in_its_bucket() -> None:
     for (low, high), count in held.items():
         value = 0.5 if count == 2 else 3.0
         assert low < value <= high * (1 + 1e-12)
-    assert attributes({"attributes": found["exemplars"][0]["filteredAttributes"]}) == {"request_id": "req-1"}
+    assert found["exemplars"] == [
+        {"timeUnixNano": "1000500000000", "asDouble": 0.5, "traceId": "ab" * 16, "spanId": "cd" * 8}
+    ]
 
 
 def test_a_receiver_that_is_full_is_asked_again_and_the_same_batch_arrives(monkeypatch: pytest.MonkeyPatch) -> None:

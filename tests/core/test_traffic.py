@@ -5,7 +5,7 @@ import msgspec
 from stoker.core.traffic import WEIGHT_FULL, route_table, weights
 from stoker.types.ids import KeyId, ProjectName
 from stoker.types.models import Signature, TensorSpec
-from stoker.types.resources import Cache, Retry, Routing
+from stoker.types.resources import Cache, Retry, Routing, Traces
 from stoker.types.routes import CacheRoute, EndpointRoute, KeyRoute, RouteTable
 from stoker.types.slos import Objective
 from tests.core.worlds import World
@@ -149,3 +149,14 @@ def test_gateways_are_told_which_tenants_to_count_and_which_of_their_times() -> 
         "bob": ("stoker_tenant_request_duration_seconds", "stoker_tenant_time_to_first_token_seconds")
     }
     assert msgspec.json.decode(msgspec.json.encode(route), type=EndpointRoute) == route
+
+
+def test_an_endpoint_says_its_own_share_of_traces_or_none() -> None:
+    world = World()
+    world.apply("a", traces=Traces(rate=0.0))
+    world.settle()
+    assert only(world).trace_ratio == 0.0
+    world = World()
+    world.apply("a")
+    world.settle()
+    assert only(world).trace_ratio is None

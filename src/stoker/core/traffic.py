@@ -39,6 +39,7 @@ class _Chained(TypedDict):
     samples: SamplesRoute | None
     promised_to: tuple[str, ...]
     timed_for: dict[str, tuple[str, ...]]
+    trace_ratio: float | None
     sheds: bool
 
 
@@ -178,6 +179,7 @@ def _chained(endpoint: EndpointState) -> _Chained:
             tenant: tuple(sorted({slo.counted(each) for each in own if each.tenant == tenant and each.under}))
             for tenant in sorted({each.tenant for each in own if each.under})
         },
+        trace_ratio=spec.traces.rate if spec.traces is not None else None,
         sheds=enforce.is_in_force("shed-sheddable", endpoint.status.moves),
     )
 

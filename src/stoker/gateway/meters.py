@@ -7,6 +7,7 @@ from typing import Final
 from stoker.core.circuit import State
 from stoker.gateway.phases import Phases
 from stoker.gateway.tenants import Promised, Tenants
+from stoker.telemetry.histogram import Exemplar
 from stoker.telemetry.metrics import Counter, Gauge, Histogram, Registry
 from stoker.types.replica import EngineCalls, Usage
 
@@ -69,6 +70,12 @@ class RevisionMeters:
             labels = {name: value for name, value in self._labels.items() if name != "method"}
             self._text = TextMeters(self._registry, labels)
         return self._text
+
+    def show(self, took_s: float, first_s: float, trace: str, span: str, at_s: float) -> None:
+        """Name the trace of a request whose times were counted; `first_s` 0: it had no first token."""
+        self.duration.show(Exemplar(took_s, trace, span, at_s))
+        if first_s and self._text is not None:
+            self._text.first_token.show(Exemplar(first_s, trace, span, at_s))
 
     def tokens(self, usage: Usage) -> None:
         """Count what a language model read and wrote for one answer."""

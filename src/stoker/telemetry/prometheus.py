@@ -1,6 +1,5 @@
 """A snapshot as Prometheus reads it: text exposition format 0.0.4, or OpenMetrics 1.0 with exemplars."""
 
-import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -12,9 +11,6 @@ from stoker.telemetry.views import View, seen_as
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-
-# The specification allows 128 characters, names included, and any; Prometheus' own parser stumbles over quotes.
-_PLAIN: Final = re.compile(r"[\w.:/+=@-]{1,100}", re.ASCII)
 
 
 def answer(snapshot: Snapshot, accept: str, views: Sequence[View] = ()) -> tuple[str, Iterator[str]]:
@@ -53,7 +49,7 @@ def expose(snapshot: Snapshot, views: Sequence[View] = ()) -> str:
 
 
 def expose_openmetrics(snapshot: Snapshot, views: Sequence[View] = ()) -> str:
-    """Return the same as OpenMetrics; buckets that have one carry an exemplar."""
+    """Return the same as OpenMetrics; buckets that have one carry an exemplar, which names a trace that was kept."""
     return "".join(_pieces(snapshot, views, is_new=True))
 
 
@@ -93,7 +89,7 @@ def _histogram(name: str, labels: str, distribution: Distribution, unit: str, *,
         counts.append(seen)
     seen += sum([held for _, held in left])
     counts.append(seen)
-    shown = _exemplars(distribution, limits) if is_new and distribution.exemplars else {}
+    shown = _exemplars(distribution, limits) if is_new and distribution.traced else {}
     begin = f'{name}_bucket{{{labels}{"," if labels else ""}le="'
     texts = new if is_new else old
     if shown:
@@ -107,12 +103,12 @@ def _histogram(name: str, labels: str, distribution: Distribution, unit: str, *,
 def _exemplars(distribution: Distribution, limits: Sequence[int]) -> dict[str, str]:
     """Return by bound what is written behind its bucket: the example of the largest value that is in no smaller one."""
     shown: dict[str, str] = {}
-    for index in sorted(distribution.exemplars):
-        value, request = distribution.exemplars[index]
-        if _PLAIN.fullmatch(request):
-            at = bisect_left(limits, index)
-            bound = repr(2.0 ** (limits[at] / 8)) if at < len(limits) else "+Inf"
-            shown[bound] = f' # {{request_id="{request}"}} {_number(value)}'
+    for index, example in sorted(distribution.traced.items()):
+        at = bisect_left(limits, index)
+        bound = repr(2.0 ** (limits[at] / 8)) if at < len(limits) else "+Inf"
+        # Grafana's names; 63 of the 128 characters that the specification allows.
+        ids = f'trace_id="{example.trace}",span_id="{example.span}"'
+        shown[bound] = f" # {{{ids}}} {_number(example.value)} {example.at_s:.3f}"
     return shown
 
 

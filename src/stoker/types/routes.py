@@ -96,6 +96,7 @@ class EndpointRoute(msgspec.Struct, frozen=True):
     samples: SamplesRoute | None = None
     promised_to: tuple[str, ...] = ()  # tenants whose first attempts are counted for an objective of their own
     timed_for: dict[str, tuple[str, ...]] = {}  # and those whose times are, with the metrics of those times
+    trace_ratio: float | None = None  # share of its requests that leave a trace; None: the platform's
     sheds: bool = False  # the sheddable band is refused: its budget is gone, and its policy says so
 
 

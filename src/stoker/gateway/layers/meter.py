@@ -69,18 +69,18 @@ def observe(exchange: Exchange, lane: Lane, status: int, now_s: float) -> None:
     Where another endpoint answered (layers/fallback.py), its tokens, rows and engine time are counted there only.
     """
     meters = lane.meters.revision(exchange.revision, exchange.method)
-    began_s = exchange.began_s
+    exchange.took_s = now_s - exchange.began_s
     meters.code(status).add(1)
     if exchange.cut is not None:
         outcome = {200: "done", GONE: "gone"}.get(status, "failed")
         lane.meters.migration(exchange.cut.code, outcome)
-    meters.duration.show(now_s - began_s, exchange.id)
-    times = _tenants_times(exchange, lane, status, now_s)
+    meters.duration.observe(exchange.took_s)
+    times = _tenants_times(exchange, lane, status)
     relay = exchange.relay
     if relay is None or relay.end is None:
         return
     usage, timings = relay.end.usage, relay.end.timings
-    is_elsewhere = exchange.served_by not in ("", lane.route.endpoint)
+    is_elsewhere = bool(exchange.served_by) and exchange.served_by != lane.route.endpoint
     if exchange.first_byte_s:
         _stream(exchange, meters, times, 0 if is_elsewhere else usage.output_tokens, now_s)
     if is_elsewhere:
@@ -97,7 +97,7 @@ def observe(exchange: Exchange, lane: Lane, status: int, now_s: float) -> None:
         meters.phases.observe(exchange, timings, now_s)
 
 
-def _tenants_times(exchange: Exchange, lane: Lane, status: int, now_s: float) -> Times | None:
+def _tenants_times(exchange: Exchange, lane: Lane, status: int) -> Times | None:
     """Count the exchange for its tenant, and return what counts the rest of its times, if the tenant has such."""
     key = exchange.key
     if key is None:
@@ -106,14 +106,14 @@ def _tenants_times(exchange: Exchange, lane: Lane, status: int, now_s: float) ->
     lane.meters.tenants.of(tenant).ended(status, exchange.usage)
     times = lane.meters.promised.times(tenant)
     if times is not None:
-        times.took(now_s - exchange.began_s)
+        times.took(exchange.took_s)
     return times
 
 
 def _stream(exchange: Exchange, meters: RevisionMeters, times: Times | None, tokens: int, now_s: float) -> None:
     """Count the times of an answer whose first byte has come; `tokens` after it, 0 if they are counted elsewhere."""
     first_s = exchange.first_byte_s - exchange.began_s
-    meters.text.first_token.show(first_s, exchange.id)
+    meters.text.first_token.observe(first_s)
     if times is not None:
         times.began(first_s)
     if tokens > 1:
