@@ -74,6 +74,7 @@ class Rig:
         self.process: subprocess.Popen[bytes] | None = None
         self.agent: subprocess.Popen[bytes] | None = None
         self.log = root.with_name(root.name + ".log")
+        self.environ: dict[str, str] = {}  # settings of what is started
 
     def start(self, *, wait: bool = True) -> None:
         arguments = ("stoker.app.control_main", "--api-port", str(self.port + 1), "--gateways", "1")
@@ -168,6 +169,7 @@ class Rig:
     def _spawn(self, arguments: tuple[str, ...]) -> None:
         module, *rest = arguments
         environment = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
+        environment |= self.environ
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", module, "--home", str(self.home.root), *rest],
