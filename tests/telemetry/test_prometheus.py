@@ -10,9 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from stoker.telemetry import reference
 from stoker.telemetry.catalogue import BY_NAME, METRICS
+from stoker.telemetry.exposition import OPENMETRICS, TEXT, answer
 from stoker.telemetry.histogram import Exemplar
 from stoker.telemetry.metrics import Registry
-from stoker.telemetry.prometheus import CONTENT_TYPE, OPENMETRICS_TYPE, answer, expose, expose_openmetrics
+from stoker.telemetry.prometheus import expose, expose_openmetrics
 from stoker.telemetry.views import VLLM
 
 # What Prometheus 3 sends.
@@ -137,9 +138,9 @@ def test_openmetrics_takes_every_metric_of_the_catalogue_and_every_alias() -> No
 )
 def test_who_likes_openmetrics_gets_it(accept: str, *, is_new: bool) -> None:
     kind, pieces = answer(Registry().snapshot(), accept)
-    text = "".join(pieces)
-    assert kind == (OPENMETRICS_TYPE if is_new else CONTENT_TYPE)
-    assert text.endswith("# EOF\n") == is_new
+    text = b"".join(pieces)
+    assert kind == (OPENMETRICS if is_new else TEXT)
+    assert text.endswith(b"# EOF\n") == is_new
 
 
 def test_every_metric_of_the_catalogue_is_measured_somewhere() -> None:
