@@ -13,7 +13,7 @@ from stoker.observe.port import TICK_S
 from stoker.store.revisions import Made
 from stoker.telemetry.metrics import Registry
 from stoker.types.ids import EndpointName, ProjectName
-from stoker.types.resources import Backend, Endpoint, EndpointSpec, Metadata
+from stoker.types.resources import Endpoint, EndpointSpec, Metadata
 from stoker.types.slos import Objective
 from tests.observe.rig import START_S, Counting, Rig
 
@@ -102,14 +102,12 @@ def test_versions_that_the_database_forgot_are_told_by_the_gauge_in_the_history(
     assert again.of(state()) == {"default.a-1": START_S - 7000.0, "default.a-2": START_S + 5.0}
 
 
-def test_those_that_answer_in_the_name_of_an_endpoint_are_judged_too_and_gone_endpoints_are_let_go(rig: Rig) -> None:
+def test_an_endpoint_has_its_own_versions_and_one_that_is_gone_is_let_go(rig: Rig) -> None:
     known = Ages(rig.history, Registry("control"))
     other = msgspec.structs.replace(state(), name=EndpointName("b"))
-    both = state(EndpointSpec(backends=(Backend("b"),), fallback=("c",), slos=(YOUNG,)))
-    made = Made(other.key, "default.b-1", 5.0)
-    rig.run(known.follow([both, other], [made], rig.clock.now_s))
-    assert known.of(both) == {"default.b-1": 5.0}
-    rig.run(known.follow([both], [], rig.clock.now_s))
+    rig.run(known.follow([state(), other], [Made(other.key, "default.b-1", 5.0)], rig.clock.now_s))
+    assert (known.of(state()), known.of(other)) == ({}, {"default.b-1": 5.0})
+    rig.run(known.follow([state()], [], rig.clock.now_s))
     assert known.known() == set()
 
 

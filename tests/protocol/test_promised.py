@@ -88,3 +88,12 @@ def test_a_receiver_names_its_secrets_and_never_holds_them() -> None:
         "{type: webhook, url: 'http://a', repeat: 1s}": "'1s' is not between one minute and 7 days",
     }.items():
         assert any(message in found for found in problems(RECEIVER + f"  {line}\n")), line
+
+
+def test_the_age_of_a_version_is_promised_where_there_is_one() -> None:
+    text = (
+        HEAD.replace("model: digits", "backends: [{endpoint: a}]")
+        + "    - {name: young, target: 0.9, sli: freshness, under: 7d}\n"
+    )
+    (found,) = problems(text)
+    assert "spec.slos[0].sli: backends serve, each with a model of its own" in found

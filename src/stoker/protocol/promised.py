@@ -22,15 +22,21 @@ _GOOD: Final[dict[Sli, str]] = dict.fromkeys(TIMED, "under") | {"quality": "at_l
 
 
 def objective_problems(
-    objectives: Sequence[Objective], *, is_drift_watched: bool = True, is_feedback_kept: bool = True
+    objectives: Sequence[Objective],
+    *,
+    is_drift_watched: bool = True,
+    is_feedback_kept: bool = True,
+    has_model: bool = True,
 ) -> list[tuple[str, str]]:
-    """Return fields and what is wrong with them. Flags: `spec.drift`, `spec.feedback` is not null."""
+    """Return fields and what is wrong with them. Flags: `spec.drift`, `spec.feedback` is not null, `spec.model` is."""
     found: list[tuple[str, str]] = []
     for number, objective in enumerate(objectives):
         where = f"spec.slos[{number}]"
         found.extend((f"{where}.{field}", message) for field, message in _one(objective))
         if objective.sli == "drift" and not is_drift_watched:
             found.append((f"{where}.sli", "nothing watches drift: `spec.drift` is null"))
+        if objective.sli == "freshness" and not has_model:
+            found.append((f"{where}.sli", "backends serve, each with a model of its own: promise it of those"))
         if objective.sli == "quality" and not is_feedback_kept:
             found.append((f"{where}.sli", "nothing keeps predictions for their labels: `spec.feedback` is null"))
         if any(other.name == objective.name for other in objectives[:number]):

@@ -13,7 +13,6 @@ from stoker.observe.port import Selector, select
 from stoker.store.revisions import Made
 from stoker.telemetry.metrics import Registry
 from stoker.telemetry.snapshot import Snapshot
-from stoker.types.ids import EndpointName, ProjectName
 from stoker.types.units import parse_seconds
 
 MADE: Final = "stoker_version_made_time_seconds"
@@ -54,13 +53,12 @@ class Ages:
         for state in states:
             windows = [parse_seconds(each.window) for each in state.resource.spec.slos if each.sli == "freshness"]
             if windows:
-                for key in _served_by(state):
-                    await self._recall(key, max(windows), now_s)
+                await self._recall(state.key, max(windows), now_s)
         self._show(states)
 
     def of(self, state: EndpointState) -> dict[str, float]:
-        """Return when the versions that may have answered for the endpoint were made, by revision."""
-        return {revision: made_s for key in _served_by(state) for revision, made_s in self._made.get(key, {}).items()}
+        """Return when the versions of the endpoint's revisions were made, by revision."""
+        return dict(self._made.get(state.key, {}))
 
     async def _recall(self, key: EndpointKey, window_s: float, now_s: float) -> None:
         if key in self._recalled:
@@ -81,13 +79,6 @@ class Ages:
             gauge = self._metrics.gauge(MADE, project=project, endpoint=endpoint, revision=revision)
             gauge.set(self._made[project, endpoint][revision])
         self._shown = shown
-
-
-def _served_by(state: EndpointState) -> list[EndpointKey]:
-    """Return the endpoint and those that answer in its name."""
-    spec = state.resource.spec
-    names = dict.fromkeys((state.name, *spec.fallback, *(each.endpoint for each in spec.backends)))
-    return [(ProjectName(state.project), EndpointName(name)) for name in names]
 
 
 def _newest(found: Mapping[str, float]) -> dict[str, float]:
