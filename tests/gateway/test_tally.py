@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker.gateway.meters import Meters
+from stoker.gateway.meters import GONE_KEPT_S, Meters
 from stoker.gateway.tally import TALLY_MAX
 from stoker.gateway.tenants import TENANTS_MAX
 from stoker.telemetry.metrics import Registry, Snapshot
@@ -26,7 +26,7 @@ def numbers(snapshot: Snapshot) -> Any:
         for series in metric.series:
             held = series.distribution
             if held.count:
-                found[metric.name, series.labels] = (held.buckets, float(f"{held.sum:.9g}"), held.exemplars)
+                found[metric.name, series.labels] = (held.buckets, float(f"{held.sum:.9g}"))
             elif series.value:
                 found[metric.name, series.labels] = series.value
     return found
@@ -38,7 +38,7 @@ def test_many_at_a_time_is_each_alone(happened: list[Any], times: int) -> None:
     meters = Meters(counted, **LABELS)
     Meters(plain, **LABELS).gauges(waiting=0, in_flight=0, ready=0)
     replicas = {name: meters.replica("r1", name) for name in ("one", "two")}
-    for at, one in enumerate(happened * times):
+    for one in happened * times:
         if one is None:
             meters.turn(0.0)
         elif len(one) == 3:
@@ -50,11 +50,11 @@ def test_many_at_a_time_is_each_alone(happened: list[Any], times: int) -> None:
         else:
             revision, status, tenant, rows, batch_rows, took_s = one
             kind = (meters.revision(revision, "infer"), status, tenant, rows, batch_rows)
-            meters.tally.request(kind, took_s, f"{at}")
+            meters.tally.request(kind, took_s)
             labels = {**LABELS, "revision": revision}
             plain.counter("stoker_requests_total", code=str(status), method="infer", **labels).add()
             plain.counter("stoker_rows_total", **labels).add(rows)
-            plain.histogram("stoker_request_duration_seconds", method="infer", **labels).show(took_s, f"{at}")
+            plain.histogram("stoker_request_duration_seconds", method="infer", **labels).observe(took_s)
             if batch_rows:
                 plain.histogram("stoker_batch_rows", **labels).observe(batch_rows)
             if tenant:
@@ -69,7 +69,7 @@ def test_what_is_noted_is_bounded_and_counted_by_itself() -> None:
     replica = meters.replica("r1", "one")
     for at in range(1, 3 * TALLY_MAX):
         replica.ended(200, 0.001)
-        meters.tally.request((meters.revision("r1", "infer"), 200, "a", 1, 1), 0.001, f"{at}")
+        meters.tally.request((meters.revision("r1", "infer"), 200, "a", 1, 1), 0.001)
         read = registry.snapshot()
         assert at - numbers(read).get(("stoker_rows_total", ("p", "e", "r1")), 0) < TALLY_MAX
     assert meters.served("infer")[0] == at
@@ -80,9 +80,11 @@ def test_series_of_what_left_the_table_do_not_come_back() -> None:
     meters = Meters(registry, **LABELS)
     replica = meters.replica("r1", "one")
     replica.ended(200, 0.001)
-    meters.tally.request((meters.revision("r1", "infer"), 200, "", 1, 1), 0.001, "id")
+    meters.tally.request((meters.revision("r1", "infer"), 200, "", 1, 1), 0.001)
     meters.forget_replica("one")
-    meters.keep(set(), ())
+    meters.keep(set(), 0.0)
+    meters.tally.request((meters.revision("r1", "infer"), 200, "", 1, 1), 0.001)  # it ended a moment later
+    meters.turn(GONE_KEPT_S)
     meters.gauges(waiting=0, in_flight=0, ready=0)
     assert not [key for key in numbers(registry.snapshot()) if "r1" in key[1]]
 
@@ -92,7 +94,7 @@ def test_a_tenant_that_comes_often_at_once_has_a_name_and_the_others_are_one() -
     meters = Meters(registry, **LABELS)
     for number in range(TENANTS_MAX + 8):
         for _ in range(3):
-            meters.tally.request((meters.revision("r1", "infer"), 200, f"tenant-{number}", 1, 1), 0.001, "id")
+            meters.tally.request((meters.revision("r1", "infer"), 200, f"tenant-{number}", 1, 1), 0.001)
     meters.turn(0.0)
     found = {key[1]: value for key, value in numbers(registry.snapshot()).items() if "tenant" in key[0]}
     assert sum(found.values()) == 3 * (TENANTS_MAX + 8)

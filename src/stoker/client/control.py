@@ -67,7 +67,7 @@ class Registration:
     tasks: tuple[str, ...] | None = None
     options: Mapping[str, Any] | None = None
     metadata: Mapping[str, Any] | None = None
-    lineage: Mapping[str, str] | None = None
+    lineage: Mapping[str, str | float] | None = None
 
     def body(self) -> dict[str, Any]:
         """Return the request body; what was not said is left out."""

@@ -7,10 +7,13 @@ from typing import Final
 from stoker.core.circuit import State
 from stoker.gateway.phases import Phases
 from stoker.gateway.tally import Tally
-from stoker.gateway.tenants import PROMISED, Tenants
+from stoker.gateway.tenants import Promised, Tenants
+from stoker.telemetry.histogram import Exemplar
 from stoker.telemetry.metrics import Counter, Gauge, Histogram, Registry
 from stoker.types.replica import EngineCalls, Usage
 
+# What a revision counted last is asked for every 5 s (observe/port.py): it stays for three of those.
+GONE_KEPT_S: Final = 15.0
 BREAKER_STATES: Final[dict[State, float]] = {"closed": 0.0, "half-open": 1.0, "open": 2.0}
 
 
@@ -68,6 +71,12 @@ class RevisionMeters:
             labels = {name: value for name, value in self._labels.items() if name != "method"}
             self._text = TextMeters(self._registry, labels)
         return self._text
+
+    def show(self, took_s: float, first_s: float, trace: str, span: str, at_s: float) -> None:
+        """Name the trace of a request whose times were counted; `first_s` 0: it had no first token."""
+        self.duration.show(Exemplar(took_s, trace, span, at_s))
+        if first_s and self._text is not None:
+            self._text.first_token.show(Exemplar(first_s, trace, span, at_s))
 
     def tokens(self, usage: Usage) -> None:
         """Count what a language model read and wrote for one answer."""
@@ -163,12 +172,13 @@ class Meters:
         "_cache",
         "_choices",
         "_endpoint",
+        "_gone",
         "_labels",
         "_project",
         "_registry",
         "_revisions",
-        "_tenants_attempts",
         "cancelled",
+        "promised",
         "queue_wait",
         "tally",
         "tenants",
@@ -181,12 +191,13 @@ class Meters:
         self._labels = {"project": project, "endpoint": endpoint}
         self._revisions: dict[tuple[str, str], RevisionMeters] = {}
         self._attempts: dict[tuple[str, str], Counter] = {}
-        self._tenants_attempts: dict[tuple[str, str], Counter] = {}
         self._choices: dict[str, Counter] = {}
+        self._gone: dict[str, float] = {}  # since when; revisions that left the table
         self.queue_wait: Histogram = registry.histogram("stoker_queue_wait_seconds", **self._labels)
         self.cancelled: Counter = registry.counter("stoker_cancelled_total", **self._labels)
         self.tenants = Tenants(registry, self._labels)
         self.tally = Tally(self.tenants)  # counted before anything is read or dropped
+        self.promised = Promised(registry, self._labels)
         self._cache: CacheMeters | None = None  # most endpoints keep nothing
 
     def revision(self, revision: str, method: str) -> RevisionMeters:
@@ -197,16 +208,10 @@ class Meters:
             self._revisions[revision, method] = found
         return found
 
-    def keep(self, revisions: set[str], promised_to: tuple[str, ...]) -> None:
-        """Drop what is counted of revisions that left the table, and of tenants that are promised nothing more."""
-        self.tally.count()
-        for tenant, outcome in [key for key in self._tenants_attempts if key[0] not in promised_to]:
-            del self._tenants_attempts[tenant, outcome]
-            self._registry.forget(tenant=tenant, outcome=outcome, **self._labels)
-        for revision in {name for name, _ in self._revisions} - revisions - {""}:
-            self._registry.forget(revision=revision, **self._labels)
-            self._revisions = {key: meters for key, meters in self._revisions.items() if key[0] != revision}
-            self._attempts = {key: count for key, count in self._attempts.items() if key[0] != revision}
+    def keep(self, revisions: set[str], now_s: float) -> None:
+        """Let go what is counted of revisions that left the table."""
+        left = {name for name, _ in (*self._revisions, *self._attempts)} - revisions - {""}
+        self._gone = {revision: self._gone.get(revision, now_s) for revision in left}
 
     def attempt(self, revision: str, outcome: str) -> None:
         """Count an answer that objectives judge (core/attempts.py)."""
@@ -214,15 +219,6 @@ class Meters:
         if found is None:
             found = self._attempts[revision, outcome] = self._registry.counter(
                 "stoker_first_attempts_total", revision=revision, outcome=outcome, **self._labels
-            )
-        found.value += 1.0
-
-    def tenant_attempt(self, tenant: str, outcome: str) -> None:
-        """Count an answer to a tenant that has an objective of its own. Those of the route: at most 16."""
-        found = self._tenants_attempts.get((tenant, outcome))
-        if found is None:
-            found = self._tenants_attempts[tenant, outcome] = self._registry.counter(
-                PROMISED, tenant=tenant, outcome=outcome, **self._labels
             )
         found.value += 1.0
 
@@ -252,6 +248,11 @@ class Meters:
         """Do what is done once a second."""
         self.tally.count()
         self.tenants.sweep(now_s)
+        for revision in [name for name, since_s in self._gone.items() if now_s - since_s >= GONE_KEPT_S]:
+            del self._gone[revision]
+            self._registry.forget(revision=revision, **self._labels)
+            self._revisions = {key: meters for key, meters in self._revisions.items() if key[0] != revision}
+            self._attempts = {key: count for key, count in self._attempts.items() if key[0] != revision}
         for meters in self._revisions.values():
             meters.phases.turn()
 

@@ -24,23 +24,21 @@ TALLY_MAX: Final = 128  # requests, and tries, of an endpoint that are not count
 class Tally:
     """What ended at one endpoint."""
 
-    __slots__ = ("_ids", "_kinds", "_replicas", "_seconds", "_tenants", "_tries_s")
+    __slots__ = ("_kinds", "_replicas", "_seconds", "_tenants", "_tries_s")
 
     def __init__(self, tenants: "Tenants") -> None:
         self._tenants = tenants
-        self._kinds: list[Kind] = []  # of requests; with as many of the next two
+        self._kinds: list[Kind] = []  # of requests; with as many of the next
         self._seconds: list[float] = []
-        self._ids: list[str] = []
         self._replicas: list[ReplicaMeters] = []  # of tries; with as many of the next
         self._tries_s: list[float] = []
 
-    def request(self, kind: Kind, seconds: float, id_: str) -> None:
+    def request(self, kind: Kind, seconds: float) -> None:
         """Note a request that was answered after `seconds`."""
         self._kinds.append(kind)
-        self._seconds.append(seconds)
-        ids = self._ids
-        ids.append(id_)
-        if len(ids) >= TALLY_MAX:
+        noted = self._seconds
+        noted.append(seconds)
+        if len(noted) >= TALLY_MAX:
             self.count()
 
     def answered(self, replica: "ReplicaMeters", seconds: float) -> None:
@@ -52,7 +50,7 @@ class Tally:
 
     def count(self) -> None:
         """Count what was noted."""
-        if self._ids:
+        if self._kinds:
             self._count_requests()
         if self._replicas:
             replicas, seconds = self._replicas, self._tries_s
@@ -65,8 +63,8 @@ class Tally:
                 replica.answered(own)
 
     def _count_requests(self) -> None:
-        kinds, seconds, ids = self._kinds, self._seconds, self._ids
-        self._kinds, self._seconds, self._ids = [], [], []
+        kinds, seconds = self._kinds, self._seconds
+        self._kinds, self._seconds = [], []
         revisions = set()
         for (meters, status, tenant, rows, batch_rows), number in Counter(kinds).items():
             revisions.add(meters)
@@ -78,7 +76,6 @@ class Tally:
                 self._tenants.of(tenant, number).answered(status, number)
         for meters in revisions:
             if len(revisions) == 1:
-                meters.duration.show_all(seconds, ids)
+                meters.duration.observe_all(seconds)
                 return
-            own = [at for at, kind in enumerate(kinds) if kind[0] is meters]
-            meters.duration.show_all([seconds[at] for at in own], [ids[at] for at in own])
+            meters.duration.observe_all([each for each, kind in zip(seconds, kinds, strict=True) if kind[0] is meters])
