@@ -37,6 +37,7 @@ from stoker.control.models import ModelRegistry
 from stoker.control.numbers import Numbers
 from stoker.control.observe import Observer
 from stoker.control.plane import ControlPlane
+from stoker.control.remedies import Remedies
 from stoker.control.routes import RoutePublisher
 from stoker.control.stats import StatsReader
 from stoker.control.traces import Traces
@@ -187,6 +188,15 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
     watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
     loop.asked = watch.asked
     evidence = Recorded(database, history)
+    incidents = Incidents(
+        database,
+        evidence,
+        evidence.quarantined,
+        lambda: loop.lease,
+        lambda: list(watch.memory.alerts.values()),
+    )
+    remedies = Remedies(database, incidents, lambda: observer.statuses, metrics, loop.wake)
+    loop.acts = remedies.in_force
     return ControlPlane(
         database=database,
         driver=driver,
@@ -200,7 +210,8 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
         gauges=gauges,
         watch=watch,
         post=post,
-        incidents=Incidents(database, evidence, evidence.quarantined, lambda: list(watch.memory.alerts.values())),
+        incidents=incidents,
+        remedies=remedies,
         shares=Teller(chosen.gateways, time.monotonic()),
         metrics=metrics,
         samples=SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes),
@@ -288,6 +299,7 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
         asyncio.create_task(plane.watch.run()),
         asyncio.create_task(watch_lag(plane.metrics)),
         asyncio.create_task(plane.incidents.run()),
+        asyncio.create_task(plane.remedies.run()),
     ]
     acting = asyncio.create_task(plane.loop.run())
     serving = asyncio.create_task(server.serve(sockets))

@@ -14,6 +14,7 @@ from stoker.core.diagnose import incident as life
 from stoker.core.snapshot import EndpointState
 from stoker.store import endpoints, incidents, journal
 from stoker.store.engine import Connection
+from stoker.store.leases import Lease
 from stoker.types.errors import Conflict, NotFound, StokerError, Unavailable
 from stoker.types.faults import Fault
 
@@ -32,29 +33,29 @@ class Begin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 async def begin(plane: ControlPlane, project: str, name: str, asked: Begin) -> None:
     """Write it down, then put the fault in. Raises Conflict, NotFound or Unavailable."""
-    fence = _fence(plane)
+    lease = _lease(plane)
     await plane.database.reading(lambda each: _refuse(each, endpoints.get(each, project, name), is_forced=asked.force))
     if _faulty(plane, project, name):
         raise Conflict(f"{project}/{name} has a game day already; wait until it is over")
     node = _node_of(plane, project, name, asked.replica) if asked.fault is not None else ""
-    await plane.database.writing(lambda connection: _begin(connection, project, name, asked))
+    await plane.incidents.written(lambda connection: _begin(connection, project, name, asked))
     if asked.fault is None:
         return
     try:
-        await plane.driver.inject(node, asked.replica, asked.fault, fence)
+        await plane.driver.inject(node, asked.replica, asked.fault, lease.token)
     except StokerError as refused:
         because = f"it did not begin: {refused.message}"
-        await plane.database.writing(lambda connection: _end(connection, project, name, because[:BECAUSE_MAX]))
+        await plane.incidents.written(lambda connection: _end(connection, project, name, because[:BECAUSE_MAX]))
         raise
 
 
 async def end(plane: ControlPlane, project: str, name: str, because: str) -> None:
     """End the faults in an endpoint's replicas, and note the outcome in the journal and in its newest incident."""
-    fence = _fence(plane)
+    lease = _lease(plane)
     await plane.database.reading(lambda connection: endpoints.get(connection, project, name))
     for node, replica in _faulty(plane, project, name):
-        await plane.driver.end_fault(node, replica, fence)
-    await plane.database.writing(lambda connection: _end(connection, project, name, because[:BECAUSE_MAX]))
+        await plane.driver.end_fault(node, replica, lease.token)
+    await plane.incidents.written(lambda connection: _end(connection, project, name, because[:BECAUSE_MAX]))
 
 
 def _begin(connection: Connection, project: str, name: str, asked: Begin) -> None:
@@ -113,8 +114,8 @@ def _is_of(labels: dict[str, str], project: str, name: str) -> bool:
     return labels.get("project") == project and labels.get("endpoint") == name
 
 
-def _fence(plane: ControlPlane) -> int:
+def _lease(plane: ControlPlane) -> Lease:
     lease = plane.loop.lease
     if lease is None:
         raise Unavailable("control starts, or another one acts", retry_after_s=1.0)
-    return lease.token
+    return lease

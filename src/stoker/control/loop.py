@@ -27,6 +27,7 @@ from stoker.store import leases
 from stoker.store.engine import Connection, Database
 from stoker.store.leases import Lease, LeaseLost
 from stoker.telemetry.metrics import Registry
+from stoker.types.remedies import Act
 from stoker.types.routes import RouteTable
 
 LEASE: Final = "control"
@@ -77,6 +78,7 @@ class Loop:
         self._is_stopping = False
         # What objectives ask for, by endpoint; None while nobody has looked.
         self.asked: Callable[[], Mapping[EndpointKey, Asked] | None] = lambda: None
+        self.acts: Callable[[], Mapping[EndpointKey, tuple[Act, ...]] | None] = dict  # of incidents, in force
         self._wanted: set[tuple[str, str]] = set()  # endpoints with that gauge
 
     @property
@@ -143,7 +145,12 @@ class Loop:
         lease = await self._hold()
         if lease is None:
             return FOLLOW_S
-        seen = Snapshot(nodes=self._observer.nodes(), start_failures=self._effects.failures(), asked=self.asked())
+        seen = Snapshot(
+            nodes=self._observer.nodes(),
+            start_failures=self._effects.failures(),
+            asked=self.asked(),
+            acts=self.acts(),
+        )
         decision = await self._database.writing(
             lambda connection: decide(connection, lease, seen, self.folders.address, time.time())
         )
