@@ -142,6 +142,10 @@ class ReplicaMeters:
         self._codes: dict[int, Counter] = {}
         self._duration = registry.histogram("stoker_replica_request_duration_seconds", **labels)
 
+    def stalled(self, seconds: float) -> None:
+        """Count time in which it held requests and showed no progress."""
+        self._registry.counter("stoker_replica_stalled_seconds_total", **self._labels).add(seconds)
+
     def ended(self, status: int, seconds: float) -> None:
         """Count a try that came to `status` after `seconds`."""
         if status == 200:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -139,3 +140,48 @@ def test_a_slow_replica_is_compared_with_its_own_revision_only() -> None:
     assert "bad_replica" not in {cause.kind for cause in whole_revision.causes}
     assert one.causes[0].kind == "bad_replica"
     assert one.causes[0].where == "replica b1"
+
+
+def hung(stalled_s: float, replicas: tuple[str, ...] = ("a1",)) -> tuple[Window, Window]:
+    """Return a bad window and its baseline: the first replica stood still until it was killed, and the wait is over.
+
+    What had waited is answered in a moment, so that more is answered a second than before.
+    """
+    requests = 100.0
+    share = requests / len(replicas)
+    parts = {
+        name: Part(share, 0, share * (6.0 if name == replicas[0] else 0.1), 0, "a", stalled_s * (name == replicas[0]))
+        for name in replicas
+    }
+    usual = {name: Part(1000 / len(replicas), 0, 100 / len(replicas), 0, "a") for name in replicas}
+    base = Window(
+        0.0, 600.0, requests=1000.0, latency=answered(0.1), phases={"compute": answered(0.1)},
+        parts={"replica": usual}, signals=Signals(restarts=0.0, cold_requests=0.0, starts=0.0, replicas_ready=1.0,
+                                                  replicas_wanted=1.0, ejections=0.0, client_retries=0.0),
+        slow_over_s=0.3,
+    )  # fmt: skip
+    bad = Window(
+        600.0, 620.0, requests=requests, errors=30.0, abandoned=20.0, latency=answered(12.0, requests),
+        slow=90.0, slow_over_s=0.3,
+        phases={"queue": answered(8.0, requests), "compute": answered(0.2, requests), "retry": answered(3.8, requests)},
+        parts={"replica": parts}, signals=Signals(restarts=1.0, cold_requests=30.0, starts=1.0, replicas_ready=0.6,
+                                                  replicas_wanted=1.0, ejections=1.0, client_retries=0.0),
+    )  # fmt: skip
+    return bad, base
+
+
+def test_a_lone_replica_that_stood_still_is_a_bad_replica_and_no_overload() -> None:
+    found = diagnose(*hung(25.0), [Change(618.0, "restart", "restarted replica a1: answered no PING for 30 s", "a1")])
+    kinds = {cause.kind: cause for cause in found.causes}
+    assert found.causes[0].kind == "bad_replica", found.causes
+    assert found.causes[0].where == "replica a1"
+    assert found.causes[0].confidence > 0.7
+    assert "replica a1 stood still for 25.0 s with requests in it" in found.causes[0].evidence
+    assert all(kinds[kind].confidence < 0.3 for kind in ("overload", "cold_start", "scale_lag") if kind in kinds)
+
+
+def test_replicas_that_all_stand_still_are_not_one_bad_replica() -> None:
+    bad, base = hung(25.0, ("a1", "a2", "a3"))
+    parts = {name: Part(33, 0, 33 * 6.0, 0, "a", 25.0) for name in ("a1", "a2", "a3")}
+    found = diagnose(msgspec.structs.replace(bad, parts={"replica": parts}), base, [])
+    assert "bad_replica" not in {cause.kind for cause in found.causes}

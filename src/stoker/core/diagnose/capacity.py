@@ -1,6 +1,15 @@
 """Causes in what is there to serve: replicas that start too late, batches, processors, memory."""
 
-from stoker.core.diagnose.finding import Finding, factor_line, harm_share, load_share, phase_line, queue_lines, rise
+from stoker.core.diagnose.finding import (
+    Finding,
+    factor_line,
+    harm_share,
+    load_share,
+    not_of_one,
+    phase_line,
+    queue_lines,
+    rise,
+)
 from stoker.core.diagnose.locate import worst
 from stoker.core.diagnose.scale import doublings, figure, percent, ramp
 from stoker.core.diagnose.shift import Shift
@@ -16,7 +25,7 @@ def scale_lag(shift: Shift) -> Finding:
     missing = _missing(ready, wanted) - usual
     return Finding(
         "scale_lag",
-        ramp(missing, 0.08, 0.3) * ramp(shift.pressure.tries, 0.2, 0.7),
+        ramp(missing, 0.08, 0.3) * ramp(shift.pressure.tries, 0.2, 0.7) * not_of_one(shift),
         load_share(shift, "tries", "replicas"),
         (
             f"{figure(ready)} replicas ready of {figure(wanted)} wanted, over the window",
@@ -40,7 +49,7 @@ def cold_start(shift: Shift) -> Finding:
     starts = shift.bad.signals.starts or 0.0
     return Finding(
         "cold_start",
-        ramp(share - usual, 0.02, 0.15) * ramp(starts, 0.0, 1.0),
+        ramp(share - usual, 0.02, 0.15) * ramp(starts, 0.0, 1.0) * not_of_one(shift),
         # They wait for a process, not in a line: what is queued beyond the load's growth is theirs.
         load_share(shift, "replicas", phases=("queue",)),
         (

@@ -46,7 +46,7 @@ class Part(msgspec.Struct, frozen=True):
     """What one replica, node, tenant, revision or method had of a window.
 
     time_s: of all its requests together, as that axis sees them. tokens: input and output. group: what it belongs to
-    and is compared within (a replica: its revision).
+    and is compared within (a replica: its revision). stalled_s: how long it held requests and showed no progress.
     """
 
     requests: float = 0.0
@@ -54,6 +54,7 @@ class Part(msgspec.Struct, frozen=True):
     time_s: float = 0.0
     tokens: float = 0.0
     group: str = ""
+    stalled_s: float = 0.0
 
     @property
     def mean_s(self) -> float:

@@ -256,9 +256,11 @@ class Replica:
         if not self.in_flight:
             self.cost.fade(now_s)
         if self.state != "loading":
-            self._judge(now_s)
+            verdict = self._judge(now_s)
+            if verdict in ("silent", "stuck") and self.in_flight:
+                self.meters.stalled(every_s)
 
-    def _judge(self, now_s: float, *, is_urgent: bool = False) -> None:
+    def _judge(self, now_s: float, *, is_urgent: bool = False) -> str:
         mark = self._mark()
         evidence = self._watcher.evidence(now_s, is_fresh=is_urgent)
         verdict = self.health.verdict(self._watcher.task, evidence, now_s)
@@ -280,3 +282,4 @@ class Replica:
             _log.warning("replica ejected", extra={"replica": self.id, "reason": verdict})
             self._watcher.replica_changed(self)
             self._watcher.ejected(self, verdict)
+        return verdict

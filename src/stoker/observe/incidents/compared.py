@@ -30,6 +30,7 @@ REFUSED: Final = "stoker_refused_total"
 CANCELLED: Final = "stoker_cancelled_total"
 REPLICA_REQUESTS: Final = "stoker_replica_requests_total"
 REPLICA_DURATION: Final = "stoker_replica_request_duration_seconds"
+STALLED: Final = "stoker_replica_stalled_seconds_total"
 TENANT_REQUESTS: Final = "stoker_tenant_requests_total"
 TENANT_TOKENS: Final = "stoker_tenant_tokens_total"
 NODE_MEMORY: Final = "stoker_node_memory_bytes"
@@ -60,7 +61,8 @@ NODE_PRESSURE: Final = "stoker_node_cpu_pressure_ratio"
 # What a point of the series is made of, and a whole window. Nothing else is asked of the history.
 OF_A_POINT: Final = (REQUESTS, DURATION, REFUSED, CANCELLED)
 OF_A_WINDOW: Final = (
-    *OF_A_POINT, PHASE, REPLICA_REQUESTS, REPLICA_DURATION, TENANT_REQUESTS, TENANT_TOKENS, NODE_MEMORY, NODE_FREE,
+    *OF_A_POINT, PHASE, REPLICA_REQUESTS, REPLICA_DURATION, STALLED, TENANT_REQUESTS, TENANT_TOKENS, NODE_MEMORY,
+    NODE_FREE,
     *COUNTED.values(), EMPTY, DRIFT, READY, WANTED, KV, TOGETHER, PROMPT, OUTPUT, ROWS, NODE_CPU, NODE_PRESSURE,
 )  # fmt: skip
 
@@ -201,16 +203,18 @@ def _by(change: Snapshot, label: str, whose: Mapping[str, str]) -> dict[str, Par
 def _replicas(change: Snapshot, whose: Mapping[str, str]) -> dict[str, Part]:
     found = {}
     name = REPLICA_REQUESTS
-    for revision in change.values_of(name, "revision"):
-        for replica in change.values_of(name, "replica"):
+    names = {replica for each in (name, STALLED) for replica in change.values_of(each, "replica")}
+    for revision in {each for metric in (name, STALLED) for each in change.values_of(metric, "revision")}:
+        for replica in names:
             labels = {**whose, "revision": revision, "replica": replica}
-            requests = change.total(name, **labels)
-            if requests > 0:
+            requests, stalled_s = change.total(name, **labels), change.total(STALLED, **labels)
+            if requests > 0 or stalled_s > 0:  # who stands still ends nothing
                 found[replica] = Part(
                     requests=requests,
                     errors=_codes(change, name, "5", **labels),
                     time_s=change.distribution(REPLICA_DURATION, **labels).sum,
                     group=revision,
+                    stalled_s=stalled_s,
                 )
     return found
 
