@@ -128,7 +128,8 @@ class Fake:
         if refused:
             exchange.fail(all_codes()[refused[1]]("as asked", retry_after_s=3.0))
         elif re.search(r'"stream": ?true', text):
-            await self.stream(exchange, int(number("chunks", 3)), number("every", 0), int(number("cut-after", -1)))
+            usage = Usage(input_tokens=2, output_tokens=int(number("chunks", 3)), loops=int(number("loops", 0)))
+            await self.stream(exchange, usage, number("every", 0), int(number("cut-after", -1)))
         else:
             size = int(number("big", 0))
             usage = Usage(input_tokens=3, output_tokens=5, rows=1)
@@ -147,15 +148,15 @@ class Fake:
                 b"x" * size if size else who,
             )
 
-    async def stream(self, exchange: Exchange, chunks: int, every_s: float, die_after: int) -> None:
-        for at in range(chunks):
+    async def stream(self, exchange: Exchange, usage: Usage, every_s: float, die_after: int) -> None:
+        for at in range(usage.output_tokens):
             if at == die_after:
                 os.kill(os.getpid(), signal.SIGKILL)
             await exchange.send(EVENT)
             self.tokens += 1
             if every_s:
                 await asyncio.sleep(every_s)
-        exchange.end(EndHead(usage=Usage(input_tokens=2, output_tokens=chunks)), DONE)
+        exchange.end(EndHead(usage=usage), DONE)
 
 
 async def main() -> None:

@@ -14,7 +14,7 @@ from stoker.types.replica import ReplicaSpec
 from tests.runtime.models import python_spec
 from tests.runtime.rig import Process, ask, drive, running, stats_of, until
 
-# The last message says what to do: "count N", "wait", "raise", "break".
+# The last message says what to do: "count N", "loop N", "wait", "raise", "break".
 TALKER = """
 import asyncio
 
@@ -34,7 +34,7 @@ class Model:
             if word == "wait":
                 await asyncio.Event().wait()
             for n in range(int(number or 0)):
-                yield f"{n} "
+                yield "and again, " if word == "loop" else f"{n} "
         finally:
             Model.open -= 1
 """
@@ -80,6 +80,18 @@ def test_a_stream_and_a_whole_answer_say_the_same(tmp_path: Path) -> None:
         assert 0 < end.timings.first_token_s < 10
         stats = await stats_of(link)
         assert (stats.tokens, stats.finished, stats.running) == (402, 2, 0)
+
+    with running(talker(tmp_path), tmp_path) as process:
+        drive(process, body)
+
+
+def test_an_answer_that_ends_in_a_loop_is_told_with_its_end(tmp_path: Path) -> None:
+    async def body(process: Process) -> None:
+        link = await process.ready()
+        for content, loops in (("count 200", 0), ("loop 40", 1), ("loop 3", 0)):
+            whole, _ = await ask(link, "chat", chat(content))
+            streamed, _ = await stream(link, chat(content, stream=True))
+            assert (whole.usage.loops, streamed.usage.loops) == (loops, loops), content
 
     with running(talker(tmp_path), tmp_path) as process:
         drive(process, body)

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 MARKER: Final = "STOKER_PROCESS"
 _MARKER_PREFIX: Final = MARKER.encode() + b"="
@@ -152,10 +152,10 @@ def cpu_times() -> tuple[float, float]:
     return 0.0, 0.0
 
 
-def cpu_pressed_s() -> float | None:
-    """Return for how many seconds since its boot something waited for a core (PSI); None: not known."""
+def pressed_s(what: Literal["cpu", "memory"]) -> float | None:
+    """Return for how many seconds since its boot something waited for a core, or for memory (PSI); None: not known."""
     with suppress(OSError, ValueError, IndexError):
-        return int(Path("/proc/pressure/cpu").read_text().split("\n", 1)[0].rpartition("total=")[2]) / 1e6
+        return int(Path(f"/proc/pressure/{what}").read_text().split("\n", 1)[0].rpartition("total=")[2]) / 1e6
     return None
 
 

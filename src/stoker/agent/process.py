@@ -29,7 +29,7 @@ from stoker.agent.stop import stop
 from stoker.core import backoff, liveness
 from stoker.types.errors import Conflict, Unavailable
 from stoker.types.faults import Fault
-from stoker.types.process import LoadProgress, ProcessPhase, ProcessSpec, ProcessStatus, spec_digest
+from stoker.types.process import KilledFor, LoadProgress, ProcessPhase, ProcessSpec, ProcessStatus, spec_digest
 
 Event = Literal["loading", "ready", "draining", "signal", "death", "spawn", "end"]
 
@@ -107,6 +107,7 @@ class Owned:
         self._next_start_s = 0.0
         self._log_start = 0
         self._is_ending = False
+        self._killed_for: KilledFor = ""
         self._stop_at_s = 0.0  # monotonic; counts once `_asked`
         self._asked = asyncio.Event()  # to stop this life: for good, or for the successor
         if record.successor is not None:
@@ -176,6 +177,7 @@ class Owned:
             crashes_in_row=record.crashes_in_row,
             next_start_s=self._next_start_s if self.phase == "backoff" else 0.0,
             last_exit=record.last_exit,
+            killed_for=record.killed_for,
             last_error=record.last_error
             or (watch.stats.error if watch is not None and watch.stats is not None else ""),
             rss_bytes=self.rss_bytes if self.child is not None else 0,
@@ -253,6 +255,7 @@ class Owned:
                 seen = liveness.Seen(watch.take_answered(), watch.stats, self.rss_bytes)
                 judgement = liveness.judge(memory, seen, limits, step_s=now_s - looked_s)
                 memory, looked_s, fault, is_stuck = judgement.memory, now_s, judgement.fault, judgement.is_stuck
+                self._killed_for = judgement.kind
                 watch.ping()
             if fault and child.is_alive:
                 _log.warning("killed", extra={"worker": self.name, "reason": fault})
@@ -304,8 +307,14 @@ class Owned:
         )
         self._ready_at_s = 0.0
         self._next_start_s = time.time() + restart.delay_s
+        killed_for, self._killed_for = self._killed_for, ""
         self._write_if_possible(
-            pid=0, start_ticks=0, crashes_in_row=restart.crashes_in_row, last_exit=last_exit, last_error=reason
+            pid=0,
+            start_ticks=0,
+            crashes_in_row=restart.crashes_in_row,
+            last_exit=last_exit,
+            last_error=reason,
+            killed_for=killed_for,
         )
         self._move("death")
 

@@ -162,6 +162,7 @@ class Supervisor:
             fence=self._fence,
             cpu_ratio=self._load.cpu_ratio,
             cpu_pressure_ratio=self._load.pressure_ratio,
+            memory_pressure_ratio=self._load.memory_pressure_ratio,
         )
 
     async def wait_change(self, after: int, wait_s: float) -> NodeStatus:

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from stoker.control import apply
+from stoker.control import apply, deaths
 from stoker.control.apply import Effects
 from stoker.control.observe import RESYNC_S, Observer, State, read_state
 from stoker.control.ports import Folders
@@ -80,6 +80,7 @@ class Loop:
         self.asked: Callable[[], Mapping[EndpointKey, Asked] | None] = lambda: None
         self.acts: Callable[[], Mapping[EndpointKey, tuple[Act, ...]] | None] = dict  # of incidents, in force
         self._wanted: set[tuple[str, str]] = set()  # endpoints with that gauge
+        self._told: dict[str, int] = {}  # restarts by replica that are in the journal
 
     @property
     def lease(self) -> Lease | None:
@@ -151,9 +152,7 @@ class Loop:
             asked=self.asked(),
             acts=self.acts(),
         )
-        decision = await self._database.writing(
-            lambda connection: decide(connection, lease, seen, self.folders.address, time.time())
-        )
+        decision, self._told = await self._database.writing(lambda connection: self._decide(connection, lease, seen))
         self._routes.publish(decision.table, decision.encoded)
         self._count_wanted(decision.state.endpoints)
         for action in decision.plan.actions:
@@ -173,6 +172,11 @@ class Loop:
                     self._metrics.forget(replica=action.replica)
                 case ForgetRevision():
                     self._metrics.forget(project=action.project, endpoint=action.endpoint, revision=action.revision)
+
+    def _decide(self, connection: Connection, lease: Lease, seen: Snapshot) -> tuple[Decision, dict[str, int]]:
+        now_s = time.time()
+        decision = decide(connection, lease, seen, self.folders.address, now_s)
+        return decision, deaths.note(connection, seen.nodes, self._told, now_s)
 
     def _count_wanted(self, endpoints: Iterable[EndpointState]) -> None:
         wanted = {(str(each.project), str(each.name)): each.status.replicas_wanted for each in endpoints}

@@ -89,6 +89,8 @@ class RevisionMeters:
             text.output_length.observe(usage.output_tokens)
         if usage.output_tokens <= 1 and not usage.rows:  # embeddings have rows
             self._counter("stoker_empty_outputs_total", "", "").add(1)
+        if usage.loops:
+            self._counter("stoker_repeating_outputs_total", "", "").add(1)
         if usage.guessed_tokens:
             held = min(usage.accepted_tokens, usage.guessed_tokens)
             self._counter("stoker_speculative_tokens_total", "outcome", "accepted").add(held)

@@ -14,6 +14,9 @@ from functools import partial
 from time import monotonic
 from typing import Final
 
+import msgspec
+
+from stoker.core.repetition import TAIL, ends_in_a_loop
 from stoker.protocol.frames import EndHead
 from stoker.protocol.link import Exchange, refuse
 from stoker.protocol.openai import ChatRequest, CompletionRequest, decode_chat, decode_completion
@@ -37,7 +40,18 @@ _log = logging.getLogger(__name__)
 class _Turn:
     """One request, waiting or running."""
 
-    __slots__ = ("arrived_s", "deadline_s", "exchange", "first_s", "reply", "request", "so_far", "start_s", "task")
+    __slots__ = (
+        "arrived_s",
+        "deadline_s",
+        "exchange",
+        "first_s",
+        "reply",
+        "request",
+        "so_far",
+        "start_s",
+        "tails",
+        "task",
+    )
 
     def __init__(
         self,
@@ -55,6 +69,7 @@ class _Turn:
         self.deadline_s = self.arrived_s + limit_s if limit_s > 0 else None
         self.start_s = 0.0
         self.first_s = 0.0
+        self.tails: dict[int, str] = {}  # the last characters of each choice
         self.task: asyncio.Task[None] | None = None
 
 
@@ -189,6 +204,7 @@ class GenerateWork:
                     self._tokens += item.tokens
                     if not turn.first_s:
                         turn.first_s = monotonic()
+                    turn.tails[item.index] = (turn.tails.get(item.index, "") + item.text)[-TAIL:]
                 event = reply.delta(item)
                 if event:
                     await exchange.send(event)
@@ -207,9 +223,11 @@ class GenerateWork:
             decode_s=final.decode_s,
             first_token_s=max(0.0, turn.first_s - turn.arrived_s),
         )
+        loops = sum(ends_in_a_loop(tail) for tail in turn.tails.values())
+        usage = msgspec.structs.replace(final.usage, loops=loops) if loops else final.usage
         if is_stream:
-            head = EndHead(content_type=EVENT_STREAM, usage=final.usage, timings=timings)
+            head = EndHead(content_type=EVENT_STREAM, usage=usage, timings=timings)
             turn.exchange.end(head, turn.reply.final(final))
         else:
-            head = EndHead(usage=final.usage, timings=timings)
+            head = EndHead(usage=usage, timings=timings)
             self._sender.end(turn.exchange, head, turn.reply.whole(final))

@@ -49,7 +49,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a request consumed. Tokens are zero for predictive requests, rows for language models.
 
     guessed_tokens: that the engine wrote ahead (speculative decoding), accepted_tokens: those of them that held; zero
-    where it does not say.
+    where it does not say. loops: of its choices, those that ended in a loop (core/repetition.py).
     """
 
     input_tokens: int = 0
@@ -58,6 +58,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     rows: int = 0
     guessed_tokens: int = 0
     accepted_tokens: int = 0
+    loops: int = 0
 
 
 class EngineCalls(msgspec.Struct, omit_defaults=True):

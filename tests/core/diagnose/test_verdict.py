@@ -18,7 +18,9 @@ unhurried = settings(max_examples=20, deadline=None, suppress_health_check=[Heal
 amounts = st.one_of(st.just(0.0), st.floats(0, 1e9))
 maybe = st.one_of(st.none(), amounts)
 spreads = st.builds(Spread, amounts, amounts, amounts, amounts, amounts)
-parts = st.dictionaries(st.sampled_from("abc"), st.builds(Part, amounts, amounts, amounts, amounts), max_size=3)
+parts = st.dictionaries(
+    st.sampled_from("abc"), st.builds(Part, amounts, amounts, amounts, amounts, stalled_s=amounts), max_size=3
+)
 windows = st.builds(
     Window,
     st.just(0.0),
@@ -185,3 +187,27 @@ def test_replicas_that_all_stand_still_are_not_one_bad_replica() -> None:
     parts = {name: Part(33, 0, 33 * 6.0, 0, "a", 25.0) for name in ("a1", "a2", "a3")}
     found = diagnose(msgspec.structs.replace(bad, parts={"replica": parts}), base, [])
     assert "bad_replica" not in {cause.kind for cause in found.causes}
+
+
+@pytest.mark.parametrize(
+    ("signals", "line"),
+    [
+        ({"memory_deaths": 2.0, "restarts": 2.0}, "2 replicas were killed for taking more memory than they may"),
+        ({"memory_pressure_ratio": 0.4}, "work waits for memory 40 % of the time, 1.0 % before"),
+    ],
+)
+def test_memory_that_is_short_is_seen_by_deaths_and_by_waiting_for_it(signals: dict[str, float], line: str) -> None:
+    usual = Signals(memory_deaths=0.0, restarts=0.0, memory_pressure_ratio=0.01)
+    base = window(1.0, phases={"decode": answered(1.0)}, signals=usual, slow_over_s=3.0)
+    now = msgspec.structs.replace(usual, **signals)
+    bad = window(4.0, errors=100.0, phases={"decode": answered(4.0)}, signals=now, slow_over_s=3.0, slow=500.0)
+    found = diagnose(bad, base, [])
+    assert found.causes[0].kind == "memory", found.causes
+    assert line in found.causes[0].evidence
+
+
+def test_answers_that_loop_are_another_behaviour_of_the_model() -> None:
+    base = window(1.0, signals=Signals(repeating_outputs=2.0))
+    found = diagnose(window(1.0, signals=Signals(repeating_outputs=150.0)), base, [])
+    assert found.causes[0].kind == "model_behaviour"
+    assert "15 % of the answers are repeating, 0.2 % before" in found.causes[0].evidence

@@ -124,6 +124,18 @@ def memory(shift: Shift) -> Finding:
             signal = max(signal, 0.8 * full)
             if full > 0:
                 lines.append(f"{what} {percent(ratio)} used, {percent(usual_ratio or 0.0)} before")
+    if now.memory_pressure_ratio is not None:
+        starved = now.memory_pressure_ratio - (before.memory_pressure_ratio or 0.0)
+        signal = max(signal, ramp(starved, 0.05, 0.25))
+        if starved > 0.05:
+            lines.append(
+                f"work waits for memory {percent(now.memory_pressure_ratio)} of the time, "
+                f"{percent(before.memory_pressure_ratio or 0.0)} before"
+            )
+    if now.memory_deaths:
+        usual = (before.memory_deaths or 0.0) / shift.base.seconds * shift.bad.seconds
+        signal = max(signal, ramp(now.memory_deaths - 2 * usual, 0.0, 2.0))
+        lines.append(f"{now.memory_deaths:.0f} replicas were killed for taking more memory than they may")
     if now.kv_ratio is not None and before.kv_ratio is not None:
         # Who waits for room holds none, so a cache that is too small is never seen full: it is fuller than the requests
         # that came and ran together account for, and they queue.

@@ -155,8 +155,9 @@ def dependency(shift: Shift) -> Finding:
 
 def poison(shift: Shift) -> Finding:
     """Replicas die of a request, one after the other."""
-    deaths = shift.bad.signals.restarts
-    if not deaths:
+    # Who was killed for its memory died of that.
+    deaths = (shift.bad.signals.restarts or 0.0) - (shift.bad.signals.memory_deaths or 0.0)
+    if deaths <= 0:
         return Finding("poison")
     usual = (shift.base.signals.restarts or 0.0) / shift.base.seconds * shift.bad.seconds
     quarantined = shift.bad.signals.quarantined or 0.0

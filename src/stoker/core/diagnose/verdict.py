@@ -46,7 +46,14 @@ SEEN_BY: Final[dict[CauseKind, Callable[[Window], bool]]] = {
     "batching": lambda seen: seen.signals.batch_rows is not None,
     "saturation": lambda seen: seen.signals.cpu_pressure_ratio is not None or seen.signals.cpu_ratio is not None,
     "memory": lambda seen: any(
-        each is not None for each in (seen.signals.preemptions, seen.signals.kv_ratio, seen.signals.memory_ratio)
+        each is not None
+        for each in (
+            seen.signals.preemptions,
+            seen.signals.kv_ratio,
+            seen.signals.memory_ratio,
+            seen.signals.memory_pressure_ratio,
+            seen.signals.memory_deaths,
+        )
     ),
     "network": lambda seen: "network" in seen.phases,
     "scale_lag": lambda seen: seen.signals.replicas_ready is not None and seen.signals.replicas_wanted is not None,

@@ -69,6 +69,14 @@ GATEWAY: Final[tuple[Metric, ...]] = (
         "Answers of a language model that are one token long or none: mostly only the mark of the end.",
     ),
     Metric(
+        "stoker_repeating_outputs_total",
+        "counter",
+        "",
+        REVISION,
+        "Answers of a language model that end in a loop: one unit of text five times or more, over 160 characters or "
+        "more. Not seen of servers elsewhere.",
+    ),
+    Metric(
         "stoker_client_retries_total",
         "counter",
         "",

@@ -145,7 +145,9 @@ PLATFORM: Final[tuple[Metric, ...]] = (
         "counter",
         "",
         (*ENDPOINT, "kind", "node", "reason"),
-        "Processes started again after they had died; reason is exit, signal or unseen.",
+        "Processes started again after they had died; reason is exit, signal or unseen; or why the agent killed it: "
+        "memory (over its limit), silent (no answer to a ping), still (it finished nothing) or start (no progress in "
+        "its load).",
     ),
     Metric(
         "stoker_replica_cpu_seconds_total",
@@ -181,6 +183,14 @@ PLATFORM: Final[tuple[Metric, ...]] = (
         "ratio",
         ("node",),
         "Share of the time since the last look in which something waited for a core (Linux PSI, some).",
+        "last",
+    ),
+    Metric(
+        "stoker_node_memory_pressure_ratio",
+        "gauge",
+        "ratio",
+        ("node",),
+        "Share of the time since the last look in which something waited for memory (Linux PSI, some).",
         "last",
     ),
     Metric(
