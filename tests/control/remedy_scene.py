@@ -54,6 +54,7 @@ class Scene:
             self.database, evidence, evidence.quarantined, lambda: self.lease, clock=lambda: self.now_s
         )
         self.woken = 0
+        self.started: dict[str, float] = {}  # when a process was started, of those that were so lately
         self.serving = "default.a-1"
         self.remedies = Remedies(
             self.database, self.incidents, self.nodes, self.metrics, self._wake, clock=lambda: self.now_s
@@ -64,7 +65,9 @@ class Scene:
 
     def nodes(self) -> list[NodeStatus]:
         names = (str(each.replica) for each in self.database.read(revisions.assignments))
-        processes = tuple(ProcessStatus(name, "replica", "ready") for name in names)
+        processes = tuple(
+            ProcessStatus(name, "replica", "ready", started_at_s=self.started.get(name, 1.0)) for name in names
+        )
         return [NodeStatus("local", 1, 8.0, 8 << 30, 4 << 30, processes)]
 
     def make(self, *allowed: ActKind, serving: int = 1) -> None:

@@ -68,6 +68,7 @@ def test_what_fits_the_cause_is_done_with_its_reason(found: Cause, kind: ActKind
     [
         ([BAD], but(allowed=()), "allows none"),
         ([], POOL, "no cause"),
+        ([BAD], but(is_well=True), "well again"),
         ([cause("saturation")], POOL, "none that is allowed cures"),
         ([cause("bad_replica", 0.69, "replica a-1-x")], POOL, "only 69 % sure"),
         ([cause("bad_replica", where="node n0")], POOL, "is no replica"),

@@ -125,7 +125,7 @@ class Remedies:
             is_open = bool(past) and past[0].is_open
             mine = past[0].acts if is_open else ()
             others = [act for one in past[is_open:] for act in one.acts]
-            pool = self._pool(connection, state)
+            pool = self._pool(connection, state, past[0] if is_open else None)
             wish = remedies.wish(found.diagnosis.causes, mine, pool, self._clock(), others)
             return msgspec.structs.replace(found, acts=mine, next_act=wish.what, next_because=wish.because)
 
@@ -147,6 +147,9 @@ class Remedies:
             # What was done is judged by what was seen since.
             since_s = max([one.since_s, *(act.ended_at_s for act in one.acts)])
             found = await self._diagnoses.again(one, since_s)
+            again_s = self._restarted_s(found.diagnosis.causes)
+            if again_s > since_s:  # its agent was quicker: is it bad since then too?
+                found = await self._diagnoses.again(one, again_s)
             causes = found.diagnosis.causes if self._is_steady(one.number, found.diagnosis.causes) else ()
         load = await self._diagnoses.load(one.project, one.endpoint)
         after = await self._diagnoses.written(lambda connection: self._decide(connection, one.number, causes, load))
@@ -154,6 +157,12 @@ class Remedies:
             self._count(one, after)
             self._take(await self._live())
             self._changed()
+
+    def _restarted_s(self, causes: tuple[Cause, ...]) -> float:
+        """Return when the process of the replica that is to blame was started, 0 where none is."""
+        blamed = causes[0].where.removeprefix("replica ") if causes else ""
+        every = (each for node in self._nodes() for each in node.processes)
+        return next((each.started_at_s for each in every if each.name == blamed), 0.0)
 
     def _is_steady(self, number: int, causes: tuple[Cause, ...]) -> bool:
         """Return whether the likeliest cause was so the last time too."""
@@ -170,7 +179,7 @@ class Remedies:
         now_s = self._clock()
         one = incidents.get(connection, number)
         state = endpoints.find(connection, one.project, one.endpoint)
-        pool = self._pool(connection, state) if state is not None else Pool()
+        pool = self._pool(connection, state, one) if state is not None else Pool()
         after = one
         for act in one.acts:
             how = remedies.outcome(act, pool, now_s, is_open=one.is_open) if act.is_in_force else ""
@@ -196,7 +205,7 @@ class Remedies:
             to = revisions.get(connection, act.subject).number
             specs.rollback(connection, incident.project, incident.endpoint, to, now_s)
 
-    def _pool(self, connection: Connection, state: EndpointState) -> Pool:
+    def _pool(self, connection: Connection, state: EndpointState, incident: Incident | None) -> Pool:
         spec = state.resource.spec
         mine = revisions.assignments(connection, state.project, state.name)
         replicas = {str(each.replica) for each in mine if each.revision == state.serving and each.phase == "wanted"}
@@ -219,6 +228,7 @@ class Remedies:
             is_gameday=gameday is not None
             and gameday.action == "GamedayBegan"
             and self._clock() - gameday.at_s < FAULT_MAX_S,
+            is_well=incident is not None and incident.well > 0,
         )
 
     def _take(self, found: Iterable[Incident]) -> None:

@@ -77,6 +77,7 @@ class Pool(msgspec.Struct, frozen=True):
     serving_since_s: float = 0.0
     earlier: str = ""
     is_gameday: bool = False
+    is_well: bool = False  # the last look at the incident found nothing wrong
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -99,6 +100,8 @@ def wish(causes: Sequence[Cause], done: Sequence[Act], pool: Pool, now_s: float,
     """
     if not pool.allowed:
         return Wish("the manifest allows none (spec.remedies)")
+    if pool.is_well:
+        return Wish("the last look found it well again")
     if not causes:
         return Wish("no cause is known")
     tired = _tired([*done, *others], done, now_s)

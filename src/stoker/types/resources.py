@@ -47,7 +47,8 @@ class Replicas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     min: Annotated[int, Meta(ge=0, le=1000, description="how many run; 0 keeps the endpoint without serving it")] = 1
     max: Annotated[
-        int, Meta(ge=1, le=1000, description="the most that may run, while the policy of an objective says scale-up")
+        int,
+        Meta(ge=1, le=1000, description="the most that may run, while an objective's policy or an incident scales up"),
     ] = 1
 
 
