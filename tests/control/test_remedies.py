@@ -50,12 +50,18 @@ def test_a_bad_replica_is_replaced_once_and_the_record_says_why_and_what_it_help
         await scene.rounds()
         (act,) = scene.acts
         assert act.outcome == "it was replaced"
+        assert act.after is None, "what it changed is not known yet"
+        await scene.minute()
+        await scene.rounds()
+        (act,) = scene.acts
         assert act.after is not None
         assert act.after.latency_s < act.before.latency_s
         (one,) = scene.database.read(lambda each: incidents.newest(each, 1))
         said = [moment.text for moment in one.timeline if moment.kind == "action"]
         assert said[0].startswith(f"act 1 begins: restart {BAD}, for bad_replica (replica {BAD})")
-        assert said[1].endswith("0 % of the requests failed and they took 1.0 s; now 0 % and 100 ms"), said
+        assert said[1].endswith(f"(restart {BAD}): it was replaced")
+        assert said[2].endswith("0 % of the requests failed and they took 1.0 s; now 0 % and 100 ms")
+        assert len(said) == 3
         assert scene.journaled("Remedy", "RemedyEnded") == ["Remedy", "RemedyEnded"]
         text = scene.metrics.snapshot()
         assert text.total("stoker_remedies_total", act="restart", event="begun") == 1

@@ -106,7 +106,7 @@ class Remedies:
             await beat(ROUND_S if self._in_force is not None else 1.0)
 
     async def look(self) -> None:
-        """Look once at every incident that is open or has an act in force. Raises Unavailable, or LeaseLost."""
+        """Look once at every incident that is open or has an unsettled act. Raises Unavailable, or LeaseLost."""
         found = await self._live()
         self._named = {
             number: named for number, named in self._named.items() if number in {one.number for one in found}
@@ -132,18 +132,18 @@ class Remedies:
         return await self._database.reading(ask)
 
     async def _live(self) -> list[Incident]:
-        """Return the incidents that are open or have an act in force. Raises Unavailable, or LeaseLost."""
+        """Return the incidents that are open, or have an act that is not settled. Raises Unavailable, or LeaseLost."""
         since_s = self._clock() - ENDED_BACK_S
         found = await self._diagnoses.written(lambda each: incidents.live(each, since_s, LOOKED_AT_MAX))
-        return [one for one in found if one.is_open or any(act.is_in_force for act in one.acts)]
+        return [one for one in found if one.is_open or not all(act.is_settled for act in one.acts)]
 
     async def _look_at(self, one: Incident) -> None:
         is_acting = any(act.is_in_force for act in one.acts)
         is_allowed = one.is_open and await self._database.reading(lambda each: _allows(each, one))
-        if not is_acting and not is_allowed:
+        if not is_allowed and all(act.is_settled for act in one.acts):
             return
         causes: tuple[Cause, ...] = ()
-        if not is_acting:
+        if is_allowed and not is_acting:
             # What was done is judged by what was seen since.
             since_s = max([one.since_s, *(act.ended_at_s for act in one.acts)])
             found = await self._diagnoses.again(one, since_s)
@@ -184,9 +184,11 @@ class Remedies:
         for act in one.acts:
             how = remedies.outcome(act, pool, now_s, is_open=one.is_open) if act.is_in_force else ""
             if how:
-                ended = msgspec.structs.replace(act, ended_at_s=now_s, outcome=how, after=load)
-                after = life.act_ended(after, ended, remedies.effect(act.before, load))
+                after = life.act_ended(after, msgspec.structs.replace(act, ended_at_s=now_s, outcome=how))
                 _note(connection, one, "RemedyEnded", f"{act.what}: {how}", act, now_s)
+            elif not act.is_in_force and act.after is None and now_s - act.ended_at_s >= remedies.JUDGED_S:
+                judged = msgspec.structs.replace(act, after=load)
+                after = life.act_judged(after, judged, remedies.effect(act.before, load), now_s)
         if causes and one.is_open and state is not None and not state.is_deleting:
             past = incidents.of(connection, one.project, one.endpoint, PAST_READ)
             others = [act for other in past if other.number != number for act in other.acts]
@@ -245,7 +247,8 @@ class Remedies:
         known = {act.number: act for act in before.acts}
         for act in after.acts:
             old = known.get(act.number)
-            events = (["begun"] if old is None else []) + (["ended"] if not act.is_in_force and old != act else [])
+            has_ended = not act.is_in_force and (old is None or old.is_in_force)
+            events = (["begun"] if old is None else []) + (["ended"] if has_ended else [])
             for event in events:
                 log.warning("a remedy", extra={"event": event, "act": act.what, "incident": after.number})
                 labels = {"project": after.project, "endpoint": after.endpoint}

@@ -56,7 +56,7 @@ HOLD_S: Final[dict[ActKind, float]] = {
 # A revision that served well for longer before it began is not to blame, whatever is worse about it now.
 NEW_S: Final = 600.0
 EARLY_S: Final = 60.0  # an onset is found to a step of a series, so it may seem to come before its change
-LOAD_S: Final = 60.0  # of which a Load is measured
+JUDGED_S: Final = 70.0  # after its end, what an act changed is known: a minute, and what is not counted yet
 _MOVES: Final[dict[ActKind, Move]] = {"scale-up": "scale-up", "shed-sheddable": "shed-sheddable"}
 
 

@@ -39,7 +39,8 @@ class Act(msgspec.Struct, frozen=True):
     """Something that an incident did. `number` counts from 1 in its incident; with that it is done once.
 
     subject: the replica or revision, "" for the endpoint. at_s, ended_at_s: unix seconds; ended_at_s is 0 while it is
-    in force. outcome: how it ended. before, after: the minute before it began, and the one before it ended.
+    in force. outcome: how it ended. before, after: the minute before it began, and the one after it ended (None until
+    that is over).
     """
 
     number: int
@@ -56,6 +57,11 @@ class Act(msgspec.Struct, frozen=True):
     def is_in_force(self) -> bool:
         """Whether it goes on."""
         return not self.ended_at_s
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is over, and what it changed is known."""
+        return not self.is_in_force and self.after is not None
 
     @property
     def what(self) -> str:

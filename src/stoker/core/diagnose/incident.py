@@ -119,12 +119,16 @@ def acted(incident: Incident, act: Act) -> Incident:
     return msgspec.structs.replace(noted, acts=(*incident.acts, numbered)[-ACTS_MAX:])
 
 
-def act_ended(incident: Incident, ended: Act, effect: str) -> Incident:
-    """Return the incident with one of its acts over. `effect`: what changed, in numbers."""
+def act_ended(incident: Incident, ended: Act) -> Incident:
+    """Return the incident with one of its acts over."""
     text = f"act {ended.number} is over after {ended.ended_at_s - ended.at_s:.0f} s ({ended.what}): {ended.outcome}"
-    noted = _noted(incident, [Moment(ended.ended_at_s, "action", f"{text}; {effect}"[:TEXT_MAX])])
-    acts = tuple(ended if act.number == ended.number else act for act in incident.acts)
-    return msgspec.structs.replace(noted, acts=acts)
+    return _with(_noted(incident, [Moment(ended.ended_at_s, "action", text[:TEXT_MAX])]), ended)
+
+
+def act_judged(incident: Incident, judged: Act, effect: str, now_s: float) -> Incident:
+    """Return the incident with what one of its acts changed, in numbers."""
+    text = f"act {judged.number} ({judged.what}): {effect}"
+    return _with(_noted(incident, [Moment(now_s, "action", text[:TEXT_MAX])]), judged)
 
 
 def looked(incident: Incident, *, is_wrong: bool, now_s: float) -> Incident:
@@ -142,6 +146,11 @@ def closed(incident: Incident, resolution: str, now_s: float) -> Incident:
         return incident
     noted = _noted(incident, [Moment(now_s, "closed", resolution[:TEXT_MAX])])
     return msgspec.structs.replace(noted, closed_at_s=now_s, resolution=resolution[:TEXT_MAX])
+
+
+def _with(incident: Incident, changed: Act) -> Incident:
+    acts = tuple(changed if act.number == changed.number else act for act in incident.acts)
+    return msgspec.structs.replace(incident, acts=acts)
 
 
 def _noted(incident: Incident, moments: Iterable[Moment]) -> Incident:
