@@ -182,7 +182,10 @@ class Remedies:
         pool = self._pool(connection, state, one) if state is not None else Pool()
         after = one
         for act in one.acts:
-            how = remedies.outcome(act, pool, now_s, is_open=one.is_open) if act.is_in_force else ""
+            how = ""
+            if act.is_in_force:
+                is_there = state is not None
+                how = remedies.outcome(act, pool, now_s, is_open=one.is_open) if is_there else "the endpoint is gone"
             if how:
                 after = life.act_ended(after, msgspec.structs.replace(act, ended_at_s=now_s, outcome=how))
                 _note(connection, one, "RemedyEnded", f"{act.what}: {how}", act, now_s)
