@@ -213,6 +213,19 @@ def test_a_restart_without_room_for_both_goes_one_after_the_other() -> None:
     assert good in world.replicas("default.a-1")
 
 
+def test_a_restart_without_room_waits_while_its_peer_does_not_serve() -> None:
+    world = settled(cores=(2.0,))
+    bad, good = world.replicas("default.a-1")
+    world.crash([name for table in world.processes.values() for name in table].index(good))
+    world.act("a", ("restart", bad))
+    assert not [each for each in world.turn().actions if isinstance(each, actions.DrainReplica)]
+    assert world.status("a").out == ()
+    world.work()
+    world.work()
+    plan = world.turn(checks=(never_without_traffic,))
+    assert [each.replica for each in plan.actions if isinstance(each, actions.DrainReplica)] == [bad]
+
+
 def test_a_replica_without_peers_keeps_its_traffic_until_its_replacement_is_ready() -> None:
     world = settled(replicas=1)
     (bad,) = world.replicas("default.a-1")
