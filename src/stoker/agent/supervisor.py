@@ -79,13 +79,13 @@ class Supervisor:
                 _log.info("adopted", extra={"worker": name, "pid": child.pid})
                 if record.fault is not None:
                     _log.warning("ended a fault of an agent before", extra={"worker": name, "kind": record.fault.kind})
-                    undo(child)
+                    undo(child, record.spec, record.fault)
                 now = {"pid": child.pid, "start_ticks": child.start_ticks, "boot": boot, "fault": None}
                 self._own(msgspec.structs.replace(record, **now), child)
             elif only_living or (record.spec.kind != "replica" and name not in self._system):
                 self._records.remove(name)
             else:
-                self._own(msgspec.structs.replace(record, pid=0, start_ticks=0))
+                self._own(msgspec.structs.replace(record, pid=0, start_ticks=0, fault=None))
         self._kill_strays(marked)
         if not found:
             self._fence = 0  # nothing lived on, so no older control did; a database made anew may count from 1
@@ -132,7 +132,7 @@ class Supervisor:
         if owned is not None:
             owned.ask_stop(owned.record.spec.drain_s if drain_s is None else drain_s)
 
-    def inject(self, name: str, fault: Fault, fence: int) -> ProcessStatus:
+    async def inject(self, name: str, fault: Fault, fence: int) -> ProcessStatus:
         """Put a fault into a replica; it ends by itself. Raises NotFound, Forbidden or Conflict."""
         self._obey(fence)
         owned = self._owned.get(name)
@@ -140,7 +140,7 @@ class Supervisor:
             raise NotFound(f"no process {name!r} runs here")
         if owned.record.spec.kind != "replica":
             raise Forbidden(f"{name} is no replica; faults are for replicas only")
-        owned.inject(fault, fence)
+        await owned.inject(fault, fence)
         return owned.status()
 
     def end_fault(self, name: str, fence: int) -> None:

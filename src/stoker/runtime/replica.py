@@ -25,7 +25,8 @@ from stoker.protocol.link import Exchange, refuse, serve
 from stoker.runtime import measure
 from stoker.runtime.embed import EmbedWork
 from stoker.runtime.engines import registry
-from stoker.runtime.engines.port import Describes, EmbedEngine, GenerateEngine, HasServer, PredictEngine
+from stoker.runtime.engines.port import CallsOut, Describes, EmbedEngine, GenerateEngine, HasServer, PredictEngine
+from stoker.runtime.faults import Failing, Faults, failing
 from stoker.runtime.generate import GenerateWork
 from stoker.runtime.numbers import Numbers
 from stoker.runtime.predict import PredictWork
@@ -33,6 +34,7 @@ from stoker.runtime.verify import verify
 from stoker.runtime.work import Watched, Work, WorkStats
 from stoker.telemetry.metrics import encode_snapshot
 from stoker.telemetry.process import watch_lag
+from stoker.types import faults
 from stoker.types.drift import REFERENCE_BYTES_MAX, Answer
 from stoker.types.engines import AUTO
 from stoker.types.errors import Draining, EngineFailed, StokerError, TooLarge, Unavailable
@@ -64,6 +66,8 @@ class Replica:
         self._direct: Direct | None = None  # what gateways may speak to past this process; has a key
         self.about = ""  # the engine, as it says itself
         self.numbers = Numbers(spec)
+        self.faults = Faults(spec.memory_bytes, loop)
+        self._failing: Failing | None = None
 
     def hello(self) -> Hello:
         """See link.Handler."""
@@ -93,6 +97,7 @@ class Replica:
             fraction=self._fraction,
             error=self.error,
             engine=self.about,
+            is_severed=self.faults.is_severed,
         )
 
     def request(self, exchange: Exchange) -> None:
@@ -101,6 +106,8 @@ class Replica:
         if len(exchange.body) > most:  # the link lets more through, for a CALL that brings a reference
             raise TooLarge(f"a body of {len(exchange.body)} bytes; at most {most} are allowed")
         if self.state == "ready" and self.work is not None:
+            if self._failing is not None:
+                self._failing.check(exchange.head.request)
             self.work.take(exchange)
         elif self.state == "draining":
             raise Draining("this replica is draining", retry_after_s=LOADING_RETRY_S)
@@ -111,7 +118,7 @@ class Replica:
         """See link.Handler.
 
         `stats`: ReplicaStats as JSON. `metrics`: a Snapshot. `direct`: see protocol/direct.py. `drift` and
-        `predictions`: see Watched; other work answers why not.
+        `predictions`: see Watched; other work answers why not. `fault`: see runtime/faults.py.
         """
         match exchange.head.method:
             case "stats":
@@ -120,6 +127,8 @@ class Replica:
                 exchange.end(EndHead("application/msgpack"), encode_snapshot(self.numbers.snapshot(self.stats())))
             case direct.METHOD if self._direct is not None:
                 exchange.end(EndHead(), direct.encode(self._direct))
+            case faults.METHOD:
+                self.faults.take(exchange)
             case "drift" if isinstance(self.work, Watched):
                 self.work.watch(exchange)
             case "drift":
@@ -154,6 +163,7 @@ class Replica:
     def load(self) -> Work:
         """Verify, load and warm up; blocks. Raises StokerError with the engine's words."""
         spec = self._spec
+        self._failing = failing(os.environ.get(faults.BAD_REVISION, ""))
         verify(Path(spec.model_dir), spec.manifest, self.progress)
         if spec.engine == AUTO:
             spec = measure.resolve(spec, self.progress)
@@ -164,6 +174,8 @@ class Replica:
             self.about = engine.about
         if isinstance(engine, HasServer):
             self._direct = engine.direct
+        if isinstance(engine, CallsOut):
+            self.faults.dependency = engine
         work: Work
         match spec.task:  # the registry gives the shape of engine that the task needs
             case "predict":
@@ -185,6 +197,7 @@ async def run(spec: ReplicaSpec) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     server = await serve(spec.address, replica)
+    replica.faults.impair = server.impair
     loading = _in_thread(replica.load, loop)
     stopping = loop.create_task(stop.wait())
     lag = loop.create_task(watch_lag(replica.numbers.registry))

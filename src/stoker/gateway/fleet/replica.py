@@ -229,6 +229,7 @@ class Replica:
             if direct is not None:
                 with contextlib.suppress(ValueError):  # then it serves itself what goes to such a URL
                     self.remote = Pool(direct, link.loop, lambda: self._ping(link))
+                    self.remote.sever(is_severed=self.stats.is_severed)
             self.state = "ready"
             self._watcher.replica_changed(self)
 
@@ -237,6 +238,8 @@ class Replica:
         self.stats = stats
         self.error = stats.error
         self.others = stats.others
+        if self.remote is not None:
+            self.remote.sever(is_severed=stats.is_severed)
         places = self._watcher.places(self)
         if places != self.places:
             self.places = places
