@@ -26,7 +26,7 @@ from stoker.app.bounded_http import BoundedHttp
 from stoker.app.home import Home
 from stoker.app.settings import Settings
 from stoker.blob.folder import FolderBlobs
-from stoker.control import chores, keys, replicas
+from stoker.control import chores, gameday, keys, replicas
 from stoker.control.apply import Effects
 from stoker.control.drift.files import Learning
 from stoker.control.drift.watch import DriftWatch
@@ -288,6 +288,7 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
         asyncio.create_task(plane.watch.run()),
         asyncio.create_task(watch_lag(plane.metrics)),
         asyncio.create_task(plane.incidents.run()),
+        asyncio.create_task(gameday.watch(plane)),
     ]
     acting = asyncio.create_task(plane.loop.run())
     serving = asyncio.create_task(server.serve(sockets))

@@ -148,15 +148,34 @@ class ControlClient:
         return self._items(f"/api/v1/traces/{quote(name, safe='')}", TracedRequest)
 
     def begin_gameday(
-        self, project: str, name: str, scenario: str, *, seconds: float, replica: str, fault: Fault | None, force: bool
+        self,
+        project: str,
+        name: str,
+        scenario: str,
+        *,
+        seconds: float,
+        replicas: Sequence[str] = (),
+        fault: Fault | None = None,
+        bad_revision: bool = False,
+        force: bool = False,
     ) -> None:
-        """Put a fault into a replica, or announce load, for at most `seconds`. Raises Conflict."""
-        body = {"scenario": scenario, "seconds": seconds, "replica": replica, "fault": fault, "force": force}
+        """Put a fault into replicas, have a bad revision go out, or announce load, for at most `seconds`.
+
+        Raises Conflict.
+        """
+        body = {
+            "scenario": scenario,
+            "seconds": seconds,
+            "replicas": replicas,
+            "fault": fault,
+            "bad_revision": bad_revision,
+            "force": force,
+        }
         where = f"/api/v1/projects/{project}/endpoints/{name}/gameday"
         self.connection.exchange("POST", where, body=msgspec.json.encode(body), headers=_JSON)
 
     def end_gameday(self, project: str, name: str, because: str) -> None:
-        """End every fault in an endpoint's replicas."""
+        """End every fault in an endpoint's replicas, and take a bad revision back."""
         where = f"/api/v1/projects/{project}/endpoints/{name}/gameday"
         self.connection.exchange("DELETE", where, query={"because": because})
 

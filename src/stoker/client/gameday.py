@@ -32,12 +32,12 @@ RETRIED: Final = {"x-stainless-retry-count": "1"}  # as the OpenAI and Anthropic
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What is to be done. Times in seconds; `rate` is of the probes, a second."""
+    """What is to be done. Times in seconds; `rate` is of the probes, a second. replicas: that a fault is put into."""
 
     project: str
     endpoint: str
     scenario: Scenario
-    replica: str
+    replicas: tuple[str, ...]
     rate: float
     baseline_s: float
     duration_s: float
@@ -57,7 +57,7 @@ class Report(msgspec.Struct, frozen=True):
     project: str
     endpoint: str
     scenario: str
-    replica: str
+    replicas: tuple[str, ...]
     began_s: float
     duration_s: float
     rate: float
@@ -117,7 +117,7 @@ class Run:
             project=plan.project,
             endpoint=plan.endpoint,
             scenario=plan.scenario.name,
-            replica=plan.replica,
+            replicas=plan.replicas,
             began_s=self._began_s,
             duration_s=plan.duration_s,
             rate=plan.rate,
@@ -152,14 +152,15 @@ class Run:
                 plan.endpoint,
                 scenario.name,
                 seconds=plan.duration_s,
-                replica=plan.replica,
+                replicas=plan.replicas,
                 fault=fault,
+                bad_revision=scenario.is_bad_revision,
                 force=plan.force,
             )
         except (Conflict, InvalidInput, NotFound):
             self._is_injected = False  # refused: what is there is somebody else's
             raise
-        where = f" ({plan.replica})" if plan.replica else ""
+        where = f" ({', '.join(plan.replicas)})" if plan.replicas else ""
         self.say(f"now: {scenario.does}{where}")
         if scenario.load != "none":
             self._start_load()

@@ -33,9 +33,10 @@ LoadKind = Literal["none", "noisy_tenant", "retry_storm", "long_prompts", "drift
 
 
 class Scenario(msgspec.Struct, frozen=True):
-    """One thing that goes wrong. `fault` is put into one replica; `load` comes from the one who runs the scenario.
+    """One thing that goes wrong: a fault in replicas, a revision that fails, or load of the one who runs it.
 
     expects: causes (core/diagnose) that are right; the first is the usual one. tasks: of endpoints it makes sense for.
+    is_everywhere: `fault` is put into every replica that is ready and not into one. engine: the endpoint's must be it.
     rate_times: the load, in multiples of the probes. is_silent: callers cannot see it, so that somebody must be told
     of it all the same, and there is nothing to heal.
     """
@@ -44,7 +45,10 @@ class Scenario(msgspec.Struct, frozen=True):
     does: str
     expects: tuple[CauseKind, ...]
     fault: FaultKind | None = None
+    is_everywhere: bool = False
+    is_bad_revision: bool = False
     load: LoadKind = "none"
+    engine: str = ""
     replicas_min: int = 1
     tasks: tuple[str, ...] = ("predict", "embed", "chat")
     rate_times: float = 0.0
@@ -61,6 +65,48 @@ SCENARIOS: Final = (
         ("bad_replica",),
         fault="slow",
         replicas_min=2,
+    ),
+    Scenario(
+        "memory-pressure",
+        "one replica takes memory until it is over its limit",
+        ("memory", "bad_replica", "cold_start"),
+        fault="memory",
+    ),
+    Scenario(
+        "corrupt-artifact",
+        "one replica is started again from a copy of its model with one byte changed",
+        ("bad_replica", "cold_start"),
+        fault="corrupt",
+    ),
+    Scenario(
+        "bad-revision",
+        "a revision goes out that fails half of the requests",
+        ("change",),
+        is_bad_revision=True,
+    ),
+    Scenario(
+        "dependency-down",
+        "the server behind the endpoint refuses connections",
+        ("dependency",),
+        fault="dependency",
+        is_everywhere=True,
+        tasks=("chat", "embed"),
+        engine="openai",
+    ),
+    Scenario("disk-full", "the replicas can write to no file", ("bad_replica",), fault="disk", is_everywhere=True),
+    Scenario(
+        "clock-step",
+        "the replicas' wall clock is an hour ahead at once",
+        ("change",),
+        fault="clock",
+        is_everywhere=True,
+    ),
+    Scenario(
+        "slow-network",
+        "what gateways and replicas send each other is 0.1 s late each way, and one piece of twenty 0.3 s more",
+        ("network",),
+        fault="network",
+        is_everywhere=True,
     ),
     Scenario(
         "noisy-tenant",
@@ -243,10 +289,12 @@ def _placed(rank: int) -> float:
     return 1.0 if rank == 1 else 0.5 if 1 < rank <= TOP else 0.0
 
 
-def obstacle(scenario: Scenario, task: str, replicas: int) -> str:
+def obstacle(scenario: Scenario, task: str, engine: str, replicas: int) -> str:
     """Return why a scenario cannot be run on an endpoint and what to do about it, "" when it can."""
     if task not in scenario.tasks:
         return f"{scenario.name} is for endpoints of {', '.join(scenario.tasks)}; this one's task is {task}"
+    if scenario.engine and engine != scenario.engine:
+        return f"{scenario.name} is for endpoints with the engine {scenario.engine}; this one has {engine}"
     if replicas < scenario.replicas_min:
         return (
             f"{scenario.name} needs {scenario.replicas_min} ready replicas to tell one from its peers, and there "
