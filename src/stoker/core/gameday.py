@@ -97,7 +97,7 @@ SCENARIOS: Final = (
     Scenario(
         "clock-step",
         "the replicas' wall clock is an hour ahead at once",
-        ("change",),
+        ("model_behaviour",),
         fault="clock",
         is_everywhere=True,
     ),
