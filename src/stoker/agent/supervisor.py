@@ -20,6 +20,7 @@ from stoker.agent.load import MachineLoad
 from stoker.agent.pace import Pace
 from stoker.agent.process import Folders, Owned, Site
 from stoker.agent.records import Record, Records
+from stoker.telemetry import machine
 from stoker.types.errors import Busy, Conflict, Draining, Forbidden, InvalidInput, NotFound
 from stoker.types.faults import Fault
 from stoker.types.process import NodeStatus, ProcessSpec, ProcessStatus, spec_digest
@@ -50,7 +51,7 @@ class Supervisor:
         self._sequence = time.time_ns() // 1_000_000
         self._waiters: set[asyncio.Future[None]] = set()
         self._look: asyncio.Task[None] | None = None
-        self._memory = kernel.memory()
+        self._memory = machine.memory()
         self._load = MachineLoad()
 
     def start(self) -> None:
@@ -252,7 +253,7 @@ class Supervisor:
 
     def _measure(self, lines: list[kernel.ProcessLine]) -> None:
         """Give each process what it and the children in its session use."""
-        self._memory = kernel.memory()
+        self._memory = machine.memory()
         self._load.look()
         leaders = {owned.child.pid: owned for owned in self._owned.values() if owned.child is not None}
         used: dict[int, tuple[int, float]] = {}

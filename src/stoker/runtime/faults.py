@@ -19,6 +19,7 @@ import xxhash
 from stoker.protocol.frames import EndHead
 from stoker.protocol.link import Exchange, Impairment
 from stoker.runtime.engines.port import CallsOut
+from stoker.telemetry import machine
 from stoker.types.errors import Conflict, EngineFailed, InvalidInput
 from stoker.types.faults import BAD_REVISION, BadRevision, Fault
 from stoker.types.units import format_bytes
@@ -106,7 +107,7 @@ class Ballast:
         if limit_bytes <= 0:
             raise Conflict("this replica has no limit of memory (spec.resources.memory), so nothing would end it")
         wanted = int(limit_bytes * OVER_RATIO) + OVER_BYTES - resident_bytes()
-        free = free_bytes()
+        _, free = machine.memory()
         if wanted > free - SPARE_BYTES:
             raise Conflict(
                 f"to go over its limit of {format_bytes(limit_bytes)} this replica would take {format_bytes(wanted)}, "
@@ -134,7 +135,7 @@ class Ballast:
             piece[at] = 1  # only a page that was written to is taken
         self._held.append(piece)
         self._left -= 1
-        if self._left and free_bytes() > SPARE_BYTES:
+        if self._left and machine.memory()[1] > SPARE_BYTES:
             self._timer = self._loop.call_later(self._every_s, self._grow)
 
 
@@ -178,11 +179,3 @@ def failing(environment: str) -> Failing | None:
 def resident_bytes() -> int:
     """Return the memory of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES
-
-
-def free_bytes() -> int:
-    """Return what this machine could give to processes."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return 0
