@@ -232,8 +232,10 @@ class Run:
                 self._detected(raised_s - self._began_s, f"incident {one.number}")
         for alert in self.control.alerts().items:
             whose = (alert.labels.get("project"), alert.labels.get("endpoint"))
-            if whose == (plan.project, plan.endpoint) and alert.state == "firing" and alert.since_s >= injected_s:
-                self._detected(alert.since_s - self._began_s, f"alert {alert.labels.get('slo', alert.id)}")
+            name = alert.labels.get("slo") or alert.labels.get("alertname") or alert.id
+            is_told = alert.state == "firing" and alert.severity != "none"  # that only explains others, and mutes them
+            if whose == (plan.project, plan.endpoint) and is_told and alert.since_s >= injected_s:
+                self._detected(alert.since_s - self._began_s, f"alert {name}")
 
     def _detected(self, at_s: float, by: str) -> None:
         before = self._marks.detected_s
