@@ -84,7 +84,7 @@ async def watch(plane: ControlPlane) -> None:
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
         try:
-            if await plane.database.reading(_overdue):
+            if plane.loop.lease is not None and await plane.database.reading(_overdue):
                 await plane.database.writing(_end_overdue)
                 plane.loop.wake()
         except StokerError:
