@@ -150,8 +150,12 @@ def page(report: Report) -> str:
     expected = " or ".join(scenario.expects) if scenario is not None else "the right one"
     rank = f"{expected} is number {card.rank}" if card.rank else f"{expected} is not among them"
     diagnosed = f"{_figure(card.diagnosis)}  {causes}; {rank}"
+    if scenario is not None and not scenario.expects:
+        diagnosed = f"{_figure(card.diagnosis)}  {causes}; no cause that is known is right"
+    if card.diagnosis is None:
+        diagnosed = "  -   nothing to explain"
     if card.outcome == "absorbed":
-        told, diagnosed = "callers saw nothing, so nobody is to be told", "  -   nothing to explain"
+        told = "callers saw nothing, so nobody is to be told"
     good = "never" if card.recovered_after_s is None else f"after {_after(card.recovered_after_s)}"
     if card.remediation is None:
         good = "nothing to heal"
@@ -184,6 +188,11 @@ def _plan(session: Session, scenario: Scenario, project: str, name: str, given: 
             f"{project}/{name} is not marked for game days; put `gameday: allowed` into its spec and apply it",
             field="spec.gameday",
         )
+    for one in control.incidents(only_open=True):  # control refuses too, but only after the baseline
+        if (one.project, one.endpoint) == (project, name) and not given["force"]:
+            raise Conflict(
+                f"incident {one.number} is open at {project}/{name}; wait until it is over, or insist with --force"
+            )
     duration_s = float(str(given["duration"]))
     if not 0 < duration_s <= FAULT_MAX_S:
         raise InvalidInput(f"a duration of {duration_s:g} s; up to {FAULT_MAX_S:g} s are allowed", field="duration")

@@ -99,7 +99,7 @@ class Run:
         self.say(f"{plan.rate:g} requests a second for {plan.baseline_s:g} s, to see what is normal")
         self._watch(lambda: self._now() >= plan.baseline_s)
         self._inject()
-        end_s = self._now() + plan.duration_s
+        end_s = self._marks.injected_s + plan.duration_s  # the fault's own clock began later, and so ends later
         is_lasting = plan.scenario.fault != "kill"
         self._watch(lambda: self._now() >= end_s or (not is_lasting and self._is_good()))
         if is_lasting:

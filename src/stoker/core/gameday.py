@@ -35,7 +35,8 @@ LoadKind = Literal["none", "noisy_tenant", "retry_storm", "long_prompts", "drift
 class Scenario(msgspec.Struct, frozen=True):
     """One thing that goes wrong: a fault in replicas, a revision that fails, or load of the one who runs it.
 
-    expects: causes (core/diagnose) that are right; the first is the usual one. tasks: of endpoints it makes sense for.
+    expects: causes (core/diagnose) that are right; the first is the usual one. None where diagnoses know no such cause:
+    the score says so. tasks: of endpoints it makes sense for.
     is_everywhere: `fault` is put into every replica that is ready and not into one. engine: the endpoint's must be it.
     rate_times: the load, in multiples of the probes. is_silent: callers cannot see it, so that somebody must be told
     of it all the same, and there is nothing to heal.
@@ -93,11 +94,11 @@ SCENARIOS: Final = (
         tasks=("chat", "embed"),
         engine="openai",
     ),
-    Scenario("disk-full", "the replicas can write to no file", ("bad_replica",), fault="disk", is_everywhere=True),
+    Scenario("disk-full", "the replicas can write to no file", (), fault="disk", is_everywhere=True),
     Scenario(
         "clock-step",
         "the replicas' wall clock is an hour ahead at once",
-        ("model_behaviour",),
+        (),
         fault="clock",
         is_everywhere=True,
     ),
@@ -269,7 +270,8 @@ def judge(scenario: Scenario, seconds: Sequence[Second], marks: Marks) -> Card:
         rank=rank,
         recovered_after_s=recovered,
         detection=_soon(detected, DETECT_GOOD_S, DETECT_BAD_S) if is_asked else None,
-        diagnosis=_placed(rank) if is_asked else None,
+        # Where an alarm saw what no caller felt there is no harm, and causes are of harm.
+        diagnosis=_placed(rank) if is_asked and (is_felt or scenario.is_silent) else None,
         remediation=None if scenario.is_silent else remediation,
         protection=1.0 - min(failed / requests / FAILED_BAD_RATIO, 1.0) if requests else 1.0,
     )
@@ -282,7 +284,8 @@ def _outcome(scenario: Scenario, marks: Marks, until_s: float | None, *, is_felt
         return "not healed"
     if not is_felt and marks.detected_s is None:
         return "absorbed"
-    return "outlasted" if marks.ended_s is not None and until_s >= marks.ended_s else "healed"
+    # The second in which the fault ended is a good one if all of it that is looked at came after that.
+    return "outlasted" if marks.ended_s is not None and until_s + 1 > marks.ended_s else "healed"
 
 
 def _placed(rank: int) -> float:

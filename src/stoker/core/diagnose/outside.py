@@ -142,7 +142,10 @@ def poison(shift: Shift) -> Finding:
         return Finding("poison")
     usual = (shift.base.signals.restarts or 0.0) / shift.base.seconds * shift.bad.seconds
     quarantined = shift.bad.signals.quarantined or 0.0
-    many = ramp(deaths - 2 * usual, 0.0, 3.0)
+    # Who was never ready had no request to die of. Of those that were, the newest need not be back yet.
+    starts = shift.bad.signals.starts
+    ready = deaths if starts is None else min(deaths, starts + 1)
+    many = ramp(ready - 2 * usual, 0.0, 3.0)
     lines = [f"{deaths:.0f} replicas died in {shift.bad.seconds / 60:.0f} min, {usual:.1f} in such a time before"]
     if quarantined:
         lines.append(f"{quarantined:.0f} request shapes are in quarantine")
