@@ -147,7 +147,9 @@ def test_what_callers_can_bear_is_borne_and_taken_out_again(demo: Platform, endp
     assert kind is not None
     hurt = one_of(demo, endpoint)
     fault = Fault(kind, 60.0)
-    demo.client.begin_gameday("default", endpoint, scenario, seconds=60, replicas=[hurt.replica], fault=fault)
+    demo.client.begin_gameday(
+        "default", endpoint, scenario, seconds=60, replicas=[hurt.replica], fault=fault, force=True
+    )
     until(lambda: kind in faults(demo).values(), what="the fault is there")
     for _ in range(5):
         assert ask(demo, endpoint) == 200
@@ -159,7 +161,9 @@ def test_what_callers_can_bear_is_borne_and_taken_out_again(demo: Platform, endp
 def test_a_replica_over_its_memory_is_started_again(demo: Platform, endpoint: str) -> None:
     hurt = one_of(demo, endpoint)
     before, fault = restarts(demo, endpoint), Fault("memory", 60.0)
-    demo.client.begin_gameday("default", endpoint, "memory-pressure", seconds=60, replicas=[hurt.replica], fault=fault)
+    demo.client.begin_gameday(
+        "default", endpoint, "memory-pressure", seconds=60, replicas=[hurt.replica], fault=fault, force=True
+    )
     until(lambda: restarts(demo, endpoint) > before, what="it is killed")
     again = one_of(demo, endpoint)
     assert "allowed" in again.last_error
@@ -171,7 +175,7 @@ def test_a_corrupt_model_is_never_opened_and_harms_no_other_replica(demo: Platfo
     hurt = one_of(demo, endpoint)
     fault = Fault("corrupt", 120.0)
     demo.client.begin_gameday(
-        "default", endpoint, "corrupt-artifact", seconds=120, replicas=[hurt.replica], fault=fault
+        "default", endpoint, "corrupt-artifact", seconds=120, replicas=[hurt.replica], fault=fault, force=True
     )
 
     hurt_now = until(
@@ -191,7 +195,7 @@ def test_a_corrupt_model_is_never_opened_and_harms_no_other_replica(demo: Platfo
 def test_a_bad_revision_is_taken_back_although_whoever_began_it_is_dead(demo: Platform, endpoint: str) -> None:
     one_of(demo, endpoint)
     before = demo.client.endpoint("default", endpoint).status.revision
-    demo.client.begin_gameday("default", endpoint, "bad-revision", seconds=30, bad_revision=True)
+    demo.client.begin_gameday("default", endpoint, "bad-revision", seconds=30, bad_revision=True, force=True)
     until(lambda: ask(demo, endpoint) != 200, what="a request fails on purpose")
     until(lambda: serving(demo, endpoint) == before, timeout_s=90, what="the revision before serves")
     assert all(ask(demo, endpoint) == 200 for _ in range(10))

@@ -27,7 +27,7 @@ class ProcessSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory_bytes: int = 0  # 0: no limit
     drain_s: float = 30.0
     start_timeout_s: float = 120.0  # without progress before it is ready
-    stall_s: float = 120.0  # with requests running and none of them moving on
+    stall_s: float = 120.0  # with requests running and none of them moving on; 0: for ever
     silent_s: float = 30.0  # without an answer to PING, once it was ready
     labels: dict[str, str] = {}  # endpoint, revision, … for screens
 
