@@ -81,6 +81,7 @@ class Run:
     _began_s: float = 0.0
     _origin_s: float = 0.0
     _keys: list[str] = field(default_factory=list)
+    _caller: Connection | None = None
     _probes: Load | None = None
     _load: Load | None = None
     _is_injected: bool = False
@@ -92,7 +93,8 @@ class Run:
     def go(self) -> Report:
         """Do it and return how it went. Raises StokerError when it cannot begin."""
         plan = self.plan
-        probes = self._probes = Load(self._with_key("probes"), self.ask, plan.rate)
+        self._caller = self._with_key("probes")
+        probes = self._probes = Load(self._caller, self.ask, plan.rate)
         probes.once()
         self._began_s, self._origin_s = time.time(), time.monotonic()
         probes.start(self._origin_s)
@@ -171,7 +173,9 @@ class Run:
         ask = self.loaded
         if scenario.load == "retry_storm":
             ask = Ask(ask.path, ask.body, {**ask.headers, **RETRIED})
-        self._load = Load(self._with_key("load"), ask, rate)
+        # What all callers do is sent by the one that was there before: a new one would be a noisy tenant, and found.
+        who = self._with_key("load") if scenario.load == "noisy_tenant" or self._caller is None else self._caller
+        self._load = Load(who, ask, rate)
         self._load.start(self._origin_s)
 
     def _end(self, because: str, *, again: bool = False) -> None:
