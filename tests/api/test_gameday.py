@@ -59,6 +59,7 @@ def environment(rig: Rig, name: str) -> dict[str, str]:
 
 def test_a_bad_revision_goes_out_and_the_one_before_serves_again(rig: Rig, model: str) -> None:
     rig.request("POST", "/api/v1/apply", [endpoint("rolling", model, gameday="allowed", env={"A": "b"})])
+    until(lambda: rig.client.endpoint("default", "rolling").revisions, "the first revision is made")
     assert begin(rig, "rolling", scenario="bad-revision", bad_revision=True, seconds=600) == (204, "")
     assert environment(rig, "rolling").keys() == {"A", "STOKER_GAMEDAY"}
     revisions = until(lambda: len(rig.client.endpoint("default", "rolling").revisions) == 2, "a revision is made")

@@ -84,7 +84,8 @@ async def watch(plane: ControlPlane) -> None:
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
         try:
-            if plane.loop.lease is not None and await plane.database.reading(_overdue):
+            overdue = await plane.database.reading(_overdue) if plane.loop.lease is not None else []
+            if overdue:
                 await plane.database.writing(_end_overdue)
                 plane.loop.wake()
         except StokerError:
