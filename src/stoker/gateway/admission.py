@@ -69,7 +69,9 @@ class Admission:
         assert exchange.key is not None
         limits = exchange.key.limits
         tenant = limits.tenant or exchange.key.key
-        ticket = fairness.Ticket(exchange.band, tenant, limits.weight, exchange.deadline_s, len(exchange.body))
+        ticket = fairness.Ticket(
+            exchange.band, tenant, limits.weight, exchange.deadline_s, len(exchange.body), exchange.version
+        )
         places, name = self._places, self._places.route.endpoint
         wait_s = admit.wait_s(self._queue.ahead(ticket), len(places.exchanges), self.service_s)
         left_s = exchange.deadline_s - now_s
@@ -94,6 +96,7 @@ class Admission:
             self._movable.add(waiting)
         if not self._places.ready_count:
             self._places.meters.cold()
+        self.serve()  # others may wait for what this one does not: another version's place
         began_s = time.monotonic()
         try:
             return await waiting.place

@@ -243,7 +243,7 @@ class Lane:
 
     def has_place(self) -> bool:
         """See admission.Places."""
-        return any(replica.in_flight < replica.places for replica in self.choice.open)
+        return any(replica.in_flight < replica.places for replica in self.choice.able)
 
     def is_down(self, now_s: float) -> bool:
         """Return whether no replica runs or loads, and none has for long enough to stop hoping."""
