@@ -13,7 +13,7 @@ to wait starts at the least served of those that wait, so that idling saves up n
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from math import inf
 from typing import Final, Generic, TypeVar
 
@@ -80,6 +80,12 @@ class Line(Generic[_T]):
 
     def __len__(self) -> int:
         return self.count
+
+    def __iter__(self) -> Iterator[_T]:
+        yield from self._again
+        for tenants in self._bands:
+            for mine in tenants.values():
+                yield from (ticket for _, _, ticket in mine)
 
     def put(self, ticket: _T) -> None:
         """Let `ticket` wait."""

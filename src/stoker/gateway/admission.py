@@ -8,13 +8,13 @@ import asyncio
 import time
 from typing import Final, Protocol
 
-from stoker.core import admit, fairness
+from stoker.core import admit, fairness, retry
 from stoker.gateway.exchange import Exchange
 from stoker.gateway.fleet.replica import Replica
 from stoker.gateway.meters import Meters
 from stoker.gateway.queue import Queue, Waiting
 from stoker.protocol.frames import EndHead
-from stoker.types.errors import DeadlineExceeded, OutOfTime, QueueFull, Shed, StokerError
+from stoker.types.errors import Busy, DeadlineExceeded, OutOfTime, QueueFull, Shed, StokerError
 from stoker.types.routes import EndpointRoute
 
 SERVICE_SAMPLES: Final = 20  # the mean service time is of about so many requests
@@ -40,6 +40,9 @@ class Places(Protocol):
 
     def release(self, exchange: Exchange) -> None:
         """Give the one of `exchange` to the next who waits."""
+
+    def pause_s(self, version: str, now_s: float) -> float:
+        """Return for how long there will be none, because who would serve says so."""
 
     def is_down(self, now_s: float) -> bool:
         """Return whether there will be none."""
@@ -78,6 +81,9 @@ class Admission:
         answer = admit.decide(wait_s=wait_s, service_s=self._one_s, left_s=left_s, is_down=places.is_down(now_s))
         if answer == "down":
             raise places.unavailable()
+        pause_s = places.pause_s(exchange.version, now_s)
+        if pause_s and not _waits(exchange, pause_s, now_s):
+            raise self._paused(pause_s)
         if answer == "late":
             raise OutOfTime(
                 f"{name} could answer in {wait_s + self._one_s:.2f} s; the deadline is in {left_s:.2f}",
@@ -129,6 +135,13 @@ class Admission:
             self._queue.withdraw(waiting)
             waiting.refuse(self._places.unavailable())
 
+    def give_up(self, pause_s: float) -> None:
+        """Send away those who do not wait until there are places again, in `pause_s`."""
+        now_s = time.monotonic()
+        for waiting in [each for each in self._queue if not _waits(each.exchange, pause_s, now_s)]:
+            self._queue.withdraw(waiting)
+            waiting.refuse(self._paused(pause_s))
+
     def refuse_all(self, problem: StokerError) -> None:
         """Tell everybody that there will be no place."""
         self._queue.refuse_all(problem)
@@ -152,6 +165,10 @@ class Admission:
                 )
             )
 
+    def _paused(self, pause_s: float) -> StokerError:
+        name = self._places.route.endpoint
+        return Busy(f"what serves {name} is full and takes nothing for {pause_s:.1f} s", retry_after_s=pause_s)
+
     def _full(self) -> StokerError:
         return QueueFull(
             f"{len(self._queue)} requests wait for {self._places.route.endpoint} already; retry later",
@@ -174,6 +191,10 @@ class Admission:
             return None
         name = self._places.route.endpoint
         return DeadlineExceeded(f"{left_s * 1000:.0f} ms are left and {name} needs about {service_s * 1000:.0f} ms")
+
+
+def _waits(exchange: Exchange, pause_s: float, now_s: float) -> bool:
+    return not exchange.can_spill and retry.is_worth_waiting(pause_s, exchange.deadline_s - now_s)
 
 
 def _units(end: EndHead) -> float:

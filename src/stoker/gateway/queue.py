@@ -5,7 +5,7 @@ passed over while only other versions' replicas have places.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from stoker.core.fairness import Line, Ticket
@@ -50,6 +50,9 @@ class Queue:
 
     def __bool__(self) -> bool:
         return self._line.count > 0
+
+    def __iter__(self) -> Iterator[Waiting]:
+        return iter(self._line)
 
     def ahead(self, ticket: Ticket) -> int:
         """Return about how many go before `ticket`."""

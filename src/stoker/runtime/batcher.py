@@ -20,7 +20,7 @@ from stoker.types.errors import Busy, DeadlineExceeded, EngineFailed, StokerErro
 from stoker.types.replica import EngineCalls, ReplicaSpec, Timings
 
 MEAN_STEP: Final = 0.05  # weight of the newest batch in the mean size shown
-BUSY_RETRY_S: Final = 1.0
+BUSY_RETRY_S: Final = 0.1  # gateways send nothing meanwhile, and one that is full has work for longer than this
 QUEUE_FACTOR: Final = 4  # a gateway sends at most `concurrency` at once, and there may be a few gateways
 QUEUE_MEMORY_SHARE: Final = 4  # what waits may take this fraction of the replica's memory
 QUEUE_BYTES: Final = 256 << 20  # and this where the memory is not limited

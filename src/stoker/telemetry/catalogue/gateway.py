@@ -142,7 +142,7 @@ GATEWAY: Final[tuple[Metric, ...]] = (
         "counter",
         "",
         (*ENDPOINT, "reason"),
-        "Failed tries that were not followed by another: reason is budget or tries.",
+        "Failed tries that were not followed by another: reason is budget, tries, or wait (full for too long).",
     ),
     Metric(
         "stoker_migrations_total",
