@@ -67,6 +67,11 @@ class Admission:
     def __bool__(self) -> bool:
         return bool(self._queue)
 
+    @property
+    def size_bytes(self) -> int:
+        """Bodies that wait."""
+        return self._queue.size_bytes
+
     def check(self, exchange: Exchange, now_s: float) -> None:
         """Raise what a request gets that would have to wait, if it may not."""
         assert exchange.key is not None

@@ -4,7 +4,6 @@ A request holds a place in a replica from the moment it is sent until it ended. 
 core/concurrency.py; who finds none waits (admission.py).
 """
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import Final
@@ -18,6 +17,7 @@ from stoker.gateway.exchange import Exchange
 from stoker.gateway.fleet.choice import Choice
 from stoker.gateway.fleet.health import Evidence, evidence
 from stoker.gateway.fleet.replica import Replica
+from stoker.gateway.fleet.suspects import Suspects
 from stoker.gateway.meters import Meters
 from stoker.gateway.tier import Tier
 from stoker.protocol.frames import EndHead
@@ -49,7 +49,7 @@ class Lane:
         self.exchanges: set[Exchange] = set()  # those that hold a place
         self.sampled: sampling.Sampled | None = None  # of an endpoint of which samples are kept
         self.hedges: hedge.Hedges | None = None  # of an endpoint that wants them
-        self.turn = asyncio.Lock()  # held by the trial that runs now
+        self.suspects = Suspects()
         self.expectation = Expectation()  # what its requests cost in tokens
         self.pace = tracing.Pace()  # how long its requests take
         self.down_since_s = time.monotonic()

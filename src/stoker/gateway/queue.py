@@ -51,6 +51,11 @@ class Queue:
     def __bool__(self) -> bool:
         return self._line.count > 0
 
+    @property
+    def size_bytes(self) -> int:
+        """Bodies that wait."""
+        return self._line.size_bytes
+
     def __iter__(self) -> Iterator[Waiting]:
         return iter(self._line)
 
