@@ -293,7 +293,7 @@ GATEWAY: Final[tuple[Metric, ...]] = (
         "counter",
         "",
         ("because",),
-        "Requests that left a trace; because is sampled, caller, error, migrated, fallback, retried, hedged or slow.",
+        "Requests that left a trace: sampled, caller, error, migrated, fallback, retried, hedged, slow or refused.",
     ),
     Metric(
         "stoker_traces_dropped_total",
