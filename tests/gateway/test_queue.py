@@ -16,13 +16,13 @@ from stoker.types.ids import KeyId, ProjectName
 from stoker.types.routes import KeyRoute
 
 
-def waiting(version: str, band: int = 1) -> Waiting:
+def waiting(version: str, band: int = 1, tenant: str = "k") -> Waiting:
     async def never(_: Exchange) -> None: ...
 
     request = HttpRequest(b"POST", b"/", {}, 0.0)
     exchange = Exchange(cast(Any, None), request, Route(OipShapes(), never, "infer"), "m", version)
     exchange.band = band
-    exchange.key = KeyRoute("0", KeyId("k"), ProjectName("p"))
+    exchange.key = KeyRoute("0", KeyId(tenant), ProjectName("p"))
     return Waiting(exchange, asyncio.get_running_loop().create_future())
 
 
@@ -76,5 +76,19 @@ def test_who_asks_for_a_version_has_the_same_order_as_all_others() -> None:
         free.append("2")
         serve()
         assert background.place.result() is replica
+
+    asyncio.run(work())
+
+
+def test_a_try_that_nobody_needed_is_paid_by_the_tenant_it_was_for() -> None:
+    async def work() -> None:
+        queue = Queue()
+        hedged, other = waiting("", tenant="a"), waiting("", tenant="b")
+        queue.put(hedged, in_front=False)
+        queue.put(other, in_front=False)
+        queue.charge(hedged.exchange, 5.0)
+        free = [cast(Replica, object())]
+        queue.serve(lambda: bool(free), lambda _: free.pop(), lambda _: None)
+        assert other.place.done(), "the other tenant had less"
 
     asyncio.run(work())

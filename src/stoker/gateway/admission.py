@@ -140,6 +140,10 @@ class Admission:
             self._queue.withdraw(waiting)
             waiting.refuse(self._places.unavailable())
 
+    def wasted(self, exchange: Exchange, end: EndHead, share: float) -> None:
+        """Charge the tenant of `exchange` for a try that nobody needed: `share` of what the one that answered took."""
+        self._queue.charge(exchange, _units(end) * share)
+
     def give_up(self, pause_s: float) -> None:
         """Send away those who do not wait until there are places again, in `pause_s`."""
         now_s = time.monotonic()

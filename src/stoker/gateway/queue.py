@@ -116,10 +116,14 @@ class Queue:
     def served(self, exchange: Exchange, units: float) -> None:
         """Count what `exchange` did cost, instead of what it was expected to."""
         self._units += LEARN * (units - self._units)
+        self.charge(exchange, units - exchange.units)
+
+    def charge(self, exchange: Exchange, units: float) -> None:
+        """Count `units` of service for the tenant of `exchange`."""
         if self._line.count:
             assert exchange.key is not None
             limits = exchange.key.limits
-            self._line.charge(limits.tenant or exchange.key.key, units - exchange.units, limits.weight)
+            self._line.charge(limits.tenant or exchange.key.key, units, limits.weight)
 
     def refuse_all(self, problem: StokerError) -> None:
         """Tell everybody that there will be no place."""

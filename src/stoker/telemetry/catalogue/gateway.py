@@ -166,6 +166,13 @@ GATEWAY: Final[tuple[Metric, ...]] = (
         "How long the losing try of each hedged request held its place in a replica.",
     ),
     Metric(
+        "stoker_hedge_wasted_rows_total",
+        "counter",
+        "rows",
+        ENDPOINT,
+        "Rows of the losing tries of hedged requests; some were not computed before the try was cancelled.",
+    ),
+    Metric(
         "stoker_quarantined_total",
         "counter",
         "",
