@@ -131,12 +131,10 @@ class Choice:
             return affinity.by_session(wish.session, [replica.node for replica in found], loads, spill)
         if not wish.blocks:
             return -1, "two_choices"
-        if random.random() < affinity.EXPLORE_RATIO:
-            return -1, "explore"
         now_s = time.monotonic()
         matched = [replica.known.matched(wish.blocks, now_s) for replica in found]
         prices_s = [route.price_s(replica.cost.value_s, replica.load) for replica in found]
-        return affinity.by_prefix(matched, len(wish.blocks), loads, prices_s, spill)
+        return affinity.by_prefix(matched, len(wish.blocks), loads, prices_s, spill, random.random())
 
     def _cheaper(self, found: Sequence[Replica]) -> Replica:
         first, second = route.pair(len(found), random.random(), random.random())
