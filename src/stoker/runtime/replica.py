@@ -30,7 +30,7 @@ from stoker.runtime.generate import GenerateWork
 from stoker.runtime.numbers import Numbers
 from stoker.runtime.predict import PredictWork
 from stoker.runtime.verify import verify
-from stoker.runtime.work import Watched, Work, WorkStats
+from stoker.runtime.work import HandsOver, Watched, Work, WorkStats
 from stoker.telemetry.metrics import encode_snapshot
 from stoker.telemetry.process import watch_lag
 from stoker.types.drift import REFERENCE_BYTES_MAX, Answer
@@ -110,8 +110,8 @@ class Replica:
     def call(self, exchange: Exchange) -> None:
         """See link.Handler.
 
-        `stats`: ReplicaStats as JSON. `metrics`: a Snapshot. `direct`: see protocol/direct.py. `drift` and
-        `predictions`: see Watched; other work answers why not.
+        `stats`: ReplicaStats as JSON. `metrics`: a Snapshot. `direct`: see protocol/direct.py. `drift`: see Watched,
+        `predictions`: HandsOver; other work, or none yet, answers why not.
         """
         match exchange.head.method:
             case "stats":
@@ -123,8 +123,8 @@ class Replica:
             case "drift" if isinstance(self.work, Watched):
                 self.work.watch(exchange)
             case "drift":
-                exchange.end(EndHead(), msgspec.msgpack.encode(Answer(problem="only predict models are watched")))
-            case "predictions" if isinstance(self.work, Watched):
+                exchange.end(EndHead(), msgspec.msgpack.encode(Answer(problem="the model does not serve yet")))
+            case "predictions" if isinstance(self.work, HandsOver):
                 self.work.hand_over(exchange)
             case "predictions":
                 exchange.end(

@@ -208,7 +208,7 @@ class Trigger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How what a predict model sees and says is compared with its reference."""
+    """How what a model sees and says is compared with its reference."""
 
     every: Annotated[Seconds, Meta(description="between two verdicts")] = "60s"
     window: Annotated[Seconds, Meta(description="how far back rows count")] = "1h"
