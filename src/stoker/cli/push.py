@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -85,7 +85,7 @@ def command(
             raise click.UsageError("say what to push: PATH, hf:REPO, hf:REPO/FILE or a URL")
         pushed = control.register(name, what)
     else:
-        with _reference(given["reference"]) as beside:
+        with _reference(given["reference"], given["tasks"]) as beside:
             pushed = push_source(session, name, source, what, beside)
     for alias in aliases:
         control.set_alias(name, alias, pushed.version.number)
@@ -99,18 +99,17 @@ def _trained(at: datetime | None) -> dict[str, float]:
 
 
 @contextmanager
-def _reference(rows: Path | None) -> Iterator[tuple[LocalFile, ...]]:
+def _reference(rows: Path | None, tasks: Sequence[str]) -> Iterator[tuple[LocalFile, ...]]:
     """Yield the file of statistics of `rows` that goes with a version, if there are any."""
     if rows is None:
         yield ()
         return
-    from stoker.observe.drift import reference  # numpy, for those who need it
-    from stoker.observe.drift.rows import read
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # many small matrices: more threads only wait for each other
+    from stoker.observe.drift.pushed import reference_of  # numpy, for those who need it
 
     with tempfile.TemporaryDirectory() as folder, Progress("Reading the reference") as progress:
         progress.step(rows.name)
-        # No time in it: the same rows are the same version.
-        made = msgspec.json.encode(reference.build(read(rows), source=rows.name, made_at_s=0.0))
+        made = msgspec.json.encode(reference_of(rows, tasks))
         file = Path(folder) / REFERENCE_FILE
         file.write_bytes(made)
         yield (LocalFile(file, REFERENCE_FILE, len(made)),)
