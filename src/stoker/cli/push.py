@@ -20,9 +20,10 @@ from stoker.cli.session import Command, Session, checked_name, output_option, pa
 from stoker.cli.tables import counted, signature_lines
 from stoker.cli.values import typed
 from stoker.client.control import ControlClient, Registration
-from stoker.client.upload import LocalFile, Stage, push
+from stoker.client.upload import LocalFile, Stage, find_files, push
 from stoker.client.views import PushedVersion
 from stoker.types.drift import REFERENCE_FILE
+from stoker.types.errors import RefusedArtifact
 from stoker.types.units import format_bytes
 
 _STAGES: dict[Stage, str] = {"hash": "reading", "upload": "uploading", "register": "scanning, reading the signature"}
@@ -127,7 +128,11 @@ def push_source(
 
         pull.run(found, folder, on_file, settings)
     origin = {**(what.lineage or {}), "source": found.origin}
-    pushed = push_files(session.control(), name, folder, replace(what, lineage=origin), beside)
+    try:
+        pushed = push_files(session.control(), name, folder, replace(what, lineage=origin), beside)
+    except RefusedArtifact:
+        shutil.rmtree(folder, ignore_errors=True)  # what is hostile stays nowhere
+        raise
     shutil.rmtree(folder, ignore_errors=True)
     return pushed
 
@@ -135,13 +140,17 @@ def push_source(
 def push_files(
     control: ControlClient, name: str, path: Path, what: Registration, beside: tuple[LocalFile, ...] = ()
 ) -> PushedVersion:
-    """Upload a file or a folder and register it, with progress."""
+    """Look through a file or a folder, upload it and register it, with progress. Raises RefusedArtifact."""
+    from stoker.registry.precheck import check_local
+
     with Progress(f"Pushing {name}", is_bytes=True) as progress:
 
         def on_progress(stage: Stage, done: int, total: int) -> None:
             progress.step(_STAGES[stage])
             progress.update(done, total)
 
+        progress.step("looking for what is not safe")
+        check_local((*find_files(path), *beside), what.format, what.entry)
         return push(control, name, path, what, on_progress, beside)
 
 

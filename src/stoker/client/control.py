@@ -35,7 +35,7 @@ from stoker.core.diagnose.verdict import Explanation
 from stoker.types.errors import NotFound, StokerError
 from stoker.types.faults import Fault
 from stoker.types.keys import UNLIMITED, KeyLimits
-from stoker.types.models import FileEntry, ModelVersion
+from stoker.types.models import FileEntry, Format, ModelVersion
 from stoker.types.process import NodeStatus
 from stoker.types.resources import Endpoint, EndpointView, Notifier
 from stoker.types.samples import SampleRecord
@@ -62,7 +62,7 @@ class Registration:
     """What a version is made of, as the pusher says it; what is None is found in the files."""
 
     files: tuple[FileEntry, ...]
-    format: str | None = None
+    format: Format | None = None
     entry: str | None = None
     tasks: tuple[str, ...] | None = None
     options: Mapping[str, Any] | None = None

@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from stoker.client.control import ControlClient, Registration
 from stoker.client.views import PushedVersion
-from stoker.types.errors import InvalidInput, NotFound
+from stoker.types.errors import InvalidInput, NotFound, RefusedArtifact
 from stoker.types.ids import Digest
 from stoker.types.models import FileEntry
 
@@ -40,11 +40,13 @@ class LocalFile:
 def find_files(source: Path) -> tuple[LocalFile, ...]:
     """Return the files of `source`, a file or a folder, sorted by path.
 
-    Links to files are followed (a hub's cache is made of them); a linked folder is refused, because it may lead
-    anywhere and in circles.
+    A link to a file is followed where it leads to inside the folder, or, in a hub's cache, to that cache's blobs; one
+    that leads anywhere else could take any file of this machine along. A linked folder is refused: it may lead in
+    circles.
 
     Raises:
         NotFound: there is nothing at `source`.
+        RefusedArtifact: a link leads out of the folder.
         InvalidInput: a device, a linked folder, an empty folder, or more than `FILES_MAX` files.
     """
     try:
@@ -58,7 +60,7 @@ def find_files(source: Path) -> tuple[LocalFile, ...]:
     if not stat.S_ISDIR(about.st_mode):
         raise InvalidInput(f"{source} is neither a file nor a folder")
     found: list[LocalFile] = []
-    for one in _walk(source, source):
+    for one in _walk(source, source, _homes(source)):
         found.append(one)
         if len(found) > FILES_MAX:
             raise InvalidInput(f"{source} holds more than {FILES_MAX} files; push the folder of the model itself")
@@ -121,7 +123,14 @@ def push(
     return control.register(name, replace(what, files=entries))
 
 
-def _walk(folder: Path, root: Path) -> Iterator[LocalFile]:
+def _homes(source: Path) -> tuple[Path, ...]:
+    """Return where links of `source` may lead: inside it, and a hub's cache keeps its bytes beside its snapshots."""
+    real = source.resolve()
+    beside = (real.parent.parent / "blobs",) if real.parent.name == "snapshots" else ()
+    return (real, *beside)
+
+
+def _walk(folder: Path, root: Path, homes: tuple[Path, ...]) -> Iterator[LocalFile]:
     with os.scandir(folder) as entries:
         inside = sorted(entries, key=lambda entry: entry.name)
     for entry in inside:
@@ -129,8 +138,12 @@ def _walk(folder: Path, root: Path) -> Iterator[LocalFile]:
             continue
         where = Path(entry.path)
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(where, root)
+            yield from _walk(where, root, homes)
         elif entry.is_file():
+            if entry.is_symlink() and not any(where.resolve().is_relative_to(home) for home in homes):
+                raise RefusedArtifact(
+                    f"{where} is a link to {where.resolve()}, outside the folder; put the file itself there"
+                )
             yield LocalFile(where, where.relative_to(root).as_posix(), entry.stat().st_size)
         elif entry.is_dir():
             raise InvalidInput(f"{where} is a link to a folder; push a folder that holds the files themselves")
