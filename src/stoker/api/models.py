@@ -11,11 +11,15 @@ from starlette.responses import Response
 from stoker.api.bodies import chunks, decoded, nothing, reply
 from stoker.api.operations import Call, Operation
 from stoker.control.models import reference
+from stoker.control.signatures import SignedPush
 from stoker.registry.versions import Given, Scalar
 from stoker.store import models
 from stoker.types.errors import InvalidInput, NotFound
+from stoker.types.fields import Name
 from stoker.types.ids import Digest, is_digest
 from stoker.types.models import FileEntry, Format, Lineage, ModelVersion
+from stoker.types.resources import DEFAULT_PROJECT
+from stoker.types.signing import SIGNATURE_BYTES_MAX
 
 FILES_MAX: Final = 10_000
 # Bytes gathered before a thread writes them: a hop to a thread for each small piece would cost more than the write.
@@ -32,6 +36,8 @@ class VersionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     options: dict[str, Scalar] | None = None
     metadata: dict[str, Scalar | list[str] | None] | None = None
     lineage: Lineage = Lineage()
+    signatures: Annotated[tuple[Annotated[str, Meta(max_length=SIGNATURE_BYTES_MAX)], ...], Meta(max_length=1)] = ()
+    project: Name = DEFAULT_PROJECT  # whose demands of signatures it is held to
 
 
 class AliasBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,7 +82,8 @@ async def _put_blob(call: Call) -> Response:
 async def _push(call: Call) -> Response:
     body = await decoded(call.request, VersionBody)
     given = Given(body.format, body.entry, body.tasks, body.options, body.metadata, body.lineage)
-    version, is_new = await call.plane.models.push(call.request.path_params["name"], body.files, given)
+    signed = SignedPush(body.signatures, body.project)
+    version, is_new = await call.plane.models.push(call.request.path_params["name"], body.files, given, signed)
     return reply(version, 201 if is_new else 200)
 
 

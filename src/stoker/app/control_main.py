@@ -55,7 +55,7 @@ from stoker.protocol import frames
 from stoker.protocol.frames import EndHead, Hello
 from stoker.protocol.link import Exchange, refuse, serve
 from stoker.registry import layout
-from stoker.store import leases, revisions, schema
+from stoker.store import leases, revisions, schema, signing
 from stoker.store.engine import Database, open_engine, schema_version, sqlite_url
 from stoker.telemetry.metrics import Registry, encode_snapshot
 from stoker.telemetry.process import watch_lag
@@ -64,6 +64,7 @@ from stoker.types.drift import Answer, Reference
 from stoker.types.errors import Conflict
 from stoker.types.models import Signature
 from stoker.types.replica import ReplicaStats
+from stoker.types.signing import SignedVersion
 
 if TYPE_CHECKING:
     from stoker.control.otlp import Sender
@@ -164,7 +165,11 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
     metrics = Registry(NAME)
     routes = RoutePublisher()
     observer = Observer(driver)
-    effects = Effects(driver, observer, blobs, home, time.time)
+
+    async def signed(project: str, model: str, number: int) -> SignedVersion:
+        return await database.reading(lambda connection: signing.signed(connection, project, model, number))
+
+    effects = Effects(driver, observer, blobs, home, time.time, signed)
     holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     loop = Loop(database, observer, effects, routes, home, holder, metrics)
     history = History(home.metrics, bytes_max=chosen.metrics_max_bytes)

@@ -17,6 +17,7 @@ from stoker.client.views import PushedVersion
 from stoker.types.errors import InvalidInput, NotFound, RefusedArtifact
 from stoker.types.ids import Digest
 from stoker.types.models import FileEntry
+from stoker.types.signing import SIGNATURE_FILE
 
 FILES_MAX: Final = 10_000
 PIECE_BYTES: Final = 1 << 20
@@ -26,6 +27,8 @@ _LEFT_OUT: Final = frozenset({"__pycache__", ".git", ".DS_Store", ".ipynb_checkp
 Stage = Literal["hash", "upload", "register"]
 # (stage, bytes done, bytes in all); "register" has no bytes.
 OnProgress = Callable[[Stage, int, int], None]
+# The files of a version → its signature.
+Signer = Callable[[tuple[FileEntry, ...]], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +96,18 @@ def push(
     what: Registration,
     on_progress: OnProgress,
     beside: tuple[LocalFile, ...] = (),
+    signer: Signer | None = None,
 ) -> PushedVersion:
     """Upload what control does not have of `source` and register it; `what.files` is filled in here.
 
-    beside: files that go with it, in the place of those of the same path.
+    Args:
+        control: where to.
+        name: of the model.
+        source: a file or a folder.
+        what: what is said of it.
+        on_progress: told of each stage.
+        beside: files that go with it, in the place of those of the same path.
+        signer: makes the signature that is registered with it.
 
     Raises:
         RefusedArtifact: control looked inside and refused; nothing was registered.
@@ -120,6 +131,9 @@ def push(
         control.put_blob(entry.digest, entry.size_bytes, _counted(local, entry, count))
         done += entry.size_bytes
     on_progress("register", 0, 0)
+    if signer is not None:
+        own = tuple(entry for entry in entries if entry.path != SIGNATURE_FILE)
+        what = replace(what, signatures=(signer(own),))
     return control.register(name, replace(what, files=entries))
 
 
