@@ -165,6 +165,12 @@ def test_a_project_gets_what_it_demands(policy: SignaturePolicy, trusted: bool, 
             signing.demand("m@1", FILES, stripped)
 
 
+def test_what_has_no_files_cannot_be_signed_and_need_not_be() -> None:
+    with pytest.raises(InvalidInput, match="no files that could be signed"):
+        signing.sign("gpt", (), key("P-256"))
+    assert signing.demand("gpt@1", (), SignedVersion(ProjectTrust("required"))) == ""
+
+
 def test_one_signature_that_holds_is_enough() -> None:
     good, bad, unknown = Finding("verified", "team"), Finding("bad"), Finding("unknown")
     assert standing([bad, unknown, good]) == good

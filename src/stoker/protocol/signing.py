@@ -76,7 +76,9 @@ def fingerprint(key: PublicKey) -> str:
 
 
 def sign(name: str, files: Sequence[FileEntry], key: PrivateKey) -> str:
-    """Return the bundle that says: these are the files of `name`."""
+    """Return the bundle that says: these are the files of `name`. Raises InvalidInput where there are none."""
+    if not files:
+        raise InvalidInput(f"{name} has no files that could be signed; it is only an address")
     payload = bundle.statement(name, files)
     signed = bundle.signed_bytes(payload)
     if isinstance(key, ed25519.Ed25519PrivateKey):
@@ -108,9 +110,11 @@ def examine(text: str | bytes, files: Sequence[FileEntry], roots: Sequence[Trust
 def demand(named: str, files: Sequence[FileEntry], signed: SignedVersion) -> str:
     """Return what is to be said about a version that may serve ("" for nothing).
 
+    A version without files is only an address: there is nothing to sign, and nothing is demanded.
+
     Raises SignatureRefused when the project's policy is `required` and nobody it trusts has signed these files.
     """
-    if signed.trust.policy == "off":
+    if signed.trust.policy == "off" or not files:
         return ""
     finding = standing([examine(text, files, signed.trust.roots) for text in signed.bundles])
     if finding.state == "verified":
