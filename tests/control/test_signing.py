@@ -14,6 +14,10 @@ from stoker.types.models import FileEntry
 from stoker.types.signing import ROOTS_MAX, SIGNATURES_MAX
 from tests.control.rig import Rig, conditions, endpoint, infer, python_model, until
 
+PATIENCE_S = 90.0  # to give up, not to be quick: processes start and are refused on the way
+
+pytestmark = pytest.mark.timeout(300)
+
 KEY = ec.generate_private_key(ec.SECP256R1())
 OTHER = ec.generate_private_key(ec.SECP256R1())
 PUBLIC = signing.public_pem(KEY.public_key())
@@ -30,7 +34,7 @@ def said(rig: Rig, words: str, name: str = "a") -> str:
         texts = " | ".join(each.message for each in conditions(rig, name).values())
         return texts if words in texts else ""
 
-    text: str = until(found, f"{words!r} is said of {name}")
+    text: str = until(found, f"{words!r} is said of {name}", PATIENCE_S)
     return text
 
 
@@ -44,7 +48,7 @@ def test_what_nobody_signed_does_not_start_until_it_is_signed_by_a_trusted_key(r
 
     rig.client.sign("m", "1", signing.sign("m", version.manifest.files, KEY))
     rig.client.trust_key("default", "team", PUBLIC)
-    until(lambda: ready(rig), "it serves once it is signed and trusted", 90.0)
+    until(lambda: ready(rig), "it serves once it is signed and trusted", PATIENCE_S)
     assert infer(rig) == [1, 1, 1, 1]
     (view,) = rig.client.signatures("m", "1", "default")
     assert (view.state, view.signer) == ("verified", "team")
@@ -65,7 +69,7 @@ def test_a_file_swapped_after_signing_keeps_a_replica_from_starting(rig: Rig, tm
     rig.client.trust_key("default", "team", PUBLIC)
     rig.client.set_policy("default", "required")
     assert rig.request("POST", "/api/v1/apply", endpoint())[0] == 200
-    until(lambda: ready(rig), "it serves")
+    until(lambda: ready(rig), "it serves", PATIENCE_S)
     laid_out = rig.home.models / version.digest.removeprefix("sha256:") / "model.py"
     evil = laid_out.read_text().replace("* 1}", "* 6}")
     assert len(evil) == laid_out.stat().st_size
@@ -74,7 +78,7 @@ def test_a_file_swapped_after_signing_keeps_a_replica_from_starting(rig: Rig, tm
     (replica,) = (name for name in rig.processes() if name.startswith("default."))
     pid = rig.processes()[replica]
     rig.request("DELETE", "/api/v1/projects/default/endpoints/a")
-    until(lambda: replica not in rig.processes(), f"process {pid} ended")
+    until(lambda: replica not in rig.processes(), f"process {pid} ended", PATIENCE_S)
     assert rig.request("POST", "/api/v1/apply", endpoint("b"))[0] == 200
     assert "model.py has the digest" in said(rig, "was registered", "b")
     assert not ready(rig, "b")

@@ -223,7 +223,7 @@ BAD: list[tuple[dict[str, bytes], str]] = [
     ),
     ({"weights.safetensors": b"\x02\0\0\0\0\0\0\0{}"}, "convert the model to GGUF or ONNX"),
     ({"notes.txt": b"x"}, "known: .onnx, .gguf, .skops"),
-    ({"a.onnx": onnx_model(), "b.onnx": onnx_model(external="x")}, "several models: a.onnx, b.onnx"),
+    ({"a.onnx": onnx_model(), "b.onnx": onnx_model(nested=True)}, "several models: a.onnx, b.onnx"),
     ({"a.onnx": onnx_model(), "b.gguf": gguf()}, "several formats"),
 ]
 
