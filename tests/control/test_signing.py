@@ -7,7 +7,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from stoker.client.upload import LocalFile, digest_files, find_files
+from stoker.client.control import Registration
+from stoker.client.upload import LocalFile, digest_files, find_files, push
 from stoker.protocol import signing
 from stoker.types.errors import Conflict, InvalidInput, NotFound, SignatureRefused
 from stoker.types.models import FileEntry
@@ -126,6 +127,18 @@ def test_a_signature_of_other_files_is_refused_with_its_blobs_whatever_is_demand
     assert sorted(path.name for path in control.home.blobs.rglob("*") if path.is_file()) == before
     with pytest.raises(SignatureRefused, match="no Sigstore bundle"):
         control.push("swapped", python_model(tmp_path / "n", scale=5), signatures=("{}",))
+
+
+def test_a_new_signature_takes_the_place_of_an_older_file(control: Rig, tmp_path: Path) -> None:
+    other = entries(find_files(python_model(tmp_path / "other", scale=7)))
+    folder = signed_folder(tmp_path / "m", other, scale=6)
+
+    def signer(files: tuple[FileEntry, ...]) -> str:
+        return signing.sign("again", files, KEY)
+
+    pushed = push(control.client, "again", folder, Registration(files=()), lambda *_: None, signer=signer)
+    assert [entry.path for entry in pushed.version.manifest.files] == ["model.py"]
+    assert len(control.client.signatures("again", "1", "default")) == 1
 
 
 def test_a_project_that_demands_signatures_takes_no_push_without(control: Rig, tmp_path: Path) -> None:

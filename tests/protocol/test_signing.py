@@ -116,6 +116,16 @@ def test_no_bit_of_what_was_signed_or_of_the_signature_can_be_another(at: int, b
     assert signing.examine(json.dumps(outer), FILES, (root(key(kind)),)).state == "bad"
 
 
+@pytest.mark.parametrize("hint", [None, "", "the key of last year", "x" * 10_000, 7])
+def test_a_signature_that_names_no_key_is_tried_with_all(hint: object) -> None:
+    outer = json.loads(signing.sign("m", FILES, key("P-256")))
+    outer["verificationMaterial"]["publicKey"]["hint"] = hint
+    roots = (root(key("Ed25519"), "other"), root(key("P-256")))
+    finding = signing.examine(json.dumps(outer), FILES, roots)
+    assert (finding.state, finding.signer) == ("verified", "team")
+    assert signing.examine(json.dumps(outer), FILES, roots[:1]).state == "unknown"
+
+
 @given(data=st.binary(max_size=200) | st.text().map(str.encode))
 def test_any_bytes_are_judged(data: bytes) -> None:
     assert signing.examine(data, FILES, (root(key("P-256")),)).state == "bad"

@@ -113,7 +113,8 @@ def push(
         RefusedArtifact: control looked inside and refused; nothing was registered.
         StokerError: as `ControlClient` raises.
     """
-    others = {one.path for one in beside}
+    # An older signature beside the files is not of what is signed now.
+    others = {one.path for one in beside} | ({SIGNATURE_FILE} if signer is not None else set())
     files = (*(one for one in find_files(source) if one.path not in others), *beside)
     entries = digest_files(files, on_progress)
     missing: dict[str, tuple[LocalFile, FileEntry]] = {}
@@ -132,8 +133,7 @@ def push(
         done += entry.size_bytes
     on_progress("register", 0, 0)
     if signer is not None:
-        own = tuple(entry for entry in entries if entry.path != SIGNATURE_FILE)
-        what = replace(what, signatures=(signer(own),))
+        what = replace(what, signatures=(signer(entries),))
     return control.register(name, replace(what, files=entries))
 
 

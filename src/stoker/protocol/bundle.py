@@ -7,6 +7,7 @@ Source: the OpenSSF model signing specification v1.0, DSSE v1.0 (protocol.md), i
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +20,7 @@ BUNDLE_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Final = "https://model_signing/signature/v1.0"
+_FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 _ALONE: Final = "."  # how a model of one file is called where the file itself was signed
 
 
@@ -131,8 +133,10 @@ def read(text: str | bytes) -> Bundle:
     if len(signatures) != 1 or len(said.subject) != 1:
         raise BadBundle("it has not exactly one signature of one model")
     key = raw.verification_material.get("publicKey")
-    fingerprint = key.get("hint") if isinstance(key, dict) else None
-    return Bundle(payload, signatures[0], fingerprint if isinstance(fingerprint, str) else "", _files(said))
+    hint = key.get("hint") if isinstance(key, dict) else None
+    # What other tools write there names no key as this format does: then every trusted key is tried.
+    fingerprint = hint if isinstance(hint, str) and _FINGERPRINT.fullmatch(hint) else ""
+    return Bundle(payload, signatures[0], fingerprint, _files(said))
 
 
 def difference(bundle: Bundle, files: Sequence[FileEntry]) -> str:
