@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from stoker.protocol import signing
 from tests.cli.conftest import Run
 from tests.control.rig import python_model
+from tests.registry.rig import onnx_model
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 
@@ -85,6 +86,16 @@ def test_a_hostile_file_is_refused_before_anything_is_sent(run: Run, home: Path,
     assert "nothing was sent" in done.stderr
     assert not (tmp_path / "canary").exists()
     assert run("models", "w").returncode == 3
+
+
+def test_a_model_of_mlflow_is_pushed_by_its_folder(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "MLmodel").write_text(f"flavors:\n  onnx: {{data: model.onnx}}\nrun_id: {'a' * 32}\n")
+    (folder / "model.onnx").write_bytes(onnx_model())
+    done = run("push", "x", f"mlflow:{folder}")
+    assert done.returncode == 0, done.stderr
+    assert "a" * 32 in run("models", "inspect", "x").stdout
 
 
 def test_a_file_that_is_no_key_is_told(run: Run, tmp_path: Path) -> None:

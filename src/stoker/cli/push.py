@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import click
 import msgspec
 
-from stoker.cli.lineage import said
+from stoker.cli.lineage import code_of, said
 from stoker.cli.output import fields, show
 from stoker.cli.progress import Progress
 from stoker.cli.session import Command, Session, checked_name, output_option, pairs, project_option
@@ -51,7 +51,7 @@ ALONE: Final = Beside()
     """,
 )
 @click.argument("name", callback=checked_name)
-@click.argument("source", required=False, metavar="PATH|hf:REPO[/FILE]|URL")
+@click.argument("source", required=False, metavar="PATH|hf:REPO[/FILE]|mlflow:RUN|URL")
 @click.option("--alias", "aliases", multiple=True, help="Also point this alias at the version.")
 @click.option("--task", "tasks", multiple=True, type=click.Choice(["predict", "embed", "chat"]), help="What it is for.")
 @click.option("--option", "options", multiple=True, callback=pairs, metavar="KEY=VALUE", help="Default engine option.")
@@ -92,6 +92,8 @@ def command(
 ) -> None:
     """Register a model from a file, a folder, a hub or a URL.
 
+    mlflow:FOLDER and mlflow:RUN_ID[/ARTIFACT] are models that MLflow keeps on this disk.
+
     The files are read and scanned, here and by the registry, and inputs and outputs found in the model itself; what is
     not safe to load is refused. The same content again is the same version. A model.sig beside the files is kept as
     their signature.
@@ -109,7 +111,7 @@ def command(
     )
     if source is None:
         if what.format != "remote":
-            raise click.UsageError("say what to push: PATH, hf:REPO, hf:REPO/FILE or a URL")
+            raise click.UsageError("say what to push: PATH, hf:REPO, hf:REPO/FILE, mlflow:FOLDER, mlflow:RUN or a URL")
         pushed = control.register(name, what)
     else:
         with _reference(given["reference"]) as beside:
@@ -142,8 +144,14 @@ def _reference(rows: Path | None) -> Iterator[tuple[LocalFile, ...]]:
 
 def push_source(session: Session, name: str, source: str, what: Registration, beside: Beside = ALONE) -> PushedVersion:
     """Fetch what is elsewhere, upload what control does not have, and register it; with progress."""
-    from stoker.registry import pull  # not needed for what lies here
+    from stoker.registry import mlflow, pull  # not needed for what lies here
 
+    if source.startswith(mlflow.PREFIX):
+        found = mlflow.resolve(source, os.environ, Path.cwd())
+        known = what.lineage or {}
+        lineage = {**known, "run": known.get("run") or found.run, "code": known.get("code") or code_of(found.folder)}
+        what = replace(what, entry=what.entry or found.entry, lineage=lineage)
+        return push_files(session.control(), name, found.folder, what, beside)
     if not pull.is_remote(source):
         return push_files(session.control(), name, Path(source), what, beside)
     settings = pull.settings_from(os.environ)
@@ -151,14 +159,14 @@ def push_source(session: Session, name: str, source: str, what: Registration, be
     folder = session.home / "pulls" / hashlib.sha256(source.encode()).hexdigest()[:16]
     with Progress(f"Pulling {name}", is_bytes=True) as progress:
         progress.step("asking what there is")
-        found = pull.resolve(source, settings)
+        fetched = pull.resolve(source, settings)
 
         def on_file(path: str, done: int, total: int) -> None:
             progress.step(path)
             progress.update(done, total)
 
-        pull.run(found, folder, on_file, settings)
-    origin = {**(what.lineage or {}), "source": found.origin}
+        pull.run(fetched, folder, on_file, settings)
+    origin = {**(what.lineage or {}), "source": fetched.origin}
     try:
         pushed = push_files(session.control(), name, folder, replace(what, lineage=origin), beside)
     except RefusedArtifact:
