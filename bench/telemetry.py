@@ -132,7 +132,6 @@ def instruments() -> dict[str, float]:
     found = {
         "Counter.add": _best(counter.add),
         "Histogram.observe": _best(lambda: histogram.observe(0.00123)),
-        "Histogram.show, with an exemplar": _best(lambda: histogram.show(0.00123, exchange.id)),
         "a request's tenant": _best(lambda: meters.tenants.of("tenant").ended(200, exchange.usage)),
         "a try at its replica": _best(lambda: replica.ended(200, 0.00123)),
     }

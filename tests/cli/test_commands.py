@@ -53,6 +53,15 @@ def test_push_takes_a_folder_and_options(run: Run, digits_model: str, tmp_path: 
     assert made["lineage"]["source"] == str(tmp_path)
 
 
+def test_push_takes_the_time_of_the_training_and_none_of_the_future(run: Run, digits_model: str) -> None:
+    done = run("push", "trained", digits_model, "--trained-at", "2026-01-02T03:04:05Z", "-o", "json")
+    assert json.loads(done.stdout)["manifest"]["lineage"]["trained_at_s"] == 1767323045
+    assert "trained" in run("describe", "model", "trained@1").stdout
+    refused = run("push", "trained", digits_model, "--trained-at", "2999-01-02T03:04:05Z")
+    assert refused.returncode == Exit.REFUSED
+    assert "in the future" in refused.stderr
+
+
 def test_push_of_a_pickle_is_refused_with_the_reason_and_nothing_stays(run: Run, tmp_path: Path) -> None:
     (tmp_path / "model.pkl").write_bytes(pickle.dumps({"weights": [1, 2, 3]}))
     done = run("push", "pickled", str(tmp_path / "model.pkl"))

@@ -25,12 +25,14 @@ from stoker.client.views import PushedVersion
 WAIT_S = 20.0
 AGENT_ALONE = Path(__file__).parents[1] / "agent" / "alone.py"
 PYTHON_MODEL = """
+import time
 class Model:
     inputs = {{"x": ("FP32", [-1, 4])}}
     outputs = {{"y": ("FP32", [-1, 4])}}
     def load(self, folder):
         {load}
     def predict(self, inputs):
+        {work}
         return {{"y": inputs["x"] * {scale}}}
 """
 
@@ -72,6 +74,7 @@ class Rig:
         self.process: subprocess.Popen[bytes] | None = None
         self.agent: subprocess.Popen[bytes] | None = None
         self.log = root.with_name(root.name + ".log")
+        self.environ: dict[str, str] = {}  # settings of what is started
 
     def start(self, *, wait: bool = True) -> None:
         arguments = ("stoker.app.control_main", "--api-port", str(self.port + 1), "--gateways", "1")
@@ -166,6 +169,7 @@ class Rig:
     def _spawn(self, arguments: tuple[str, ...]) -> None:
         module, *rest = arguments
         environment = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
+        environment |= self.environ
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", module, "--home", str(self.home.root), *rest],
@@ -202,17 +206,17 @@ def conditions(rig: Rig, name: str = "a") -> dict[str, Any]:
     return {each.type: each for each in rig.client.endpoint("default", name).status.conditions}
 
 
-def python_model(folder: Path, *, load: str = "pass", scale: int = 1) -> Path:
+def python_model(folder: Path, *, load: str = "pass", work: str = "pass", scale: int = 1) -> Path:
     """Make a model of Python code in `folder` and return it."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.py").write_text(PYTHON_MODEL.format(load=load, scale=scale))
+    (folder / "model.py").write_text(PYTHON_MODEL.format(load=load, work=work, scale=scale))
     return folder
 
 
-def infer(rig: Rig, name: str = "a", **more: str) -> list[float]:
+def infer(rig: Rig, name: str = "a", *, value: float = 1, **more: str) -> list[float]:
     """Ask the endpoint through the gateway, with `more` headers; raises AssertionError with what it said."""
     connection = http.client.HTTPConnection("127.0.0.1", rig.port, timeout=WAIT_S)
-    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 1, 1, 1]}
+    tensor = {"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [value] * 4}
     try:
         headers = {"Authorization": f"Bearer {rig.key}", "Content-Type": "application/json", **more}
         connection.request("POST", f"/v2/models/{name}/infer", json.dumps({"inputs": [tensor]}), headers)

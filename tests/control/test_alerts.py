@@ -16,8 +16,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from stoker.cli.exits import Exit
 from stoker.client.connection import ManifestRefused
 from stoker.types.errors import StokerError
+from tests.cli.run import stoker
 from tests.control.rig import Rig, endpoint, infer, python_model, until
 from tests.observe.receivers import Webhook
 
@@ -118,7 +120,8 @@ def test_a_replica_that_dies_for_good_is_told_in_seconds_and_the_policy_of_the_b
         assert told["labels"]["endpoint"] == "a"
         assert told["labels"]["severity"] == "page"
         assert told["annotations"]["runbook_url"] == "https://wiki/a"
-        (alert,) = rig.client.alerts().items
+        # Beside it there is the alarm of an endpoint that is down, which waits a minute.
+        (alert,) = [each for each in rig.client.alerts().items if each.labels["alertname"] == "SloBurn"]
         assert alert.state == "firing"
         assert rig.client.take_alert(alert.id, "ada").acknowledged_by == "ada"
         with pytest.raises(ManifestRefused) as refused:
@@ -129,8 +132,15 @@ def test_a_replica_that_dies_for_good_is_told_in_seconds_and_the_policy_of_the_b
         until(lambda: "error budget" in refusal(rig, "sheddable"), "gateways shed")
         assert "error budget" not in refusal(rig, "standard")
         assert rig.client.endpoint("default", "a").status.replicas_wanted == 2
+        refused_too = stoker("deploy", "a", "--env", "NEW=1", home=rig.home.root)
+        assert refused_too.returncode == Exit.REFUSED
+        assert "insist with --over-budget" in refused_too.stderr
+        insisted = stoker("deploy", "a", "--env", "NEW=1", "--over-budget", home=rig.home.root)
+        assert "updated" in insisted.stdout, insisted.stderr
+        (written, *_) = [each for each in rig.client.journal(endpoint="a") if each.action == "ApplyEndpoint"]
+        assert "changed: spec.env.NEW; over the freeze of rollouts: objective 'answers'" in written.because
         unpromised = json(endpoint(env={"NEW": "1"}, limits={"timeout": "1s"}, replicas={"max": 2}))
-        assert rig.client.apply(unpromised, over_budget=True)[0].action == "updated"
+        assert rig.client.apply(unpromised)[0].action == "updated"
         until(lambda: moves(rig) == ["scale-up"], "a promise that is no more asks for nothing; a replica stays a while")
         until(lambda: "error budget" not in refusal(rig, "sheddable"), "gateways shed nothing more")
         told_of = {entry.action: entry.because for entry in rig.client.journal(endpoint="a")}

@@ -12,9 +12,11 @@ import pytest
 
 from stoker.control import otlp
 from stoker.control.otlp import QUEUE_MAX, Receiver, Sender, post
+from stoker.telemetry.histogram import Exemplar
 from stoker.telemetry.metrics import Registry, Snapshot
 from stoker.types.traces import Trace, Try
 from tests.control.receiver import Seen, receiver
+from tests.control.rig import Rig, endpoint, infer, python_model, until
 from tests.telemetry.otlp_shape import ExportTraceServiceRequest
 
 REVISION = {"project": "default", "endpoint": "smol", "revision": "smol-1"}
@@ -26,7 +28,8 @@ def gateway() -> Snapshot:
     registry.gauge("process_start_time_seconds", process="gateway-0").set(1_000.25)
     took = registry.histogram("stoker_request_duration_seconds", method="chat", **REVISION)
     for value in (0.0, 0.5, 0.5, 3.0):
-        took.show(value, "req-1")
+        took.observe(value)
+    took.show(Exemplar(0.5, "ab" * 16, "cd" * 8, 1_000.5))
     return registry.snapshot()
 
 
@@ -104,7 +107,9 @@ def test_a_histogram_arrives_with_every_value_in_its_bucket() -> None:
     for (low, high), count in held.items():
         value = 0.5 if count == 2 else 3.0
         assert low < value <= high * (1 + 1e-12)
-    assert attributes({"attributes": found["exemplars"][0]["filteredAttributes"]}) == {"request_id": "req-1"}
+    assert found["exemplars"] == [
+        {"timeUnixNano": "1000500000000", "asDouble": 0.5, "traceId": "ab" * 16, "spanId": "cd" * 8}
+    ]
 
 
 def test_a_receiver_that_is_full_is_asked_again_and_the_same_batch_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,3 +207,33 @@ def test_one_endpoint_for_metrics_is_one_for_traces_too() -> None:
         for endpoint in (seen.url, f"{seen.url}/", f"{seen.url}/otlp/v1/metrics"):
             assert post(Receiver(endpoint, 1.0), gzip.compress(b"{}"), "traces").status == 200
     assert seen.paths == ["/v1/traces", "/v1/traces", "/otlp/v1/traces"]
+
+
+def test_a_platform_sends_what_each_of_its_processes_counted(rig: Rig, tmp_path: Path) -> None:
+    with receiver() as seen:
+        rig.environ = {"STOKER_OTLP_ENDPOINT": seen.url, "STOKER_OTLP_INTERVAL": "6"}
+        rig.start_agent()
+        rig.push("m", python_model(tmp_path / "model"))
+        rig.client.apply(msgspec.json.encode(endpoint()))
+        until(lambda: rig.client.endpoint("default", "a").status.replicas_ready, "the endpoint is ready")
+        for _ in range(3):
+            infer(rig)
+
+        def counted() -> dict[str, float]:
+            """Return the first attempts that each process told last."""
+            found: dict[str, float] = {}
+            for body in [body for path, body in zip(seen.paths, seen.bodies, strict=False) if path == "/v1/metrics"]:
+                for resource in body["resourceMetrics"]:
+                    process = attributes(resource["resource"])["service.instance.id"]
+                    found[process] = sum(
+                        point["asDouble"]
+                        for metric in resource["scopeMetrics"][0]["metrics"]
+                        if metric["name"] == "stoker_first_attempts_total"
+                        for point in metric["sum"]["dataPoints"]
+                    )
+            return found
+
+        until(lambda: counted().get("gateway-0") == 3, "the gateway's numbers arrive")
+        replica = next(name for name in rig.processes() if name.startswith("default."))
+        until(lambda: {"control", replica} < counted().keys(), "those of the others too")
+        assert sum(counted().values()) == 3

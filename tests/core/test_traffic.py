@@ -5,8 +5,9 @@ import msgspec
 from stoker.core.traffic import WEIGHT_FULL, route_table, weights
 from stoker.types.ids import KeyId, ProjectName
 from stoker.types.models import Signature, TensorSpec
-from stoker.types.resources import Cache, Retry, Routing
+from stoker.types.resources import Cache, Retry, Routing, Traces
 from stoker.types.routes import CacheRoute, EndpointRoute, KeyRoute, RouteTable
+from stoker.types.slos import Objective
 from tests.core.worlds import World
 
 SIGNATURE = Signature(inputs=(TensorSpec("x", "FP32", (-1, 4)),))
@@ -129,3 +130,33 @@ def test_equal_states_give_equal_tables_whatever_their_order() -> None:
     world.endpoints = dict(reversed(world.endpoints.items()))
     world.assignments = dict(reversed(world.assignments.items()))
     assert msgspec.json.encode(table(world, tuple(reversed(keys)))) == first
+
+
+def test_gateways_are_told_which_tenants_to_count_and_which_of_their_times() -> None:
+    world = World()
+    own = (
+        Objective(name="all", target=0.9, sli="latency", under="1s"),
+        Objective(name="answers", target=0.9, tenant="ada"),
+        Objective(name="quick", target=0.9, sli="latency", under="1s", tenant="bob"),
+        Objective(name="quicker", target=0.9, sli="latency", under="300ms", tenant="bob"),
+        Objective(name="first", target=0.9, sli="ttft", under="1s", tenant="bob"),
+    )
+    world.apply("a", slos=own)
+    world.settle()
+    route = only(world)
+    assert route.promised_to == ("ada",)
+    assert route.timed_for == {
+        "bob": ("stoker_tenant_request_duration_seconds", "stoker_tenant_time_to_first_token_seconds")
+    }
+    assert msgspec.json.decode(msgspec.json.encode(route), type=EndpointRoute) == route
+
+
+def test_an_endpoint_says_its_own_share_of_traces_or_none() -> None:
+    world = World()
+    world.apply("a", traces=Traces(rate=0.0))
+    world.settle()
+    assert only(world).trace_ratio == 0.0
+    world = World()
+    world.apply("a")
+    world.settle()
+    assert only(world).trace_ratio is None

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from stoker.app.home import Home
-from stoker.gateway.meters import Meters
-from stoker.gateway.tenants import PROMISED, TENANTS_MAX, TURN_S
+from stoker.gateway.meters import GONE_KEPT_S, Meters
+from stoker.gateway.tenants import ATTEMPTS, DURATION, FIRST_TOKEN, PROMISED, TENANTS_MAX, TURN_S
 from stoker.telemetry.metrics import Registry
 from stoker.types.replica import Usage
 from tests.gateway.rig import Answer, Rig, ask, chat, infer, run, until
@@ -286,13 +286,39 @@ def test_a_promised_tenant_is_counted_however_busy_the_others_are_and_until_noth
     meters = Meters(registry, "default", "a")
 
     meters.tenants.of("small").ended(200, Usage())
-    meters.tenant_attempt("small", "good")
+    meters.promised.follow(["small"], {"small": (DURATION,)})
+    meters.promised.attempt("small", "good")
+    meters.promised.attempt("big-1", "good")  # it is promised nothing
     for number in range(TENANTS_MAX):
         for _ in range(10):
             meters.tenants.of(f"big-{number}").ended(200, Usage())
     meters.turn(TURN_S)
-    counter = registry.counter(PROMISED, project="default", endpoint="a", tenant="small", outcome="good")
-    meters.tenant_attempt("small", "good")
-    assert counter.value == 2
-    meters.keep(set(), ())
-    assert registry.counter(PROMISED, project="default", endpoint="a", tenant="small", outcome="good").value == 0
+    meters.promised.attempt("small", "good")
+    times = meters.promised.times("small")
+    assert times is not None
+    times.took(0.1)
+    times.began(0.1)  # no objective asks for it
+    assert meters.promised.times("big-1") is None
+    seen = registry.snapshot()
+    assert seen.total(ATTEMPTS) == seen.total(ATTEMPTS, tenant="small", outcome="good") == 2
+    assert seen.distribution(DURATION, tenant="small").count == 1
+    assert not seen.matching(FIRST_TOKEN)
+    meters.promised.follow([], {})
+    assert not any(registry.snapshot().matching(name) for name in PROMISED)
+
+
+def test_what_a_revision_counted_last_can_still_be_asked_for_when_it_has_left_the_table() -> None:
+    registry = Registry("gateway-0")
+    meters = Meters(registry, "default", "a")
+    meters.attempt("default.a-1", "good")
+    meters.keep({"default.a-2"}, 100.0)
+    meters.attempt("default.a-1", "good")  # it drained
+    meters.turn(100.0 + GONE_KEPT_S - 1.0)
+    assert registry.snapshot().total("stoker_first_attempts_total", revision="default.a-1") == 2
+    meters.turn(100.0 + GONE_KEPT_S)
+    assert registry.snapshot().total("stoker_first_attempts_total", revision="default.a-1") == 0
+    meters.attempt("default.a-1", "good")
+    meters.keep({"default.a-2"}, 200.0)
+    meters.keep({"default.a-1"}, 201.0)  # it is back
+    meters.turn(300.0)
+    assert registry.snapshot().total("stoker_first_attempts_total", revision="default.a-1") == 1

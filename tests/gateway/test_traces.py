@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.samples import Exemplar
 
 from stoker.protocol import tracecontext
 from tests.gateway import rig as rigs
@@ -26,8 +28,9 @@ def parent(number: int, flags: str = "01") -> str:
     return f"00-{TRACE}{number:02x}-{SPAN}-{flags}"
 
 
-def told(rig: Rig) -> list[list[str]]:
-    return [line.split(" ")[1:] for name in ("r0", "r1") for line in rig.lines(name) if line.startswith("trace ")]
+def told(rig: Rig, *replicas: str) -> list[list[str]]:
+    names = replicas or ("r0", "r1")
+    return [line.split(" ")[1:] for name in names for line in rig.lines(name) if line.startswith("trace ")]
 
 
 def test_a_callers_trace_goes_on_through_gateway_and_replica(rig: Rig) -> None:
@@ -134,6 +137,50 @@ def test_a_chat_tells_tokens_and_its_first_byte(rig: Rig) -> None:
         assert found.arrived_s <= found.known_s <= found.admitted_s <= found.tries[0].begin_s
 
     run(work)
+
+
+def test_buckets_name_the_traces_that_were_kept_and_no_others(rig: Rig) -> None:
+    async def work() -> None:
+        await infer(rig, "slow:0.3", traceparent=parent(8))
+        await infer(rig, "slow:0.3 untraced", traceparent=parent(9, "00"))
+        await ask(rig, "POST", "/v1/chat/completions", chat("chunks:3 every:0.01", stream=True), traceparent=parent(10))
+        one, other = await the_trace(rig, f"{TRACE}08"), await the_trace(rig, f"{TRACE}0a")
+        accept = "application/openmetrics-text; version=1.0.0"
+        answer = await ask(rig, "GET", "/metrics", key=None, accept=accept)
+        assert answer.headers["content-type"].startswith("application/openmetrics-text")
+        shown: dict[tuple[str, str], Exemplar] = {}
+        for family in text_string_to_metric_families(answer.body.decode()):
+            for sample in family.samples:
+                if sample.exemplar is not None:
+                    shown[family.name, sample.exemplar.labels["trace_id"]] = sample.exemplar
+        took = shown["stoker_request_duration_seconds", one.id]
+        assert took.labels["span_id"] == one.span
+        assert took.value == pytest.approx(one.seconds, rel=0.1)
+        first = shown["stoker_time_to_first_token_seconds", other.id]
+        assert first.value == pytest.approx(other.first_byte_s, rel=0.1)
+        assert not [trace for _, trace in shown if trace == f"{TRACE}09"]
+        assert {trace for _, trace in shown} <= {each.id for each in await kept(rig, limit=1000)}
+
+    run(work)
+
+
+@pytest.mark.parametrize(("of_all", "of_endpoint"), [("0", 1.0), ("1", 0.0), ("0", 0.5)])
+def test_an_endpoint_has_its_own_share_of_traces(tmp_path: Path, of_all: str, of_endpoint: float) -> None:
+    with rigs.rig(tmp_path, replicas=1, environ={"STOKER_TRACE_RATIO": of_all}, trace_ratio=of_endpoint) as rig:
+
+        async def work() -> None:
+            async with rigs.client(rig) as one:
+                for number in range(100):
+                    await one.request("POST", "/v2/models/digits/infer", b"traced: x", x_request_id=f"n-{number}")
+                await one.request("POST", "/v2/models/digits/infer", b"traced: x", traceparent=parent(11))
+            await the_trace(rig, f"{TRACE}0b")  # a caller's own is his to decide
+            found = await kept(rig, limit=1000)
+            sampled = [each for each in found if each.because == "sampled"]
+            assert abs(len(sampled) - 100 * of_endpoint) <= 5, "they lie evenly"
+            heard = [said[-2:] for said, _ in told(rig, "r0")]
+            assert abs(heard.count("01") - 1 - 100 * of_endpoint) <= 5, "the replica hears the same"
+
+        run(work)
 
 
 def test_each_request_for_inference_has_one_line_in_the_access_log(rig: Rig) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from pathlib import Path
 
+from stoker.observe.history.accounts import Answer
 from stoker.observe.history.collect import ASK_TIMEOUT_S, Collector, Own, Remote
 from stoker.observe.history.history import History
 from stoker.protocol import frames
@@ -79,6 +80,33 @@ def test_who_answers_is_counted_and_who_is_late_broken_or_gone_keeps_nobody_wait
         for server in servers:
             await server.close()
         assert await tick() == {"control"}
+        await history.close()
+
+    asyncio.run(main())
+
+
+def test_who_wants_numbers_that_were_just_asked_for_shares_them(tmp_path: Path) -> None:
+    class Asked:
+        name = "gateway-0"
+        count = 0
+
+        async def ask(self) -> Answer:
+            self.count += 1
+            return Answer(self.name, "boot", Registry(self.name).snapshot())
+
+    async def main() -> None:
+        history = History(tmp_path / "metrics.db", clock=Clock())
+        await history.start()
+        source = Asked()
+        collector = Collector(history, [source])
+        task = asyncio.create_task(collector.run())
+        await collector.sampled()
+        first = await collector.newest(15.0)
+        assert (await collector.newest(15.0), source.count) == (first, 1)
+        assert set(first.answers) == {"gateway-0"}
+        await collector.newest(0.0)
+        assert source.count == 2
+        task.cancel()
         await history.close()
 
     asyncio.run(main())

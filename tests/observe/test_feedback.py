@@ -225,9 +225,8 @@ def test_a_quality_objective_counts_the_scores_from_its_limit_on_as_good(
     for score in (0.0, 0.0, 0.25, 0.5, 0.75, 1.0, 1.0):
         scores.observe(score)
     rig.tick(process)
-    found = source(*KEY, Objective(name="good", target=0.9, sli="quality", at_least=at_least))
-    assert found is not None
-    (total,), (bad,) = rig.run(rig.history.sums([found.total, found.part], [300.0]))
+    found = source(*KEY, Objective(name="good", target=0.9, sli="quality", at_least=at_least), {}, 0.0)
+    (total,), (bad,) = rig.run(rig.history.sums([found.total, *found.parts], [300.0]))
     rig.run(rig.history.close())
     rig.loop.close()
-    assert (found.part_is_good, total, total - bad) == (False, 7, good)
+    assert (found.parts_are_good, total, total - bad) == (False, 7, good)

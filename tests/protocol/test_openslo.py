@@ -8,12 +8,15 @@ import pytest
 from stoker.protocol import openslo, promrules, yamltree
 from stoker.types.errors import InvalidInput
 from stoker.types.resources import Endpoint, EndpointSpec, Metadata
-from stoker.types.slos import TRACKED, BudgetStep, Objective
+from stoker.types.slos import TRACKED, BudgetStep, Objective, Slices
 
 ANSWERS = Objective(name="answers", target=0.999, owner="ada", runbook="https://wiki/a")
 QUICK = Objective(name="quick", sli="latency", under="300ms", target=0.99, window="7d")
 METRIC = {"metricSource": {"type": "Prometheus", "spec": {"query": "stoker_first_attempts_total"}}}
 OWN = Objective(name="own", target=0.99, tenant='a"b\\c')
+OWN_QUICK = Objective(name="own-quick", sli="ttft", under="250ms", target=0.99, tenant="acme")
+MINUTES = Objective(name="minutes", target=0.99, slices=Slices("5m", 0.95))
+SHARES = Objective(name="shares", target=0.99, sli="latency", under="250ms", slices=Slices())
 SHIFT = Objective(name="shift", sli="drift", at_most=0.2, target=0.9, policy=(BudgetStep("scale-up"),))
 
 
@@ -26,7 +29,7 @@ def slos(*objectives: Objective) -> list[dict[str, Any]]:
 
 
 def test_what_is_exported_reads_back_to_the_same_objective() -> None:
-    for objective in (ANSWERS, QUICK, OWN):
+    for objective in (ANSWERS, QUICK, OWN, OWN_QUICK, MINUTES, SHARES):
         (document,) = slos(objective)
         (tree,), faults = yamltree.parse(yamltree.to_text([document]))
         assert not faults
@@ -36,6 +39,10 @@ def test_what_is_exported_reads_back_to_the_same_objective() -> None:
 def test_an_objective_of_one_tenant_asks_for_its_series_alone() -> None:
     _, total = openslo.queries(endpoint(OWN), OWN)
     assert total == ('stoker_tenant_first_attempts_total{project="default",endpoint="digits",tenant="a\\"b\\\\c"}')
+    good, total = openslo.queries(endpoint(OWN_QUICK), OWN_QUICK)
+    whose = 'project="default",endpoint="digits",tenant="acme"'
+    assert good == f'stoker_tenant_time_to_first_token_seconds_bucket{{{whose},le="0.25"}}'
+    assert total == f"stoker_tenant_time_to_first_token_seconds_count{{{whose}}}"
 
 
 def test_what_no_metric_measures_is_not_exported_and_what_is_only_tracked_has_no_policy() -> None:
@@ -70,7 +77,9 @@ def test_a_document_in_the_specifications_own_words_is_read() -> None:
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        ("spec.budgetingMethod", "Timeslices", "Timeslices cannot be mapped"),
+        ("spec.budgetingMethod", "Moods", "'Moods' is no budgeting method"),
+        ("spec.budgetingMethod", "Timeslices", "timeSliceTarget is a share over 0 and up to 1, not None"),
+        ("spec.budgetingMethod", "RatioTimeslices", "timeSliceWindow is a time such as 1m, not None"),
         ("spec.timeWindow", [{"duration": "1M", "calendar": {}}], "only one rolling window"),
         ("spec.timeWindow", [{"duration": "soon", "isRolling": True}], "'soon' is not a time"),
         ("spec.timeWindow", [{"duration": "1m", "isRolling": True}], "not between one hour and 90 days"),
@@ -120,3 +129,48 @@ def test_prometheus_rules_record_each_window_and_alert_on_both_with_the_guard() 
     assert 'le="0.5"' in quick["rules"][0]["expr"]  # 300 ms: /metrics shows powers of two
     tracked = promrules.rules(endpoint())["groups"][0]
     assert not any("alert" in each for each in tracked["rules"])
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "made"),
+    [
+        ("Timeslices", {"timeSliceTarget": 0.95, "timeSliceWindow": "1m"}, Slices("1m", 0.95)),
+        ("Timeslices", {"timeSliceTarget": 1, "timeSliceWindow": "1h"}, Slices("1h", 1.0)),
+        ("RatioTimeslices", {"timeSliceWindow": "5m"}, Slices("5m")),
+        ("Occurrences", {"timeSliceTarget": 0.95, "timeSliceWindow": "1m"}, None),
+    ],
+)
+def test_every_budgeting_method_is_read(method: str, given: dict[str, Any], made: Slices | None) -> None:
+    (document,) = slos(ANSWERS)
+    document["spec"]["budgetingMethod"] = method
+    document["spec"]["objectives"][0] |= given
+    assert openslo.objective(document)[1].slices == made
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"timeSliceTarget": 0, "timeSliceWindow": "1m"}, "up to 1, not 0"),
+        ({"timeSliceTarget": 0.9, "timeSliceWindow": 1}, "a time such as 1m, not 1"),
+        ({"timeSliceTarget": 0.9, "timeSliceWindow": "10s"}, "'10s' is not in whole minutes"),
+        ({"timeSliceTarget": 0.9, "timeSliceWindow": "soon"}, "'soon' is not a time"),
+    ],
+)
+def test_slices_that_cannot_be_are_refused(given: dict[str, Any], message: str) -> None:
+    (document,) = slos(ANSWERS)
+    document["spec"]["budgetingMethod"] = "Timeslices"
+    document["spec"]["objectives"][0] |= given
+    with pytest.raises(InvalidInput, match=message):
+        openslo.objective(document)
+
+
+def test_slices_are_exported_as_the_specification_calls_them_and_ruled_by_what_control_judged() -> None:
+    (document,) = slos(MINUTES)
+    assert document["spec"]["budgetingMethod"] == "Timeslices"
+    assert document["spec"]["objectives"][0] == {
+        "displayName": "minutes", "target": 0.99, "timeSliceTarget": 0.95, "timeSliceWindow": "5m"
+    }  # fmt: skip
+    assert "stoker_first_attempts_total" in str(document["spec"]["indicator"])
+    (group,) = promrules.rules(endpoint(MINUTES))["groups"]
+    whose = 'project="default",endpoint="digits",slo="minutes"'
+    assert f'stoker_slo_slices_total{{{whose},outcome="good"}}' in group["rules"][0]["expr"]

@@ -36,14 +36,24 @@ def test_an_objective_has_sane_defaults_and_survives_a_round_trip() -> None:
         ("{name: a, target: 0.9, sli: latency}", "spec.slos[0].under: missing; it says which latency is good"),
         ("{name: a, target: 0.9, sli: quality, at_least: 0.8}", "sli: nothing keeps predictions for their labels"),
         ("{name: a, target: 0.9, sli: quality}\n  feedback: {}", "spec.slos[0].at_least: missing"),
-        ("{name: a, target: 0.9, sli: freshness, under: 1d}", "spec.slos[0].sli: freshness is not measured yet"),
+        ("{name: a, target: 0.9, sli: freshness}", "spec.slos[0].under: missing; it says which freshness is good"),
         ("{name: a, target: 0.9, sli: drift}", "spec.slos[0].at_most: missing; it says which drift is good"),
         ("{name: a, target: 0.9, sli: drift, at_most: 0.2}\n  drift: null", "sli: nothing watches drift"),
         ("{name: a, target: 0.9, under: 1s}", "spec.slos[0].under: says nothing about availability"),
         ("{name: a, target: 0.9, sli: drift, at_least: 1, at_most: 1}", "says nothing about drift; write `at_most`"),
-        ("{name: a, target: 0.9, sli: latency, under: 1s, tenant: b}", "latency is not measured by tenant"),
+        (
+            "{name: a, target: 0.9, sli: freshness, under: 1s, tenant: b}",
+            "freshness is not measured by tenant; known: av",
+        ),
         ("{name: a, target: 0.9, sli: latency, under: 0}", "0 is no time that anything could be under"),
         ("{name: a, target: 0.9, window: 10m}", "'10m' is not between one hour and 90 days"),
+        (
+            "{name: a, target: 0.9, slices: {length: 90s}}",
+            "slices.length: '90s' is not in whole minutes, from 1m to 1h",
+        ),
+        ("{name: a, target: 0.9, slices: {length: 2h}}", "slices.length: '2h' is not in whole minutes, from 1m to 1h"),
+        ("{name: a, target: 0.9, window: 1h, slices: {length: 5m}}", "'1h' has fewer than 20 slices of that length"),
+        ("{name: a, target: 0.9, slices: {target: 95}}", "spec.slos[0].slices.target: 95"),
         ("{name: a, target: 0.9, runbook: 'javascript:x'}", "is no http or https address"),
         ("{name: a, target: 0.9, policy: [{do: freeze}]}", "expected freeze-rollouts or"),
     ],
@@ -78,3 +88,12 @@ def test_a_receiver_names_its_secrets_and_never_holds_them() -> None:
         "{type: webhook, url: 'http://a', repeat: 1s}": "'1s' is not between one minute and 7 days",
     }.items():
         assert any(message in found for found in problems(RECEIVER + f"  {line}\n")), line
+
+
+def test_the_age_of_a_version_is_promised_where_there_is_one() -> None:
+    text = (
+        HEAD.replace("model: digits", "backends: [{endpoint: a}]")
+        + "    - {name: young, target: 0.9, sli: freshness, under: 7d}\n"
+    )
+    (found,) = problems(text)
+    assert "spec.slos[0].sli: backends serve, each with a model of its own" in found

@@ -23,7 +23,7 @@ from stoker.registry.versions import Given
 from stoker.types.drift import REFERENCE_BYTES_MAX, REFERENCE_FILE
 from stoker.types.errors import InvalidInput, NotFound, RefusedArtifact, StokerError
 from stoker.types.ids import Digest
-from stoker.types.models import FileEntry, Lineage, TensorSpec, manifest_digest
+from stoker.types.models import FileEntry, Lineage, TensorSpec, VersionManifest, manifest_digest
 from tests.registry.rig import METADATA, Registry, encoder, gguf, onnx_model
 
 ROWS = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 5.0], [3.0, 3.0]])
@@ -166,8 +166,14 @@ def test_a_remote_model_has_no_files(registry: Registry) -> None:
 
 def test_the_same_files_are_the_same_version_whoever_pushes_them(registry: Registry) -> None:
     first = registry.push({"b.onnx": onnx_model(), "a.txt": b"x"}, lineage=Lineage(pushed_by="me"))
-    second = registry.push({"a.txt": b"x", "b.onnx": onnx_model()}, lineage=Lineage(pushed_by="you"))
+    second = registry.push({"a.txt": b"x", "b.onnx": onnx_model()}, lineage=Lineage(pushed_by="you", trained_at_s=5.0))
     assert manifest_digest(first) == manifest_digest(second)
+
+
+def test_a_version_keeps_the_digest_that_it_had_before_its_training_had_a_time() -> None:
+    file = FileEntry("model.onnx", Digest("sha256:" + "0" * 64), 3)
+    manifest = VersionManifest("onnx", (file,), "model.onnx", metadata={"a": ["b"]})
+    assert manifest_digest(manifest) == "sha256:d733764350acc382dbbf3542f85c90515d99c84ad437456c43fb125b7d3951c9"
 
 
 def tampered_tree(**children: int) -> bytes:

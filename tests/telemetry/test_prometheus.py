@@ -1,6 +1,5 @@
 """What `/metrics` says is what Prometheus' own parser reads."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -11,9 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from stoker.telemetry import reference
 from stoker.telemetry.catalogue import BY_NAME, METRICS
-from stoker.telemetry.histogram import bucket_index
+from stoker.telemetry.exposition import OPENMETRICS, TEXT, answer
+from stoker.telemetry.histogram import Exemplar
 from stoker.telemetry.metrics import Registry
-from stoker.telemetry.prometheus import CONTENT_TYPE, OPENMETRICS_TYPE, answer, expose, expose_openmetrics
+from stoker.telemetry.prometheus import expose, expose_openmetrics
 from stoker.telemetry.views import VLLM
 
 # What Prometheus 3 sends.
@@ -76,19 +76,16 @@ def test_an_empty_registry_is_an_empty_page() -> None:
 
 
 @settings(deadline=None)
-@given(
-    st.lists(
-        st.tuples(
-            st.floats(0, 5000), st.text(min_size=1, max_size=5) | st.from_regex(r"[a-z0-9-]{1,150}", fullmatch=True)
-        ),
-        max_size=30,
-    )
-)
-def test_openmetrics_is_what_its_parser_reads_with_the_examples_of_requests(seen: list[tuple[float, str]]) -> None:
+@given(st.lists(st.tuples(st.floats(0, 5000), st.integers(0, 2**128 - 1), st.booleans()), max_size=30))
+def test_openmetrics_is_what_its_parser_reads_with_the_traces_of_requests(seen: list[tuple[float, int, bool]]) -> None:
     registry = Registry()
     took = registry.histogram("stoker_request_duration_seconds", project="p", endpoint="e", revision="r", method="chat")
-    for value, request in seen:
-        took.show(value, request)
+    traced = {}
+    for number, (value, trace, is_kept) in enumerate(seen):
+        took.observe(value)
+        if is_kept:
+            took.show(Exemplar(value, f"{trace:032x}", f"{number:016x}", 1e9 + number))
+            traced[f"{trace:032x}", f"{number:016x}"] = (value, 1e9 + number)
     families = {family.name: family for family in read_openmetrics(expose_openmetrics(registry.snapshot(), VLLM))}
     assert set(families) == {"stoker_request_duration_seconds", "vllm:e2e_request_latency_seconds"}
     family = families["stoker_request_duration_seconds"]
@@ -99,13 +96,16 @@ def test_openmetrics_is_what_its_parser_reads_with_the_examples_of_requests(seen
             high = float(sample.labels["le"])
             if sample.exemplar is not None:
                 assert low < sample.exemplar.value <= high
-                assert (sample.exemplar.value, sample.exemplar.labels["request_id"]) in seen
+                labels = sample.exemplar.labels
+                assert traced[labels["trace_id"], labels["span_id"]] == (
+                    sample.exemplar.value,
+                    float(sample.exemplar.timestamp),
+                )
             low = high
         elif sample.name.endswith("_count"):
             assert sample.value == len(seen)
-    last = {bucket_index(value): request for value, request in seen if value > 2**-20}
-    is_plain = any(re.fullmatch("[a-z0-9-]{1,100}", request) for request in last.values())
-    assert is_plain <= any(sample.exemplar is not None for sample in family.samples)
+    shown = any(value > 2**-20 for value, _ in traced.values())
+    assert shown == any(sample.exemplar is not None for sample in family.samples)
 
 
 def test_openmetrics_takes_every_metric_of_the_catalogue_and_every_alias() -> None:
@@ -138,9 +138,9 @@ def test_openmetrics_takes_every_metric_of_the_catalogue_and_every_alias() -> No
 )
 def test_who_likes_openmetrics_gets_it(accept: str, *, is_new: bool) -> None:
     kind, pieces = answer(Registry().snapshot(), accept)
-    text = "".join(pieces)
-    assert kind == (OPENMETRICS_TYPE if is_new else CONTENT_TYPE)
-    assert text.endswith("# EOF\n") == is_new
+    text = b"".join(pieces)
+    assert kind == (OPENMETRICS if is_new else TEXT)
+    assert text.endswith(b"# EOF\n") == is_new
 
 
 def test_every_metric_of_the_catalogue_is_measured_somewhere() -> None:

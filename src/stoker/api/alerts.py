@@ -55,7 +55,7 @@ class TakenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def slo_view(standing: Standing) -> SloView:
     """Return an objective as the API shows it."""
     objective, decision = standing.objective, standing.decision
-    base = SloView(
+    return SloView(
         project=standing.project,
         endpoint=standing.endpoint,
         name=objective.name,
@@ -63,13 +63,6 @@ def slo_view(standing: Standing) -> SloView:
         target=objective.target,
         window_s=parse_seconds(objective.window),
         alert=objective.alert,
-        state="unmeasured",
-        because=f"nothing measures {objective.sli} of this endpoint",
-    )
-    if decision is None:
-        return base
-    return msgspec.structs.replace(
-        base,
         state="ok" if decision.severity == "none" else decision.severity,
         because=decision.because,
         attained=decision.attained,

@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -13,7 +12,6 @@ from stoker.api.operations import Call, Operation, Parameter
 from stoker.client.views import ApplyResult, EndpointDetail, ProjectView
 from stoker.control import specs
 from stoker.control.views import endpoint_detail, endpoint_view
-from stoker.core.snapshot import EndpointKey
 from stoker.protocol import manifest
 from stoker.store import endpoints, journal, projects
 from stoker.store.engine import Connection
@@ -50,14 +48,14 @@ class RollbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def _apply(call: Call) -> Response:
     body = await read(call.request, MANIFEST_BYTES_MAX)
     dry_run = flag(call.request, "dry_run")
-    frozen = _frozen(call)
+    frozen, insists = call.plane.watch.frozen, flag(call.request, "over_budget")
     resources = await asyncio.to_thread(manifest.load, body)
     if not resources:
         raise InvalidInput("no resource in it")
 
     def change(connection: Connection) -> list[ApplyResult]:
         try:
-            return specs.apply(connection, resources, time.time(), frozen)
+            return specs.apply(connection, resources, time.time(), frozen, insists=insists)
         except specs.Refusal as refused:
             raise _located(body, refused) from refused
 
@@ -66,11 +64,6 @@ async def _apply(call: Call) -> Response:
     results = await call.plane.database.writing(change)
     call.plane.loop.wake()
     return reply(ApplyAnswer(results))
-
-
-def _frozen(call: Call) -> Mapping[EndpointKey, str]:
-    """Return why endpoints may get no new revision; nothing when the caller insists."""
-    return {} if flag(call.request, "over_budget") else call.plane.watch.frozen
 
 
 def _located(body: bytes, refused: specs.Refusal) -> manifest.ManifestError:
@@ -104,9 +97,9 @@ async def _put_endpoint(call: Call) -> Response:
             f"the path says {project}/{name}, the body {given.metadata.project}/{given.metadata.name}",
             field="metadata.name",
         )
-    frozen = _frozen(call)
+    frozen, insists = call.plane.watch.frozen, flag(call.request, "over_budget")
     results = await call.plane.database.writing(
-        lambda connection: specs.apply(connection, [given], time.time(), frozen)
+        lambda connection: specs.apply(connection, [given], time.time(), frozen, insists=insists)
     )
     await call.plane.loop.turned(ACTED_WAIT_S)
     return reply(await _detail(call), 201 if results[0].action == "created" else 200)

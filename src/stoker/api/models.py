@@ -1,6 +1,7 @@
 """Operations on models: blobs, versions, aliases."""
 
 import asyncio
+import time
 from contextlib import ExitStack
 from typing import Annotated, Final
 
@@ -22,6 +23,7 @@ from stoker.types.resources import DEFAULT_PROJECT
 from stoker.types.signing import SIGNATURE_BYTES_MAX
 
 FILES_MAX: Final = 10_000
+CLOCKS_APART_S: Final = 300.0  # of who trains and of control
 # Bytes gathered before a thread writes them: a hop to a thread for each small piece would cost more than the write.
 WRITE_BYTES: Final = 1 << 20
 
@@ -81,6 +83,8 @@ async def _put_blob(call: Call) -> Response:
 
 async def _push(call: Call) -> Response:
     body = await decoded(call.request, VersionBody)
+    if body.lineage.trained_at_s > time.time() + CLOCKS_APART_S:
+        raise InvalidInput("trained in the future; it is unix time in seconds", field="lineage.trained_at_s")
     given = Given(body.format, body.entry, body.tasks, body.options, body.metadata, body.lineage)
     signed = SignedPush(body.signatures, body.project)
     version, is_new = await call.plane.models.push(call.request.path_params["name"], body.files, given, signed)

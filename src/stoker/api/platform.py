@@ -14,7 +14,7 @@ from stoker.control.views import journal_views
 from stoker.core.shares import Answer, Question
 from stoker.store import journal
 from stoker.store.engine import Connection
-from stoker.telemetry import prometheus
+from stoker.telemetry import exposition
 from stoker.telemetry.metrics import merge
 from stoker.types.errors import InvalidInput, NotFound, Unavailable
 from stoker.types.process import NodeStatus
@@ -56,8 +56,8 @@ async def _readyz(call: Call) -> Response:
 
 async def _metrics(call: Call) -> Response:
     merged = merge(await call.plane.numbers.around(), process=call.plane.process)
-    kind, text = prometheus.answer(merged, call.request.headers.get("accept", ""))
-    return Response("".join(text), headers={"content-type": kind})
+    kind, pieces = exposition.answer(merged, call.request.headers.get("accept", ""))
+    return Response(b"".join(pieces), headers={"content-type": kind})
 
 
 async def _nodes(call: Call) -> Response:

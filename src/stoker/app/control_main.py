@@ -57,7 +57,7 @@ from stoker.protocol.link import Exchange, refuse, serve
 from stoker.registry import layout
 from stoker.store import leases, revisions, schema, signing
 from stoker.store.engine import Database, open_engine, schema_version, sqlite_url
-from stoker.telemetry.metrics import Registry, encode_snapshot
+from stoker.telemetry.metrics import Registry, Snapshot, encode_snapshot
 from stoker.telemetry.process import watch_lag
 from stoker.telemetry.sealing import KeyRing
 from stoker.types.drift import Answer, Reference
@@ -177,8 +177,12 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
     gateways = [Remote(name, home.address(name)) for name in (f"gateway-{n}" for n in range(chosen.gateways))]
     collector = Collector(history, (Own(metrics, gauges.refresh), *gateways))
     post = Post(metrics, f"http://127.0.0.1:{chosen.api_port}")
-    addresses = {name: home.address(name) for name in (f"gateway-{n}" for n in range(chosen.gateways))}
-    numbers = Numbers(metrics, driver, observer, gauges.refresh, addresses)
+
+    async def counted() -> list[Snapshot]:
+        sample = await collector.newest(chosen.otlp_interval_s)
+        return [answer.snapshot for name, answer in sample.answers.items() if name != NAME]
+
+    numbers = Numbers(metrics, driver, observer, gauges.refresh, counted)
 
     def changed() -> None:
         numbers.look()

@@ -49,13 +49,22 @@ class Wish:
 @click.option("--cpu", type=click.FloatRange(min=0, min_open=True), help="Cores of one replica.")
 @click.option("--memory", help="Memory of one replica, such as 512Mi or 2Gi.")
 @click.option("--replicas", type=click.IntRange(min=0), help="How many replicas run.")
+@click.option("--over-budget", is_flag=True, help="Roll out though an error budget's policy freezes rollouts.")
 @click.option("--wait/--no-wait", default=False, help="Return when it serves, showing the load.")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), default=WAIT_S, help="Seconds --wait waits.")
 @output_option
 @project_option
 @click.pass_obj
 def command(
-    session: Session, /, name: str, wait: bool, timeout_s: float, output: str, project: str, **given: Any
+    session: Session,
+    /,
+    name: str,
+    over_budget: bool,
+    wait: bool,
+    timeout_s: float,
+    output: str,
+    project: str,
+    **given: Any,
 ) -> None:
     """Serve a model version under a name.
 
@@ -63,7 +72,7 @@ def command(
     old one serves until the new one is ready.
     """
     control = session.control()
-    result = apply_endpoint(control, project, name, Wish(**given))
+    result = apply_endpoint(control, project, name, Wish(**given), over_budget=over_budget)
     detail = control.endpoint(project, name)
     if wait:
         with Progress(f"Deploying {name}") as progress:
@@ -73,8 +82,13 @@ def command(
     show(detail, output, lambda: _people(result, detail, wait))
 
 
-def apply_endpoint(control: ControlClient, project: str, name: str, wish: Wish) -> ApplyResult:
-    """Create an endpoint, or change what is wished of it; return what that did."""
+def apply_endpoint(
+    control: ControlClient, project: str, name: str, wish: Wish, *, over_budget: bool = False
+) -> ApplyResult:
+    """Create an endpoint, or change what is wished of it; return what that did.
+
+    over_budget: also where the policy of an error budget freezes rollouts.
+    """
     try:
         spec: dict[str, Any] = msgspec.to_builtins(control.endpoint(project, name).resource.spec)
     except NotFound:
@@ -94,7 +108,7 @@ def apply_endpoint(control: ControlClient, project: str, name: str, wish: Wish) 
         "metadata": {"name": name, "project": project},
         "spec": {key: value for key, value in spec.items() if value is not None},
     }
-    return control.apply(msgspec.json.encode(manifest))[0]
+    return control.apply(msgspec.json.encode(manifest), over_budget=over_budget)[0]
 
 
 def _merge(spec: dict[str, Any], key: str, new: dict[str, Any]) -> None:

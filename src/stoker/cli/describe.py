@@ -177,6 +177,7 @@ def _version(version: ModelVersion) -> str:
             ("tasks", ", ".join(manifest.tasks)),
             *tables.signature_lines(manifest.signature),
             ("size", format_bytes(version.size_bytes)),
+            ("trained", clock(manifest.lineage.trained_at_s) if manifest.lineage.trained_at_s else ""),
             ("created", clock(version.created_at_s)),
             ("digest", version.digest),
             ("source", manifest.lineage.source),

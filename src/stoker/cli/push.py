@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -67,6 +68,11 @@ ALONE: Final = Beside()
     metavar="ROWS",
     help="Good rows (.csv, .json, .jsonl, .npz); what the endpoint sees is compared with them.",
 )
+@click.option(
+    "--trained-at",
+    type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]),
+    help="When it was trained (local time without an offset); else it is as old as its push.",
+)
 @click.option("--entry", help="The file that the engine opens, where there are several.")
 @click.option(
     "--sign-key",
@@ -106,7 +112,7 @@ def command(
         entry=given["entry"],
         tasks=given["tasks"] or None,
         options={key: typed(text) for key, text in given["options"].items()} or None,
-        lineage=said(given, source or "", local),
+        lineage={**said(given, source or "", local), **_trained(given["trained_at"])},
         project=project,
     )
     if source is None:
@@ -122,6 +128,10 @@ def command(
     if aliases:
         pushed = PushedVersion(control.version(name, str(pushed.version.number)), pushed.is_new)
     show(pushed.version, output, lambda: described(pushed))
+
+
+def _trained(at: datetime | None) -> dict[str, float]:
+    return {} if at is None else {"trained_at_s": at.timestamp()}
 
 
 @contextmanager

@@ -73,7 +73,7 @@ def budget(one: SloView) -> str:
 
 def state(one: SloView) -> str:
     """Return the state in its colour; one that wakes nobody says so."""
-    text = click.style(one.state, fg=_COLOURS.get(one.state), dim=one.state == "unmeasured")
+    text = click.style(one.state, fg=_COLOURS.get(one.state))
     return text + (click.style(" (tracked)", dim=True) if one.alert == "none" and one.state == "ok" else "")
 
 

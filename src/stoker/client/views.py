@@ -270,7 +270,7 @@ class StepView(msgspec.Struct, frozen=True):
 
 
 class SloView(msgspec.Struct, frozen=True):
-    """How one objective stands. `state` is ok, ticket, page, or unmeasured while nothing counts its events."""
+    """How one objective stands. `state` is ok, ticket or page."""
 
     project: str
     endpoint: str

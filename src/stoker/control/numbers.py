@@ -1,7 +1,7 @@
 """Every process' numbers, asked by control: for its own `/metrics`, and for whoever they are sent to."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from stoker.control.fleet import Fleet
@@ -25,13 +25,13 @@ class Numbers:
         driver: Driver,
         observer: Observer,
         refresh: Callable[[], None],
-        gateways: Mapping[str, str],
+        gateways: Callable[[], Awaitable[list[Snapshot]]],
     ) -> None:
         self._registry = registry
         self._driver = driver
         self._observer = observer
         self._refresh = refresh  # sets what is read at the moment
-        self._gateways = gateways  # addresses by name
+        self._gateways = gateways  # those of a moment ago, that the history was told
         self._fleet = Fleet(registry)
         self._places = asyncio.Semaphore(AT_ONCE_MAX)
 
@@ -58,9 +58,8 @@ class Numbers:
 
     async def everything(self) -> list[Snapshot]:
         """Return the numbers of every process, each by itself."""
-        asked = (_counted(name, address) for name, address in self._gateways.items())
-        around, gateways = await asyncio.gather(self.around(), asyncio.gather(*asked))
-        return [*around, *(each for each in gateways if each is not None)]
+        around, gateways = await asyncio.gather(self.around(), self._gateways())
+        return [*around, *gateways]
 
     async def _agent(self, node: str) -> Snapshot | None:
         try:

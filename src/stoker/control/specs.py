@@ -25,6 +25,11 @@ ROLLS: Final = (
 )  # fmt: skip
 
 
+# Tenants with objectives of their own, counted once an endpoint: each takes two counters and up to three histograms in
+# every gateway, and a metric has at most 1,000 series there (telemetry/metrics.py).
+PROMISED_TENANTS_MAX: Final = 500
+
+
 class Wrong(msgspec.Struct, frozen=True):
     """One thing that cannot hold, and about which resource."""
 
@@ -48,10 +53,13 @@ def apply(
     resources: Iterable[Resource],
     now_s: float,
     frozen: Mapping[EndpointKey, str] | None = None,
+    *,
+    insists: bool = False,
 ) -> list[ApplyResult]:
     """Store every resource, or none. Projects go first, so that a manifest may bring its own.
 
-    frozen: why endpoints (project, name) may get no new revision; all else of them may change.
+    frozen: why endpoints (project, name) may get no new revision; all else of them may change. Who `insists` may, and
+        the journal says so.
     Raises Refusal with everything that cannot hold.
     """
     ordered = sorted(resources, key=lambda each: not isinstance(each, Project))
@@ -67,11 +75,12 @@ def apply(
             else:
                 key = (ProjectName(each.metadata.project), EndpointName(each.metadata.name))
                 why = (frozen or {}).get(key, "")
-                results.append(_apply_endpoint(connection, each, now_s, why))
+                results.append(_apply_endpoint(connection, each, now_s, why, insists=insists))
         except (InvalidInput, NotFound, Conflict) as wrong:
             problems.append(_wrong(each, wrong.field or "spec", wrong.message, is_alone=len(ordered) == 1))
     given = {(each.metadata.project, each.metadata.name): each for each in ordered if isinstance(each, Endpoint)}
     if not problems:
+        problems.extend(_too_many_tenants(connection, given.values()))
         for project in dict.fromkeys(project for project, _ in given):
             problems.extend(
                 Wrong("Endpoint", project, flaw.endpoint, flaw.field, f"{flaw.endpoint}: {flaw.message}")
@@ -80,6 +89,22 @@ def apply(
     if problems:
         raise Refusal(problems)
     return results
+
+
+def _too_many_tenants(connection: Connection, given: Iterable[Endpoint]) -> list[Wrong]:
+    """Return what is wrong with the endpoints that promise tenants something, if too many are promised something."""
+    promising = [each for each in given if any(objective.tenant for objective in each.spec.slos)]
+    if not promising:
+        return []
+    every = [state.resource.spec.slos for state in endpoints.everything(connection) if not state.is_deleting]
+    count = sum(len({objective.tenant for objective in slos if objective.tenant}) for slos in every)
+    if count <= PROMISED_TENANTS_MAX:
+        return []
+    message = (
+        f"{count} tenants of endpoints would have objectives of their own; at most {PROMISED_TENANTS_MAX} are counted: "
+        "promise it to the endpoint, or to fewer tenants"
+    )
+    return [_wrong(each, "spec.slos", message, is_alone=len(promising) == 1) for each in promising]
 
 
 def rollback(connection: Connection, project: str, name: str, to: int | None, now_s: float) -> None:
@@ -128,7 +153,9 @@ def _apply_project(connection: Connection, project: Project, now_s: float) -> Ap
     return ApplyResult(kind="Project", name=name, action=_verb(old, changes), project=name, diff=_shown(changes))
 
 
-def _apply_endpoint(connection: Connection, endpoint: Endpoint, now_s: float, frozen: str) -> ApplyResult:
+def _apply_endpoint(
+    connection: Connection, endpoint: Endpoint, now_s: float, frozen: str, *, insists: bool
+) -> ApplyResult:
     project, name = endpoint.metadata.project, endpoint.metadata.name
     if projects.find(connection, project) is None:
         raise NotFound(f"no project {project!r}; apply a Project of that name first", field="metadata.project")
@@ -140,15 +167,19 @@ def _apply_endpoint(connection: Connection, endpoint: Endpoint, now_s: float, fr
         model = parse_ref(endpoint.spec.model).name
         changes.append(manifest.Change("spec.model", f"{model}@{stored.pinned}", f"{model}@{pinned}"))
     rolls = [change.path for change in changes if change.path.startswith(ROLLS)]
-    if frozen and old is not None and rolls:
+    is_frozen = bool(frozen and old is not None and rolls)
+    if is_frozen and not insists:
         raise Conflict(
-            f"rollouts are frozen: {frozen}; `stoker rollback` still works, `stoker apply --over-budget` insists",
+            f"rollouts are frozen: {frozen}; `stoker rollback` still works, and `stoker deploy` and `stoker apply` "
+            "insist with --over-budget",
             field=rolls[0],
         )
     revived = stored is not None and stored.is_deleting
     if changes or revived:
         endpoints.put(connection, endpoint, pinned, now_s)
         because = "asked to" if old is None else f"changed: {', '.join(change.path for change in changes)}"
+        if is_frozen:
+            because = f"{because}; over the freeze of rollouts: {frozen}"
         journal.add(connection, journal.Entry(now_s, "ApplyEndpoint", because, project, name))
     action = "created" if revived else _verb(old, changes)
     return ApplyResult(kind="Endpoint", name=name, action=action, project=project, diff=_shown(changes))

@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from stoker.core.evidence import log_evidence
-from stoker.types.slos import TRACKED, URGENCY, BudgetStep, Move, Objective, Severity
+from stoker.types.slos import TRACKED, URGENCY, BudgetStep, Move, Objective, Severity, Sli
 from stoker.types.units import parse_seconds
 
 EVERY_S: Final = 5.0  # between two looks; the shortest window too
@@ -31,6 +31,18 @@ CLEAR: Final = 0.8  # of the rate that fires
 CLEAR_MIN_S: Final = 15.0
 CLEAR_MAX_S: Final = 300.0
 BUDGET_BACK: Final = 0.05  # a step ends when so much more is left than what began it
+
+
+# The metrics that count events: of an endpoint, and of one tenant of it.
+METRICS: Final[dict[Sli, tuple[str, str]]] = {
+    "availability": ("stoker_first_attempts_total", "stoker_tenant_first_attempts_total"),
+    "freshness": ("stoker_first_attempts_total", ""),
+    "latency": ("stoker_request_duration_seconds", "stoker_tenant_request_duration_seconds"),
+    "ttft": ("stoker_time_to_first_token_seconds", "stoker_tenant_time_to_first_token_seconds"),
+    "inter_token": ("stoker_time_per_output_token_seconds", "stoker_tenant_time_per_output_token_seconds"),
+    "quality": ("stoker_prediction_score_ratio", ""),
+    "drift": ("stoker_drift_shift", ""),
+}
 
 
 class Rule(msgspec.Struct, frozen=True):
@@ -124,23 +136,41 @@ def objectives(promised: tuple[Objective, ...]) -> tuple[Objective, ...]:
     return promised or TRACKED
 
 
-def rules(window_s: float) -> tuple[Rule, ...]:
-    """Return the rules of an objective over `window_s`; those with the classic windows spend the same share of it."""
+def counted(objective: Objective) -> str:
+    """Return the metric that counts the objective's events; that of a tenant has the label `tenant`."""
+    whole, of_tenant = METRICS[objective.sli]
+    return of_tenant if objective.tenant else whole
+
+
+def rules(window_s: float, slice_s: float = 0.0) -> tuple[Rule, ...]:
+    """Return the rules of an objective over `window_s`; those with the classic windows spend the same share of it.
+
+    slice_s: length of the slices that are its events, if they are. No rule looks over fewer than can say something.
+    """
     scale = window_s / MONTH_S
+    long_min_s = max(2 * EVERY_S, 2 * BAD_MIN * slice_s)
+    short_min_s = max(EVERY_S, 2 * slice_s)
     return tuple(
         msgspec.structs.replace(
-            rule, long_s=max(rule.long_s * scale, 2 * EVERY_S), short_s=max(rule.short_s * scale, EVERY_S)
+            rule, long_s=max(rule.long_s * scale, long_min_s), short_s=max(rule.short_s * scale, short_min_s)
         )
         if rule.is_scaled
         else rule
         for rule in RULES
+        if rule.is_scaled or not slice_s
     )
+
+
+def rules_of(objective: Objective) -> tuple[Rule, ...]:
+    """Return the rules of an objective."""
+    slice_s = parse_seconds(objective.slices.length) if objective.slices is not None else 0.0
+    return rules(parse_seconds(objective.window), slice_s)
 
 
 def windows(objective: Objective) -> tuple[float, ...]:
     """Return the windows, in seconds, whose counts `decide` needs."""
     whole_s = parse_seconds(objective.window)
-    asked = {whole_s} | {length_s for rule in rules(whole_s) for length_s in (rule.long_s, rule.short_s)}
+    asked = {whole_s} | {length_s for rule in rules_of(objective) for length_s in (rule.long_s, rule.short_s)}
     return tuple(sorted(asked))
 
 
@@ -149,7 +179,7 @@ def decide(objective: Objective, counts: Mapping[float, Counts], memory: SloMemo
     whole_s, allowed = parse_seconds(objective.window), 1.0 - objective.target
     firing: dict[str, Firing] = {}
     burns = []
-    for rule in rules(whole_s):
+    for rule in rules_of(objective):
         long, short = counts[rule.long_s], counts[rule.short_s]
         needed = min(max(rule.burn * allowed, rule.ratio_min), (1.0 + allowed) / 2)
         held = _held(memory.firing.get(rule.name), rule, needed, long, short, now_s)
@@ -207,8 +237,9 @@ def _worst(objective: Objective, burns: list[Burn], counts: Mapping[float, Count
     worst = max(alight, key=lambda burn: URGENCY[burn.rule.severity])
     seen = counts[worst.rule.long_s]
     severity = min((worst.rule.severity, objective.alert), key=lambda each: URGENCY[each])
+    what = "events" if objective.slices is None else f"slices of {_time(parse_seconds(objective.slices.length))}"
     because = (
-        f"{seen.bad:.0f} of {seen.total:.0f} events were bad in {_time(worst.rule.long_s)}: {worst.long:.3g} times "
+        f"{seen.bad:.0f} of {seen.total:.0f} {what} were bad in {_time(worst.rule.long_s)}: {worst.long:.3g} times "
         f"what {objective.target:.10g} allows ({worst.short:.3g} in the last {_time(worst.rule.short_s)})"
     )
     return severity, because

@@ -7,7 +7,7 @@ loads instead of that it is unknown, and send the first request the moment a rep
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypedDict
 
-from stoker.core import chains, enforce, sampling
+from stoker.core import chains, enforce, sampling, slo
 from stoker.core.revisions import TASKS
 from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Revision
 from stoker.types.ids import EndpointName, ReplicaId
@@ -38,6 +38,8 @@ class _Chained(TypedDict):
     breaker: BreakerRoute
     samples: SamplesRoute | None
     promised_to: tuple[str, ...]
+    timed_for: dict[str, tuple[str, ...]]
+    trace_ratio: float | None
     sheds: bool
 
 
@@ -159,6 +161,7 @@ def _tier_route(
 def _chained(endpoint: EndpointState) -> _Chained:
     spec = endpoint.resource.spec
     breaker = spec.breaker
+    own = [each for each in spec.slos if each.tenant]
     return _Chained(
         fallback=tuple(EndpointName(name) for name in spec.fallback),
         fallback_on=spec.fallback_on,
@@ -171,7 +174,12 @@ def _chained(endpoint: EndpointState) -> _Chained:
             refuse=breaker.refuse,
         ),
         samples=sampling.route(spec.samples) if spec.samples is not None else None,
-        promised_to=tuple(sorted({each.tenant for each in spec.slos if each.tenant})),
+        promised_to=tuple(sorted({each.tenant for each in own if each.sli == "availability"})),
+        timed_for={
+            tenant: tuple(sorted({slo.counted(each) for each in own if each.tenant == tenant and each.under}))
+            for tenant in sorted({each.tenant for each in own if each.under})
+        },
+        trace_ratio=spec.traces.rate if spec.traces is not None else None,
         sheds=enforce.is_in_force("shed-sheddable", endpoint.status.moves),
     )
 

@@ -86,7 +86,7 @@ class Exchange:
         "is_proven", "is_repeatable", "is_sampled", "is_started", "key", "known_s", "lane", "max_tokens", "method",
         "name", "on_start", "on_trial", "piece_s", "project", "relay", "replica", "request", "resume", "revision",
         "route", "routed_s", "sends", "sent_s", "served_by", "shape", "share", "span", "status", "stream", "task",
-        "trace", "trail", "transcript", "tries", "units", "usage", "version", "waited_s", "wish",
+        "took_s", "trace", "trail", "transcript", "tries", "units", "usage", "version", "waited_s", "wish",
     )  # fmt: skip
 
     def __init__(self, connection: Client, request: HttpRequest, route: "Route", name: str, version: str) -> None:
@@ -136,7 +136,8 @@ class Exchange:
         self.status = 0
         self.usage = Usage()
         self.units = 0.0  # of service that its tenant was charged before it was known what it costs
-        self.first_byte_s = self.piece_s = 0.0  # the first and the newest piece of a stream; 0 before it
+        # The first and the newest piece of a stream, and how long all took as it was metered. 0: not yet.
+        self.first_byte_s = self.piece_s = self.took_s = 0.0
         self.between: Histogram | None = None  # takes the time between two pieces
         self.transcript: Transcript | None = None  # what a stream's client was sent, where it could go on elsewhere
         self.cut: StokerError | None = None  # what ended the first part of a stream

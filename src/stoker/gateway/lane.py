@@ -89,9 +89,13 @@ class Lane:
         self.tier = Tier.following(self.tier, endpoint.backends)
         # Whether requests may be served by other endpoints, or refused by the breaker: layers/fallback.py.
         self.is_chained = bool(endpoint.fallback or endpoint.backends or endpoint.breaker.refuse)
+        ratio = endpoint.trace_ratio
+        self.traced_from = None if ratio is None else tracing.threshold(ratio)  # trace ids; None: the platform's
         self.hedges = (self.hedges or hedge.Hedges()) if endpoint.hedge else None
         self.sampled = sampling.following(self.sampled, endpoint.samples, self._gateways, time.monotonic())
-        self.meters.keep({str(revision.revision) for revision in endpoint.revisions}, endpoint.promised_to)
+        revisions = {str(revision.revision) for revision in endpoint.revisions}
+        self.meters.keep(revisions, time.monotonic())
+        self.meters.promised.follow(endpoint.promised_to, endpoint.timed_for)
         self.choice.follow(endpoint)
         wanted = {
             str(replica.replica): (replica, revision)

@@ -6,10 +6,14 @@ from typing import Final
 
 from stoker.core.circuit import State
 from stoker.gateway.phases import Phases
-from stoker.gateway.tenants import PROMISED, Tenants
+from stoker.gateway.tally import Tally
+from stoker.gateway.tenants import Promised, Tenants
+from stoker.telemetry.histogram import Exemplar
 from stoker.telemetry.metrics import Counter, Gauge, Histogram, Registry
 from stoker.types.replica import EngineCalls, Usage
 
+# What a revision counted last is asked for every 5 s (observe/port.py): it stays for three of those.
+GONE_KEPT_S: Final = 15.0
 BREAKER_STATES: Final[dict[State, float]] = {"closed": 0.0, "half-open": 1.0, "open": 2.0}
 
 
@@ -68,6 +72,12 @@ class RevisionMeters:
             self._text = TextMeters(self._registry, labels)
         return self._text
 
+    def show(self, took_s: float, first_s: float, trace: str, span: str, at_s: float) -> None:
+        """Name the trace of a request whose times were counted; `first_s` 0: it had no first token."""
+        self.duration.show(Exemplar(took_s, trace, span, at_s))
+        if first_s and self._text is not None:
+            self._text.first_token.show(Exemplar(first_s, trace, span, at_s))
+
     def tokens(self, usage: Usage) -> None:
         """Count what a language model read and wrote for one answer."""
         text = self.text
@@ -123,23 +133,35 @@ class CacheMeters:
 class ReplicaMeters:
     """What is counted of the tries at one replica."""
 
-    __slots__ = ("_codes", "_duration", "_labels", "_registry")
+    __slots__ = ("_codes", "_duration", "_labels", "_registry", "_tally")
 
-    def __init__(self, registry: Registry, labels: dict[str, str]) -> None:
+    def __init__(self, registry: Registry, labels: dict[str, str], tally: Tally) -> None:
         self._registry = registry
         self._labels = labels
+        self._tally = tally
         self._codes: dict[int, Counter] = {}
         self._duration = registry.histogram("stoker_replica_request_duration_seconds", **labels)
 
     def ended(self, status: int, seconds: float) -> None:
         """Count a try that came to `status` after `seconds`."""
+        if status == 200:
+            self._tally.answered(self, seconds)
+        else:
+            self._code(status).value += 1.0
+            self._duration.observe(seconds)
+
+    def answered(self, seconds: list[float]) -> None:
+        """Count tries that came to 200."""
+        self._code(200).value += len(seconds)
+        self._duration.observe_all(seconds)
+
+    def _code(self, status: int) -> Counter:
         code = self._codes.get(status)
         if code is None:
             code = self._codes[status] = self._registry.counter(
                 "stoker_replica_requests_total", code=str(status), **self._labels
             )
-        code.value += 1.0
-        self._duration.observe(seconds)
+        return code
 
 
 class Meters:
@@ -150,13 +172,15 @@ class Meters:
         "_cache",
         "_choices",
         "_endpoint",
+        "_gone",
         "_labels",
         "_project",
         "_registry",
         "_revisions",
-        "_tenants_attempts",
         "cancelled",
+        "promised",
         "queue_wait",
+        "tally",
         "tenants",
     )  # fmt: skip
 
@@ -167,11 +191,13 @@ class Meters:
         self._labels = {"project": project, "endpoint": endpoint}
         self._revisions: dict[tuple[str, str], RevisionMeters] = {}
         self._attempts: dict[tuple[str, str], Counter] = {}
-        self._tenants_attempts: dict[tuple[str, str], Counter] = {}
         self._choices: dict[str, Counter] = {}
+        self._gone: dict[str, float] = {}  # since when; revisions that left the table
         self.queue_wait: Histogram = registry.histogram("stoker_queue_wait_seconds", **self._labels)
         self.cancelled: Counter = registry.counter("stoker_cancelled_total", **self._labels)
         self.tenants = Tenants(registry, self._labels)
+        self.tally = Tally(self.tenants)  # counted before anything is read or dropped
+        self.promised = Promised(registry, self._labels)
         self._cache: CacheMeters | None = None  # most endpoints keep nothing
 
     def revision(self, revision: str, method: str) -> RevisionMeters:
@@ -182,15 +208,10 @@ class Meters:
             self._revisions[revision, method] = found
         return found
 
-    def keep(self, revisions: set[str], promised_to: tuple[str, ...]) -> None:
-        """Drop what is counted of revisions that left the table, and of tenants that are promised nothing more."""
-        for tenant, outcome in [key for key in self._tenants_attempts if key[0] not in promised_to]:
-            del self._tenants_attempts[tenant, outcome]
-            self._registry.forget(tenant=tenant, outcome=outcome, **self._labels)
-        for revision in {name for name, _ in self._revisions} - revisions - {""}:
-            self._registry.forget(revision=revision, **self._labels)
-            self._revisions = {key: meters for key, meters in self._revisions.items() if key[0] != revision}
-            self._attempts = {key: count for key, count in self._attempts.items() if key[0] != revision}
+    def keep(self, revisions: set[str], now_s: float) -> None:
+        """Let go what is counted of revisions that left the table."""
+        left = {name for name, _ in (*self._revisions, *self._attempts)} - revisions - {""}
+        self._gone = {revision: self._gone.get(revision, now_s) for revision in left}
 
     def attempt(self, revision: str, outcome: str) -> None:
         """Count an answer that objectives judge (core/attempts.py)."""
@@ -201,21 +222,13 @@ class Meters:
             )
         found.value += 1.0
 
-    def tenant_attempt(self, tenant: str, outcome: str) -> None:
-        """Count an answer to a tenant that has an objective of its own. Those of the route: at most 16."""
-        found = self._tenants_attempts.get((tenant, outcome))
-        if found is None:
-            found = self._tenants_attempts[tenant, outcome] = self._registry.counter(
-                PROMISED, tenant=tenant, outcome=outcome, **self._labels
-            )
-        found.value += 1.0
-
     def replica(self, revision: str, replica: str) -> ReplicaMeters:
         """Return the meters of one replica."""
-        return ReplicaMeters(self._registry, {**self._labels, "revision": revision, "replica": replica})
+        return ReplicaMeters(self._registry, {**self._labels, "revision": revision, "replica": replica}, self.tally)
 
     def forget_replica(self, replica: str) -> None:
         """Drop what is counted of a replica that left the table."""
+        self.tally.count()
         self._registry.forget(replica=replica, **self._labels)
 
     def waited(self, tenant: str, seconds: float) -> None:
@@ -233,12 +246,19 @@ class Meters:
 
     def turn(self, now_s: float) -> None:
         """Do what is done once a second."""
+        self.tally.count()
         self.tenants.sweep(now_s)
+        for revision in [name for name, since_s in self._gone.items() if now_s - since_s >= GONE_KEPT_S]:
+            del self._gone[revision]
+            self._registry.forget(revision=revision, **self._labels)
+            self._revisions = {key: meters for key, meters in self._revisions.items() if key[0] != revision}
+            self._attempts = {key: count for key, count in self._attempts.items() if key[0] != revision}
         for meters in self._revisions.values():
             meters.phases.turn()
 
     def served(self, method: str) -> tuple[int, float]:
         """Return how many requests of `method` ended, and how many seconds they took together."""
+        self.tally.count()
         seen = [meters.duration.read() for (_, each), meters in self._revisions.items() if each == method]
         return sum(each.count for each in seen), sum(each.sum for each in seen)
 
@@ -332,7 +352,8 @@ class Meters:
         )
 
     def gauges(self, *, waiting: int, in_flight: int, ready: int) -> None:
-        """Set what is read at the moment of a snapshot."""
+        """Set what is read at the moment of a snapshot, and count what ended before it."""
+        self.tally.count()
         self._registry.gauge("stoker_queue_depth", **self._labels).set(float(waiting))
         self._registry.gauge("stoker_in_flight", **self._labels).set(float(in_flight))
         self._registry.gauge("stoker_replicas_ready", **self._labels).set(float(ready))

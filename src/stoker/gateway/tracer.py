@@ -95,7 +95,9 @@ class Tracer:
         )
         chosen = self._choose(exchange, because, now_s)
         if chosen:
-            self.ring.add(_trace(exchange, steps, chosen, now_s, self._registry.process), is_slow=is_slow)
+            trace = _trace(exchange, steps, chosen, now_s, self._registry.process)
+            self.ring.add(trace, is_slow=is_slow)
+            _show(exchange, trace)
             self._count("stoker_traces_kept_total", chosen)
 
     def _choose(self, exchange: Exchange, because: Because, now_s: float) -> Because:
@@ -115,6 +117,15 @@ class Tracer:
 
     def _count(self, name: str, because: str) -> None:
         self._registry.counter(name, because=because).add()
+
+
+def _show(exchange: Exchange, trace: Trace) -> None:
+    """Have the histograms that counted the request name its trace."""
+    if exchange.lane is None or not exchange.took_s:
+        return
+    first_s = exchange.first_byte_s - exchange.began_s if exchange.first_byte_s else 0.0
+    meters = exchange.lane.meters.revision(exchange.revision, exchange.method)
+    meters.show(exchange.took_s, first_s, trace.id, trace.span, trace.began_at_s + trace.seconds)
 
 
 def _trace(exchange: Exchange, steps: list[Try], because: Because, now_s: float, gateway: str) -> Trace:

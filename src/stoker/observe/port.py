@@ -59,11 +59,13 @@ class Selector(msgspec.Struct, frozen=True):
     """The series of one metric of which all `matchers` hold.
 
     at_most: of a histogram, count only values up to this; the bucket that holds it counts whole (9 % wide).
+    after_s: count only what came after this moment (unix seconds); of `sums` alone.
     """
 
     metric: str
     matchers: tuple[Matcher, ...] = ()
     at_most: float | None = None
+    after_s: float = 0.0
 
     def holds(self, series: Series) -> bool:
         """Return whether `series` is selected."""

@@ -225,7 +225,10 @@ def _endpoint_problems(spec: EndpointSpec) -> list[tuple[str, str]]:
         *chain_problems(spec),
         *sample_problems(spec.samples),
         *objective_problems(
-            spec.slos, is_drift_watched=spec.drift is not None, is_feedback_kept=spec.feedback is not None
+            spec.slos,
+            is_drift_watched=spec.drift is not None,
+            is_feedback_kept=spec.feedback is not None,
+            has_model=not spec.backends,
         ),
         *drift_problems(spec.drift),
         *feedback_problems(spec),

@@ -13,7 +13,7 @@ from stoker.core import slo
 from stoker.protocol.promised import objective_problems
 from stoker.types.errors import InvalidInput
 from stoker.types.resources import Endpoint
-from stoker.types.slos import Objective, Sli
+from stoker.types.slos import Objective, Sli, Slices
 from stoker.types.units import parse_seconds
 
 API_VERSION: Final = "openslo/v1"
@@ -50,12 +50,6 @@ def objective(document: dict[str, Any]) -> tuple[str, Objective]:
     if not isinstance(spec, dict):
         raise InvalidInput(f"{name}: missing; a SLO has a spec", field="spec")
     service = _text(document, "spec", "service")
-    if spec.get("budgetingMethod", "Occurrences") != "Occurrences":
-        method = spec["budgetingMethod"]
-        raise InvalidInput(
-            f"{name}: {method} cannot be mapped: stoker counts events, not slices of time; use Occurrences",
-            field="spec.budgetingMethod",
-        )
     annotations = annotations_of(document)
     sli = _SLIS.get(str(annotations.get(_PREFIX + "sli", "availability")))
     if sli is None:
@@ -71,6 +65,7 @@ def objective(document: dict[str, Any]) -> tuple[str, Objective]:
         tenant=str(annotations.get(_PREFIX + "tenant", "")),
         under=annotations.get(_PREFIX + "under") if sli != "availability" else None,
         window=_window(name, spec),
+        slices=_slices(name, spec),
         alert="page" if spec.get("alertPolicies") else "none",
         owner=str(annotations.get(_PREFIX + "owner", "")),
         runbook=str(annotations.get(_PREFIX + "runbook", "")),
@@ -114,8 +109,8 @@ def _slo(endpoint: Endpoint, objective: Objective) -> dict[str, Any]:
                 "spec": {"ratioMetric": {"counter": True, "good": _metric(good), "total": _metric(total)}},
             },
             "timeWindow": [{"duration": duration(parse_seconds(objective.window)), "isRolling": True}],
-            "budgetingMethod": "Occurrences",
-            "objectives": [{"displayName": objective.name, "target": objective.target}],
+            "budgetingMethod": _method(objective.slices),
+            "objectives": [{"displayName": objective.name, "target": objective.target, **_sliced(objective.slices)}],
             "alertPolicies": [] if objective.alert == "none" else [f"{name}-burn"],
         },
     }
@@ -145,7 +140,7 @@ def _policy(endpoint: Endpoint, objective: Objective) -> dict[str, Any]:
                         },
                     },
                 }
-                for rule in slo.rules(parse_seconds(objective.window))
+                for rule in slo.rules_of(objective)
             ],
             "notificationTargets": [],
         },
@@ -155,21 +150,48 @@ def _policy(endpoint: Endpoint, objective: Objective) -> dict[str, Any]:
 def queries(endpoint: Endpoint, objective: Objective) -> tuple[str, str]:
     """Return the counters of good and of all events as Prometheus selectors."""
     whose = f'project="{endpoint.metadata.project}",endpoint="{endpoint.metadata.name}"'
+    metric = slo.counted(objective)
+    if objective.tenant:
+        whose = f"{whose},tenant={json.dumps(objective.tenant)}"
     if objective.sli == "availability":
-        name = "stoker_first_attempts_total"
-        if objective.tenant:
-            name, whose = "stoker_tenant_first_attempts_total", f"{whose},tenant={json.dumps(objective.tenant)}"
-        return f'{name}{{{whose},outcome="good"}}', f"{name}{{{whose}}}"
-    metric = {
-        "latency": "stoker_request_duration_seconds",
-        "ttft": "stoker_time_to_first_token_seconds",
-        "inter_token": "stoker_time_per_output_token_seconds",
-    }[objective.sli]
+        return f'{metric}{{{whose},outcome="good"}}', f"{metric}{{{whose}}}"
     assert objective.under is not None  # the manifest was checked
     # `/metrics` shows the buckets that end at powers of two: the next one is meant, which may count more as good.
     bound = 2.0 ** ceil(log2(parse_seconds(objective.under)))
     shown = f"{bound:.0f}" if bound >= 1 else repr(bound)
     return f'{metric}_bucket{{{whose},le="{shown}"}}', f"{metric}_count{{{whose}}}"
+
+
+def _method(slices: Slices | None) -> str:
+    if slices is None:
+        return "Occurrences"
+    return "RatioTimeslices" if slices.target is None else "Timeslices"
+
+
+def _sliced(slices: Slices | None) -> dict[str, Any]:
+    """Return what an objective says of its slices."""
+    if slices is None:
+        return {}
+    said: dict[str, Any] = {"timeSliceWindow": duration(parse_seconds(slices.length))}
+    return said if slices.target is None else {"timeSliceTarget": slices.target, **said}
+
+
+def _slices(name: str, spec: dict[str, Any]) -> Slices | None:
+    method, one = spec.get("budgetingMethod", "Occurrences"), spec["objectives"][0]
+    if method not in ("Occurrences", "Timeslices", "RatioTimeslices"):
+        raise InvalidInput(f"{name}: {method!r} is no budgeting method of OpenSLO", field="spec.budgetingMethod")
+    if method == "Occurrences":
+        return None
+    target, length = one.get("timeSliceTarget"), one.get("timeSliceWindow")
+    if method == "RatioTimeslices":
+        target = None
+    elif not isinstance(target, int | float) or not 0 < target <= 1:
+        raise InvalidInput(
+            f"{name}: timeSliceTarget is a share over 0 and up to 1, not {target!r}", field="spec.objectives"
+        )
+    if not isinstance(length, str):  # the specification allows a bare number, and does not say of what
+        raise InvalidInput(f"{name}: timeSliceWindow is a time such as 1m, not {length!r}", field="spec.objectives")
+    return Slices(length, None if target is None else float(target))
 
 
 def _metric(query: str) -> dict[str, Any]:

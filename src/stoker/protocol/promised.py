@@ -4,12 +4,16 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
+from stoker.core import slo
 from stoker.types.notifiers import NotifierSpec
-from stoker.types.slos import TIMED, UNMEASURED, Objective, Sli
+from stoker.types.slos import TIMED, Objective, Sli
 from stoker.types.units import parse_seconds
 
 WINDOW_S_MIN: Final = 3600.0
 WINDOW_S_MAX: Final = 90 * 86_400.0
+SLICE_S_MIN: Final = 60.0  # what the history keeps for longer than an hour begins at minutes
+SLICE_S_MAX: Final = 3600.0
+SLICES_MIN: Final = 20
 REPEAT_S_MIN: Final = 60.0
 REPEAT_S_MAX: Final = 7 * 86_400.0
 
@@ -18,15 +22,21 @@ _GOOD: Final[dict[Sli, str]] = dict.fromkeys(TIMED, "under") | {"quality": "at_l
 
 
 def objective_problems(
-    objectives: Sequence[Objective], *, is_drift_watched: bool = True, is_feedback_kept: bool = True
+    objectives: Sequence[Objective],
+    *,
+    is_drift_watched: bool = True,
+    is_feedback_kept: bool = True,
+    has_model: bool = True,
 ) -> list[tuple[str, str]]:
-    """Return fields and what is wrong with them. Flags: `spec.drift`, `spec.feedback` is not null."""
+    """Return fields and what is wrong with them. Flags: `spec.drift`, `spec.feedback` is not null, `spec.model` is."""
     found: list[tuple[str, str]] = []
     for number, objective in enumerate(objectives):
         where = f"spec.slos[{number}]"
         found.extend((f"{where}.{field}", message) for field, message in _one(objective))
         if objective.sli == "drift" and not is_drift_watched:
             found.append((f"{where}.sli", "nothing watches drift: `spec.drift` is null"))
+        if objective.sli == "freshness" and not has_model:
+            found.append((f"{where}.sli", "backends serve, each with a model of its own: promise it of those"))
         if objective.sli == "quality" and not is_feedback_kept:
             found.append((f"{where}.sli", "nothing keeps predictions for their labels: `spec.feedback` is null"))
         if any(other.name == objective.name for other in objectives[:number]):
@@ -64,8 +74,6 @@ def notifier_problems(spec: NotifierSpec) -> list[tuple[str, str]]:
 
 def _one(objective: Objective) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
-    if objective.sli in UNMEASURED:
-        found.append(("sli", f"{objective.sli} is not measured yet: nothing would ever judge this objective"))
     wanted = _GOOD.get(objective.sli)
     for field in ("under", "at_least", "at_most"):
         value = getattr(objective, field)
@@ -78,8 +86,15 @@ def _one(objective: Objective) -> list[tuple[str, str]]:
         found.append(("under", f"{objective.under!r} is no time that anything could be under"))
     if not WINDOW_S_MIN <= parse_seconds(objective.window) <= WINDOW_S_MAX:
         found.append(("window", f"{objective.window!r} is not between one hour and 90 days"))
-    if objective.tenant and objective.sli != "availability":
-        found.append(("tenant", f"{objective.sli} is not measured by tenant; only availability is"))
+    if objective.slices is not None:
+        length_s = parse_seconds(objective.slices.length)
+        if not (SLICE_S_MIN <= length_s <= SLICE_S_MAX and length_s % SLICE_S_MIN == 0):
+            found.append(("slices.length", f"{objective.slices.length!r} is not in whole minutes, from 1m to 1h"))
+        elif parse_seconds(objective.window) < SLICES_MIN * length_s:
+            found.append(("slices.length", f"{objective.window!r} has fewer than {SLICES_MIN} slices of that length"))
+    if objective.tenant and not slo.METRICS[objective.sli][1]:
+        known = ", ".join(sli for sli, (_, of_tenant) in slo.METRICS.items() if of_tenant)
+        found.append(("tenant", f"{objective.sli} is not measured by tenant; known: {known}"))
     if objective.runbook and urlsplit(objective.runbook).scheme not in ("http", "https"):
         found.append(("runbook", f"{objective.runbook!r} is no http or https address"))
     return found

@@ -11,7 +11,6 @@ from stoker.core.slo import BAD_MIN, Rule
 from stoker.protocol.openslo import duration, queries
 from stoker.types.resources import Endpoint
 from stoker.types.slos import Objective
-from stoker.types.units import parse_seconds
 
 SHORT_S_MIN: Final = 60.0
 _MEASURED: Final = ("availability", "latency", "ttft", "inter_token")
@@ -19,15 +18,15 @@ _MEASURED: Final = ("availability", "latency", "ttft", "inter_token")
 
 def rules(endpoint: Endpoint) -> dict[str, Any]:
     """Return the content of a rules file."""
-    found = [each for each in slo.objectives(endpoint.spec.slos) if each.sli in _MEASURED]
+    found = [each for each in slo.objectives(endpoint.spec.slos) if each.sli in _MEASURED or each.slices is not None]
     return {"groups": [_group(endpoint, objective) for objective in found]}
 
 
 def _group(endpoint: Endpoint, objective: Objective) -> dict[str, Any]:
     name = f"{endpoint.metadata.project}-{endpoint.metadata.name}-{objective.name}"
     labels = {"sloth_id": name, "sloth_service": endpoint.metadata.name, "sloth_slo": objective.name}
-    good, total = queries(endpoint, objective)
-    used = [rule for rule in slo.rules(parse_seconds(objective.window)) if rule.short_s >= SHORT_S_MIN]
+    good, total = _slices(endpoint, objective) if objective.slices is not None else queries(endpoint, objective)
+    used = [rule for rule in slo.rules_of(objective) if rule.short_s >= SHORT_S_MIN]
     lengths = sorted({length_s for rule in used for length_s in (rule.long_s, rule.short_s)})
     recorded = [
         {
@@ -39,6 +38,12 @@ def _group(endpoint: Endpoint, objective: Objective) -> dict[str, Any]:
     ]
     alerts = [] if objective.alert == "none" else [_alert(name, objective, rule, (good, total)) for rule in used]
     return {"name": f"stoker-{name}", "rules": [*recorded, *alerts]}
+
+
+def _slices(endpoint: Endpoint, objective: Objective) -> tuple[str, str]:
+    """Return the counters of good and of all slices, which control has judged, as Prometheus selectors."""
+    whose = f'project="{endpoint.metadata.project}",endpoint="{endpoint.metadata.name}",slo="{objective.name}"'
+    return f'stoker_slo_slices_total{{{whose},outcome="good"}}', f"stoker_slo_slices_total{{{whose}}}"
 
 
 def _alert(name: str, objective: Objective, rule: Rule, counted: tuple[str, str]) -> dict[str, Any]:

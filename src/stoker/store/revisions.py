@@ -1,13 +1,24 @@
 """Revisions, and the replicas assigned to them, as rows."""
 
+from collections.abc import Container
+
 import msgspec
 from sqlalchemy import Connection, Row, and_, delete, func, select, update
 
+from stoker.core.refs import ModelRef
 from stoker.core.revisions import ServingConfig
-from stoker.core.snapshot import Assignment, AssignmentPhase, Revision
-from stoker.store import schema
+from stoker.core.snapshot import Assignment, AssignmentPhase, EndpointKey, Revision
+from stoker.store import models, schema
 from stoker.store.dialects import insert_missing
 from stoker.types.errors import NotFound
+
+
+class Made(msgspec.Struct, frozen=True):
+    """When the model version of a revision was trained, or else pushed (unix seconds)."""
+
+    key: EndpointKey
+    revision: str
+    made_at_s: float
 
 
 def add(connection: Connection, revision: Revision) -> None:
@@ -42,6 +53,19 @@ def get(connection: Connection, revision: str) -> Revision:
     if row is None:
         raise NotFound(f"no revision {revision!r}")
     return _revision(row)
+
+
+def made(connection: Connection, known: Container[str]) -> list[Made]:
+    """Return when the versions of all revisions but the `known` were made; of one whose version is gone nothing."""
+    table = schema.revisions
+    ask = select(table.c.project, table.c.endpoint, table.c.revision, table.c.model, table.c.model_number)
+    found = []
+    for row in connection.execute(ask).all():
+        if row.revision not in known:
+            version = models.resolve(connection, ModelRef(name=row.model, number=row.model_number))
+            if version is not None:
+                found.append(Made((row.project, row.endpoint), row.revision, version.made_at_s))
+    return found
 
 
 def remove(connection: Connection, revision: str) -> None:

@@ -7,7 +7,9 @@ over 2^20 the highest, so that a histogram never takes more than BUCKETS integer
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 from math import isnan, ldexp
 from typing import Final
 
@@ -37,16 +39,25 @@ def upper_bound(index: int) -> float:
     return float("inf") if index >= INDEX_MAX else 2.0 ** (index / 8)
 
 
+class Exemplar(msgspec.Struct, frozen=True, array_like=True):
+    """A value that was counted, and the trace of its request, which was kept. `at_s`: unix time of that."""
+
+    value: float
+    trace: str  # 32 hexadecimal digits
+    span: str  # 16
+    at_s: float
+
+
 class Distribution(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a histogram had seen at one moment: a value that travels, merges and subtracts.
 
     buckets: count by bucket index; only buckets that hold something.
-    exemplars: by bucket index the last value that came with the id of its request, and that id.
+    traced: by bucket index the newest value whose request left a trace.
     """
 
     buckets: dict[int, int] = {}
     sum: float = 0.0
-    exemplars: dict[int, tuple[float, str]] = {}
+    traced: dict[int, Exemplar] = {}
 
     @property
     def count(self) -> int:
@@ -96,31 +107,33 @@ class Distribution(msgspec.Struct, frozen=True, omit_defaults=True):
                 buckets[index] = change
         if any(index not in self.buckets for index, held in older.buckets.items() if held):
             return self
-        fresh = {index: shown for index, shown in self.exemplars.items() if index in buckets}
+        fresh = {index: shown for index, shown in self.traced.items() if index in buckets}
         return Distribution(buckets, self.sum - older.sum, fresh)
 
 
 def merge_distributions(parts: Iterable[Distribution]) -> Distribution:
     """Return one distribution that has seen what all `parts` saw."""
     buckets: dict[int, int] = {}
-    exemplars: dict[int, tuple[float, str]] = {}
+    traced: dict[int, Exemplar] = {}
     total = 0.0
     for part in parts:
         total += part.sum
-        exemplars.update(part.exemplars)
+        for index, shown in part.traced.items():
+            if index not in traced or traced[index].at_s < shown.at_s:
+                traced[index] = shown
         for index, held in part.buckets.items():
             buckets[index] = buckets.get(index, 0) + held
-    return Distribution(buckets, total, exemplars)
+    return Distribution(buckets, total, traced)
 
 
 class Histogram:
     """Counts values as they come. Used by one thread (an event loop's); `read` takes what was seen so far."""
 
-    __slots__ = ("_counts", "_exemplars", "_sum")
+    __slots__ = ("_counts", "_sum", "_traced")
 
     def __init__(self) -> None:
         self._counts = [0] * BUCKETS
-        self._exemplars: dict[int, tuple[float, str]] | None = None  # of a histogram that has some
+        self._traced: dict[int, Exemplar] | None = None  # of a histogram that has some
         self._sum = 0.0
 
     def observe(self, value: float) -> None:
@@ -132,17 +145,25 @@ class Histogram:
         else:
             self._observe_far(value, at)
 
-    def show(self, value: float, request: str) -> None:
-        """Count `value`, and keep `request` as the example of its bucket."""
-        at = bisect_left(_UPPER, value)
+    def show(self, example: Exemplar) -> None:
+        """Keep `example` as the one of its bucket. Its value was counted before; one of either end bucket is none."""
+        at = bisect_left(_UPPER, example.value)
         if 0 < at < _LAST:
-            self._counts[at] += 1
-            self._sum += value
-            if self._exemplars is None:
-                self._exemplars = {}
-            self._exemplars[at + INDEX_MIN] = (value, request)
-        else:
-            self._observe_far(value, at)
+            if self._traced is None:
+                self._traced = {}
+            self._traced[at + INDEX_MIN] = example
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Count each value; cheaper than as many calls of `observe`."""
+        buckets = list(map(bisect_left, repeat(_UPPER), values))
+        held = Counter(buckets)
+        if 0 in held or _LAST in held:
+            for value, at in zip(values, buckets, strict=True):
+                self._observe_far(value, at)
+            return
+        for at, count in held.items():
+            self._counts[at] += count
+        self._sum = sum(values, self._sum)
 
     def _observe_far(self, value: float, at: int) -> None:
         if not isnan(value):
@@ -154,7 +175,7 @@ class Histogram:
         return Distribution(
             {index: held for index, held in enumerate(self._counts, INDEX_MIN) if held},
             self._sum,
-            dict(self._exemplars) if self._exemplars else {},
+            dict(self._traced) if self._traced else {},
         )
 
 

@@ -5,6 +5,7 @@ one thread. Every metric is in the catalogue, and holds at most SERIES_MAX label
 """
 
 import time
+from collections.abc import Collection
 from typing import Final
 
 from stoker.telemetry.catalogue import BY_NAME, MetricKind
@@ -99,16 +100,16 @@ class Registry:
         assert isinstance(found, Histogram)
         return found
 
-    def forget(self, spare: str = "", **labels: str) -> None:
+    def forget(self, spare: Collection[str] = (), **labels: str) -> None:
         """Drop every series whose labels include `labels`: what they name is gone. Kept handles count for nobody.
 
-        spare: a metric that goes on.
+        spare: metrics that go on.
         """
         if not labels:
             raise ValueError("name at least one label of what is gone")
         for name, series in self._series.items():
             names = BY_NAME[name].labels
-            if name != spare and all(label in names for label in labels):
+            if name not in spare and all(label in names for label in labels):
                 wanted = [(names.index(label), value) for label, value in labels.items()]
                 for key in [key for key in series if all(key[at] == value for at, value in wanted)]:
                     del series[key]

@@ -68,7 +68,7 @@ def _point(metric: MetricValues, series: Series, start: str, at: str) -> dict[st
     point["startTimeUnixNano"] = start
     if metric.kind == "counter":
         return {**point, "asDouble": series.value}
-    return {**point, **_buckets(series.distribution), "exemplars": _exemplars(series.distribution, at)}
+    return {**point, **_buckets(series.distribution), "exemplars": _exemplars(series.distribution)}
 
 
 def _buckets(distribution: Distribution) -> dict[str, Any]:
@@ -88,10 +88,10 @@ def _buckets(distribution: Distribution) -> dict[str, Any]:
     }
 
 
-def _exemplars(distribution: Distribution, at: str) -> list[dict[str, Any]]:
+def _exemplars(distribution: Distribution) -> list[dict[str, Any]]:
     return [
-        {"filteredAttributes": _attributes(("request_id",), (request,)), "timeUnixNano": at, "asDouble": value}
-        for value, request in distribution.exemplars.values()
+        {"timeUnixNano": _nano(each.at_s), "asDouble": each.value, "traceId": each.trace, "spanId": each.span}
+        for each in distribution.traced.values()
     ]
 
 

@@ -1,6 +1,5 @@
 """A snapshot as Prometheus reads it: text exposition format 0.0.4, or OpenMetrics 1.0 with exemplars."""
 
-import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -10,54 +9,22 @@ from stoker.telemetry.histogram import Distribution
 from stoker.telemetry.snapshot import Snapshot
 from stoker.telemetry.views import View, seen_as
 
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-OPENMETRICS_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-
-# The specification allows 128 characters, names included, and any; Prometheus' own parser stumbles over quotes.
-_PLAIN: Final = re.compile(r"[\w.:/+=@-]{1,100}", re.ASCII)
-
-
-def answer(snapshot: Snapshot, accept: str, views: Sequence[View] = ()) -> tuple[str, Iterator[str]]:
-    """Return the content type and the pieces of the text for who accepts `accept`, an Accept header ("": none came).
-
-    A piece is a metric, or a part of one: a loop that has others to serve makes them one by one (20 µs a histogram).
-    """
-    is_new = wants_openmetrics(accept)
-    return (OPENMETRICS_TYPE if is_new else CONTENT_TYPE), _pieces(snapshot, views, is_new=is_new)
-
-
-def wants_openmetrics(accept: str) -> bool:
-    """Return whether an Accept header likes OpenMetrics at least as much as the old text."""
-    best = {"application/openmetrics-text": 0.0, "text/plain": 0.0}
-    for part in accept.lower().split(",")[:32]:
-        kind, *parameters = (piece.strip() for piece in part.split(";"))
-        quality = 1.0
-        for parameter in parameters:
-            if parameter.startswith("q="):
-                try:
-                    quality = float(parameter[2:])
-                except ValueError:
-                    quality = 0.0
-        if kind in best:
-            best[kind] = max(best[kind], quality)
-    liked = best["application/openmetrics-text"]
-    return liked > 0.0 and liked >= best["text/plain"]
-
 
 def expose(snapshot: Snapshot, views: Sequence[View] = ()) -> str:
     """Return every metric of `snapshot`, and what `views` show of it, as text.
 
     Histograms are cumulative `le` buckets, exact at those bounds.
     """
-    return "".join(_pieces(snapshot, views, is_new=False))
+    return "".join(pieces(snapshot, views, is_new=False))
 
 
 def expose_openmetrics(snapshot: Snapshot, views: Sequence[View] = ()) -> str:
-    """Return the same as OpenMetrics; buckets that have one carry an exemplar."""
-    return "".join(_pieces(snapshot, views, is_new=True))
+    """Return the same as OpenMetrics; buckets that have one carry an exemplar, which names a trace that was kept."""
+    return "".join(pieces(snapshot, views, is_new=True))
 
 
-def _pieces(snapshot: Snapshot, views: Sequence[View], *, is_new: bool) -> Iterator[str]:
+def pieces(snapshot: Snapshot, views: Sequence[View], *, is_new: bool) -> Iterator[str]:
+    """Yield the text of `expose`, or `expose_openmetrics` (`is_new`), a metric's head or a series at a time."""
     shown = seen_as(snapshot, views).metrics if views else ()
     sources = {view.name: view.source for view in views}
     for metric in sorted((*snapshot.metrics, *shown), key=lambda metric: metric.name):
@@ -82,8 +49,14 @@ def _pieces(snapshot: Snapshot, views: Sequence[View], *, is_new: bool) -> Itera
         yield "# EOF\n"
 
 
-def _histogram(name: str, labels: str, distribution: Distribution, unit: str, *, is_new: bool) -> str:
-    limits, old, new = _BOUNDS.get(unit, _BOUNDS_ELSE)
+def cumulative(distribution: Distribution, unit: str) -> tuple[Sequence[int], Sequence[float]]:
+    """Return how many values lie up to each bound of the classic buckets of a metric of `unit`, and those bounds."""
+    limits = _BOUNDS.get(unit, _BOUNDS_ELSE)[0]
+    return _counts(distribution, limits), [*(2.0 ** (limit / 8) for limit in limits), float("inf")]
+
+
+def _counts(distribution: Distribution, limits: Sequence[int]) -> list[int]:
+    """Return how many values lie in native buckets up to each of `limits`, and how many there are."""
     counts: list[int] = []
     seen = 0
     left = sorted(distribution.buckets.items(), reverse=True)
@@ -91,9 +64,14 @@ def _histogram(name: str, labels: str, distribution: Distribution, unit: str, *,
         while left and left[-1][0] <= limit:
             seen += left.pop()[1]
         counts.append(seen)
-    seen += sum([held for _, held in left])
-    counts.append(seen)
-    shown = _exemplars(distribution, limits) if is_new and distribution.exemplars else {}
+    counts.append(seen + sum([held for _, held in left]))
+    return counts
+
+
+def _histogram(name: str, labels: str, distribution: Distribution, unit: str, *, is_new: bool) -> str:
+    limits, old, new = _BOUNDS.get(unit, _BOUNDS_ELSE)
+    counts = _counts(distribution, limits)
+    shown = _exemplars(distribution, limits) if is_new and distribution.traced else {}
     begin = f'{name}_bucket{{{labels}{"," if labels else ""}le="'
     texts = new if is_new else old
     if shown:
@@ -101,18 +79,18 @@ def _histogram(name: str, labels: str, distribution: Distribution, unit: str, *,
     else:
         lines = [f'{begin}{text}"}} {count}\n' for text, count in zip(texts, counts, strict=True)]
     braces = _braces(labels)
-    return f"{''.join(lines)}{name}_sum{braces} {_number(distribution.sum)}\n{name}_count{braces} {seen}\n"
+    return f"{''.join(lines)}{name}_sum{braces} {_number(distribution.sum)}\n{name}_count{braces} {counts[-1]}\n"
 
 
 def _exemplars(distribution: Distribution, limits: Sequence[int]) -> dict[str, str]:
     """Return by bound what is written behind its bucket: the example of the largest value that is in no smaller one."""
     shown: dict[str, str] = {}
-    for index in sorted(distribution.exemplars):
-        value, request = distribution.exemplars[index]
-        if _PLAIN.fullmatch(request):
-            at = bisect_left(limits, index)
-            bound = repr(2.0 ** (limits[at] / 8)) if at < len(limits) else "+Inf"
-            shown[bound] = f' # {{request_id="{request}"}} {_number(value)}'
+    for index, example in sorted(distribution.traced.items()):
+        at = bisect_left(limits, index)
+        bound = repr(2.0 ** (limits[at] / 8)) if at < len(limits) else "+Inf"
+        # Grafana's names; 63 of the 128 characters that the specification allows.
+        ids = f'trace_id="{example.trace}",span_id="{example.span}"'
+        shown[bound] = f" # {{{ids}}} {_number(example.value)} {example.at_s:.3f}"
     return shown
 
 

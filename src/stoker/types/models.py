@@ -61,6 +61,7 @@ class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data: Annotated[tuple[Annotated[str, Meta(max_length=LINEAGE_CHARACTERS_MAX)], ...], Meta(max_length=64)] = ()
     code: Annotated[str, Meta(max_length=LINEAGE_CHARACTERS_MAX)] = ""
     pushed_from: Annotated[str, Meta(max_length=LINEAGE_CHARACTERS_MAX)] = ""  # the machine, or the CI job
+    trained_at_s: Annotated[float, Meta(ge=0, description="unix time; 0: not said")] = 0.0
 
 
 class VersionManifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -92,6 +93,11 @@ class ModelVersion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     aliases: tuple[str, ...] = ()
 
     @property
+    def made_at_s(self) -> float:
+        """When it was trained, as far as the pusher said; else when it was pushed."""
+        return self.manifest.lineage.trained_at_s or self.created_at_s
+
+    @property
     def ref(self) -> str:
         """`digits@3`, the shortest name that always means this version."""
         return f"{self.name}@{self.number}"
@@ -102,7 +108,8 @@ def manifest_digest(manifest: VersionManifest) -> Digest:
 
     The same files said to come from elsewhere are the same version.
     """
-    return sha256_digest(msgspec.json.encode(msgspec.structs.replace(manifest, lineage=Lineage()), order="sorted"))
+    whole = {**msgspec.structs.asdict(manifest), "lineage": dict.fromkeys(("parent", "pushed_by", "source"), "")}
+    return sha256_digest(msgspec.json.encode(whole, order="sorted"))
 
 
 def sha256_digest(data: bytes) -> Digest:

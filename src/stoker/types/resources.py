@@ -164,6 +164,12 @@ class Samples(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = {}
 
 
+class Traces(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which requests leave a trace, besides those that fail, are slow or are tried again."""
+
+    rate: Annotated[float, Meta(ge=0, le=1, description="share of requests, by trace id")]
+
+
 class Breaker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """When an endpoint counts as broken, so that nothing waits for it but a few probes."""
 
@@ -279,6 +285,9 @@ class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     breaker: Breaker = Breaker()
     samples: Annotated[
         Samples | None, Meta(description="keep some requests and answers to be looked at; by default none")
+    ] = None
+    traces: Annotated[
+        Traces | None, Meta(description="how many of its requests leave a trace; by default STOKER_TRACE_RATIO")
     ] = None
     gameday: Annotated[
         Literal["allowed", "refused"],

@@ -94,7 +94,9 @@ class EndpointRoute(msgspec.Struct, frozen=True):
     fallback_after_s: float = 0.0  # 0: an even share of the deadline
     breaker: BreakerRoute = BreakerRoute()
     samples: SamplesRoute | None = None
-    promised_to: tuple[str, ...] = ()  # tenants that have objectives of their own
+    promised_to: tuple[str, ...] = ()  # tenants whose first attempts are counted for an objective of their own
+    timed_for: dict[str, tuple[str, ...]] = {}  # and those whose times are, with the metrics of those times
+    trace_ratio: float | None = None  # share of its requests that leave a trace; None: the platform's
     sheds: bool = False  # the sheddable band is refused: its budget is gone, and its policy says so
 
 

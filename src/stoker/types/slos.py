@@ -26,8 +26,6 @@ Move = Literal["freeze-rollouts", "shed-sheddable", "scale-up"]
 
 # Kinds that call an event good when a time is under a limit; the others have their own field, availability has none.
 TIMED: Final[tuple[Sli, ...]] = ("latency", "ttft", "inter_token", "freshness")
-# Kinds whose events nothing counts yet. They have a name, and their own fields, and are refused when applied.
-UNMEASURED: Final[tuple[Sli, ...]] = ("freshness",)
 URGENCY: Final[dict[Severity, int]] = {"none": 0, "ticket": 1, "page": 2}
 DEFAULT_WINDOW: Final = "30d"
 
@@ -47,6 +45,16 @@ class MoveInForce(msgspec.Struct, frozen=True):
     since_s: float
 
 
+class Slices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Time in slices that count alike, instead of events: Timeslices of OpenSLO, RatioTimeslices without `target`."""
+
+    length: Annotated[Seconds, Meta(description="of a slice, in whole minutes up to an hour")] = "1m"
+    target: Annotated[
+        Annotated[float, Meta(gt=0, le=1)] | None,
+        Meta(description="share of good events that makes a slice good; left out: it counts with its share"),
+    ] = None
+
+
 class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A share of events that shall be good over a window."""
 
@@ -56,23 +64,25 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Sli,
         Meta(
             description="what is judged: availability (answered without a fault of the platform), latency (whole "
-            "answer), ttft (first token), inter_token (time per token after it), drift (each verdict); freshness and "
-            "quality are not measured yet, and refused"
+            "answer), ttft (first token), inter_token (time per token after it), freshness (age of the version that "
+            "answers), quality (each first label), drift (each verdict)"
         ),
     ] = "availability"
     tenant: Annotated[
         str,
         Meta(
             max_length=64,
-            description="availability: only for requests of this tenant (a key's `tenant`, or the id of a key without)",
+            description="availability, latency, ttft, inter_token: only for requests of this tenant (a key's `tenant`, "
+            "or the id of a key without)",
         ),
     ] = ""
     under: Annotated[
-        Seconds | None, Meta(description="latency, ttft, inter_token, freshness: good is a time up to this")
+        Seconds | None, Meta(description="latency, ttft, inter_token, freshness: good is a time, or an age, up to this")
     ] = None
     at_least: Annotated[float | None, Meta(description="quality: good is a score of at least this")] = None
     at_most: Annotated[float | None, Meta(description="drift: good is a shift of at most this")] = None
     window: Annotated[Seconds, Meta(description="how far back the budget reaches")] = DEFAULT_WINDOW
+    slices: Annotated[Slices | None, Meta(description="budget by slices of time; by default by events")] = None
     alert: Annotated[
         Severity, Meta(description="the most urgent alert it may raise: page, ticket, or none (only shown)")
     ] = "page"

@@ -10,6 +10,9 @@ from typing import Final
 from stoker.core import admit, attempts
 from stoker.gateway.exchange import GONE, Exchange, Handler
 from stoker.gateway.lane import Lane
+from stoker.gateway.meters import RevisionMeters
+from stoker.gateway.tenants import Times
+from stoker.protocol.frames import EndHead
 from stoker.types.errors import DeadlineExceeded, EngineFailed, StokerError
 
 RETRIED: Final = b"x-stainless-retry-count"  # the OpenAI and Anthropic libraries say how often they asked before
@@ -46,9 +49,7 @@ def meter(inner: Handler) -> Handler:
                 lane.meters.attempt(exchange.revision, outcome)
                 key = exchange.key
                 if lane.route.promised_to and key is not None:
-                    tenant = key.limits.tenant or key.key
-                    if tenant in lane.route.promised_to:
-                        lane.meters.tenant_attempt(tenant, outcome)
+                    lane.meters.promised.attempt(key.limits.tenant or key.key, outcome)
 
     return handle
 
@@ -69,23 +70,51 @@ def observe(exchange: Exchange, lane: Lane, status: int, now_s: float) -> None:
     Where another endpoint answered (layers/fallback.py), its tokens, rows and engine time are counted there only.
     """
     meters = lane.meters.revision(exchange.revision, exchange.method)
-    began_s = exchange.began_s
-    meters.code(status).add(1)
-    if exchange.cut is not None:
-        outcome = {200: "done", GONE: "gone"}.get(status, "failed")
-        lane.meters.migration(exchange.cut.code, outcome)
-    meters.duration.show(now_s - began_s, exchange.id)
-    key = exchange.key
-    if key is not None:
-        lane.meters.tenants.of(key.limits.tenant or key.key).ended(status, exchange.usage)
-    relay = exchange.relay
-    if relay is None or relay.end is None:
-        return
-    if exchange.served_by and exchange.served_by != lane.route.endpoint:
-        if exchange.first_byte_s:
-            meters.text.first_token.show(exchange.first_byte_s - began_s, exchange.id)
-        return
-    usage, timings = relay.end.usage, relay.end.timings
+    relay, key, usage = exchange.relay, exchange.key, exchange.usage
+    took_s = exchange.took_s = now_s - exchange.began_s
+    end = relay.end if relay is not None else None
+    tenant = "" if key is None else key.limits.tenant or key.key
+    times = lane.meters.promised.times(tenant)
+    # Most answers come whole, from where they were asked for, without tokens or news of the engine. One expression,
+    # because a call costs as much as all of it.
+    if (
+        end is not None
+        and end.usage is usage
+        and not exchange.first_byte_s
+        and not usage.output_tokens
+        and not usage.input_tokens
+        and not exchange.served_by
+        and exchange.cut is None
+        and end.timings.calls is None
+        and times is None
+    ):
+        lane.meters.tally.request((meters, status, tenant, usage.rows, end.timings.batch_rows), took_s)
+    else:
+        meters.code(status).add(1)
+        if exchange.cut is not None:
+            outcome = {200: "done", GONE: "gone"}.get(status, "failed")
+            lane.meters.migration(exchange.cut.code, outcome)
+        meters.duration.observe(took_s)
+        if tenant:
+            lane.meters.tenants.of(tenant).ended(status, usage)
+        if times is not None:
+            times.took(took_s)
+        if end is None or not _count_answer(exchange, lane, meters, times, end, now_s):
+            return
+    if meters.phases.is_due():
+        meters.phases.observe(exchange, end.timings, now_s)
+
+
+def _count_answer(
+    exchange: Exchange, lane: Lane, meters: RevisionMeters, times: Times | None, end: EndHead, now_s: float
+) -> bool:
+    """Count what a replica said of an answer; return whether it is one of the endpoint that was asked."""
+    usage, timings = end.usage, end.timings
+    is_elsewhere = bool(exchange.served_by) and exchange.served_by != lane.route.endpoint
+    if exchange.first_byte_s:
+        _stream(exchange, meters, times, 0 if is_elsewhere else usage.output_tokens, now_s)
+    if is_elsewhere:
+        return False
     if usage.rows:
         meters.rows.add(usage.rows)
     if usage.input_tokens or usage.output_tokens:
@@ -94,9 +123,17 @@ def observe(exchange: Exchange, lane: Lane, status: int, now_s: float) -> None:
         meters.batch_rows.observe(timings.batch_rows)
     if timings.calls is not None:
         meters.engine_calls(timings.calls)
-    if meters.phases.is_due():
-        meters.phases.observe(exchange, timings, now_s)
-    if exchange.first_byte_s:
-        meters.text.first_token.show(exchange.first_byte_s - began_s, exchange.id)
-        if usage.output_tokens > 1:
-            meters.text.per_token.observe((now_s - exchange.first_byte_s) / (usage.output_tokens - 1))
+    return True
+
+
+def _stream(exchange: Exchange, meters: RevisionMeters, times: Times | None, tokens: int, now_s: float) -> None:
+    """Count the times of an answer whose first byte has come; `tokens` after it, 0 if they are counted elsewhere."""
+    first_s = exchange.first_byte_s - exchange.began_s
+    meters.text.first_token.observe(first_s)
+    if times is not None:
+        times.began(first_s)
+    if tokens > 1:
+        each_s = (now_s - exchange.first_byte_s) / (tokens - 1)
+        meters.text.per_token.observe(each_s)
+        if times is not None:
+            times.went_on(each_s)

@@ -4,6 +4,7 @@ import asyncio
 import zlib
 from typing import Final
 
+from stoker.core import tracing
 from stoker.gateway.directory import Directory
 from stoker.gateway.exchange import Exchange, Handler, Work
 from stoker.types.errors import InvalidInput, TooLarge
@@ -39,9 +40,12 @@ def validate(directory: Directory, inner: Handler) -> Handler:
 
 
 def read(exchange: Exchange, directory: Directory) -> None:
-    """Let the route read the body and find the lane."""
+    """Let the route read the body and find the lane, whose endpoint may have its own share of traces."""
     assert exchange.route.prepare is not None
     exchange.route.prepare(exchange, directory)
+    lane = exchange.lane
+    if lane is not None and lane.traced_from is not None and exchange.caller is None:
+        exchange.is_sampled = tracing.is_sampled(exchange.span, lane.traced_from)
 
 
 def inflate(data: bytes, bits: int, limit: int) -> bytes:

@@ -1,6 +1,6 @@
 """What orchestrators and Prometheus ask of the process: alive, ready, numbers.
 
-Without a key: nobody's requests are here, but names of endpoints and tenants, and ids of requests, are.
+Without a key: nobody's requests are here, but names of endpoints and tenants, and ids of traces, are.
 """
 
 import asyncio
@@ -11,8 +11,8 @@ from typing import Final
 from stoker.gateway.directory import Directory
 from stoker.gateway.exchange import Exchange, Handler
 from stoker.gateway.http import replies
+from stoker.telemetry.exposition import answer
 from stoker.telemetry.metrics import Snapshot
-from stoker.telemetry.prometheus import answer
 from stoker.telemetry.views import VLLM
 
 SLICE_S: Final = 0.001  # requests wait no longer for a page of a thousand series than this
@@ -37,12 +37,12 @@ def metrics(numbers: Callable[[], Awaitable[Snapshot]]) -> Handler:
     async def handle(exchange: Exchange) -> None:
         accept = exchange.request.headers.get(b"accept", b"").decode("latin-1")
         kind, pieces = answer(await numbers(), accept, VLLM)
-        texts, began_s = [], time.monotonic()
+        made, began_s = [], time.monotonic()
         for piece in pieces:
-            texts.append(piece)
+            made.append(piece)
             if time.monotonic() - began_s > SLICE_S:
                 await asyncio.sleep(0)
                 began_s = time.monotonic()
-        exchange.send(200, f"content-type: {kind}\r\n".encode(), "".join(texts).encode())
+        exchange.send(200, f"content-type: {kind}\r\n".encode(), b"".join(made))
 
     return handle

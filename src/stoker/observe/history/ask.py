@@ -66,9 +66,14 @@ def sums(
     if len(selectors) > SELECTORS_MAX:
         raise InvalidInput(f"{len(selectors)} selectors; at most {SELECTORS_MAX} are summed at once")
     edges = _edges(windows_s, now_s)
+    afters = [tick(each.after_s) for each in selectors]
+    edges = sorted({*edges, *(after for after in afters if edges[0] < after < now_s)})
     chosen = [[(series, each.at_most) for series in index.select(_counting(each))] for each in selectors]
     totals = reader.totals({counted: None for wanted in chosen for counted in wanted}, edges)
-    return [_windows([totals[counted] for counted in wanted], edges, windows_s, now_s) for wanted in chosen]
+    return [
+        _windows([totals[counted] for counted in wanted], edges, windows_s, now_s, after)
+        for wanted, after in zip(chosen, afters, strict=True)
+    ]
 
 
 def sums_by(
@@ -149,10 +154,11 @@ def _edges(windows_s: Sequence[float], now_s: int) -> list[int]:
 
 
 def _windows(
-    pieces: Sequence[Sequence[float]], edges: Sequence[int], windows_s: Sequence[float], now_s: int
+    pieces: Sequence[Sequence[float]], edges: Sequence[int], windows_s: Sequence[float], now_s: int, after_s: int = 0
 ) -> tuple[float, ...]:
-    """Return the sum of each window: of all pieces of time from its beginning on."""
-    after = {edges[-1]: 0.0}
+    """Return the sum of each window: of all pieces of time from its beginning on, without those before `after_s`."""
+    since = {edges[-1]: 0.0}
     for at in range(len(edges) - 2, -1, -1):
-        after[edges[at]] = after[edges[at + 1]] + sum(each[at] for each in pieces)
-    return tuple(after[_begin(window_s, now_s)] for window_s in windows_s)
+        piece = sum(each[at] for each in pieces) if edges[at] >= after_s else 0.0
+        since[edges[at]] = since[edges[at + 1]] + piece
+    return tuple(since[_begin(window_s, now_s)] for window_s in windows_s)

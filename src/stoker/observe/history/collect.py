@@ -98,6 +98,13 @@ class Collector:
         """The sample of 5 to 10 seconds ago, if there is one."""
         return self._recent[0] if self._recent else None
 
+    async def newest(self, within_s: float) -> Sample:
+        """Return the newest sample, if it is at most `within_s` old; else take one, for the caller alone."""
+        now_s = asyncio.get_running_loop().time()
+        if self._recent and now_s - self._recent[-1].at_s <= within_s:
+            return self._recent[-1]
+        return await self.sample()
+
     async def sampled(self) -> None:
         """Return when the next sample is in the history."""
         await self._sampled.wait()

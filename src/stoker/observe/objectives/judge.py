@@ -5,7 +5,7 @@ asked about once in REFRESH_S, a few at each look, and what happened since is ad
 part of them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import ceil
 from typing import Final, Protocol
 
@@ -15,8 +15,10 @@ from stoker.core import slo
 from stoker.core.slo import EVERY_S, Counts, SloDecision, SloMemory
 from stoker.core.snapshot import EndpointState
 from stoker.observe.objectives import slis
+from stoker.observe.objectives.slicer import Slicer, Watched
 from stoker.observe.objectives.slis import Source
 from stoker.observe.port import SELECTORS_MAX, Selector
+from stoker.telemetry.metrics import Registry
 from stoker.types.slos import Objective
 
 LONG_S: Final = 600.0  # windows over this are long
@@ -33,12 +35,12 @@ class Sums(Protocol):
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """One objective of one endpoint; `decision` is None while nothing counts its events."""
+    """One objective of one endpoint."""
 
     project: str
     endpoint: str
     objective: Objective
-    decision: SloDecision | None
+    decision: SloDecision
 
     @property
     def key(self) -> str:
@@ -49,30 +51,44 @@ class Standing(msgspec.Struct, frozen=True):
 class Judge:
     """Keeps the counts of long windows from one look to the next. Used by one task."""
 
-    def __init__(self, sums: Sums) -> None:
+    def __init__(self, sums: Sums, metrics: Registry) -> None:
         self._sums = sums
+        self._slicer = Slicer(metrics)
         self._long: dict[Source, dict[float, Counts]] = {}
         self._asked_s: dict[Source, float] = {}
 
     async def look(
-        self, endpoints: Iterable[EndpointState], memory: Mapping[str, SloMemory], now_s: float
+        self,
+        endpoints: Iterable[EndpointState],
+        memory: Mapping[str, SloMemory],
+        made: Callable[[EndpointState], Mapping[str, float]],
+        now_s: float,
     ) -> tuple[Standing, ...]:
-        """Return how each objective of each endpoint stands. `memory`: of the last look, by key; unix seconds."""
-        asked = [
-            (state, objective, slis.source(state.project, state.name, objective))
-            for state in endpoints
-            if not state.is_deleting
-            for objective in slo.objectives(state.resource.spec.slos)
-        ]
-        counts = await self._counts([(found, objective) for _, objective, found in asked if found is not None], now_s)
+        """Return how each objective of each endpoint stands.
+
+        Args:
+            memory: of the last look, by key.
+            made: when the versions that may have answered for an endpoint were made, by revision.
+            now_s: unix seconds, as are those of `made`.
+        """
+        asked: list[tuple[EndpointState, Objective, Source]] = []
+        watched: list[Watched] = []
+        for state in endpoints:
+            for objective in slo.objectives(state.resource.spec.slos) if not state.is_deleting else ():
+                known = made(state) if objective.sli == "freshness" else {}
+                found = slis.source(state.project, state.name, objective, known, now_s)
+                if objective.slices is not None:
+                    watched.append(Watched(state.project, state.name, objective.name, objective.slices, found))
+                    found = slis.sliced(state.project, state.name, objective)
+                asked.append((state, objective, found))
+        await self._slicer.judge(watched, self._ask, now_s // EVERY_S * EVERY_S)
+        counts = await self._counts([(found, objective) for _, objective, found in asked], now_s)
         return tuple(
             Standing(
                 state.project,
                 state.name,
                 objective,
-                None
-                if found is None
-                else slo.decide(
+                slo.decide(
                     objective,
                     {window_s: counts[found, window_s] for window_s in slo.windows(objective)},
                     memory.get(_key(state.project, state.name, objective), SloMemory()),
@@ -81,6 +97,10 @@ class Judge:
             )
             for state, objective, found in asked
         )
+
+    def forget(self) -> None:
+        """Begin anew: another process looked meanwhile."""
+        self._slicer.forget()
 
     async def _counts(
         self, wanted: Sequence[tuple[Source, Objective]], now_s: float
@@ -130,15 +150,32 @@ class Judge:
         self, sources: Sequence[Source], windows: Sequence[float], now_s: float
     ) -> dict[tuple[Source, float], Counts]:
         found = {}
-        for begin in range(0, len(sources), SELECTORS_MAX // 2):
-            some = sources[begin : begin + SELECTORS_MAX // 2]
-            selectors = [selector for source in some for selector in (source.total, source.part)]
-            sums = await self._sums.sums(selectors, windows, now_s=now_s)
-            for place, source in enumerate(some):
-                for window_s, total, part in zip(windows, sums[2 * place], sums[2 * place + 1], strict=True):
-                    bad = total - part if source.part_is_good else part
+        for some in _together(sources):
+            selectors = [selector for source in some for selector in (source.total, *source.parts)]
+            sums = iter(await self._sums.sums(selectors, windows, now_s=now_s))
+            for source in some:
+                totals = next(sums)
+                parts = [next(sums) for _ in source.parts]
+                for place, (window_s, total) in enumerate(zip(windows, totals, strict=True)):
+                    part = sum(each[place] for each in parts)
+                    bad = total - part if source.parts_are_good else part
                     found[source, window_s] = Counts(bad=max(bad, 0.0), total=total)
         return found
+
+
+def _together(sources: Sequence[Source]) -> Iterator[list[Source]]:
+    """Yield the sources in groups that one question may ask."""
+    some: list[Source] = []
+    asked = 0
+    for source in sources:
+        needed = 1 + len(source.parts)
+        if some and asked + needed > SELECTORS_MAX:
+            yield some
+            some, asked = [], 0
+        some.append(source)
+        asked += needed
+    if some:
+        yield some
 
 
 def _sum(*parts: Counts) -> Counts:

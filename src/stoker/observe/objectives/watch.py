@@ -18,12 +18,14 @@ from stoker.core.notices import AlertMemory, Route
 from stoker.core.slo import EVERY_S
 from stoker.core.snapshot import EndpointKey, EndpointState
 from stoker.observe.notify.post import Post
+from stoker.observe.objectives.ages import Ages, Snapshots
 from stoker.observe.objectives.alarms import Alarms, Asks
 from stoker.observe.objectives.judge import Judge, Standing, Sums
-from stoker.store import alerts, endpoints, journal, leases, notifiers
+from stoker.store import alerts, endpoints, journal, leases, notifiers, revisions
 from stoker.store.alerts import WatchMemory
 from stoker.store.engine import Connection, Database
 from stoker.store.leases import Lease, LeaseLost
+from stoker.store.revisions import Made
 from stoker.telemetry.metrics import Registry
 from stoker.types.errors import InvalidInput, NotFound, Unavailable
 from stoker.types.ids import EndpointName, ProjectName
@@ -37,7 +39,7 @@ TICKET_HOLDS_S: Final = 60.0
 log = logging.getLogger(__name__)
 
 
-class History(Sums, Asks, Protocol):
+class History(Sums, Asks, Snapshots, Protocol):
     """What the watch asks of the history."""
 
 
@@ -50,7 +52,7 @@ class Watch:
     def __init__(
         self,
         database: Database,
-        asks: History,
+        history: History,
         post: Post,
         lease: Callable[[], Lease | None],
         metrics: Registry,
@@ -58,8 +60,9 @@ class Watch:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
-        self._judge = Judge(asks)
-        self._alarms = Alarms(asks)
+        self._judge = Judge(history, metrics)
+        self._ages = Ages(history, metrics)
+        self._alarms = Alarms(history)
         self._post = post
         self._lease = lease
         self._metrics = metrics
@@ -81,7 +84,7 @@ class Watch:
             return None
         found: dict[EndpointKey, dict[Move, str]] = {}
         for each in self.standings:
-            for due in each.decision.due if each.decision is not None else ():
+            for due in each.decision.due:
                 moves = found.setdefault((ProjectName(each.project), EndpointName(each.endpoint)), {})
                 moves.setdefault(due.move, f"objective {each.objective.name!r}: {due.because}")
         return found
@@ -102,6 +105,7 @@ class Watch:
                 await self.look()
             except LeaseLost:
                 self._stored = None
+                self._judge.forget()
             except Exception:  # whatever one look meets, the next one may not
                 self._metrics.counter("stoker_watch_errors_total").add()
                 log.exception("a look at the objectives failed")
@@ -112,6 +116,7 @@ class Watch:
         lease = self._lease()
         if lease is None:
             self._stored, self.standings = None, ()
+            self._judge.forget()
             return
         async with self._turn:
             await self._look(lease)
@@ -137,9 +142,11 @@ class Watch:
         await self._change(lambda memory: notices.unsilence(memory, which))
 
     async def _look(self, lease: Lease) -> None:
-        before, states, receivers = await self._database.reading(self._read)
+        known = self._ages.known()
+        before, states, receivers, made = await self._database.reading(lambda connection: self._read(connection, known))
         now_s = self._clock()
-        standings = await self._judge.look(states, before.slos, now_s)
+        await self._ages.follow(states, made, now_s)
+        standings = await self._judge.look(states, before.slos, self._ages.of, now_s)
         burns = (burn for each in standings if (burn := _burning(each)))
         signals = (*burns, *await self._alarms.look(states, now_s))
         routes = [_route(each) for each in receivers]
@@ -148,7 +155,7 @@ class Watch:
         slos = {
             each.key: each.decision.memory
             for each in standings
-            if each.decision is not None and (each.decision.memory.firing or each.decision.memory.steps)
+            if each.decision.memory.firing or each.decision.memory.steps
         }
         after = WatchMemory(decision.memory, slos)
         if after != before:
@@ -159,9 +166,12 @@ class Watch:
         self._post.deliver(after.alerts.outbox, receivers)
         self._count()
 
-    def _read(self, connection: Connection) -> tuple[WatchMemory, list[EndpointState], list[Notifier]]:
+    def _read(
+        self, connection: Connection, known: set[str]
+    ) -> tuple[WatchMemory, list[EndpointState], list[Notifier], list[Made]]:
         memory = self._stored if self._stored is not None else alerts.load(connection)
-        return memory, endpoints.everything(connection), notifiers.everything(connection)
+        made = revisions.made(connection, known)
+        return memory, endpoints.everything(connection), notifiers.everything(connection), made
 
     async def _change(self, change: Callable[[AlertMemory], AlertMemory]) -> AlertMemory:
         async with self._turn:
@@ -190,11 +200,10 @@ class Watch:
                 gauge.set(float(states.count((severity, state))))
         shown = {}
         for each in self.standings:
-            if each.decision is not None:
-                whose = {"project": each.project, "endpoint": each.endpoint, "slo": each.objective.name}
-                self._metrics.gauge("stoker_slo_budget_left_ratio", **whose).set(each.decision.budget_left)
-                self._metrics.gauge("stoker_slo_burn_rate", **whose).set(each.decision.burn_rate)
-                shown[each.key] = whose
+            whose = {"project": each.project, "endpoint": each.endpoint, "slo": each.objective.name}
+            self._metrics.gauge("stoker_slo_budget_left_ratio", **whose).set(each.decision.budget_left)
+            self._metrics.gauge("stoker_slo_burn_rate", **whose).set(each.decision.burn_rate)
+            shown[each.key] = whose
         for key in self._shown.keys() - shown.keys():
             self._metrics.forget(**self._shown[key])
         self._shown = shown
@@ -203,7 +212,7 @@ class Watch:
 def _burning(standing: Standing) -> Signal | None:
     """Return the signal of an objective that burns, None of one that does not."""
     decision, objective = standing.decision, standing.objective
-    if decision is None or decision.severity == "none":
+    if decision.severity == "none":
         return None
     labels = {
         "alertname": "SloBurn",

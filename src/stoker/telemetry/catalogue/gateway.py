@@ -244,6 +244,16 @@ GATEWAY: Final[tuple[Metric, ...]] = (
         (*ENDPOINT, "tenant", "outcome"),
         "The same, of each tenant that has an objective of its own, by the endpoint that it asked.",
     ),
+    *(
+        Metric(
+            name, "histogram", "seconds", (*ENDPOINT, "tenant"), f"{what}, of each tenant that has an objective for it."
+        )
+        for name, what in (
+            ("stoker_tenant_request_duration_seconds", "Time until the last byte of an answer"),
+            ("stoker_tenant_time_to_first_token_seconds", "Time until the first token of a streamed answer"),
+            ("stoker_tenant_time_per_output_token_seconds", "Mean time per token of a streamed answer"),
+        )
+    ),
     Metric(
         "stoker_coalesced_total", "counter", "", ENDPOINT, "Requests that shared the call of an equal one in flight."
     ),
