@@ -57,7 +57,7 @@ from stoker.protocol import frames
 from stoker.protocol.frames import EndHead, Hello
 from stoker.protocol.link import Exchange, refuse, serve
 from stoker.registry import layout
-from stoker.store import leases, revisions, schema
+from stoker.store import leases, revisions, schema, signing
 from stoker.store.engine import Database, open_engine, schema_version, sqlite_url
 from stoker.telemetry.metrics import Registry, Snapshot, encode_snapshot
 from stoker.telemetry.process import watch_lag
@@ -65,6 +65,7 @@ from stoker.telemetry.sealing import KeyRing
 from stoker.types.drift import Answer, Drawn, Reference
 from stoker.types.errors import Conflict
 from stoker.types.replica import ReplicaStats
+from stoker.types.signing import SignedVersion
 
 if TYPE_CHECKING:
     from stoker.control.otlp import Sender
@@ -165,7 +166,11 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
     metrics = Registry(NAME)
     routes = RoutePublisher()
     observer = Observer(driver)
-    effects = Effects(driver, observer, blobs, home, time.time)
+
+    async def signed(project: str, model: str, number: int) -> SignedVersion:
+        return await database.reading(lambda connection: signing.signed(connection, project, model, number))
+
+    effects = Effects(driver, observer, blobs, home, time.time, signed)
     holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     loop = Loop(database, observer, effects, routes, home, holder, metrics)
     history = History(home.metrics, bytes_max=chosen.metrics_max_bytes)
