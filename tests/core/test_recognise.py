@@ -6,19 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker.core.recognise import RANKS, find
 from stoker.core.recognise.custom import compiled
 from stoker.core.recognise.spans import Span
+from tests.core import plain_recognise
 
 CORPUS = Path(__file__).parent / "redaction_corpus.txt"
+HELD_OUT = Path(__file__).parents[2] / "bench" / "heldout.txt"
 MARK = re.compile("⟦([a-z]+):(.*?)⟧")
 
 
-def corpus() -> Iterator[tuple[str, set[Span]]]:
-    for line in CORPUS.read_text().splitlines():
+def corpus(labelled: Path = CORPUS) -> Iterator[tuple[str, set[Span]]]:
+    for line in labelled.read_text().splitlines():
         if line.startswith("# "):
             continue
         text, at, wanted = "", 0, set()
@@ -37,10 +39,11 @@ def test_the_corpus_is_large_enough_and_half_of_it_only_looks_like_something() -
     assert {span.kind for _, wanted in lines for span in wanted} == set(RANKS)
 
 
-def test_recall_and_precision_hold_on_the_corpus() -> None:
+@pytest.mark.parametrize("labelled", [CORPUS, HELD_OUT], ids=["written", "drawn"])
+def test_recall_and_precision_hold_on_the_corpus(labelled: Path) -> None:
     right = missed = false = 0
     told = []
-    for text, wanted in corpus():
+    for text, wanted in corpus(labelled):
         got = set(find(text))
         right += len(got & wanted)
         missed += len(wanted - got)
@@ -108,6 +111,36 @@ def test_an_overlap_is_hidden_whole_and_named_by_the_higher_rank() -> None:
     assert find(text) == [Span(6, len(text), "secret")]
     own = compiled("order", r"ex[a-z]{1,9}\.com now")
     assert find(text + " now", [own]) == [Span(6, len(text) + 4, "order")]
+
+
+LINES = [text for labelled in (CORPUS, HELD_OUT) for text, _ in corpus(labelled)]
+PIECES = [
+    "4111", "1111", "4242424242424242", "0", "1", "7", "12", "030", "555", "20", "85010112345", "811228", "1234567",
+    "2001", "+49", "+", "(", ")", " ", " ", "-", ".", "/", ",", ":", "::", "x12", "\u00a0", "\n", "\x00", "_", "'", "@",
+    "%40", "a.com", "b@c.de", "tel", "Tel. ", "call ", "phone: ", "电话", "ssn ", "BSN: ", "social security ", "DE89",
+    "GB29 NWBK", "X", "12345678Z", "RSSMRA85T10A562S", "AB 12", "C", "fe80", "ffff", "1.1.1.1", "10.0.0", "v", "=", "é",
+    "Σ", "İ", "٣",
+]  # fmt: skip
+texts = st.lists(st.sampled_from(PIECES), max_size=24).map("".join)
+
+
+@settings(max_examples=300)
+@given(texts | st.lists(st.sampled_from(LINES), min_size=1, max_size=3).map(" ".join) | st.text(max_size=80))
+def test_the_one_pass_finds_what_each_form_alone_finds(text: str) -> None:
+    assert find(text) == plain_recognise.find(text)
+
+
+def test_so_it_does_in_every_labelled_line() -> None:
+    assert [text for text in LINES if find(text) != plain_recognise.find(text)] == []
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(LINES), st.integers(0, 400), st.sampled_from(PIECES), st.integers(0, 8))
+def test_so_it_does_where_a_labelled_line_was_cut_or_something_was_put_in(
+    line: str, at: int, piece: str, cut: int
+) -> None:
+    text = line[:at] + piece + line[at + cut :]
+    assert find(text) == plain_recognise.find(text)
 
 
 HOSTILE = [

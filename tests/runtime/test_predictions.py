@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stoker.protocol.frames import Kind, RequestHead
 from stoker.protocol.link import Link
@@ -135,6 +137,63 @@ def test_values_that_are_no_numbers_leave_the_others_their_row() -> None:
     found = said({"y": [1.5, float("nan"), 2.5]}, Wish("regression"))
     assert [(one.id, one.said) for one in found] == [("r", 1.5), ("r#2", 2.5)]
     assert [one.said for one in said({"y": [0.1, 0.7, 0.2]}, batches=False)] == ["1"]
+
+
+LAYOUTS = [
+    lambda rows: {"y": np.arange(rows), "p": np.tile(np.float32([0.25, 0.75]), (rows, 1))},
+    lambda rows: {"y": np.arange(rows) + 2**60, "p": np.ones((rows, 2), np.float32)},
+    lambda rows: {"y": np.linspace(0, 1, rows), "p": np.zeros((rows, 0))},
+    lambda rows: {"y": np.eye(3)[np.arange(rows) % 3]},
+    lambda rows: {"y": np.array([b"cat"] * rows, object), "p": np.tile([0.5, 0.5], (rows, 1))},
+    lambda rows: {"y": np.array([[b"a", b"b"]] * rows, object)},
+    lambda rows: {"p": np.ones((rows, 1))},
+]  # fmt: skip
+calls = st.lists(st.tuples(st.sampled_from(LAYOUTS), st.integers(1, 9)), max_size=40)
+
+
+@given(calls, st.sampled_from([CLASSES, Wish("regression")]), st.booleans())
+def test_what_is_read_together_is_what_each_call_said(calls: Any, wish: Wish, batches: bool) -> None:
+    signature = Signature((), (TensorSpec("y", "FP32", (-1,)), TensorSpec("p", "FP32", (-1, -1))))
+    found = []
+    for rows_max in (1, 16, predictions.GATHERED_ROWS):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(predictions, "GATHERED_ROWS", rows_max)
+            kept = Predictions(signature, batches=batches)
+            kept.answer(Demand(wish))
+            for at, (layout, rows) in enumerate(calls):
+                kept.add(layout(rows), [Rows(f"r{at}", "eu", 0, 0, rows if batches else 1)])
+            handed = kept.answer(Demand(wish))
+        found.append((essence(handed), handed.dropped))
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_row_that_is_no_probability_takes_the_confidence_of_its_own_call_only() -> None:
+    kept = Predictions(SIGNATURE, batches=True)
+    kept.answer(Demand(CLASSES))
+    for at, rows in enumerate(([[0.25, 0.75]], [[0.9, 0.1], [0.5, 0.6]], [[1.0, 0.0]])):
+        kept.add({"y": np.array(rows)}, [Rows(f"r{at}", "", 0, 0, len(rows))])
+    assert [one.confidence for one in kept.answer(Demand(CLASSES)).predictions] == [0.75, None, None, 1.0]
+
+
+def test_an_engine_may_write_its_next_answer_where_the_last_one_was() -> None:
+    kept, array = Predictions(SIGNATURE, batches=True), np.empty((1, 2))
+    kept.answer(Demand(CLASSES))
+    for at in range(4):
+        array[:] = [[at % 2, 1 - at % 2]]
+        kept.add({"y": array}, [Rows(f"r{at}", "", 0, 0, 1)])
+    assert [one.said for one in kept.answer(Demand(CLASSES)).predictions] == ["1", "0", "1", "0"]
+
+
+def test_what_is_held_unread_is_bounded_in_rows_and_bytes() -> None:
+    kept = Predictions(Signature((), (TensorSpec("y", "BYTES", (-1,)),)), batches=True)
+    kept.answer(Demand(CLASSES))
+    for size in (1, 1, predictions.GATHERED_BYTES, 1, 2 * predictions.GATHERED_BYTES, 1):
+        kept.add({"y": np.array([b"x" * size], object)}, [Rows("r", "", 0, 0, 1)])
+        assert kept._gathered_bytes <= predictions.GATHERED_BYTES
+    for _ in range(predictions.GATHERED_ROWS + 1):
+        kept.add({"y": np.array([b"x"], object)}, [Rows("r", "", 0, 0, 1)])
+        assert kept._gathered_rows < predictions.GATHERED_ROWS
+    assert len(kept.answer(Demand(CLASSES)).predictions) == predictions.GATHERED_ROWS + 7
 
 
 def test_what_is_kept_is_bounded_and_what_is_dropped_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:

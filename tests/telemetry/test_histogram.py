@@ -31,6 +31,16 @@ def seen(values: list[float]) -> Distribution:
     return histogram.read()
 
 
+@given(st.lists(anything, max_size=50), st.lists(in_range, max_size=50))
+def test_many_values_at_once_are_each_value_alone(some: list[float], ordinary: list[float]) -> None:
+    for values in (some, ordinary, some + ordinary):
+        together = Histogram()
+        together.observe_all(values)
+        alone = seen(values)
+        assert together.read().buckets == alone.buckets
+        assert together.read().sum == pytest.approx(alone.sum)
+
+
 @given(in_range)
 def test_a_value_lies_between_the_bounds_of_its_bucket(value: float) -> None:
     index = bucket_index(value)

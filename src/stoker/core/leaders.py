@@ -22,21 +22,21 @@ class Leaders:
         self._leading: dict[str, float] = {}
         self._others: dict[str, float] = {}
 
-    def see(self, name: str) -> bool:
-        """Count `name` once more; return whether it has a line."""
+    def see(self, name: str, count: float = 1.0) -> bool:
+        """Count `name` so many times more; return whether it has a line."""
         if name in self._leading:
-            self._leading[name] += 1.0
+            self._leading[name] += count
             return True
         if len(self._leading) < self._most:
-            self._leading[name] = self._others.pop(name, 0.0) + 1.0
+            self._leading[name] = self._others.pop(name, 0.0) + count
             return True
         if name in self._others:
-            self._others[name] += 1.0
+            self._others[name] += count
         elif len(self._others) < self._most:
-            self._others[name] = 1.0
+            self._others[name] = count
         else:
             least = min(self._others, key=self._others.__getitem__)
-            self._others[name] = self._others.pop(least) + 1.0
+            self._others[name] = self._others.pop(least) + count
         return False
 
     def turn(self) -> list[str]:

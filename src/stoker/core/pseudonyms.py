@@ -16,6 +16,7 @@ from stoker.core.recognise.spans import Span
 NAME_LETTERS: Final = 12
 _TO_LETTERS: Final = str.maketrans("0123456789abcdef", "ghijklmnopqrstuv")
 _NUMBERS: Final = ("phone", "card", "id", "iban")  # written with separators or without, they are the same
+_SIGNS: Final = {code: None for code in range(128) if not chr(code).isalnum()}
 BETWEEN: Final = "\n\x00\n"  # two texts read at once; no recogniser reads over it
 
 
@@ -31,9 +32,9 @@ class Pseudonyms:
         """Return what stands for `value`."""
         same = value.casefold()
         if kind in _NUMBERS:
-            same = "".join(filter(str.isalnum, same))
-        drawn = hmac.digest(self._key, f"{kind}\0{same}".encode("utf-8", "surrogatepass"), "sha256").hex()
-        return f"<{kind}:{drawn[:NAME_LETTERS].translate(_TO_LETTERS)}>"
+            same = same.translate(_SIGNS) if same.isascii() else "".join(filter(str.isalnum, same))
+        drawn = hmac.digest(self._key, f"{kind}\0{same}".encode("utf-8", "surrogatepass"), "sha256")
+        return f"<{kind}:{drawn[: NAME_LETTERS // 2].hex().translate(_TO_LETTERS)}>"
 
     def text(self, text: str) -> str:
         """Return `text` with names for what was recognised in it."""

@@ -6,6 +6,7 @@ from typing import Final
 
 from stoker.core.circuit import State
 from stoker.gateway.phases import Phases
+from stoker.gateway.tally import Tally
 from stoker.gateway.tenants import Promised, Tenants
 from stoker.telemetry.histogram import Exemplar
 from stoker.telemetry.metrics import Counter, Gauge, Histogram, Registry
@@ -132,23 +133,35 @@ class CacheMeters:
 class ReplicaMeters:
     """What is counted of the tries at one replica."""
 
-    __slots__ = ("_codes", "_duration", "_labels", "_registry")
+    __slots__ = ("_codes", "_duration", "_labels", "_registry", "_tally")
 
-    def __init__(self, registry: Registry, labels: dict[str, str]) -> None:
+    def __init__(self, registry: Registry, labels: dict[str, str], tally: Tally) -> None:
         self._registry = registry
         self._labels = labels
+        self._tally = tally
         self._codes: dict[int, Counter] = {}
         self._duration = registry.histogram("stoker_replica_request_duration_seconds", **labels)
 
     def ended(self, status: int, seconds: float) -> None:
         """Count a try that came to `status` after `seconds`."""
+        if status == 200:
+            self._tally.answered(self, seconds)
+        else:
+            self._code(status).value += 1.0
+            self._duration.observe(seconds)
+
+    def answered(self, seconds: list[float]) -> None:
+        """Count tries that came to 200."""
+        self._code(200).value += len(seconds)
+        self._duration.observe_all(seconds)
+
+    def _code(self, status: int) -> Counter:
         code = self._codes.get(status)
         if code is None:
             code = self._codes[status] = self._registry.counter(
                 "stoker_replica_requests_total", code=str(status), **self._labels
             )
-        code.value += 1.0
-        self._duration.observe(seconds)
+        return code
 
 
 class Meters:
@@ -167,6 +180,7 @@ class Meters:
         "cancelled",
         "promised",
         "queue_wait",
+        "tally",
         "tenants",
     )  # fmt: skip
 
@@ -182,6 +196,7 @@ class Meters:
         self.queue_wait: Histogram = registry.histogram("stoker_queue_wait_seconds", **self._labels)
         self.cancelled: Counter = registry.counter("stoker_cancelled_total", **self._labels)
         self.tenants = Tenants(registry, self._labels)
+        self.tally = Tally(self.tenants)  # counted before anything is read or dropped
         self.promised = Promised(registry, self._labels)
         self._cache: CacheMeters | None = None  # most endpoints keep nothing
 
@@ -209,10 +224,11 @@ class Meters:
 
     def replica(self, revision: str, replica: str) -> ReplicaMeters:
         """Return the meters of one replica."""
-        return ReplicaMeters(self._registry, {**self._labels, "revision": revision, "replica": replica})
+        return ReplicaMeters(self._registry, {**self._labels, "revision": revision, "replica": replica}, self.tally)
 
     def forget_replica(self, replica: str) -> None:
         """Drop what is counted of a replica that left the table."""
+        self.tally.count()
         self._registry.forget(replica=replica, **self._labels)
 
     def waited(self, tenant: str, seconds: float) -> None:
@@ -230,6 +246,7 @@ class Meters:
 
     def turn(self, now_s: float) -> None:
         """Do what is done once a second."""
+        self.tally.count()
         self.tenants.sweep(now_s)
         for revision in [name for name, since_s in self._gone.items() if now_s - since_s >= GONE_KEPT_S]:
             del self._gone[revision]
@@ -241,6 +258,7 @@ class Meters:
 
     def served(self, method: str) -> tuple[int, float]:
         """Return how many requests of `method` ended, and how many seconds they took together."""
+        self.tally.count()
         seen = [meters.duration.read() for (_, each), meters in self._revisions.items() if each == method]
         return sum(each.count for each in seen), sum(each.sum for each in seen)
 
@@ -335,7 +353,8 @@ class Meters:
         )
 
     def gauges(self, *, waiting: int, in_flight: int, ready: int) -> None:
-        """Set what is read at the moment of a snapshot."""
+        """Set what is read at the moment of a snapshot, and count what ended before it."""
+        self.tally.count()
         self._registry.gauge("stoker_queue_depth", **self._labels).set(float(waiting))
         self._registry.gauge("stoker_in_flight", **self._labels).set(float(in_flight))
         self._registry.gauge("stoker_replicas_ready", **self._labels).set(float(ready))

@@ -35,14 +35,18 @@ class TenantMeters:
             self._queue_wait = self._registry.histogram("stoker_tenant_queue_wait_seconds", **self._labels)
         self._queue_wait.observe(seconds)
 
-    def ended(self, status: int, usage: Usage) -> None:
-        """Count a request that ended with `status`."""
+    def answered(self, status: int, count: int) -> None:
+        """Count requests without tokens that ended with `status`."""
         code = self._codes.get(status)
         if code is None:
             code = self._codes[status] = self._registry.counter(
                 "stoker_tenant_requests_total", code=str(status), **self._labels
             )
-        code.value += 1.0
+        code.value += count
+
+    def ended(self, status: int, usage: Usage) -> None:
+        """Count a request that ended with `status`."""
+        self.answered(status, 1)
         if usage.input_tokens or usage.output_tokens:
             tokens = self._tokens
             if tokens is None:
@@ -67,9 +71,9 @@ class Tenants:
         self._meters: dict[str, TenantMeters] = {}
         self._turned_s = 0.0
 
-    def of(self, tenant: str) -> TenantMeters:
-        """Return what counts for `tenant` now; whoever is asked for often gets a name."""
-        name = tenant if self._leaders.see(tenant) else OTHER
+    def of(self, tenant: str, count: int = 1) -> TenantMeters:
+        """Return what counts for `tenant` now, `count` times; whoever is asked for often gets a name."""
+        name = tenant if self._leaders.see(tenant, count) else OTHER
         found = self._meters.get(name)
         if found is None:
             found = self._meters[name] = TenantMeters(self._registry, {**self._labels, "tenant": name})

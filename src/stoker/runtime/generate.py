@@ -14,16 +14,21 @@ from functools import partial
 from time import monotonic
 from typing import Final
 
+import msgspec
+
 from stoker.protocol.frames import EndHead
 from stoker.protocol.link import Exchange, refuse
 from stoker.protocol.openai import ChatRequest, CompletionRequest, decode_chat, decode_completion
 from stoker.protocol.openai_reply import ChatReply, CompletionReply, Reply
 from stoker.protocol.openai_resume import split
 from stoker.runtime import caller
-from stoker.runtime.engines.port import CanResume, GenerateEngine
+from stoker.runtime.drift import asked
+from stoker.runtime.drift_texts import ChatWatch, Said
+from stoker.runtime.engines.port import CanResume, GenerateEngine, HasServer
 from stoker.runtime.sending import Sender
 from stoker.runtime.work import WorkStats, room
 from stoker.types import generation
+from stoker.types.drift import Answer
 from stoker.types.errors import Busy, DeadlineExceeded, EngineFailed, StokerError, Unsupported
 from stoker.types.replica import ReplicaSpec, Timings
 
@@ -37,17 +42,9 @@ class _Turn:
     """One request, waiting or running."""
 
     __slots__ = (
-        "arrived_s",
-        "deadline_s",
-        "exchange",
-        "first_s",
-        "late",
-        "reply",
-        "request",
-        "so_far",
-        "start_s",
+        "arrived_s", "deadline_s", "exchange", "first_s", "late", "reply", "request", "said", "so_far", "start_s",
         "task",
-    )
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -60,6 +57,7 @@ class _Turn:
         self.request = request
         self.reply = reply
         self.so_far = so_far  # of an answer that began elsewhere
+        self.said: Said | None = None  # what is watched of it
         self.arrived_s = monotonic()
         limit_s = exchange.head.timeout_s
         self.deadline_s = self.arrived_s + limit_s if limit_s > 0 else None
@@ -81,6 +79,7 @@ class GenerateWork:
         self._waiting_bytes = 0  # of their bodies
         self._running: set[_Turn] = set()
         self._sender = Sender(loop)
+        self._watch = ChatWatch()
         self._finished = 0
         self._tokens = 0
 
@@ -116,12 +115,22 @@ class GenerateWork:
         self._check_room(exchange.head.body_bytes)
         exchange.body = b""
         turn = _Turn(exchange, request, reply, so_far)
+        turn.said = self._watch.begin(request, so_far.text if so_far is not None else "")
         exchange.on_cancel = lambda: self._forget(turn)
         self._waiting.append(turn)
         self._waiting_bytes += exchange.head.body_bytes
         self._start_more()
         if turn.task is None and turn.deadline_s is not None:
             turn.late = self._loop.call_later(turn.deadline_s - turn.arrived_s, self._expire, turn)
+
+    def watch(self, exchange: Exchange) -> None:
+        """See Watched."""
+        question = asked(exchange.body)
+        if isinstance(self._engine, HasServer):
+            answer = Answer(problem="gateways speak to its server themselves, so no text passes the replica")
+        else:
+            answer = self._watch.answer(question)
+        self._sender.end(exchange, EndHead(), msgspec.msgpack.encode(answer))
 
     def stats(self) -> WorkStats:
         """See Work."""
@@ -223,8 +232,8 @@ class GenerateWork:
         self, turn: _Turn, items: AsyncIterator[generation.Delta | generation.Finish | generation.Final]
     ) -> None:
         """Pass what the engine yields to the client, to its end."""
-        exchange, reply = turn.exchange, turn.reply
-        is_stream = bool(turn.request.stream)
+        exchange, reply, said = turn.exchange, turn.reply, turn.said
+        is_stream, hears = bool(turn.request.stream), said is not None
         try:
             async for item in items:
                 if isinstance(item, generation.Final):
@@ -234,6 +243,10 @@ class GenerateWork:
                     self._tokens += item.tokens
                     if not turn.first_s:
                         turn.first_s = monotonic()
+                    if hears and said is not None and not item.index:
+                        hears = said.hear(item)
+                elif said is not None and not item.index:
+                    said.finish = item.reason
                 event = reply.delta(item)
                 if event:
                     await exchange.send(event)
@@ -258,3 +271,5 @@ class GenerateWork:
         else:
             head = EndHead(usage=final.usage, timings=timings)
             self._sender.end(turn.exchange, head, turn.reply.whole(final))
+        if turn.said is not None:
+            self._watch.end(turn.said, final.usage)

@@ -2,6 +2,8 @@
 
 Nothing is kept until control asks, nor when it has not asked for LAPSE_S. What control has stored it acknowledges with
 its next question; what it never takes is dropped, the oldest first, and counted.
+
+The path of a request only holds what came out; it is read GATHERED_ROWS at a time, or when control asks.
 """
 
 import math
@@ -12,17 +14,17 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
-import numpy as np
 from numpy.typing import NDArray
 
-from stoker.core.feedback import class_text
 from stoker.protocol.frames import RequestHead
+from stoker.runtime import said
 from stoker.types.feedback import HANDED_MAX, ROWS_MAX, SEGMENT_MAX, Demand, Handover, Prediction, Wish
 from stoker.types.models import Signature
 
 KEPT_MAX: Final = 20_000  # predictions, some 5 MB
 LAPSE_S: Final = 3600.0  # a control that is down this long is not waited for
-SUM_SLACK: Final = 1e-3  # of rows of probabilities, in float16 too
+GATHERED_ROWS: Final = 256  # are read together; it takes 0.5 ms
+GATHERED_BYTES: Final = 1 << 20  # of outputs that are held until then
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -40,6 +42,15 @@ class Rows(NamedTuple):
     rows: int
 
 
+class _Call(NamedTuple):
+    """What came out of one engine call, unread."""
+
+    arrays: list[NDArray[Any]]
+    requests: list[Rows]
+    rows: int
+    at_s: float  # unix time
+
+
 class Predictions:
     """One model's predictions. All in one thread."""
 
@@ -50,6 +61,7 @@ class Predictions:
         self._batches = batches
         self._cuts = cuts  # outputs of a batch are longer than each request's own
         self._wish: Wish | None = None
+        self._read: tuple[str, ...] = ()
         self._asked_s = 0.0
         self._begin()
 
@@ -70,17 +82,20 @@ class Predictions:
             self.is_on = False
             self._begin()
             return
-        wish = self._wish
-        assert wish is not None
-        array = outputs.get(wish.output or next((one.name for one in self._signature.outputs), ""))
-        if array is None or array.size == 0:
-            self._dropped += sum(one.rows for one in requests)
+        arrays = [outputs[name] for name in self._read if name in outputs]
+        rows = requests[0].rows if len(requests) == 1 else sum([one.rows for one in requests])
+        if self._read[0] not in outputs or arrays[0].size == 0:
+            self._dropped += rows
             return
-        said = _said(self._rows(array), wish.kind, [self._rows(one) for one in outputs.values() if one is not array])
-        if said is None:
-            self._dropped += sum(one.rows for one in requests)
-            return
-        self._keep(said, requests)
+        size_bytes = sum([_bytes_of(array) for array in arrays])
+        is_large = size_bytes > GATHERED_BYTES or rows >= GATHERED_ROWS
+        # Copies: an engine may write its next answer where the last one was.
+        held = arrays if is_large else [array.copy() for array in arrays]
+        self._gathered.append(_Call(held, requests, rows, time.time()))
+        self._gathered_rows += rows
+        self._gathered_bytes += size_bytes
+        if self._gathered_rows >= GATHERED_ROWS or self._gathered_bytes > GATHERED_BYTES:
+            self._take_in()
 
     def answer(self, demand: Demand) -> Handover:
         """Do what control asks; return what it has not stored yet."""
@@ -88,9 +103,12 @@ class Predictions:
         if demand.wish != self._wish:
             self._wish = demand.wish
             self._begin()
+        else:
+            self._take_in()
         self._parameter = demand.wish.segment if demand.wish is not None else ""
         problem = self._problem()
         self.is_on = demand.wish is not None and not problem
+        self._read = self._outputs()
         if problem or not self.is_on:
             return Handover(problem=problem)
         if demand.since == self._since:
@@ -105,6 +123,37 @@ class Predictions:
         self._since = secrets.token_hex(4)
         self._first = 0
         self._dropped = 0
+        self._forget_gathered()
+
+    def _forget_gathered(self) -> None:
+        self._gathered: list[_Call] = []
+        self._gathered_rows = 0
+        self._gathered_bytes = 0
+
+    def _outputs(self) -> tuple[str, ...]:
+        """Return the outputs that are read, first the one that says it; others may say how sure it is."""
+        names = [one.name for one in self._signature.outputs]
+        if self._wish is None:
+            return ()
+        first = self._wish.output or next(iter(names), "")
+        return (first,) if self._wish.kind == "regression" else (first, *(name for name in names if name != first))
+
+    def _take_in(self) -> None:
+        """Read what was gathered."""
+        calls, wish = self._gathered, self._wish
+        self._forget_gathered()
+        if not calls or wish is None:
+            return
+        found = said.of_calls([call.arrays for call in calls], wish.kind, batches=self._batches)
+        for call, words in zip(calls, found, strict=True):
+            if words is None:
+                self._dropped += call.rows
+            else:
+                self._keep(words, call.requests, round(call.at_s, 3))
+        while len(self._kept) > KEPT_MAX:
+            self._kept.popleft()
+            self._first += 1
+            self._dropped += 1
 
     def _problem(self) -> str:
         if self._wish is None:
@@ -114,70 +163,24 @@ class Predictions:
             return f"the model has no output {self._wish.output!r}; it has {', '.join(known)}"
         return "outputs that are padded are not read" if self._cuts else ""
 
-    def _keep(self, said: list[tuple[str | float, float | None]], requests: list[Rows]) -> None:
-        at_s = round(time.time(), 3)
+    def _keep(self, words: said.Said, requests: list[Rows], at_s: float) -> None:
         for id_, segment, first, start, rows in requests:
             if segment is None:
                 continue
-            kept = min(rows, max(ROWS_MAX - first, 0), len(said) - start)
+            kept = min(rows, max(ROWS_MAX - first, 0), len(words) - start)
             self._dropped += rows - kept
             for row in range(kept):
                 number = first + row
-                words, confidence = said[start + row]
-                if isinstance(words, float) and not math.isfinite(words):
+                told, confidence = words[start + row]
+                if isinstance(told, float) and not math.isfinite(told):
                     self._dropped += 1
                     continue
-                one = Prediction(f"{id_}#{number}" if number else id_, at_s, words, confidence, segment)
+                one = Prediction(f"{id_}#{number}" if number else id_, at_s, told, confidence, segment)
                 self._kept.append(one)
-        while len(self._kept) > KEPT_MAX:
-            self._kept.popleft()
-            self._first += 1
-            self._dropped += 1
-
-    def _rows(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Return `array` as [row, value]."""
-        rows = len(array) if self._batches and array.ndim else 1
-        return array.reshape(rows, -1)
 
 
-def _said(array: NDArray[Any], kind: str, others: list[NDArray[Any]]) -> list[tuple[str | float, float | None]] | None:
-    """Return what was said of each row and the confidence in it; None when the output is nothing of the kind.
-
-    Classes are the largest of a row's values; a single whole number or text; or, of a single fraction, 0 or 1 with
-    that as the probability of 1. The confidence of a class without one is that of another output that gives
-    probabilities.
-    """
-    is_number = array.dtype.kind in "fiub"
-    if kind == "regression":
-        if not is_number or array.shape[1] != 1:
-            return None
-        return [(value, None) for value in array[:, 0].astype(np.float64).tolist()]
-    if array.shape[1] > 1:
-        if not is_number:
-            return None
-        classes = [str(at) for at in array.argmax(axis=1).tolist()]
-        return list(zip(classes, _confidences([array], len(array)), strict=True))
-    return [
-        _single(value, confidence)
-        for value, confidence in zip(array[:, 0].tolist(), _confidences(others, len(array)), strict=True)
-    ]
-
-
-def _single(value: Any, confidence: float | None) -> tuple[str, float | None]:
-    if isinstance(value, float) and 0 < value < 1:
-        return str(int(value >= 0.5)), max(value, 1 - value)
-    return class_text(value.decode("utf-8", "replace") if isinstance(value, bytes) else value), confidence
-
-
-def _confidences(arrays: list[NDArray[Any]], rows: int) -> list[float | None]:
-    """Return the largest of each row of the first array whose rows are probabilities; None for each without one."""
-    for one in arrays:
-        if one.dtype.kind != "f" or one.shape[0] != rows or one.shape[1] < 2:
-            continue
-        values = one.astype(np.float64)
-        if (values >= 0).all() and (np.abs(values.sum(axis=1) - 1) <= SUM_SLACK).all():
-            return [min(chance, 1.0) for chance in values.max(axis=1).tolist()]
-    return [None] * rows
+def _bytes_of(array: NDArray[Any]) -> int:
+    return sum(map(len, array.flat)) if array.dtype.hasobject else array.nbytes
 
 
 def _parameter(head: bytes, name: str) -> str:

@@ -57,5 +57,10 @@ class Watched(Protocol):
     def watch(self, exchange: Exchange) -> None:
         """Answer a CALL of the method `drift`: a types.drift.Question and an Answer, as msgpack."""
 
+
+@runtime_checkable
+class HandsOver(Protocol):
+    """Work whose predictions are kept until control has them."""
+
     def hand_over(self, exchange: Exchange) -> None:
         """Answer a CALL of the method `predictions`: a types.feedback.Demand and a Handover, as msgpack."""

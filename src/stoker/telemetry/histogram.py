@@ -7,7 +7,9 @@ over 2^20 the highest, so that a histogram never takes more than BUCKETS integer
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import repeat
 from math import isnan, ldexp
 from typing import Final
 
@@ -150,6 +152,18 @@ class Histogram:
             if self._traced is None:
                 self._traced = {}
             self._traced[at + INDEX_MIN] = example
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Count each value; cheaper than as many calls of `observe`."""
+        buckets = list(map(bisect_left, repeat(_UPPER), values))
+        held = Counter(buckets)
+        if 0 in held or _LAST in held:
+            for value, at in zip(values, buckets, strict=True):
+                self._observe_far(value, at)
+            return
+        for at, count in held.items():
+            self._counts[at] += count
+        self._sum = sum(values, self._sum)
 
     def _observe_far(self, value: float, at: int) -> None:
         if not isnan(value):

@@ -6,7 +6,9 @@ Numbers are texts of decimal digits, without separators.
 from collections.abc import Sequence
 from typing import Final
 
-_DOUBLED: Final = "0246813579"  # the digit sum of twice the digit
+_PLAIN: Final = bytes.maketrans(b"0123456789", bytes(range(10)))
+_DOUBLED: Final = bytes.maketrans(b"0123456789", bytes((0, 2, 4, 6, 8, 1, 3, 5, 7, 9)))  # digit sums of twice the digit
+_LETTERS_AS_NUMBERS: Final = {ord("A") + at: str(10 + at) for at in range(26)}
 _DNI_LETTERS: Final = "TRWAGMYFPDXBNJZSQVHLCKE"
 _HETU_LETTERS: Final = "0123456789ABCDEFHJKLMNPRSTUVWXY"
 _PESEL_WEIGHTS: Final = (1, 3, 7, 9, 1, 3, 7, 9, 1, 3, 1)
@@ -16,14 +18,16 @@ _CF_ODD: Final = (1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 
 
 def luhn(digits: str) -> bool:
     """Return whether the last digit is right after Luhn (ISO/IEC 7812-1)."""
-    even = sum(int(_DOUBLED[int(digit)]) for digit in digits[-2::-2])
-    return (even + sum(map(int, digits[-1::-2]))) % 10 == 0
+    if not digits.isascii():
+        digits = "".join(str(int(digit)) for digit in digits)
+    ascii_digits = digits.encode()
+    doubled = sum(ascii_digits[-2::-2].translate(_DOUBLED))
+    return (doubled + sum(ascii_digits[-1::-2].translate(_PLAIN))) % 10 == 0
 
 
 def mod97(text: str) -> bool:
     """Return whether an IBAN, in capitals without spaces, has the right check digits (ISO 13616)."""
-    turned = "".join(str(int(letter, 36)) for letter in text[4:] + text[:4])
-    return int(turned) % 97 == 1
+    return int((text[4:] + text[:4]).translate(_LETTERS_AS_NUMBERS)) % 97 == 1
 
 
 def nir(digits: str) -> bool:

@@ -1,171 +1,136 @@
-"""What is recognised in runs of digits: payment cards, phone numbers, national ids, IPv4 addresses.
-
-One fast pass finds runs of digits and what people put between digits; only inside those the patterns look.
-"""
+"""What is recognised in digits alone: payment cards, phone numbers, IPv4 addresses."""
 
 import re
-from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import Final
 
 from stoker.core.recognise import checks
+from stoker.core.recognise.scan import END, Form, Screen
 from stoker.core.recognise.spans import Span
 
-# The first character is a plain class, which `re` skips to at 5 ns a character; a look-behind first costs 30.
-_END: Final = r"(?![A-Za-z0-9_]|[.\-]\d)"  # of a number: no more of it follows
-# Letters beside a number part it from others only where words are parted by spaces: not those of Chinese.
-_RUN: Final = re.compile(r"\d[\d ().\-/+\u00a0\u202f]{4,}\d")
 BEFORE: Final = 28  # characters before a number that may say what it is
+EXTENSION: Final = r"(?:,? ?(?:x|ext\.?|#) ?\d{1,6})?"
 _DAY_FIRST: Final = re.compile(r"\d{1,2}([./-])\d{1,2}\1(?:19|20)\d{2}(?!\d)")
 _YEAR_FIRST: Final = re.compile(r"(?:19|20)\d{2}([./-])\d{1,2}\1\d{1,2}(?!\d)")
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+_SEPARATORS: Final = {ord(letter): None for letter in " ().-/+\u00a0\u202f"}
 
-_CARD: Final = re.compile(r"(?<!\d)(?<!\d[.,])[2-6]\d{3}(?=((?:[ \-\u00a0\u202f]?\d){8,15}))")
-# Lengths of each scheme by the first digits (ISO/IEC 7812 issuers' public ranges).
-_SCHEMES: Final = (
-    (re.compile("3[47]"), (15,)),
-    (re.compile("3(?:0[0-5]|[689])"), (14, 16)),
-    (re.compile("35(?:2[89]|[3-8])"), (16,)),
-    (re.compile("4"), (16, 13, 19)),
-    (re.compile("5[1-5]|222[1-9]|22[3-9]|2[3-6]|27[01]|2720"), (16,)),
-    (re.compile("6(?:011|4[4-9]|5)"), (16, 19)),
-    (re.compile("62|81"), (16, 17, 18, 19)),
-    (re.compile("50|5[6-9]|6[0-9]"), (16, 13, 12, 15, 19)),
-)
+_CARD: Final = r"(?<!\d[.,]\d)(?:(?<=[2-6])\d{3}|(?<=1)800)(?:[ \-\u00a0\u202f]?+\d){8,15}(?!\d)"
+# Lengths of each scheme, the likeliest first, by the longest prefix (ISO/IEC 7812, issuers' public ranges).
+_SCHEMES: Final[dict[str, tuple[int, ...]]] = {
+    prefix: lengths
+    for prefixes, lengths in (
+        ("34 37 1800 2131", (15,)),
+        ("300 301 302 303 304 305 36 38 39", (14, 16)),
+        ("35 51 52 53 54 55 223 224 225 226 227 228 229 23 24 25 26 270 271 2720", (16,)),
+        ("2221 2222 2223 2224 2225 2226 2227 2228 2229", (16,)),
+        ("4", (16, 13, 19)),
+        ("6011 644 645 646 647 648 649 65", (16, 19)),
+        ("62", (16, 17, 18, 19)),
+        ("50 56 57 58 59 6", (16, 19)),
+        ("5018 5020 5038 5893 56 57 58 6304 6390 6759 6761 6762 6763", (16, 13, 12, 15, 19)),
+    )
+    for prefix in prefixes.split()
+}
 
-_IPV4: Final = re.compile(
-    r"(?<![\d.])(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?!\.?\d)"
+_OCTET: Final = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_IPV4: Final = (
+    r"(?<!\.\d)(?:(?<=2)(?:5[0-5]|[0-4]\d)|(?<=1)\d\d|(?<=[1-9])\d|)\.(?:" + _OCTET + r"\.){2}" + _OCTET + r"(?!\.?\d)"
 )
 _VERSION: Final = re.compile(
-    r"(?:\bv|version|release|firmware|build|driver|[=<>~^]=|@|\b[A-Za-z]+/)[ :]{0,2}\Z", re.IGNORECASE
+    r"(?:\bv|version|release|firmware|build|driver|\brv|[=<>~^]=|@|\b[A-Za-z]+/)[ :]{0,2}\Z", re.IGNORECASE
 )
 _NOBODY: Final = ("127.", "0.0.0.0", "255.255.255.")  # this host, any host, a mask
 
-_INTERNATIONAL: Final = re.compile(
-    r"(?<![A-Za-z0-9_+])(?:\+|(?<!\d )00(?=[1-9]\d{0,2}[ ./()\-]))[1-9](?:[ .\-/()\u00a0\u202f]{0,2}\d){6,14}(?!\d)"
+_MANY: Final = r"(?:[ .\-/()\u00a0\u202f]{0,2}\d){6,14}(?!\d)" + EXTENSION
+_INTERNATIONAL: Final = r"(?<=\+[1-9])(?<![A-Za-z0-9_+]\+\d)" + _MANY
+_ZERO_ZERO: Final = r"(?<=0)(?<![A-Za-z0-9_+]0)(?<!\d 0)0(?=[1-9]\d{0,2}[ ./()\-])[1-9]" + _MANY
+_LAST_SEVEN: Final = r"[2-9]\d{2}[ .\-]\d{4}" + EXTENSION + END
+_NANP_OPEN: Final = r"(?<=\([2-9])(?<![A-Za-z0-9_.]\(\d)(?<!\d-\(\d)\d{2}\)[ \-]?" + _LAST_SEVEN
+_NANP: Final = (
+    r"(?<![A-Za-z0-9_.]\d)(?<!\d-\d)(?:(?<=1)[ .\-]?(?:\([2-9]\d{2}\)[ \-]?|[2-9]\d{2}[ .\-])|(?<=[2-9])\d{2}[ .\-])"
+    + _LAST_SEVEN
 )
-_NANP: Final = re.compile(
-    r"(?<![A-Za-z0-9_.])(?<!\d-)(?:1[ .\-]?)?(?:\([2-9]\d{2}\)[ \-]?|[2-9]\d{2}[ .\-])[2-9]\d{2}[ .\-]\d{4}" + _END
-)
-_TRUNK: Final = re.compile(
-    r"(?<![A-Za-z0-9_.,/+\-])\(?0[1-9]\d{0,4}\)?[ /.\-]{1,3}\d{2,8}(?:[ .\-]\d{2,8}){0,4}" + _END
-)
-_TOLD: Final = re.compile(r"(?<![A-Za-z0-9_.])\(?\d(?:[ .\-/()]{0,2}\d){6,14}(?![A-Za-z0-9_]|[.,]\d)")
-_TELLS_PHONE: Final = re.compile(
-    r"(?:\btel|phone|mobil|\bcell|\bfax|\bcall(?:ed|ing|er)?\b|whatsapp|\bsms\b|\bhandy|téléphone|\bring|\btext me)"
-    r"\w{0,4}[^\d\n\x00]{0,14}\Z",
-    re.IGNORECASE,
-)
-_TELLS_SSN: Final = re.compile(r"(?:\bssn\b|social.?security)[^\d\n\x00]{0,16}\Z", re.IGNORECASE)
-_TELLS_BSN: Final = re.compile(r"(?:\bbsn\b|burgerservice|sofi)[^\d\n\x00]{0,16}\Z", re.IGNORECASE)
-
-_SSN: Final = re.compile(r"(?<![A-Za-z0-9_.\-])\d{3}(-?| )\d{2}\1\d{4}(?![A-Za-z0-9_]|-\d)")
-_ELEVEN: Final = re.compile(
-    r"(?<![A-Za-z0-9_.\-])(?:\d{11}|\d{2} \d{3} \d{3} \d{3}|\d{2}\.\d{2}\.\d{2}[- ]\d{3}[.\- ]\d{2})" + _END
-)
-_NIR: Final = re.compile(r"(?<![A-Za-z0-9_.\-])[12] ?\d{2} ?\d{2} ?\d{2} ?\d{3} ?\d{3} ?\d{2}" + _END)
-_SWEDISH: Final = re.compile(r"(?<![A-Za-z0-9_.\-])(?:\d{8}|\d{6})[-+]\d{4}" + _END)
-_SEPARATORS: Final = {ord(letter): None for letter in " ().-/+\u00a0\u202f"}
+_TRUNK: Final = r"(?<=0)(?<![A-Za-z0-9_.,/+\-]0)[1-9]\d{0,4}\)?[ /.\-]{1,3}\d{2,8}(?:[ .\-]\d{2,8}){0,4}" + END
 
 
-def find(text: str) -> Iterator[Span]:
-    """Yield what runs of digits in `text` are recognised as; spans may overlap."""
-    for run in _RUN.finditer(text):
-        start, end = max(0, run.start() - 2), run.end() + 1  # a + or ( before, and what must not follow
-        if "." in run[0]:
-            yield from _ipv4(text, start, end)
-        digits = sum(map(str.isdecimal, run[0]))
-        if digits >= 12:
-            yield from _cards(text, start, end)
-        if digits >= 7:
-            yield from _phones(text, start, end)
-        if digits >= 9:
-            yield from _ids(text, start, end)
-        if digits >= 10:
-            yield from _checked_ids(text, start, end)
+def digits_of(text: str) -> str:
+    """Return a number without what stands between its digits."""
+    return text.translate(_SEPARATORS)
 
 
-def _ipv4(text: str, start: int, end: int) -> Iterator[Span]:
-    for found in _IPV4.finditer(text, start, end):
-        before = text[max(0, found.start() - BEFORE) : found.start()]
-        if not found[0].startswith(_NOBODY) and not _VERSION.search(before):
-            yield Span(found.start(), found.end(), "ip")
+def is_date(text: str) -> bool:
+    """Return whether digits begin with a date."""
+    return _DAY_FIRST.match(text) is not None or _YEAR_FIRST.match(text) is not None
 
 
-def _cards(text: str, start: int, end: int) -> Iterator[Span]:
-    for found in _CARD.finditer(text, start, end):
-        whole = found[0] + found[1]
-        at = [index for index, letter in enumerate(whole) if letter.isdecimal()]
-        digits = "".join([whole[index] for index in at])
-        for length in _lengths(digits):
-            if length > len(at):
-                continue
-            last = found.start() + at[length - 1] + 1
-            if text[last : last + 1].isdecimal() or not checks.luhn(digits[:length]):
-                continue
-            if not _is_in_uuid(text, found.start(), last):
-                yield Span(found.start(), last, "card")
-            break
+def opened(text: str, start: int) -> int:
+    """Return `start`, or where the bracket before it is."""
+    return start - 1 if start and text[start - 1] == "(" else start
 
 
-def _lengths(digits: str) -> tuple[int, ...]:
-    return next((lengths for scheme, lengths in _SCHEMES if scheme.match(digits)), ())
+def _card(text: str, start: int, end: int) -> Span | None:
+    # Four replacements take a quarter of the time of one translation.
+    whole = text[start:end].replace("-", " ").replace("\u00a0", " ").replace("\u202f", " ")
+    digits = whole.replace(" ", "")
+    get = _SCHEMES.get
+    lengths = get(digits[:4]) or get(digits[:3]) or get(digits[:2]) or get(digits[0], ())
+    if len(digits) in lengths and checks.luhn(digits):
+        return None if _is_in_uuid(text, start, end) else Span(start, end, "card")
+    # What follows may be another number: each group of digits may be the last.
+    for parted, count in enumerate(accumulate(map(len, whole.split(" ")))):
+        if count in lengths and count < len(digits) and checks.luhn(digits[:count]):
+            last = start + count + parted
+            return None if _is_in_uuid(text, start, last) else Span(start, last, "card")
+    return None
 
 
 def _is_in_uuid(text: str, start: int, end: int) -> bool:
     first = max(0, start - 24)
-    return any(
+    return text.find("-", max(0, start - 1), end) >= 0 and any(
         first + found.start() <= start and end <= first + found.end()
         for found in _UUID.finditer(text[first : end + 24])
     )
 
 
-def _phones(text: str, start: int, end: int) -> Iterator[Span]:
-    has_prefix = text.find("+", start, end) >= 0 or text.find("00", start, end) >= 0
-    for pattern in (_INTERNATIONAL, _NANP) if has_prefix else (_NANP,):
-        for found in pattern.finditer(text, start, end):
-            yield Span(found.start(), found.end(), "phone")
-    for found in _TRUNK.finditer(text, start, end):
-        if 9 <= len(_digits(found[0])) <= 12 and not _is_date(found[0]):
-            yield Span(found.start(), found.end(), "phone")
-    for found in _TOLD.finditer(text, start, end):
-        if not _is_date(found[0]) and _tells(_TELLS_PHONE, text, found.start()):
-            yield Span(found.start(), found.end(), "phone")
+def _ipv4(text: str, start: int, end: int) -> Span | None:
+    before = text[max(0, start - BEFORE) : start]
+    last = before.rstrip(" :")[-1:]
+    is_told_otherwise = (last.isalpha() or last in "=@/") and _VERSION.search(before)
+    return None if is_told_otherwise or text.startswith(_NOBODY, start, end) else Span(start, end, "ip")
 
 
-def _ids(text: str, start: int, end: int) -> Iterator[Span]:
-    for found in _SSN.finditer(text, start, end):
-        digits = _digits(found[0])
-        is_told = found[1] == "-" or _tells(_TELLS_SSN, text, found.start())
-        is_dutch = not found[1] and checks.bsn(digits) and _tells(_TELLS_BSN, text, found.start())
-        if (is_told and checks.ssn(digits)) or is_dutch:
-            yield Span(found.start(), found.end(), "id")
+def _international(text: str, start: int, end: int) -> Span:
+    first = start - 1  # the +
+    has_open = text.find(")", start, end) >= 0 and text.find("(", start, end) < 0
+    return Span(opened(text, first) if has_open else first, end, "phone")
 
 
-def _checked_ids(text: str, start: int, end: int) -> Iterator[Span]:
-    for pattern, is_right in _FORMS:
-        for found in pattern.finditer(text, start, end):
-            if is_right(_digits(found[0])):
-                yield Span(found.start(), found.end(), "id")
+def _phone(_text: str, start: int, end: int) -> Span:
+    return Span(start, end, "phone")
 
 
-def _eleven(digits: str) -> bool:
-    return checks.pesel(digits) or checks.steuer_id(digits) or checks.rijksregister(digits)
+def _open_phone(_text: str, start: int, end: int) -> Span:
+    return Span(start - 1, end, "phone")
 
 
-_FORMS: Final[tuple[tuple[re.Pattern[str], Callable[[str], bool]], ...]] = (
-    (_ELEVEN, _eleven),
-    (_NIR, checks.nir),
-    (_SWEDISH, checks.personnummer),
+def _trunk(text: str, start: int, end: int) -> Span | None:
+    number = text[start:end]
+    is_phone = 9 <= len(digits_of(number)) <= 12 and not is_date(number)
+    return Span(opened(text, start), end, "phone") if is_phone else None
+
+
+_SEVEN_DIGITS: Final = r"(?=(?:[ ().\-/+\u00a0\u202f]{0,3}+\d){6})"  # with what people put between them
+SCREENS: Final = (
+    Screen(
+        _SEVEN_DIGITS,
+        (
+            Form(_CARD, _card),
+            Screen(r"(?<=\+\d)", (Form(_INTERNATIONAL, _international),)),
+            Screen(r"(?<=\(\d)", (Form(_NANP_OPEN, _open_phone),)),
+            Screen(r"(?=\d{0,2}(?!\d))", (Form(_NANP, _phone),)),
+            Screen(r"(?<=0)", (Form(_ZERO_ZERO, _phone), Form(_TRUNK, _trunk))),
+        ),
+    ),
+    Screen(r"(?=\d{0,2}+\.\d)", (Form(_IPV4, _ipv4),)),
 )
-
-
-def _digits(text: str) -> str:
-    return text.translate(_SEPARATORS)
-
-
-def _is_date(text: str) -> bool:
-    return _DAY_FIRST.match(text) is not None or _YEAR_FIRST.match(text) is not None
-
-
-def _tells(pattern: re.Pattern[str], text: str, start: int) -> bool:
-    return pattern.search(text[max(0, start - BEFORE) : start]) is not None

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from stoker.core.recognise.spans import Span
+from stoker.core.recognise.spans import Span, after
 
 _LONG: Final = re.compile(r"[A-Za-z0-9](?<![A-Za-z0-9_+/=~]{2})[A-Za-z0-9_+/=~.\-]{15,}")
 # Forms that their issuers publish, for scanners to find.
@@ -38,6 +38,12 @@ _TELLS: Final = re.compile(
     r"|(?:auth|access|refresh|session|api|csrf|bearer|id)[_\- ]?token|(?<![a-z_])token|credentials?)"
     r"[\"']?(?: is| was)?[ \t]{0,3}\Z"
 )
+# `password hunter2X`: without a sign before it only what has small letters, capitals and digits.
+_PASSWORD_WORDS: Final = ("passw", "passphrase", "pwd")
+_BARE: Final = re.compile(
+    r"(?i:passw(?:or)?d|passwort|passphrase|pwd)(?: is| was)? [\"']?"
+    r"(?=[^\s0-9]{0,40}[0-9])(?=[^\sa-z]{0,40}[a-z])(?=[^\sA-Z]{0,40}[A-Z])([A-Za-z0-9!#$%&*+@^_~\-]{8,64})"
+)
 _TELLING_WORDS: Final = ("pass", "pwd", "secret", "key", "token", "credential")
 BEFORE: Final = 28
 _NO_VALUE: Final = re.compile(
@@ -47,12 +53,13 @@ _WORD: Final = re.compile(r"[A-Za-z0-9+/_\-]{20,}={0,2}")
 _PARTS: Final = re.compile(r"[A-Z]+|[a-z]+|[0-9]+")
 _CAMELS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 CHANGES_MIN: Final = 0.37  # misses 2 % of 32 letters drawn from base 62, 7 % of 24
+SIGNS_MAX: Final = 0.125  # of base64, one in 32 is a sign; names and paths are made of words with signs between
 _HEX: Final = re.compile(r"[0-9a-fA-F\-_]+\Z")
 LOOKED_AT: Final = 256  # characters of a long word that decide whether it is random
 
 
-def find(text: str) -> Iterator[Span]:
-    """Yield what in `text` opens a door; spans may overlap."""
+def find(text: str, lower: str) -> Iterator[Span]:
+    """Yield what in `text` opens a door; spans may overlap. `lower` is the text in small letters."""
     for run in _LONG.finditer(text):
         yield from _in_long(text, run.start(), run.end())
     if _PEM in text:
@@ -60,17 +67,23 @@ def find(text: str) -> Iterator[Span]:
     if "://" in text:
         for found in _IN_URL.finditer(text):
             yield Span(found.start(1), found.end(1), "secret")
-    lower = text.lower()
     if "bearer " in lower or "basic " in lower:
         for found in _SCHEME.finditer(text):
             if any(map(str.isdigit, found[1])) or len(found[1]) > 20:
-                yield Span(found.start(1), found.end(1), "secret")
+                yield _without_stop(found)
     if any(map(lower.__contains__, _TELLING_WORDS)):
         for found in _VALUE.finditer(text):
             before = text[max(0, found.start() - BEFORE) : found.start()].lower()
             is_told = any(map(before.__contains__, _TELLING_WORDS)) and _TELLS.search(before)
             if is_told and not _NO_VALUE.match(found[1]):
-                yield Span(found.start(1), found.end(1), "secret")
+                yield _without_stop(found)
+    for found in after(_PASSWORD_WORDS, _BARE, text, lower):
+        yield Span(found.start(1), found.end(1), "secret")
+
+
+def _without_stop(found: re.Match[str]) -> Span:
+    """Return the first group of `found` without the full stop of a sentence."""
+    return Span(found.start(1), found.start(1) + len(found[1].rstrip(".")), "secret")
 
 
 def _in_long(text: str, start: int, end: int) -> Iterator[Span]:
@@ -103,6 +116,8 @@ def _is_random(word: str) -> bool:
         return False
     parts = _PARTS.findall(word)
     letters = sum(map(len, parts))
+    if len(word) - letters > SIGNS_MAX * len(word):
+        return False
     if letters < 20 or len(parts) < CHANGES_MIN * letters:
         return False
     digits = sum(map(str.isdecimal, word))

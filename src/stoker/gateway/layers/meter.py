@@ -12,6 +12,7 @@ from stoker.gateway.exchange import GONE, Exchange, Handler
 from stoker.gateway.lane import Lane
 from stoker.gateway.meters import RevisionMeters
 from stoker.gateway.tenants import Times
+from stoker.protocol.frames import EndHead
 from stoker.types.errors import DeadlineExceeded, EngineFailed, StokerError
 
 RETRIED: Final = b"x-stainless-retry-count"  # the OpenAI and Anthropic libraries say how often they asked before
@@ -69,22 +70,51 @@ def observe(exchange: Exchange, lane: Lane, status: int, now_s: float) -> None:
     Where another endpoint answered (layers/fallback.py), its tokens, rows and engine time are counted there only.
     """
     meters = lane.meters.revision(exchange.revision, exchange.method)
-    exchange.took_s = now_s - exchange.began_s
-    meters.code(status).add(1)
-    if exchange.cut is not None:
-        outcome = {200: "done", GONE: "gone"}.get(status, "failed")
-        lane.meters.migration(exchange.cut.code, outcome)
-    meters.duration.observe(exchange.took_s)
-    times = _tenants_times(exchange, lane, status)
-    relay = exchange.relay
-    if relay is None or relay.end is None:
-        return
-    usage, timings = relay.end.usage, relay.end.timings
+    relay, key, usage = exchange.relay, exchange.key, exchange.usage
+    took_s = exchange.took_s = now_s - exchange.began_s
+    end = relay.end if relay is not None else None
+    tenant = "" if key is None else key.limits.tenant or key.key
+    times = lane.meters.promised.times(tenant)
+    # Most answers come whole, from where they were asked for, without tokens or news of the engine. One expression,
+    # because a call costs as much as all of it.
+    if (
+        end is not None
+        and end.usage is usage
+        and not exchange.first_byte_s
+        and not usage.output_tokens
+        and not usage.input_tokens
+        and not exchange.served_by
+        and exchange.cut is None
+        and end.timings.calls is None
+        and times is None
+    ):
+        lane.meters.tally.request((meters, status, tenant, usage.rows, end.timings.batch_rows), took_s)
+    else:
+        meters.code(status).add(1)
+        if exchange.cut is not None:
+            outcome = {200: "done", GONE: "gone"}.get(status, "failed")
+            lane.meters.migration(exchange.cut.code, outcome)
+        meters.duration.observe(took_s)
+        if tenant:
+            lane.meters.tenants.of(tenant).ended(status, usage)
+        if times is not None:
+            times.took(took_s)
+        if end is None or not _count_answer(exchange, lane, meters, times, end, now_s):
+            return
+    if meters.phases.is_due():
+        meters.phases.observe(exchange, end.timings, now_s)
+
+
+def _count_answer(
+    exchange: Exchange, lane: Lane, meters: RevisionMeters, times: Times | None, end: EndHead, now_s: float
+) -> bool:
+    """Count what a replica said of an answer; return whether it is one of the endpoint that was asked."""
+    usage, timings = end.usage, end.timings
     is_elsewhere = bool(exchange.served_by) and exchange.served_by != lane.route.endpoint
     if exchange.first_byte_s:
         _stream(exchange, meters, times, 0 if is_elsewhere else usage.output_tokens, now_s)
     if is_elsewhere:
-        return
+        return False
     if usage.rows:
         meters.rows.add(usage.rows)
     if usage.input_tokens or usage.output_tokens:
@@ -93,21 +123,7 @@ def observe(exchange: Exchange, lane: Lane, status: int, now_s: float) -> None:
         meters.batch_rows.observe(timings.batch_rows)
     if timings.calls is not None:
         meters.engine_calls(timings.calls)
-    if meters.phases.is_due():
-        meters.phases.observe(exchange, timings, now_s)
-
-
-def _tenants_times(exchange: Exchange, lane: Lane, status: int) -> Times | None:
-    """Count the exchange for its tenant, and return what counts the rest of its times, if the tenant has such."""
-    key = exchange.key
-    if key is None:
-        return None
-    tenant = key.limits.tenant or key.key
-    lane.meters.tenants.of(tenant).ended(status, exchange.usage)
-    times = lane.meters.promised.times(tenant)
-    if times is not None:
-        times.took(exchange.took_s)
-    return times
+    return True
 
 
 def _stream(exchange: Exchange, meters: RevisionMeters, times: Times | None, tokens: int, now_s: float) -> None:

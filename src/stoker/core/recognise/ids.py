@@ -1,0 +1,127 @@
+"""National ids and IBANs: numbers, some with letters, that carry check digits or have a form of their own."""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+from stoker.core.recognise import checks
+from stoker.core.recognise.numbers import digits_of
+from stoker.core.recognise.scan import END, Form, Screen
+from stoker.core.recognise.spans import Span
+from stoker.core.recognise.told import is_told_phone
+
+_ALONE: Final = r"(?<![A-Za-z0-9_.\-]\d)"
+_AFTER: Final = r"(?![A-Za-z0-9_])"
+_SSN: Final = _ALONE + r"\d{2}-\d{2}-\d{4}(?![A-Za-z0-9_]|-\d)"
+_ELEVEN: Final = _ALONE + r"\d{10}" + END
+_ELEVEN_PARTED: Final = _ALONE + r"\d(?: \d{3} \d{3} \d{3}|\.\d{2}\.\d{2}[- ]\d{3}[.\- ]\d{2})" + END
+_NIR: Final = r"(?<=[12])" + _ALONE + r" ?\d{2} ?\d{2} ?\d{2} ?\d{3} ?\d{3} ?\d{2}" + END
+_SWEDISH: Final = _ALONE + r"(?:\d{7}|\d{5})[-+]\d{4}" + END
+_SPANISH: Final = r"(?<![A-Za-z0-9_]\d)-?\d{7}-?[A-HJ-NP-TV-Z]" + _AFTER
+_SPANISH_FOREIGN: Final = (
+    r"(?:(?<=[XYZ]\d)(?<![A-Za-z0-9_][XYZ]\d)|(?<=[XYZ]-\d)(?<![A-Za-z0-9_][XYZ]-\d))\d{6}-?[A-HJ-NP-TV-Z]" + _AFTER
+)
+_FINNISH: Final = r"(?<![A-Za-z0-9_]\d)\d{5}[\-+A-FU-Y]\d{3}[0-9A-FHJ-NPR-Y]" + _AFTER
+_ITALIAN: Final = r"(?<=[A-Z]{6}\d)(?<![A-Za-z0-9_][A-Z]{6}\d)\d[A-EHLMPRST]\d{2}[A-Z]\d{3}[A-Z]" + _AFTER
+_PREFIX: Final = "[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z]"
+_BRITISH: Final = (
+    rf"(?:(?<={_PREFIX}\d)(?<![A-Za-z0-9_]{_PREFIX}\d)|(?<={_PREFIX} \d)(?<![A-Za-z0-9_]{_PREFIX} \d))"
+    r"\d ?\d{2} ?\d{2} ?[A-D]" + _AFTER
+)
+_BRITISH_UNUSED: Final = ("BG", "GB", "KN", "NK", "NT", "TN", "ZZ")
+
+_IBAN: Final = r"(?<=[A-Za-z]{2}\d)(?<![A-Za-z0-9][A-Za-z]{2}\d)\d(?:[ \-\u00a0]?[A-Za-z0-9]){11,30}"
+# Characters of an IBAN by country (SWIFT's IBAN registry).
+_IBAN_LENGTHS: Final = {
+    country: length
+    for length, countries in {
+        15: "NO", 16: "BE", 18: "DK FI FO GL NL", 19: "MK SI", 20: "AT BA EE KZ LT LU XK", 21: "CH HR LI LV",
+        22: "BG BH CR DE GB GE IE ME RS VA", 23: "AE GI IL TL", 24: "AD CZ ES MD PK RO SA SE SK TN VG",
+        25: "PT", 26: "IS TR", 27: "FR GR IT MC SM", 28: "AL AZ BY CY DO GT HU LB PL SV", 29: "BR PS QA UA",
+        30: "JO KW MU", 31: "MT SC",
+    }.items()
+    for country in countries.split()
+}  # fmt: skip
+_IBAN_SEPARATORS: Final = {ord(letter): None for letter in " -\u00a0"}
+_SEPARATOR: Final = re.compile(r"[ \-\u00a0]")
+
+
+def _checked(is_right: Callable[[str], bool]) -> Callable[[str, int, int], Span | None]:
+    """Return a judge of digits that pass a check."""
+
+    def judged(text: str, start: int, end: int) -> Span | None:
+        return Span(start, end, "id") if is_right(digits_of(text[start:end])) else None
+
+    return judged
+
+
+def _eleven(text: str, start: int, end: int) -> Span | None:
+    digits = digits_of(text[start:end])
+    is_right = checks.pesel(digits) or checks.steuer_id(digits) or checks.rijksregister(digits)
+    return Span(start, end, "id") if is_right and not is_told_phone(text, start) else None
+
+
+def _spanish(text: str, start: int, end: int) -> Span | None:
+    return Span(start, end, "id") if checks.dni(digits_of(text[start:end])) else None
+
+
+def _spanish_foreign(text: str, start: int, end: int) -> Span | None:
+    return _spanish(text, start - 1 if text[start - 1] != "-" else start - 2, end)
+
+
+def _finnish(text: str, start: int, end: int) -> Span | None:
+    return Span(start, end, "id") if checks.hetu(text[start:end]) else None
+
+
+def _italian(text: str, start: int, end: int) -> Span | None:
+    return Span(start - 6, end, "id") if checks.codice_fiscale(text[start - 6 : end]) else None
+
+
+def _british(text: str, start: int, end: int) -> Span | None:
+    first = start - 2 if text[start - 1] != " " else start - 3
+    return None if text.startswith(_BRITISH_UNUSED, first) else Span(first, end, "id")
+
+
+def _iban(text: str, start: int, end: int) -> Span | None:
+    first = start - 2
+    length = _IBAN_LENGTHS.get(text[first:start].upper(), 0)
+    if not length:
+        return None
+    whole = text[first:end]
+    letters = whole.translate(_IBAN_SEPARATORS)
+    if len(letters) < length:
+        return None
+    last = first + length  # and the separators among so many letters
+    if len(letters) < len(whole):
+        for found in _SEPARATOR.finditer(whole):
+            if first + found.start() >= last:
+                break
+            last += 1
+    is_whole = not text[last : last + 1].isalnum()
+    return Span(first, last, "iban") if is_whole and checks.mod97(letters[:length].upper()) else None
+
+
+SCREENS: Final = (
+    Screen(
+        r"(?=\d{5})",
+        (
+            Form(_ELEVEN, _eleven),
+            Form(_SWEDISH, _checked(checks.personnummer)),
+            Form(_SPANISH, _spanish),
+            Form(_FINNISH, _finnish),
+        ),
+    ),
+    Screen(r"(?=\d[ .]\d)", (Form(_ELEVEN_PARTED, _eleven),)),
+    Screen(r"(?=\d\d-)", (Form(_SSN, _checked(checks.ssn)),)),
+    Screen(r"(?=-)", (Form(_SPANISH, _spanish),)),
+    Screen(r"(?<=[12])(?= ?\d\d ?\d\d ?\d)", (Form(_NIR, _checked(checks.nir)),)),
+    Screen(
+        r"(?:(?<=[A-Za-z]\d)|(?<=[A-Z][ \-]\d))",
+        (
+            Form(_IBAN, _iban),
+            Form(_SPANISH_FOREIGN, _spanish_foreign),
+            Form(_ITALIAN, _italian),
+            Form(_BRITISH, _british),
+        ),
+    ),
+)

@@ -1,0 +1,53 @@
+"""Numbers that are only known by the word before them: "call 5550132", "SSN 457 55 5462".
+
+The words are looked for and not the numbers: most texts have many more numbers than such words.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from stoker.core.recognise import checks
+from stoker.core.recognise.numbers import BEFORE, EXTENSION, is_date, opened
+from stoker.core.recognise.spans import Span, after
+
+_PHONE_WORDS: Final = (
+    "tel", "tél", "phone", "mobil", "cel", "fax", "call", "whatsapp", "sms", "handy", "ring", "text me", "gsm", "tlf",
+    "puh", "komórk", "тел", "τηλ", "電話", "电话", "手机", "手機", "携帯", "전화", "휴대",
+)  # fmt: skip
+_SSN_WORDS: Final = ("ssn", "social")
+_BSN_WORDS: Final = ("bsn", "burgerservice", "sofi")
+_PHONE_TELLS: Final = (
+    r"(?:\btel|\btél|phone|mobil|\bcel|\bfax|\bcall(?:ed|ing|er)?\b|whatsapp|\bsms\b|\bhandy|\bring|\btext me|\bgsm\b"
+    r"|\btlf|\bpuh|komórk|\bтел|\bτηλ|電話|电话|手机|手機|携帯|전화|휴대)\w{0,4}[^\d\n\x00]{0,14}"
+)
+_TELLS_PHONE: Final = re.compile(_PHONE_TELLS + r"\Z", re.IGNORECASE)
+_PHONE: Final = re.compile(
+    _PHONE_TELLS + r"(?<![A-Za-z0-9_.])(\d(?:[ .\-/()]{0,2}\d){6,14}" + EXTENSION + r"(?![A-Za-z0-9_]|[.,]\d))",
+    re.IGNORECASE,
+)
+_NINE: Final = r"[^\d\n\x00]{0,16}(?<![A-Za-z0-9_.\-])"
+_NINE_END: Final = r"(?![A-Za-z0-9_]|-\d)"
+_SSN: Final = re.compile(
+    r"(?:\bssn\b|social.?security)" + _NINE + r"(\d{3}(?:\d{2}| \d{2} )\d{4})" + _NINE_END, re.IGNORECASE
+)
+_BSN: Final = re.compile(r"(?:\bbsn\b|burgerservice|sofi)" + _NINE + r"(\d{9})" + _NINE_END, re.IGNORECASE)
+
+
+def find(text: str, lower: str) -> Iterator[Span]:
+    """Yield numbers that `text` says are phones or national ids; `lower` is the text in small letters."""
+    for found in after(_PHONE_WORDS, _PHONE, text, lower):
+        if not is_date(found[1]):
+            start = opened(text, found.start(1))
+            yield Span(start, found.end(1), "phone")
+    for found in after(_SSN_WORDS, _SSN, text, lower):
+        if checks.ssn(found[1].replace(" ", "")):
+            yield Span(found.start(1), found.end(1), "id")
+    for found in after(_BSN_WORDS, _BSN, text, lower):
+        if checks.bsn(found[1]):
+            yield Span(found.start(1), found.end(1), "id")
+
+
+def is_told_phone(text: str, start: int) -> bool:
+    """Return whether the number at `start` is said to be a phone's."""
+    return _TELLS_PHONE.search(text[max(0, start - BEFORE) : start]) is not None

@@ -1,0 +1,77 @@
+"""What the recognisers mean, without what makes them fast: each form alone, at each place of the text, one by one."""
+
+import ipaddress
+import re
+from collections.abc import Iterator
+
+from stoker.core.recognise import _SCAN, _joined, _lower, checks, secrets, told
+from stoker.core.recognise.numbers import BEFORE, is_date
+from stoker.core.recognise.scan import Form
+from stoker.core.recognise.spans import Span
+from stoker.core.recognise.words import _AT, _AT_IN_URL, _LOCAL_MAX, _SIGNS, _USERINFO
+
+TOLD = re.compile(
+    r"\(?\d(?:[ .\-/()]{0,2}\d){6,14}(?:,? ?(?:x|ext\.?|#) ?\d{1,6})?(?![A-Za-z0-9_]|[.,]\d)", re.IGNORECASE
+)
+NINE = re.compile(r"\d{3}(?:\d{2}| \d{2} )\d{4}(?![A-Za-z0-9_]|-\d)")
+SSN = re.compile(r"(?:\bssn\b|social.?security)[^\d\n\x00]{0,16}\Z", re.IGNORECASE)
+BSN = re.compile(r"(?:\bbsn\b|burgerservice|sofi)[^\d\n\x00]{0,16}\Z", re.IGNORECASE)
+IPV6 = re.compile(r"[0-9A-Fa-f:](?<![A-Za-z0-9_:.]{2})[0-9A-Fa-f]{0,3}:[0-9A-Fa-f:]{1,38}(?![A-Za-z0-9_:])")
+
+
+def find(text: str) -> list[Span]:
+    found = [span for form in _SCAN.forms for span in of_form(form, text)]
+    found += [*phones(text), *nines(text), *emails(text), *ipv6(text), *secrets.find(text, _lower(text))]
+    return _joined(found, [])
+
+
+def of_form(form: Form, text: str) -> Iterator[Span]:
+    pattern, after = re.compile(r"\d(?:" + form.pattern + ")"), 0
+    for at, letter in enumerate(text):
+        is_first = letter.isdecimal() and not text[at - 1 : at].isdecimal()
+        found = pattern.match(text, at) if is_first and at >= after else None
+        span = form.judged(text, at, found.end()) if found else None
+        if span is not None:
+            after = span.end
+            yield span
+
+
+def phones(text: str) -> Iterator[Span]:
+    for at in range(len(text)):
+        found = TOLD.match(text, at)
+        if found is None or re.match(r"[A-Za-z0-9_.]", text[at - 1 : at]) or not told.is_told_phone(text, at):
+            continue
+        if not is_date(found[0].lstrip("(")):
+            yield Span(at, found.end(), "phone")
+
+
+def nines(text: str) -> Iterator[Span]:
+    for at in range(len(text)):
+        found = NINE.match(text, at)
+        if found is None or re.match(r"[A-Za-z0-9_.\-]", text[at - 1 : at]):
+            continue
+        digits, before = found[0].replace(" ", ""), text[max(0, at - BEFORE - 10) : at]
+        is_dutch = digits == found[0] and BSN.search(before) and checks.bsn(digits)
+        if is_dutch or (SSN.search(before) and checks.ssn(digits)):
+            yield Span(at, found.end(), "id")
+
+
+def emails(text: str) -> Iterator[Span]:
+    for found in (*_AT.finditer(text), *_AT_IN_URL.finditer(text)):
+        start, first = found.start(), max(0, found.start() - _LOCAL_MAX)
+        while start > first and (text[start - 1].isalnum() or text[start - 1] in _SIGNS):
+            start -= 1
+        while start < found.start() and text[start] in "'{`!*$^":
+            start += 1
+        if start < found.start() and not _USERINFO.search(text[max(0, start - _LOCAL_MAX) : start]):
+            yield Span(start, found.end(), "email")
+
+
+def ipv6(text: str) -> Iterator[Span]:
+    for found in IPV6.finditer(text):
+        try:
+            address = ipaddress.IPv6Address(found[0])
+        except ValueError:
+            continue
+        if any(map(str.isdecimal, found[0])) and not address.is_loopback and not address.is_unspecified:
+            yield Span(found.start(), found.end(), "ip")
