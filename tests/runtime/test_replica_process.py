@@ -11,7 +11,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
+from stoker.protocol import signing
 from stoker.protocol.frames import Kind, RequestHead
 from stoker.telemetry.metrics import decode_snapshot
 from stoker.types.errors import (
@@ -24,7 +26,9 @@ from stoker.types.errors import (
     Unavailable,
     Unsupported,
 )
+from stoker.types.ids import Digest
 from stoker.types.replica import ReplicaSpec
+from stoker.types.signing import ProjectTrust, SignaturePolicy, SignedVersion, TrustRoot
 from tests.runtime.models import Digits, python_spec
 from tests.runtime.rig import Process, ask, drive, infer, infer_body, running, stats_of, until
 
@@ -192,6 +196,31 @@ def test_a_file_that_is_not_what_was_registered_is_never_opened(
         assert process.error["code"] == code
         assert says in process.error["message"]
         assert "it was opened" not in process.log
+
+
+@pytest.mark.parametrize("policy", ["required", "warn", "off"])
+@pytest.mark.parametrize("what", ["another key", "stripped", "other files", "trusted"])
+def test_a_replica_opens_what_a_trusted_key_signed_or_what_its_project_lets_pass(
+    tmp_path: Path, policy: SignaturePolicy, what: str
+) -> None:
+    spec = python_spec(tmp_path / "model", "class Model:\n  def predict(self, i): return i\n  def load(self, f): 1 / 0")
+    own, other = (ed25519.Ed25519PrivateKey.generate() for _ in range(2))
+    files = spec.manifest.files
+    signed = (
+        files if what != "other files" else (msgspec.structs.replace(files[0], digest=Digest("sha256:" + "0" * 64)),)
+    )
+    bundle = signing.sign("m", signed, other if what == "another key" else own)
+    root = TrustRoot("team", signing.public_pem(own.public_key()))
+    demand = SignedVersion(ProjectTrust(policy, (root,)), () if what == "stripped" else (bundle,))
+    with running(msgspec.structs.replace(spec, signed=demand), tmp_path) as process:
+        assert process.exit_code() == 3
+        if policy == "required" and what != "trusted":
+            assert process.error["code"] == "signature_refused"
+            assert "is not signed by anyone this project trusts" in process.error["message"]
+            assert "ZeroDivisionError" not in process.log
+        else:
+            assert "ZeroDivisionError" in process.error["message"]  # its code was reached
+            assert ("no trusted key signed" in process.log) is (policy == "warn" and what != "trusted")
 
 
 def test_a_load_that_fails_leaves_the_engines_own_words(tmp_path: Path) -> None:

@@ -36,10 +36,14 @@ def main() -> NoReturn:
     # Imported now and not above: numpy's threads are counted when it is imported.
     import uvloop
 
-    from stoker.runtime.replica import EXIT_FAILED, run
+    from stoker.runtime.replica import EXIT_FAILED, Demand, run
+
+    demand: Demand | None = None
+    if spec.signed.trust.policy != "off":
+        from stoker.protocol.signing import demand  # 40 ms of cryptography that most starts need not pay
 
     try:
-        code = uvloop.run(run(spec))
+        code = uvloop.run(run(spec, demand))
     except OSError as taken:
         logging.getLogger(__name__).error("cannot listen", extra={"address": spec.address, "reason": str(taken)})
         code = EXIT_FAILED

@@ -25,6 +25,7 @@ from stoker.client.views import (
     ProjectView,
     PushedVersion,
     QualityView,
+    SignatureView,
     SilenceView,
     SloView,
     Stats,
@@ -35,10 +36,11 @@ from stoker.core.diagnose.verdict import Explanation
 from stoker.types.errors import NotFound, StokerError
 from stoker.types.faults import Fault
 from stoker.types.keys import UNLIMITED, KeyLimits
-from stoker.types.models import FileEntry, ModelVersion
+from stoker.types.models import FileEntry, Format, ModelVersion
 from stoker.types.process import NodeStatus
 from stoker.types.resources import Endpoint, EndpointView, Notifier
 from stoker.types.samples import SampleRecord
+from stoker.types.signing import ProjectTrust, SignaturePolicy, TrustRoot
 from stoker.types.traces import Trace
 
 _T = TypeVar("_T")
@@ -62,12 +64,14 @@ class Registration:
     """What a version is made of, as the pusher says it; what is None is found in the files."""
 
     files: tuple[FileEntry, ...]
-    format: str | None = None
+    format: Format | None = None
     entry: str | None = None
     tasks: tuple[str, ...] | None = None
     options: Mapping[str, Any] | None = None
     metadata: Mapping[str, Any] | None = None
-    lineage: Mapping[str, str | float] | None = None
+    lineage: Mapping[str, Any] | None = None
+    signatures: tuple[str, ...] | None = None
+    project: str | None = None  # whose demands of signatures it is held to
 
     def body(self) -> dict[str, Any]:
         """Return the request body; what was not said is left out."""
@@ -341,6 +345,33 @@ class ControlClient:
     def delete_version(self, name: str, number: int) -> None:
         """Delete a version. Raises Conflict while a revision uses it."""
         self.connection.exchange("DELETE", f"/api/v1/models/{name}/versions/{number}")
+
+    def signatures(self, name: str, reference: str, project: str) -> tuple[SignatureView, ...]:
+        """Return a version's signatures and what they are worth to `project`."""
+        where = f"/api/v1/models/{name}/versions/{reference}/signatures"
+        return self._items(where, SignatureView, {"project": project})
+
+    def sign(self, name: str, reference: str, bundle: str) -> None:
+        """Add a signature to a version. Raises SignatureRefused when it is not of its files."""
+        body = msgspec.json.encode({"bundle": bundle})
+        where = f"/api/v1/models/{name}/versions/{reference}/signatures"
+        self.connection.exchange("PUT", where, body=body, headers=_JSON)
+
+    def trust(self, project: str) -> ProjectTrust:
+        """Return whom a project trusts, and what it demands."""
+        return self._get(f"/api/v1/projects/{project}/trust", ProjectTrust)
+
+    def set_policy(self, project: str, policy: SignaturePolicy) -> ProjectTrust:
+        """Say what a project demands of the versions it serves."""
+        return self._send("PUT", f"/api/v1/projects/{project}/trust", {"policy": policy}, ProjectTrust)
+
+    def trust_key(self, project: str, name: str, public_key: str) -> TrustRoot:
+        """Trust a public key (PEM) under a name."""
+        return self._send("PUT", f"/api/v1/projects/{project}/trust/{name}", {"public_key": public_key}, TrustRoot)
+
+    def distrust(self, project: str, name: str) -> None:
+        """Trust a key no longer."""
+        self.connection.exchange("DELETE", f"/api/v1/projects/{project}/trust/{name}")
 
     def set_alias(self, name: str, alias: str, number: int) -> None:
         """Point an alias at a version."""

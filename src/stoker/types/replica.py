@@ -8,6 +8,7 @@ from stoker.types.engines import Goal
 from stoker.types.ids import ReplicaId, RevisionId
 from stoker.types.models import VersionManifest
 from stoker.types.resources import Pad, Task
+from stoker.types.signing import SignedVersion
 
 ReplicaState = Literal["loading", "ready", "draining", "failed"]
 
@@ -43,6 +44,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     goal: Goal | None = None
     measurements: str = ""  # the folder where what was measured is kept
     choice_file: str = ""  # where the choice and its reasons are written
+    signed: SignedVersion = SignedVersion()  # whose signature is demanded before the files are opened
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
