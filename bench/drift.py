@@ -13,12 +13,12 @@ from scipy import stats
 from sklearn import datasets
 from sklearn.linear_model import LogisticRegression
 
+from bench import drift_texts
 from bench.figures import Figure
 from bench.report import Section
 from bench.rounds import say
 from stoker.core.drift import DriftMemory, Judgement, Policy, judge
 from stoker.core.reference import bind
-from stoker.observe.drift.embedding import domain_auc, mean_shift
 from stoker.observe.drift.estimate import auc, calibrate, estimate, expected_accuracy
 from stoker.observe.drift.reference import build
 from stoker.telemetry.slots import ROWS_A_CALL, Counter
@@ -206,26 +206,6 @@ def estimated() -> tuple[list[list[str]], list[Figure]]:
     ]
 
 
-def embeddings() -> tuple[list[list[str]], list[Figure]]:
-    """Return what vectors of 384 dimensions say of small shifts, and in how long."""
-    rows = [["shift in σ", "domain AUC", "mean shift p", "ms, AUC", "ms, mean shift"]]
-    by_shift: dict[float, float] = {}
-    for shift in (0.0, 0.05, 0.1):
-        areas, chances, spent = [], [], [0.0, 0.0]
-        for seed in range(5):
-            rng = np.random.default_rng(seed)
-            before, now = rng.normal(size=(1_000, 384)), rng.normal(shift, 1.0, (1_000, 384))
-            for at, (ask, into) in enumerate(((domain_auc, areas), (lambda a, b: mean_shift(a, b)[1], chances))):
-                start_s = time.perf_counter()
-                into.append(ask(before, now))
-                spent[at] += (time.perf_counter() - start_s) / 5 * 1e3
-        by_shift[shift] = float(np.mean(areas))
-        rows.append(
-            [f"{shift:g}", f"{np.mean(areas):.3f}", f"{np.mean(chances):.3f}", *(f"{one:.0f}" for one in spent)]
-        )
-    return rows, [Figure("domain AUC at 0.05 σ in 384 dimensions", by_shift[0.05], "", 0.6, "at least")]
-
-
 def counting() -> tuple[list[list[str]], list[Figure]]:
     """Return what counting costs, by features and rows a call."""
     rows = [["features", "rows a call", "µs a row"]]
@@ -258,8 +238,10 @@ def measure(*, references: int = 200) -> Section:
         "with a shift": lambda: power(max(references // 4, 10)),
         "bundled sets": bundled,
         "estimated accuracy": estimated,
-        "embeddings": embeddings,
+        "vectors": lambda: drift_texts.vectors(max(references // 5, 4)),
+        "texts": lambda: drift_texts.texts(max(references // 5, 4)),
         "counting": counting,
+        "counting texts and vectors": drift_texts.looking,
     }
     for name, part in parts.items():
         say(f"  {name}")

@@ -1,7 +1,11 @@
 """What every room's tests run in, and small models that are made once a session."""
 
+import os
 import signal
 from pathlib import Path
+
+# Before numpy is there: threads of linear algebra wait for each other by spinning, which a busy machine pays for.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import HealthCheck, settings

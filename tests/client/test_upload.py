@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stoker.client.upload import digest_files, find_files
-from stoker.types.errors import InvalidInput, NotFound
+from stoker.types.errors import InvalidInput, NotFound, RefusedArtifact
 
 
 def test_a_folder_is_taken_in_order_without_what_tools_leave_behind(tmp_path: Path) -> None:
@@ -18,13 +18,28 @@ def test_a_folder_is_taken_in_order_without_what_tools_leave_behind(tmp_path: Pa
 
 
 def test_links_to_files_are_followed_as_a_hub_cache_needs_it(tmp_path: Path) -> None:
-    (tmp_path / "blobs").write_bytes(b"weights")
-    folder = tmp_path / "snapshot"
-    folder.mkdir()
-    (folder / "model.gguf").symlink_to(tmp_path / "blobs")
-    (entry,) = digest_files(find_files(folder), lambda *_: None)
-    assert (entry.path, entry.size_bytes) == ("model.gguf", 7)
-    assert entry.digest == "sha256:" + hashlib.sha256(b"weights").hexdigest()
+    blob = tmp_path / "models--org--name" / "blobs" / "0123abcd"
+    folder = tmp_path / "models--org--name" / "snapshots" / "main"
+    for made in (blob.parent, folder):
+        made.mkdir(parents=True)
+    blob.write_bytes(b"weights")
+    (folder / "model.gguf").symlink_to("../../blobs/0123abcd")
+    (folder / "again.gguf").symlink_to("model.gguf")
+    entries = digest_files(find_files(folder), lambda *_: None)
+    assert [(entry.path, entry.size_bytes) for entry in entries] == [("again.gguf", 7), ("model.gguf", 7)]
+    assert {entry.digest for entry in entries} == {"sha256:" + hashlib.sha256(b"weights").hexdigest()}
+
+
+@pytest.mark.parametrize("target", ["../secret", "/etc/passwd", "inner/../../secret", "../model2/secret"])
+def test_a_link_that_leads_out_of_the_folder_takes_nothing_along(tmp_path: Path, target: str) -> None:
+    folder = tmp_path / "model"
+    (folder / "inner").mkdir(parents=True)
+    (tmp_path / "model2").mkdir()
+    for secret in (tmp_path / "secret", tmp_path / "model2" / "secret"):
+        secret.write_text("key")
+    (folder / "config.json").symlink_to(target)
+    with pytest.raises(RefusedArtifact, match=r"config\.json is a link to .*, outside the folder"):
+        find_files(folder)
 
 
 def test_a_linked_folder_a_broken_link_and_a_pipe_are_refused(tmp_path: Path) -> None:

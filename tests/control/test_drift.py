@@ -21,10 +21,13 @@ from stoker.control.drift.learning import learned
 from stoker.control.drift.watch import DriftWatch
 from stoker.core import conditions
 from stoker.observe.drift.reference import build
+from stoker.observe.drift.space import compared
 from stoker.protocol import frames
 from stoker.protocol.frames import EndHead, Hello
 from stoker.protocol.link import Exchange, serve
+from stoker.protocol.openai import decode_chat
 from stoker.runtime.drift import Watch
+from stoker.runtime.drift_texts import ChatWatch
 from stoker.store import endpoints, journal, models, revisions
 from stoker.store.engine import Database, open_engine, sqlite_url
 from stoker.store.projects import put as put_project
@@ -32,10 +35,11 @@ from stoker.store.schema import metadata
 from stoker.telemetry.metrics import Registry
 from stoker.types.drift import REFERENCE_FILE, Question
 from stoker.types.errors import Conflict, NotFound
+from stoker.types.generation import Delta
 from stoker.types.ids import ModelName
 from stoker.types.models import FileEntry, Signature, TensorSpec
-from stoker.types.replica import ReplicaStats
-from stoker.types.resources import Drift, EndpointSpec, Trigger
+from stoker.types.replica import ReplicaStats, Usage
+from stoker.types.resources import Drift, EndpointSpec, Task, Trigger
 from tests.store.rows import assignment, endpoint, manifest, project, revision
 
 SIGNATURE_OF = Signature((TensorSpec("x", "FP32", (-1, 3)),), (TensorSpec("y", "FP32", (-1, 1)),))
@@ -48,8 +52,8 @@ class Replica:
 
     body_max_bytes = 1 << 20
 
-    def __init__(self) -> None:
-        self.watch = Watch(SIGNATURE_OF, batches=True)
+    def __init__(self, watch: Watch | ChatWatch | None = None) -> None:
+        self.watch = watch or Watch(SIGNATURE_OF, batches=True)
 
     def hello(self) -> Hello:
         return Hello(wire=frames.WIRE_VERSION, name="r", kind="replica", pid=1, boot="b", state="ready")
@@ -74,8 +78,11 @@ class Replica:
 class Rig:
     """A database with one endpoint that serves, its replica, and the watch."""
 
-    def __init__(self, folder: Path, spec: Drift, *, with_reference: bool = True) -> None:
+    def __init__(
+        self, folder: Path, spec: Drift, *, with_reference: bool = True, watch: ChatWatch | None = None
+    ) -> None:
         self.folder = folder
+        self.task: Task = "chat" if watch is not None else "predict"
         engine = open_engine(sqlite_url(folder / "state.db"))
         metadata.create_all(engine)
         self.database = Database(engine)
@@ -83,14 +90,20 @@ class Rig:
             (folder / name).mkdir()
         self.blobs = FolderBlobs(folder / "blobs", folder / "tmp")
         self.metrics = Registry("control")
-        self.replica = Replica()
+        self.replica = Replica(watch)
         self.begin()
         self._write(spec, with_reference)
 
     def begin(self) -> None:
         """Make the watch anew, as a restarted control does."""
         self.watch = DriftWatch(
-            self.database, self.blobs, self.folder / "drift", lambda _: f"unix:{self.folder}/r", self.metrics, learned
+            self.database,
+            self.blobs,
+            self.folder / "drift",
+            lambda _: f"unix:{self.folder}/r",
+            self.metrics,
+            learned,
+            compared,
         )
 
     def _write(self, spec: Drift, with_reference: bool) -> None:
@@ -107,6 +120,7 @@ class Rig:
             version, _ = models.add(connection, ModelName("m"), about, 1.0)
             endpoints.put(connection, resource, 1, 1.0)
             one = revision(version)
+            one = msgspec.structs.replace(one, config=msgspec.structs.replace(one.config, task=self.task))
             revisions.add(connection, one)
             revisions.assign(connection, assignment(one))
             endpoints.set_serving(connection, *KEY, one.revision)
@@ -121,9 +135,16 @@ class Rig:
         return [one.action for one in reversed(self.database.read(lambda connection: journal.last(connection, 50)))]
 
 
-def run(folder: Path, spec: Drift, body: Callable[[Rig], Awaitable[None]], *, with_reference: bool = True) -> None:
+def run(
+    folder: Path,
+    spec: Drift,
+    body: Callable[[Rig], Awaitable[None]],
+    *,
+    with_reference: bool = True,
+    watch: ChatWatch | None = None,
+) -> None:
     async def main() -> None:
-        rig = Rig(folder, spec, with_reference=with_reference)
+        rig = Rig(folder, spec, with_reference=with_reference, watch=watch)
         server = await serve(f"unix:{folder}/r", rig.replica)
         try:
             async with asyncio.timeout(30):
@@ -205,7 +226,7 @@ def test_a_control_that_was_killed_goes_on_with_the_window_it_had(tmp_path: Path
 def test_a_replica_that_is_gone_or_mute_is_left_out(tmp_path: Path) -> None:
     async def body(rig: Rig) -> None:
         rig.watch = DriftWatch(
-            rig.database, rig.blobs, rig.folder / "d", lambda _: "unix:/nowhere", rig.metrics, learned
+            rig.database, rig.blobs, rig.folder / "d", lambda _: "unix:/nowhere", rig.metrics, learned, compared
         )
         await rig.watch.turn(1_000.0)
         assert rig.condition().reason == "TooFewRows"
@@ -242,6 +263,51 @@ def test_a_reference_is_learned_from_what_passes(tmp_path: Path, monkeypatch: py
         assert list((rig.folder / "drift").iterdir()) == []
 
     run(tmp_path, Drift(), body, with_reference=False)
+
+
+def test_a_language_model_learns_what_it_is_asked_and_drifts_when_that_is_another_language(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = ChatWatch()
+    words = {"en": "the cat sat on a mat near my old dog", "de": "über die Straße geht schnell ein Zug"}
+    monkeypatch.setattr("stoker.runtime.drift_texts.ROWS_A_SECOND", 1e9)
+
+    def says(language: str, many: int) -> None:
+        rng = np.random.default_rng(many)
+        for _ in range(many):
+            content = " ".join(rng.choice(words[language].split(), 9))
+            messages = [{"role": "user", "content": content}]
+            said = watch.begin(decode_chat(json.dumps({"model": "m", "messages": messages}).encode()))
+            assert said is not None
+            said.hear(Delta(text="So be it."))
+            said.finish = "stop"
+            watch.end(said, Usage(input_tokens=9, output_tokens=4))
+
+    async def body(rig: Rig) -> None:
+        now_s = 1_000.0
+        monkeypatch.setattr("stoker.control.drift.watch.time.time", lambda: now_s)
+        await rig.watch.turn(now_s)
+        await rig.watch.learn(*KEY, 60.0)
+        await rig.watch.turn(now_s)
+        says("en", 200)
+        await rig.watch.turn(1_061.0)
+        await rig.watch.turn(1_062.0)
+        says("en", 201)
+        await rig.watch.turn(1_123.0)
+        assert rig.condition().reason == "AsReference"
+        rig.begin()  # a control that was killed has the vectors too
+        says("de", 400)
+        for at_s in (1_184.0, 1_245.0):
+            await rig.watch.turn(at_s)
+        assert rig.condition().status
+        view = await rig.watch.view(*KEY)
+        found = {one.shift.feature: one.shift for one in view.features}
+        assert found["prompt.wording"].level == "drifted"
+        assert found["prompt.wording"].auc > found["prompt.wording"].auc_expected > 0.5
+        assert (found["answer.finish"].level, found["answer.kind"].level) == ("steady", "steady")
+        assert rig.actions() == ["LearnReference", "ReferenceLearned", "Drifted"]
+
+    run(tmp_path, Drift(), body, with_reference=False, watch=watch)
 
 
 @pytest.mark.parametrize("status", [204, 500])

@@ -1,4 +1,4 @@
-"""Estimated accuracy, embeddings, change points and text, each against what is known of the numbers it was given."""
+"""Estimated accuracy, change points and text, each against what is known of the numbers it was given."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoker.observe.drift.change import PageHinkley
-from stoker.observe.drift.embedding import FourierMean, domain_auc, mean_shift, width_of
 from stoker.observe.drift.estimate import auc, calibrate, calibration_error, estimate
 from stoker.telemetry.texts import breaks_json, refuses, script_of
 
@@ -48,26 +47,6 @@ def test_auc_is_the_chance_that_a_positive_row_scores_higher(rows: list[tuple[in
     pairs = [1.0 if a > b else 0.5 if a == b else 0.0 for a in ups for b in downs]
     found = auc(np.array([score for score, _ in rows], float), np.array([up for _, up in rows]))
     assert found == pytest.approx(np.mean(pairs) if pairs else 0.5)
-
-
-def test_embeddings_that_moved_a_little_are_told_apart_and_others_not() -> None:
-    rng = np.random.default_rng(0)
-    before, same, moved = rng.normal(size=(600, 64)), rng.normal(size=(600, 64)), rng.normal(0.15, 1, (600, 64))
-    assert domain_auc(before, same) < 0.57 < 0.65 < domain_auc(before, moved)
-    assert mean_shift(before, moved)[1] < 0.02
-    assert mean_shift(before, same)[1] > 0.05
-
-
-def test_means_of_embeddings_add_up() -> None:
-    rows = np.random.default_rng(0).normal(size=(100, 8))
-    width = width_of(rows)
-    whole, one, two = (FourierMean(8, width) for _ in range(3))
-    whole.add(rows)
-    one.add(rows[:30])
-    two.add(rows[30:])
-    one.total += two.total
-    one.rows += two.rows
-    assert whole.distance(one) == pytest.approx(0.0, abs=1e-12)
 
 
 def test_a_change_of_the_mean_is_seen_soon_after_it_and_not_before() -> None:

@@ -227,9 +227,9 @@ BAD: list[tuple[dict[str, bytes], str]] = [
         {"model.py": MODEL_PY, "stoker.yaml": b"clas: X\ntasks: [fly]"},
         "line 1: clas: unknown field; did you mean class?",
     ),
-    ({"weights.safetensors": b"x"}, "convert the model to GGUF or ONNX"),
+    ({"weights.safetensors": b"\x02\0\0\0\0\0\0\0{}"}, "convert the model to GGUF or ONNX"),
     ({"notes.txt": b"x"}, "known: .onnx, .gguf, .skops"),
-    ({"a.onnx": onnx_model(), "b.onnx": onnx_model(external="x")}, "several models: a.onnx, b.onnx"),
+    ({"a.onnx": onnx_model(), "b.onnx": onnx_model(nested=True)}, "several models: a.onnx, b.onnx"),
     ({"a.onnx": onnx_model(), "b.gguf": gguf()}, "several formats"),
 ]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
+from stoker.protocol import signing
 from stoker.protocol.frames import Kind, RequestHead
 from stoker.telemetry.metrics import decode_snapshot
 from stoker.types.errors import (
@@ -23,7 +26,9 @@ from stoker.types.errors import (
     Unavailable,
     Unsupported,
 )
+from stoker.types.ids import Digest
 from stoker.types.replica import ReplicaSpec
+from stoker.types.signing import ProjectTrust, SignaturePolicy, SignedVersion, TrustRoot
 from tests.runtime.models import Digits, python_spec
 from tests.runtime.rig import Process, ask, drive, infer, infer_body, running, stats_of, until
 
@@ -52,6 +57,23 @@ class Model:
         while not (FOLDER / "go").exists():
             time.sleep(0.005)
         return {{"y": x * 2, "rows": [len(x)] * len(x)}}
+"""
+
+PRINTS = """
+import sys
+
+
+class Model:
+    inputs = {"input": ("FP64", [-1, 1])}
+    outputs = {"y": ("FP64", [-1, 1])}
+
+    def load(self, folder):
+        pass
+
+    def predict(self, inputs):
+        print("said")
+        print("said", file=sys.stderr)
+        return {"y": inputs["input"]}
 """
 
 
@@ -176,6 +198,31 @@ def test_a_file_that_is_not_what_was_registered_is_never_opened(
         assert "it was opened" not in process.log
 
 
+@pytest.mark.parametrize("policy", ["required", "warn", "off"])
+@pytest.mark.parametrize("what", ["another key", "stripped", "other files", "trusted"])
+def test_a_replica_opens_what_a_trusted_key_signed_or_what_its_project_lets_pass(
+    tmp_path: Path, policy: SignaturePolicy, what: str
+) -> None:
+    spec = python_spec(tmp_path / "model", "class Model:\n  def predict(self, i): return i\n  def load(self, f): 1 / 0")
+    own, other = (ed25519.Ed25519PrivateKey.generate() for _ in range(2))
+    files = spec.manifest.files
+    signed = (
+        files if what != "other files" else (msgspec.structs.replace(files[0], digest=Digest("sha256:" + "0" * 64)),)
+    )
+    bundle = signing.sign("m", signed, other if what == "another key" else own)
+    root = TrustRoot("team", signing.public_pem(own.public_key()))
+    demand = SignedVersion(ProjectTrust(policy, (root,)), () if what == "stripped" else (bundle,))
+    with running(msgspec.structs.replace(spec, signed=demand), tmp_path) as process:
+        assert process.exit_code() == 3
+        if policy == "required" and what != "trusted":
+            assert process.error["code"] == "signature_refused"
+            assert "is not signed by anyone this project trusts" in process.error["message"]
+            assert "ZeroDivisionError" not in process.log
+        else:
+            assert "ZeroDivisionError" in process.error["message"]  # its code was reached
+            assert ("no trusted key signed" in process.log) is (policy == "warn" and what != "trusted")
+
+
 def test_a_load_that_fails_leaves_the_engines_own_words(tmp_path: Path) -> None:
     code = "class Model:\n  def load(self, folder): raise OSError('no weights here')\n  def predict(self, i): ..."
     with running(python_spec(tmp_path / "model", code), tmp_path) as process:
@@ -294,6 +341,22 @@ def test_one_bad_row_fails_its_own_request_only(digits: Digits, tmp_path: Path) 
     with running(digits.spec("python"), tmp_path) as process:
         drive(process, body)
         assert "Traceback" in process.log
+
+
+def test_a_log_that_cannot_be_written_fails_no_request(tmp_path: Path) -> None:
+    async def body(process: Process) -> None:
+        link = await process.ready()
+        hard = resource.prlimit(process.popen.pid, resource.RLIMIT_FSIZE)[1]
+        resource.prlimit(process.popen.pid, resource.RLIMIT_FSIZE, (0, hard))
+        for _ in range(3):
+            assert (await infer(link, [[1.0]]))["y"].tolist() == [[1.0]]
+        resource.prlimit(process.popen.pid, resource.RLIMIT_FSIZE, (hard, hard))
+        before = process.log.count("said")
+        await infer(link, [[1.0]])
+        assert process.log.count("said") == before + 2
+
+    with running(python_spec(tmp_path / "model", PRINTS), tmp_path) as process:
+        drive(process, body)
 
 
 def test_a_request_that_kills_the_process_is_seen_as_lost_by_all_it_took_along(digits: Digits, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from stoker.api import (
     platform,
     query,
     samples,
+    signing,
     traces,
 )
 from stoker.api.bodies import reply
@@ -40,6 +41,7 @@ from stoker.types.errors import NotFound, StokerError
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *manifests.OPERATIONS,
     *models.OPERATIONS,
+    *signing.OPERATIONS,
     *keys.OPERATIONS,
     *samples.OPERATIONS,
     *alerts.OPERATIONS,

@@ -12,11 +12,15 @@ from starlette.responses import Response
 from stoker.api.bodies import chunks, decoded, nothing, reply
 from stoker.api.operations import Call, Operation
 from stoker.control.models import reference
+from stoker.control.signatures import SignedPush
 from stoker.registry.versions import Given, Scalar
 from stoker.store import models
 from stoker.types.errors import InvalidInput, NotFound
+from stoker.types.fields import Name
 from stoker.types.ids import Digest, is_digest
 from stoker.types.models import FileEntry, Format, Lineage, ModelVersion
+from stoker.types.resources import DEFAULT_PROJECT
+from stoker.types.signing import SIGNATURE_BYTES_MAX
 
 FILES_MAX: Final = 10_000
 CLOCKS_APART_S: Final = 300.0  # of who trains and of control
@@ -34,6 +38,8 @@ class VersionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     options: dict[str, Scalar] | None = None
     metadata: dict[str, Scalar | list[str] | None] | None = None
     lineage: Lineage = Lineage()
+    signatures: Annotated[tuple[Annotated[str, Meta(max_length=SIGNATURE_BYTES_MAX)], ...], Meta(max_length=1)] = ()
+    project: Name = DEFAULT_PROJECT  # whose demands of signatures it is held to
 
 
 class AliasBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,7 +86,8 @@ async def _push(call: Call) -> Response:
     if body.lineage.trained_at_s > time.time() + CLOCKS_APART_S:
         raise InvalidInput("trained in the future; it is unix time in seconds", field="lineage.trained_at_s")
     given = Given(body.format, body.entry, body.tasks, body.options, body.metadata, body.lineage)
-    version, is_new = await call.plane.models.push(call.request.path_params["name"], body.files, given)
+    signed = SignedPush(body.signatures, body.project)
+    version, is_new = await call.plane.models.push(call.request.path_params["name"], body.files, given, signed)
     return reply(version, 201 if is_new else 200)
 
 

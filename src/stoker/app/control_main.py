@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,7 +27,7 @@ from stoker.app.bounded_http import BoundedHttp
 from stoker.app.home import Home
 from stoker.app.settings import Settings
 from stoker.blob.folder import FolderBlobs
-from stoker.control import chores, keys, replicas
+from stoker.control import chores, gameday, keys, replicas
 from stoker.control.apply import Effects
 from stoker.control.drift.files import Learning
 from stoker.control.drift.watch import DriftWatch
@@ -41,7 +42,9 @@ from stoker.control.remedies import Remedies
 from stoker.control.routes import RoutePublisher
 from stoker.control.stats import StatsReader
 from stoker.control.traces import Traces
+from stoker.core.drift import Apart
 from stoker.core.shares import Teller
+from stoker.core.watched import Seen
 from stoker.observe.feedback.quality import Estimated
 from stoker.observe.feedback.store import FeedbackStore
 from stoker.observe.history.collect import Collector, Own, Remote
@@ -56,15 +59,15 @@ from stoker.protocol import frames
 from stoker.protocol.frames import EndHead, Hello
 from stoker.protocol.link import Exchange, refuse, serve
 from stoker.registry import layout
-from stoker.store import leases, revisions, schema
+from stoker.store import leases, revisions, schema, signing
 from stoker.store.engine import Database, open_engine, schema_version, sqlite_url
 from stoker.telemetry.metrics import Registry, Snapshot, encode_snapshot
 from stoker.telemetry.process import watch_lag
 from stoker.telemetry.sealing import KeyRing
-from stoker.types.drift import Answer, Reference
+from stoker.types.drift import Answer, Drawn, Reference
 from stoker.types.errors import Conflict
-from stoker.types.models import Signature
 from stoker.types.replica import ReplicaStats
+from stoker.types.signing import SignedVersion
 
 if TYPE_CHECKING:
     from stoker.control.otlp import Sender
@@ -165,7 +168,7 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
     metrics = Registry(NAME)
     routes = RoutePublisher()
     observer = Observer(driver)
-    effects = Effects(driver, observer, blobs, home, time.time)
+    effects = Effects(driver, observer, blobs, home, time.time, partial(_signed, database))
     holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     loop = Loop(database, observer, effects, routes, home, holder, metrics)
     history = History(home.metrics, bytes_max=chosen.metrics_max_bytes)
@@ -173,11 +176,7 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
     gateways = [Remote(name, home.address(name)) for name in (f"gateway-{n}" for n in range(chosen.gateways))]
     collector = Collector(history, (Own(metrics, gauges.refresh), *gateways))
     post = Post(metrics, f"http://127.0.0.1:{chosen.api_port}")
-
-    async def counted() -> list[Snapshot]:
-        sample = await collector.newest(chosen.otlp_interval_s)
-        return [answer.snapshot for name, answer in sample.answers.items() if name != NAME]
-
+    counted = partial(_counted, collector, chosen.otlp_interval_s)
     numbers = Numbers(metrics, driver, observer, gauges.refresh, counted)
 
     def changed() -> None:
@@ -216,17 +215,33 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
         metrics=metrics,
         samples=SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes),
         numbers=numbers,
-        drift=DriftWatch(database, blobs, home.drift, home.address, metrics, _learn),
+        drift=DriftWatch(database, blobs, home.drift, home.address, metrics, _learn, _compare),
         traces=Traces(home.address, chosen.gateways, metrics),
         feedback=FeedbackWatch(database, FeedbackStore(home.feedback), home.address, metrics, _expect),
         process=NAME,
     )
 
 
-def _learn(learning: Learning, answers: Mapping[str, Answer], signature: Signature, now_s: float) -> Reference | str:
+async def _counted(collector: Collector, age_max_s: float) -> list[Snapshot]:
+    """Return what the gateways counted, as the history was told it last."""
+    sample = await collector.newest(age_max_s)
+    return [answer.snapshot for name, answer in sample.answers.items() if name != NAME]
+
+
+async def _signed(database: Database, project: str, model: str, number: int) -> SignedVersion:
+    return await database.reading(lambda connection: signing.signed(connection, project, model, number))
+
+
+def _learn(learning: Learning, answers: Mapping[str, Answer], seen: Seen, now_s: float) -> Reference | str:
     from stoker.control.drift.learning import learned  # numpy: 0.1 s that most starts need not pay
 
-    return learned(learning, answers, signature, now_s)
+    return learned(learning, answers, seen, now_s)
+
+
+def _compare(reference: Reference, drawn: Sequence[Drawn]) -> tuple[Apart, ...]:
+    from stoker.observe.drift.space import compared
+
+    return compared(reference, drawn)
 
 
 def _expect(known: Sequence[tuple[float, bool]], waiting: Sequence[float]) -> Estimated:
@@ -300,6 +315,7 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
         asyncio.create_task(watch_lag(plane.metrics)),
         asyncio.create_task(plane.incidents.run()),
         asyncio.create_task(plane.remedies.run()),
+        asyncio.create_task(gameday.watch(plane)),
     ]
     acting = asyncio.create_task(plane.loop.run())
     serving = asyncio.create_task(server.serve(sockets))
@@ -346,6 +362,8 @@ def main() -> int:
     parser.add_argument("--api-port", type=int, dest="api_port")
     parser.add_argument("--gateways", "--node-gateways", type=int)
     chosen = settings.load(os.environ, **vars(parser.parse_args()))
+    # Before numpy is there: on the small matrices of drift two threads take five times the processor of one.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     home = Home(chosen.home)
     return process_main.run(NAME, chosen.log_level, lambda asked: run(home, chosen, asked))
 

@@ -7,6 +7,7 @@ import click
 from stoker.cli.output import age, columns, fields, show
 from stoker.cli.session import Command, Session, complete_endpoint, output_option, project_option
 from stoker.client.views import DriftFeature, DriftView
+from stoker.core.drift import Shift
 from stoker.types.units import parse_seconds
 
 SHOWN = 20
@@ -73,6 +74,7 @@ def described(view: DriftView) -> str:
 def table(features: Sequence[DriftFeature]) -> str:
     """Return the features that moved most, with histograms; those that stayed are counted when there are many."""
     rows = []
+    has_vectors = any(one.shift.auc for one in features)
     for one in features[:SHOWN]:
         shift = one.shift
         rows.append(
@@ -81,17 +83,26 @@ def table(features: Sequence[DriftFeature]) -> str:
                 click.style(shift.level, fg=COLOURS[shift.level]),
                 f"{shift.psi:.3f}",
                 f"{shift.expected:.3f}",
-                f"{shift.mean_shift:+.2f}σ" if shift.mean_shift else "",
+                _mean(shift),
+                *([f"{shift.auc:.2f} ({shift.auc_expected:.2f})" if shift.auc else ""] if has_vectors else []),
                 f"{shift.missing_ratio:.1%}" if shift.missing_ratio or shift.missing_ratio_before else "",
                 f"{shift.outside_ratio:.1%}" if shift.outside_ratio else "",
                 sparkline(one.before),
                 sparkline(one.now),
             )
         )
-    header = ("FEATURE", "", "PSI", "BY CHANCE", "MEAN", "MISSING", "OUTSIDE", "REFERENCE", "NOW")
+    told = ("AUC (BY CHANCE)",) if has_vectors else ()
+    header = ("FEATURE", "", "PSI", "BY CHANCE", "MEAN", *told, "MISSING", "OUTSIDE", "REFERENCE", "NOW")
     more = len(features) - SHOWN
     left = f"\n{more} more in --output json" if more > 0 else ""
     return columns(header, rows, empty="") + click.style(left, dim=True)
+
+
+def _mean(shift: Shift) -> str:
+    """Return how far the mean moved; that of vectors has no sign."""
+    if not shift.mean_shift:
+        return ""
+    return f"{shift.mean_shift:.2f}σ" if shift.auc else f"{shift.mean_shift:+.2f}σ"
 
 
 def sparkline(shares: Sequence[float], width: int = 16) -> str:

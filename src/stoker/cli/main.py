@@ -41,7 +41,8 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
     },
     "Models": {
         "push": Entry("push", "Register a model from a file, a folder, a hub or a URL."),
-        "models": Entry("models", "List models and versions."),
+        "models": Entry("models", "List models and versions, inspect and sign them."),
+        "trust": Entry("trust", "Say whose signatures of models count, and whether they are demanded."),
         "alias": Entry("alias", "Name a version, such as digits@prod."),
     },
     "Endpoints": {

@@ -1,32 +1,45 @@
 """`stoker push`: a model from a file, a folder, a hub or a URL becomes a version in the registry."""
 
-import getpass
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import click
 import msgspec
 
+from stoker.cli.lineage import code_of, said
 from stoker.cli.output import fields, show
 from stoker.cli.progress import Progress
-from stoker.cli.session import Command, Session, checked_name, output_option, pairs
+from stoker.cli.session import Command, Session, checked_name, output_option, pairs, project_option
+from stoker.cli.signing import signer
 from stoker.cli.tables import counted, signature_lines
 from stoker.cli.values import typed
-from stoker.client.control import ControlClient, Registration
-from stoker.client.upload import LocalFile, Stage, push
+from stoker.client.control import ControlClient
+from stoker.client.registration import Registration
+from stoker.client.upload import LocalFile, Signer, Stage, find_files, push
 from stoker.client.views import PushedVersion
 from stoker.types.drift import REFERENCE_FILE
+from stoker.types.errors import RefusedArtifact
 from stoker.types.units import format_bytes
 
 _STAGES: dict[Stage, str] = {"hash": "reading", "upload": "uploading", "register": "scanning, reading the signature"}
+
+
+class Beside(NamedTuple):
+    """What goes with the files of a push: other files, and what signs them all."""
+
+    files: tuple[LocalFile, ...] = ()
+    signer: Signer | None = None
+
+
+ALONE: Final = Beside()
 
 
 @click.command(
@@ -35,11 +48,12 @@ _STAGES: dict[Stage, str] = {"hash": "reading", "upload": "uploading", "register
     stoker push digits model.onnx
     stoker push churn ./model-folder --alias prod --task predict --reference good-rows.csv
     stoker push smol hf:HuggingFaceTB/SmolLM2-135M-Instruct-GGUF/smollm2-135m-instruct-q8_0.gguf
+    stoker push digits model.onnx --sign-key team.pem --parent digits@2 --data s3://lake/digits/2026-11
     stoker push gpt --format remote --task chat --option url=https://api.example.com/v1
     """,
 )
 @click.argument("name", callback=checked_name)
-@click.argument("source", required=False, metavar="PATH|hf:REPO[/FILE]|URL")
+@click.argument("source", required=False, metavar="PATH|hf:REPO[/FILE]|mlflow:RUN|URL")
 @click.option("--alias", "aliases", multiple=True, help="Also point this alias at the version.")
 @click.option("--task", "tasks", multiple=True, type=click.Choice(["predict", "embed", "chat"]), help="What it is for.")
 @click.option("--option", "options", multiple=True, callback=pairs, metavar="KEY=VALUE", help="Default engine option.")
@@ -61,32 +75,55 @@ _STAGES: dict[Stage, str] = {"hash": "reading", "upload": "uploading", "register
     help="When it was trained (local time without an offset); else it is as old as its push.",
 )
 @click.option("--entry", help="The file that the engine opens, where there are several.")
+@click.option(
+    "--sign-key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Sign it with this private key (PEM); the key stays here.",
+)
+@click.option("--parent", metavar="NAME@VERSION", help="The version that it was made from.")
+@click.option("--run", help="The training run.  [default: MLFLOW_RUN_ID, WANDB_RUN_ID]")
+@click.option("--data", multiple=True, help="What it was trained on: a name, a path or an address.")
+@click.option("--code", help="The commit that made it.  [default: the one that is checked out around it]")
 @output_option
+@project_option
 @click.pass_obj
 def command(
-    session: Session, /, name: str, source: str | None, aliases: tuple[str, ...], output: str, **given: Any
+    session: Session,
+    /,
+    name: str,
+    source: str | None,
+    aliases: tuple[str, ...],
+    output: str,
+    project: str,
+    **given: Any,
 ) -> None:
     """Register a model from a file, a folder, a hub or a URL.
 
-    The files are read and scanned, and inputs and outputs found in the model itself; what is not safe to load is
-    refused. The same content again is the same version.
+    mlflow:FOLDER and mlflow:RUN_ID[/ARTIFACT] are models that MLflow keeps on this disk.
+
+    The files are read and scanned, here and by the registry, and inputs and outputs found in the model itself; what is
+    not safe to load is refused. The same content again is the same version. A model.sig beside the files is kept as
+    their signature.
     """
     control = session.control()
+    local = Path(source) if source is not None and ":" not in source else None
     what = Registration(
         files=(),
         format=given["format_"],
         entry=given["entry"],
         tasks=given["tasks"] or None,
         options={key: typed(text) for key, text in given["options"].items()} or None,
-        lineage={"source": source or "", "pushed_by": _who(), **_trained(given["trained_at"])},
+        lineage={**said(given, source or "", local), **_trained(given["trained_at"])},
+        project=project,
     )
     if source is None:
         if what.format != "remote":
-            raise click.UsageError("say what to push: PATH, hf:REPO, hf:REPO/FILE or a URL")
+            raise click.UsageError("say what to push: PATH, hf:REPO, hf:REPO/FILE, mlflow:FOLDER, mlflow:RUN or a URL")
         pushed = control.register(name, what)
     else:
-        with _reference(given["reference"]) as beside:
-            pushed = push_source(session, name, source, what, beside)
+        with _reference(given["reference"], given["tasks"]) as beside:
+            own = signer(name, given["sign_key"]) if given["sign_key"] is not None else None
+            pushed = push_source(session, name, source, what, Beside(beside, own))
     for alias in aliases:
         control.set_alias(name, alias, pushed.version.number)
     if aliases:
@@ -99,29 +136,32 @@ def _trained(at: datetime | None) -> dict[str, float]:
 
 
 @contextmanager
-def _reference(rows: Path | None) -> Iterator[tuple[LocalFile, ...]]:
+def _reference(rows: Path | None, tasks: Sequence[str]) -> Iterator[tuple[LocalFile, ...]]:
     """Yield the file of statistics of `rows` that goes with a version, if there are any."""
     if rows is None:
         yield ()
         return
-    from stoker.observe.drift import reference  # numpy, for those who need it
-    from stoker.observe.drift.rows import read
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # many small matrices: more threads only wait for each other
+    from stoker.observe.drift.pushed import reference_of  # numpy, for those who need it
 
     with tempfile.TemporaryDirectory() as folder, Progress("Reading the reference") as progress:
         progress.step(rows.name)
-        # No time in it: the same rows are the same version.
-        made = msgspec.json.encode(reference.build(read(rows), source=rows.name, made_at_s=0.0))
+        made = msgspec.json.encode(reference_of(rows, tasks))
         file = Path(folder) / REFERENCE_FILE
         file.write_bytes(made)
         yield (LocalFile(file, REFERENCE_FILE, len(made)),)
 
 
-def push_source(
-    session: Session, name: str, source: str, what: Registration, beside: tuple[LocalFile, ...] = ()
-) -> PushedVersion:
+def push_source(session: Session, name: str, source: str, what: Registration, beside: Beside = ALONE) -> PushedVersion:
     """Fetch what is elsewhere, upload what control does not have, and register it; with progress."""
-    from stoker.registry import pull  # not needed for what lies here
+    from stoker.registry import mlflow, pull  # not needed for what lies here
 
+    if source.startswith(mlflow.PREFIX):
+        found = mlflow.resolve(source, os.environ, Path.cwd())
+        known = what.lineage or {}
+        lineage = {**known, "run": known.get("run") or found.run, "code": known.get("code") or code_of(found.folder)}
+        what = replace(what, entry=what.entry or found.entry, lineage=lineage)
+        return push_files(session.control(), name, found.folder, what, beside)
     if not pull.is_remote(source):
         return push_files(session.control(), name, Path(source), what, beside)
     settings = pull.settings_from(os.environ)
@@ -129,30 +169,38 @@ def push_source(
     folder = session.home / "pulls" / hashlib.sha256(source.encode()).hexdigest()[:16]
     with Progress(f"Pulling {name}", is_bytes=True) as progress:
         progress.step("asking what there is")
-        found = pull.resolve(source, settings)
+        fetched = pull.resolve(source, settings)
 
         def on_file(path: str, done: int, total: int) -> None:
             progress.step(path)
             progress.update(done, total)
 
-        pull.run(found, folder, on_file, settings)
-    origin = {**(what.lineage or {}), "source": found.origin}
-    pushed = push_files(session.control(), name, folder, replace(what, lineage=origin), beside)
+        pull.run(fetched, folder, on_file, settings)
+    origin = {**(what.lineage or {}), "source": fetched.origin}
+    try:
+        pushed = push_files(session.control(), name, folder, replace(what, lineage=origin), beside)
+    except RefusedArtifact:
+        shutil.rmtree(folder, ignore_errors=True)  # what is hostile stays nowhere
+        raise
     shutil.rmtree(folder, ignore_errors=True)
     return pushed
 
 
 def push_files(
-    control: ControlClient, name: str, path: Path, what: Registration, beside: tuple[LocalFile, ...] = ()
+    control: ControlClient, name: str, path: Path, what: Registration, beside: Beside = ALONE
 ) -> PushedVersion:
-    """Upload a file or a folder and register it, with progress."""
+    """Look through a file or a folder, upload it and register it, with progress. Raises RefusedArtifact."""
+    from stoker.registry.precheck import check_local
+
     with Progress(f"Pushing {name}", is_bytes=True) as progress:
 
         def on_progress(stage: Stage, done: int, total: int) -> None:
             progress.step(_STAGES[stage])
             progress.update(done, total)
 
-        return push(control, name, path, what, on_progress, beside)
+        progress.step("looking for what is not safe")
+        check_local((*find_files(path), *beside.files), what.format, what.entry)
+        return push(control, name, path, what, on_progress, beside.files, beside.signer)
 
 
 def described(pushed: PushedVersion) -> str:
@@ -176,9 +224,3 @@ def described(pushed: PushedVersion) -> str:
             click.style(f"  serve it: stoker deploy {version.name} --model {version.ref} --wait", dim=True),
         ]
     )
-
-
-def _who() -> str:
-    with suppress(OSError, KeyError):  # a container without a passwd entry
-        return getpass.getuser()
-    return ""

@@ -5,12 +5,13 @@ Synchronous and on the standard library's HTTP client, because the command line 
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
 from stoker.client.connection import Connection, Method, Query, decode
+from stoker.client.registration import Registration
 from stoker.client.views import (
     Alerts,
     AlertView,
@@ -25,6 +26,7 @@ from stoker.client.views import (
     ProjectView,
     PushedVersion,
     QualityView,
+    SignatureView,
     SilenceView,
     SloView,
     Stats,
@@ -35,10 +37,11 @@ from stoker.core.diagnose.verdict import Explanation
 from stoker.types.errors import NotFound, StokerError
 from stoker.types.faults import Fault
 from stoker.types.keys import UNLIMITED, KeyLimits
-from stoker.types.models import FileEntry, ModelVersion
+from stoker.types.models import ModelVersion
 from stoker.types.process import NodeStatus
 from stoker.types.resources import Endpoint, EndpointView, Notifier
 from stoker.types.samples import SampleRecord
+from stoker.types.signing import ProjectTrust, SignaturePolicy, TrustRoot
 from stoker.types.traces import Trace
 
 _T = TypeVar("_T")
@@ -55,24 +58,6 @@ class _Items(msgspec.Struct, frozen=True):
 
 class _Results(msgspec.Struct, frozen=True):
     results: tuple[ApplyResult, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """What a version is made of, as the pusher says it; what is None is found in the files."""
-
-    files: tuple[FileEntry, ...]
-    format: str | None = None
-    entry: str | None = None
-    tasks: tuple[str, ...] | None = None
-    options: Mapping[str, Any] | None = None
-    metadata: Mapping[str, Any] | None = None
-    lineage: Mapping[str, str | float] | None = None
-
-    def body(self) -> dict[str, Any]:
-        """Return the request body; what was not said is left out."""
-        said = {name: getattr(self, name) for name in self.__slots__}
-        return {name: value for name, value in said.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,15 +133,34 @@ class ControlClient:
         return self._items(f"/api/v1/traces/{quote(name, safe='')}", TracedRequest)
 
     def begin_gameday(
-        self, project: str, name: str, scenario: str, *, seconds: float, replica: str, fault: Fault | None, force: bool
+        self,
+        project: str,
+        name: str,
+        scenario: str,
+        *,
+        seconds: float,
+        replicas: Sequence[str] = (),
+        fault: Fault | None = None,
+        bad_revision: bool = False,
+        force: bool = False,
     ) -> None:
-        """Put a fault into a replica, or announce load, for at most `seconds`. Raises Conflict."""
-        body = {"scenario": scenario, "seconds": seconds, "replica": replica, "fault": fault, "force": force}
+        """Put a fault into replicas, have a bad revision go out, or announce load, for at most `seconds`.
+
+        Raises Conflict.
+        """
+        body = {
+            "scenario": scenario,
+            "seconds": seconds,
+            "replicas": replicas,
+            "fault": fault,
+            "bad_revision": bad_revision,
+            "force": force,
+        }
         where = f"/api/v1/projects/{project}/endpoints/{name}/gameday"
         self.connection.exchange("POST", where, body=msgspec.json.encode(body), headers=_JSON)
 
     def end_gameday(self, project: str, name: str, because: str) -> None:
-        """End every fault in an endpoint's replicas."""
+        """End every fault in an endpoint's replicas, and take a bad revision back."""
         where = f"/api/v1/projects/{project}/endpoints/{name}/gameday"
         self.connection.exchange("DELETE", where, query={"because": because})
 
@@ -322,6 +326,33 @@ class ControlClient:
     def delete_version(self, name: str, number: int) -> None:
         """Delete a version. Raises Conflict while a revision uses it."""
         self.connection.exchange("DELETE", f"/api/v1/models/{name}/versions/{number}")
+
+    def signatures(self, name: str, reference: str, project: str) -> tuple[SignatureView, ...]:
+        """Return a version's signatures and what they are worth to `project`."""
+        where = f"/api/v1/models/{name}/versions/{reference}/signatures"
+        return self._items(where, SignatureView, {"project": project})
+
+    def sign(self, name: str, reference: str, bundle: str) -> None:
+        """Add a signature to a version. Raises SignatureRefused when it is not of its files."""
+        body = msgspec.json.encode({"bundle": bundle})
+        where = f"/api/v1/models/{name}/versions/{reference}/signatures"
+        self.connection.exchange("PUT", where, body=body, headers=_JSON)
+
+    def trust(self, project: str) -> ProjectTrust:
+        """Return whom a project trusts, and what it demands."""
+        return self._get(f"/api/v1/projects/{project}/trust", ProjectTrust)
+
+    def set_policy(self, project: str, policy: SignaturePolicy) -> ProjectTrust:
+        """Say what a project demands of the versions it serves."""
+        return self._send("PUT", f"/api/v1/projects/{project}/trust", {"policy": policy}, ProjectTrust)
+
+    def trust_key(self, project: str, name: str, public_key: str) -> TrustRoot:
+        """Trust a public key (PEM) under a name."""
+        return self._send("PUT", f"/api/v1/projects/{project}/trust/{name}", {"public_key": public_key}, TrustRoot)
+
+    def distrust(self, project: str, name: str) -> None:
+        """Trust a key no longer."""
+        self.connection.exchange("DELETE", f"/api/v1/projects/{project}/trust/{name}")
 
     def set_alias(self, name: str, alias: str, number: int) -> None:
         """Point an alias at a version."""

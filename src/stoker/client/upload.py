@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
-from stoker.client.control import ControlClient, Registration
+from stoker.client.control import ControlClient
+from stoker.client.registration import Registration
 from stoker.client.views import PushedVersion
-from stoker.types.errors import InvalidInput, NotFound
+from stoker.types.errors import InvalidInput, NotFound, RefusedArtifact
 from stoker.types.ids import Digest
 from stoker.types.models import FileEntry
+from stoker.types.signing import SIGNATURE_FILE
 
 FILES_MAX: Final = 10_000
 PIECE_BYTES: Final = 1 << 20
@@ -26,6 +28,8 @@ _LEFT_OUT: Final = frozenset({"__pycache__", ".git", ".DS_Store", ".ipynb_checkp
 Stage = Literal["hash", "upload", "register"]
 # (stage, bytes done, bytes in all); "register" has no bytes.
 OnProgress = Callable[[Stage, int, int], None]
+# The files of a version → its signature.
+Signer = Callable[[tuple[FileEntry, ...]], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +44,13 @@ class LocalFile:
 def find_files(source: Path) -> tuple[LocalFile, ...]:
     """Return the files of `source`, a file or a folder, sorted by path.
 
-    Links to files are followed (a hub's cache is made of them); a linked folder is refused, because it may lead
-    anywhere and in circles.
+    A link to a file is followed where it leads to inside the folder, or, in a hub's cache, to that cache's blobs; one
+    that leads anywhere else could take any file of this machine along. A linked folder is refused: it may lead in
+    circles.
 
     Raises:
         NotFound: there is nothing at `source`.
+        RefusedArtifact: a link leads out of the folder.
         InvalidInput: a device, a linked folder, an empty folder, or more than `FILES_MAX` files.
     """
     try:
@@ -58,7 +64,7 @@ def find_files(source: Path) -> tuple[LocalFile, ...]:
     if not stat.S_ISDIR(about.st_mode):
         raise InvalidInput(f"{source} is neither a file nor a folder")
     found: list[LocalFile] = []
-    for one in _walk(source, source):
+    for one in _walk(source, source, _homes(source)):
         found.append(one)
         if len(found) > FILES_MAX:
             raise InvalidInput(f"{source} holds more than {FILES_MAX} files; push the folder of the model itself")
@@ -91,16 +97,25 @@ def push(
     what: Registration,
     on_progress: OnProgress,
     beside: tuple[LocalFile, ...] = (),
+    signer: Signer | None = None,
 ) -> PushedVersion:
     """Upload what control does not have of `source` and register it; `what.files` is filled in here.
 
-    beside: files that go with it, in the place of those of the same path.
+    Args:
+        control: where to.
+        name: of the model.
+        source: a file or a folder.
+        what: what is said of it.
+        on_progress: told of each stage.
+        beside: files that go with it, in the place of those of the same path.
+        signer: makes the signature that is registered with it.
 
     Raises:
         RefusedArtifact: control looked inside and refused; nothing was registered.
         StokerError: as `ControlClient` raises.
     """
-    others = {one.path for one in beside}
+    # An older signature beside the files is not of what is signed now.
+    others = {one.path for one in beside} | ({SIGNATURE_FILE} if signer is not None else set())
     files = (*(one for one in find_files(source) if one.path not in others), *beside)
     entries = digest_files(files, on_progress)
     missing: dict[str, tuple[LocalFile, FileEntry]] = {}
@@ -118,10 +133,19 @@ def push(
         control.put_blob(entry.digest, entry.size_bytes, _counted(local, entry, count))
         done += entry.size_bytes
     on_progress("register", 0, 0)
+    if signer is not None:
+        what = replace(what, signatures=(signer(entries),))
     return control.register(name, replace(what, files=entries))
 
 
-def _walk(folder: Path, root: Path) -> Iterator[LocalFile]:
+def _homes(source: Path) -> tuple[Path, ...]:
+    """Return where links of `source` may lead: inside it, and a hub's cache keeps its bytes beside its snapshots."""
+    real = source.resolve()
+    beside = (real.parent.parent / "blobs",) if real.parent.name == "snapshots" else ()
+    return (real, *beside)
+
+
+def _walk(folder: Path, root: Path, homes: tuple[Path, ...]) -> Iterator[LocalFile]:
     with os.scandir(folder) as entries:
         inside = sorted(entries, key=lambda entry: entry.name)
     for entry in inside:
@@ -129,8 +153,12 @@ def _walk(folder: Path, root: Path) -> Iterator[LocalFile]:
             continue
         where = Path(entry.path)
         if entry.is_dir(follow_symlinks=False):
-            yield from _walk(where, root)
+            yield from _walk(where, root, homes)
         elif entry.is_file():
+            if entry.is_symlink() and not any(where.resolve().is_relative_to(home) for home in homes):
+                raise RefusedArtifact(
+                    f"{where} is a link to {where.resolve()}, outside the folder; put the file itself there"
+                )
             yield LocalFile(where, where.relative_to(root).as_posix(), entry.stat().st_size)
         elif entry.is_dir():
             raise InvalidInput(f"{where} is a link to a folder; push a folder that holds the files themselves")

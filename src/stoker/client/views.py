@@ -8,6 +8,7 @@ from stoker.types.engines import EngineChoice
 from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.models import ModelVersion
 from stoker.types.resources import EndpointView
+from stoker.types.signing import SignatureState
 from stoker.types.traces import Trace
 
 
@@ -27,6 +28,16 @@ class ApplyResult(msgspec.Struct, frozen=True):
     action: str
     project: str = ""
     diff: tuple[FieldChange, ...] = ()
+
+
+class SignatureView(msgspec.Struct, frozen=True):
+    """One signature of a version, and what it is worth to the project that was asked for (see types/signing.py)."""
+
+    state: SignatureState
+    signer: str = ""
+    fingerprint: str = ""
+    why: str = ""
+    bundle: str = ""
 
 
 class RevisionView(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ nothing that is done already.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, assert_never
 
 import msgspec
@@ -20,6 +20,7 @@ from stoker.core.actions import Action, StartReplica
 from stoker.core.reconcile import Plan
 from stoker.core.snapshot import Assignment, Revision
 from stoker.placement.port import Driver
+from stoker.protocol.signing import demand
 from stoker.registry.layout import lay_out
 from stoker.store import endpoints, journal, revisions
 from stoker.store.engine import Connection
@@ -27,10 +28,13 @@ from stoker.store.leases import Lease
 from stoker.types.errors import StokerError
 from stoker.types.models import ModelVersion
 from stoker.types.process import ProcessStatus
+from stoker.types.signing import SignedVersion
 
 EFFECTS_AT_ONCE: Final = 4
 RETRY_FIRST_S: Final = 1.0
 RETRY_MAX_S: Final = 60.0
+# (project, model, number) → what the version is held to before it is opened.
+Signed = Callable[[str, str, int], Awaitable[SignedVersion]]
 
 log = logging.getLogger(__name__)
 
@@ -119,13 +123,20 @@ class Effects:
     """What a plan does outside the database. Failures are kept, told in conditions, and tried again later."""
 
     def __init__(
-        self, driver: Driver, observer: Observer, blobs: BlobStore, folders: Folders, clock: Callable[[], float]
+        self,
+        driver: Driver,
+        observer: Observer,
+        blobs: BlobStore,
+        folders: Folders,
+        clock: Callable[[], float],
+        signed: Signed,
     ) -> None:
         self._driver = driver
         self._observer = observer
         self._blobs = blobs
         self._folders = folders
         self._clock = clock
+        self._signed = signed
         self._failures: dict[str, Failure] = {}  # by replica; at most one for each that is assigned
         self._slots = asyncio.Semaphore(EFFECTS_AT_ONCE)
 
@@ -168,7 +179,8 @@ class Effects:
         if failure is not None and failure.next_try_s > self._clock():
             return
         try:
-            await asyncio.to_thread(self._prepare, action, revision, version)
+            signed = await self._signed(revision.project, version.name, version.number)
+            await asyncio.to_thread(self._prepare, action, revision, version, signed)
             spec = replicas.process_spec(action.replica, revision, version, action.drain_s, self._folders)
             status: ProcessStatus = await self._driver.start(action.node, spec, lease.token)
         except (StokerError, OSError) as problem:
@@ -177,9 +189,12 @@ class Effects:
             self._failures.pop(action.replica, None)
             self._observer.started(action.node, status)
 
-    def _prepare(self, action: StartReplica, revision: Revision, version: ModelVersion) -> None:
+    def _prepare(self, action: StartReplica, revision: Revision, version: ModelVersion, signed: SignedVersion) -> None:
+        # The replica looks again before each load, also when its agent restarts it without control.
+        if said := demand(version.ref, version.manifest.files, signed):
+            log.warning("a version that no trusted key signed", extra={"replica": action.replica, "reason": said})
         folder = lay_out(version.manifest, self._blobs, self._folders.models)
-        spec = replicas.replica_spec(action.replica, revision, version, folder, self._folders)
+        spec = replicas.replica_spec(action.replica, revision, version, folder, self._folders, signed)
         replicas.write_files(spec, self._folders)
 
     async def _stop(self, node: str, replica: str, drain_s: float, lease: Lease) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from stoker.blob.port import BlobStore
+from stoker.control import signatures
+from stoker.control.signatures import UNSIGNED, SignedPush
 from stoker.core.refs import ModelRef, is_alias, parse_version
 from stoker.registry import collect
 from stoker.registry.versions import Given, build_manifest
@@ -36,12 +38,18 @@ class ModelRegistry:
         self._slots = asyncio.Semaphore(PUSHES_AT_ONCE)
         self._pushes = 0
 
-    async def push(self, name: str, files: Sequence[FileEntry], given: Given) -> tuple[ModelVersion, bool]:
+    async def push(
+        self, name: str, files: Sequence[FileEntry], given: Given, signed: SignedPush = UNSIGNED
+    ) -> tuple[ModelVersion, bool]:
         """Register the version that uploaded `files` make; return it and whether it is new.
+
+        A signature among the files is kept as one, and is no part of the version: the same files are the same version
+        whoever signs them.
 
         Raises:
             InvalidInput, NotFound, Unsupported: the files or what was said of them do not make a version.
-            RefusedArtifact: a file is damaged or hostile; its blobs are gone unless another version has them.
+            RefusedArtifact: a file is damaged or hostile, or a signature does not hold, or one that the project
+                demands is not there; the blobs are gone unless another version has them.
             Busy: too many pushes wait.
         """
         if not is_name(name):
@@ -50,8 +58,14 @@ class ModelRegistry:
             raise Busy(f"{self._pushes} pushes are under way", retry_after_s=5.0)
         self._pushes += 1
         try:
+            model_files, bundles = await asyncio.to_thread(signatures.apart, files, signed.bundles, self.blobs)
             async with self._slots:
-                manifest = await asyncio.to_thread(build_manifest, files, self.blobs, given, scratch=self._scratch)
+                manifest = await asyncio.to_thread(
+                    build_manifest, model_files, self.blobs, given, scratch=self._scratch
+                )
+            await self._database.reading(
+                lambda connection: signatures.admit(connection, name, manifest, bundles, signed.project)
+            )
         except RefusedArtifact as refused:
             why = refused.message
             await self._database.writing(lambda connection: self._discard(connection, name, files, why))
@@ -60,14 +74,16 @@ class ModelRegistry:
             self._pushes -= 1
 
         def register(connection: Connection) -> tuple[ModelVersion, bool]:
-            missing = [entry.path for entry in files if not self.blobs.touch(entry.digest)]
+            missing = [entry.path for entry in model_files if not self.blobs.touch(entry.digest)]
             if missing:
                 raise NotFound(f"{missing[0]} went while it was registered; push again", field="files")
             now_s = time.time()
             version, is_new = models.add(connection, ModelName(name), manifest, now_s)
             if is_new:
-                because = f"{len(files)} files pushed as {manifest.format}"
+                because = f"{len(model_files)} files pushed as {manifest.format}"
                 journal.add(connection, journal.Entry(now_s, "PushVersion", because, subject=version.ref))
+            for bundle in bundles:
+                signatures.keep(connection, version, bundle, now_s)
             return version, is_new
 
         return await self._database.writing(register)

@@ -18,6 +18,7 @@ from stoker.types.ids import ReplicaId
 from stoker.types.models import ModelVersion
 from stoker.types.process import ProcessSpec
 from stoker.types.replica import ReplicaSpec
+from stoker.types.signing import SignedVersion
 
 STALL_MIN_S: Final = 120.0
 START_TIMEOUT_S: Final = 120.0
@@ -26,7 +27,12 @@ LOAD_BYTES_PER_S: Final = 20e6
 
 
 def replica_spec(
-    replica: ReplicaId, revision: Revision, version: ModelVersion, model_dir: Path, folders: Folders
+    replica: ReplicaId,
+    revision: Revision,
+    version: ModelVersion,
+    model_dir: Path,
+    folders: Folders,
+    signed: SignedVersion,
 ) -> ReplicaSpec:
     """Return what the replica process is told."""
     config = revision.config
@@ -54,6 +60,7 @@ def replica_spec(
         goal=config.goal,
         measurements=str(folders.measurements) if config.goal else "",
         choice_file=str(choice_file(folders, replica)) if config.goal else "",
+        signed=signed,
     )
 
 

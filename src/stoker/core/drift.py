@@ -4,16 +4,21 @@ The score is the PSI over the slots of types/drift.py. How large it becomes by c
 reference's rows and on the window's; so each reference carries the PSI's own null (observe/drift/null.py) and a score
 is judged by it. A window of a million rows finds differences nobody cares about: what counts as drift must also be
 larger than a threshold (0.1, the usual "watch"). Many features are many chances: Benjamini & Hochberg (1995).
+
+Of a space of vectors (observe/drift/space.py) it is the PSI that two normal distributions as far apart would have. For
+equal spreads that is the squared distance of the means in deviations, and the AUC of whoever tells them apart is
+Φ(distance / √2): so one threshold holds for all.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from statistics import NormalDist
 from typing import Final, Literal
 
 import msgspec
 
-from stoker.types.drift import Feature, Null, Reference
+from stoker.types.drift import Feature, Null, Reference, Space
 
 EPS: Final = 1e-4  # the least share of a slot in a PSI
 NULL_QUANTILE: Final = 0.01
@@ -23,7 +28,10 @@ SKEW_MARGIN: Final = 0.25
 RELEASE_RATIO: Final = 0.8  # of the threshold: below it a raised feature may come down
 RAISE_AFTER: Final = 2  # verdicts in a row
 RELEASE_AFTER: Final = 3
+SPACE_ROWS_MIN: Final = 20  # vectors of a window; of fewer nothing is said
+AUC_MAX: Final = 0.9999  # above it the distance is not told any more
 _NAMED_MAX: Final = 3  # features named in a sentence
+_NORMAL: Final = NormalDist()
 
 Level = Literal["steady", "moved", "drifted"]
 
@@ -41,7 +49,8 @@ class Shift(msgspec.Struct, frozen=True):
     """How far one feature is from its reference.
 
     p: the chance of such a PSI without drift. expected: the PSI that 1 % of windows without drift exceed.
-    wasserstein: in standard deviations of the reference. chi2_p: of a category.
+    wasserstein: in standard deviations of the reference. chi2_p: of a category. auc, auc_expected: of a space, how well
+    a classifier tells window from reference, and what 1 % of windows without drift exceed; 0 of a feature.
     """
 
     feature: str
@@ -57,6 +66,16 @@ class Shift(msgspec.Struct, frozen=True):
     outside_ratio: float
     missing_ratio_before: float
     mean_shift: float  # in standard deviations of the reference; 0 for a category
+    auc: float = 0.0
+    auc_expected: float = 0.0
+
+
+class Apart(msgspec.Struct, frozen=True):
+    """How far a window's vectors are from their reference. `distance2`: of the means, squared, in deviations."""
+
+    rows: int
+    distance2: float
+    auc: float
 
 
 class DriftMemory(msgspec.Struct, frozen=True):
@@ -78,22 +97,23 @@ class Judgement(msgspec.Struct, frozen=True):
 
 
 def judge(
-    reference: Reference, counts: Sequence[Sequence[int]], rows: int, policy: Policy, memory: DriftMemory
+    reference: Reference,
+    counts: Sequence[Sequence[int]],
+    rows: int,
+    policy: Policy,
+    memory: DriftMemory,
+    apart: Sequence[Apart] = (),
 ) -> Judgement:
-    """Return how a window compares with its reference. `counts`: the slots of each feature, in order."""
+    """Return how a window compares with its reference. `counts`: the slots of each feature; `apart`: of each space."""
     if rows < policy.rows_min:
         because = f"{rows} rows in the window; {policy.rows_min} are needed to tell"
         return Judgement(None, because, rows, (), memory)
-    scores = [psi(expected_shares(one), shares(seen)) for one, seen in zip(reference.features, counts, strict=True)]
-    chances = [
-        p_value(one.null, sum(seen), score) for one, seen, score in zip(reference.features, counts, scores, strict=True)
-    ]
-    moved = discoveries(chances, policy.false_alarms)
-    shifts = []
-    for at, (feature, seen) in enumerate(zip(reference.features, counts, strict=True)):
-        threshold = policy.thresholds.get(feature.name, policy.threshold)
-        level: Level = "steady" if at not in moved else "drifted" if scores[at] >= threshold else "moved"
-        shifts.append(_shift(feature, seen, level, scores[at], chances[at]))
+    shifts = [_shift(feature, seen) for feature, seen in zip(reference.features, counts, strict=True)]
+    shifts += [_space_shift(space, seen) for space, seen in zip(reference.spaces, apart, strict=True)]
+    moved = discoveries([one.p for one in shifts], policy.false_alarms)
+    for at in moved:
+        is_large = shifts[at].psi >= policy.thresholds.get(shifts[at].feature, policy.threshold)
+        shifts[at] = msgspec.structs.replace(shifts[at], level="drifted" if is_large else "moved")
     shifts.sort(key=lambda one: (-one.psi, one.feature))
     after = remember(memory, shifts, policy)
     return Judgement(bool(after.raised), _because(shifts, after, rows), rows, tuple(shifts), after)
@@ -271,17 +291,19 @@ def _mean_abs(start: float, end: float) -> float:
     return (start * start + end * end) / (2 * abs(start - end))
 
 
-def _shift(feature: Feature, seen: Sequence[int], level: Level, score: float, chance: float) -> Shift:
+def _shift(feature: Feature, seen: Sequence[int]) -> Shift:
     now, before = shares(seen), shares(feature.counts)
+    expected = expected_shares(feature)
+    score = psi(expected, now)
     is_category = feature.kind == "category"
     return Shift(
         feature=feature.name,
         side=feature.side,
-        level=level,
+        level="steady",
         psi=score,
         expected=quantile(feature.null, sum(seen)),
-        p=chance,
-        js=js_distance(expected_shares(feature), now),
+        p=p_value(feature.null, sum(seen), score),
+        js=js_distance(expected, now),
         wasserstein=wasserstein(feature, seen),
         chi2_p=chi_square_p(feature.counts, seen) if is_category else 1.0,
         missing_ratio=now[-1],
@@ -289,6 +311,41 @@ def _shift(feature: Feature, seen: Sequence[int], level: Level, score: float, ch
         missing_ratio_before=before[-1],
         mean_shift=0.0 if is_category else _mean_shift(feature, now),
     )
+
+
+def _space_shift(space: Space, seen: Apart) -> Shift:
+    """Return how far a space is: two tests, so twice the chance of the one that says more."""
+    score, expected, p, auc_expected, shift = 0.0, 0.0, 1.0, 0.5, 0.0
+    if seen.rows >= SPACE_ROWS_MIN:
+        by_chance = null_at(space.mean_null, seen.rows)[0]
+        beyond = max(seen.distance2 - by_chance, 0.0)
+        score, shift = max(beyond, distance2_of(seen.auc)), math.sqrt(beyond)
+        expected = max(quantile(space.mean_null, seen.rows) - by_chance, 0.0)
+        auc_expected = quantile(space.auc_null, seen.rows)
+        chances = p_value(space.mean_null, seen.rows, seen.distance2), p_value(space.auc_null, seen.rows, seen.auc)
+        p = min(2 * min(chances), 1.0)
+    return Shift(
+        feature=space.name,
+        side=space.side,
+        level="steady",
+        psi=score,
+        expected=expected,
+        p=p,
+        js=0.0,
+        wasserstein=0.0,
+        chi2_p=1.0,
+        missing_ratio=0.0,
+        outside_ratio=0.0,
+        missing_ratio_before=0.0,
+        mean_shift=shift,
+        auc=seen.auc if seen.rows >= SPACE_ROWS_MIN else 0.5,
+        auc_expected=auc_expected,
+    )
+
+
+def distance2_of(auc: float) -> float:
+    """Return the squared distance, in deviations, of two normals that are told apart with this AUC; 0 up to 0.5."""
+    return 2.0 * _NORMAL.inv_cdf(min(max(auc, 0.5), AUC_MAX)) ** 2
 
 
 def _mean_shift(feature: Feature, now: Sequence[float]) -> float:

@@ -10,20 +10,25 @@ from typing import Final
 
 import msgspec
 
+from stoker.core.drawn import SLICE_MAX, is_sound, join
 from stoker.core.drift import DriftMemory, Judgement, Shift
-from stoker.types.drift import Counts, Reference
+from stoker.types.drift import SAMPLE_MAX, Counts, Drawn, Reference
 
 SLICES_MAX: Final = 60
 CURSORS_MAX: Final = 1_000  # replicas of one revision
 
 
 class Slice(msgspec.Struct, frozen=True):
-    """What was counted from `start_s` (unix) on, until the next slice. `slots`: of each feature."""
+    """What was counted from `start_s` (unix) on, until the next slice.
+
+    slots: of each feature. drawn: of each space.
+    """
 
     start_s: float
     rows: int
     refused: int
     slots: tuple[tuple[int, ...], ...]
+    drawn: tuple[Drawn, ...] = ()
 
 
 class Watched(msgspec.Struct, frozen=True):
@@ -67,17 +72,19 @@ def take(
     slices = [one for one in watched.slices if now_s - window_s < one.start_s <= now_s]
     width_s = window_s / SLICES_MAX
     if not slices or now_s - slices[-1].start_s >= width_s:
-        slices.append(Slice(now_s, 0, 0, tuple((0,) * len(one.counts) for one in reference.features)))
-    slices[-1] = _sum(slices[-1].start_s, [slices[-1], *added])
+        nothing = tuple((0,) * len(one.counts) for one in reference.features)
+        slices.append(Slice(now_s, 0, 0, nothing, (Drawn(),) * len(reference.spaces)))
+    slices[-1] = _sum(slices[-1].start_s, [slices[-1], *added], SLICE_MAX)
     # Also of replicas that did not answer now: they count on. Who was not heard of the longest goes first.
-    cursors = {name: one for name, one in watched.cursors.items() if name not in fitting} | fitting
+    told = {name: msgspec.structs.replace(one, drawn=()) for name, one in fitting.items()}
+    cursors = {name: one for name, one in watched.cursors.items() if name not in told} | told
     kept = dict(list(cursors.items())[-CURSORS_MAX:])
     return msgspec.structs.replace(watched, cursors=kept, slices=tuple(slices[-SLICES_MAX:]))
 
 
 def window(watched: Watched) -> Slice | None:
     """Return the whole window as one; None before the first look."""
-    return _sum(watched.slices[0].start_s, watched.slices) if watched.slices else None
+    return _sum(watched.slices[0].start_s, watched.slices, SAMPLE_MAX) if watched.slices else None
 
 
 def judged(watched: Watched, verdict: Judgement, refused: int, now_s: float) -> Watched:
@@ -106,21 +113,24 @@ def _fits(counts: Counts, reference: Reference) -> bool:
     return (
         len(counts.slots) == len(reference.features)
         and all(len(a) == len(b.counts) for a, b in zip(counts.slots, reference.features, strict=True))
+        and len(counts.drawn) == len(reference.spaces)
+        and all(map(is_sound, counts.drawn))
         and min((counts.rows, counts.refused, *(least for one in counts.slots for least in one))) >= 0
     )
 
 
 def _difference(before: Counts | None, now: Counts) -> Slice:
     if before is None or before.since != now.since:
-        return Slice(0.0, now.rows, now.refused, now.slots)
+        return Slice(0.0, now.rows, now.refused, now.slots, now.drawn)
     slots = tuple(
         tuple(max(a - b, 0) for a, b in zip(new, old, strict=True))
         for new, old in zip(now.slots, before.slots, strict=True)
     )
-    return Slice(0.0, max(now.rows - before.rows, 0), max(now.refused - before.refused, 0), slots)
+    return Slice(0.0, max(now.rows - before.rows, 0), max(now.refused - before.refused, 0), slots, now.drawn)
 
 
-def _sum(start_s: float, slices: Sequence[Slice]) -> Slice:
+def _sum(start_s: float, slices: Sequence[Slice], drawn_max: int) -> Slice:
     columns = zip(*(one.slots for one in slices), strict=True)
     slots = tuple(tuple(map(sum, zip(*column, strict=True))) for column in columns)
-    return Slice(start_s, sum(one.rows for one in slices), sum(one.refused for one in slices), slots)
+    drawn = tuple(join(samples, drawn_max) for samples in zip(*(one.drawn for one in slices), strict=True))
+    return Slice(start_s, sum(one.rows for one in slices), sum(one.refused for one in slices), slots, drawn)

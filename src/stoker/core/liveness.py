@@ -19,7 +19,7 @@ STEP_MAX_S: Final = 3.0
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What one process is held to. 0 bytes: no limit."""
+    """What one process is held to. 0 bytes: no limit; a stall of 0 s: none is looked for."""
 
     start_timeout_s: float = 120.0
     stall_s: float = 120.0
@@ -85,7 +85,7 @@ def _standstill(memory: Liveness, seen: Seen, limits: Limits, *, works: bool) ->
     if memory.was_ready:
         if memory.silent_s >= limits.silent_s:
             return "silent", f"answered no PING for {memory.silent_s:.0f} s"
-        if works and memory.still_s >= limits.stall_s:
+        if works and 0 < limits.stall_s <= memory.still_s:
             running = seen.stats.running if seen.stats is not None else 0
             return "still", f"finished nothing for {memory.still_s:.0f} s with {running} requests running"
         return "", ""

@@ -1,12 +1,12 @@
 """Where the columns of a reference are in a model: nobody who makes one need know how the model calls its tensors."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
 
-from stoker.types.drift import FEATURES_MAX, Reference, Side
+from stoker.types.drift import FEATURES_MAX, Plane, Reference, Side
 from stoker.types.models import Signature, TensorSpec
 
 _INDEXED: Final = re.compile(r"(.*)\[(\d{1,6})\]", re.DOTALL)
@@ -26,8 +26,8 @@ class Place(msgspec.Struct, frozen=True):
     side: Side
 
 
-def bind(reference: Reference, signature: Signature) -> Reference | Misplaced:
-    """Return the reference with the place of each feature, inputs first.
+def bind(reference: Reference, signature: Signature, planes: Sequence[Plane] = ()) -> Reference | Misplaced:
+    """Return the reference with the place of each feature, inputs first; its spaces are where `planes` are.
 
     A column is `TENSOR`, `TENSOR[3]`, or, of a model with one input of d numbers, one of d columns in their order. A
     tensor whose rows differ in length is not watched.
@@ -42,6 +42,9 @@ def bind(reference: Reference, signature: Signature) -> Reference | Misplaced:
     bound.sort(key=lambda one: one.side == "output")
     if len({(one.tensor, one.side, one.index, one.read) for one in bound}) != len(bound):
         return Misplaced("two of its columns are the same value of the model")
+    for space in reference.spaces:
+        if not any(one.name == space.name and one.width in (0, space.width) for one in planes):
+            return Misplaced(f"the model has no vectors {space.name!r} of {space.width} values")
     return msgspec.structs.replace(reference, features=tuple(bound))
 
 

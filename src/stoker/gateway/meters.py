@@ -323,8 +323,9 @@ class Meters:
         """Count a second try beside a slow first one."""
         self._registry.counter("stoker_hedges_total", outcome=outcome, **self._labels).add(1)
 
-    def wasted(self, seconds: float) -> None:
-        """Count how long the try that lost held its place in a replica."""
+    def wasted(self, seconds: float, rows: int) -> None:
+        """Count how long the try that lost held its place in a replica, and the rows that it was sent."""
+        self._registry.counter("stoker_hedge_wasted_rows_total", **self._labels).add(rows)
         self._registry.counter("stoker_hedge_wasted_seconds_total", **self._labels).add(seconds)
 
     def quarantined(self) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from stoker.registry.inspection import InspectionJob, InspectionReply
+from stoker.registry.inspection import Inspection, InspectionJob, InspectionReply
 from stoker.registry.scan import scan_folder
 from stoker.registry.signatures import inspect_model
 from stoker.types.errors import StokerError
@@ -46,7 +46,9 @@ def _limit(job: InspectionJob) -> None:
 
 def _reply(job: InspectionJob) -> InspectionReply:
     try:
-        scan_folder(Path(job.folder), job.paths)
+        scan_folder(Path(job.folder), job.paths, job.format, job.entry)
+        if job.scan_only:
+            return InspectionReply(inspection=Inspection())
         return InspectionReply(inspection=inspect_model(job))
     except StokerError as error:
         return InspectionReply(code=error.code, message=error.message)

@@ -17,6 +17,7 @@ class InspectionJob(msgspec.Struct, frozen=True):
     seconds: float
     memory_bytes: int
     class_name: str = ""  # python: the class that serves, "" to find it
+    scan_only: bool = False  # look for what is hostile, do not read the model
 
 
 class Inspection(msgspec.Struct, frozen=True):

@@ -18,6 +18,8 @@ OPCODES_MAX = 20_000
 
 # What lets a pickle call something; a pickle without any of these holds plain values only.
 _CALLING = {"GLOBAL", "STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "REDUCE", "BUILD", "EXT1", "EXT2", "EXT4"}
+# What calls at once; GLOBAL alone only imports.
+_RUNNING = {"INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "REDUCE"}
 _DOTTED = re.compile(r"[A-Za-z_][\w.]* [A-Za-z_][\w.]*", re.ASCII)
 _OBJECT_TYPE = re.compile(rb"['\"][|<>=]?O['\"]")
 
@@ -59,7 +61,7 @@ def _is_binary_pickle(head: bytes) -> bool:
 
 def _is_text_pickle(head: bytes) -> bool:
     """Protocols 0 and 1 have no mark; a file is one when its opcodes run on a stack to the end and call something."""
-    calls = False
+    calls = called = False
     count = 0
     stack: list[bool] = []  # True for a mark
     try:
@@ -70,11 +72,12 @@ def _is_text_pickle(head: bytes) -> bool:
             if not _apply(opcode, stack):
                 return False
             calls = calls or opcode.name in _CALLING
+            called = called or opcode.name in _RUNNING
             if count >= OPCODES_MAX:
                 break
     except Exception:
-        # A pickle longer than the head breaks off in the middle.
-        return calls and count >= 8 and len(head) >= HEAD_BYTES
+        # What came before a bad opcode has run when a loader finds it; a pickle longer than the head breaks off too.
+        return called or (calls and count >= 8 and len(head) >= HEAD_BYTES)
     return calls
 
 

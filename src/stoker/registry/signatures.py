@@ -5,7 +5,6 @@ lazily, so that a GGUF does not pay for scikit-learn, and a missing extra is nam
 """
 
 import zipfile
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -34,8 +33,6 @@ _ONNX_TYPES: dict[str, Datatype] = {
     "tensor(double)": "FP64",
     "tensor(string)": "BYTES",
 }
-# Graph attributes nest (If, Loop); far more than any exporter writes.
-_GRAPHS_MAX = 10_000
 _SENTENCE_OUTPUTS = {"sentence_embedding", "pooler_output", "embeddings", "sentence_embeddings"}
 # Architectures of llama.cpp that make embeddings and no text.
 _EMBEDDING_ARCHITECTURES = {"bert", "nomic-bert", "nomic-bert-moe", "jina-bert-v2", "jina-bert-v3", "modern-bert"}
@@ -74,7 +71,6 @@ def _inspect_onnx(folder: Path, job: InspectionJob) -> Inspection:
         raise RefusedArtifact(f"{job.entry} is not an ONNX model, or is cut short: {error}") from error
     if not model.ir_version or not model.opset_import or not model.graph.output:
         raise RefusedArtifact(f"{job.entry} is not an ONNX model: it has no version, no operators or no outputs")
-    _check_external_data(model, path, folder, set(job.paths))
     metadata: dict[str, Any] = {
         "producer": f"{model.producer_name} {model.producer_version}".strip()[:100],
         "opset": max(item.version for item in model.opset_import),
@@ -107,56 +103,6 @@ def _tensor(item: Any, role: str) -> TensorSpec:
     return TensorSpec(
         item.name, datatype, tuple(size if isinstance(size, int) and size >= 0 else -1 for size in item.shape)
     )
-
-
-def _check_external_data(model: Any, path: Path, folder: Path, known: set[str]) -> None:
-    """Refuse tensors whose bytes would come from a file that is not part of the version, or from beyond its end."""
-    for tensor in _tensors(model):
-        fields = {item.key: item.value for item in tensor.external_data}
-        if tensor.data_location != 1 and not fields:
-            continue
-        location = fields.get("location", "")
-        inside = (path.parent / location).relative_to(folder).as_posix() if _is_plain(location) else ""
-        if inside not in known:
-            raise RefusedArtifact(
-                f"the tensor {tensor.name[:100]!r} has its data in {location[:200]!r}, which is not a file of this"
-                " version; push the whole folder"
-            )
-        offset, length = (_natural(fields.get(key, "0")) for key in ("offset", "length"))
-        if offset + length > (folder / inside).stat().st_size:
-            raise RefusedArtifact(f"the tensor {tensor.name[:100]!r} ends beyond the end of {inside!r}")
-
-
-def _tensors(model: Any) -> Iterator[Any]:
-    graphs = [model.graph]
-    nodes = [node for function in model.functions for node in function.node]
-    for count in range(_GRAPHS_MAX + 1):
-        for node in nodes:
-            for attribute in node.attribute:
-                graphs.extend([attribute.g] if attribute.HasField("g") else [])
-                graphs.extend(attribute.graphs)
-                yield from [attribute.t] if attribute.HasField("t") else []
-                yield from attribute.tensors
-                for sparse in attribute.sparse_tensors:
-                    yield from (sparse.values, sparse.indices)
-        if not graphs:
-            return
-        if count == _GRAPHS_MAX:
-            raise RefusedArtifact(f"the ONNX model has more than {_GRAPHS_MAX} graphs inside each other")
-        graph = graphs.pop()
-        yield from graph.initializer
-        for sparse in graph.sparse_initializer:
-            yield from (sparse.values, sparse.indices)
-        nodes = list(graph.node)
-
-
-def _is_plain(location: str) -> bool:
-    parts = location.split("/")
-    return bool(location) and "\\" not in location and not any(part in ("", "..", ".") for part in parts)
-
-
-def _natural(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 2**62
 
 
 def _embedding_options(signature: Signature, folder: Path, job: InspectionJob) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import msgspec
 
 from stoker.blob.port import BlobStore
 from stoker.core.reference import Misplaced, bind
+from stoker.core.watched import seen_of
 from stoker.protocol.manifest import ManifestError, load_struct
 from stoker.registry import inspector, layout
 from stoker.registry.formats import CARD, Found, detect
@@ -150,11 +151,14 @@ def _check_reference(manifest: VersionManifest, blobs: BlobStore) -> None:
     if entry.size_bytes > REFERENCE_BYTES_MAX:
         raise RefusedArtifact(f"{REFERENCE_FILE} is larger than {REFERENCE_BYTES_MAX} bytes", field="files")
     try:
-        bound = bind(decode_reference(blobs.path(entry.digest).read_bytes()), manifest.signature)
+        reference = decode_reference(blobs.path(entry.digest).read_bytes())
     except ValueError as wrong:
         raise RefusedArtifact(f"{REFERENCE_FILE}: {wrong}", field="files") from wrong
-    if isinstance(bound, Misplaced):
-        raise RefusedArtifact(f"{REFERENCE_FILE}: {bound.message}", field="files")
+    seen = [seen_of(task, manifest.signature) for task in manifest.tasks]
+    bound = [bind(reference, one.signature, one.planes) for one in seen]
+    if bound and all(isinstance(one, Misplaced) for one in bound):
+        said = "; ".join(one.message for one in bound if isinstance(one, Misplaced))
+        raise RefusedArtifact(f"{REFERENCE_FILE}: {said}", field="files")
 
 
 def _card(files: Sequence[FileEntry], blobs: BlobStore) -> Card:

@@ -8,6 +8,7 @@ import asyncio
 from time import monotonic
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from stoker.protocol.frames import EndHead
@@ -17,6 +18,8 @@ from stoker.protocol.openai_embedding import embedding_body
 from stoker.runtime import caller
 from stoker.runtime.batcher import Batcher
 from stoker.runtime.calls import Job, Spent
+from stoker.runtime.drift import asked
+from stoker.runtime.drift_texts import EmbedWatch
 from stoker.runtime.engines.port import Array, Embeddings, EmbedEngine
 from stoker.runtime.sending import Sender
 from stoker.runtime.work import WorkStats
@@ -50,6 +53,7 @@ class EmbedWork:
         self._max_rows = spec.max_rows
         self._tokens = 0
         self._sender = Sender(loop)
+        self._watch = EmbedWatch(engine.dimensions)
         self._batcher: Batcher[Embeddings] = Batcher(
             spec,
             self._run,
@@ -91,6 +95,10 @@ class EmbedWork:
         part = _Part(request, _texts(request))
         self._cut(part)
         self._batcher.put(Job(exchange, part, len(part.texts), (), _size(part), held_bytes))
+
+    def watch(self, exchange: Exchange) -> None:
+        """See Watched."""
+        self._sender.end(exchange, EndHead(), msgspec.msgpack.encode(self._watch.answer(asked(exchange.body))))
 
     def stats(self) -> WorkStats:
         """See Work."""
@@ -143,6 +151,7 @@ class EmbedWork:
         body = embedding_body(vectors, part.tokens, model=part.request.model, encoding=part.request.encoding_format)
         usage = Usage(input_tokens=sum(part.tokens), rows=len(part.whole))
         self._sender.end(job.exchange, EndHead(usage=usage, timings=self._batcher.timings(job, spent)), body)
+        self._watch.take(part.whole, part.tokens, vectors)
 
 
 def _size(part: _Part) -> int:

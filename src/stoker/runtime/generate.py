@@ -23,14 +23,16 @@ from stoker.protocol.openai import ChatRequest, CompletionRequest, decode_chat, 
 from stoker.protocol.openai_reply import ChatReply, CompletionReply, Reply
 from stoker.protocol.openai_resume import split
 from stoker.runtime import caller
-from stoker.runtime.engines.port import CanResume, GenerateEngine
+from stoker.runtime.drift import asked
+from stoker.runtime.drift_texts import ChatWatch, Said
+from stoker.runtime.engines.port import CanResume, GenerateEngine, HasServer
 from stoker.runtime.sending import Sender
-from stoker.runtime.work import WorkStats
+from stoker.runtime.work import WorkStats, room
 from stoker.types import generation
+from stoker.types.drift import Answer
 from stoker.types.errors import Busy, DeadlineExceeded, EngineFailed, StokerError, Unsupported
 from stoker.types.replica import ReplicaSpec, Timings
 
-QUEUE_FACTOR: Final = 4  # see predict.py
 BUSY_RETRY_S: Final = 2.0
 EVENT_STREAM: Final = "text/event-stream"
 
@@ -41,17 +43,9 @@ class _Turn:
     """One request, waiting or running."""
 
     __slots__ = (
-        "arrived_s",
-        "deadline_s",
-        "exchange",
-        "first_s",
-        "reply",
-        "request",
-        "so_far",
-        "start_s",
-        "tails",
-        "task",
-    )
+        "arrived_s", "deadline_s", "exchange", "first_s", "late", "reply", "request", "said", "so_far", "start_s",
+        "tails", "task",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -64,6 +58,7 @@ class _Turn:
         self.request = request
         self.reply = reply
         self.so_far = so_far  # of an answer that began elsewhere
+        self.said: Said | None = None  # what is watched of it
         self.arrived_s = monotonic()
         limit_s = exchange.head.timeout_s
         self.deadline_s = self.arrived_s + limit_s if limit_s > 0 else None
@@ -71,6 +66,7 @@ class _Turn:
         self.first_s = 0.0
         self.tails: dict[int, str] = {}  # the last characters of each choice
         self.task: asyncio.Task[None] | None = None
+        self.late: asyncio.TimerHandle | None = None  # while it waits
 
 
 class GenerateWork:
@@ -80,10 +76,12 @@ class GenerateWork:
         self._engine = engine
         self._loop = loop
         self._slots = engine.slots or spec.concurrency
-        self._queue_max = spec.concurrency * QUEUE_FACTOR
+        self._queue_max, self._queue_max_bytes = room(spec)
         self._waiting: deque[_Turn] = deque()
+        self._waiting_bytes = 0  # of their bodies
         self._running: set[_Turn] = set()
         self._sender = Sender(loop)
+        self._watch = ChatWatch()
         self._finished = 0
         self._tokens = 0
 
@@ -116,13 +114,25 @@ class GenerateWork:
             raise refuse(exchange.head.method)
         if so_far is not None:
             reply.go_on()
-        if len(self._waiting) >= self._queue_max:
-            raise Busy(f"{self._queue_max} requests wait for this replica already", retry_after_s=BUSY_RETRY_S)
+        self._check_room(exchange.head.body_bytes)
         exchange.body = b""
         turn = _Turn(exchange, request, reply, so_far)
+        turn.said = self._watch.begin(request, so_far.text if so_far is not None else "")
         exchange.on_cancel = lambda: self._forget(turn)
         self._waiting.append(turn)
+        self._waiting_bytes += exchange.head.body_bytes
         self._start_more()
+        if turn.task is None and turn.deadline_s is not None:
+            turn.late = self._loop.call_later(turn.deadline_s - turn.arrived_s, self._expire, turn)
+
+    def watch(self, exchange: Exchange) -> None:
+        """See Watched."""
+        question = asked(exchange.body)
+        if isinstance(self._engine, HasServer):
+            answer = Answer(problem="gateways speak to its server themselves, so no text passes the replica")
+        else:
+            answer = self._watch.answer(question)
+        self._sender.end(exchange, EndHead(), msgspec.msgpack.encode(answer))
 
     def stats(self) -> WorkStats:
         """See Work."""
@@ -147,7 +157,8 @@ class GenerateWork:
             alone = self._waiting[0].exchange.head.alone or any(turn.exchange.head.alone for turn in self._running)
             if alone and self._running:
                 return
-            turn = self._waiting.popleft()
+            turn = self._waiting[0]
+            self._leave(turn)
             self._running.add(turn)
             turn.task = self._loop.create_task(self._serve(turn))
             # Not a `finally` in there: a task that is cancelled before its first step runs none, and the slot is lost.
@@ -157,7 +168,37 @@ class GenerateWork:
         if turn.task is not None:
             turn.task.cancel()
         else:
-            self._waiting.remove(turn)
+            self._leave(turn)
+            self._start_more()  # it may have been one that shares the engine with nobody
+
+    def _check_room(self, size_bytes: int) -> None:
+        """Raise Busy when a request of `size_bytes` may not wait as well."""
+        if len(self._waiting) >= self._queue_max:
+            raise Busy(f"{self._queue_max} requests wait for this replica already", retry_after_s=BUSY_RETRY_S)
+        if self._waiting and self._waiting_bytes + size_bytes > self._queue_max_bytes:
+            raise Busy(
+                f"requests of {self._waiting_bytes} bytes wait for this replica already; "
+                f"it holds {self._queue_max_bytes}, a part of its memory",
+                retry_after_s=BUSY_RETRY_S,
+            )
+
+    def _leave(self, turn: _Turn) -> None:
+        """Let `turn` wait no more."""
+        self._waiting.remove(turn)
+        self._waiting_bytes -= turn.exchange.head.body_bytes
+        if turn.late is not None:
+            turn.late.cancel()
+            turn.late = None
+
+    def _expire(self, turn: _Turn) -> None:
+        """Give up a turn whose deadline passed while it waited: it holds memory that others need."""
+        turn.exchange.on_cancel = None
+        self._forget(turn)
+        turn.exchange.fail(
+            DeadlineExceeded(
+                f"the deadline of {turn.exchange.head.timeout_s:.3f} s passed in the queue", retry_after_s=BUSY_RETRY_S
+            )
+        )
 
     async def _serve(self, turn: _Turn) -> None:
         """Answer one request, whatever happens."""
@@ -193,8 +234,8 @@ class GenerateWork:
         self, turn: _Turn, items: AsyncIterator[generation.Delta | generation.Finish | generation.Final]
     ) -> None:
         """Pass what the engine yields to the client, to its end."""
-        exchange, reply = turn.exchange, turn.reply
-        is_stream = bool(turn.request.stream)
+        exchange, reply, said = turn.exchange, turn.reply, turn.said
+        is_stream, hears = bool(turn.request.stream), said is not None
         try:
             async for item in items:
                 if isinstance(item, generation.Final):
@@ -205,6 +246,10 @@ class GenerateWork:
                     if not turn.first_s:
                         turn.first_s = monotonic()
                     turn.tails[item.index] = (turn.tails.get(item.index, "") + item.text)[-TAIL:]
+                    if hears and said is not None and not item.index:
+                        hears = said.hear(item)
+                elif said is not None and not item.index:
+                    said.finish = item.reason
                 event = reply.delta(item)
                 if event:
                     await exchange.send(event)
@@ -231,3 +276,5 @@ class GenerateWork:
         else:
             head = EndHead(usage=usage, timings=timings)
             self._sender.end(turn.exchange, head, turn.reply.whole(final))
+        if turn.said is not None:
+            self._watch.end(turn.said, final.usage)

@@ -16,6 +16,7 @@ import numpy as np
 
 from stoker.core import padding
 from stoker.core.latency import Shapes
+from stoker.core.watched import planes_of
 from stoker.protocol.frames import EndHead
 from stoker.protocol.link import Exchange, refuse
 from stoker.protocol.oip import BINARY_CONTENT_TYPE
@@ -24,13 +25,12 @@ from stoker.protocol.oip_reply import BatchReply, ReplyWriter
 from stoker.protocol.oip_request import InferReader, InferRequest
 from stoker.runtime.batcher import Batcher
 from stoker.runtime.calls import Job, Spent
-from stoker.runtime.drift import Watch
+from stoker.runtime.drift import Watch, asked
 from stoker.runtime.engines.port import Array, NamesAxes, PredictEngine
 from stoker.runtime.padding import Padder, Sizes, bytes_of
 from stoker.runtime.predictions import Predictions, Rows
 from stoker.runtime.sending import Sender
 from stoker.runtime.work import WorkStats
-from stoker.types.drift import Question
 from stoker.types.errors import EngineFailed, InvalidInput, StokerError
 from stoker.types.feedback import Demand
 from stoker.types.replica import ReplicaSpec, Usage
@@ -76,7 +76,7 @@ class PredictWork:
         self._reader = InferReader(engine.signature, batches=engine.batches)
         self._writer = ReplyWriter(spec.endpoint, spec.version, batches=engine.batches)
         self._sender = Sender(loop)
-        self._watch = Watch(engine.signature, batches=engine.batches)
+        self._watch = Watch(engine.signature, batches=engine.batches, planes=planes_of(engine.signature))
         cuts = self._padder is not None and self._padder.cuts
         self._predictions = Predictions(engine.signature, batches=engine.batches, cuts=cuts)
         self._batcher: Batcher[_Ran] = Batcher(
@@ -161,14 +161,10 @@ class PredictWork:
 
     def watch(self, exchange: Exchange) -> None:
         """See Watched."""
-        try:
-            question = msgspec.msgpack.decode(exchange.body, type=Question)
-        except (msgspec.DecodeError, ValueError) as odd:
-            raise InvalidInput(f"no question about drift: {odd}") from odd
-        self._sender.end(exchange, EndHead(), msgspec.msgpack.encode(self._watch.answer(question)))
+        self._sender.end(exchange, EndHead(), msgspec.msgpack.encode(self._watch.answer(asked(exchange.body))))
 
     def hand_over(self, exchange: Exchange) -> None:
-        """See Watched."""
+        """See HandsOver."""
         try:
             demand = msgspec.msgpack.decode(exchange.body, type=Demand)
         except (msgspec.DecodeError, ValueError) as odd:

@@ -1,6 +1,6 @@
 """The replica process: one engine behind one socket, from the first byte of the model to the last answer.
 
-    listen (state loading) → verify digests → load → warm up → ready → draining → exit
+    listen (state loading) → verify signature and digests → load → warm up → ready → draining → exit
 
 It listens before anything else, so that whoever started it can see how far it is. A load that fails is written to
 `spec.error_file` and ends the process with EXIT_FAILED; a SIGTERM drains, then ends it with 0.
@@ -13,6 +13,7 @@ import os
 import secrets
 import signal
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -25,24 +26,31 @@ from stoker.protocol.link import Exchange, refuse, serve
 from stoker.runtime import measure
 from stoker.runtime.embed import EmbedWork
 from stoker.runtime.engines import registry
-from stoker.runtime.engines.port import Describes, EmbedEngine, GenerateEngine, HasServer, PredictEngine
+from stoker.runtime.engines.port import CallsOut, Describes, EmbedEngine, GenerateEngine, HasServer, PredictEngine
+from stoker.runtime.faults import Failing, Faults, failing
 from stoker.runtime.generate import GenerateWork
 from stoker.runtime.numbers import Numbers
 from stoker.runtime.predict import PredictWork
 from stoker.runtime.verify import verify
-from stoker.runtime.work import Watched, Work, WorkStats
+from stoker.runtime.work import HandsOver, Watched, Work, WorkStats
 from stoker.telemetry.metrics import encode_snapshot
 from stoker.telemetry.process import watch_lag
+from stoker.types import faults
 from stoker.types.drift import REFERENCE_BYTES_MAX, Answer
 from stoker.types.engines import AUTO
 from stoker.types.errors import Draining, EngineFailed, StokerError, TooLarge, Unavailable
 from stoker.types.feedback import Handover
+from stoker.types.models import FileEntry
 from stoker.types.replica import ReplicaSpec, ReplicaState, ReplicaStats
+from stoker.types.signing import SignedVersion
 
 EXIT_FAILED: Final = 3
 LOADING_RETRY_S: Final = 1.0
 IDLE_POLL_S: Final = 0.02  # between two looks at whether a draining replica has finished
 ERROR_MAX: Final = 4000  # characters of a load failure that are kept
+
+# (model, files, what to hold them to) → what is to be said of them; raises SignatureRefused.
+Demand = Callable[[str, Sequence[FileEntry], SignedVersion], str]
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +58,7 @@ _log = logging.getLogger(__name__)
 class Replica:
     """What the process answers (a link.Handler)."""
 
-    def __init__(self, spec: ReplicaSpec, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, spec: ReplicaSpec, loop: asyncio.AbstractEventLoop, demand: Demand | None = None) -> None:
         # Gateways hold the endpoint's own limit; a reference must fit besides.
         self.body_max_bytes = max(spec.max_body_bytes, 2 * REFERENCE_BYTES_MAX)
         self.state: ReplicaState = "loading"
@@ -58,12 +66,15 @@ class Replica:
         self.work: Work | None = None
         self._spec = spec
         self._loop = loop
+        self._demand = demand
         self._boot = secrets.token_hex(8)
         self._stage = ""
         self._fraction = 0.0
         self._direct: Direct | None = None  # what gateways may speak to past this process; has a key
         self.about = ""  # the engine, as it says itself
         self.numbers = Numbers(spec)
+        self.faults = Faults(spec.memory_bytes, loop)
+        self._failing: Failing | None = None
 
     def hello(self) -> Hello:
         """See link.Handler."""
@@ -93,6 +104,7 @@ class Replica:
             fraction=self._fraction,
             error=self.error,
             engine=self.about,
+            is_severed=self.faults.is_severed,
         )
 
     def request(self, exchange: Exchange) -> None:
@@ -101,6 +113,8 @@ class Replica:
         if len(exchange.body) > most:  # the link lets more through, for a CALL that brings a reference
             raise TooLarge(f"a body of {len(exchange.body)} bytes; at most {most} are allowed")
         if self.state == "ready" and self.work is not None:
+            if self._failing is not None:
+                self._failing.check(exchange.head.request)
             self.work.take(exchange)
         elif self.state == "draining":
             raise Draining("this replica is draining", retry_after_s=LOADING_RETRY_S)
@@ -110,8 +124,8 @@ class Replica:
     def call(self, exchange: Exchange) -> None:
         """See link.Handler.
 
-        `stats`: ReplicaStats as JSON. `metrics`: a Snapshot. `direct`: see protocol/direct.py. `drift` and
-        `predictions`: see Watched; other work answers why not.
+        `stats`: ReplicaStats as JSON. `metrics`: a Snapshot. `direct`: see protocol/direct.py. `drift`: see Watched,
+        `predictions`: HandsOver; other work, or none yet, answers why not. `fault`: see runtime/faults.py.
         """
         match exchange.head.method:
             case "stats":
@@ -120,11 +134,13 @@ class Replica:
                 exchange.end(EndHead("application/msgpack"), encode_snapshot(self.numbers.snapshot(self.stats())))
             case direct.METHOD if self._direct is not None:
                 exchange.end(EndHead(), direct.encode(self._direct))
+            case faults.METHOD:
+                self.faults.take(exchange)
             case "drift" if isinstance(self.work, Watched):
                 self.work.watch(exchange)
             case "drift":
-                exchange.end(EndHead(), msgspec.msgpack.encode(Answer(problem="only predict models are watched")))
-            case "predictions" if isinstance(self.work, Watched):
+                exchange.end(EndHead(), msgspec.msgpack.encode(Answer(problem="the model does not serve yet")))
+            case "predictions" if isinstance(self.work, HandsOver):
                 self.work.hand_over(exchange)
             case "predictions":
                 exchange.end(
@@ -154,6 +170,9 @@ class Replica:
     def load(self) -> Work:
         """Verify, load and warm up; blocks. Raises StokerError with the engine's words."""
         spec = self._spec
+        self._failing = failing(os.environ.get(faults.BAD_REVISION, ""))
+        if self._demand is not None and (said := self._demand(spec.model, spec.manifest.files, spec.signed)):
+            _log.warning("a version that no trusted key signed", extra={"replica": spec.replica, "reason": said})
         verify(Path(spec.model_dir), spec.manifest, self.progress)
         if spec.engine == AUTO:
             spec = measure.resolve(spec, self.progress)
@@ -164,6 +183,8 @@ class Replica:
             self.about = engine.about
         if isinstance(engine, HasServer):
             self._direct = engine.direct
+        if isinstance(engine, CallsOut):
+            self.faults.dependency = engine
         work: Work
         match spec.task:  # the registry gives the shape of engine that the task needs
             case "predict":
@@ -177,14 +198,15 @@ class Replica:
         return work
 
 
-async def run(spec: ReplicaSpec) -> int:
-    """Serve until told to stop; return the exit code."""
+async def run(spec: ReplicaSpec, demand: Demand | None = None) -> int:
+    """Serve until told to stop; return the exit code. `demand` holds the version to its signatures before a load."""
     loop = asyncio.get_running_loop()
-    replica = Replica(spec, loop)
+    replica = Replica(spec, loop, demand)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     server = await serve(spec.address, replica)
+    replica.faults.impair = server.impair
     loading = _in_thread(replica.load, loop)
     stopping = loop.create_task(stop.wait())
     lag = loop.create_task(watch_lag(replica.numbers.registry))

@@ -104,7 +104,7 @@ def users(connection: Connection, name: str, number: int) -> list[str]:
 
 
 def remove(connection: Connection, version: ModelVersion) -> None:
-    """Delete a version and its aliases. Raises Conflict while a revision or an endpoint uses it."""
+    """Delete a version, its aliases and signatures. Raises Conflict while a revision or an endpoint uses it."""
     used = users(connection, version.name, version.number)
     if used:
         more = f" and {len(used) - 1} more" if len(used) > 1 else ""
@@ -113,6 +113,8 @@ def remove(connection: Connection, version: ModelVersion) -> None:
         _refuse_used_alias(connection, version.name, alias)
     here = (schema.aliases.c.name == version.name) & (schema.aliases.c.number == version.number)
     connection.execute(delete(schema.aliases).where(here))
+    made = schema.signatures
+    connection.execute(delete(made).where((made.c.model == version.name) & (made.c.number == version.number)))
     table = schema.versions
     connection.execute(delete(table).where((table.c.name == version.name) & (table.c.number == version.number)))
 

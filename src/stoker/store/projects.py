@@ -64,4 +64,5 @@ def remove(connection: Connection, name: str) -> None:
         first = connection.execute(select(table.c.name).where(table.c.project == name).limit(1)).scalar_one_or_none()
         if first is not None:
             raise Conflict(f"project {name!r} is not empty: delete its {noun} {first!r} first")
+    connection.execute(delete(schema.trust_roots).where(schema.trust_roots.c.project == name))
     connection.execute(delete(schema.projects).where(schema.projects.c.name == name))

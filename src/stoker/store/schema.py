@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 # The newest migration's name; a database that says another one is migrated, or refused when it is from the future.
-VERSION: Final = "0004"
+VERSION: Final = "0005"
 
 metadata: Final = MetaData()
 
@@ -90,6 +90,27 @@ aliases: Final = Table(
     Column("alias", String(63), primary_key=True),
     Column("number", Integer, nullable=False),
     ForeignKeyConstraint(["name", "number"], ["versions.name", "versions.number"], name="aliases_version"),
+)
+
+trust_roots: Final = Table(
+    "trust_roots",
+    metadata,
+    Column("project", String(63), ForeignKey("projects.name"), primary_key=True),
+    Column("name", String(63), primary_key=True),
+    Column("public_key", Text, nullable=False),
+    Column("fingerprint", String(64), nullable=False),
+    Column("created_at_s", Float, nullable=False),
+)
+
+signatures: Final = Table(
+    "signatures",
+    metadata,
+    Column("model", String(63), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("fingerprint", String(64), primary_key=True),
+    Column("bundle", Text, nullable=False),
+    Column("created_at_s", Float, nullable=False),
+    ForeignKeyConstraint(["model", "number"], ["versions.name", "versions.number"], name="signatures_version"),
 )
 
 endpoints: Final = Table(

@@ -19,6 +19,12 @@ BINS_MAX: Final = 64
 OUTSIDE: Final = 3  # slots besides the bins: below, above, missing
 TEXT_MAX: Final = 200  # characters of a name or a category
 ROWS_MAX: Final = 10**12
+WIDTH_MAX: Final = 4_096  # dimensions of a vector that is watched
+DIMENSIONS: Final = 64  # it is projected to, of 16 bits each
+VECTOR_BYTES: Final = 2 * DIMENSIONS
+SAMPLE_MIN: Final = 50  # vectors of a space's reference
+SAMPLE_MAX: Final = 600  # of a reference, and of a window: two spaces must fit in REFERENCE_BYTES_MAX
+SPACES_MAX: Final = 2
 
 Kind = Literal["number", "category"]
 Side = Literal["input", "output"]
@@ -94,53 +100,117 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return sum(self.counts)
 
 
+class Plane(msgspec.Struct, frozen=True):
+    """Where vectors are in a model: of what name, and how many values one has; 0 when only the replica knows."""
+
+    name: str
+    side: Side
+    width: int = 0
+
+
+class Space(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Vectors of good rows.
+
+    name, side, width: of its plane. seed: of the projection. sample: float16 [rows, DIMENSIONS], drawn evenly; empty
+    where it only says how to project. mean_null, auc_null: of the squared distance of the means, in deviations of the
+    reference, and of the classifier's AUC.
+    """
+
+    name: Text
+    mean_null: Null
+    auc_null: Null
+    side: Side = "output"
+    width: Annotated[int, Meta(ge=1, le=WIDTH_MAX)] = 1
+    seed: Text = ""
+    sample: bytes = b""
+
+    def __post_init__(self) -> None:
+        """Refuse a sample of the wrong size."""
+        if len(self.sample) % VECTOR_BYTES or self.rows > SAMPLE_MAX or 0 < self.rows < SAMPLE_MIN:
+            raise ValueError(f"{self.name}: a sample has {SAMPLE_MIN} to {SAMPLE_MAX} vectors of {VECTOR_BYTES} bytes")
+
+    @property
+    def rows(self) -> int:
+        """How many vectors there are."""
+        return len(self.sample) // VECTOR_BYTES
+
+
 class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Statistics of good data, small enough to go with a model. `source` says where the rows came from."""
 
-    features: Annotated[tuple[Feature, ...], Meta(min_length=1, max_length=FEATURES_MAX)]
+    features: Annotated[tuple[Feature, ...], Meta(max_length=FEATURES_MAX)] = ()
     source: Text = ""
     made_at_s: float = 0.0
     format: Literal[1] = 1
+    spaces: Annotated[tuple[Space, ...], Meta(max_length=SPACES_MAX)] = ()
 
     def __post_init__(self) -> None:
-        """Refuse a feature given twice."""
-        if len({(one.side, one.name) for one in self.features}) != len(self.features):
+        """Refuse nothing at all, and what is given twice."""
+        if not self.features and not self.spaces:
+            raise ValueError("it has neither features nor spaces")
+        named = [(one.side, one.name) for one in self.features] + [(one.side, one.name) for one in self.spaces]
+        if len(set(named)) != len(named):
             raise ValueError("a feature is given twice")
+
+    @property
+    def rows(self) -> int:
+        """How many rows it was made of."""
+        return self.features[0].rows if self.features else self.spaces[0].rows
+
+
+class Drawn(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Vectors of one space, drawn evenly from all that passed; joined in core/drawn.py.
+
+    rows: how many passed. Each has a random rank in [0, 1), and those with a rank below `limit` are here: their
+    ranks, rising, and their vectors, float16 [DIMENSIONS] each.
+    """
+
+    rows: int = 0
+    limit: float = 1.0
+    ranks: tuple[float, ...] = ()
+    vectors: tuple[bytes, ...] = ()
 
 
 class Counts(msgspec.Struct, frozen=True):
     """What one replica counted since it began with this reference; only grows. `slots`: one tuple a feature.
 
     since: tells this count from one that began anew. refused: requests that did not fit the model's signature.
+    drawn: one a space, what passed since it was asked last; of it alone an answer that is lost loses something.
     """
 
     since: str = ""
     rows: int = 0
     refused: int = 0
     slots: tuple[tuple[int, ...], ...] = ()
+    drawn: tuple[Drawn, ...] = ()
 
 
 class Question(msgspec.Struct, frozen=True, omit_defaults=True):
     """What control asks a replica: to count against a reference, and to gather rows for a new one.
 
     reference: its digest, "" for none: nothing is counted. body: the reference, bound, once the replica said that it
-    does not know it. gather: rows to keep from now on, 0 for none. take: answer with the gathered rows.
+    does not know it, its spaces without their samples. gather: rows to keep from now on, 0 for none. seed: of the
+    projection of gathered vectors. take: answer with the gathered rows.
     """
 
     reference: str = ""
     body: Reference | None = None
     gather: int = 0
+    seed: str = ""
     take: bool = False
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a replica answers. `counts` is None when it does not know the reference.
 
-    columns: gathered rows by column; a value that is missing is NaN or "". problem: why it cannot watch at all.
+    columns: gathered rows by column; a value that is missing is NaN or "". vectors, widths: those gathered, by space.
+    problem: why it cannot watch at all.
     """
 
     counts: Counts | None = None
     columns: dict[str, list[float | str]] = {}
+    vectors: dict[str, Drawn] = {}
+    widths: dict[str, int] = {}
     problem: str = ""
 
 
@@ -149,6 +219,9 @@ def decode_reference(data: bytes) -> Reference:
     if len(data) > REFERENCE_BYTES_MAX:
         raise ValueError(f"a reference has at most {REFERENCE_BYTES_MAX} bytes, this one {len(data)}")
     try:
-        return msgspec.json.decode(data, type=Reference)
+        found = msgspec.json.decode(data, type=Reference)
     except (msgspec.DecodeError, UnicodeDecodeError) as wrong:  # ValidationError is one
         raise ValueError(f"not a reference: {wrong}") from wrong
+    if any(not one.rows for one in found.spaces):
+        raise ValueError("not a reference: a space has no vectors")
+    return found

@@ -10,6 +10,7 @@ StokerError
 ├── MethodNotAllowed        405 method_not_allowed
 ├── Conflict                409 conflict
 ├── RefusedArtifact         422 refused_artifact       a model file that is corrupt, hostile or not what it says
+│   └── SignatureRefused    422 signature_refused      a version whose signature is wrong, or not the one demanded
 ├── Busy                    429 busy                   a queue or limit is full; carries retry_after_s
 │   ├── QueueFull           429 queue_full             as many wait as may, and none that should rather go
 │   ├── Shed                429 shed                   it had to go for a more urgent or rarer one, or by policy
@@ -105,6 +106,12 @@ class RefusedArtifact(StokerError):
 
     code = "refused_artifact"
     status = 422
+
+
+class SignatureRefused(RefusedArtifact):
+    """A version whose signature does not hold, or that nobody its project trusts has signed."""
+
+    code = "signature_refused"
 
 
 class Busy(StokerError):

@@ -18,6 +18,7 @@ DEFAULT_ENGINE: dict[str, str] = {
     "remote": "openai",
 }
 
+LINEAGE_CHARACTERS_MAX = 1_024
 # The Open Inference Protocol's datatypes.
 Datatype = Literal[
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64", "FP16", "FP32", "FP64", "BYTES"
@@ -48,11 +49,18 @@ class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where a version came from, as far as the pusher said."""
+    """Where a version came from, as far as the pusher said.
+
+    `data` are references to what it was trained on; `code` is a commit, with its repository where that is known.
+    """
 
     source: str = ""
     pushed_by: str = ""
-    parent: str = ""
+    parent: Annotated[str, Meta(max_length=LINEAGE_CHARACTERS_MAX)] = ""  # name@number
+    run: Annotated[str, Meta(max_length=LINEAGE_CHARACTERS_MAX)] = ""  # the training run, as its tracker names it
+    data: Annotated[tuple[Annotated[str, Meta(max_length=LINEAGE_CHARACTERS_MAX)], ...], Meta(max_length=64)] = ()
+    code: Annotated[str, Meta(max_length=LINEAGE_CHARACTERS_MAX)] = ""
+    pushed_from: Annotated[str, Meta(max_length=LINEAGE_CHARACTERS_MAX)] = ""  # the machine, or the CI job
     trained_at_s: Annotated[float, Meta(ge=0, description="unix time; 0: not said")] = 0.0
 
 

@@ -29,7 +29,7 @@ class ProcessSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory_bytes: int = 0  # 0: no limit
     drain_s: float = 30.0
     start_timeout_s: float = 120.0  # without progress before it is ready
-    stall_s: float = 120.0  # with requests running and none of them moving on
+    stall_s: float = 120.0  # with requests running and none of them moving on; 0: for ever
     silent_s: float = 30.0  # without an answer to PING, once it was ready
     labels: dict[str, str] = {}  # endpoint, revision, … for screens
 
@@ -62,7 +62,7 @@ class ProcessStatus(msgspec.Struct, frozen=True):
     cpu_s: float = 0.0
     progress: LoadProgress = LoadProgress()
     engine: str = ""  # how a replica's engine was set up, in its own words
-    fault: str = ""  # put into it on purpose (`stoker gameday`): hang, slow
+    fault: str = ""  # put into it on purpose (`stoker gameday`), a FaultKind
     labels: dict[str, str] = {}
 
 

@@ -8,6 +8,7 @@ from stoker.types.engines import Goal
 from stoker.types.ids import ReplicaId, RevisionId
 from stoker.types.models import VersionManifest
 from stoker.types.resources import Pad, Task
+from stoker.types.signing import SignedVersion
 
 ReplicaState = Literal["loading", "ready", "draining", "failed"]
 
@@ -43,6 +44,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     goal: Goal | None = None
     measurements: str = ""  # the folder where what was measured is kept
     choice_file: str = ""  # where the choice and its reasons are written
+    signed: SignedVersion = SignedVersion()  # whose signature is demanded before the files are opened
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -89,7 +91,8 @@ class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
 class ReplicaStats(msgspec.Struct, frozen=True, omit_defaults=True):
     """A replica's own view, in each PONG. `finished` and `tokens` only grow: progress is their change.
 
-    others: requests of other connections than the one this goes to; the link writes it.
+    others: requests of other connections than the one this goes to; the link writes it. is_severed: the server behind
+    it is to be taken as out of reach, by gateways that speak to that themselves too (a game day).
     """
 
     state: ReplicaState = "loading"
@@ -105,3 +108,4 @@ class ReplicaStats(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str = ""
     others: int = 0
     engine: str = ""  # how the engine was set up, such as the threads it chose, for people
+    is_severed: bool = False

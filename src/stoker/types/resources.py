@@ -14,6 +14,7 @@ from stoker.types.fields import Bytes, Name, Seconds
 from stoker.types.ids import EndpointName, ProjectName
 from stoker.types.notifiers import NotifierSpec
 from stoker.types.remedies import Remedy
+from stoker.types.signing import SignaturePolicy
 from stoker.types.slos import MoveInForce, Objective
 
 API_VERSION: Final = "stoker/v1"
@@ -210,7 +211,7 @@ class Trigger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How what a predict model sees and says is compared with its reference."""
+    """How what a model sees and says is compared with its reference."""
 
     every: Annotated[Seconds, Meta(description="between two verdicts")] = "60s"
     window: Annotated[Seconds, Meta(description="how far back rows count")] = "1h"
@@ -331,6 +332,13 @@ class ProjectSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tuple[str, ...],
         Meta(max_length=1000, description="tenants of whose requests nothing is ever kept as a sample, whatever key"),
     ] = ()
+    signatures: Annotated[
+        SignaturePolicy,
+        Meta(
+            description="whether the versions it serves must be signed by a key it trusts: off, warn (serve, and say"
+            " so), required (do not serve)"
+        ),
+    ] = "off"
 
 
 class ProjectMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stoker.core.diagnose.causes import EVIDENCE_MAX, KINDS, MAKES, REMEDIES, TITLES, CauseKind
+from stoker.core.diagnose.outside import poison
 from stoker.core.diagnose.shift import Pressure, compare
 from stoker.core.diagnose.verdict import CAUSES_MAX, diagnose, weigh
 from stoker.core.diagnose.window import PHASES, Change, Part, Signals, Spread, Window
@@ -211,3 +212,17 @@ def test_answers_that_loop_are_another_behaviour_of_the_model() -> None:
     found = diagnose(window(1.0, signals=Signals(repeating_outputs=150.0)), base, [])
     assert found.causes[0].kind == "model_behaviour"
     assert "15 % of the answers are repeating, 0.2 % before" in found.causes[0].evidence
+
+
+def test_replicas_that_die_before_they_are_ready_die_of_no_request() -> None:
+    """A crash loop at the load: a corrupt model, a memory that is too small for it."""
+    base = Window(0.0, 600.0, requests=3000.0, latency=Spread(3000.0, 30.0, 0.01, 0.02, 0.02))
+    dying = Window(600.0, 900.0, requests=1500.0, refused={"unavailable": 1400.0})
+
+    def signal(*, starts: float) -> float:
+        signals = Signals(restarts=6.0, starts=starts, cold_requests=1400.0)
+        return poison(compare(msgspec.structs.replace(dying, signals=signals), base)).signal
+
+    assert signal(starts=6.0) > 0.4
+    assert signal(starts=1.0) <= 0.3
+    assert signal(starts=0.0) <= 0.15

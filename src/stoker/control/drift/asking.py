@@ -40,8 +40,9 @@ class Asking:
                 try:
                     answer = await _asked(link, question)
                     if answer.counts is None and reference is not None and not answer.problem:
-                        again = msgspec.structs.replace(question, body=reference, take=False)
-                        answer = msgspec.structs.replace(await _asked(link, again), columns=answer.columns)
+                        again = msgspec.structs.replace(question, body=_slim(reference), take=False)
+                        counts = await _asked(link, again)
+                        answer = msgspec.structs.replace(answer, counts=counts.counts, problem=counts.problem)
                 finally:
                     link.close()
         except (ReplicaLost, TimeoutError):
@@ -50,6 +51,12 @@ class Asking:
             log.warning("a replica's counts could not be read", extra={"replica": replica, "reason": str(odd)})
             return None
         return answer
+
+
+def _slim(reference: Reference) -> Reference:
+    """Return what a replica needs to count: how vectors are projected, and not those of the reference."""
+    spaces = tuple(msgspec.structs.replace(one, sample=b"") for one in reference.spaces)
+    return msgspec.structs.replace(reference, spaces=spaces)
 
 
 async def _asked(link: Link, question: Question) -> Answer:

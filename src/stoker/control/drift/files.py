@@ -17,11 +17,12 @@ log = logging.getLogger(__name__)
 
 
 class Learning(msgspec.Struct, frozen=True):
-    """A window in which rows are gathered. `model` is the version that served when it began."""
+    """A window in which rows are gathered. `model` is the version that served when it began, `seed` of its vectors."""
 
     until_s: float
     window_s: float
     model: str
+    seed: str = ""
 
 
 class Learned(msgspec.Struct, frozen=True):

@@ -38,7 +38,7 @@ def drift_view(
         rows=watched.rows,
         refused=watched.refused,
         source=reference.source if reference is not None else "",
-        source_rows=reference.features[0].rows if reference is not None else 0,
+        source_rows=reference.rows if reference is not None else 0,
         learning_until_s=learning.until_s if learning is not None else 0.0,
         features=tuple(features),
     )

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -23,18 +23,19 @@ from stoker.control.drift.files import Learning
 from stoker.control.drift.hooks import Event, send
 from stoker.control.drift.views import drift_view
 from stoker.core import conditions, drift_window
-from stoker.core.drift import Policy, judge
-from stoker.core.drift_window import Watched
+from stoker.core.drift import Apart, Policy, judge
+from stoker.core.drift_window import Slice, Watched
 from stoker.core.reference import Misplaced, bind
 from stoker.core.refs import ModelRef
 from stoker.core.snapshot import EndpointState
+from stoker.core.watched import Seen, seen_of
 from stoker.store import endpoints, journal, models, revisions
 from stoker.store.engine import Connection, Database
 from stoker.telemetry.metrics import Registry
-from stoker.types.drift import REFERENCE_FILE, Answer, Question, Reference, decode_reference
+from stoker.types.drift import REFERENCE_FILE, Answer, Drawn, Question, Reference, decode_reference
 from stoker.types.errors import Conflict, NotFound, StokerError
 from stoker.types.ids import Digest, ModelName
-from stoker.types.models import ModelVersion, Signature
+from stoker.types.models import ModelVersion
 from stoker.types.resources import Condition, Drift
 from stoker.types.units import parse_seconds
 
@@ -47,22 +48,25 @@ log = logging.getLogger(__name__)
 
 
 class Target(msgspec.Struct, frozen=True):
-    """An endpoint that may be watched: what serves, and where."""
+    """An endpoint that may be watched: what serves, what is seen of it, and where."""
 
     state: EndpointState
     spec: Drift
     version: ModelVersion
+    seen: Seen
     replicas: tuple[str, ...]
 
 
-Learn = Callable[[Learning, Mapping[str, Answer], Signature, float], Reference | str]
+Learn = Callable[[Learning, Mapping[str, Answer], Seen, float], Reference | str]
+Compare = Callable[[Reference, Sequence[Drawn]], tuple[Apart, ...]]
 
 
 class DriftWatch:
     """Looks at each endpoint every `spec.drift.every`.
 
     Args:
-        learn: makes a reference of gathered rows (drift_learning.py, which needs numpy; most controls never do).
+        learn, compare: make a reference of gathered rows, and compare vectors with one (learning.py and
+            observe/drift/space.py, which need numpy; most controls never do).
     """
 
     def __init__(
@@ -73,12 +77,14 @@ class DriftWatch:
         address: Callable[[str], str],
         metrics: Registry,
         learn: Learn,
+        compare: Compare,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._root = root
         self._metrics = metrics
         self._learn = learn
+        self._compare = compare
         self._due_s: dict[tuple[str, str], float] = {}
         self._bound: dict[tuple[str, str], tuple[str, Reference]] = {}  # by endpoint: digest, reference
         self._asking = Asking(address)
@@ -127,9 +133,12 @@ class DriftWatch:
         found = [one for one in await self._database.reading(targets_of) if one.state.key == (project, name)]
         if not found:
             await self._database.reading(lambda connection: endpoints.get(connection, project, name))
-            raise Conflict(f"{project}/{name} is no predict endpoint that serves, or its spec.drift is null")
+            raise Conflict(f"{project}/{name} does not serve, or its spec.drift is null")
         now_s = time.time()
-        files.write(self._root, found[0].state.key, Learning(now_s + window_s, window_s, found[0].version.ref))
+        version = found[0].version
+        files.write(
+            self._root, found[0].state.key, Learning(now_s + window_s, window_s, version.ref, str(version.digest))
+        )
         self._due_s[found[0].state.key] = now_s
         await self._tell(found[0], "LearnReference", f"from the rows of the next {window_s:g} s")
         self._awake.set()
@@ -142,7 +151,10 @@ class DriftWatch:
         if reference is None and learning is None:
             return
         question = Question(
-            reference=digest, gather=LEARN_ROWS if learning is not None and not is_over else 0, take=is_over
+            reference=digest,
+            gather=LEARN_ROWS if learning is not None and not is_over else 0,
+            seed=learning.seed if learning is not None else "",
+            take=is_over,
         )
         answers = await self._asking.ask_all(target.replicas, question, reference)
         if reference is not None:
@@ -163,7 +175,8 @@ class DriftWatch:
         window = drift_window.window(watched)
         assert window is not None
         policy = Policy(spec.threshold, spec.thresholds, spec.false_alarms, spec.rows_min)
-        verdict = judge(reference, window.slots, window.rows, policy, watched.memory)
+        apart = await self._apart(reference, window, policy)
+        verdict = judge(reference, window.slots, window.rows, policy, watched.memory, apart)
         after = drift_window.judged(watched, verdict, window.refused, now_s)
         files.write(self._root, target.state.key, after)
         if after.is_drifted != before.is_drifted:
@@ -175,6 +188,12 @@ class DriftWatch:
             whose = {"project": target.state.project, "endpoint": target.state.name}
             self._metrics.histogram("stoker_drift_shift", **whose).observe(_score(after))
         await self._trigger(target, after, now_s)
+
+    async def _apart(self, reference: Reference, window: Slice, policy: Policy) -> tuple[Apart, ...]:
+        """Return how far the window's vectors are, where there are any to judge."""
+        if not reference.spaces or window.rows < policy.rows_min:
+            return ()
+        return await asyncio.to_thread(self._compare, reference, window.drawn)
 
     async def _trigger(self, target: Target, watched: Watched, now_s: float) -> None:
         """Send the event when it is due. It is remembered once it arrived: a crash between sends it twice."""
@@ -194,12 +213,12 @@ class DriftWatch:
         await self._tell(target, "TriggerRetraining", f"{trigger.webhook or trigger.command}: {watched.because}")
 
     async def _learned(self, target: Target, learning: Learning, answers: Mapping[str, Answer], now_s: float) -> None:
-        made = await asyncio.to_thread(self._learn, learning, answers, target.version.manifest.signature, now_s)
+        made = await asyncio.to_thread(self._learn, learning, answers, target.seen, now_s)
         if isinstance(made, str):
             await self._tell(target, "LearnFailed", made)
         else:
             files.write(self._root, target.state.key, files.Learned(target.version.ref, now_s, made))
-            await self._tell(target, "ReferenceLearned", f"{made.source}; {len(made.features)} features")
+            await self._tell(target, "ReferenceLearned", f"{made.source}; {_many(made)}")
             self._due_s[target.state.key] = now_s
         files.remove(self._root, target.state.key, Learning)
 
@@ -216,7 +235,7 @@ class DriftWatch:
             return "", None
         if key in self._bound and self._bound[key][0] == digest:
             return self._bound[key]
-        bound = bind(source or await self._stored(target, digest), manifest.signature)
+        bound = bind(source or await self._stored(target, digest), target.seen.signature, target.seen.planes)
         if isinstance(bound, Misplaced):
             raise NotFound(f"the reference of {target.version.ref} does not fit it: {bound.message}")
         self._bound[key] = (digest, bound)
@@ -256,22 +275,29 @@ class DriftWatch:
             self._metrics.drop("stoker_drift_features", level=level, **whose)
 
 
+def _many(reference: Reference) -> str:
+    spaces = f", {len(reference.spaces)} of vectors" if reference.spaces else ""
+    return f"{len(reference.features)} features{spaces}"
+
+
 def _score(watched: Watched) -> float:
     return max((one.psi for one in watched.shifts), default=0.0)
 
 
 def targets_of(connection: Connection) -> list[Target]:
-    """Return the predict endpoints that serve and may be watched."""
+    """Return the endpoints that serve and may be watched."""
     serving = {one.serving: one for one in endpoints.everything(connection) if one.serving and not one.is_deleting}
     found = []
     placed = revisions.assignments(connection)
     for revision in revisions.everything(connection):
         state = serving.get(revision.revision)
-        if state is None or revision.config.task != "predict" or state.resource.spec.drift is None:
+        if state is None or state.resource.spec.drift is None:
             continue
         ref = ModelRef(name=ModelName(revision.config.model), number=revision.config.number)
         names = tuple(one.replica for one in placed if one.revision == revision.revision and one.phase == "wanted")
-        found.append(Target(state, state.resource.spec.drift, models.get(connection, ref), names))
+        version = models.get(connection, ref)
+        seen = seen_of(revision.config.task, version.manifest.signature)
+        found.append(Target(state, state.resource.spec.drift, version, seen, names))
     return found
 
 

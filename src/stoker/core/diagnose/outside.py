@@ -161,8 +161,11 @@ def poison(shift: Shift) -> Finding:
         return Finding("poison")
     usual = (shift.base.signals.restarts or 0.0) / shift.base.seconds * shift.bad.seconds
     quarantined = shift.bad.signals.quarantined or 0.0
-    # One that stood still was killed for that.
-    many = ramp(deaths - 2 * usual, 0.0, 3.0) * (1.0 if quarantined else not_of_one(shift))
+    # Who was never ready had no request to die of. Of those that were, the newest need not be back yet. One that stood
+    # still was killed for that.
+    starts = shift.bad.signals.starts
+    ready = deaths if starts is None else min(deaths, starts + 1)
+    many = ramp(ready - 2 * usual, 0.0, 3.0) * (1.0 if quarantined else not_of_one(shift))
     lines = [f"{deaths:.0f} replicas died in {shift.bad.seconds / 60:.0f} min, {usual:.1f} in such a time before"]
     if quarantined:
         lines.append(f"{quarantined:.0f} request shapes are in quarantine")

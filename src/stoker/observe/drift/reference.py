@@ -3,6 +3,7 @@
 Values are taken as float32, as the replicas that count do: a limit lies between two float32, never on a rounding.
 """
 
+from collections import Counter as Tally
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stoker.core.drift import weights
+from stoker.core.watched import is_category
 from stoker.observe.drift.null import null_of
 from stoker.telemetry.slots import ROWS_A_CALL, Counter
 from stoker.telemetry.texts import script_of
@@ -25,6 +27,7 @@ from stoker.types.drift import (
     Null,
     Read,
     Reference,
+    Space,
 )
 from stoker.types.errors import InvalidInput
 
@@ -38,10 +41,12 @@ _LARGEST: Final = 1e37  # beyond it float32 ends, and no limit can lie above
 Columns = Mapping[str, NDArray[Any]]  # by name: float64 [rows] or object [rows] of str; NaN and "" are missing
 
 
-def build(columns: Columns, *, source: str, made_at_s: float, bins: int = BINS) -> Reference:
+def build(
+    columns: Columns, *, source: str, made_at_s: float, bins: int = BINS, spaces: tuple[Space, ...] = ()
+) -> Reference:
     """Return the reference of `columns`. Raises InvalidInput: fewer than ROWS_MIN rows, or too many columns."""
     rows = max((len(values) for values in columns.values()), default=0)
-    if rows < ROWS_MIN:
+    if rows < ROWS_MIN and (columns or not spaces):
         raise InvalidInput(f"a reference needs {ROWS_MIN} rows or more, not {rows}", field="reference")
     drafts: list[Feature] = []
     sources: list[NDArray[Any]] = []
@@ -51,7 +56,7 @@ def build(columns: Columns, *, source: str, made_at_s: float, bins: int = BINS) 
         sources += [values] * len(made)
     if len(drafts) > FEATURES_MAX:
         raise InvalidInput(f"{len(drafts)} features are more than {FEATURES_MAX}; leave columns out", field="reference")
-    reference = Reference(_counted(drafts, sources), source[:TEXT_MAX], made_at_s)
+    reference = Reference(_counted(drafts, sources), source[:TEXT_MAX], made_at_s, spaces=spaces)
     size = len(msgspec.json.encode(reference))
     if size > REFERENCE_BYTES_MAX:
         raise InvalidInput(f"the reference takes {size} bytes of {REFERENCE_BYTES_MAX}; leave columns out")
@@ -81,6 +86,10 @@ def _drafts(column: str, values: NDArray[Any], bins: int) -> list[Feature]:
     known = tuple(sorted(set(texts)))
     if not known:
         raise InvalidInput(f"the column {column!r} is empty", field="reference")
+    if is_category(column):
+        # Only those seen: how many others there are is told by those that were seen once (core.drift.weights).
+        usual = [value[:TEXT_MAX] for value, _ in Tally(texts).most_common(BINS_MAX)]
+        return [_draft(column, column, "value", values=tuple(sorted(usual)))]
     if len(known) <= CATEGORIES_MAX and len(known) * 5 <= len(texts) and max(map(len, known)) <= TEXT_MAX:
         return [_draft(column, column, "value", values=known)]
     lengths = np.array([len(text) for text in texts], np.float32)

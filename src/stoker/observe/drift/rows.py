@@ -1,4 +1,4 @@
-"""Reads rows of good data from a file: CSV, JSON rows, npz. What is in it is not trusted.
+"""Reads rows of good data from a file: CSV, JSON rows, npz with vectors too. What is in it is not trusted.
 
 Parquet is left out: pyarrow is 45 MB for one reader; `df.to_csv(..., index=False)` makes what is read here.
 """
@@ -13,8 +13,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from stoker.core.watched import EMBEDDING
 from stoker.observe.drift.reference import Columns, from_arrays
-from stoker.types.drift import FEATURES_MAX
+from stoker.types.drift import FEATURES_MAX, WIDTH_MAX
 from stoker.types.errors import InvalidInput, NotFound
 
 FILE_BYTES_MAX: Final = 256 << 20
@@ -40,9 +41,25 @@ def read(path: Path) -> Columns:
         raise NotFound(f"there is no file {path}") from missing
     except (OSError, ValueError, csv.Error, zipfile.BadZipFile, EOFError, RecursionError) as wrong:
         raise InvalidInput(f"{path.name} cannot be read: {wrong}", field="reference") from wrong
-    if not columns or not len(next(iter(columns.values()))):
+    is_empty = not columns or not len(next(iter(columns.values())))
+    if is_empty and not read_vectors(path):
         raise InvalidInput(f"{path.name} has no rows", field="reference")
     return columns
+
+
+def read_vectors(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an npz that `read` leaves out, because they are of vectors: float32 [rows, width].
+
+    Raises NotFound and InvalidInput as `read` does.
+    """
+    if path.suffix.lower() != ".npz":
+        return {}
+    try:
+        return {name: array.astype(np.float32) for name, array in _arrays(path).items() if _is_vectors(name, array)}
+    except FileNotFoundError as missing:
+        raise NotFound(f"there is no file {path}") from missing
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as wrong:
+        raise InvalidInput(f"{path.name} cannot be read: {wrong}", field="reference") from wrong
 
 
 def _csv(path: Path) -> Columns:
@@ -78,19 +95,29 @@ def _json(path: Path) -> Columns:
 
 
 def _npz(path: Path) -> Columns:
-    with zipfile.ZipFile(path) as inside:  # a small file can unpack to a large one
-        if sum(one.file_size for one in inside.infolist()) > FILE_BYTES_MAX:
-            raise InvalidInput(f"{path.name} unpacks to more than {FILE_BYTES_MAX} bytes; a sample is enough")
-    with np.load(path, allow_pickle=False) as arrays:
-        found = {name: arrays[name][:ROWS_MAX] for name in list(arrays.files)[: FEATURES_MAX + 1]}
+    found = {name: array for name, array in _arrays(path).items() if not _is_vectors(name, array)}
     for name, array in found.items():
         if array.dtype.kind not in "biufUS":
             raise InvalidInput(f"{name!r} is of {array.dtype}, neither numbers nor text")
     columns = from_arrays({name: _plain(array) for name, array in found.items()})
-    _check_names(list(columns))
+    if found:
+        _check_names(list(columns))
     if len({len(values) for values in columns.values()}) > 1:
         raise InvalidInput("the arrays differ in their rows")
     return columns
+
+
+def _is_vectors(name: str, array: NDArray[Any]) -> bool:
+    is_wide = name == EMBEDDING or array.shape[-1:] > (FEATURES_MAX,)
+    return array.ndim == 2 and array.dtype.kind == "f" and is_wide and 2 <= array.shape[1] <= WIDTH_MAX
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    with zipfile.ZipFile(path) as inside:  # a small file can unpack to a large one
+        if sum(one.file_size for one in inside.infolist()) > FILE_BYTES_MAX:
+            raise InvalidInput(f"{path.name} unpacks to more than {FILE_BYTES_MAX} bytes; a sample is enough")
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name][:ROWS_MAX] for name in list(arrays.files)[: FEATURES_MAX + 1]}
 
 
 def _plain(array: NDArray[Any]) -> NDArray[Any]:
