@@ -12,9 +12,9 @@ from stoker.gateway.meters import Meters
 from stoker.observe.history.accounts import Answer
 from stoker.observe.history.history import History
 from stoker.observe.incidents import postmortem
-from stoker.observe.incidents.evidence import Recorded
+from stoker.observe.incidents.evidence import JOURNAL_READ, Recorded
 from stoker.observe.incidents.incidents import Incidents
-from stoker.store import incidents, leases, migrate
+from stoker.store import incidents, journal, leases, migrate
 from stoker.store.engine import Database, open_engine, sqlite_url
 from stoker.store.leases import LeaseLost
 from stoker.telemetry.metrics import Registry
@@ -104,6 +104,31 @@ def test_what_the_gateways_counted_explains_an_overload(database: Database, tmp_
         assert "3.54 requests/s against 0.956" in found.diagnosis.causes[0].evidence
         other = await gateway.incidents.why("default", "other")
         assert not other.diagnosis.is_wrong
+
+    run(database, tmp_path, scenario)
+
+
+def test_what_is_over_is_explained_afterwards_with_what_was_done_then(database: Database, tmp_path: Path) -> None:
+    def entry(action: str, because: str, at_s: float) -> None:
+        database.write(lambda each: journal.add(each, journal.Entry(at_s, action, because, "default", "chat")))
+
+    async def scenario(gateway: Gateway) -> None:
+        entry("ApplyEndpoint", "asked to", START_S)
+        await overloaded(gateway)
+        over_s = gateway.now_s
+        entry("ApplyEndpoint", "changed: spec.slos", over_s - 340)
+        entry("ApplyEndpoint", "changed: spec.limits.queue_max", over_s - 330)
+        for _ in range(3 * 60):
+            await gateway.minute()
+        for number in range(2 * JOURNAL_READ):
+            entry("StartReplica", f"replica {number}", gateway.now_s - 60.0)
+        now = await gateway.incidents.why("default", "chat")
+        assert not now.diagnosis.is_wrong
+        then = await gateway.incidents.why("default", "chat", over_s - 360, over_s)
+        assert then.diagnosis.is_wrong
+        assert over_s - 360 <= then.bad_from_s < over_s - 300
+        assert then.bad_until_s == over_s
+        assert [each.what for each in then.changes] == ["manifest: changed: spec.limits.queue_max"]
 
     run(database, tmp_path, scenario)
 

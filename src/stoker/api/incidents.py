@@ -17,6 +17,7 @@ from stoker.types.resources import DEFAULT_PROJECT
 
 LIMIT_MAX: Final = 1000
 SINCE_MAX_S: Final = 7200.0
+UNTIL_MAX_S: Final = 7 * 86_400.0  # for so long the history has minutes
 
 
 class IncidentList(msgspec.Struct, frozen=True):
@@ -42,8 +43,14 @@ class Resolution(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def _why(call: Call) -> Response:
     project, name = call.request.path_params["project"], call.request.path_params["name"]
     await call.plane.database.reading(lambda connection: endpoints.get(connection, project, name))
-    since_s = number(call.request, "since_s", 0, 0, SINCE_MAX_S)
-    found = await call.plane.incidents.why(project, name, time.time() - since_s if since_s else None)
+    until_s = number(call.request, "until_s", 0, 0, UNTIL_MAX_S)
+    since_s = number(call.request, "since_s", 0, 0, until_s + SINCE_MAX_S)
+    if since_s and since_s <= until_s:
+        raise InvalidInput(f"it cannot have ended {until_s:g} s ago and begun {since_s:g} s ago", field="until_s")
+    now_s = time.time()
+    found = await call.plane.incidents.why(
+        project, name, now_s - since_s if since_s else None, now_s - until_s if until_s else None
+    )
     return reply(await call.plane.remedies.advice(found, project, name))
 
 
@@ -94,7 +101,10 @@ OPERATIONS: Final = (
         _why,
         "Why an endpoint is worse than before: causes, likeliest first",
         answer=Explanation,
-        query=(Parameter("since_s", float, "how long ago it began; without it the last hour is searched"),),
+        query=(
+            Parameter("since_s", float, "how long ago it began; without it the last hour is searched"),
+            Parameter("until_s", float, "how long ago it ended; without it, it goes on"),
+        ),
     ),
     Operation(
         "GET",

@@ -40,26 +40,35 @@ TO_DO: Final[dict[Remedy, str]] = {
     example="""
     stoker why chat
     stoker why chat --since 30m
+    stoker why chat --since 9h --until 8h
     """,
 )
 @click.argument("name", shell_complete=complete_endpoint)
 @click.option("--since", help="How long ago it began, such as 30m; by default the last hour is searched.")
+@click.option("--until", help="How long ago it ended, such as 8h; by default it goes on.")
 @click.option("--open", "is_raised", is_flag=True, help="Open an incident that is followed until it is over.")
 @output_option
 @project_option
 @click.pass_obj
-def command(session: Session, name: str, since: str | None, is_raised: bool, output: str, project: str) -> None:
+def command(
+    session: Session, name: str, since: str | None, until: str | None, is_raised: bool, output: str, project: str
+) -> None:
     """Say why an endpoint is worse than before: causes, likeliest first, each with its evidence."""
-    try:
-        since_s = parse_seconds(since) if since is not None else None
-    except ValueError as wrong:
-        raise InvalidInput(f"--since {since}: {wrong}", field="since") from wrong
     control = session.control()
-    found = control.why(project, name, since_s)
+    found = control.why(project, name, _ago_s("since", since), _ago_s("until", until))
     show(found, output, lambda: page(found, name))
     if is_raised:
         incident = control.raise_incident(project, name, "opened with stoker why")
         click.echo(f"\nincident {incident.number} is open; stoker incidents show {incident.number}", err=True)
+
+
+def _ago_s(option: str, text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return parse_seconds(text)
+    except ValueError as wrong:
+        raise InvalidInput(f"--{option} {text}: {wrong}", field=option) from wrong
 
 
 def page(found: Explanation, name: str) -> str:

@@ -95,9 +95,10 @@ class ControlClient:
         """Return the last decisions, newest first."""
         return self._items("/api/v1/journal", JournalEntry, {"endpoint": endpoint, "limit": limit})
 
-    def why(self, project: str, name: str, since_s: float | None = None) -> Explanation:
-        """Return why an endpoint is worse than before; it began at most `since_s` seconds ago."""
-        return self._get(f"/api/v1/projects/{project}/endpoints/{name}/why", Explanation, {"since_s": since_s})
+    def why(self, project: str, name: str, since_s: float | None = None, until_s: float | None = None) -> Explanation:
+        """Return why an endpoint is worse than before. It began at most `since_s` ago; it goes on, or ended `until_s` ago."""
+        asked = {"since_s": since_s, "until_s": until_s}
+        return self._get(f"/api/v1/projects/{project}/endpoints/{name}/why", Explanation, asked)
 
     def incidents(self, *, only_open: bool = False, limit: int | None = None) -> tuple[Incident, ...]:
         """Return incidents, newest first."""

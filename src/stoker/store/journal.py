@@ -34,14 +34,22 @@ def add(connection: Connection, entry: Entry) -> None:
         connection.execute(delete(schema.journal).where(schema.journal.c.sequence <= sequence - JOURNAL_MAX))
 
 
-def last(connection: Connection, limit: int, project: str | None = None, endpoint: str | None = None) -> list[Entry]:
-    """Return the newest entries first, of one project and endpoint where given."""
+def last(
+    connection: Connection,
+    limit: int,
+    project: str | None = None,
+    endpoint: str | None = None,
+    until_s: float | None = None,
+) -> list[Entry]:
+    """Return the newest entries first, of one project and endpoint where given, none later than `until_s`."""
     table = schema.journal
     ask = select(table).order_by(table.c.sequence.desc()).limit(limit)
     if project is not None:
         ask = ask.where(table.c.project == project)
     if endpoint is not None:
         ask = ask.where(table.c.endpoint == endpoint)
+    if until_s is not None:
+        ask = ask.where(table.c.at_s <= until_s)
     return [Entry(**row._mapping) for row in connection.execute(ask)]
 
 

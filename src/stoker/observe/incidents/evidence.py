@@ -29,7 +29,13 @@ _CHANGES: Final[dict[str, tuple[ChangeKind, str]]] = {
     "StopReplica": ("scale", "stopping"),
     "ForgetReplica": ("scale", "gone:"),
     "ReplicaRestarted": ("restart", "started again"),
+    "ApplyEndpoint": ("config", "manifest"),
+    "BeginMove": ("scale", "by policy,"),
+    "EndMove": ("scale", "no longer by policy,"),
 }
+# Of a manifest: what changes nothing of how requests are served.
+_BESIDES: Final = ("metadata.", "spec.slos", "spec.samples", "spec.gameday", "spec.feedback", "spec.drift",
+                   "spec.remedies", "spec.traces")  # fmt: skip
 
 
 class Recorded:
@@ -59,8 +65,8 @@ class Recorded:
 
     async def changes_of(self, project: str, endpoint: str, start_s: float, end_s: float) -> Sequence[Change]:
         """See observe.explain.Evidence."""
-        found = await self._database.reading(lambda each: journal.last(each, JOURNAL_READ, project, endpoint))
-        return [_change(one) for one in reversed(found) if start_s <= one.at_s <= end_s and one.action in _CHANGES]
+        found = await self._database.reading(lambda each: journal.last(each, JOURNAL_READ, project, endpoint, end_s))
+        return [_change(one) for one in reversed(found) if start_s <= one.at_s <= end_s and _is_change(one)]
 
     async def site(self, project: str, endpoint: str) -> Site:
         """See observe.explain.Evidence."""
@@ -89,7 +95,16 @@ def _selectors(names: Sequence[str], project: str, endpoint: str) -> list[Select
     ]
 
 
+def _is_change(entry: Entry) -> bool:
+    """Return whether the entry may have made the endpoint worse, or tells what was done about it."""
+    if entry.action != "ApplyEndpoint":
+        return entry.action in _CHANGES
+    told = entry.because.partition(";")[0]
+    paths = told.removeprefix("changed: ").split(", ") if told.startswith("changed: ") else []
+    return any(not path.startswith(_BESIDES) for path in paths)
+
+
 def _change(entry: Entry) -> Change:
     kind, word = _CHANGES[entry.action]
     name = entry.subject.removeprefix(f"{entry.project}.")
-    return Change(entry.at_s, kind, f"{word} {name}: {entry.because}", entry.subject)
+    return Change(entry.at_s, kind, f"{word} {name}".rstrip() + f": {entry.because}", entry.subject)

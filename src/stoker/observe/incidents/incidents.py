@@ -66,11 +66,15 @@ class Incidents:
             except Exception:  # a diagnosis that fails must not end the control of all endpoints
                 log.exception("a look at the incidents failed; the next minute looks again")
 
-    async def why(self, project: str, endpoint: str, since_s: float | None = None) -> Explanation:
+    async def why(
+        self, project: str, endpoint: str, since_s: float | None = None, until_s: float | None = None
+    ) -> Explanation:
         """Return why the endpoint is worse than before; since its open incident began, where it has one.
 
-        Changes nothing.
+        until_s: what came later is not looked at: of something that is over. Changes nothing.
         """
+        if until_s is not None:
+            return await explain(self._evidence, project, endpoint, until_s, since_s)
         last = await self._database.reading(lambda each: incidents.last_of(each, project, endpoint))
         if since_s is None and last is not None and last.is_open and last.causes:
             # What was good before it stays what it is compared with: hours of it are not its own baseline.
