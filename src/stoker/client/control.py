@@ -96,7 +96,7 @@ class ControlClient:
         return self._items("/api/v1/journal", JournalEntry, {"endpoint": endpoint, "limit": limit})
 
     def why(self, project: str, name: str, since_s: float | None = None, until_s: float | None = None) -> Explanation:
-        """Return why an endpoint is worse than before. It began at most `since_s` ago; it goes on, or ended `until_s` ago."""
+        """Return why an endpoint is worse than before. It began `since_s` ago at most, and ended `until_s` ago."""
         asked = {"since_s": since_s, "until_s": until_s}
         return self._get(f"/api/v1/projects/{project}/endpoints/{name}/why", Explanation, asked)
 
