@@ -95,6 +95,7 @@ class Replica:
     waiting: deque = field(default_factory=deque)
     slow: float = 1.0
     fails: float = 0.0
+    is_still: bool = False
     generation: int = 0
 
     @property

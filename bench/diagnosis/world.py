@@ -151,7 +151,9 @@ class World:
             if queue[0].done:
                 queue.popleft()
                 continue
-            able = [r for r in self.replicas if r.ready and r.revision == revision and r.held < slots + 1]
+            ready = [r for r in self.replicas if r.ready and r.revision == revision]
+            well = [r for r in ready if not r.is_still] or ready  # one that is silent is taken out, but not the last
+            able = [r for r in well if r.held < slots + 1]
             if not able:
                 return
             one = queue.popleft()
@@ -189,7 +191,17 @@ class World:
         one.gone, one.ready = True, False
         self.replicas.remove(one)
 
-    def die(self, one: Replica) -> None:
+    def stand_still(self, one: Replica, seconds: float) -> None:
+        """It finishes nothing and answers nothing, until the agent kills it."""
+        one.is_still = True
+        self.after(seconds, self._killed, one, one.generation, f"answered no PING for {seconds:.0f} s")
+
+    def _killed(self, one: Replica, generation: int, why: str) -> None:
+        if one.generation == generation and not one.gone:
+            one.is_still = False
+            self.die(one, why)
+
+    def die(self, one: Replica, why: str = "killed by signal 11") -> None:
         """A crash: the agent starts it again; what it ran fails, or is tried elsewhere."""
         held = [each for each in (*one.running, *one.waiting) if not each.done]
         one.running.clear()
@@ -197,7 +209,7 @@ class World:
         one.ready = False
         one.generation += 1
         self.recorder.count("stoker_restarts_total", kind="replica", node=one.node, reason="signal")
-        self.journal("restart", f"restarted replica {one.name}: killed by signal 11", one.name)
+        self.journal("restart", f"restarted replica {one.name}: {why}", one.name)
         self.after(self.knobs.start_s * 0.8, self._ready, one, one.generation)
         for each in held:
             each.deaths += 1
@@ -217,7 +229,7 @@ class World:
 
     def _fill(self, replica: Replica) -> None:
         knobs, arm = self.knobs, self.arms.get(replica.revision, Arm(0.0))
-        while replica.waiting and len(replica.running) < self.slots(replica.revision):
+        while replica.waiting and not replica.is_still and len(replica.running) < self.slots(replica.revision):
             one = replica.waiting.popleft()
             if one.done:
                 continue
@@ -257,7 +269,7 @@ class World:
         self.dispatch(replica.revision)
 
     def _finish(self, replica: Replica, one: Request, code: int, generation: int) -> None:
-        if one.done or one.generation != generation or one not in replica.running:
+        if one.done or one.generation != generation or one not in replica.running or replica.is_still:
             return
         count, observe = self.recorder.count, self.recorder.observe
         labels = {"revision": replica.revision}
@@ -294,6 +306,9 @@ class World:
         gauge("stoker_replicas_wanted", self.wanted + sum(1 for each in self.replicas if each.revision != self.main))
         gauge("stoker_drift_score", max(knobs.drift + self.random.gauss(0, 0.015), 0.0))
         for each in self.replicas:
+            if each.is_still and each.held:
+                self.recorder.count("stoker_replica_stalled_seconds_total", SAMPLE_S,
+                                    revision=each.revision, replica=each.name)  # fmt: skip
             if each.ready:
                 gauge("stoker_kv_cache_usage_ratio", min(each.kv / knobs.kv_tokens, 1.0),
                       revision=each.revision, replica=each.name)  # fmt: skip

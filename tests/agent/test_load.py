@@ -18,6 +18,6 @@ def test_a_share_is_known_after_a_while_and_lies_between_none_and_all(monkeypatc
     machine.look()
     assert machine.cpu_ratio is not None
     assert 0 < machine.cpu_ratio <= 1
-    if kernel.cpu_pressed_s() is not None:
+    if kernel.pressed_s("cpu") is not None:
         assert machine.pressure_ratio is not None
         assert 0 <= machine.pressure_ratio <= 1

@@ -116,6 +116,7 @@ def test_a_process_over_its_memory_is_ended_and_the_reason_has_the_sizes(shared:
     shared.put(shared.spec(behaviour="leak", memory_bytes=200 * 2**20))
     status = shared.wait("w1", lambda status: status.crashes_in_row >= 1)
     assert status.last_error.startswith("used ")
+    assert status.killed_for == "memory"
     assert status.last_error.endswith("of 200.0 MiB allowed")
     assert status.last_exit == "killed by SIGKILL"
 

@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 from stoker.app import settings
-from stoker.app.agent_main import agent_argv
+from stoker.app.agent_main import agent_argv, gateway_spec
+from stoker.app.home import Home
+from stoker.core import liveness
 from stoker.types.errors import InvalidInput
+from stoker.types.replica import ReplicaStats
 
 
 def test_what_is_given_comes_before_the_environment_before_the_default() -> None:
@@ -79,3 +82,14 @@ def test_the_page_of_the_settings_is_what_the_code_says() -> None:
     assert written.read_text() == settings.page(), "run: python -m stoker.app.settings > docs/reference/settings.md"
     for variable in settings.load({}).environment():
         assert f"| `{variable}` |" in settings.page()
+
+
+def test_a_gateway_that_always_has_something_in_flight_is_never_taken_for_stalled(tmp_path: Path) -> None:
+    spec = gateway_spec(Home(tmp_path), settings.load({"STOKER_HOME": str(tmp_path)}), 0)
+    limits = liveness.Limits(spec.start_timeout_s, spec.stall_s, spec.memory_bytes, spec.silent_s)
+    memory = liveness.Liveness()
+    for _ in range(2000):
+        busy = liveness.Seen(True, ReplicaStats(state="ready", running=6))
+        judgement = liveness.judge(memory, busy, limits, step_s=1.0)
+        assert judgement.fault == ""
+        memory = judgement.memory

@@ -9,10 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
+
 from stoker.protocol import frames
 from stoker.protocol.frames import Hello
-from stoker.protocol.link import Exchange, serve
-from stoker.types.replica import ReplicaStats
+from stoker.protocol.link import Exchange, refuse, serve
+from stoker.runtime.verify import verify
+from stoker.types.replica import ReplicaSpec, ReplicaStats
 
 BEHAVIOUR = os.environ.get("WORKER", "")
 ADDRESS = os.environ["ADDRESS"]
@@ -51,7 +54,7 @@ class Worker:
         raise AssertionError("not asked in these tests")
 
     def call(self, exchange: Exchange) -> None:
-        raise AssertionError("not asked in these tests")
+        raise refuse(exchange.head.method)
 
     def drain(self) -> None:
         if BEHAVIOUR == "deaf":
@@ -77,6 +80,15 @@ async def main() -> int:
         print("ENVIRONMENT", json.dumps(dict(os.environ)), flush=True)
     server = await serve(ADDRESS, worker)
     print("listening", os.getpid(), flush=True)
+    if BEHAVIOUR == "writes":
+        while True:
+            try:
+                with Path("file").open("ab") as file:  # noqa: ASYNC230
+                    file.write(b"x" * 100)
+            except OSError as refused:
+                if not os.path.lexists("refused"):
+                    Path("refused").symlink_to(str(refused.errno))  # not a byte of a file
+            await asyncio.sleep(0.01)
     if BEHAVIOUR == "leak":
         held = []
         while True:
@@ -98,6 +110,9 @@ async def main() -> int:
     return 0
 
 
+if BEHAVIOUR == "verifies":
+    told = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=ReplicaSpec)
+    verify(Path(told.model_dir), told.manifest, lambda *_: None)
 if BEHAVIOUR == "crash":
     print("about to crash", flush=True)
     raise RuntimeError("the weights are made of cheese")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.control.rig import Rig, endpoint
+from tests.control.rig import Rig, endpoint, until
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +53,34 @@ def test_what_is_done_is_on_the_journal(rig: Rig, allowed: str) -> None:
     assert len(rig.client.journal(endpoint=allowed)[0].because) < 1000
 
 
+def environment(rig: Rig, name: str) -> dict[str, str]:
+    return dict(rig.client.endpoint("default", name).resource.spec.env)
+
+
+def test_a_bad_revision_goes_out_and_the_one_before_serves_again(rig: Rig, model: str) -> None:
+    rig.request("POST", "/api/v1/apply", [endpoint("rolling", model, gameday="allowed", env={"A": "b"})])
+    until(lambda: rig.client.endpoint("default", "rolling").revisions, "the first revision is made")
+    assert begin(rig, "rolling", scenario="bad-revision", bad_revision=True, seconds=600) == (204, "")
+    assert environment(rig, "rolling").keys() == {"A", "STOKER_GAMEDAY"}
+    revisions = until(lambda: len(rig.client.endpoint("default", "rolling").revisions) == 2, "a revision is made")
+    assert revisions
+    status, why = begin(rig, "rolling")
+    assert (status, "has a game day already" in why) == (409, True)
+    rig.client.end_gameday("default", "rolling", "it went well")
+    assert environment(rig, "rolling") == {"A": "b"}
+    until(
+        lambda: rig.client.endpoint("default", "rolling").status.revision == "default.rolling-1",
+        "the revision before is asked for again",
+    )
+
+
+def test_a_bad_revision_that_was_forgotten_is_taken_back(rig: Rig, model: str) -> None:
+    rig.request("POST", "/api/v1/apply", [endpoint("forgotten", model, gameday="allowed")])
+    assert begin(rig, "forgotten", scenario="bad-revision", bad_revision=True, seconds=0.5) == (204, "")
+    until(lambda: environment(rig, "forgotten") == {}, "control takes it back")
+    assert journal(rig, "forgotten") == ["GamedayEnded", "GamedayBegan"]
+
+
 @pytest.mark.parametrize(
     ("asked", "status"),
     [
@@ -60,8 +88,9 @@ def test_what_is_done_is_on_the_journal(rig: Rig, allowed: str) -> None:
         ({"seconds": 0}, 400),
         ({"seconds": 601}, 400),
         ({"fault": {"kind": "hang", "seconds": 9000}}, 400),
-        ({"fault": {"kind": "hang"}, "replica": "gateway-0"}, 404),
-        ({"fault": {"kind": "hang"}, "replica": "../../x"}, 404),
+        ({"fault": {"kind": "hang"}, "replicas": ["gateway-0"]}, 404),
+        ({"fault": {"kind": "hang"}, "replicas": ["../../x"]}, 404),
+        ({"fault": {"kind": "hang"}}, 400),
         ({"unknown": 1}, 400),
     ],
 )

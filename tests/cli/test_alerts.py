@@ -8,8 +8,9 @@ import pytest
 
 from stoker.cli.exits import Exit
 from stoker.client.connection import Connection
-from stoker.client.control import ControlClient, Registration
+from stoker.client.control import ControlClient
 from stoker.client.credentials import read_credentials
+from stoker.client.registration import Registration
 from stoker.client.upload import push
 from tests.cli.conftest import Run
 from tests.cli.run import stoker_here

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from stoker.cli.exits import Exit
-from stoker.client.control import ControlClient, Registration
+from stoker.client.control import ControlClient
+from stoker.client.registration import Registration
 from stoker.client.upload import push
 from stoker.protocol import manifest
 from stoker.types.errors import Conflict, NotFound, StokerError

@@ -1,12 +1,14 @@
 """The page of `stoker why`, as a person reads it."""
 
 import click
+import msgspec
 
 from stoker.cli.why import page
 from stoker.core.diagnose.causes import Cause
 from stoker.core.diagnose.shift import Harm
 from stoker.core.diagnose.verdict import Diagnosis, Explanation
 from stoker.core.diagnose.window import Change
+from stoker.types.remedies import Act, Load
 
 
 def shown(*causes: Cause, is_wrong: bool = True) -> list[str]:
@@ -33,6 +35,23 @@ def test_below_it_stand_evidence_what_to_do_and_what_was_done() -> None:
     order = ["queue +3.90 s", "90%", "tenant f brings 97 %", "stoker keys limit", "#noisy-tenant", "revision 2 serves"]
     places = [lines.index(words) for words in order]
     assert places == sorted(places)
+
+
+def test_what_would_be_done_by_itself_and_what_was_is_shown() -> None:
+    diagnosis = Diagnosis(True, Harm(latency=1.0), 600.0, (cause(0.9),))
+    done = Act(1, "shed-sheddable", "", "noisy_tenant, 90 % sure", 700.0, before=Load(60.0, 0.2, 1.5))
+    found = Explanation(diagnosis, 600.0, 1200.0, 0.0, 600.0, next_act="restart a-1-x", next_because="bad_replica")
+    lines = "\n".join(click.unstyle(page(found, "chat")).splitlines())
+    assert "by itself: restart a-1-x, for bad_replica" in lines
+    assert "What it did by itself" not in lines
+    acting = msgspec.structs.replace(found, acts=(done,), next_act="", next_because="one thing is done at a time")
+    lines = click.unstyle(page(acting, "chat"))
+    assert "by itself: nothing: one thing is done at a time" in lines
+    assert "1: shed-sheddable, for noisy_tenant, 90 % sure" in lines
+    assert "in force" in lines
+    over = msgspec.structs.replace(done, ended_at_s=760.0, outcome="the incident is over", after=Load(60.0, 0.0, 0.1))
+    lines = " ".join(click.unstyle(page(msgspec.structs.replace(found, acts=(over,)), "chat")).split())
+    assert "over after 60 s: the incident is over; 20 % of the requests failed and they took 1.5 s; now 0 %" in lines
 
 
 def test_what_is_not_known_is_said() -> None:

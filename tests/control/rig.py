@@ -15,8 +15,9 @@ from typing import Any
 
 from stoker.app.home import Home
 from stoker.client.connection import Connection
-from stoker.client.control import ControlClient, Registration
+from stoker.client.control import ControlClient
 from stoker.client.credentials import read_credentials
+from stoker.client.registration import Registration
 from stoker.client.upload import push
 from stoker.client.views import PushedVersion
 from tests.ports import free_ports

@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from stoker.client.control import Registration
+from stoker.client.registration import Registration
 from stoker.client.upload import LocalFile, digest_files, find_files, push
 from stoker.protocol import signing
 from stoker.types.errors import Conflict, InvalidInput, NotFound, SignatureRefused

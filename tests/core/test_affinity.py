@@ -52,8 +52,9 @@ def test_the_longest_known_prefix_wins_unless_its_owner_is_overloaded(
     matched = data.draw(st.lists(st.integers(0, total), min_size=count, max_size=count))
     load = data.draw(st.lists(st.floats(0, 100), min_size=count, max_size=count))
     prices = data.draw(st.lists(st.floats(0, 10), min_size=count, max_size=count))
-    chosen, why = affinity.by_prefix(matched, total, load, prices, spill)
+    chosen, why = affinity.by_prefix(matched, total, load, prices, spill, affinity.EXPLORE_RATIO)
     limit = affinity.bound(load, spill)
+    assert why != "explore"
     if why == "affinity":
         assert matched[chosen] == max(matched) > 0
         equal = [index for index in range(count) if matched[index] == max(matched) and load[index] <= limit]
@@ -66,6 +67,31 @@ def test_the_longest_known_prefix_wins_unless_its_owner_is_overloaded(
     if why == "two_choices":
         assert chosen == -1
         assert max(matched) < max(1, affinity.MATCH_MIN_RATIO * total)
+
+
+@given(st.data(), st.integers(2, 10), st.integers(1, 40), st.floats(0, 20))
+def test_one_in_a_hundred_with_a_known_prefix_goes_where_less_of_it_is_known(
+    data: st.DataObject, count: int, total: int, spill: float
+) -> None:
+    matched = data.draw(st.lists(st.integers(0, total), min_size=count, max_size=count))
+    load = data.draw(st.lists(st.floats(0, 100), min_size=count, max_size=count))
+    prices = data.draw(st.lists(st.floats(0, 10), min_size=count, max_size=count))
+    usual, why = affinity.by_prefix(matched, total, load, prices, spill, 1.0)
+    draws = [(number + 0.5) / 1000 for number in range(1000)]
+    others = [
+        found
+        for draw in draws
+        if (found := affinity.by_prefix(matched, total, load, prices, spill, draw)) != (usual, why)
+    ]
+    if not others:
+        knows_less = [at for at in range(count) if usual >= 0 and matched[at] < matched[usual]]
+        assert all(load[at] > affinity.bound(load, spill) for at in knows_less)
+        return
+    assert len(others) == affinity.EXPLORE_RATIO * 1000
+    ((chosen, reason),) = set(others)
+    assert reason == "explore"
+    assert matched[chosen] < matched[usual]
+    assert load[chosen] <= affinity.bound(load, spill)
 
 
 @given(loads, st.floats(0, 50))

@@ -76,11 +76,36 @@ def test_long_prompts_do_not_shrink_a_learned_limit() -> None:
     assert _learned(16, 120, 4000) == pytest.approx(_learned(16, 120), rel=0.05)
 
 
+@pytest.mark.parametrize("capacity", [1, 2, 8, 100])
+def test_a_server_that_refuses_what_is_too_much_is_seldom_asked_for_more(capacity: int) -> None:
+    """It works 0.1 s on each and takes no more than its capacity; after a refusal nothing is sent for a second."""
+    learned, now_s, refusals, steps = Learned(), 0.0, 0, 3000
+    for _ in range(steps):
+        in_flight = learned.limit
+        for _ in range(min(in_flight, capacity)):
+            learned.sample(0.1, 256, in_flight, now_s + 0.1)
+        for _ in range(in_flight - capacity):  # all but one were sent before the limit shrank
+            learned.failed(in_flight, now_s, now_s + 0.01)
+        refusals += in_flight > capacity
+        now_s += 1.0 if in_flight > capacity else 0.1
+    assert refusals <= 4 + now_s / concurrency.REFUSED_HOLD_S
+    assert learned.limit >= 0.8 * capacity
+
+
+def test_a_refusal_far_below_the_limit_shrinks_nothing_and_one_at_it_at_least_by_one() -> None:
+    learned = Learned()
+    learned.failed(1, 0.0, 0.0)
+    assert learned.limit == concurrency.LEARNED_FIRST
+    for at_s, expected in enumerate((3, 2, 1, 1)):
+        learned.failed(learned.limit, float(at_s), float(at_s))
+        assert learned.limit == expected
+
+
 @given(st.lists(st.tuples(st.floats(0.0, 100), st.integers(0, 10**6), st.integers(0, 1000)), max_size=200))
 def test_a_learned_limit_stays_within_its_bounds(samples: list[tuple[float, int, int]]) -> None:
     learned = Learned()
     for at, (first_s, tokens, in_flight) in enumerate(samples):
         learned.sample(first_s, tokens, in_flight, at * 0.3)
         if at % 7 == 0:
-            learned.failed()
+            learned.failed(in_flight, at * 0.3, at * 0.3)
         assert 1 <= learned.limit <= concurrency.LEARNED_MAX

@@ -13,8 +13,15 @@ tenants = st.sampled_from(["a", "b", "c", "d"])
 tickets = st.tuples(st.integers(0, BANDS - 1), tenants, st.floats(1, 100), st.integers(0, 1000))
 
 
-def ticket(band: int = 1, tenant: str = "a", deadline_s: float = FAR_S, size: int = 0, weight: float = 1.0) -> Ticket:
-    return Ticket(band, tenant, weight, deadline_s, size)
+def ticket(
+    band: int = 1,
+    tenant: str = "a",
+    deadline_s: float = FAR_S,
+    size: int = 0,
+    weight: float = 1.0,
+    version: str = "",
+) -> Ticket:
+    return Ticket(band, tenant, weight, deadline_s, size, version)
 
 
 def drained(line: Line) -> list[Ticket]:
@@ -61,6 +68,67 @@ def test_within_a_tenant_and_band_the_earliest_deadline_goes_first(given_: list[
     for each in drained(line):
         order.setdefault((each.band, each.tenant), []).append(each.deadline_s)
     assert all(deadlines == sorted(deadlines) for deadlines in order.values())
+
+
+versions = st.sampled_from(["", "1", "2"])
+
+
+@given(st.lists(st.tuples(tickets, versions), max_size=40), st.sets(versions))
+def test_who_waits_for_a_version_without_a_place_is_passed_over_and_nobody_else(
+    given_: list[tuple[tuple[int, str, float, int], str]], closed: set[str]
+) -> None:
+    line = Line()
+    for (band, tenant, deadline_s, size), version in given_:
+        line.put(ticket(band, tenant, deadline_s, size, version=version))
+    went: dict[tuple[int, str], list[float]] = {}
+    passed = 0
+    while (one := line.head(closed)) is not None:
+        assert line.head(closed) is one, "looking changes nothing"
+        line.go(one)
+        assert one.version not in closed
+        went.setdefault((one.band, one.tenant), []).append(one.deadline_s)
+        passed += 1
+    assert all(deadlines == sorted(deadlines) for deadlines in went.values())
+    assert passed == sum(version not in closed for _, version in given_)
+    left = drained(line)
+    assert len(left) == len(given_) - passed
+    assert all(each.version in closed for each in left)
+
+
+def test_a_turn_is_kept_until_there_is_a_place_for_it() -> None:
+    line = Line()
+    for _ in range(40):
+        line.put(ticket(0))
+    line.put(ticket(1, version="2"))
+    for _ in range(20):
+        one = line.head({"2"})
+        assert one is not None
+        assert one.band == 0
+        line.go(one)
+    assert [each.version for each in drained(line)][:2] == ["2", ""], "its turn of nine came long ago"
+
+
+def test_a_tenant_with_many_that_cannot_go_holds_up_itself_and_nobody_else() -> None:
+    line = Line()
+    for _ in range(fairness.PASSED_OVER_MAX):
+        line.put(ticket(tenant="a", deadline_s=1.0, version="2"))
+    own, other = ticket(tenant="a"), ticket(tenant="b")
+    line.put(own)
+    line.put(other)
+    assert line.head({"2"}) is other
+    line.go(other)
+    assert line.head({"2"}) is None
+    assert line.head() is not own
+
+
+def test_who_waits_for_another_version_is_not_ahead() -> None:
+    line = Line()
+    for _ in range(10):
+        line.put(ticket(deadline_s=1.0, version="2"))
+    line.put(ticket(deadline_s=1.0))
+    assert line.ahead(ticket()) == 1
+    assert line.ahead(ticket(version="1")) == 1
+    assert line.ahead(ticket(version="2")) == 11
 
 
 def test_who_had_a_turn_already_goes_before_all() -> None:

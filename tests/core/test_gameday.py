@@ -53,7 +53,8 @@ def bad(start: int, count: int) -> list[Second]:
 def test_every_scenario_does_one_thing_and_expects_causes_that_exist() -> None:
     assert len(BY_NAME) == len(SCENARIOS)
     for each in SCENARIOS:
-        assert (each.fault is not None) != (each.load != "none"), each.name
+        assert (each.fault is not None) + each.is_bad_revision + (each.load != "none") == 1, each.name
+        assert not each.is_everywhere or each.fault is not None
         assert set(each.expects) <= set(KINDS)
         assert each.load in get_args(LoadKind)
         assert each.tasks
@@ -159,11 +160,25 @@ def test_the_right_cause_counts_in_full_first_half_among_three_and_not_at_all_la
     assert rank_of(("overload",), ("bad_replica", "overload")) == 1
 
 
+def test_what_is_good_from_the_second_in_which_the_fault_ended_was_healed_by_nobody() -> None:
+    seconds = BASE + bad(10, 90) + good(100, GOOD_FOR_S)
+    card = judge(HANG, seconds, Marks(10.4, ended_s=100.4, detected_s=20.0, causes=("bad_replica",)))
+    assert (card.outcome, card.remediation) == ("outlasted", 0.0)
+
+
+def test_where_an_alarm_saw_what_no_caller_felt_there_is_no_harm_to_explain() -> None:
+    missing = [msgspec.structs.replace(each, ready=1) for each in good(10, 30)]
+    card = judge(BY_NAME["corrupt-artifact"], BASE + missing + good(40, GOOD_FOR_S), Marks(10.0, 40.0, 18.0))
+    assert (card.outcome, card.detection, card.diagnosis) == ("outlasted", 1.0, None)
+
+
 def test_an_obstacle_says_what_to_do() -> None:
     slow = BY_NAME["replica-slow"]
-    assert obstacle(slow, "predict", 2) == ""
-    assert "spec.replicas.min" in obstacle(slow, "predict", 1)
-    assert "chat" in obstacle(BY_NAME["long-prompts"], "predict", 2)
+    assert obstacle(slow, "predict", "onnx", 2) == ""
+    assert "spec.replicas.min" in obstacle(slow, "predict", "onnx", 1)
+    assert "chat" in obstacle(BY_NAME["long-prompts"], "predict", "onnx", 2)
+    assert "openai" in obstacle(BY_NAME["dependency-down"], "chat", "llamacpp", 2)
+    assert obstacle(BY_NAME["dependency-down"], "chat", "openai", 1) == ""
 
 
 def test_noise_of_a_fast_model_is_no_harm() -> None:

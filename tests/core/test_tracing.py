@@ -10,14 +10,27 @@ from hypothesis import strategies as st
 from stoker.core import tracing
 from stoker.core.tracing import SLOW_SEEN_MIN, Cap, Pace, is_sampled, tail, threshold
 
-PLAIN = {"status": 200, "has_moved": False, "is_migrated": False, "is_hedged": False, "tries": 1, "is_slow": False}
+PLAIN = {
+    "status": 200,
+    "code": "",
+    "has_moved": False,
+    "is_migrated": False,
+    "is_hedged": False,
+    "tries": 1,
+    "is_slow": False,
+}
 
 
 @pytest.mark.parametrize(
     ("what", "because"),
     [
         ({}, ""),
-        ({"status": 429}, ""),
+        ({"status": 429, "code": "rate_limit_exceeded"}, ""),
+        ({"status": 429, "code": "queue_full", "tries": 0}, "refused"),
+        ({"status": 429, "code": "shed", "tries": 0}, "refused"),
+        ({"status": 429, "code": "out_of_time", "tries": 0}, "refused"),
+        ({"status": 429, "code": "busy", "tries": 3}, "retried"),
+        ({"status": 499, "tries": 0, "is_slow": True}, "slow"),
         ({"status": 404}, ""),
         ({"status": 499, "tries": 0}, ""),
         ({"status": 503, "tries": 0}, "error"),
@@ -61,6 +74,16 @@ def test_nothing_is_slow_before_enough_is_known() -> None:
     pace = Pace()
     assert not any(pace.observe(0.01 * 2**number) for number in range(SLOW_SEEN_MIN))
     assert pace.observe(1e200)
+
+
+def test_a_client_that_left_waited_too_long_by_the_pace_or_before_it_is_known_by_any_measure() -> None:
+    pace = Pace()
+    assert [pace.is_over(seconds) for seconds in (0.1, 9.9, 10.1)] == [False, False, True]
+    for _ in range(2 * SLOW_SEEN_MIN):
+        pace.observe(0.1)
+    line_s = pace.line_s
+    assert [pace.is_over(seconds) for seconds in (0.05, 1.0)] == [False, True]
+    assert pace.line_s == line_s, "it was no answer"
 
 
 @given(st.lists(st.floats(0, 5), max_size=200), st.floats(1, 30))

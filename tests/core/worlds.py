@@ -15,6 +15,7 @@ from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Node, R
 from stoker.types.ids import Digest, EndpointName, ModelName, NodeName, ProjectName
 from stoker.types.models import ModelVersion, VersionManifest
 from stoker.types.process import ProcessStatus
+from stoker.types.remedies import Act, ActKind
 from stoker.types.resources import (
     Backend,
     Endpoint,
@@ -64,6 +65,7 @@ class World:
         self.silent: set[str] = set()
         self.start_failures: dict[str, str] = {}
         self.asked: dict[EndpointKey, dict[Move, str]] | None = {}
+        self.acts: dict[EndpointKey, tuple[Act, ...]] | None = {}
 
     # what people and their objectives do
 
@@ -92,6 +94,11 @@ class World:
     def ask(self, name: str, *moves: Move) -> None:
         """Have the objectives of `name` ask for `moves`, and for nothing else."""
         self.asked = {**(self.asked or {}), (PROJECT, EndpointName(name)): dict.fromkeys(moves, "its budget is gone")}
+
+    def act(self, name: str, *acts: tuple[ActKind, str]) -> None:
+        """Have an incident of `name` do this (kind, subject), and nothing else."""
+        made = tuple(Act(at, kind, subject, "a test", self.now_s) for at, (kind, subject) in enumerate(acts, 1))
+        self.acts = {**(self.acts or {}), (PROJECT, EndpointName(name)): made}
 
     # what agents do
 
@@ -155,6 +162,7 @@ class World:
             },
             start_failures=self.start_failures,
             asked=self.asked,
+            acts=self.acts,
         )
 
     def turn(self, *, checks: tuple[Check, ...] = (), effects: bool = True) -> Plan:

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from stoker.cli.main import SECTIONS
-from stoker.gateway.http import limits
+from stoker.gateway.http import incoming, limits
 from stoker.gateway.http.connection import Limits
 from stoker.protocol import manifest
 
@@ -38,6 +38,16 @@ def test_a_reference_page_is_what_the_code_says(name: str) -> None:
 def test_every_limit_of_a_connection_is_on_its_page(name: str) -> None:
     other = dataclasses.replace(Limits(), **{name: 987654})
     assert limits.page(other) != limits.page(Limits())
+
+
+def test_the_headers_that_are_read_and_no_others_are_on_the_page_of_the_data_plane() -> None:
+    section = (
+        (ROOT / "docs" / "reference" / "data-plane.md").read_text().partition("## Headers")[2].partition("\n## ")[0]
+    )
+    rows = [line.split("|")[1:3] for line in section.splitlines() if line.startswith("| `")]
+    told = {name for names, direction in rows if direction.strip() != "out" for name in re.findall("`([^`]+)`", names)}
+    told |= set(re.findall("`([a-z][a-z-]+)`", section.partition("Of HTTP's own")[2])) - {"gzip", "deflate"}
+    assert told == {name.decode() for name in incoming.WANTED}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -1,14 +1,15 @@
 """A replica process without an engine, for tests and measurements of the gateway: what it does, the body says.
 
-python fake_replica.py ADDRESS NAME LOGFILE [--state loading] [--slots 256] [--pace 10]
+python fake_replica.py ADDRESS NAME LOGFILE [--state loading] [--slots 256] [--pace 10] [--full-cache PATH]
 
 The text of a body, anywhere in it (of a large one: at its ends), decides: `die` kills the process, `hang` never
-answers, `slow:0.2` answers after that, `until:PATH` when that file is there; `report` answers with a report of engine
-calls, `stream` bodies (`"stream": true`) get `chunks:N` events with `every:S` between them, `cut-after:N` dies after N
-events, `big:N` answers N bytes, `who:` is answered with who computed it (replica, request id, body), `traced:` logs
-the trace it is part of, `refuse:CODE` fails with that error, `stuck` blocks the process; with `at:NAME` only the
-replica of that name does so. Every event worth asserting (requests, cancels) is appended to LOGFILE as a line. With
-`--pace N` all that is slow is N times slower, until SIGUSR1.
+answers, `slow:0.2` answers after that, `until:PATH` when that file is there, `cost:0.1` says that four requests
+together took so much of the engine's time; `report` answers with a report of engine calls, `stream` bodies
+(`"stream": true`) get `chunks:N` events with `every:S` between them, `cut-after:N` dies after N events, `big:N` answers
+N bytes, `who:` is answered with who computed it (replica, request id, body), `traced:` logs the trace it is part of,
+`refuse:CODE` fails with that error, `stuck` blocks the process; with `at:NAME` only the replica of that name does so.
+Every event worth asserting (requests, cancels) is appended to LOGFILE as a line. With `--pace N` all that is slow is N
+times slower, until SIGUSR1. While the file of `--full-cache` is there, its cache is full.
 """
 
 import asyncio
@@ -52,6 +53,7 @@ class Fake:
         self.finished = 0
         self.tokens = 0
         self.pace = pace
+        self.full_cache = Path(option("--full-cache", "/nowhere"))
         self.fails = False  # SIGHUP, to and fro: every request ends with an error of the engine
         self.hangs = False  # SIGUSR2: answer pings, and nothing else any more
         self.tasks: set[asyncio.Task[None]] = set()
@@ -68,6 +70,7 @@ class Fake:
             slots=self.slots,
             finished=self.finished,
             tokens=self.tokens,
+            kv_used_ratio=0.97 if self.full_cache.exists() else 0.0,
             error="the weights are missing" if self.state == "failed" else "",
         )
 
@@ -128,10 +131,11 @@ class Fake:
         if refused:
             exchange.fail(all_codes()[refused[1]]("as asked", retry_after_s=3.0))
         elif re.search(r'"stream": ?true', text):
-            await self.stream(exchange, int(number("chunks", 3)), number("every", 0), int(number("cut-after", -1)))
+            usage = Usage(input_tokens=2, output_tokens=int(number("chunks", 3)), loops=int(number("loops", 0)))
+            await self.stream(exchange, usage, number("every", 0), int(number("cut-after", -1)))
         else:
             size = int(number("big", 0))
-            usage = Usage(input_tokens=3, output_tokens=5, rows=1)
+            usage = Usage(rows=1) if "cost:" in text else Usage(input_tokens=3, output_tokens=5, rows=1)
             header_bytes = exchange.head.header_bytes
             if header_bytes > 0 and exchange.body.startswith(b'{"inputs":'):  # tensors go back as they came
                 exchange.body = b'{"outputs":' + exchange.body[len('{"inputs":') :]
@@ -141,21 +145,23 @@ class Fake:
                 EndHead(
                     usage=usage,
                     header_bytes=header_bytes,
-                    timings=Timings(batch_rows=4, calls=REPORT if "report" in text else None),
+                    timings=Timings(
+                        compute_s=number("cost", 0), batch_rows=4, calls=REPORT if "report" in text else None
+                    ),
                     content_type="application/json" if header_bytes < 0 else "application/octet-stream",
                 ),
                 b"x" * size if size else who,
             )
 
-    async def stream(self, exchange: Exchange, chunks: int, every_s: float, die_after: int) -> None:
-        for at in range(chunks):
+    async def stream(self, exchange: Exchange, usage: Usage, every_s: float, die_after: int) -> None:
+        for at in range(usage.output_tokens):
             if at == die_after:
                 os.kill(os.getpid(), signal.SIGKILL)
             await exchange.send(EVENT)
             self.tokens += 1
             if every_s:
                 await asyncio.sleep(every_s)
-        exchange.end(EndHead(usage=Usage(input_tokens=2, output_tokens=chunks)), DONE)
+        exchange.end(EndHead(usage=usage), DONE)
 
 
 async def main() -> None:

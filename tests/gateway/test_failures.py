@@ -266,6 +266,28 @@ def test_a_stopped_replica_is_ejected_and_its_requests_move(rig: Rig) -> None:
     run(work)
 
 
+def test_the_time_in_which_a_lone_replica_stands_still_with_requests_is_counted(single: Rig) -> None:
+    async def stalled_s() -> float:
+        labels = {"project": "default", "endpoint": "digits", "replica": "r0"}
+        return (await rigs.counted(single)).total("stoker_replica_stalled_seconds_total", **labels)
+
+    async def work() -> None:
+        assert (await infer(single, "{}")).status == 200
+        assert await stalled_s() == 0
+        single.kill("r0", signal.SIGSTOP)
+        waiting = asyncio.create_task(infer(single, "{}"))
+        while await stalled_s() < 1.0:
+            assert not waiting.done()
+            await asyncio.sleep(0.1)
+        single.kill("r0", signal.SIGCONT)
+        assert (await waiting).status == 200
+        counted = await stalled_s()
+        assert (await infer(single, "slow:0.5")).status == 200
+        assert await stalled_s() == counted
+
+    run(work)
+
+
 def test_a_replica_that_answers_pings_but_finishes_nothing_is_ejected(rig: Rig) -> None:
     async def work() -> None:
         rig.kill("r0", signal.SIGUSR2)

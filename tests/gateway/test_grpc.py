@@ -257,14 +257,19 @@ def test_a_stream_answers_in_order_each_request_by_itself(rig: Rig) -> None:
 
             async def messages() -> Any:
                 yield request("slow:0.3 first")
-                yield request("refuse:busy second")
+                yield request("refuse:engine_failed second")
                 yield request("third", model="nobody")
                 for at in range(200):
                     yield request(f"more {at}")
 
             got = [each async for each in service.stub.ModelStreamInfer(messages(), metadata=AUTH)]
             ids = [each.infer_response.id for each in got]
-            assert ids == ["slow:0.3 first", "refuse:busy second", "third", *(f"more {at}" for at in range(200))]
+            assert ids == [
+                "slow:0.3 first",
+                "refuse:engine_failed second",
+                "third",
+                *(f"more {at}" for at in range(200)),
+            ]
             assert [each.error_message for each in got[:3]] == ["", "as asked", got[2].error_message]
             assert "nobody" in got[2].error_message
             assert all(not each.error_message for each in got[3:])

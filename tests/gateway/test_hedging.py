@@ -109,6 +109,9 @@ def test_a_request_whose_replica_hangs_is_answered_by_another_and_frees_its_plac
             answers = [await one.request("POST", "/v2/models/digits/infer", b"{}") for _ in range(12)]
             assert [answer.status for answer in answers] == [200] * 12
             assert time.monotonic() - began_s < 5  # long before the breaker knows
+        text = await metrics(rig)
+        tries = sum(metric(text, "stoker_hedges_total", endpoint="digits", outcome=each) for each in ("won", "lost"))
+        assert metric(text, "stoker_hedge_wasted_rows_total", endpoint="digits") == tries >= 1  # of a row each
 
     run(work)
     until(lambda: asyncio.run(in_flight(rig)) == 0, "no place is held any more")

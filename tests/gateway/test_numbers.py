@@ -79,6 +79,17 @@ def test_an_answer_of_one_token_counts_as_empty(rig: Rig) -> None:
     run(work)
 
 
+def test_an_answer_that_ends_in_a_loop_is_counted_once_however_many_choices_do(rig: Rig) -> None:
+    async def work() -> None:
+        before = await counted(rig)
+        for loops in (0, 2):
+            await ask(rig, "POST", "/v1/chat/completions", chat(f"chunks:5 loops:{loops}", stream=True))
+        now = subtract(await counted(rig), before)
+        assert now.total("stoker_repeating_outputs_total", **SMOL) == 1
+
+    run(work)
+
+
 def test_a_request_that_waits_for_a_replica_to_start_is_counted_as_cold(tmp_path: Path) -> None:
     with rigs.rig(tmp_path, replicas=1) as made:
 

@@ -486,6 +486,26 @@ def test_a_server_that_is_not_there_is_told_from_one_that_fails() -> None:
     run(work)
 
 
+def test_a_server_that_is_severed_is_out_of_reach_and_in_reach_again(upstream: Upstream) -> None:
+    async def work() -> None:
+        async with pool(upstream.url, "plain") as good, pool(upstream.url, "silent") as silent:
+            assert (await ask(good)).text == "Hello"
+            waiting = send(silent, body(stream=True))
+            await until(lambda: upstream.open_streams == 1)
+            for made in (good, silent):
+                made.sever(is_severed=True)
+            await waiting.done
+            assert isinstance(waiting.problem, NotReachable)
+            await until(lambda: upstream.open_streams == 0)
+            refused = await ask(good)
+            assert isinstance(refused.problem, NotReachable)
+            assert "on purpose" in refused.problem.message
+            good.sever(is_severed=False)
+            assert (await ask(good)).text == "Hello"
+
+    run(work)
+
+
 def test_a_server_that_does_not_accept_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pools, "CONNECT_TIMEOUT_S", 0.1)
 

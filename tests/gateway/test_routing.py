@@ -13,6 +13,7 @@ import pytest
 from stoker.protocol.link import connect
 from tests.gateway import rig as rigs
 from tests.gateway.rig import Rig, all_see, ask, client, infer, run
+from tests.gateway.talkers import metric
 
 
 @pytest.fixture
@@ -220,6 +221,22 @@ def test_a_conversation_stays_where_its_beginning_is_known(three: Rig) -> None:
     moves = sum(one != other for turns in served_by(three, 3).values() for one, other in itertools.pairwise(turns))
     assert len(served_by(three, 3)) == 9
     assert moves <= 4  # of 36: one in a hundred explores; by chance alone it would be 24
+
+
+def test_a_prompt_that_is_asked_often_becomes_known_to_a_second_replica(three: Rig) -> None:
+    body = chat([{"role": "user", "content": "Who wrote this, and where? " * 60 + "slow:0"}])
+
+    async def work() -> None:
+        await ready(three, 3, "smol")
+        async with client(three) as one:
+            for number in range(1500):  # by chance none of so many explores once in three million runs
+                answer = await one.request("POST", "/v1/chat/completions", body, x_request_id=f"c-{number}")
+                assert answer.status == 200
+        explored = metric(await metrics(three), "stoker_route_choices_total", endpoint="smol", why="explore")
+        assert explored in (1, 2), "once all three know it there is nothing left to explore"
+        assert len(set(served_by(three, 3)["c"])) == 1 + explored, "each went to one that knew less"
+
+    run(work)
 
 
 def test_a_session_stays_with_its_replica_whichever_gateway_and_those_of_a_dead_one_move_alone(tmp_path: Path) -> None:

@@ -126,6 +126,41 @@ def test_a_failure_leaves_a_trace_though_nothing_is_sampled(rig: Rig) -> None:
     run(work)
 
 
+def test_refusals_for_want_of_room_and_clients_that_waited_in_vain_leave_traces(tmp_path: Path) -> None:
+    environ = {"STOKER_TRACE_RATIO": "0", "STOKER_TRACE_SLOW": "0.001"}
+    with rigs.rig(tmp_path, replicas=1, environ=environ, concurrency=1, queue_max=0) as rig:
+
+        async def work() -> None:
+            async with rigs.client(rig) as patient, rigs.client(rig) as hasty, rigs.client(rig) as holder:
+                holder.send("POST", "/v2/models/digits/infer", f"until:{tmp_path / 'gate'}".encode())
+                while not [line for line in rig.lines("r0") if line.startswith("request infer")]:
+                    await asyncio.sleep(0.01)
+                for number in range(40):
+                    refused = await hasty.request("POST", "/v2/models/digits/infer", b"x", x_request_id=f"no-{number}")
+                    assert refused.status == 429
+                found = await the_trace(rig, "no-0")
+                assert (found.because, found.status, found.code) == ("refused", 429, "queue_full")
+                left = dropped = 0.0
+                while left + dropped < 40:
+                    counted = await rigs.counted(rig)
+                    left = counted.total("stoker_traces_kept_total", because="refused")
+                    dropped = counted.total("stoker_traces_dropped_total", because="refused")
+                assert dropped, "five a second and no more"
+                (tmp_path / "gate").touch()
+                await holder.answer()
+                (tmp_path / "gate").unlink()
+                patient.send(
+                    "POST", "/v2/models/digits/infer", f"until:{tmp_path / 'gate'}".encode(), x_request_id="left"
+                )
+                while len([line for line in rig.lines("r0") if line.startswith("request infer")]) < 2:
+                    await asyncio.sleep(0.01)
+                patient.close()
+                found = await the_trace(rig, "left")
+                assert (found.because, found.status) == ("slow", 499)
+
+        run(work)
+
+
 def test_a_chat_tells_tokens_and_its_first_byte(rig: Rig) -> None:
     async def work() -> None:
         body = chat("chunks:5 every:0.01", stream=True)

@@ -14,10 +14,11 @@ from stoker.observe.history.history import History
 from stoker.observe.incidents import postmortem
 from stoker.observe.incidents.evidence import Recorded
 from stoker.observe.incidents.incidents import Incidents
-from stoker.store import incidents, migrate
+from stoker.store import incidents, leases, migrate
 from stoker.store.engine import Database, open_engine, sqlite_url
+from stoker.store.leases import LeaseLost
 from stoker.telemetry.metrics import Registry
-from stoker.types.errors import NotFound
+from stoker.types.errors import NotFound, Unavailable
 
 START_S = 1_000_000 * 60.0
 
@@ -47,8 +48,9 @@ class Gateway:
         self.history = History(self.path, clock=lambda: self.now_s)
         await self.history.start()
         evidence = Recorded(self.database, self.history)
+        self.lease = self.database.write(lambda each: leases.acquire(each, "control", "me", self.now_s))
         self.incidents = Incidents(
-            self.database, evidence, evidence.quarantined, lambda: self.alerts, lambda: self.now_s
+            self.database, evidence, evidence.quarantined, lambda: self.lease, lambda: self.alerts, lambda: self.now_s
         )
         await self.sample()
 
@@ -170,6 +172,24 @@ def test_an_alert_that_fires_opens_an_incident_once_however_long_it_fires(databa
             await gateway.look()
         (found,) = database.read(lambda each: incidents.newest(each, 10))
         assert [moment.kind for moment in found.timeline] == ["opened", "closed"]
+
+    run(database, tmp_path, scenario)
+
+
+def test_who_lost_the_lease_or_never_had_it_writes_no_incident(database: Database, tmp_path: Path) -> None:
+    async def scenario(gateway: Gateway) -> None:
+        one = await gateway.incidents.open("default", "chat", "SLO latency burns")
+        later_s = gateway.now_s + leases.TTL_S + 1
+        database.write(lambda each: leases.acquire(each, "control", "another", later_s))
+        with pytest.raises(LeaseLost):
+            await gateway.incidents.close(one.number, "by somebody who was asleep")
+        with pytest.raises(LeaseLost):
+            await gateway.incidents.open("default", "other", "SLO latency burns")
+        gateway.lease = None
+        with pytest.raises(Unavailable, match="another one acts"):
+            await gateway.incidents.close(one.number, "by somebody who never acted")
+        (found,) = database.read(lambda each: incidents.newest(each, 10))
+        assert found.is_open
 
     run(database, tmp_path, scenario)
 

@@ -309,3 +309,28 @@ def test_every_error_has_its_own_code_and_a_subclass_without_one_takes_nothing()
     assert {kind.code: kind for kind in own} == all_codes()
     assert len({kind.code for kind in own}) == len(own)
     assert all_codes()[Special.code] is Busy
+
+
+def test_over_a_bad_network_all_arrives_in_its_order_but_late(tmp_path: Path) -> None:
+    async def main() -> None:
+        address = f"unix:{tmp_path / 'w.sock'}"
+        server = await link.serve(address, Worker())
+        peer = await link.connect(address)
+        loop = asyncio.get_running_loop()
+        server.impair(link.Impairment(0.05, 0.5))
+        began_s = loop.time()
+        calls = [peer.call(head("stream", b"30"), b"30") for _ in range(5)]
+        for call in calls:
+            _, told = await call.answer()
+            assert told == b"".join(b"%05d" % number * 1000 for number in range(30)) + b"last"
+        assert loop.time() - began_s >= 0.1
+        last = peer.call(head("stream", b"30"), b"30")
+        server.impair(None)  # what is on its way stays in front of what comes after it
+        _, told = await last.answer()
+        assert told.endswith(b"last")
+        assert len(told) == 30 * 5000 + 4
+        peer.close()
+        await server.close()
+
+    asyncio.run(main())
+    uvloop.run(main())

@@ -14,7 +14,7 @@ from stoker.types.replica import ReplicaSpec
 from tests.runtime.models import python_spec
 from tests.runtime.rig import Process, ask, drive, running, stats_of, until
 
-# The last message says what to do: "count N", "wait", "raise", "break".
+# The last message says what to do: "count N", "loop N", "wait", "raise", "break".
 TALKER = """
 import asyncio
 
@@ -34,7 +34,7 @@ class Model:
             if word == "wait":
                 await asyncio.Event().wait()
             for n in range(int(number or 0)):
-                yield f"{n} "
+                yield "and again, " if word == "loop" else f"{n} "
         finally:
             Model.open -= 1
 """
@@ -80,6 +80,18 @@ def test_a_stream_and_a_whole_answer_say_the_same(tmp_path: Path) -> None:
         assert 0 < end.timings.first_token_s < 10
         stats = await stats_of(link)
         assert (stats.tokens, stats.finished, stats.running) == (402, 2, 0)
+
+    with running(talker(tmp_path), tmp_path) as process:
+        drive(process, body)
+
+
+def test_an_answer_that_ends_in_a_loop_is_told_with_its_end(tmp_path: Path) -> None:
+    async def body(process: Process) -> None:
+        link = await process.ready()
+        for content, loops in (("count 200", 0), ("loop 40", 1), ("loop 3", 0)):
+            whole, _ = await ask(link, "chat", chat(content))
+            streamed, _ = await stream(link, chat(content, stream=True))
+            assert (whole.usage.loops, streamed.usage.loops) == (loops, loops), content
 
     with running(talker(tmp_path), tmp_path) as process:
         drive(process, body)
@@ -151,6 +163,49 @@ def test_what_has_no_slot_waits_here_and_a_full_queue_says_when_to_come_back(tmp
         await until(link, lambda stats: stats.running == 0 and stats.queued == 0, process)
 
     with running(talker(tmp_path, options={"slots": 2}, concurrency=1), tmp_path) as process:
+        drive(process, body)
+
+
+def test_what_waits_is_bounded_in_bytes_and_given_up_at_its_deadline(tmp_path: Path) -> None:
+    async def body(process: Process) -> None:
+        link = await process.ready()
+        small, large = chat("wait", stream=True), chat("wait " + "x" * 30_000, stream=True)
+        first = link.call(RequestHead("chat", body_bytes=len(small)), small)
+        await first.next()
+        limited = RequestHead("chat", body_bytes=len(large), timeout_s=0.5)
+        waiting = [link.call(limited, large) for _ in range(2)]
+        await until(link, lambda stats: stats.queued == 2, process)
+        with pytest.raises(Busy, match="bytes wait for this replica"):
+            await ask(link, "chat", large)
+        for call in waiting:  # nothing ends that could make place for them
+            with pytest.raises(DeadlineExceeded, match="in the queue"):
+                await call.answer()
+        await until(link, lambda stats: stats.queued == 0 and stats.running == 1, process)
+        third = link.call(RequestHead("chat", body_bytes=len(large)), large)
+        await until(link, lambda stats: stats.queued == 1, process)
+        first.cancel()
+        assert b"open=1" in await third.next()  # type: ignore[operator]
+        third.cancel()
+
+    limits = {"memory_bytes": 4 * 64_000, "max_body_bytes": 40_000}
+    with running(talker(tmp_path, options={"slots": 1}, **limits), tmp_path) as process:
+        drive(process, body)
+
+
+def test_a_suspect_that_leaves_the_queue_holds_up_nobody(tmp_path: Path) -> None:
+    async def body(process: Process) -> None:
+        link = await process.ready()
+        data = chat("wait", stream=True)
+        first = link.call(RequestHead("chat", body_bytes=len(data)), data)
+        await first.next()
+        suspect = link.call(RequestHead("chat", body_bytes=len(data), alone=True), data)
+        behind = asyncio.create_task(text_of(link, "count 0"))
+        await until(link, lambda stats: stats.running == 1 and stats.queued == 2, process)
+        suspect.cancel()
+        assert (await behind) == "open=2 "
+        first.cancel()
+
+    with running(talker(tmp_path), tmp_path) as process:
         drive(process, body)
 
 

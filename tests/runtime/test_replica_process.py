@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -56,6 +57,23 @@ class Model:
         while not (FOLDER / "go").exists():
             time.sleep(0.005)
         return {{"y": x * 2, "rows": [len(x)] * len(x)}}
+"""
+
+PRINTS = """
+import sys
+
+
+class Model:
+    inputs = {"input": ("FP64", [-1, 1])}
+    outputs = {"y": ("FP64", [-1, 1])}
+
+    def load(self, folder):
+        pass
+
+    def predict(self, inputs):
+        print("said")
+        print("said", file=sys.stderr)
+        return {"y": inputs["input"]}
 """
 
 
@@ -323,6 +341,22 @@ def test_one_bad_row_fails_its_own_request_only(digits: Digits, tmp_path: Path) 
     with running(digits.spec("python"), tmp_path) as process:
         drive(process, body)
         assert "Traceback" in process.log
+
+
+def test_a_log_that_cannot_be_written_fails_no_request(tmp_path: Path) -> None:
+    async def body(process: Process) -> None:
+        link = await process.ready()
+        hard = resource.prlimit(process.popen.pid, resource.RLIMIT_FSIZE)[1]
+        resource.prlimit(process.popen.pid, resource.RLIMIT_FSIZE, (0, hard))
+        for _ in range(3):
+            assert (await infer(link, [[1.0]]))["y"].tolist() == [[1.0]]
+        resource.prlimit(process.popen.pid, resource.RLIMIT_FSIZE, (hard, hard))
+        before = process.log.count("said")
+        await infer(link, [[1.0]])
+        assert process.log.count("said") == before + 2
+
+    with running(python_spec(tmp_path / "model", PRINTS), tmp_path) as process:
+        drive(process, body)
 
 
 def test_a_request_that_kills_the_process_is_seen_as_lost_by_all_it_took_along(digits: Digits, tmp_path: Path) -> None:

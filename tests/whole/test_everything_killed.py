@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stoker.client.control import Registration
+from stoker.client.registration import Registration
 from stoker.client.upload import push
 from stoker.types.errors import StokerError
 from tests.whole.load import Load

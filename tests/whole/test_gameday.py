@@ -1,15 +1,21 @@
 """Game days on a real platform: a replica is killed, a run is interrupted, a run is killed."""
 
+import json
 import os
 import signal
 import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from stoker.client.views import KeyView
+from stoker.client.views import KeyView, ReplicaView
+from stoker.core.gameday import BY_NAME
+from stoker.types.faults import Fault
+from tests.whole.load import DIGIT
 from tests.whole.rig import STOKER, Platform, until
 
 MANIFEST = """
@@ -101,6 +107,98 @@ def test_the_fault_of_a_run_that_was_killed_ends_by_itself_and_its_key_expires(d
     assert all(key.expires_at_s > 0 for key in left)
     for key in left:
         demo.client.revoke_key(key.id)
+
+
+def ask(demo: Platform, endpoint: str) -> int:
+    """Send one request and return the status."""
+    headers = {"Authorization": f"Bearer {demo.key}", "Content-Type": "application/json"}
+    url = f"{demo.url}/v2/models/{endpoint}/infer"
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, json.dumps(DIGIT).encode(), headers), timeout=30) as it:
+            return int(it.status)
+    except urllib.error.HTTPError as refused:
+        return refused.code
+
+
+def restarts(demo: Platform, endpoint: str) -> int:
+    """Return how often the endpoint's replicas were started again."""
+    return sum(each.restarts for each in demo.client.endpoint("default", endpoint).replicas)
+
+
+def serving(demo: Platform, endpoint: str) -> str:
+    """Return the revision that takes traffic."""
+    return next(each.revision for each in demo.client.endpoint("default", endpoint).revisions if each.serving)
+
+
+def one_of(demo: Platform, endpoint: str) -> ReplicaView:
+    """Return a replica of the endpoint, once both are ready."""
+
+    def found() -> list[ReplicaView]:
+        ready = [each for each in demo.client.endpoint("default", endpoint).replicas if each.phase == "ready"]
+        return sorted(ready, key=lambda each: each.replica) if len(ready) == 2 else []
+
+    ready: list[ReplicaView] = until(found, what="both replicas are ready", timeout_s=90)
+    return ready[0]
+
+
+@pytest.mark.parametrize("scenario", ["disk-full", "clock-step", "slow-network"])
+def test_what_callers_can_bear_is_borne_and_taken_out_again(demo: Platform, endpoint: str, scenario: str) -> None:
+    kind = BY_NAME[scenario].fault
+    assert kind is not None
+    hurt = one_of(demo, endpoint)
+    fault = Fault(kind, 60.0)
+    demo.client.begin_gameday(
+        "default", endpoint, scenario, seconds=60, replicas=[hurt.replica], fault=fault, force=True
+    )
+    until(lambda: kind in faults(demo).values(), what="the fault is there")
+    for _ in range(5):
+        assert ask(demo, endpoint) == 200
+    demo.client.end_gameday("default", endpoint, "it is over")
+    until(lambda: not faults(demo), what="it is taken out")
+    assert one_of(demo, endpoint).restarts == hurt.restarts
+
+
+def test_a_replica_over_its_memory_is_started_again(demo: Platform, endpoint: str) -> None:
+    hurt = one_of(demo, endpoint)
+    before, fault = restarts(demo, endpoint), Fault("memory", 60.0)
+    demo.client.begin_gameday(
+        "default", endpoint, "memory-pressure", seconds=60, replicas=[hurt.replica], fault=fault, force=True
+    )
+    until(lambda: restarts(demo, endpoint) > before, what="it is killed")
+    again = one_of(demo, endpoint)
+    assert "allowed" in again.last_error
+    assert faults(demo) == {}
+    demo.client.end_gameday("default", endpoint, "it is over")
+
+
+def test_a_corrupt_model_is_never_opened_and_harms_no_other_replica(demo: Platform, endpoint: str) -> None:
+    hurt = one_of(demo, endpoint)
+    fault = Fault("corrupt", 120.0)
+    demo.client.begin_gameday(
+        "default", endpoint, "corrupt-artifact", seconds=120, replicas=[hurt.replica], fault=fault, force=True
+    )
+
+    hurt_now = until(
+        lambda: [
+            each
+            for each in demo.client.endpoint("default", endpoint).replicas
+            if each.replica == hurt.replica and "sha256" in each.last_error
+        ],
+        what="the replica says which file is not what was registered",
+    )
+    assert hurt_now[0].phase != "ready"
+    assert ask(demo, endpoint) == ask(demo, "digits") == 200
+    demo.client.end_gameday("default", endpoint, "it is over")
+    one_of(demo, endpoint)
+
+
+def test_a_bad_revision_is_taken_back_although_whoever_began_it_is_dead(demo: Platform, endpoint: str) -> None:
+    one_of(demo, endpoint)
+    before = demo.client.endpoint("default", endpoint).status.revision
+    demo.client.begin_gameday("default", endpoint, "bad-revision", seconds=30, bad_revision=True, force=True)
+    until(lambda: ask(demo, endpoint) != 200, what="a request fails on purpose")
+    until(lambda: serving(demo, endpoint) == before, timeout_s=90, what="the revision before serves")
+    assert all(ask(demo, endpoint) == 200 for _ in range(10))
 
 
 def test_an_endpoint_that_is_not_marked_is_refused_with_what_to_do(demo: Platform) -> None:

@@ -22,11 +22,11 @@ GOOD_MIN = 80  # answers before it is broken; ten a second come
 
 
 @contextmanager
-def callers(platform: Platform, folder: Path) -> Iterator[None]:
-    """Run the page's loop of calls while the block runs."""
+def callers(platform: Platform, folder: Path, name: str = "prices") -> Iterator[None]:
+    """Run the page's loop of calls while the block runs, of an endpoint of another `name`."""
     (loop,) = blocks(PAGE, "bash")
     process = subprocess.Popen(
-        ["bash", "-c", loop.replace(":8080", f":{platform.port}")],
+        ["bash", "-c", loop.replace(":8080", f":{platform.port}").replace("prices", name)],
         env={**platform.environment, "PATH": f"{STOKER.parent}:{platform.environment['PATH']}"},
         cwd=folder,
         start_new_session=True,

@@ -5,10 +5,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+import msgspec
+
 from stoker.agent import kernel
-from stoker.protocol.frames import Hello
+from stoker.protocol.frames import Hello, Kind, RequestHead
 from stoker.protocol.link import Link, connect
-from stoker.types.errors import ReplicaLost
+from stoker.types.errors import Conflict, ReplicaLost, StokerError
+from stoker.types.faults import METHOD, Fault
 from stoker.types.process import LoadProgress, ProcessPhase
 from stoker.types.replica import ReplicaStats
 
@@ -16,6 +19,7 @@ PING_EVERY_S: Final = 1.0
 # A start is watched closely, because somebody waits for it; a start that takes longer is one that takes long.
 RETRY_FIRST_S: Final = 0.02
 RETRY_MAX_S: Final = 0.25
+TELL_S: Final = 3.0
 
 
 class Watch:
@@ -63,6 +67,21 @@ class Watch:
         """Tell it to finish what runs and take nothing new."""
         if self._link is not None:
             self._link.drain()
+
+    async def tell(self, fault: Fault | None) -> None:
+        """Have it put a fault into itself, or end the one that is there. Raises Conflict, with its own words."""
+        link = self._link
+        if link is None or not link.is_open:
+            raise Conflict(f"{self._name} does not answer, so it cannot be asked to put a fault into itself")
+        body = msgspec.json.encode(fault) if fault is not None else b""
+        call = link.call(RequestHead(METHOD, body_bytes=len(body)), body, kind=Kind.CALL)
+        try:
+            async with asyncio.timeout(TELL_S):
+                await call.answer()
+        except TimeoutError as silent:
+            raise Conflict(f"{self._name} did not answer within {TELL_S:g} s") from silent
+        except StokerError as refused:
+            raise Conflict(refused.message) from refused
 
     async def close(self) -> None:
         """Drop the connection."""

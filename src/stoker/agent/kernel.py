@@ -10,7 +10,9 @@ import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
+
+from stoker.telemetry.machine import number
 
 MARKER: Final = "STOKER_PROCESS"
 _MARKER_PREFIX: Final = MARKER.encode() + b"="
@@ -127,22 +129,6 @@ def usable_cores() -> float:
     return cores
 
 
-def memory() -> tuple[int, int]:
-    """Return (all, free) bytes of memory for processes on this machine, within the cgroup's limit if it has one."""
-    info = _meminfo()
-    whole, free = info.get("MemTotal", 0), info.get("MemAvailable", 0)
-    for limit, used in (
-        (_number("/sys/fs/cgroup/memory.max"), _number("/sys/fs/cgroup/memory.current")),
-        (
-            _number("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-            _number("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-        ),
-    ):
-        if 0 < limit < whole:
-            whole, free = limit, min(free, max(0, limit - used))
-    return whole, free
-
-
 def cpu_times() -> tuple[float, float]:
     """Return the processor time of this machine in use and in all since its boot, in seconds; zeros: not known."""
     with suppress(OSError, ValueError, IndexError):
@@ -152,19 +138,11 @@ def cpu_times() -> tuple[float, float]:
     return 0.0, 0.0
 
 
-def cpu_pressed_s() -> float | None:
-    """Return for how many seconds since its boot something waited for a core (PSI); None: not known."""
+def pressed_s(what: Literal["cpu", "memory"]) -> float | None:
+    """Return for how many seconds since its boot something waited for a core, or for memory (PSI); None: not known."""
     with suppress(OSError, ValueError, IndexError):
-        return int(Path("/proc/pressure/cpu").read_text().split("\n", 1)[0].rpartition("total=")[2]) / 1e6
+        return int(Path(f"/proc/pressure/{what}").read_text().split("\n", 1)[0].rpartition("total=")[2]) / 1e6
     return None
-
-
-def _meminfo() -> dict[str, int]:
-    found = {}
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        name, _, rest = line.partition(":")
-        found[name] = int(rest.split()[0]) * 1024
-    return found
 
 
 def _quota_v2() -> tuple[int, int]:
@@ -175,10 +153,4 @@ def _quota_v2() -> tuple[int, int]:
 
 
 def _quota_v1() -> tuple[int, int]:
-    return _number("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), _number("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
-
-
-def _number(path: str) -> int:
-    with suppress(OSError, ValueError):
-        return int(Path(path).read_text())
-    return 0
+    return number("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), number("/sys/fs/cgroup/cpu/cpu.cfs_period_us")

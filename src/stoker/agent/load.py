@@ -14,22 +14,27 @@ class MachineLoad:
     def __init__(self) -> None:
         self.cpu_ratio: float | None = None
         self.pressure_ratio: float | None = None
-        self._at_s, self._times, self._pressed_s = self._now()
+        self.memory_pressure_ratio: float | None = None
+        self._at_s, self._times, self._pressed_s, self._starved_s = self._now()
 
     def look(self) -> None:
         """Read the counters, and set the shares when OVER_S went by."""
-        at_s, (busy_s, whole_s), pressed_s = self._now()
+        at_s, (busy_s, whole_s), pressed_s, starved_s = self._now()
         if at_s - self._at_s < OVER_S:
             return
         if whole_s > self._times[1]:
             self.cpu_ratio = _ratio(busy_s - self._times[0], whole_s - self._times[1])
-        if pressed_s is not None and self._pressed_s is not None:
-            self.pressure_ratio = _ratio(pressed_s - self._pressed_s, at_s - self._at_s)
-        self._at_s, self._times, self._pressed_s = at_s, (busy_s, whole_s), pressed_s
+        self.pressure_ratio = _share(pressed_s, self._pressed_s, at_s - self._at_s)
+        self.memory_pressure_ratio = _share(starved_s, self._starved_s, at_s - self._at_s)
+        self._at_s, self._times, self._pressed_s, self._starved_s = at_s, (busy_s, whole_s), pressed_s, starved_s
 
     @staticmethod
-    def _now() -> tuple[float, tuple[float, float], float | None]:
-        return time.monotonic(), kernel.cpu_times(), kernel.cpu_pressed_s()
+    def _now() -> tuple[float, tuple[float, float], float | None, float | None]:
+        return time.monotonic(), kernel.cpu_times(), kernel.pressed_s("cpu"), kernel.pressed_s("memory")
+
+
+def _share(now_s: float | None, before_s: float | None, over_s: float) -> float | None:
+    return _ratio(now_s - before_s, over_s) if now_s is not None and before_s is not None else None
 
 
 def _ratio(part: float, whole: float) -> float:

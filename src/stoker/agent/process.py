@@ -19,7 +19,7 @@ import msgspec
 
 from stoker.agent import logs
 from stoker.agent.child import Child, sweep
-from stoker.agent.faults import Injected
+from stoker.agent.faults import Corrupt, Injected, act_of
 from stoker.agent.health import PING_EVERY_S, Watch
 from stoker.agent.kernel import boot_id
 from stoker.agent.pace import Pace
@@ -29,7 +29,7 @@ from stoker.agent.stop import stop
 from stoker.core import backoff, liveness
 from stoker.types.errors import Conflict, Unavailable
 from stoker.types.faults import Fault
-from stoker.types.process import LoadProgress, ProcessPhase, ProcessSpec, ProcessStatus, spec_digest
+from stoker.types.process import KilledFor, LoadProgress, ProcessPhase, ProcessSpec, ProcessStatus, spec_digest
 
 Event = Literal["loading", "ready", "draining", "signal", "death", "spawn", "end"]
 
@@ -103,10 +103,12 @@ class Owned:
         self._site = site
         self._watch: Watch | None = None
         self._injected: Injected | None = None
+        self._corrupt: Corrupt | None = None  # what it is started from instead, while it lasts
         self._ready_at_s = 0.0
         self._next_start_s = 0.0
         self._log_start = 0
         self._is_ending = False
+        self._killed_for: KilledFor = ""
         self._stop_at_s = 0.0  # monotonic; counts once `_asked`
         self._asked = asyncio.Event()  # to stop this life: for good, or for the successor
         if record.successor is not None:
@@ -144,16 +146,20 @@ class Owned:
         self.record = record
         self._ask(self.record.spec.drain_s)
 
-    def inject(self, fault: Fault, fence: int) -> None:
+    async def inject(self, fault: Fault, fence: int) -> None:
         """Put a fault into the running process; durable before it begins. Raises Conflict or Unavailable."""
-        if self.child is None or self._asked.is_set():
+        child, watch = self.child, self._watch
+        if child is None or watch is None or self._asked.is_set():
             raise Conflict(f"{self.name} does not run ({self.phase}), so no fault can be put into it")
         if self._injected is not None:
             raise Conflict(f"{self.name} has a fault already: {self._injected.fault.kind}; end that one first")
         self._write(fault=fault, fence=fence)
         _log.warning("fault injected", extra={"worker": self.name, "kind": fault.kind, "seconds": fault.seconds})
-        self._injected = Injected(self.child, fault, self._fault_ended)
+        act = act_of(fault, child, self.record.spec, watch.tell, self._kill)
+        self._corrupt = act if isinstance(act, Corrupt) else None
+        self._injected = Injected(fault, act, self._fault_ended)
         self._site.changed()
+        await self._injected.begin()
 
     def end_fault(self) -> None:
         """End the fault in it, when there is one."""
@@ -176,6 +182,7 @@ class Owned:
             crashes_in_row=record.crashes_in_row,
             next_start_s=self._next_start_s if self.phase == "backoff" else 0.0,
             last_exit=record.last_exit,
+            killed_for=record.killed_for,
             last_error=record.last_error
             or (watch.stats.error if watch is not None and watch.stats is not None else ""),
             rss_bytes=self.rss_bytes if self.child is not None else 0,
@@ -224,7 +231,8 @@ class Owned:
             self._write(pid=0, start_ticks=0, boot="", starts=self.record.starts + 1)
             self._error_file.unlink(missing_ok=True)
             self._log_start = logs.size_of(self.log)
-            self.child = Child.of_birth(spawn(self.record.spec, self._site.folders.home_id, self.log))
+            spec = self._corrupt.spec if self._corrupt is not None else self.record.spec
+            self.child = Child.of_birth(spawn(spec, self._site.folders.home_id, self.log))
         except (OSError, ValueError, Unavailable) as refused:
             self._note_death(f"did not start: {refused}", last_exit="did not start")
             return False
@@ -253,6 +261,7 @@ class Owned:
                 seen = liveness.Seen(watch.take_answered(), watch.stats, self.rss_bytes)
                 judgement = liveness.judge(memory, seen, limits, step_s=now_s - looked_s)
                 memory, looked_s, fault, is_stuck = judgement.memory, now_s, judgement.fault, judgement.is_stuck
+                self._killed_for = judgement.kind
                 watch.ping()
             if fault and child.is_alive:
                 _log.warning("killed", extra={"worker": self.name, "reason": fault})
@@ -281,7 +290,8 @@ class Owned:
 
     async def _after_death(self, child: Child, fault: str) -> None:
         """Clear away what the process left, and write down how it ended."""
-        self.end_fault()
+        if self._injected is not None and not self._injected.outlives:
+            self.end_fault()
         swept = await asyncio.to_thread(sweep, self._site.folders.home_id, self.name, child.pid)
         last_exit = child.bury()
         self.child = None
@@ -304,8 +314,14 @@ class Owned:
         )
         self._ready_at_s = 0.0
         self._next_start_s = time.time() + restart.delay_s
+        killed_for, self._killed_for = self._killed_for, ""
         self._write_if_possible(
-            pid=0, start_ticks=0, crashes_in_row=restart.crashes_in_row, last_exit=last_exit, last_error=reason
+            pid=0,
+            start_ticks=0,
+            crashes_in_row=restart.crashes_in_row,
+            last_exit=last_exit,
+            last_error=reason,
+            killed_for=killed_for,
         )
         self._move("death")
 
@@ -356,10 +372,14 @@ class Owned:
         self._site.changed()
 
     def _fault_ended(self) -> None:
-        self._injected = None
+        self._injected = self._corrupt = None
         _log.warning("fault ended", extra={"worker": self.name})
         self._write_if_possible(fault=None)
         self._site.changed()
+
+    def _kill(self) -> None:
+        if self.child is not None:
+            self.child.kill_group()
 
     def _on_report(self) -> None:
         phase = self._watch.phase if self._watch is not None else "starting"

@@ -14,7 +14,7 @@ import msgspec
 
 from stoker.types.errors import Unavailable
 from stoker.types.faults import Fault
-from stoker.types.process import ProcessSpec
+from stoker.types.process import KilledFor, ProcessSpec
 
 RECORD_BYTES_MAX: Final = 4 * 2**20
 _log: Final = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class Record(msgspec.Struct, frozen=True):
     crashes_in_row: int = 0
     last_exit: str = ""
     last_error: str = ""
+    killed_for: KilledFor = ""
     successor: ProcessSpec | None = None
     fault: Fault | None = None  # put into it on purpose; the agent that finds it here ends it
 

@@ -94,7 +94,7 @@ class Api:
     async def inject(self, request: Request) -> Response:
         """Answer POST /v1/processes/{name}/fault."""
         fault = await _decoded(request, Fault, "fault")
-        return _json(self._supervisor.inject(request.path_params["name"], fault, _fence(request)))
+        return _json(await self._supervisor.inject(request.path_params["name"], fault, _fence(request)))
 
     async def end_fault(self, request: Request) -> Response:
         """Answer DELETE /v1/processes/{name}/fault."""

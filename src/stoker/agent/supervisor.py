@@ -20,6 +20,7 @@ from stoker.agent.load import MachineLoad
 from stoker.agent.pace import Pace
 from stoker.agent.process import Folders, Owned, Site
 from stoker.agent.records import Record, Records
+from stoker.telemetry import machine
 from stoker.types.errors import Busy, Conflict, Draining, Forbidden, InvalidInput, NotFound
 from stoker.types.faults import Fault
 from stoker.types.process import NodeStatus, ProcessSpec, ProcessStatus, spec_digest
@@ -50,7 +51,7 @@ class Supervisor:
         self._sequence = time.time_ns() // 1_000_000
         self._waiters: set[asyncio.Future[None]] = set()
         self._look: asyncio.Task[None] | None = None
-        self._memory = kernel.memory()
+        self._memory = machine.memory()
         self._load = MachineLoad()
 
     def start(self) -> None:
@@ -79,13 +80,13 @@ class Supervisor:
                 _log.info("adopted", extra={"worker": name, "pid": child.pid})
                 if record.fault is not None:
                     _log.warning("ended a fault of an agent before", extra={"worker": name, "kind": record.fault.kind})
-                    undo(child)
+                    undo(child, record.spec, record.fault)
                 now = {"pid": child.pid, "start_ticks": child.start_ticks, "boot": boot, "fault": None}
                 self._own(msgspec.structs.replace(record, **now), child)
             elif only_living or (record.spec.kind != "replica" and name not in self._system):
                 self._records.remove(name)
             else:
-                self._own(msgspec.structs.replace(record, pid=0, start_ticks=0))
+                self._own(msgspec.structs.replace(record, pid=0, start_ticks=0, fault=None))
         self._kill_strays(marked)
         if not found:
             self._fence = 0  # nothing lived on, so no older control did; a database made anew may count from 1
@@ -132,7 +133,7 @@ class Supervisor:
         if owned is not None:
             owned.ask_stop(owned.record.spec.drain_s if drain_s is None else drain_s)
 
-    def inject(self, name: str, fault: Fault, fence: int) -> ProcessStatus:
+    async def inject(self, name: str, fault: Fault, fence: int) -> ProcessStatus:
         """Put a fault into a replica; it ends by itself. Raises NotFound, Forbidden or Conflict."""
         self._obey(fence)
         owned = self._owned.get(name)
@@ -140,7 +141,7 @@ class Supervisor:
             raise NotFound(f"no process {name!r} runs here")
         if owned.record.spec.kind != "replica":
             raise Forbidden(f"{name} is no replica; faults are for replicas only")
-        owned.inject(fault, fence)
+        await owned.inject(fault, fence)
         return owned.status()
 
     def end_fault(self, name: str, fence: int) -> None:
@@ -162,6 +163,7 @@ class Supervisor:
             fence=self._fence,
             cpu_ratio=self._load.cpu_ratio,
             cpu_pressure_ratio=self._load.pressure_ratio,
+            memory_pressure_ratio=self._load.memory_pressure_ratio,
         )
 
     async def wait_change(self, after: int, wait_s: float) -> NodeStatus:
@@ -252,7 +254,7 @@ class Supervisor:
 
     def _measure(self, lines: list[kernel.ProcessLine]) -> None:
         """Give each process what it and the children in its session use."""
-        self._memory = kernel.memory()
+        self._memory = machine.memory()
         self._load.look()
         leaders = {owned.child.pid: owned for owned in self._owned.values() if owned.child is not None}
         used: dict[int, tuple[int, float]] = {}

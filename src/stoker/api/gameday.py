@@ -34,13 +34,18 @@ async def _end(call: Call) -> Response:
 
 OPERATIONS: Final = (
     Operation(
-        "POST", _PATH, _begin, "Begin a game day: a fault in one replica, or load", body=gameday.Begin, status=204
+        "POST",
+        _PATH,
+        _begin,
+        "Begin a game day: a fault in replicas, a bad revision, or load",
+        body=gameday.Begin,
+        status=204,
     ),
     Operation(
         "DELETE",
         _PATH,
         _end,
-        "End it: every fault in the endpoint's replicas",
+        "End it: every fault in replicas, and the bad revision",
         status=204,
         query=(Parameter("because", str, "how it went, for the journal"),),
     ),

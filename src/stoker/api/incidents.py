@@ -43,7 +43,8 @@ async def _why(call: Call) -> Response:
     project, name = call.request.path_params["project"], call.request.path_params["name"]
     await call.plane.database.reading(lambda connection: endpoints.get(connection, project, name))
     since_s = number(call.request, "since_s", 0, 0, SINCE_MAX_S)
-    return reply(await call.plane.incidents.why(project, name, time.time() - since_s if since_s else None))
+    found = await call.plane.incidents.why(project, name, time.time() - since_s if since_s else None)
+    return reply(await call.plane.remedies.advice(found, project, name))
 
 
 async def _incidents(call: Call) -> Response:

@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,7 +27,7 @@ from stoker.app.bounded_http import BoundedHttp
 from stoker.app.home import Home
 from stoker.app.settings import Settings
 from stoker.blob.folder import FolderBlobs
-from stoker.control import chores, keys, replicas
+from stoker.control import chores, gameday, keys, replicas
 from stoker.control.apply import Effects
 from stoker.control.drift.files import Learning
 from stoker.control.drift.watch import DriftWatch
@@ -37,6 +38,7 @@ from stoker.control.models import ModelRegistry
 from stoker.control.numbers import Numbers
 from stoker.control.observe import Observer
 from stoker.control.plane import ControlPlane
+from stoker.control.remedies import Remedies
 from stoker.control.routes import RoutePublisher
 from stoker.control.stats import StatsReader
 from stoker.control.traces import Traces
@@ -166,11 +168,7 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
     metrics = Registry(NAME)
     routes = RoutePublisher()
     observer = Observer(driver)
-
-    async def signed(project: str, model: str, number: int) -> SignedVersion:
-        return await database.reading(lambda connection: signing.signed(connection, project, model, number))
-
-    effects = Effects(driver, observer, blobs, home, time.time, signed)
+    effects = Effects(driver, observer, blobs, home, time.time, partial(_signed, database))
     holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     loop = Loop(database, observer, effects, routes, home, holder, metrics)
     history = History(home.metrics, bytes_max=chosen.metrics_max_bytes)
@@ -178,11 +176,7 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
     gateways = [Remote(name, home.address(name)) for name in (f"gateway-{n}" for n in range(chosen.gateways))]
     collector = Collector(history, (Own(metrics, gauges.refresh), *gateways))
     post = Post(metrics, f"http://127.0.0.1:{chosen.api_port}")
-
-    async def counted() -> list[Snapshot]:
-        sample = await collector.newest(chosen.otlp_interval_s)
-        return [answer.snapshot for name, answer in sample.answers.items() if name != NAME]
-
+    counted = partial(_counted, collector, chosen.otlp_interval_s)
     numbers = Numbers(metrics, driver, observer, gauges.refresh, counted)
 
     def changed() -> None:
@@ -193,6 +187,15 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
     watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
     loop.asked = watch.asked
     evidence = Recorded(database, history)
+    incidents = Incidents(
+        database,
+        evidence,
+        evidence.quarantined,
+        lambda: loop.lease,
+        lambda: list(watch.memory.alerts.values()),
+    )
+    remedies = Remedies(database, incidents, lambda: observer.statuses, metrics, loop.wake)
+    loop.acts = remedies.in_force
     return ControlPlane(
         database=database,
         driver=driver,
@@ -206,7 +209,8 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
         gauges=gauges,
         watch=watch,
         post=post,
-        incidents=Incidents(database, evidence, evidence.quarantined, lambda: list(watch.memory.alerts.values())),
+        incidents=incidents,
+        remedies=remedies,
         shares=Teller(chosen.gateways, time.monotonic()),
         metrics=metrics,
         samples=SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes),
@@ -216,6 +220,16 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
         feedback=FeedbackWatch(database, FeedbackStore(home.feedback), home.address, metrics, _expect),
         process=NAME,
     )
+
+
+async def _counted(collector: Collector, age_max_s: float) -> list[Snapshot]:
+    """Return what the gateways counted, as the history was told it last."""
+    sample = await collector.newest(age_max_s)
+    return [answer.snapshot for name, answer in sample.answers.items() if name != NAME]
+
+
+async def _signed(database: Database, project: str, model: str, number: int) -> SignedVersion:
+    return await database.reading(lambda connection: signing.signed(connection, project, model, number))
 
 
 def _learn(learning: Learning, answers: Mapping[str, Answer], seen: Seen, now_s: float) -> Reference | str:
@@ -300,6 +314,8 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
         asyncio.create_task(plane.watch.run()),
         asyncio.create_task(watch_lag(plane.metrics)),
         asyncio.create_task(plane.incidents.run()),
+        asyncio.create_task(plane.remedies.run()),
+        asyncio.create_task(gameday.watch(plane)),
     ]
     acting = asyncio.create_task(plane.loop.run())
     serving = asyncio.create_task(server.serve(sockets))

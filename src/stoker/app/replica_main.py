@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import msgspec
 
+from stoker.runtime import prints
 from stoker.telemetry import logs
 from stoker.types.replica import ReplicaSpec
 
@@ -27,11 +28,10 @@ def main() -> NoReturn:
     except (OSError, msgspec.DecodeError) as broken:
         sys.stderr.write(f"{sys.argv[1]} is no replica spec: {broken}\n")
         _end(EXIT_USAGE)
+    prints.lose_rather_than_fail()  # and before all that writes
     logs.configure(spec.replica)
     for name in THREAD_LIMITS:
         os.environ.setdefault(name, str(max(1, int(spec.cores))))
-    # A model's own prints belong in the log when they happen, not when a buffer is full.
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
     # Imported now and not above: numpy's threads are counted when it is imported.
     import uvloop

@@ -13,7 +13,8 @@ from stoker.cli.progress import Progress
 from stoker.cli.push import push_files
 from stoker.cli.session import Session
 from stoker.cli.waiting import wait_ready
-from stoker.client.control import ControlClient, Registration
+from stoker.client.control import ControlClient
+from stoker.client.registration import Registration
 from stoker.types.errors import StokerError
 from stoker.types.resources import DEFAULT_PROJECT
 

@@ -19,9 +19,11 @@ from stoker.client.views import EndpointDetail
 from stoker.core.gameday import BY_NAME, SCENARIOS, Scenario, obstacle
 from stoker.types.errors import Conflict, InvalidInput, NotFound
 from stoker.types.faults import FAULT_MAX_S
+from stoker.types.models import DEFAULT_ENGINE
 from stoker.types.resources import Task
 from stoker.types.units import parse_seconds
 
+REPLICAS_MAX: Final = 64  # that control lets one fault be put into
 REPORTS_MAX: Final = 100  # the newest are kept
 RATES: Final[dict[Task, float]] = {"predict": 20.0, "embed": 10.0, "chat": 1.0}  # of probes, a second
 LONG_TIMES: Final = 40
@@ -148,8 +150,12 @@ def page(report: Report) -> str:
     expected = " or ".join(scenario.expects) if scenario is not None else "the right one"
     rank = f"{expected} is number {card.rank}" if card.rank else f"{expected} is not among them"
     diagnosed = f"{_figure(card.diagnosis)}  {causes}; {rank}"
+    if scenario is not None and not scenario.expects:
+        diagnosed = f"{_figure(card.diagnosis)}  {causes}; no cause that is known is right"
+    if card.diagnosis is None:
+        diagnosed = "  -   nothing to explain"
     if card.outcome == "absorbed":
-        told, diagnosed = "callers saw nothing, so nobody is to be told", "  -   nothing to explain"
+        told = "callers saw nothing, so nobody is to be told"
     good = "never" if card.recovered_after_s is None else f"after {_after(card.recovered_after_s)}"
     if card.remediation is None:
         good = "nothing to heal"
@@ -158,7 +164,10 @@ def page(report: Report) -> str:
             ("run", click.style(report.id, bold=True)),
             ("endpoint", f"{report.project}/{report.endpoint}"),
             ("began", clock(report.began_s)),
-            ("what", f"{scenario.does if scenario is not None else report.scenario} {report.replica}".strip()),
+            (
+                "what",
+                f"{scenario.does if scenario is not None else report.scenario} {', '.join(report.replicas)}".strip(),
+            ),
             ("outcome", click.style(card.outcome, fg="red" if card.outcome in ("not healed", "missed") else "green")),
             ("detected", f"{_figure(card.detection)}  {told}"),
             ("diagnosed", diagnosed),
@@ -179,12 +188,17 @@ def _plan(session: Session, scenario: Scenario, project: str, name: str, given: 
             f"{project}/{name} is not marked for game days; put `gameday: allowed` into its spec and apply it",
             field="spec.gameday",
         )
+    for one in control.incidents(only_open=True):  # control refuses too, but only after the baseline
+        if (one.project, one.endpoint) == (project, name) and not given["force"]:
+            raise Conflict(
+                f"incident {one.number} is open at {project}/{name}; wait until it is over, or insist with --force"
+            )
     duration_s = float(str(given["duration"]))
     if not 0 < duration_s <= FAULT_MAX_S:
         raise InvalidInput(f"a duration of {duration_s:g} s; up to {FAULT_MAX_S:g} s are allowed", field="duration")
     ready = sorted(each.replica for each in found.replicas if each.phase == "ready")
-    task = _task(control, found)
-    why = obstacle(scenario, task, len(ready))
+    task, engine = _nature(control, found)
+    why = obstacle(scenario, task, engine, len(ready))
     if why:
         raise Conflict(why)
     if scenario.is_silent:
@@ -196,15 +210,13 @@ def _plan(session: Session, scenario: Scenario, project: str, name: str, given: 
             raise Conflict(
                 f"{project}/{name} {what}; `stoker drift {name}` says more, `stoker drift learn` begins anew"
             )
-    replica = str(given["replica"] or (ready[0] if scenario.fault is not None else ""))
-    if scenario.fault is not None and replica not in ready:
-        raise NotFound(f"{replica!r} is no ready replica of {name}; ready are: {', '.join(ready)}")
+    replicas = _hurt(scenario, name, ready, str(given["replica"] or ""))
     rate = given["rps"]
     return Plan(
         project=project,
         endpoint=name,
         scenario=scenario,
-        replica=replica if scenario.fault is not None else "",
+        replicas=replicas,
         rate=float(str(rate)) if rate else RATES[task],
         baseline_s=float(str(given["baseline"])),
         duration_s=duration_s,
@@ -213,9 +225,24 @@ def _plan(session: Session, scenario: Scenario, project: str, name: str, given: 
     )
 
 
+def _hurt(scenario: Scenario, name: str, ready: list[str], wanted: str) -> tuple[str, ...]:
+    """Return the replicas that a fault is put into. Raises InvalidInput or NotFound."""
+    if scenario.fault is None:
+        return ()
+    if scenario.is_everywhere:
+        if wanted:
+            raise InvalidInput(f"{scenario.name} is done to every replica; leave --replica out", field="replica")
+        ready = ready[:REPLICAS_MAX]
+    else:
+        ready = [wanted] if wanted in ready else [] if wanted else ready[:1]
+    if not ready:
+        raise NotFound(f"no replica {wanted or 'at all'} of {name} is ready".replace("  ", " "))
+    return tuple(ready)
+
+
 def _prepared(session: Session, plan: Plan, given: dict[str, object]) -> Run:
     control, data = session.control(), session.data(plan.project)
-    task = _task(control, control.endpoint(plan.project, plan.endpoint))
+    task, _ = _nature(control, control.endpoint(plan.project, plan.endpoint))
     ask = (
         example(plan.endpoint, task, data.metadata(plan.endpoint) if task == "predict" and not given["data"] else None)
         if not given["data"]
@@ -239,16 +266,16 @@ def _given(endpoint: str, task: Task, text: str) -> Ask:
     return Ask(path, content(text), {"Content-Type": "application/json"})
 
 
-def _task(control: ControlClient, found: EndpointDetail) -> Task:
-    """Return the endpoint's task: what its spec says, or the model version it serves."""
-    if found.resource.spec.task is not None:
-        return found.resource.spec.task
+def _nature(control: ControlClient, found: EndpointDetail) -> tuple[Task, str]:
+    """Return the endpoint's task and the engine that serves it, by its spec or its model's version."""
     serving = next((each for each in found.revisions if each.serving), None)
     if serving is None:
         raise Conflict(f"{found.name} serves nothing yet, so there is nothing to break")
+    spec = found.resource.spec
     model, _, number = serving.model.partition("@")
-    said = control.version(model, number).manifest.tasks
-    return next((each for each in RATES if each in said[:1]), "predict")
+    manifest = control.version(model, number).manifest
+    first: Task = next((each for each in RATES if each in manifest.tasks[:1]), "predict")
+    return spec.task or first, spec.engine or DEFAULT_ENGINE[manifest.format]
 
 
 def _keep(folder: Path, report: Report) -> None:

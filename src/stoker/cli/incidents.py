@@ -7,7 +7,7 @@ import click
 
 from stoker.cli.output import age, clock, columns, fields, items, show
 from stoker.cli.session import Command, Session, output_option, write_example
-from stoker.cli.why import cause_lines, harm_words, timeline_line
+from stoker.cli.why import act_lines, cause_lines, harm_words, timeline_line
 from stoker.core.diagnose.causes import TITLES
 from stoker.core.diagnose.incident import Incident
 
@@ -90,4 +90,5 @@ def _page(incident: Incident) -> str:
         ]
     )
     timeline = [timeline_line(clock(one.at_s), one.kind, one.text) for one in incident.timeline]
-    return "\n".join([head, *cause_lines(incident.causes), "", click.style("Timeline", bold=True), *timeline])
+    acts = act_lines(incident.acts)
+    return "\n".join([head, *cause_lines(incident.causes), *acts, "", click.style("Timeline", bold=True), *timeline])

@@ -21,7 +21,8 @@ from stoker.cli.session import Command, Session, checked_name, output_option, pa
 from stoker.cli.signing import signer
 from stoker.cli.tables import counted, signature_lines
 from stoker.cli.values import typed
-from stoker.client.control import ControlClient, Registration
+from stoker.client.control import ControlClient
+from stoker.client.registration import Registration
 from stoker.client.upload import LocalFile, Signer, Stage, find_files, push
 from stoker.client.views import PushedVersion
 from stoker.types.drift import REFERENCE_FILE

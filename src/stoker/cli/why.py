@@ -15,7 +15,9 @@ from stoker.core.diagnose.scale import percent
 from stoker.core.diagnose.shift import Harm
 from stoker.core.diagnose.verdict import Explanation
 from stoker.core.diagnose.window import PHASES
+from stoker.core.remedies import effect
 from stoker.types.errors import InvalidInput
+from stoker.types.remedies import Act
 from stoker.types.units import parse_seconds
 
 BAR: Final = 20  # characters of a bar
@@ -65,7 +67,8 @@ def page(found: Explanation, name: str) -> str:
     diagnosis = found.diagnosis
     lines = [click.style(verdict(found, name), bold=True)]
     if diagnosis.is_wrong:
-        lines += ["", *_harm_lines(found), *cause_lines(diagnosis.causes), *_to_do(diagnosis.causes, name)]
+        lines += ["", *_harm_lines(found), *cause_lines(diagnosis.causes), *_to_do(found, name)]
+    lines += act_lines(found.acts)
     changes = [timeline_line(_clock(one.at_s), one.kind, one.what) for one in found.changes[-TIMELINE_SHOWN:]]
     if changes:
         lines += ["", click.style("What was done", bold=True), *changes]
@@ -137,15 +140,32 @@ def _harm_lines(found: Explanation) -> list[str]:
     return [harm + (f"; a request spends more time in: {where}" if where and found.diagnosis.harm.latency > 0 else "")]
 
 
-def _to_do(causes: Sequence[Cause], name: str) -> list[str]:
+def act_lines(acts: Sequence[Act]) -> list[str]:
+    """Return what an incident did by itself, each act with how it ended."""
+    lines = ["", click.style("What it did by itself", bold=True)] if acts else []
+    for act in acts:
+        lines.append(timeline_line(_clock(act.at_s), "act", f"{act.number}: {act.what}, for {act.because}"))
+        if act.is_in_force:
+            lines.append(timeline_line(" " * 8, "", click.style("in force", fg="yellow")))
+            continue
+        how = f"over after {duration(act.ended_at_s - act.at_s)}: {act.outcome}"
+        seen = f"; {effect(act.before, act.after)}" if act.after is not None else ""
+        lines.append(timeline_line(" " * 8, "", how + seen))
+    return lines
+
+
+def _to_do(found: Explanation, name: str) -> list[str]:
+    causes = found.diagnosis.causes
     if not causes:
         return []
     first = causes[0]
+    itself = f"{found.next_act}, for {found.next_because}" if found.next_act else f"nothing: {found.next_because}"
     return [
         "",
         click.style("What to do", bold=True),
         f"  {TO_DO[first.remedy].format(endpoint=name)}",
         f"  runbook: {RUNBOOKS}#{first.runbook}",
+        *(f"  {line}" for line in _folded(f"by itself: {itself}", 2)),
     ]
 
 

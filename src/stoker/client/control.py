@@ -5,12 +5,13 @@ Synchronous and on the standard library's HTTP client, because the command line 
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
 from stoker.client.connection import Connection, Method, Query, decode
+from stoker.client.registration import Registration
 from stoker.client.views import (
     Alerts,
     AlertView,
@@ -36,7 +37,7 @@ from stoker.core.diagnose.verdict import Explanation
 from stoker.types.errors import NotFound, StokerError
 from stoker.types.faults import Fault
 from stoker.types.keys import UNLIMITED, KeyLimits
-from stoker.types.models import FileEntry, Format, ModelVersion
+from stoker.types.models import ModelVersion
 from stoker.types.process import NodeStatus
 from stoker.types.resources import Endpoint, EndpointView, Notifier
 from stoker.types.samples import SampleRecord
@@ -57,26 +58,6 @@ class _Items(msgspec.Struct, frozen=True):
 
 class _Results(msgspec.Struct, frozen=True):
     results: tuple[ApplyResult, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """What a version is made of, as the pusher says it; what is None is found in the files."""
-
-    files: tuple[FileEntry, ...]
-    format: Format | None = None
-    entry: str | None = None
-    tasks: tuple[str, ...] | None = None
-    options: Mapping[str, Any] | None = None
-    metadata: Mapping[str, Any] | None = None
-    lineage: Mapping[str, Any] | None = None
-    signatures: tuple[str, ...] | None = None
-    project: str | None = None  # whose demands of signatures it is held to
-
-    def body(self) -> dict[str, Any]:
-        """Return the request body; what was not said is left out."""
-        said = {name: getattr(self, name) for name in self.__slots__}
-        return {name: value for name, value in said.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,15 +133,34 @@ class ControlClient:
         return self._items(f"/api/v1/traces/{quote(name, safe='')}", TracedRequest)
 
     def begin_gameday(
-        self, project: str, name: str, scenario: str, *, seconds: float, replica: str, fault: Fault | None, force: bool
+        self,
+        project: str,
+        name: str,
+        scenario: str,
+        *,
+        seconds: float,
+        replicas: Sequence[str] = (),
+        fault: Fault | None = None,
+        bad_revision: bool = False,
+        force: bool = False,
     ) -> None:
-        """Put a fault into a replica, or announce load, for at most `seconds`. Raises Conflict."""
-        body = {"scenario": scenario, "seconds": seconds, "replica": replica, "fault": fault, "force": force}
+        """Put a fault into replicas, have a bad revision go out, or announce load, for at most `seconds`.
+
+        Raises Conflict.
+        """
+        body = {
+            "scenario": scenario,
+            "seconds": seconds,
+            "replicas": replicas,
+            "fault": fault,
+            "bad_revision": bad_revision,
+            "force": force,
+        }
         where = f"/api/v1/projects/{project}/endpoints/{name}/gameday"
         self.connection.exchange("POST", where, body=msgspec.json.encode(body), headers=_JSON)
 
     def end_gameday(self, project: str, name: str, because: str) -> None:
-        """End every fault in an endpoint's replicas."""
+        """End every fault in an endpoint's replicas, and take a bad revision back."""
         where = f"/api/v1/projects/{project}/endpoints/{name}/gameday"
         self.connection.exchange("DELETE", where, query={"because": because})
 

@@ -32,12 +32,12 @@ RETRIED: Final = {"x-stainless-retry-count": "1"}  # as the OpenAI and Anthropic
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What is to be done. Times in seconds; `rate` is of the probes, a second."""
+    """What is to be done. Times in seconds; `rate` is of the probes, a second. replicas: that a fault is put into."""
 
     project: str
     endpoint: str
     scenario: Scenario
-    replica: str
+    replicas: tuple[str, ...]
     rate: float
     baseline_s: float
     duration_s: float
@@ -57,7 +57,7 @@ class Report(msgspec.Struct, frozen=True):
     project: str
     endpoint: str
     scenario: str
-    replica: str
+    replicas: tuple[str, ...]
     began_s: float
     duration_s: float
     rate: float
@@ -81,6 +81,7 @@ class Run:
     _began_s: float = 0.0
     _origin_s: float = 0.0
     _keys: list[str] = field(default_factory=list)
+    _caller: Connection | None = None
     _probes: Load | None = None
     _load: Load | None = None
     _is_injected: bool = False
@@ -92,14 +93,15 @@ class Run:
     def go(self) -> Report:
         """Do it and return how it went. Raises StokerError when it cannot begin."""
         plan = self.plan
-        probes = self._probes = Load(self._with_key("probes"), self.ask, plan.rate)
+        self._caller = self._with_key("probes")
+        probes = self._probes = Load(self._caller, self.ask, plan.rate)
         probes.once()
         self._began_s, self._origin_s = time.time(), time.monotonic()
         probes.start(self._origin_s)
         self.say(f"{plan.rate:g} requests a second for {plan.baseline_s:g} s, to see what is normal")
         self._watch(lambda: self._now() >= plan.baseline_s)
         self._inject()
-        end_s = self._now() + plan.duration_s
+        end_s = self._marks.injected_s + plan.duration_s  # the fault's own clock began later, and so ends later
         is_lasting = plan.scenario.fault != "kill"
         self._watch(lambda: self._now() >= end_s or (not is_lasting and self._is_good()))
         if is_lasting:
@@ -117,7 +119,7 @@ class Run:
             project=plan.project,
             endpoint=plan.endpoint,
             scenario=plan.scenario.name,
-            replica=plan.replica,
+            replicas=plan.replicas,
             began_s=self._began_s,
             duration_s=plan.duration_s,
             rate=plan.rate,
@@ -152,14 +154,15 @@ class Run:
                 plan.endpoint,
                 scenario.name,
                 seconds=plan.duration_s,
-                replica=plan.replica,
+                replicas=plan.replicas,
                 fault=fault,
+                bad_revision=scenario.is_bad_revision,
                 force=plan.force,
             )
         except (Conflict, InvalidInput, NotFound):
             self._is_injected = False  # refused: what is there is somebody else's
             raise
-        where = f" ({plan.replica})" if plan.replica else ""
+        where = f" ({', '.join(plan.replicas)})" if plan.replicas else ""
         self.say(f"now: {scenario.does}{where}")
         if scenario.load != "none":
             self._start_load()
@@ -170,7 +173,9 @@ class Run:
         ask = self.loaded
         if scenario.load == "retry_storm":
             ask = Ask(ask.path, ask.body, {**ask.headers, **RETRIED})
-        self._load = Load(self._with_key("load"), ask, rate)
+        # What all callers do is sent by the one that was there before: a new one would be a noisy tenant, and found.
+        who = self._with_key("load") if scenario.load == "noisy_tenant" or self._caller is None else self._caller
+        self._load = Load(who, ask, rate)
         self._load.start(self._origin_s)
 
     def _end(self, because: str, *, again: bool = False) -> None:
@@ -231,8 +236,10 @@ class Run:
                 self._detected(raised_s - self._began_s, f"incident {one.number}")
         for alert in self.control.alerts().items:
             whose = (alert.labels.get("project"), alert.labels.get("endpoint"))
-            if whose == (plan.project, plan.endpoint) and alert.state == "firing" and alert.since_s >= injected_s:
-                self._detected(alert.since_s - self._began_s, f"alert {alert.labels.get('slo', alert.id)}")
+            name = alert.labels.get("slo") or alert.labels.get("alertname") or alert.id
+            is_told = alert.state == "firing" and alert.severity != "none"  # that only explains others, and mutes them
+            if whose == (plan.project, plan.endpoint) and is_told and alert.since_s >= injected_s:
+                self._detected(alert.since_s - self._began_s, f"alert {name}")
 
     def _detected(self, at_s: float, by: str) -> None:
         before = self._marks.detected_s

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
-from stoker.client.control import ControlClient, Registration
+from stoker.client.control import ControlClient
+from stoker.client.registration import Registration
 from stoker.client.views import PushedVersion
 from stoker.types.errors import InvalidInput, NotFound, RefusedArtifact
 from stoker.types.ids import Digest

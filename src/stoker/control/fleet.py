@@ -60,7 +60,11 @@ class Fleet:
         whose = _whose(now)
         if now.restarts > before.restarts:
             restarted = self._registry.counter(
-                "stoker_restarts_total", kind=now.kind, node=node, reason=_reason(now.last_exit), **whose
+                "stoker_restarts_total",
+                kind=now.kind,
+                node=node,
+                reason=now.killed_for or _reason(now.last_exit),
+                **whose,
             )
             restarted.add(now.restarts - before.restarts)
         if now.ready_at_s and now.ready_at_s != before.ready_at_s:
@@ -90,6 +94,9 @@ class Fleet:
             self._registry.gauge("stoker_node_cpu_ratio", node=status.node).set(status.cpu_ratio)
         if status.cpu_pressure_ratio is not None:
             self._registry.gauge("stoker_node_cpu_pressure_ratio", node=status.node).set(status.cpu_pressure_ratio)
+        if status.memory_pressure_ratio is not None:
+            starved = self._registry.gauge("stoker_node_memory_pressure_ratio", node=status.node)
+            starved.set(status.memory_pressure_ratio)
 
 
 def _whose(process: ProcessStatus) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from stoker.control import apply
+from stoker.control import apply, deaths
 from stoker.control.apply import Effects
 from stoker.control.observe import RESYNC_S, Observer, State, read_state
 from stoker.control.ports import Folders
@@ -27,6 +27,7 @@ from stoker.store import leases
 from stoker.store.engine import Connection, Database
 from stoker.store.leases import Lease, LeaseLost
 from stoker.telemetry.metrics import Registry
+from stoker.types.remedies import Act
 from stoker.types.routes import RouteTable
 
 LEASE: Final = "control"
@@ -77,7 +78,9 @@ class Loop:
         self._is_stopping = False
         # What objectives ask for, by endpoint; None while nobody has looked.
         self.asked: Callable[[], Mapping[EndpointKey, Asked] | None] = lambda: None
+        self.acts: Callable[[], Mapping[EndpointKey, tuple[Act, ...]] | None] = dict  # of incidents, in force
         self._wanted: set[tuple[str, str]] = set()  # endpoints with that gauge
+        self._told: dict[str, int] = {}  # restarts by replica that are in the journal
 
     @property
     def lease(self) -> Lease | None:
@@ -143,10 +146,13 @@ class Loop:
         lease = await self._hold()
         if lease is None:
             return FOLLOW_S
-        seen = Snapshot(nodes=self._observer.nodes(), start_failures=self._effects.failures(), asked=self.asked())
-        decision = await self._database.writing(
-            lambda connection: decide(connection, lease, seen, self.folders.address, time.time())
+        seen = Snapshot(
+            nodes=self._observer.nodes(),
+            start_failures=self._effects.failures(),
+            asked=self.asked(),
+            acts=self.acts(),
         )
+        decision, self._told = await self._database.writing(lambda connection: self._decide(connection, lease, seen))
         self._routes.publish(decision.table, decision.encoded)
         self._count_wanted(decision.state.endpoints)
         for action in decision.plan.actions:
@@ -166,6 +172,11 @@ class Loop:
                     self._metrics.forget(replica=action.replica)
                 case ForgetRevision():
                     self._metrics.forget(project=action.project, endpoint=action.endpoint, revision=action.revision)
+
+    def _decide(self, connection: Connection, lease: Lease, seen: Snapshot) -> tuple[Decision, dict[str, int]]:
+        now_s = time.time()
+        decision = decide(connection, lease, seen, self.folders.address, now_s)
+        return decision, deaths.note(connection, seen.nodes, self._told, now_s)
 
     def _count_wanted(self, endpoints: Iterable[EndpointState]) -> None:
         wanted = {(str(each.project), str(each.name)): each.status.replicas_wanted for each in endpoints}

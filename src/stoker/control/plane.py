@@ -9,6 +9,7 @@ from stoker.control.loop import Loop
 from stoker.control.models import ModelRegistry
 from stoker.control.numbers import Numbers
 from stoker.control.observe import Observer
+from stoker.control.remedies import Remedies
 from stoker.control.routes import RoutePublisher
 from stoker.control.stats import StatsReader
 from stoker.control.traces import Traces
@@ -39,6 +40,7 @@ class ControlPlane:
     stats: StatsReader
     gauges: Gauges
     incidents: Incidents
+    remedies: Remedies
     shares: Teller
     watch: Watch
     post: Post

@@ -107,13 +107,14 @@ def by_session(session: int, nodes: Sequence[int], loads: Sequence[float], spill
 
 
 def by_prefix(
-    matched: Sequence[int], total: int, loads: Sequence[float], prices_s: Sequence[float], spill_: float
+    matched: Sequence[int], total: int, loads: Sequence[float], prices_s: Sequence[float], spill_: float, draw: float
 ) -> tuple[int, Why]:
     """Return the index of the replica with the longest known prefix that is not overloaded; -1 to choose by cost.
 
     Args:
         matched: how many of the prompt's `total` blocks each replica knows.
         prices_s: of equals the cheapest is taken.
+        draw: at random in 0–1. Below EXPLORE_RATIO one that knows less takes it, the cheapest, if there is any.
     """
     best = max(matched)
     least = max(1, MATCH_MIN_RATIO * total)
@@ -124,6 +125,10 @@ def by_prefix(
     if not fitting:
         return -1, "overloaded_owner"
     owner = min(fitting, key=lambda index: (-matched[index], prices_s[index]))
+    if draw < EXPLORE_RATIO:
+        others = [index for index, load in enumerate(loads) if load <= limit and matched[index] < matched[owner]]
+        if others:
+            return min(others, key=lambda index: prices_s[index]), "explore"
     return owner, "affinity" if matched[owner] == best else "overloaded_owner"
 
 

@@ -28,6 +28,10 @@ TOLERANCE: Final = 1.5  # latency may grow so much over its least before the lim
 PROBE_EVERY: Final = 20  # windows; in one of so many the least latency is looked for
 LEAST_OF: Final = 2 * PROBE_EVERY + 2  # windows that the least is of: two looks
 SMOOTHING: Final = 0.2
+REFUSED_RATIO: Final = 0.9  # of the limit is left when a server refuses what is sent over its own
+# After a refusal the limit does not grow for so long. Each look at what is too much costs a refused request and the
+# wait that the server asks for, a second at the least: 3 % of the time.
+REFUSED_HOLD_S: Final = 30.0
 PROMPT_TOKENS_MIN: Final = 256  # a short prompt's first token takes about as long as this one's
 
 
@@ -58,7 +62,7 @@ def places(*, slots: int, others: int, in_flight: int, kv_used_ratio: float, gat
 class Learned:
     """The limit of a replica that does not say what it can do."""
 
-    __slots__ = ("_is_probing", "_limit", "_samples", "_seen", "_sum_s", "_until_s", "_windows")
+    __slots__ = ("_is_probing", "_limit", "_refused_s", "_samples", "_seen", "_sum_s", "_until_s", "_windows")
 
     def __init__(self) -> None:
         self._limit = float(LEARNED_FIRST)
@@ -67,6 +71,7 @@ class Learned:
         self._samples = 0
         self._sum_s = 0.0
         self._until_s = -math.inf
+        self._refused_s = -math.inf  # when the limit shrank for a refusal
         self._is_probing = False
 
     @property
@@ -89,8 +94,16 @@ class Learned:
             return  # the limit was not what held it back: this window says nothing about it
         gradient = min(max(TOLERANCE * min(self._seen) / max(short_s, 1e-9), 0.5), 1.0)
         wanted = self._limit * gradient + math.sqrt(self._limit)
-        self._limit = min(max(self._limit + SMOOTHING * (wanted - self._limit), 1.0), float(LEARNED_MAX))
+        most = self._limit if now_s < self._refused_s + REFUSED_HOLD_S else float(LEARNED_MAX)
+        self._limit = min(max(self._limit + SMOOTHING * (wanted - self._limit), 1.0), most)
 
-    def failed(self) -> None:
-        """Take note of a request that the replica refused as too much."""
-        self._limit = max(self._limit * 0.9, 1.0)
+    def failed(self, in_flight: int, sent_s: float, now_s: float) -> None:
+        """Take note of a request, sent at `sent_s`, that was refused as too much with `in_flight` there, itself too.
+
+        The limit shrinks once for all that were sent before it did, by one at the least. A refusal far below it shrinks
+        nothing: such a server counts something else than what it has at once.
+        """
+        if sent_s < self._refused_s or in_flight < self._limit / 2:
+            return
+        self._refused_s = now_s
+        self._limit = max(min(self._limit * REFUSED_RATIO, int(self._limit) - 1.0), 1.0)

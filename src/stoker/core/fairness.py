@@ -4,12 +4,16 @@ Bands are strict, but one that waits is passed over about TURNS_MAX times in a r
 a band the tenant that was served least goes next, in units of service divided by its weight; inside a tenant, the
 request whose deadline is nearest. Shares are of one busy time: when nobody waits any more, the books are closed.
 
+Who waits for a place in one version of the model has the same turn as all others; while that version has no place it is
+passed over, and its turn is not used up.
+
 Source: the virtual token counter (Sheng et al., "Fairness in Serving Large Language Models"), with its lift: who begins
 to wait starts at the least served of those that wait, so that idling saves up nothing.
 """
 
 from bisect import bisect_left, insort
 from collections import deque
+from collections.abc import Collection, Iterator
 from math import inf
 from typing import Final, Generic, TypeVar
 
@@ -18,6 +22,9 @@ from stoker.types.keys import PRIORITIES
 BANDS: Final = len(PRIORITIES)
 # How often in a row a waiting band may be passed over: standard keeps one turn of 9 and sheddable one of 33.
 TURNS_MAX: Final = (0, 8, 32)
+# Of one tenant and band, waiting for versions without a place, that others of the same may overtake in one turn. A
+# tenant with more of them in front holds up itself, and nobody else.
+PASSED_OVER_MAX: Final = 64
 TENANTS_MAX: Final = 4096  # counters kept; those of tenants that wait are always
 
 INPUT_UNITS: Final = 1.0  # a token read
@@ -26,16 +33,19 @@ CACHED_UNITS: Final = 0.1  # a token found in the cache
 
 
 class Ticket:
-    """One request that waits. `order` is set by the line."""
+    """One request that waits. `order` is set by the line. `version`: of the model; "" for any."""
 
-    __slots__ = ("band", "deadline_s", "is_waiting", "order", "size_bytes", "tenant", "weight")
+    __slots__ = ("band", "deadline_s", "is_waiting", "order", "size_bytes", "tenant", "version", "weight")
 
-    def __init__(self, band: int, tenant: str, weight: float, deadline_s: float, size_bytes: int) -> None:
+    def __init__(
+        self, band: int, tenant: str, weight: float, deadline_s: float, size_bytes: int, version: str = ""
+    ) -> None:
         self.band = band
         self.tenant = tenant
         self.weight = weight
         self.deadline_s = deadline_s
         self.size_bytes = size_bytes
+        self.version = version
         self.order = 0
         self.is_waiting = False
 
@@ -51,7 +61,10 @@ _T = TypeVar("_T", bound=Ticket)
 class Line(Generic[_T]):
     """Tickets in their order. Not bounded itself: `victims` says who must go so that another fits."""
 
-    __slots__ = ("_again", "_bands", "_counters", "_counts", "_next", "_passed", "_ready_units", "count", "size_bytes")
+    __slots__ = (
+        "_again", "_bands", "_counters", "_counts", "_next", "_passed", "_ready_units", "_versions", "count",
+        "size_bytes",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._bands: tuple[dict[str, list[tuple[float, int, _T]]], ...] = tuple({} for _ in range(BANDS))
@@ -60,12 +73,19 @@ class Line(Generic[_T]):
         self._again: deque[_T] = deque()
         self._counters: dict[str, float] = {}
         self._ready_units = 0.0  # the counter of who was served last
+        self._versions: dict[str, int] = {}  # how many wait for each, where they say one
         self._next = 0
         self.count = 0
         self.size_bytes = 0
 
     def __len__(self) -> int:
         return self.count
+
+    def __iter__(self) -> Iterator[_T]:
+        yield from self._again
+        for tenants in self._bands:
+            for mine in tenants.values():
+                yield from (ticket for _, _, ticket in mine)
 
     def put(self, ticket: _T) -> None:
         """Let `ticket` wait."""
@@ -85,40 +105,45 @@ class Line(Generic[_T]):
         self._again.append(ticket)
         self._enter(ticket)
 
+    def head(self, closed: Collection[str] = ()) -> _T | None:
+        """Return who goes next, without those of the versions in `closed` ("": those of any); None when nobody may."""
+        for ticket in self._again:
+            if ticket.version not in closed:
+                return ticket
+        found: _T | None = None
+        for band in range(BANDS):
+            if self._counts[band] and (found is None or self._passed[band] >= TURNS_MAX[band]):
+                found = self._first(band, closed) or found  # of bands that were passed over too often, the last
+        return found
+
+    def go(self, ticket: _T) -> None:
+        """Take out `ticket`, which is the head: its turn is used up."""
+        if ticket in self._again:
+            self._again.remove(ticket)
+            self._leave(ticket)
+            return
+        for band in range(BANDS):
+            if self._counts[band]:
+                self._passed[band] = 0 if band == ticket.band else self._passed[band] + 1
+        self._ready_units = self._counters.get(ticket.tenant, 0.0)
+        self._remove(ticket)
+
     def next(self) -> _T | None:
         """Take out who goes next; None when nobody waits."""
-        if self._again:
-            ticket = self._again.popleft()
-        else:
-            band = self._band()
-            if band < 0:
-                return None
-            tenants = self._bands[band]
-            tenant = min(tenants, key=lambda name: self._counters.get(name, 0.0))
-            self._ready_units = self._counters.get(tenant, 0.0)
-            ticket = tenants[tenant].pop()[2]
-            if not tenants[tenant]:
-                del tenants[tenant]
-            self._counts[band] -= 1
-            if not self._counts[band]:
-                self._passed[band] = 0
-        self._leave(ticket)
+        ticket = self.head()
+        if ticket is not None:
+            self.go(ticket)
         return ticket
 
     def withdraw(self, ticket: _T) -> None:
-        """Forget `ticket`, if it waits."""
+        """Forget `ticket`, if it waits; no turn is used up."""
         if not ticket.is_waiting:
             return
         if ticket in self._again:
             self._again.remove(ticket)
+            self._leave(ticket)
         else:
-            tenants = self._bands[ticket.band]
-            mine = tenants[ticket.tenant]
-            del mine[bisect_left(mine, ticket.rank)]
-            if not mine:
-                del tenants[ticket.tenant]
-            self._counts[ticket.band] -= 1
-        self._leave(ticket)
+            self._remove(ticket)
 
     def charge(self, tenant: str, units: float, weight: float) -> None:
         """Count service given to `tenant` in this busy time; negative units take back what was counted too much."""
@@ -129,13 +154,17 @@ class Line(Generic[_T]):
                 self._counters = {name: units for name, units in self._counters.items() if name in waiting}
 
     def ahead(self, ticket: Ticket) -> int:
-        """Return about how many of those that wait would go before `ticket`: its tenant takes turns with the others."""
+        """Return about how many of those that wait would go before `ticket`: its tenant takes turns with the others.
+
+        Those that wait for another version by name take no place from it, as far as is known here.
+        """
+        elsewhere = sum(count for version, count in self._versions.items() if version != ticket.version)
         above = len(self._again) + sum(self._counts[: ticket.band])
         tenants = self._bands[ticket.band]
         mine = tenants.get(ticket.tenant, ())
         sooner = len(mine) - bisect_left(mine, (-ticket.deadline_s, -inf)) if mine else 0
         turns = (sooner + 1) * (len(tenants) + (not mine)) - 1
-        return above + min(turns, self._counts[ticket.band] - len(mine) + sooner)
+        return min(above + min(turns, self._counts[ticket.band] - len(mine) + sooner), self.count - elsewhere)
 
     def victims(self, ticket: Ticket, count_max: int, bytes_max: int) -> list[_T] | None:
         """Return who must go so that `ticket` fits, maybe nobody; None when it is the one that must not come in.
@@ -167,32 +196,51 @@ class Line(Generic[_T]):
             over_bytes -= each.size_bytes
         return chosen if over_count <= 0 and over_bytes <= 0 else None
 
-    def _band(self) -> int:
-        """Return the band whose turn it is, -1 when nobody waits."""
-        waiting = [band for band in range(BANDS) if self._counts[band]]
-        if not waiting:
-            return -1
-        chosen = waiting[0]
-        for band in reversed(waiting[1:]):  # the one that has waited for more turns is asked first
-            if self._passed[band] >= TURNS_MAX[band]:
-                chosen = band
-                break
-        for band in waiting:
-            self._passed[band] = 0 if band == chosen else self._passed[band] + 1
-        return chosen
+    def _first(self, band: int, closed: Collection[str]) -> _T | None:
+        """Return whose turn it is in `band`: the nearest deadline of the tenant that was served least."""
+        tenants, counters = self._bands[band], self._counters
+        if not closed:
+            return tenants[min(tenants, key=lambda name: counters.get(name, 0.0))][-1][2]
+        found: _T | None = None
+        least = inf
+        for name, mine in tenants.items():
+            units = counters.get(name, 0.0)
+            if found is None or units < least:
+                for _, _, ticket in mine[: -PASSED_OVER_MAX - 1 : -1]:
+                    if ticket.version not in closed:
+                        found, least = ticket, units
+                        break
+        return found
 
     def _lift(self, tenant: str, tenants: dict[str, list[tuple[float, int, _T]]]) -> None:
         others = [self._counters.get(name, 0.0) for name in tenants if name != tenant]
         least = min(others) if others else self._ready_units
         self._counters[tenant] = max(self._counters.get(tenant, 0.0), least)
 
+    def _remove(self, ticket: _T) -> None:
+        tenants = self._bands[ticket.band]
+        mine = tenants[ticket.tenant]
+        del mine[bisect_left(mine, ticket.rank)]
+        if not mine:
+            del tenants[ticket.tenant]
+        self._counts[ticket.band] -= 1
+        if not self._counts[ticket.band]:
+            self._passed[ticket.band] = 0
+        self._leave(ticket)
+
     def _enter(self, ticket: Ticket) -> None:
         ticket.is_waiting = True
+        if ticket.version:
+            self._versions[ticket.version] = self._versions.get(ticket.version, 0) + 1
         self.count += 1
         self.size_bytes += ticket.size_bytes
 
     def _leave(self, ticket: Ticket) -> None:
         ticket.is_waiting = False
+        if ticket.version:
+            self._versions[ticket.version] -= 1
+            if not self._versions[ticket.version]:
+                del self._versions[ticket.version]
         self.count -= 1
         self.size_bytes -= ticket.size_bytes
         if not self.count:

@@ -33,9 +33,11 @@ LoadKind = Literal["none", "noisy_tenant", "retry_storm", "long_prompts", "drift
 
 
 class Scenario(msgspec.Struct, frozen=True):
-    """One thing that goes wrong. `fault` is put into one replica; `load` comes from the one who runs the scenario.
+    """One thing that goes wrong: a fault in replicas, a revision that fails, or load of the one who runs it.
 
-    expects: causes (core/diagnose) that are right; the first is the usual one. tasks: of endpoints it makes sense for.
+    expects: causes (core/diagnose) that are right; the first is the usual one. None where diagnoses know no such cause:
+    the score says so. tasks: of endpoints it makes sense for.
+    is_everywhere: `fault` is put into every replica that is ready and not into one. engine: the endpoint's must be it.
     rate_times: the load, in multiples of the probes. is_silent: callers cannot see it, so that somebody must be told
     of it all the same, and there is nothing to heal.
     """
@@ -44,7 +46,10 @@ class Scenario(msgspec.Struct, frozen=True):
     does: str
     expects: tuple[CauseKind, ...]
     fault: FaultKind | None = None
+    is_everywhere: bool = False
+    is_bad_revision: bool = False
     load: LoadKind = "none"
+    engine: str = ""
     replicas_min: int = 1
     tasks: tuple[str, ...] = ("predict", "embed", "chat")
     rate_times: float = 0.0
@@ -61,6 +66,48 @@ SCENARIOS: Final = (
         ("bad_replica",),
         fault="slow",
         replicas_min=2,
+    ),
+    Scenario(
+        "memory-pressure",
+        "one replica takes memory until it is over its limit",
+        ("memory", "bad_replica", "cold_start"),
+        fault="memory",
+    ),
+    Scenario(
+        "corrupt-artifact",
+        "one replica is started again from a copy of its model with one byte changed",
+        ("bad_replica", "cold_start"),
+        fault="corrupt",
+    ),
+    Scenario(
+        "bad-revision",
+        "a revision goes out that fails half of the requests",
+        ("change",),
+        is_bad_revision=True,
+    ),
+    Scenario(
+        "dependency-down",
+        "the server behind the endpoint refuses connections",
+        ("dependency",),
+        fault="dependency",
+        is_everywhere=True,
+        tasks=("chat", "embed"),
+        engine="openai",
+    ),
+    Scenario("disk-full", "the replicas can write to no file", (), fault="disk", is_everywhere=True),
+    Scenario(
+        "clock-step",
+        "the replicas' wall clock is an hour ahead at once",
+        (),
+        fault="clock",
+        is_everywhere=True,
+    ),
+    Scenario(
+        "slow-network",
+        "what gateways and replicas send each other is 0.1 s late each way, and one piece of twenty 0.3 s more",
+        ("network",),
+        fault="network",
+        is_everywhere=True,
     ),
     Scenario(
         "noisy-tenant",
@@ -223,7 +270,8 @@ def judge(scenario: Scenario, seconds: Sequence[Second], marks: Marks) -> Card:
         rank=rank,
         recovered_after_s=recovered,
         detection=_soon(detected, DETECT_GOOD_S, DETECT_BAD_S) if is_asked else None,
-        diagnosis=_placed(rank) if is_asked else None,
+        # Where an alarm saw what no caller felt there is no harm, and causes are of harm.
+        diagnosis=_placed(rank) if is_asked and (is_felt or scenario.is_silent) else None,
         remediation=None if scenario.is_silent else remediation,
         protection=1.0 - min(failed / requests / FAILED_BAD_RATIO, 1.0) if requests else 1.0,
     )
@@ -236,17 +284,20 @@ def _outcome(scenario: Scenario, marks: Marks, until_s: float | None, *, is_felt
         return "not healed"
     if not is_felt and marks.detected_s is None:
         return "absorbed"
-    return "outlasted" if marks.ended_s is not None and until_s >= marks.ended_s else "healed"
+    # The second in which the fault ended is a good one if all of it that is looked at came after that.
+    return "outlasted" if marks.ended_s is not None and until_s + 1 > marks.ended_s else "healed"
 
 
 def _placed(rank: int) -> float:
     return 1.0 if rank == 1 else 0.5 if 1 < rank <= TOP else 0.0
 
 
-def obstacle(scenario: Scenario, task: str, replicas: int) -> str:
+def obstacle(scenario: Scenario, task: str, engine: str, replicas: int) -> str:
     """Return why a scenario cannot be run on an endpoint and what to do about it, "" when it can."""
     if task not in scenario.tasks:
         return f"{scenario.name} is for endpoints of {', '.join(scenario.tasks)}; this one's task is {task}"
+    if scenario.engine and engine != scenario.engine:
+        return f"{scenario.name} is for endpoints with the engine {scenario.engine}; this one has {engine}"
     if replicas < scenario.replicas_min:
         return (
             f"{scenario.name} needs {scenario.replicas_min} ready replicas to tell one from its peers, and there "

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from stoker.types.process import KilledFor
 from stoker.types.replica import ReplicaStats
 from stoker.types.units import format_bytes
 
@@ -18,7 +19,7 @@ STEP_MAX_S: Final = 3.0
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What one process is held to. 0 bytes: no limit."""
+    """What one process is held to. 0 bytes: no limit; a stall of 0 s: none is looked for."""
 
     start_timeout_s: float = 120.0
     stall_s: float = 120.0
@@ -45,11 +46,15 @@ class Liveness(msgspec.Struct, frozen=True):
 
 
 class Judgement(msgspec.Struct, frozen=True):
-    """`fault` is why the process must be killed, "" while it is well. `is_stuck`: where it stands would tell why."""
+    """`fault` is why the process must be killed, "" while it is well; `kind` the same in a word.
+
+    is_stuck: where it stands would tell why.
+    """
 
     fault: str
     memory: Liveness
     is_stuck: bool = False
+    kind: KilledFor = ""
 
 
 def judge(memory: Liveness, seen: Seen, limits: Limits, *, step_s: float) -> Judgement:
@@ -69,24 +74,26 @@ def judge(memory: Liveness, seen: Seen, limits: Limits, *, step_s: float) -> Jud
         mark=mark,
     )
     if 0 < limits.memory_bytes < seen.rss_bytes:
-        return Judgement(f"used {format_bytes(seen.rss_bytes)} of {format_bytes(limits.memory_bytes)} allowed", after)
-    fault = _standstill(after, seen, limits, works=works)
-    return Judgement(fault, after, is_stuck=bool(fault))
+        return Judgement(
+            f"used {format_bytes(seen.rss_bytes)} of {format_bytes(limits.memory_bytes)} allowed", after, kind="memory"
+        )
+    kind, fault = _standstill(after, seen, limits, works=works)
+    return Judgement(fault, after, is_stuck=bool(fault), kind=kind)
 
 
-def _standstill(memory: Liveness, seen: Seen, limits: Limits, *, works: bool) -> str:
+def _standstill(memory: Liveness, seen: Seen, limits: Limits, *, works: bool) -> tuple[KilledFor, str]:
     if memory.was_ready:
         if memory.silent_s >= limits.silent_s:
-            return f"answered no PING for {memory.silent_s:.0f} s"
-        if works and memory.still_s >= limits.stall_s:
+            return "silent", f"answered no PING for {memory.silent_s:.0f} s"
+        if works and 0 < limits.stall_s <= memory.still_s:
             running = seen.stats.running if seen.stats is not None else 0
-            return f"finished nothing for {memory.still_s:.0f} s with {running} requests running"
-        return ""
+            return "still", f"finished nothing for {memory.still_s:.0f} s with {running} requests running"
+        return "", ""
     if memory.failed_s >= FAILED_S:
         said = seen.stats.error if seen.stats is not None else ""
-        return said or "said that it failed, and did not exit"
+        return "start", said or "said that it failed, and did not exit"
     # A load holds the interpreter for long stretches: its silence counts as standing still, not as death.
     if memory.still_s >= limits.start_timeout_s:
         stage = f", at {memory.mark[0]} {memory.mark[1]:.0%}" if memory.mark[0] else ""
-        return f"was not ready and made no progress for {memory.still_s:.0f} s{stage}"
-    return ""
+        return "start", f"was not ready and made no progress for {memory.still_s:.0f} s{stage}"
+    return "", ""

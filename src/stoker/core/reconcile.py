@@ -2,7 +2,7 @@
 
 Per endpoint, in this order, whatever state a crash left behind:
 
-0. what its objectives ask for begins or ends (core/enforce.py)
+0. what its objectives and incidents ask for begins or ends (core/enforce.py, core/remedies.py)
 1. its spec and the version it means make a serving config; a config never seen becomes a new revision (the target)
 2. replicas of the target that are missing are placed beside what runs, where they fit
 3. traffic moves to the target when all its wanted replicas are ready, or when the serving revision has none ready
@@ -17,7 +17,7 @@ from hashlib import sha256
 
 import msgspec
 
-from stoker.core import enforce, place, tiers
+from stoker.core import enforce, place, remedies, tiers
 from stoker.core.actions import (
     Action,
     BeginMove,
@@ -33,12 +33,14 @@ from stoker.core.actions import (
     StopStray,
 )
 from stoker.core.conditions import is_crash_looping
-from stoker.core.place import Capacity, Demand, Held, NoRoom
+from stoker.core.place import Held, NoRoom
 from stoker.core.revisions import ServingConfig, Unservable, config_digest, revision_id, serving_config
-from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Node, Revision, Snapshot
+from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Revision, Snapshot
 from stoker.core.statuses import Sight, endpoint_status
+from stoker.core.world import World, demand
 from stoker.types.ids import ReplicaId
 from stoker.types.process import ProcessStatus
+from stoker.types.remedies import ActKind
 from stoker.types.resources import EndpointStatus
 from stoker.types.slos import MoveInForce
 from stoker.types.units import parse_seconds
@@ -67,7 +69,7 @@ class Plan(msgspec.Struct, frozen=True):
 
 def plan(snapshot: Snapshot, now_s: float) -> Plan:
     """Return the next steps for every endpoint. `now_s` is unix time, as are the times in `snapshot`."""
-    world = _World(snapshot, now_s)
+    world = World(snapshot, now_s)
     statuses = []
     for endpoint in sorted(snapshot.endpoints, key=_turn):
         status = _Endpoint(world, endpoint).turn()
@@ -98,57 +100,25 @@ def drain_seconds(endpoint: EndpointState) -> float:
     return min(max(parse_seconds(endpoint.resource.spec.limits.timeout), DRAIN_MIN_S), DRAIN_MAX_S)
 
 
-class _World:
-    """The snapshot by name, and what this plan has added to it so far."""
-
-    def __init__(self, snapshot: Snapshot, now_s: float) -> None:
-        self.now_s = now_s
-        self.snapshot = snapshot
-        self.nodes: dict[str, Node] = {node.name: node for node in snapshot.nodes}
-        self.revisions: dict[str, Revision] = {revision.revision: revision for revision in snapshot.revisions}
-        self.capacities = [Capacity(node.name, node.cores, node.memory_bytes) for node in snapshot.nodes]
-        self.held = [
-            Held(each.node, _demand(self.revisions[each.revision]))
-            for each in snapshot.assignments
-            if each.revision in self.revisions
-        ]
-        self.known = {each.key: each.status for each in snapshot.endpoints if not each.is_deleting}
-        self.actions: list[Action] = []
-        self.again_s: float | None = None
-
-    def process(self, assignment: Assignment) -> ProcessStatus | None:
-        node = self.nodes.get(assignment.node)
-        process = node.processes.get(assignment.replica) if node is not None else None
-        return None if process is None or process.phase == "stopped" else process
-
-    def is_seen(self, assignment: Assignment) -> bool:
-        return assignment.node in self.nodes
-
-    def is_ready(self, assignment: Assignment) -> bool:
-        process = self.process(assignment)
-        return process is not None and process.phase == "ready"
-
-    def is_after(self, moment_s: float, since_s: float) -> bool:
-        """Whether `moment_s` is past `since_s`; a mark in the future (the clock was set back) counts as past."""
-        return moment_s > since_s or since_s > self.now_s
-
-    def wake_at(self, due_s: float) -> None:
-        wait_s = max(due_s - self.now_s, 0.0)
-        self.again_s = wait_s if self.again_s is None else min(self.again_s, wait_s)
-
-
 class _Endpoint:
     """One endpoint's turn."""
 
-    def __init__(self, world: _World, endpoint: EndpointState) -> None:
+    def __init__(self, world: World, endpoint: EndpointState) -> None:
         self.world = world
         self.endpoint = endpoint
         self.mine = [each for each in world.snapshot.assignments if (each.project, each.endpoint) == endpoint.key]
         self.revisions = [each for each in world.snapshot.revisions if (each.project, each.endpoint) == endpoint.key]
         self.moves = endpoint.status.moves
-        asked = world.snapshot.asked
-        if asked is not None and not endpoint.is_deleting:
-            self.moves = enforce.decide(self.moves, asked.get(endpoint.key, {}), world.now_s)
+        asked, acts = world.snapshot.asked, world.snapshot.acts
+        mine = acts.get(endpoint.key, ()) if acts is not None else ()
+        if asked is not None and acts is not None and not endpoint.is_deleting:
+            self.moves = enforce.decide(
+                self.moves, {**remedies.moves(mine), **asked.get(endpoint.key, {})}, world.now_s
+            )
+        # Replicas that are not counted on, and what is done with each; while nobody knows, those without traffic.
+        self.held: dict[str, ActKind] = (
+            remedies.held_out(mine) if acts is not None else dict.fromkeys(endpoint.status.out, "eject")
+        )
         self.wanted_count = enforce.replicas(endpoint.resource.spec.replicas, self.moves)
         self.blocked: str | None = None  # why a replica of the target has no node
         self.problem: Unservable | None = None  # why the spec has no target of its own
@@ -158,9 +128,10 @@ class _Endpoint:
         before = self.endpoint.status
         self._change_moves(before.moves)
         status = self.decide()
-        if status is None and self.moves == before.moves:
+        out = self._out()
+        if status is None and self.moves == before.moves and out == before.out:
             return None
-        return msgspec.structs.replace(status if status is not None else before, moves=self.moves)
+        return msgspec.structs.replace(status if status is not None else before, moves=self.moves, out=out)
 
     def decide(self) -> EndpointStatus | None:
         """Add this endpoint's actions to the world and return its status; None when it cannot be known now."""
@@ -186,7 +157,15 @@ class _Endpoint:
                 self._do(BeginMove(*owner, each.move, because=each.because))
         for each in before:
             if not enforce.is_in_force(each.move, self.moves):
-                self._do(EndMove(*owner, each.move, because="no objective of the endpoint asks for it any more"))
+                self._do(EndMove(*owner, each.move, because="nothing asks for it any more"))
+
+    def _out(self) -> tuple[str, ...]:
+        """Return the replicas that get no traffic: those held out, while another one of the revision is ready."""
+        if any(not self.world.is_seen(each) for each in self.mine):
+            return self.endpoint.status.out
+        wanted = [each for each in self.mine if each.phase == "wanted"]
+        able = {each.revision for each in wanted if self.world.is_ready(each) and each.replica not in self.held}
+        return tuple(sorted(each.replica for each in wanted if each.replica in self.held and each.revision in able))
 
     def _hand_over(self) -> EndpointStatus:
         """Let the backends serve; replicas of a model that it had before go when one of them is ready."""
@@ -221,13 +200,13 @@ class _Endpoint:
         return Revision(name, *owner, number, digest, config, self.world.now_s)
 
     def _start_missing(self, target: Revision) -> None:
-        have = len(self._wanted(target.revision))
+        have = len(self._counted(target.revision))
         for extra in range(self.wanted_count - have):
-            where = place.choose(_demand(target), self.world.capacities, self.world.held)
+            where = place.choose(demand(target), self.world.capacities, self.world.held)
             if isinstance(where, NoRoom):
                 self.blocked = where.message
                 return
-            self.world.held.append(Held(where.node, _demand(target)))
+            self.world.held.append(Held(where.node, demand(target)))
             self._do(
                 StartReplica(
                     project=self.endpoint.project,
@@ -263,8 +242,14 @@ class _Endpoint:
         kept_first = self._kept_first(target.revision)
         for surplus in kept_first[self.wanted_count :]:
             self._drain(surplus, f"{len(kept_first)} replicas run and {self.wanted_count} are wanted")
+        ready = sum(self.world.is_ready(each) for each in kept_first)
         spare = self._kept_first(self.endpoint.serving)[self.endpoint.resource.spec.replicas.min :]
         for each in self.mine:
+            if each.phase == "wanted" and self.held.get(each.replica) == "restart" and each.revision == target.revision:
+                if ready >= self.wanted_count:
+                    self._drain(each, "an incident has it replaced, and its replacement is ready")
+                elif self.blocked is not None and (ready or self.wanted_count == 1):
+                    self._drain(each, "an incident has it replaced, and there is no room for both")
             if each.phase != "wanted" or each.revision == target.revision:
                 continue
             if each.revision != self.endpoint.serving:
@@ -337,7 +322,11 @@ class _Endpoint:
             Sight(
                 target=target.revision if target is not None else "",
                 wanted_count=self.wanted_count,
-                processes=tuple((each, self.world.process(each)) for each in self.mine),
+                processes=tuple(
+                    (each, self.world.process(each))
+                    for each in self.mine
+                    if each.phase != "wanted" or each.replica not in self.held
+                ),
                 blocked=self.blocked,
                 problem=self.problem.message if self.problem is not None else None,
                 start_failures=self.world.snapshot.start_failures,
@@ -348,9 +337,12 @@ class _Endpoint:
     def _wanted(self, revision: str) -> list[Assignment]:
         return [each for each in self.mine if each.revision == revision and each.phase == "wanted"]
 
+    def _counted(self, revision: str) -> list[Assignment]:
+        return [each for each in self._wanted(revision) if each.replica not in self.held]
+
     def _kept_first(self, revision: str) -> list[Assignment]:
         return sorted(
-            self._wanted(revision),
+            self._counted(revision),
             key=lambda each: (not self.world.is_ready(each), each.created_at_s, each.replica),
         )
 
@@ -365,7 +357,7 @@ class _Endpoint:
         self.world.actions.append(action)
 
 
-def _stop_strays(world: _World) -> None:
+def _stop_strays(world: World) -> None:
     known = {each.replica for each in world.snapshot.assignments}
     for node in world.snapshot.nodes:
         for name in _replicas(node.processes.values()):
@@ -376,13 +368,3 @@ def _stop_strays(world: _World) -> None:
 def _replicas(processes: Iterable[ProcessStatus]) -> list[ReplicaId]:
     leaving = ("draining", "stopping", "stopped")
     return [ReplicaId(each.name) for each in processes if each.kind == "replica" and each.phase not in leaving]
-
-
-def _demand(revision: Revision) -> Demand:
-    config = revision.config
-    return Demand(
-        cores=config.cpu,
-        memory_bytes=config.memory_bytes,
-        revision=revision.revision,
-        endpoint=f"{revision.project}.{revision.endpoint}",
-    )

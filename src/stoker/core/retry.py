@@ -12,6 +12,15 @@ RATIO: Final = 0.2
 PER_S: Final = 10.0
 WINDOW_S: Final = 10.0
 TRIES_MAX: Final = 6  # of one request, the first included
+# For a server that is full and says when to come again. Who would wait longer is told so instead, as its own client
+# libraries wait no longer than a minute, and a person less.
+BUSY_WAIT_MAX_S: Final = 20.0
+BUSY_WAIT_S: Final = 1.0  # for one that does not say when
+
+
+def is_worth_waiting(wait_s: float, left_s: float) -> bool:
+    """Return whether a request with `left_s` to its deadline waits `wait_s` for a server that is full."""
+    return wait_s < min(left_s, BUSY_WAIT_MAX_S)
 
 
 class Budget:

@@ -13,6 +13,7 @@ from stoker.core.revisions import ServingConfig
 from stoker.types.ids import Digest, EndpointName, NodeName, ProjectName, ReplicaId, RevisionId
 from stoker.types.models import ModelVersion
 from stoker.types.process import ProcessStatus
+from stoker.types.remedies import Act
 from stoker.types.resources import Endpoint, EndpointStatus
 
 # wanted: it should run. draining: gateways send it nothing new. stopping: its agent was told to end it.
@@ -81,7 +82,8 @@ class Snapshot(msgspec.Struct, frozen=True):
 
     `targets` holds, per endpoint, the version its spec means now; None when there is none.
     `start_failures` holds, per replica, why its last start failed before its process did.
-    `asked` holds what endpoints' objectives ask for; None while nobody has looked: what is in force stays.
+    `asked` holds what endpoints' objectives ask for, `acts` what their incidents do (core/remedies.py); None while
+    nobody has looked: what is in force stays.
     Nodes are observed before the rest is read, so a process without an assignment has been forgotten, not just made.
     """
 
@@ -92,3 +94,4 @@ class Snapshot(msgspec.Struct, frozen=True):
     targets: Mapping[EndpointKey, ModelVersion | None] = {}
     start_failures: Mapping[str, str] = {}
     asked: Mapping[EndpointKey, Asked] | None = None
+    acts: Mapping[EndpointKey, tuple[Act, ...]] | None = {}

@@ -10,19 +10,23 @@ nor a bad hour makes tracing dear.
 
 from typing import Final, Literal
 
+from stoker.core import attempts
+
 RANDOM_BITS: Final = 56
 RANDOM: Final = (1 << RANDOM_BITS) - 1
 TAIL_PER_S: Final = 20.0  # in one gateway; at 12 µs each, a trace is 0.02 % of a core
+REFUSED_PER_S: Final = 5.0  # of them: refusals for want of room come in thousands, and must not hide what failed
 CALLER_PER_S: Final = 20.0
 HEAD_PER_S: Final = 200.0
 
 SLOW_QUANTILE: Final = 0.99
 SLOW_SEEN_MIN: Final = 200  # answers, before any is called slow
+LEFT_S: Final = 10.0  # and until then, a client that waited for so long and left was not served well
 _GAIN: Final = 0.1
 _UP: Final = 1.0 + _GAIN * SLOW_QUANTILE
 _DOWN: Final = 1.0 - _GAIN * (1.0 - SLOW_QUANTILE)
 
-Because = Literal["", "sampled", "caller", "error", "migrated", "retried", "hedged", "fallback", "slow"]
+Because = Literal["", "sampled", "caller", "error", "migrated", "retried", "hedged", "fallback", "slow", "refused"]
 
 
 def threshold(ratio: float) -> int:
@@ -35,11 +39,13 @@ def is_sampled(trace: int, at_least: int) -> bool:
     return trace & RANDOM >= at_least
 
 
-def tail(*, status: int, has_moved: bool, is_migrated: bool, is_hedged: bool, tries: int, is_slow: bool) -> Because:
+def tail(
+    *, status: int, code: str, has_moved: bool, is_migrated: bool, is_hedged: bool, tries: int, is_slow: bool
+) -> Because:
     """Return why a request that has ended is worth a trace, the gravest reason; "" when it is not.
 
-    status: as in HTTP. 429 is no reason: the caller's own limits are no trouble of the platform's. `tries` counts all
-    but the hedges.
+    status, code: as in HTTP, and of the error. A 429 is a reason where the platform was too full; the caller's own
+    limits are no trouble of the platform's. `tries` counts all but the hedges.
     """
     if status >= 500:
         return "error"
@@ -51,7 +57,14 @@ def tail(*, status: int, has_moved: bool, is_migrated: bool, is_hedged: bool, tr
         return "retried"
     if is_hedged:
         return "hedged"
-    return "slow" if is_slow else ""
+    if is_slow:
+        return "slow"
+    return "refused" if is_full(status, code) else ""
+
+
+def is_full(status: int, code: str) -> bool:
+    """Return whether a request was refused because the platform was too full."""
+    return status == 429 and code in attempts.FULL
 
 
 class Pace:
@@ -77,6 +90,10 @@ class Pace:
             return self._seen > SLOW_SEEN_MIN
         self.line_s = line_s * _DOWN
         return False
+
+    def is_over(self, seconds: float) -> bool:
+        """Return whether a request whose client left after `seconds` took longer than most; learns nothing."""
+        return seconds > (self.line_s if self._seen > SLOW_SEEN_MIN else LEFT_S)
 
 
 class Cap:

@@ -60,15 +60,18 @@ def route_table(
 ) -> RouteTable:
     """Return the table for this moment, in a stable order, so that equal states give equal tables.
 
-    `signatures` is by model and version number. Replicas that drain are left out: gateways finish what they hold
-    there and send nothing new. An endpoint that is being deleted, or has no revision yet, is left out.
+    `signatures` is by model and version number. Replicas that drain, or that an incident keeps without traffic, are
+    left out: gateways finish what they hold there and send nothing new. So is an endpoint that is being deleted, or
+    has no revision yet.
     """
     by_endpoint: dict[tuple[str, str], list[Revision]] = {}
     for revision in sorted(revisions, key=lambda each: each.number):
         by_endpoint.setdefault((revision.project, revision.endpoint), []).append(revision)
     replicas: dict[str, list[ReplicaRoute]] = {}
+    endpoints = list(endpoints)
+    out = {replica for each in endpoints for replica in each.status.out}
     for each in sorted(assignments, key=lambda item: item.replica):
-        if each.phase == "wanted":
+        if each.phase == "wanted" and each.replica not in out:
             replicas.setdefault(each.revision, []).append(ReplicaRoute(each.replica, address(each.replica)))
     living = [each for each in sorted(endpoints, key=lambda each: each.key) if not each.is_deleting]
     own = {each.key: _endpoint_route(each, by_endpoint.get(each.key, []), replicas, signatures) for each in living}

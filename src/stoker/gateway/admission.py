@@ -8,13 +8,13 @@ import asyncio
 import time
 from typing import Final, Protocol
 
-from stoker.core import admit, fairness
+from stoker.core import admit, fairness, retry
 from stoker.gateway.exchange import Exchange
 from stoker.gateway.fleet.replica import Replica
 from stoker.gateway.meters import Meters
 from stoker.gateway.queue import Queue, Waiting
 from stoker.protocol.frames import EndHead
-from stoker.types.errors import DeadlineExceeded, OutOfTime, QueueFull, Shed, StokerError
+from stoker.types.errors import Busy, DeadlineExceeded, OutOfTime, QueueFull, Shed, StokerError
 from stoker.types.routes import EndpointRoute
 
 SERVICE_SAMPLES: Final = 20  # the mean service time is of about so many requests
@@ -41,6 +41,9 @@ class Places(Protocol):
     def release(self, exchange: Exchange) -> None:
         """Give the one of `exchange` to the next who waits."""
 
+    def pause_s(self, version: str, now_s: float) -> float:
+        """Return for how long there will be none, because who would serve says so."""
+
     def is_down(self, now_s: float) -> bool:
         """Return whether there will be none."""
 
@@ -64,18 +67,28 @@ class Admission:
     def __bool__(self) -> bool:
         return bool(self._queue)
 
+    @property
+    def size_bytes(self) -> int:
+        """Bodies that wait."""
+        return self._queue.size_bytes
+
     def check(self, exchange: Exchange, now_s: float) -> None:
         """Raise what a request gets that would have to wait, if it may not."""
         assert exchange.key is not None
         limits = exchange.key.limits
         tenant = limits.tenant or exchange.key.key
-        ticket = fairness.Ticket(exchange.band, tenant, limits.weight, exchange.deadline_s, len(exchange.body))
+        ticket = fairness.Ticket(
+            exchange.band, tenant, limits.weight, exchange.deadline_s, len(exchange.body), exchange.version
+        )
         places, name = self._places, self._places.route.endpoint
         wait_s = admit.wait_s(self._queue.ahead(ticket), len(places.exchanges), self.service_s)
         left_s = exchange.deadline_s - now_s
         answer = admit.decide(wait_s=wait_s, service_s=self._one_s, left_s=left_s, is_down=places.is_down(now_s))
         if answer == "down":
             raise places.unavailable()
+        pause_s = places.pause_s(exchange.version, now_s)
+        if pause_s and not _waits(exchange, pause_s, now_s):
+            raise self._paused(pause_s)
         if answer == "late":
             raise OutOfTime(
                 f"{name} could answer in {wait_s + self._one_s:.2f} s; the deadline is in {left_s:.2f}",
@@ -94,6 +107,7 @@ class Admission:
             self._movable.add(waiting)
         if not self._places.ready_count:
             self._places.meters.cold()
+        self.serve()  # others may wait for what this one does not: another version's place
         began_s = time.monotonic()
         try:
             return await waiting.place
@@ -126,6 +140,17 @@ class Admission:
             self._queue.withdraw(waiting)
             waiting.refuse(self._places.unavailable())
 
+    def wasted(self, exchange: Exchange, end: EndHead, share: float) -> None:
+        """Charge the tenant of `exchange` for a try that nobody needed: `share` of what the one that answered took."""
+        self._queue.charge(exchange, _units(end) * share)
+
+    def give_up(self, pause_s: float) -> None:
+        """Send away those who do not wait until there are places again, in `pause_s`."""
+        now_s = time.monotonic()
+        for waiting in [each for each in self._queue if not _waits(each.exchange, pause_s, now_s)]:
+            self._queue.withdraw(waiting)
+            waiting.refuse(self._paused(pause_s))
+
     def refuse_all(self, problem: StokerError) -> None:
         """Tell everybody that there will be no place."""
         self._queue.refuse_all(problem)
@@ -149,6 +174,10 @@ class Admission:
                 )
             )
 
+    def _paused(self, pause_s: float) -> StokerError:
+        name = self._places.route.endpoint
+        return Busy(f"what serves {name} is full and takes nothing for {pause_s:.1f} s", retry_after_s=pause_s)
+
     def _full(self) -> StokerError:
         return QueueFull(
             f"{len(self._queue)} requests wait for {self._places.route.endpoint} already; retry later",
@@ -171,6 +200,10 @@ class Admission:
             return None
         name = self._places.route.endpoint
         return DeadlineExceeded(f"{left_s * 1000:.0f} ms are left and {name} needs about {service_s * 1000:.0f} ms")
+
+
+def _waits(exchange: Exchange, pause_s: float, now_s: float) -> bool:
+    return not exchange.can_spill and retry.is_worth_waiting(pause_s, exchange.deadline_s - now_s)
 
 
 def _units(end: EndHead) -> float:

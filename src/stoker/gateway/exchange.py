@@ -81,12 +81,12 @@ class Exchange:
     """One request. Layers fill it from top to bottom; `send`, `start`, … answer it, once."""
 
     __slots__ = (
-        "admitted_s", "arrived_s", "avoid", "band", "began_s", "between", "body", "caller", "can_move", "cause", "code",
-        "connection", "cut", "deadline_s", "extra", "first_byte_s", "header_bytes", "id", "identity", "is_answered",
-        "is_proven", "is_repeatable", "is_sampled", "is_started", "key", "known_s", "lane", "max_tokens", "method",
-        "name", "on_start", "on_trial", "piece_s", "project", "relay", "replica", "request", "resume", "revision",
-        "route", "routed_s", "sends", "sent_s", "served_by", "shape", "share", "span", "status", "stream", "task",
-        "took_s", "trace", "trail", "transcript", "tries", "units", "usage", "version", "waited_s", "wish",
+        "admitted_s", "arrived_s", "avoid", "band", "began_s", "between", "body", "caller", "can_move", "can_spill",
+        "cause", "code", "connection", "cut", "deadline_s", "extra", "first_byte_s", "header_bytes", "id", "identity",
+        "is_answered", "is_proven", "is_repeatable", "is_sampled", "is_started", "key", "known_s", "lane", "max_tokens",
+        "method", "name", "on_start", "on_trial", "piece_s", "project", "relay", "replica", "request", "resume",
+        "revision", "route", "routed_s", "sends", "sent_s", "served_by", "shape", "share", "span", "status", "stream",
+        "task", "took_s", "trace", "trail", "transcript", "tries", "units", "usage", "version", "waited_s", "wish",
     )  # fmt: skip
 
     def __init__(self, connection: Client, request: HttpRequest, route: "Route", name: str, version: str) -> None:
@@ -117,7 +117,8 @@ class Exchange:
         self.admitted_s = self.routed_s = self.waited_s = 0.0
         self.served_by = ""  # the endpoint that answers, where it may be another than the one asked
         self.on_start: Callable[[], None] | None = None  # called before a stream's first piece is written
-        self.can_move = False  # to another endpoint, rather than wait for replicas of this one to come back
+        # To another endpoint, rather than wait for replicas of this one to come back; for a server that is full.
+        self.can_move = self.can_spill = False
         self.header_bytes = -1
         self.stream = False
         self.max_tokens = 0  # that the request allows for its answer; 0: it does not say

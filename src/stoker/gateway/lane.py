@@ -4,7 +4,6 @@ A request holds a place in a replica from the moment it is sent until it ended. 
 core/concurrency.py; who finds none waits (admission.py).
 """
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import Final
@@ -18,6 +17,7 @@ from stoker.gateway.exchange import Exchange
 from stoker.gateway.fleet.choice import Choice
 from stoker.gateway.fleet.health import Evidence, evidence
 from stoker.gateway.fleet.replica import Replica
+from stoker.gateway.fleet.suspects import Suspects
 from stoker.gateway.meters import Meters
 from stoker.gateway.tier import Tier
 from stoker.protocol.frames import EndHead
@@ -49,7 +49,7 @@ class Lane:
         self.exchanges: set[Exchange] = set()  # those that hold a place
         self.sampled: sampling.Sampled | None = None  # of an endpoint of which samples are kept
         self.hedges: hedge.Hedges | None = None  # of an endpoint that wants them
-        self.turn = asyncio.Lock()  # held by the trial that runs now
+        self.suspects = Suspects()
         self.expectation = Expectation()  # what its requests cost in tokens
         self.pace = tracing.Pace()  # how long its requests take
         self.down_since_s = time.monotonic()
@@ -216,6 +216,12 @@ class Lane:
             if not exchange.is_started or exchange.transcript is not None:
                 relay.abandon(Unavailable(f"the replica makes no progress ({reason})", retry_after_s=1.0))
 
+    def refused(self) -> None:
+        """See fleet/replica.Watcher: who waits and will not until then is told so."""
+        wait_s = self.pause_s("", time.monotonic())
+        if wait_s:
+            self.admission.give_up(wait_s)
+
     def is_wanted(self) -> bool:
         """See fleet/replica.Watcher."""
         return bool(self.admission)
@@ -243,7 +249,17 @@ class Lane:
 
     def has_place(self) -> bool:
         """See admission.Places."""
-        return any(replica.in_flight < replica.places for replica in self.choice.open)
+        return any(replica.in_flight < replica.places for replica in self.choice.able)
+
+    def pause_s(self, version: str, now_s: float) -> float:
+        """Return how long nothing can be sent to replicas of `version` ("": any), because all of them are full."""
+        able = (each for each in self.choice.able if version in ("", each.version))
+        return max(min((each.paused_until_s for each in able), default=0.0) - now_s, 0.0)
+
+    def again_s(self, exchange: Exchange, full: Replica, told_s: float, now_s: float) -> float:
+        """Return how long `exchange` waits when `full` refused it for `told_s`: until another takes requests."""
+        others = (each for each in self.choice.able if each is not full and exchange.version in ("", each.version))
+        return min(max(min((each.paused_until_s - now_s for each in others), default=told_s), 0.0), told_s)
 
     def is_down(self, now_s: float) -> bool:
         """Return whether no replica runs or loads, and none has for long enough to stop hoping."""

@@ -89,6 +89,8 @@ class RevisionMeters:
             text.output_length.observe(usage.output_tokens)
         if usage.output_tokens <= 1 and not usage.rows:  # embeddings have rows
             self._counter("stoker_empty_outputs_total", "", "").add(1)
+        if usage.loops:
+            self._counter("stoker_repeating_outputs_total", "", "").add(1)
         if usage.guessed_tokens:
             held = min(usage.accepted_tokens, usage.guessed_tokens)
             self._counter("stoker_speculative_tokens_total", "outcome", "accepted").add(held)
@@ -141,6 +143,10 @@ class ReplicaMeters:
         self._tally = tally
         self._codes: dict[int, Counter] = {}
         self._duration = registry.histogram("stoker_replica_request_duration_seconds", **labels)
+
+    def stalled(self, seconds: float) -> None:
+        """Count time in which it held requests and showed no progress."""
+        self._registry.counter("stoker_replica_stalled_seconds_total", **self._labels).add(seconds)
 
     def ended(self, status: int, seconds: float) -> None:
         """Count a try that came to `status` after `seconds`."""
@@ -317,8 +323,9 @@ class Meters:
         """Count a second try beside a slow first one."""
         self._registry.counter("stoker_hedges_total", outcome=outcome, **self._labels).add(1)
 
-    def wasted(self, seconds: float) -> None:
-        """Count how long the try that lost held its place in a replica."""
+    def wasted(self, seconds: float, rows: int) -> None:
+        """Count how long the try that lost held its place in a replica, and the rows that it was sent."""
+        self._registry.counter("stoker_hedge_wasted_rows_total", **self._labels).add(rows)
         self._registry.counter("stoker_hedge_wasted_seconds_total", **self._labels).add(seconds)
 
     def quarantined(self) -> None:

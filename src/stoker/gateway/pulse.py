@@ -48,7 +48,9 @@ class Pulse:
     def snapshot(self) -> Snapshot:
         """Return the numbers of now."""
         for lane in self._directory:
-            lane.meters.gauges(waiting=len(lane.admission), in_flight=len(lane.exchanges), ready=lane.ready_count)
+            lane.meters.gauges(
+                waiting=len(lane.admission) + lane.suspects.count, in_flight=len(lane.exchanges), ready=lane.ready_count
+            )
             if lane.circuit.is_used:
                 lane.meters.breaker(lane.circuit.state(time.monotonic()))
             for replica in lane.replicas:

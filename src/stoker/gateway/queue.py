@@ -1,11 +1,11 @@
 """The requests of one endpoint that wait for a place in a replica: bounded in number and bytes, in the core's order.
 
-The order is core/fairness.py's. A retry waits in front: it had its turn. Who asked for one version of the model waits
-apart, because a place in another version's replica is no place for it.
+The order is core/fairness.py's. A retry waits in front: it had its turn. Who asked for one version of the model is
+passed over while only other versions' replicas have places.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from stoker.core.fairness import Line, Ticket
@@ -26,7 +26,9 @@ class Waiting(Ticket):
         assert exchange.key is not None
         limits = exchange.key.limits
         tenant = limits.tenant or exchange.key.key
-        super().__init__(exchange.band, tenant, limits.weight, exchange.deadline_s, len(exchange.body))
+        super().__init__(
+            exchange.band, tenant, limits.weight, exchange.deadline_s, len(exchange.body), exchange.version
+        )
         self.exchange = exchange
         self.place = place
 
@@ -41,19 +43,21 @@ class Queue:
 
     def __init__(self) -> None:
         self._line: Line[Waiting] = Line()
-        self._apart: list[Waiting] = []  # in order of arrival
         self._units = UNITS_FIRST
 
     def __len__(self) -> int:
-        return self._line.count + len(self._apart)
+        return self._line.count
 
     def __bool__(self) -> bool:
-        return self._line.count > 0 or bool(self._apart)
+        return self._line.count > 0
 
     @property
     def size_bytes(self) -> int:
         """Bodies that wait."""
-        return self._line.size_bytes + sum(each.size_bytes for each in self._apart)
+        return self._line.size_bytes
+
+    def __iter__(self) -> Iterator[Waiting]:
+        return iter(self._line)
 
     def ahead(self, ticket: Ticket) -> int:
         """Return about how many go before `ticket`."""
@@ -61,24 +65,18 @@ class Queue:
 
     def victims(self, ticket: Ticket, count_max: int, bytes_max: int) -> list[Waiting] | None:
         """Return who must go so that `ticket` fits; None when it must not come in."""
-        apart_bytes = self.size_bytes - self._line.size_bytes
-        return self._line.victims(ticket, count_max - len(self._apart), bytes_max - apart_bytes)
+        return self._line.victims(ticket, count_max, bytes_max)
 
     def put(self, waiting: Waiting, *, in_front: bool) -> None:
         """Let a request wait."""
-        if waiting.exchange.version:
-            self._apart.insert(0 if in_front else len(self._apart), waiting)
-        elif in_front:
+        if in_front:
             self._line.put_again(waiting)
         else:
             self._line.put(waiting)
 
     def withdraw(self, waiting: Waiting) -> None:
         """Forget a request, if it still waits."""
-        if waiting in self._apart:
-            self._apart.remove(waiting)
-        else:
-            self._line.withdraw(waiting)
+        self._line.withdraw(waiting)
 
     def serve(
         self,
@@ -92,42 +90,42 @@ class Queue:
             take: takes a place for one; it may find none for it although there are.
             lost: says why one is not worth a place any more.
         """
-        for apart in list(self._apart):
-            if apart.place.done():  # it was cancelled in this moment, and withdraws itself in the next
-                continue
-            replica = take(apart.exchange)
-            if replica is not None:
-                self._apart.remove(apart)
-                apart.place.set_result(replica)
-        while self._line.count and has_place():
-            waiting = self._line.next()
-            assert waiting is not None
-            if waiting.place.done():  # it was cancelled in this moment
+        line = self._line
+        closed: set[str] = set()  # versions for which no place was found
+        while line.count and has_place():
+            waiting = line.head(closed)
+            if waiting is None:
+                return
+            if waiting.place.done():  # it was cancelled in this moment, and withdraws itself in the next
+                line.withdraw(waiting)
                 continue
             problem = lost(waiting.exchange)
             if problem is not None:
+                line.withdraw(waiting)
                 waiting.refuse(problem)
                 continue
             replica = take(waiting.exchange)
             if replica is None:
-                self._line.put_again(waiting)
-                return
+                closed.add(waiting.version)
+                continue
+            line.go(waiting)
             waiting.exchange.units = self._units
-            self._line.charge(waiting.tenant, self._units, waiting.weight)
+            line.charge(waiting.tenant, self._units, waiting.weight)
             waiting.place.set_result(replica)
 
     def served(self, exchange: Exchange, units: float) -> None:
         """Count what `exchange` did cost, instead of what it was expected to."""
         self._units += LEARN * (units - self._units)
+        self.charge(exchange, units - exchange.units)
+
+    def charge(self, exchange: Exchange, units: float) -> None:
+        """Count `units` of service for the tenant of `exchange`."""
         if self._line.count:
             assert exchange.key is not None
             limits = exchange.key.limits
-            self._line.charge(limits.tenant or exchange.key.key, units - exchange.units, limits.weight)
+            self._line.charge(limits.tenant or exchange.key.key, units, limits.weight)
 
     def refuse_all(self, problem: StokerError) -> None:
         """Tell everybody that there will be no place."""
         while (waiting := self._line.next()) is not None:
             waiting.refuse(problem)
-        for each in self._apart:
-            each.refuse(problem)
-        self._apart.clear()

@@ -15,7 +15,7 @@ from stoker.core import tracing
 from stoker.core.tracing import Because, Cap
 from stoker.gateway import trail
 from stoker.gateway.access import AccessLog
-from stoker.gateway.exchange import Exchange
+from stoker.gateway.exchange import GONE, Exchange
 from stoker.gateway.ring import Ring
 from stoker.protocol import tracecontext
 from stoker.telemetry.metrics import Registry
@@ -50,6 +50,7 @@ class Tracer:
             "head": Cap(tracing.HEAD_PER_S, now_s),
             "caller": Cap(tracing.CALLER_PER_S, now_s),
             "tail": Cap(tracing.TAIL_PER_S, now_s),
+            "refused": Cap(tracing.REFUSED_PER_S, now_s),
         }
 
     def begin(self, exchange: Exchange, parent: bytes | None) -> None:
@@ -72,14 +73,15 @@ class Tracer:
         now_s = time.monotonic()
         if self.access is not None:
             self.access.add(exchange, now_s)
-        seconds, lane, is_slow = now_s - exchange.request.started_s, exchange.lane, False
-        if lane is not None and exchange.status == 200:
+        seconds, lane, status, is_slow = now_s - exchange.request.started_s, exchange.lane, exchange.status, False
+        if lane is not None and status == 200:
             is_slow = lane.pace.observe(seconds)
-            if self._slow_s:
-                is_slow = seconds > self._slow_s
-        elif exchange.status >= 500:
-            is_slow = bool(self._slow_s) and seconds > self._slow_s
-        if exchange.is_sampled or is_slow or exchange.trail is not None or exchange.status >= 500:
+        elif lane is not None and status == GONE:
+            is_slow = lane.pace.is_over(seconds)
+        if self._slow_s and (status in (200, GONE) or status >= 500):
+            is_slow = seconds > self._slow_s
+        is_bad = is_slow or status >= 500 or tracing.is_full(status, exchange.code)
+        if is_bad or exchange.is_sampled or exchange.trail is not None:
             self._consider(exchange, now_s, is_slow=is_slow)
 
     def _consider(self, exchange: Exchange, now_s: float, *, is_slow: bool) -> None:
@@ -87,6 +89,7 @@ class Tracer:
         steps = exchange.trail or []
         because = tracing.tail(
             status=exchange.status,
+            code=exchange.code,
             has_moved=any(each.endpoint != steps[0].endpoint for each in steps),
             is_migrated=exchange.cut is not None,
             is_hedged=any(each.kind == "hedge" for each in steps),
@@ -109,7 +112,11 @@ class Tracer:
             if is_callers or exchange.caller is None:
                 asked.append(("caller", "caller") if is_callers else ("head", "sampled"))
         for cap, reason in asked:
+            if reason == "refused" and not self._caps["refused"].has(now_s):
+                continue
             if self._caps[cap].take(now_s):
+                if reason == "refused":
+                    self._caps["refused"].take(now_s)
                 return reason
         if asked:
             self._count("stoker_traces_dropped_total", asked[0][1])

@@ -8,6 +8,7 @@ memory only: it has the key.
 import msgspec
 
 METHOD = "direct"
+SEVERED = "connections to it are refused on purpose (stoker gameday)"
 
 
 class Direct(msgspec.Struct, frozen=True, omit_defaults=True):

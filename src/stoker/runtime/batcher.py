@@ -16,14 +16,12 @@ from typing import Final, Generic, TypeVar
 from stoker.core import batch, concurrency, latency
 from stoker.runtime import caller
 from stoker.runtime.calls import Call, Job, Spent
+from stoker.runtime.work import room
 from stoker.types.errors import Busy, DeadlineExceeded, EngineFailed, StokerError
 from stoker.types.replica import EngineCalls, ReplicaSpec, Timings
 
 MEAN_STEP: Final = 0.05  # weight of the newest batch in the mean size shown
-BUSY_RETRY_S: Final = 1.0
-QUEUE_FACTOR: Final = 4  # a gateway sends at most `concurrency` at once, and there may be a few gateways
-QUEUE_MEMORY_SHARE: Final = 4  # what waits may take this fraction of the replica's memory
-QUEUE_BYTES: Final = 256 << 20  # and this where the memory is not limited
+BUSY_RETRY_S: Final = 0.1  # gateways send nothing meanwhile, and one that is full has work for longer than this
 
 _R = TypeVar("_R")
 _log = logging.getLogger(__name__)
@@ -57,8 +55,7 @@ class Batcher(Generic[_R]):
         self._deliver = deliver
         self._max_rows = max_rows
         self._max_bytes = spec.max_bytes
-        self._queue_max = spec.concurrency * QUEUE_FACTOR
-        self._queue_max_bytes = max(spec.memory_bytes // QUEUE_MEMORY_SHARE or QUEUE_BYTES, spec.max_body_bytes)
+        self._queue_max, self._queue_max_bytes = room(spec)
         self._may_inline = may_inline
         self._loop = loop
         self._queue: list[Job] = []

@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from stoker.core.repetition import TAIL, ends_in_a_loop
 from stoker.protocol.frames import EndHead
 from stoker.protocol.link import Exchange, refuse
 from stoker.protocol.openai import ChatRequest, CompletionRequest, decode_chat, decode_completion
@@ -26,13 +27,12 @@ from stoker.runtime.drift import asked
 from stoker.runtime.drift_texts import ChatWatch, Said
 from stoker.runtime.engines.port import CanResume, GenerateEngine, HasServer
 from stoker.runtime.sending import Sender
-from stoker.runtime.work import WorkStats
+from stoker.runtime.work import WorkStats, room
 from stoker.types import generation
 from stoker.types.drift import Answer
 from stoker.types.errors import Busy, DeadlineExceeded, EngineFailed, StokerError, Unsupported
 from stoker.types.replica import ReplicaSpec, Timings
 
-QUEUE_FACTOR: Final = 4  # see predict.py
 BUSY_RETRY_S: Final = 2.0
 EVENT_STREAM: Final = "text/event-stream"
 
@@ -43,7 +43,8 @@ class _Turn:
     """One request, waiting or running."""
 
     __slots__ = (
-        "arrived_s", "deadline_s", "exchange", "first_s", "reply", "request", "said", "so_far", "start_s", "task",
+        "arrived_s", "deadline_s", "exchange", "first_s", "late", "reply", "request", "said", "so_far", "start_s",
+        "tails", "task",
     )  # fmt: skip
 
     def __init__(
@@ -63,7 +64,9 @@ class _Turn:
         self.deadline_s = self.arrived_s + limit_s if limit_s > 0 else None
         self.start_s = 0.0
         self.first_s = 0.0
+        self.tails: dict[int, str] = {}  # the last characters of each choice
         self.task: asyncio.Task[None] | None = None
+        self.late: asyncio.TimerHandle | None = None  # while it waits
 
 
 class GenerateWork:
@@ -73,8 +76,9 @@ class GenerateWork:
         self._engine = engine
         self._loop = loop
         self._slots = engine.slots or spec.concurrency
-        self._queue_max = spec.concurrency * QUEUE_FACTOR
+        self._queue_max, self._queue_max_bytes = room(spec)
         self._waiting: deque[_Turn] = deque()
+        self._waiting_bytes = 0  # of their bodies
         self._running: set[_Turn] = set()
         self._sender = Sender(loop)
         self._watch = ChatWatch()
@@ -110,14 +114,16 @@ class GenerateWork:
             raise refuse(exchange.head.method)
         if so_far is not None:
             reply.go_on()
-        if len(self._waiting) >= self._queue_max:
-            raise Busy(f"{self._queue_max} requests wait for this replica already", retry_after_s=BUSY_RETRY_S)
+        self._check_room(exchange.head.body_bytes)
         exchange.body = b""
         turn = _Turn(exchange, request, reply, so_far)
         turn.said = self._watch.begin(request, so_far.text if so_far is not None else "")
         exchange.on_cancel = lambda: self._forget(turn)
         self._waiting.append(turn)
+        self._waiting_bytes += exchange.head.body_bytes
         self._start_more()
+        if turn.task is None and turn.deadline_s is not None:
+            turn.late = self._loop.call_later(turn.deadline_s - turn.arrived_s, self._expire, turn)
 
     def watch(self, exchange: Exchange) -> None:
         """See Watched."""
@@ -151,7 +157,8 @@ class GenerateWork:
             alone = self._waiting[0].exchange.head.alone or any(turn.exchange.head.alone for turn in self._running)
             if alone and self._running:
                 return
-            turn = self._waiting.popleft()
+            turn = self._waiting[0]
+            self._leave(turn)
             self._running.add(turn)
             turn.task = self._loop.create_task(self._serve(turn))
             # Not a `finally` in there: a task that is cancelled before its first step runs none, and the slot is lost.
@@ -161,7 +168,37 @@ class GenerateWork:
         if turn.task is not None:
             turn.task.cancel()
         else:
-            self._waiting.remove(turn)
+            self._leave(turn)
+            self._start_more()  # it may have been one that shares the engine with nobody
+
+    def _check_room(self, size_bytes: int) -> None:
+        """Raise Busy when a request of `size_bytes` may not wait as well."""
+        if len(self._waiting) >= self._queue_max:
+            raise Busy(f"{self._queue_max} requests wait for this replica already", retry_after_s=BUSY_RETRY_S)
+        if self._waiting and self._waiting_bytes + size_bytes > self._queue_max_bytes:
+            raise Busy(
+                f"requests of {self._waiting_bytes} bytes wait for this replica already; "
+                f"it holds {self._queue_max_bytes}, a part of its memory",
+                retry_after_s=BUSY_RETRY_S,
+            )
+
+    def _leave(self, turn: _Turn) -> None:
+        """Let `turn` wait no more."""
+        self._waiting.remove(turn)
+        self._waiting_bytes -= turn.exchange.head.body_bytes
+        if turn.late is not None:
+            turn.late.cancel()
+            turn.late = None
+
+    def _expire(self, turn: _Turn) -> None:
+        """Give up a turn whose deadline passed while it waited: it holds memory that others need."""
+        turn.exchange.on_cancel = None
+        self._forget(turn)
+        turn.exchange.fail(
+            DeadlineExceeded(
+                f"the deadline of {turn.exchange.head.timeout_s:.3f} s passed in the queue", retry_after_s=BUSY_RETRY_S
+            )
+        )
 
     async def _serve(self, turn: _Turn) -> None:
         """Answer one request, whatever happens."""
@@ -208,6 +245,7 @@ class GenerateWork:
                     self._tokens += item.tokens
                     if not turn.first_s:
                         turn.first_s = monotonic()
+                    turn.tails[item.index] = (turn.tails.get(item.index, "") + item.text)[-TAIL:]
                     if hears and said is not None and not item.index:
                         hears = said.hear(item)
                 elif said is not None and not item.index:
@@ -230,11 +268,13 @@ class GenerateWork:
             decode_s=final.decode_s,
             first_token_s=max(0.0, turn.first_s - turn.arrived_s),
         )
+        loops = sum(ends_in_a_loop(tail) for tail in turn.tails.values())
+        usage = msgspec.structs.replace(final.usage, loops=loops) if loops else final.usage
         if is_stream:
-            head = EndHead(content_type=EVENT_STREAM, usage=final.usage, timings=timings)
+            head = EndHead(content_type=EVENT_STREAM, usage=usage, timings=timings)
             turn.exchange.end(head, turn.reply.final(final))
         else:
-            head = EndHead(usage=final.usage, timings=timings)
+            head = EndHead(usage=usage, timings=timings)
             self._sender.end(turn.exchange, head, turn.reply.whole(final))
         if turn.said is not None:
             self._watch.end(turn.said, final.usage)

@@ -26,7 +26,8 @@ from stoker.protocol.link import Exchange, refuse, serve
 from stoker.runtime import measure
 from stoker.runtime.embed import EmbedWork
 from stoker.runtime.engines import registry
-from stoker.runtime.engines.port import Describes, EmbedEngine, GenerateEngine, HasServer, PredictEngine
+from stoker.runtime.engines.port import CallsOut, Describes, EmbedEngine, GenerateEngine, HasServer, PredictEngine
+from stoker.runtime.faults import Failing, Faults, failing
 from stoker.runtime.generate import GenerateWork
 from stoker.runtime.numbers import Numbers
 from stoker.runtime.predict import PredictWork
@@ -34,6 +35,7 @@ from stoker.runtime.verify import verify
 from stoker.runtime.work import HandsOver, Watched, Work, WorkStats
 from stoker.telemetry.metrics import encode_snapshot
 from stoker.telemetry.process import watch_lag
+from stoker.types import faults
 from stoker.types.drift import REFERENCE_BYTES_MAX, Answer
 from stoker.types.engines import AUTO
 from stoker.types.errors import Draining, EngineFailed, StokerError, TooLarge, Unavailable
@@ -71,6 +73,8 @@ class Replica:
         self._direct: Direct | None = None  # what gateways may speak to past this process; has a key
         self.about = ""  # the engine, as it says itself
         self.numbers = Numbers(spec)
+        self.faults = Faults(spec.memory_bytes, loop)
+        self._failing: Failing | None = None
 
     def hello(self) -> Hello:
         """See link.Handler."""
@@ -100,6 +104,7 @@ class Replica:
             fraction=self._fraction,
             error=self.error,
             engine=self.about,
+            is_severed=self.faults.is_severed,
         )
 
     def request(self, exchange: Exchange) -> None:
@@ -108,6 +113,8 @@ class Replica:
         if len(exchange.body) > most:  # the link lets more through, for a CALL that brings a reference
             raise TooLarge(f"a body of {len(exchange.body)} bytes; at most {most} are allowed")
         if self.state == "ready" and self.work is not None:
+            if self._failing is not None:
+                self._failing.check(exchange.head.request)
             self.work.take(exchange)
         elif self.state == "draining":
             raise Draining("this replica is draining", retry_after_s=LOADING_RETRY_S)
@@ -118,7 +125,7 @@ class Replica:
         """See link.Handler.
 
         `stats`: ReplicaStats as JSON. `metrics`: a Snapshot. `direct`: see protocol/direct.py. `drift`: see Watched,
-        `predictions`: HandsOver; other work, or none yet, answers why not.
+        `predictions`: HandsOver; other work, or none yet, answers why not. `fault`: see runtime/faults.py.
         """
         match exchange.head.method:
             case "stats":
@@ -127,6 +134,8 @@ class Replica:
                 exchange.end(EndHead("application/msgpack"), encode_snapshot(self.numbers.snapshot(self.stats())))
             case direct.METHOD if self._direct is not None:
                 exchange.end(EndHead(), direct.encode(self._direct))
+            case faults.METHOD:
+                self.faults.take(exchange)
             case "drift" if isinstance(self.work, Watched):
                 self.work.watch(exchange)
             case "drift":
@@ -161,6 +170,7 @@ class Replica:
     def load(self) -> Work:
         """Verify, load and warm up; blocks. Raises StokerError with the engine's words."""
         spec = self._spec
+        self._failing = failing(os.environ.get(faults.BAD_REVISION, ""))
         if self._demand is not None and (said := self._demand(spec.model, spec.manifest.files, spec.signed)):
             _log.warning("a version that no trusted key signed", extra={"replica": spec.replica, "reason": said})
         verify(Path(spec.model_dir), spec.manifest, self.progress)
@@ -173,6 +183,8 @@ class Replica:
             self.about = engine.about
         if isinstance(engine, HasServer):
             self._direct = engine.direct
+        if isinstance(engine, CallsOut):
+            self.faults.dependency = engine
         work: Work
         match spec.task:  # the registry gives the shape of engine that the task needs
             case "predict":
@@ -194,6 +206,7 @@ async def run(spec: ReplicaSpec, demand: Demand | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     server = await serve(spec.address, replica)
+    replica.faults.impair = server.impair
     loading = _in_thread(replica.load, loop)
     stopping = loop.create_task(stop.wait())
     lag = loop.create_task(watch_lag(replica.numbers.registry))

@@ -1,10 +1,21 @@
 """What a replica's kind of work (predict, embed, generate) is to its process: it takes requests and counts them."""
 
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 
 from stoker.protocol.link import Exchange
+from stoker.types.replica import ReplicaSpec
+
+QUEUE_FACTOR: Final = 4  # a gateway sends at most `concurrency` at once, and there may be a few gateways
+QUEUE_MEMORY_SHARE: Final = 4  # what waits may take this fraction of the replica's memory
+QUEUE_BYTES: Final = 256 << 20  # and this where the memory is not limited
+
+
+def room(spec: ReplicaSpec) -> tuple[int, int]:
+    """Return how many requests may wait in a replica, and how many bytes of them."""
+    held_bytes = spec.memory_bytes // QUEUE_MEMORY_SHARE or QUEUE_BYTES
+    return spec.concurrency * QUEUE_FACTOR, max(held_bytes, spec.max_body_bytes)
 
 
 class WorkStats(msgspec.Struct, frozen=True):

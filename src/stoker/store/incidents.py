@@ -43,6 +43,20 @@ def last_of(connection: Connection, project: str, endpoint: str) -> Incident | N
     return None if row is None else _incident(row)
 
 
+def of(connection: Connection, project: str, endpoint: str, limit: int) -> list[Incident]:
+    """Return the newest incidents of an endpoint, the newest first."""
+    table = schema.incidents
+    ask = select(table).where(table.c.project == project, table.c.endpoint == endpoint)
+    return [_incident(row) for row in connection.execute(ask.order_by(table.c.number.desc()).limit(limit))]
+
+
+def live(connection: Connection, since_s: float, limit: int) -> list[Incident]:
+    """Return the newest incidents that are open or were closed after `since_s` (unix)."""
+    table = schema.incidents
+    ask = select(table).where((table.c.closed_at_s == 0.0) | (table.c.closed_at_s > since_s))
+    return [_incident(row) for row in connection.execute(ask.order_by(table.c.number.desc()).limit(limit))]
+
+
 def newest(connection: Connection, limit: int, *, only_open: bool = False) -> list[Incident]:
     """Return incidents, the newest first."""
     table = schema.incidents

@@ -8,6 +8,8 @@ import msgspec
 ProcessKind = Literal["control", "gateway", "replica"]
 # starting: spawned, not answering yet. loading: answers, the model is not in memory yet. stopping: signalled.
 # backoff: it died and waits for its next start. stopped: gone for good (only seen in a last report).
+# memory: over its limit. silent: no answer to PING. still: it finished nothing. start: no progress before it was ready.
+KilledFor = Literal["", "memory", "silent", "still", "start"]
 ProcessPhase = Literal["starting", "loading", "ready", "draining", "stopping", "backoff", "stopped"]
 
 
@@ -27,7 +29,7 @@ class ProcessSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory_bytes: int = 0  # 0: no limit
     drain_s: float = 30.0
     start_timeout_s: float = 120.0  # without progress before it is ready
-    stall_s: float = 120.0  # with requests running and none of them moving on
+    stall_s: float = 120.0  # with requests running and none of them moving on; 0: for ever
     silent_s: float = 30.0  # without an answer to PING, once it was ready
     labels: dict[str, str] = {}  # endpoint, revision, … for screens
 
@@ -54,12 +56,13 @@ class ProcessStatus(msgspec.Struct, frozen=True):
     crashes_in_row: int = 0  # deaths without having been ready for 60 s in between
     next_start_s: float = 0.0  # unix time of the next start while phase is backoff
     last_exit: str = ""  # "exit code 3", "killed by SIGKILL", "" if it never died
+    killed_for: KilledFor = ""  # by its agent, at its last death
     last_error: str = ""  # the process' own words for it, or the tail of its log
     rss_bytes: int = 0
     cpu_s: float = 0.0
     progress: LoadProgress = LoadProgress()
     engine: str = ""  # how a replica's engine was set up, in its own words
-    fault: str = ""  # put into it on purpose (`stoker gameday`): hang, slow
+    fault: str = ""  # put into it on purpose (`stoker gameday`), a FaultKind
     labels: dict[str, str] = {}
 
 
@@ -75,9 +78,10 @@ class NodeStatus(msgspec.Struct, frozen=True):
     started_at_s: float = 0.0
     fence: int = 0  # highest fencing token this agent has obeyed
     # Of the last moments, 0–1; None where the kernel does not say: processor time in use, by whomever, and the time in
-    # which something waited for a core.
+    # which something waited for a core, or for memory.
     cpu_ratio: float | None = None
     cpu_pressure_ratio: float | None = None
+    memory_pressure_ratio: float | None = None
 
 
 def spec_digest(spec: ProcessSpec) -> str:

@@ -51,7 +51,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a request consumed. Tokens are zero for predictive requests, rows for language models.
 
     guessed_tokens: that the engine wrote ahead (speculative decoding), accepted_tokens: those of them that held; zero
-    where it does not say.
+    where it does not say. loops: of its choices, those that ended in a loop (core/repetition.py).
     """
 
     input_tokens: int = 0
@@ -60,6 +60,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     rows: int = 0
     guessed_tokens: int = 0
     accepted_tokens: int = 0
+    loops: int = 0
 
 
 class EngineCalls(msgspec.Struct, omit_defaults=True):
@@ -90,7 +91,8 @@ class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
 class ReplicaStats(msgspec.Struct, frozen=True, omit_defaults=True):
     """A replica's own view, in each PONG. `finished` and `tokens` only grow: progress is their change.
 
-    others: requests of other connections than the one this goes to; the link writes it.
+    others: requests of other connections than the one this goes to; the link writes it. is_severed: the server behind
+    it is to be taken as out of reach, by gateways that speak to that themselves too (a game day).
     """
 
     state: ReplicaState = "loading"
@@ -106,3 +108,4 @@ class ReplicaStats(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str = ""
     others: int = 0
     engine: str = ""  # how the engine was set up, such as the threads it chose, for people
+    is_severed: bool = False

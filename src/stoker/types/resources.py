@@ -13,6 +13,7 @@ from stoker.types.feedback import PredictionKind
 from stoker.types.fields import Bytes, Name, Seconds
 from stoker.types.ids import EndpointName, ProjectName
 from stoker.types.notifiers import NotifierSpec
+from stoker.types.remedies import Remedy
 from stoker.types.signing import SignaturePolicy
 from stoker.types.slos import MoveInForce, Objective
 
@@ -47,7 +48,8 @@ class Replicas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     min: Annotated[int, Meta(ge=0, le=1000, description="how many run; 0 keeps the endpoint without serving it")] = 1
     max: Annotated[
-        int, Meta(ge=1, le=1000, description="the most that may run, while the policy of an objective says scale-up")
+        int,
+        Meta(ge=1, le=1000, description="the most that may run, while an objective's policy or an incident scales up"),
     ] = 1
 
 
@@ -299,6 +301,13 @@ class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             max_length=16, description="what callers are promised; by default 99.9 % availability, shown but no alert"
         ),
     ] = ()
+    remedies: Annotated[
+        tuple[Remedy, ...],
+        Meta(
+            max_length=8,
+            description="what an incident may do by itself, the first that fits its cause; by default nothing",
+        ),
+    ] = ()
     drift: Annotated[Drift | None, Meta(description="watched where the model has a reference; null: not at all")] = (
         Drift()
     )
@@ -377,7 +386,8 @@ class EndpointStatus(msgspec.Struct, frozen=True):
     serving: str = ""  # the revision that takes traffic, "" for none
     replicas_ready: int = 0
     replicas_wanted: int = 0
-    moves: tuple[MoveInForce, ...] = ()  # of its budgets' policies
+    moves: tuple[MoveInForce, ...] = ()  # of its budgets' policies and its incidents
+    out: tuple[str, ...] = ()  # replicas that an incident keeps without traffic
 
 
 class EndpointView(msgspec.Struct, frozen=True):

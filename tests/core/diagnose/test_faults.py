@@ -6,8 +6,10 @@ import asyncio
 
 import pytest
 
+from bench.diagnosis.parts import Knobs
 from bench.diagnosis.recorder import ENDPOINT, PROJECT
 from bench.diagnosis.trial import Length, healthy, run
+from bench.diagnosis.world import World
 from stoker.core.diagnose.causes import CauseKind
 from stoker.observe.incidents.compared import NOWHERE, Site
 from stoker.observe.incidents.explain import explain
@@ -22,6 +24,17 @@ def test_the_fault_that_was_injected_is_named_first(kind: CauseKind) -> None:
     causes = trial.found.diagnosis.causes
     assert trial.rank == 1, [(cause.kind, cause.confidence, cause.evidence) for cause in causes]
     assert causes[0].evidence
+
+
+def test_a_lone_replica_that_stands_still_and_is_killed_for_it_is_named_and_not_the_load() -> None:
+    world = World(11, Knobs(rate=0.6, replicas_min=1, replicas_max=1))
+    world.run(1200.0)
+    (one,) = world.replicas
+    world.stand_still(one, 30.0)
+    world.run(1380.0)
+    found = asyncio.run(explain(world.recorder, PROJECT, ENDPOINT, world.now_s)).diagnosis
+    assert found.causes[0].kind == "bad_replica", [(each.kind, each.confidence) for each in found.causes]
+    assert found.causes[0].where == f"replica {one.name}"
 
 
 def test_half_an_hour_with_a_deploy_and_scaling_and_no_fault_is_no_incident() -> None:

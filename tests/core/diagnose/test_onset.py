@@ -3,7 +3,7 @@
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stoker.core.diagnose.onset import Point, onset_s
+from stoker.core.diagnose.onset import Point, onset_s, silent_since_s
 
 # Many fields; the machine that runs this is seldom alone.
 unhurried = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -38,6 +38,22 @@ def test_one_terrible_minute_is_no_onset() -> None:
 
 def test_what_got_better_is_no_onset() -> None:
     assert onset_s(series([3.0] * 15 + [1.0] * 15)) is None
+
+
+def seconds(requests: list[float]) -> list[Point]:
+    return [Point(5.0 * number, count, 1.0, 0.0) for number, count in enumerate(requests)]
+
+
+def test_what_stood_still_began_when_the_last_answer_had_come_not_when_the_first_came_again() -> None:
+    points = seconds([25.0] * 40 + [0.0] * 6 + [120.0, 25.0])
+    assert silent_since_s(points, 46 * 5.0) == 40 * 5.0
+    assert silent_since_s(points, 30 * 5.0) == 30 * 5.0
+
+
+def test_where_pauses_are_usual_a_pause_is_no_beginning() -> None:
+    points = seconds([3.0, 0.0, 0.0] * 15 + [0.0, 0.0, 30.0])
+    assert silent_since_s(points, 47 * 5.0) == 47 * 5.0
+    assert silent_since_s(seconds([0.0, 0.0, 9.0]), 10.0) == 10.0
 
 
 @unhurried

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stoker.core.diagnose.causes import EVIDENCE_MAX, KINDS, MAKES, REMEDIES, TITLES, CauseKind
+from stoker.core.diagnose.outside import poison
 from stoker.core.diagnose.shift import Pressure, compare
 from stoker.core.diagnose.verdict import CAUSES_MAX, diagnose, weigh
 from stoker.core.diagnose.window import PHASES, Change, Part, Signals, Spread, Window
@@ -17,7 +19,9 @@ unhurried = settings(max_examples=20, deadline=None, suppress_health_check=[Heal
 amounts = st.one_of(st.just(0.0), st.floats(0, 1e9))
 maybe = st.one_of(st.none(), amounts)
 spreads = st.builds(Spread, amounts, amounts, amounts, amounts, amounts)
-parts = st.dictionaries(st.sampled_from("abc"), st.builds(Part, amounts, amounts, amounts, amounts), max_size=3)
+parts = st.dictionaries(
+    st.sampled_from("abc"), st.builds(Part, amounts, amounts, amounts, amounts, stalled_s=amounts), max_size=3
+)
 windows = st.builds(
     Window,
     st.just(0.0),
@@ -139,3 +143,86 @@ def test_a_slow_replica_is_compared_with_its_own_revision_only() -> None:
     assert "bad_replica" not in {cause.kind for cause in whole_revision.causes}
     assert one.causes[0].kind == "bad_replica"
     assert one.causes[0].where == "replica b1"
+
+
+def hung(stalled_s: float, replicas: tuple[str, ...] = ("a1",)) -> tuple[Window, Window]:
+    """Return a bad window and its baseline: the first replica stood still until it was killed, and the wait is over.
+
+    What had waited is answered in a moment, so that more is answered a second than before.
+    """
+    requests = 100.0
+    share = requests / len(replicas)
+    parts = {
+        name: Part(share, 0, share * (6.0 if name == replicas[0] else 0.1), 0, "a", stalled_s * (name == replicas[0]))
+        for name in replicas
+    }
+    usual = {name: Part(1000 / len(replicas), 0, 100 / len(replicas), 0, "a") for name in replicas}
+    base = Window(
+        0.0, 600.0, requests=1000.0, latency=answered(0.1), phases={"compute": answered(0.1)},
+        parts={"replica": usual}, signals=Signals(restarts=0.0, cold_requests=0.0, starts=0.0, replicas_ready=1.0,
+                                                  replicas_wanted=1.0, ejections=0.0, client_retries=0.0),
+        slow_over_s=0.3,
+    )  # fmt: skip
+    bad = Window(
+        600.0, 620.0, requests=requests, errors=30.0, abandoned=20.0, latency=answered(12.0, requests),
+        slow=90.0, slow_over_s=0.3,
+        phases={"queue": answered(8.0, requests), "compute": answered(0.2, requests), "retry": answered(3.8, requests)},
+        parts={"replica": parts}, signals=Signals(restarts=1.0, cold_requests=30.0, starts=1.0, replicas_ready=0.6,
+                                                  replicas_wanted=1.0, ejections=1.0, client_retries=0.0),
+    )  # fmt: skip
+    return bad, base
+
+
+def test_a_lone_replica_that_stood_still_is_a_bad_replica_and_no_overload() -> None:
+    found = diagnose(*hung(25.0), [Change(618.0, "restart", "restarted replica a1: answered no PING for 30 s", "a1")])
+    kinds = {cause.kind: cause for cause in found.causes}
+    assert found.causes[0].kind == "bad_replica", found.causes
+    assert found.causes[0].where == "replica a1"
+    assert found.causes[0].confidence > 0.7
+    assert "replica a1 stood still for 25.0 s with requests in it" in found.causes[0].evidence
+    assert all(kinds[kind].confidence < 0.3 for kind in ("overload", "cold_start", "scale_lag") if kind in kinds)
+
+
+def test_replicas_that_all_stand_still_are_not_one_bad_replica() -> None:
+    bad, base = hung(25.0, ("a1", "a2", "a3"))
+    parts = {name: Part(33, 0, 33 * 6.0, 0, "a", 25.0) for name in ("a1", "a2", "a3")}
+    found = diagnose(msgspec.structs.replace(bad, parts={"replica": parts}), base, [])
+    assert "bad_replica" not in {cause.kind for cause in found.causes}
+
+
+@pytest.mark.parametrize(
+    ("signals", "line"),
+    [
+        ({"memory_deaths": 2.0, "restarts": 2.0}, "2 replicas were killed for taking more memory than they may"),
+        ({"memory_pressure_ratio": 0.4}, "work waits for memory 40 % of the time, 1.0 % before"),
+    ],
+)
+def test_memory_that_is_short_is_seen_by_deaths_and_by_waiting_for_it(signals: dict[str, float], line: str) -> None:
+    usual = Signals(memory_deaths=0.0, restarts=0.0, memory_pressure_ratio=0.01)
+    base = window(1.0, phases={"decode": answered(1.0)}, signals=usual, slow_over_s=3.0)
+    now = msgspec.structs.replace(usual, **signals)
+    bad = window(4.0, errors=100.0, phases={"decode": answered(4.0)}, signals=now, slow_over_s=3.0, slow=500.0)
+    found = diagnose(bad, base, [])
+    assert found.causes[0].kind == "memory", found.causes
+    assert line in found.causes[0].evidence
+
+
+def test_answers_that_loop_are_another_behaviour_of_the_model() -> None:
+    base = window(1.0, signals=Signals(repeating_outputs=2.0))
+    found = diagnose(window(1.0, signals=Signals(repeating_outputs=150.0)), base, [])
+    assert found.causes[0].kind == "model_behaviour"
+    assert "15 % of the answers are repeating, 0.2 % before" in found.causes[0].evidence
+
+
+def test_replicas_that_die_before_they_are_ready_die_of_no_request() -> None:
+    """A crash loop at the load: a corrupt model, a memory that is too small for it."""
+    base = Window(0.0, 600.0, requests=3000.0, latency=Spread(3000.0, 30.0, 0.01, 0.02, 0.02))
+    dying = Window(600.0, 900.0, requests=1500.0, refused={"unavailable": 1400.0})
+
+    def signal(*, starts: float) -> float:
+        signals = Signals(restarts=6.0, starts=starts, cold_requests=1400.0)
+        return poison(compare(msgspec.structs.replace(dying, signals=signals), base)).signal
+
+    assert signal(starts=6.0) > 0.4
+    assert signal(starts=1.0) <= 0.3
+    assert signal(starts=0.0) <= 0.15

@@ -1,6 +1,15 @@
 """Causes in what is there to serve: replicas that start too late, batches, processors, memory."""
 
-from stoker.core.diagnose.finding import Finding, factor_line, harm_share, load_share, phase_line, queue_lines, rise
+from stoker.core.diagnose.finding import (
+    Finding,
+    factor_line,
+    harm_share,
+    load_share,
+    not_of_one,
+    phase_line,
+    queue_lines,
+    rise,
+)
 from stoker.core.diagnose.locate import worst
 from stoker.core.diagnose.scale import doublings, figure, percent, ramp
 from stoker.core.diagnose.shift import Shift
@@ -16,7 +25,7 @@ def scale_lag(shift: Shift) -> Finding:
     missing = _missing(ready, wanted) - usual
     return Finding(
         "scale_lag",
-        ramp(missing, 0.08, 0.3) * ramp(shift.pressure.tries, 0.2, 0.7),
+        ramp(missing, 0.08, 0.3) * ramp(shift.pressure.tries, 0.2, 0.7) * not_of_one(shift),
         load_share(shift, "tries", "replicas"),
         (
             f"{figure(ready)} replicas ready of {figure(wanted)} wanted, over the window",
@@ -40,7 +49,7 @@ def cold_start(shift: Shift) -> Finding:
     starts = shift.bad.signals.starts or 0.0
     return Finding(
         "cold_start",
-        ramp(share - usual, 0.02, 0.15) * ramp(starts, 0.0, 1.0),
+        ramp(share - usual, 0.02, 0.15) * ramp(starts, 0.0, 1.0) * not_of_one(shift),
         # They wait for a process, not in a line: what is queued beyond the load's growth is theirs.
         load_share(shift, "replicas", phases=("queue",)),
         (
@@ -115,6 +124,18 @@ def memory(shift: Shift) -> Finding:
             signal = max(signal, 0.8 * full)
             if full > 0:
                 lines.append(f"{what} {percent(ratio)} used, {percent(usual_ratio or 0.0)} before")
+    if now.memory_pressure_ratio is not None:
+        starved = now.memory_pressure_ratio - (before.memory_pressure_ratio or 0.0)
+        signal = max(signal, ramp(starved, 0.05, 0.25))
+        if starved > 0.05:
+            lines.append(
+                f"work waits for memory {percent(now.memory_pressure_ratio)} of the time, "
+                f"{percent(before.memory_pressure_ratio or 0.0)} before"
+            )
+    if now.memory_deaths:
+        usual = (before.memory_deaths or 0.0) / shift.base.seconds * shift.bad.seconds
+        signal = max(signal, ramp(now.memory_deaths - 2 * usual, 0.0, 2.0))
+        lines.append(f"{now.memory_deaths:.0f} replicas were killed for taking more memory than they may")
     if now.kv_ratio is not None and before.kv_ratio is not None:
         # Who waits for room holds none, so a cache that is too small is never seen full: it is fuller than the requests
         # that came and ran together account for, and they queue.

@@ -1,7 +1,15 @@
 """Causes in what is asked for: how many requests, whose, of what kind, how long, and asked again how often."""
 
 from stoker.core.diagnose import locate
-from stoker.core.diagnose.finding import Finding, factor_line, harm_share, load_share, phase_line, queue_lines
+from stoker.core.diagnose.finding import (
+    Finding,
+    factor_line,
+    harm_share,
+    load_share,
+    not_of_one,
+    phase_line,
+    queue_lines,
+)
 from stoker.core.diagnose.scale import doublings, figure, percent, ramp
 from stoker.core.diagnose.shift import Shift
 from stoker.core.diagnose.window import REST, WORK, Spread
@@ -13,7 +21,7 @@ def overload(shift: Shift) -> Finding:
     rates = f"{figure(shift.bad.rate)} requests/s against {figure(shift.base.rate)}"
     return Finding(
         "overload",
-        ramp(grown, 0.25, 0.8),
+        ramp(grown, 0.25, 0.8) * not_of_one(shift),
         load_share(shift, "tries"),
         (rates, *queue_lines(shift), *_refusals(shift)) if grown > 0.15 else (),
     )

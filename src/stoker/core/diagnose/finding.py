@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 
 from stoker.core.diagnose.causes import CauseKind
+from stoker.core.diagnose.locate import stalled
 from stoker.core.diagnose.scale import doublings, figure, percent, ramp, seconds
 from stoker.core.diagnose.shift import Shift
 from stoker.core.diagnose.window import QUEUES, Phase
@@ -33,6 +34,15 @@ class Finding(msgspec.Struct, frozen=True):
     def score(self) -> float:
         """What is seen, as far as it accounts for what is wrong."""
         return self.signal * ramp(self.accounts, 0.05, ENOUGH)
+
+
+def not_of_one(shift: Shift) -> float:
+    """Return what is left of a cause that one replica which stood still looks like, 0.15-1.
+
+    What waited for it comes at once when it is replaced, finds nothing ready meanwhile, and misses a replica; the
+    general way (MAKES) would make a cycle, for a new version that is slow makes replicas look bad.
+    """
+    return 1 - 0.85 * stalled(shift.bad, shift.base).score
 
 
 def harm_share(

@@ -14,10 +14,12 @@ from stoker.core.diagnose.causes import Cause
 from stoker.core.diagnose.shift import Harm
 from stoker.core.diagnose.verdict import Diagnosis
 from stoker.core.diagnose.window import Change
+from stoker.types.remedies import Act
 
 TIMELINE_MAX: Final = 200  # lines; the first HEAD_KEPT and the newest are kept
 HEAD_KEPT: Final = 40
 TEXT_MAX: Final = 400
+ACTS_MAX: Final = 16  # that are kept of an incident that opened again and again; far fewer are done in one
 REOPEN_S: Final = 600.0
 RECOVERED_LOOKS: Final = 5  # in a row that find nothing wrong, before it is closed
 
@@ -35,7 +37,7 @@ class Moment(msgspec.Struct, frozen=True):
 class Incident(msgspec.Struct, frozen=True):
     """What went wrong at one endpoint. closed_at_s is 0 while it is open; base: the good stretch it is compared with.
 
-    well: looks in a row that found nothing wrong.
+    well: looks in a row that found nothing wrong. acts: what it did by itself, oldest first.
     """
 
     project: str
@@ -52,6 +54,7 @@ class Incident(msgspec.Struct, frozen=True):
     timeline: tuple[Moment, ...] = ()
     resolution: str = ""
     well: int = 0
+    acts: tuple[Act, ...] = ()
 
     @property
     def is_open(self) -> bool:
@@ -107,6 +110,27 @@ def noted(incident: Incident, text: str, now_s: float) -> Incident:
     return _noted(incident, [Moment(now_s, "note", text[:TEXT_MAX])])
 
 
+def acted(incident: Incident, act: Act) -> Incident:
+    """Return the incident with an act that begins, under the next number."""
+    number = incident.acts[-1].number + 1 if incident.acts else 1
+    numbered = msgspec.structs.replace(act, number=number)
+    text = f"act {number} begins: {act.what}, for {act.because}"
+    noted = _noted(incident, [Moment(act.at_s, "action", text[:TEXT_MAX])])
+    return msgspec.structs.replace(noted, acts=(*incident.acts, numbered)[-ACTS_MAX:])
+
+
+def act_ended(incident: Incident, ended: Act) -> Incident:
+    """Return the incident with one of its acts over."""
+    text = f"act {ended.number} is over after {ended.ended_at_s - ended.at_s:.0f} s ({ended.what}): {ended.outcome}"
+    return _with(_noted(incident, [Moment(ended.ended_at_s, "action", text[:TEXT_MAX])]), ended)
+
+
+def act_judged(incident: Incident, judged: Act, effect: str, now_s: float) -> Incident:
+    """Return the incident with what one of its acts changed, in numbers."""
+    text = f"act {judged.number} ({judged.what}): {effect}"
+    return _with(_noted(incident, [Moment(now_s, "action", text[:TEXT_MAX])]), judged)
+
+
 def looked(incident: Incident, *, is_wrong: bool, now_s: float) -> Incident:
     """Return the incident after one more look at the endpoint; closed after RECOVERED_LOOKS good ones in a row."""
     if is_wrong:
@@ -122,6 +146,11 @@ def closed(incident: Incident, resolution: str, now_s: float) -> Incident:
         return incident
     noted = _noted(incident, [Moment(now_s, "closed", resolution[:TEXT_MAX])])
     return msgspec.structs.replace(noted, closed_at_s=now_s, resolution=resolution[:TEXT_MAX])
+
+
+def _with(incident: Incident, changed: Act) -> Incident:
+    acts = tuple(changed if act.number == changed.number else act for act in incident.acts)
+    return msgspec.structs.replace(incident, acts=acts)
 
 
 def _noted(incident: Incident, moments: Iterable[Moment]) -> Incident:

@@ -14,6 +14,8 @@ from stoker.core.diagnose.scale import doublings, percent, ramp, seconds
 from stoker.core.diagnose.shift import SURE
 from stoker.core.diagnose.window import Axis, Part, Window
 
+STILL_LOW_S: Final = 2.0  # a pause of the machine
+STILL_HIGH_S: Final = 12.0
 OF_MIN: Final = 10.0  # requests of a part before it is judged
 
 
@@ -31,6 +33,24 @@ def worst(window: Window, axis: Axis) -> Spot:
     parts = window.of(axis)
     spots = [_against(axis, name, part, _peers(parts, name, part)) for name, part in parts.items()]
     return max(spots, key=lambda spot: (spot.score, spot.name), default=Spot())
+
+
+def stalled(bad: Window, base: Window) -> Spot:
+    """Return the replica that stood still with requests in it, more than before and more than its peers."""
+    parts = bad.of("replica")
+    # A gateway says so only after seconds without any progress; what a busy machine does to all is nobody's own.
+    longer = {
+        name: part.stalled_s - base.of("replica").get(name, Part()).stalled_s / base.seconds * bad.seconds
+        for name, part in parts.items()
+    }
+    name = max(longer, key=lambda each: (longer[each], each), default="")
+    if not name or longer[name] <= 0:
+        return Spot()
+    own = longer[name] / sum(max(each, 0.0) for each in longer.values())
+    score = ramp(longer[name], STILL_LOW_S, STILL_HIGH_S) * ramp(own, 0.5, 0.8)
+    share = parts[name].requests / max(sum(part.requests for part in parts.values()), 1.0)
+    line = f"replica {name} stood still for {seconds(parts[name].stalled_s)} with requests in it"
+    return Spot(name, score, share, (line,))
 
 
 def _peers(parts: Mapping[str, Part], name: str, part: Part) -> Part:

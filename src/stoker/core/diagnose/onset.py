@@ -19,6 +19,7 @@ BAD_MIN: Final = 2
 # The part of the variance that two levels explain. For noise the best of 60 splits explains 0.2 at most in 99 of 100
 # series; a clean step explains more than 0.7.
 EXPLAINED_MIN: Final = 0.4
+SILENT_USUAL: Final = 0.1  # of the steps before
 NORMAL: Final = 4.0  # median deviations above the median of what was before; noise is there once in a hundred steps
 
 
@@ -40,6 +41,23 @@ def onset_s(points: Sequence[Point]) -> float | None:
     if not found:
         return None
     return seen[max(found, key=lambda each: (each[1], -each[0]))[0]].at_s
+
+
+def silent_since_s(points: Sequence[Point], began_s: float) -> float:
+    """Return when the steps without an answer just before `began_s` began; `began_s` when there are none.
+
+    Who stands still answers nothing; what is seen of it comes all at once when it ends. Where steps without an answer
+    are usual, they tell nothing.
+    """
+    before = [point for point in points if point.at_s < began_s]
+    at = len(before)
+    while at > 0 and before[at - 1].requests <= 0:
+        at -= 1
+    usual = before[:at]
+    silent = sum(point.requests <= 0 for point in usual)
+    if len(usual) < POINTS_MIN or silent > SILENT_USUAL * len(usual) or at == len(before):
+        return began_s
+    return before[at].at_s
 
 
 def _split(values: Sequence[float]) -> tuple[int, float] | None:

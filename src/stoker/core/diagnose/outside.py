@@ -9,10 +9,11 @@ from stoker.core.diagnose.finding import (
     factor_line,
     harm_share,
     load_share,
+    not_of_one,
     phase_line,
     queue_lines,
 )
-from stoker.core.diagnose.locate import Spot, worst
+from stoker.core.diagnose.locate import Spot, stalled, worst
 from stoker.core.diagnose.scale import percent, ramp
 from stoker.core.diagnose.shift import Shift
 from stoker.core.diagnose.window import PHASES, WORK, Change
@@ -28,7 +29,11 @@ _OWN: Final = tuple(phase for phase in PHASES if phase not in ("receive", "auth"
 
 
 def bad_replica(shift: Shift) -> Finding:
-    """One replica, or all of one node, do worse than their peers of the same revision; and did not before."""
+    """One replica, or all of one node, do worse than their peers of the same revision; and did not before.
+
+    Or one stood still, which needs no peers to be seen.
+    """
+    still = stalled(shift.bad, shift.base)
     found = []
     for axis in ("node", "replica"):
         spot = worst(shift.bad, axis)
@@ -41,6 +46,13 @@ def bad_replica(shift: Shift) -> Finding:
     # A node with one bad replica among good ones is no bad node: the replica carries all that the node does.
     if alone_score >= 0.8 * score and _excess_share(shift, alone, alone_axis) >= 0.8 * excess:
         score, axis, spot, excess = alone_score, alone_axis, alone, _excess_share(shift, alone, alone_axis)
+    if still.name and (still.score > score or still.name == spot.name):
+        score, spot = max(still.score, score), _joined(still, spot)
+        if len(shift.bad.of("replica")) == 1:  # nothing that came meanwhile was answered in time
+            excess = harm_share(shift, latency=1.0, errors=1.0, refusals=1.0)
+        else:
+            excess = max(excess, _excess_share(shift, spot, "replica"), 0.5 * still.score)
+        axis = "replica"
     return Finding(
         "bad_replica",
         score,
@@ -49,6 +61,12 @@ def bad_replica(shift: Shift) -> Finding:
         where=f"{axis} {spot.name}" if spot.name else "",
         affected_ratio=spot.share,
     )
+
+
+def _joined(still: Spot, spot: Spot) -> Spot:
+    """Return what stood still, with what else is seen of the same replica."""
+    more = spot.evidence if spot.name == still.name else ()
+    return Spot(still.name, still.score, still.share, (*still.evidence, *more))
 
 
 def _excess_share(shift: Shift, spot: Spot, axis: str) -> float:
@@ -137,12 +155,17 @@ def dependency(shift: Shift) -> Finding:
 
 def poison(shift: Shift) -> Finding:
     """Replicas die of a request, one after the other."""
-    deaths = shift.bad.signals.restarts
-    if not deaths:
+    # Who was killed for its memory died of that.
+    deaths = (shift.bad.signals.restarts or 0.0) - (shift.bad.signals.memory_deaths or 0.0)
+    if deaths <= 0:
         return Finding("poison")
     usual = (shift.base.signals.restarts or 0.0) / shift.base.seconds * shift.bad.seconds
     quarantined = shift.bad.signals.quarantined or 0.0
-    many = ramp(deaths - 2 * usual, 0.0, 3.0)
+    # Who was never ready had no request to die of. Of those that were, the newest need not be back yet. One that stood
+    # still was killed for that.
+    starts = shift.bad.signals.starts
+    ready = deaths if starts is None else min(deaths, starts + 1)
+    many = ramp(ready - 2 * usual, 0.0, 3.0) * (1.0 if quarantined else not_of_one(shift))
     lines = [f"{deaths:.0f} replicas died in {shift.bad.seconds / 60:.0f} min, {usual:.1f} in such a time before"]
     if quarantined:
         lines.append(f"{quarantined:.0f} request shapes are in quarantine")

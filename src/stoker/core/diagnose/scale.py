@@ -10,7 +10,7 @@ def ramp(value: float, low: float, high: float) -> float:
 
 def doublings(now: float, before: float) -> float:
     """Return how often `before` was doubled to become `now`; negative when it shrank, 0 when one is not positive."""
-    return log2(now / before) if now > 0 and before > 0 else 0.0
+    return log2(now) - log2(before) if now > 0 and before > 0 else 0.0  # a quotient can be too small for a number
 
 
 def seconds(value: float) -> str:

@@ -221,4 +221,4 @@ def _pressure(bad: Window, base: Window, mix: float) -> Pressure:
 
 def _repeats(window: Window) -> float:
     again = min(window.signals.client_retries or 0.0, 0.99 * window.requests)
-    return window.requests / (window.requests - again) if window.requests > 0 else 1.0
+    return window.requests / (window.requests - again) if window.requests > again else 1.0

@@ -15,6 +15,7 @@ from stoker.core.diagnose.causes import EVIDENCE_MAX, KINDS, MAKES, REMEDIES, Ca
 from stoker.core.diagnose.finding import Finding
 from stoker.core.diagnose.shift import Harm, Shift, compare
 from stoker.core.diagnose.window import Change, Phase, Window
+from stoker.types.remedies import Act
 
 CONFIDENCE_MAX: Final = 0.99
 CONFIDENCE_MIN: Final = 0.08  # less is not shown
@@ -45,7 +46,14 @@ SEEN_BY: Final[dict[CauseKind, Callable[[Window], bool]]] = {
     "batching": lambda seen: seen.signals.batch_rows is not None,
     "saturation": lambda seen: seen.signals.cpu_pressure_ratio is not None or seen.signals.cpu_ratio is not None,
     "memory": lambda seen: any(
-        each is not None for each in (seen.signals.preemptions, seen.signals.kv_ratio, seen.signals.memory_ratio)
+        each is not None
+        for each in (
+            seen.signals.preemptions,
+            seen.signals.kv_ratio,
+            seen.signals.memory_ratio,
+            seen.signals.memory_pressure_ratio,
+            seen.signals.memory_deaths,
+        )
     ),
     "network": lambda seen: "network" in seen.phases,
     "scale_lag": lambda seen: seen.signals.replicas_ready is not None and seen.signals.replicas_wanted is not None,
@@ -76,7 +84,11 @@ class Diagnosis(msgspec.Struct, frozen=True):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """A diagnosis and what it compared. Times are unix seconds."""
+    """A diagnosis and what it compared. Times are unix seconds.
+
+    acts: what the endpoint's incident did by itself. next_act: what would be done now, "" for nothing; next_because:
+    why, or why not.
+    """
 
     diagnosis: Diagnosis
     bad_from_s: float
@@ -84,6 +96,9 @@ class Explanation(msgspec.Struct, frozen=True):
     base_from_s: float
     base_until_s: float
     changes: tuple[Change, ...] = ()
+    acts: tuple[Act, ...] = ()
+    next_act: str = ""
+    next_because: str = ""
 
 
 def diagnose(bad: Window, base: Window, changes: Sequence[Change], onset_s: float | None = None) -> Diagnosis:

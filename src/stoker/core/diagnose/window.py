@@ -46,7 +46,7 @@ class Part(msgspec.Struct, frozen=True):
     """What one replica, node, tenant, revision or method had of a window.
 
     time_s: of all its requests together, as that axis sees them. tokens: input and output. group: what it belongs to
-    and is compared within (a replica: its revision).
+    and is compared within (a replica: its revision). stalled_s: how long it held requests and showed no progress.
     """
 
     requests: float = 0.0
@@ -54,6 +54,7 @@ class Part(msgspec.Struct, frozen=True):
     time_s: float = 0.0
     tokens: float = 0.0
     group: str = ""
+    stalled_s: float = 0.0
 
     @property
     def mean_s(self) -> float:
@@ -72,6 +73,8 @@ class Signals(msgspec.Struct, frozen=True):
     cpu_ratio: float | None = None  # of the endpoint's nodes
     cpu_pressure_ratio: float | None = None  # of the time, something waited for a core (Linux PSI, "some")
     memory_ratio: float | None = None
+    memory_pressure_ratio: float | None = None  # of the time, something waited for memory (Linux PSI, "some")
+    memory_deaths: float | None = None  # replicas that were killed for taking more than they may
     kv_ratio: float | None = None
     preemptions: float | None = None
     batch_rows: float | None = None  # requests or rows that ran together

@@ -24,7 +24,8 @@ class Choice:
     """The replicas that take requests now, and the choice between them. The lane says when to look again."""
 
     def __init__(self, meters: Meters) -> None:
-        self.open: list[Replica] = []  # that take requests now, of revisions with a weight
+        self.able: list[Replica] = []  # that take requests now
+        self.open: list[Replica] = []  # of them: those of revisions with a weight
         self.affinity: affinity.Kind = "none"
         self.probes: deque[Replica] = deque(maxlen=PROBES_MAX)  # that are out; each gets the next request
         self._all: Collection[Replica] = ()
@@ -46,7 +47,8 @@ class Choice:
     def refresh(self, replicas: Collection[Replica]) -> None:
         """Look again which of `replicas` are open."""
         self._all = replicas
-        self.open = [replica for replica in replicas if replica.is_open and self._weights.get(replica.revision)]
+        self.able = [replica for replica in replicas if replica.is_open]
+        self.open = [replica for replica in self.able if self._weights.get(replica.revision)]
 
     def choose(self, exchange: Exchange) -> Replica | None:
         """Return a replica with a free place: where the request's wish falls, or the cheaper of two drawn at random.
@@ -129,12 +131,10 @@ class Choice:
             return affinity.by_session(wish.session, [replica.node for replica in found], loads, spill)
         if not wish.blocks:
             return -1, "two_choices"
-        if random.random() < affinity.EXPLORE_RATIO:
-            return -1, "explore"
         now_s = time.monotonic()
         matched = [replica.known.matched(wish.blocks, now_s) for replica in found]
         prices_s = [route.price_s(replica.cost.value_s, replica.load) for replica in found]
-        return affinity.by_prefix(matched, len(wish.blocks), loads, prices_s, spill)
+        return affinity.by_prefix(matched, len(wish.blocks), loads, prices_s, spill, random.random())
 
     def _cheaper(self, found: Sequence[Replica]) -> Replica:
         first, second = route.pair(len(found), random.random(), random.random())

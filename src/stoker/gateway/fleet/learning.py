@@ -10,7 +10,7 @@ import time
 from stoker.core import sizes
 from stoker.gateway.exchange import Exchange
 from stoker.gateway.fleet.replica import Replica
-from stoker.types.errors import DeadlineExceeded, Draining, ReplicaLost, StokerError, Unsupported
+from stoker.types.errors import Busy, DeadlineExceeded, Draining, ReplicaLost, StokerError, Unsupported
 
 
 def first_piece(exchange: Exchange, replica: Replica, now_s: float) -> None:
@@ -34,6 +34,8 @@ def ended(exchange: Exchange, replica: Replica, now_s: float) -> None:
 
 def failed(exchange: Exchange, replica: Replica, problem: StokerError) -> None:
     """Learn from a failure, unless it says nothing of the replica: a deadline, a feature it lacks, a drain."""
+    if isinstance(problem, Busy):
+        replica.refused(problem, exchange.sent_s, time.monotonic(), is_first=exchange.tries == 0)
     if problem.status < 500 or isinstance(problem, (DeadlineExceeded, Draining, ReplicaLost, Unsupported)):
         return
     replica.failed(exchange.sent_s, time.monotonic())

@@ -14,13 +14,14 @@ import xxhash
 
 from stoker.core import affinity, outlier, route
 from stoker.core.concurrency import Learned
+from stoker.core.retry import BUSY_WAIT_S
 from stoker.gateway.fleet.health import Evidence, Health
 from stoker.gateway.meters import Meters
 from stoker.gateway.remote.asking import Asking
 from stoker.gateway.remote.pool import Pool
 from stoker.protocol.direct import Direct
 from stoker.protocol.link import Link, connect
-from stoker.types.errors import ReplicaLost
+from stoker.types.errors import Busy, ReplicaLost
 from stoker.types.replica import ReplicaState, ReplicaStats
 from stoker.types.routes import ReplicaRoute
 
@@ -43,6 +44,9 @@ class Watcher(Protocol):
 
     def replica_changed(self, replica: "Replica") -> None:
         """It opened, closed, or its place count changed."""
+
+    def refused(self) -> None:
+        """A replica is sent nothing more for a while: it, or the server behind it, is full."""
 
     def may_eject(self) -> bool:
         """Return whether one more replica may be out."""
@@ -67,9 +71,9 @@ class Replica:
     """One replica as this gateway sees it."""
 
     __slots__ = (
-        "_asking", "_closing", "_task", "_watcher", "address", "boot", "busy", "cost", "down_since_s", "error",
-        "health", "id", "in_flight", "is_ejected", "is_reserved", "known", "learned", "link", "meters", "node",
-        "others", "places", "progress", "remote", "revision", "state", "stats", "version",
+        "_asking", "_closing", "_pause", "_task", "_watcher", "address", "boot", "busy", "cost", "down_since_s",
+        "error", "health", "id", "in_flight", "is_ejected", "is_reserved", "known", "learned", "link", "meters", "node",
+        "others", "paused_until_s", "places", "progress", "remote", "revision", "state", "stats", "version",
     )  # fmt: skip
 
     def __init__(self, route_: ReplicaRoute, revision: str, version: str, watcher: Watcher) -> None:
@@ -86,6 +90,7 @@ class Replica:
         self.in_flight = 0  # places taken by requests of this gateway
         self.places = PLACES_FIRST  # that it has for them
         self.learned = Learned()  # where it does not say how many it can work on
+        self.paused_until_s = 0.0  # nothing is sent before: it, or the server behind it, said when to come again
         self.busy = 0.0  # the same, each counted as its share of a usual request
         self.others = 0  # requests of others in it, as last reported
         self.cost = route.Cost()
@@ -99,6 +104,7 @@ class Replica:
         self.meters = watcher.meters.replica(revision, self.id)
         self._watcher = watcher
         self._asking: Asking | None = None
+        self._pause: asyncio.TimerHandle | None = None
         self._closing = False
         self._task = asyncio.get_running_loop().create_task(self._keep(), name=f"replica {self.id}")
 
@@ -139,6 +145,21 @@ class Replica:
         elif record.in_a_row % outlier.ERRORS_IN_A_ROW == 0:  # at once: who fails is quick, and attracts more
             self._judge(now_s, is_urgent=True)
 
+    def refused(self, problem: Busy, sent_s: float, now_s: float, *, is_first: bool) -> None:
+        """Take note that what was sent at `sent_s` was too much: nothing more is sent before the time that it says.
+
+        Unless that was refused before: it may be too much by itself, and holds up the others only once.
+        """
+        self.learned.failed(self.in_flight + self.others, sent_s, now_s)
+        pause_s = problem.retry_after_s or BUSY_WAIT_S
+        if is_first and now_s + pause_s > self.paused_until_s:
+            self.paused_until_s = now_s + pause_s
+            if self._pause is not None:
+                self._pause.cancel()
+            self._pause = asyncio.get_running_loop().call_later(pause_s, self._resume)
+            self._watcher.refused()
+        self._count_places()
+
     def drains(self) -> None:
         """Take note that it refuses new requests."""
         if self.state == "ready":
@@ -172,6 +193,8 @@ class Replica:
                 wait_s = BACKOFF_MIN_S
                 await self._watch(self.link)
         finally:
+            if self._pause is not None:
+                self._pause.cancel()
             if self.link is not None:
                 self.link.close()
 
@@ -229,6 +252,7 @@ class Replica:
             if direct is not None:
                 with contextlib.suppress(ValueError):  # then it serves itself what goes to such a URL
                     self.remote = Pool(direct, link.loop, lambda: self._ping(link))
+                    self.remote.sever(is_severed=self.stats.is_severed)
             self.state = "ready"
             self._watcher.replica_changed(self)
 
@@ -237,15 +261,25 @@ class Replica:
         self.stats = stats
         self.error = stats.error
         self.others = stats.others
-        places = self._watcher.places(self)
-        if places != self.places:
-            self.places = places
-            self._watcher.replica_changed(self)
+        if self.remote is not None:
+            self.remote.sever(is_severed=stats.is_severed)
+        self._count_places()
         if stats.state == "ready" and self._asking is not None:
             self._asking.ask()
         elif stats.state != self.state:
             self.state = stats.state
             self._watcher.replica_changed(self)
+
+    def _count_places(self) -> None:
+        places = 0 if self._pause is not None else self._watcher.places(self)
+        if places != self.places:
+            self.places = places
+            self._watcher.replica_changed(self)
+
+    def _resume(self) -> None:
+        self._pause = None
+        self.paused_until_s = 0.0
+        self._count_places()
 
     def _mark(self) -> int:
         return self.progress + self.stats.finished + self.stats.tokens
@@ -256,9 +290,11 @@ class Replica:
         if not self.in_flight:
             self.cost.fade(now_s)
         if self.state != "loading":
-            self._judge(now_s)
+            verdict = self._judge(now_s)
+            if verdict in ("silent", "stuck") and self.in_flight:
+                self.meters.stalled(every_s)
 
-    def _judge(self, now_s: float, *, is_urgent: bool = False) -> None:
+    def _judge(self, now_s: float, *, is_urgent: bool = False) -> str:
         mark = self._mark()
         evidence = self._watcher.evidence(now_s, is_fresh=is_urgent)
         verdict = self.health.verdict(self._watcher.task, evidence, now_s)
@@ -280,3 +316,4 @@ class Replica:
             _log.warning("replica ejected", extra={"replica": self.id, "reason": verdict})
             self._watcher.replica_changed(self)
             self._watcher.ejected(self, verdict)
+        return verdict

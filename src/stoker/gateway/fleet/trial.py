@@ -13,10 +13,12 @@ import time
 from pathlib import Path
 from typing import Final
 
+from stoker.core import admit
 from stoker.gateway.exchange import Exchange, Handler
 from stoker.gateway.fleet import suspicion
 from stoker.gateway.fleet.replica import Replica
 from stoker.gateway.lane import Lane
+from stoker.types.errors import QueueFull
 
 PAROLE_S: Final = 0.5
 EMPTY_S: Final = 2.0  # how long a trial waits for its replica to be empty; what is older than this is innocent
@@ -37,7 +39,7 @@ class _Turn:
         if replica is not None:
             replica.is_reserved = False
             os.close(self._file)
-            self._lane.turn.release()
+            self._lane.suspects.give_back()
             self._lane.refresh()
 
 
@@ -66,8 +68,12 @@ class Trials:
         return True
 
     async def _begin(self, lane: Lane, exchange: Exchange) -> _Turn | None:
-        """Wait for the turn and an empty replica, and hold a place in it. None when the suspicion is gone."""
-        await lane.turn.acquire()
+        """Wait for the turn and an empty replica, and hold a place in it. None when the suspicion is gone.
+
+        Raises QueueFull when too many wait already.
+        """
+        _check_room(lane, exchange)
+        await lane.suspects.take(len(exchange.body))
         file = -1
         replica: Replica | None = None
         try:
@@ -83,7 +89,7 @@ class Trials:
             if replica is None:
                 if file >= 0:
                     os.close(file)
-                lane.turn.release()
+                lane.suspects.give_back()
         return None
 
     async def _reserve(self, lane: Lane, exchange: Exchange) -> Replica:
@@ -117,6 +123,20 @@ class Trials:
     def _lock_path(self, lane: Lane) -> Path:
         name = hashlib.sha256(f"{lane.route.project}/{lane.route.endpoint}".encode()).hexdigest()[:16]
         return self._folder / f"trial-{name}.lock"
+
+
+def _check_room(lane: Lane, exchange: Exchange) -> None:
+    """Raise QueueFull when one more may not wait. What was in a replica already may: it had its place."""
+    suspects, queue, route = lane.suspects, lane.admission, lane.route
+    if exchange.tries or not suspects.is_taken:
+        return
+    size_bytes = suspects.size_bytes + queue.size_bytes + len(exchange.body)
+    if suspects.count + len(queue) >= route.queue_max or size_bytes > route.queue_max_bytes:
+        raise QueueFull(
+            f"{suspects.count} requests wait to be tried alone at {route.endpoint} already, because a replica died "
+            "with one like them; retry later",
+            retry_after_s=admit.retry_after_s(suspects.count, 1, PAROLE_S),
+        )
 
 
 def _lock(file: int) -> bool:

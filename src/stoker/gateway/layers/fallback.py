@@ -26,6 +26,7 @@ from stoker.gateway.protocols.openai_http import wish
 from stoker.gateway.relay import Relay
 from stoker.types.errors import DeadlineExceeded, StokerError, TooLarge, Unavailable, UnprocessableInput
 from stoker.types.replica import Usage
+from stoker.types.resources import FallbackReason
 from stoker.types.routes import EndpointRoute
 
 LEFT_MIN_S: Final = 0.005  # with less left of the deadline no further endpoint is tried
@@ -79,6 +80,7 @@ class _Chain:
                             break
                         first.meters.fallback(why, step.endpoint)
                     exchange.can_move = _any_up(steps[at + 1 :], lanes[at + 1 :])
+                    exchange.can_spill = _any_up(steps[at + 1 :], lanes[at + 1 :], "overload")
                     problem, skipped = await self._step(lane, steps[at + 1 :], inner if lane is first else part), False
                     if problem is None:
                         return
@@ -249,10 +251,10 @@ class _Chain:
         return lane is not None and any(_is_up(leaf, now_s) for leaf in self._directory.leaves(lane))
 
 
-def _any_up(steps: list[Step], lanes: list[Lane]) -> bool:
+def _any_up(steps: list[Step], lanes: list[Lane], why: FallbackReason = "unavailable") -> bool:
     """Return whether any of `steps` can serve now what the one before them cannot."""
     now_s = time.monotonic()
-    return any("unavailable" in step.reasons and _is_up(lane, now_s) for step, lane in zip(steps, lanes, strict=True))
+    return any(why in step.reasons and _is_up(lane, now_s) for step, lane in zip(steps, lanes, strict=True))
 
 
 def _is_up(lane: Lane, now_s: float) -> bool:

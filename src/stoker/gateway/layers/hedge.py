@@ -16,6 +16,7 @@ from stoker.gateway.fleet import learning, suspicion
 from stoker.gateway.lane import Lane
 from stoker.gateway.layers.upstream import send
 from stoker.gateway.relay import Relay
+from stoker.protocol.frames import EndHead
 from stoker.types.errors import Draining, UnprocessableInput
 
 _TWICE: Final = frozenset(("infer", "embeddings"))
@@ -133,7 +134,8 @@ class Race:
             twin.relay.cancel()
             self._note(twin, twin.relay, "lost")
             self._lane.meters.hedge("lost")
-            self._lane.meters.wasted(time.monotonic() - self._twin_s)
+            relay = self._exchange.relay
+            self._pay(relay.end if relay is not None else None, self._twin_s)
             self._release(twin)
 
     def _launch(self) -> None:
@@ -174,7 +176,7 @@ class Race:
             return
         learning.ended(twin, relay.replica, time.monotonic())
         self._lane.meters.hedge("won")
-        self._lane.meters.wasted(time.monotonic() - self._began_s)
+        self._pay(relay.end, self._began_s)
         loser = first.relay
         trail.note(first, "lost", time.monotonic(), loser.replica)
         self._note(twin, relay, "ok")
@@ -182,6 +184,17 @@ class Race:
         first.revision, first.usage = twin.revision, twin.usage
         first.send(twin.status, *twin.answer)
         loser.yield_to(relay)
+
+    def _pay(self, end: EndHead | None, sent_s: float) -> None:
+        """Count what the try that was sent at `sent_s` and lost took of its replica, `end` being the other's, if any.
+
+        It was cancelled, so nobody says what it took: as much as the other, but for the time that it had less.
+        """
+        now_s = time.monotonic()
+        self._lane.meters.wasted(now_s - sent_s, end.usage.rows if end is not None else 0)
+        if end is not None:
+            took_s = max(now_s - self._began_s, 1e-6)
+            self._lane.admission.wasted(self._exchange, end, min((now_s - sent_s) / took_s, 1.0))
 
     def _note(self, twin: Twin, relay: Relay, outcome: str) -> None:
         trail.note_hedge(self._exchange, outcome, time.monotonic(), relay.replica, twin.sent_s)

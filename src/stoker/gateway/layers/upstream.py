@@ -12,7 +12,7 @@ from stoker.gateway.remote.request import is_plain
 from stoker.protocol import tracecontext
 from stoker.protocol.frames import RequestHead
 from stoker.protocol.link import Link, Sender
-from stoker.types.errors import Draining, EngineFailed, ReplicaLost, Unavailable
+from stoker.types.errors import Busy, Draining, EngineFailed, ReplicaLost, Unavailable
 from stoker.types.feedback import SEGMENT_MAX
 
 # What a replica is not given of the time left: its answer has to get from there to the client. Without it one in ten
@@ -48,7 +48,7 @@ async def upstream(exchange: Exchange) -> None:
     if isinstance(problem, Draining):
         replica.drains()
     learning.failed(exchange, replica, problem)
-    if isinstance(problem, Unavailable) or (replica.is_ejected and type(problem) is EngineFailed):
+    if isinstance(problem, (Unavailable, Busy)) or (replica.is_ejected and type(problem) is EngineFailed):
         raise TryFailed(problem, replica, was_death=relay.was_death)
     raise problem
 

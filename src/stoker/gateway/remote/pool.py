@@ -23,7 +23,7 @@ from stoker.gateway.remote.call import Call
 from stoker.gateway.remote.connection import Connection
 from stoker.gateway.remote.request import METHODS, rewrite
 from stoker.protocol import tracecontext
-from stoker.protocol.direct import Direct
+from stoker.protocol.direct import SEVERED, Direct
 from stoker.protocol.frames import RequestHead
 from stoker.protocol.link import Receiver
 from stoker.types.errors import Busy, DeadlineExceeded, EngineFailed, NotReachable, StokerError
@@ -57,6 +57,7 @@ class Pool:
         self._opening: dict[int, asyncio.Task[None]] = {}
         self._next = 0
         self._is_closed = False
+        self._is_severed = False
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -115,6 +116,16 @@ class Pool:
         for connection in [each for each in self._open if each.call is None]:
             connection.cut()
 
+    def sever(self, *, is_severed: bool) -> None:
+        """Behave as if the server were out of reach, or no longer (a game day)."""
+        if is_severed and not self._is_severed:
+            for call in list(self._calls.values()):
+                self._fail(call, NotReachable(f"{self._direct.url} cannot be reached: {SEVERED}", retry_after_s=1.0))
+            for connection in list(self._open):
+                connection.cut()
+            self._idle.clear()
+        self._is_severed = is_severed
+
     # ---- connection.Owner
 
     def is_free(self, connection: Connection) -> None:
@@ -143,6 +154,9 @@ class Pool:
 
     async def _connect(self, call: Call) -> None:
         """Open a connection for `call`, and send it."""
+        if self._is_severed:
+            self._unreachable(call, SEVERED)
+            return
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 if self._is_tls and self._tls is None:

@@ -1,8 +1,8 @@
 """One endpoint's numbers of a stretch of time, from metrics as they are kept to the window that is compared.
 
 The live platform and the simulator of faults come through here, so that what is learnt there holds here. A counter
-without a series counted nothing. What no metric of the catalogue tells (preemptions, repeating answers) is None,
-and the causes that rest on it are not judged: see core/diagnose/window.py.
+without a series counted nothing. What no metric of the catalogue tells (preemptions) is None, and the causes
+that rest on it are not judged: see core/diagnose/window.py.
 """
 
 from collections.abc import Iterable, Mapping
@@ -30,6 +30,7 @@ REFUSED: Final = "stoker_refused_total"
 CANCELLED: Final = "stoker_cancelled_total"
 REPLICA_REQUESTS: Final = "stoker_replica_requests_total"
 REPLICA_DURATION: Final = "stoker_replica_request_duration_seconds"
+STALLED: Final = "stoker_replica_stalled_seconds_total"
 TENANT_REQUESTS: Final = "stoker_tenant_requests_total"
 TENANT_TOKENS: Final = "stoker_tenant_tokens_total"
 NODE_MEMORY: Final = "stoker_node_memory_bytes"
@@ -47,6 +48,8 @@ COUNTED: Final[dict[str, str]] = {
     "restarts": "stoker_restarts_total",
 }
 EMPTY: Final = "stoker_empty_outputs_total"
+REPEATING: Final = "stoker_repeating_outputs_total"
+RESTARTS: Final = "stoker_restarts_total"
 DRIFT: Final = "stoker_drift_score"
 READY: Final = "stoker_replicas_ready"
 WANTED: Final = "stoker_replicas_wanted"
@@ -57,11 +60,14 @@ OUTPUT: Final = "stoker_output_tokens"
 ROWS: Final = "stoker_rows_total"
 NODE_CPU: Final = "stoker_node_cpu_ratio"
 NODE_PRESSURE: Final = "stoker_node_cpu_pressure_ratio"
+NODE_STARVED: Final = "stoker_node_memory_pressure_ratio"
 # What a point of the series is made of, and a whole window. Nothing else is asked of the history.
 OF_A_POINT: Final = (REQUESTS, DURATION, REFUSED, CANCELLED)
 OF_A_WINDOW: Final = (
-    *OF_A_POINT, PHASE, REPLICA_REQUESTS, REPLICA_DURATION, TENANT_REQUESTS, TENANT_TOKENS, NODE_MEMORY, NODE_FREE,
-    *COUNTED.values(), EMPTY, DRIFT, READY, WANTED, KV, TOGETHER, PROMPT, OUTPUT, ROWS, NODE_CPU, NODE_PRESSURE,
+    *OF_A_POINT, PHASE, REPLICA_REQUESTS, REPLICA_DURATION, STALLED, TENANT_REQUESTS, TENANT_TOKENS, NODE_MEMORY,
+    NODE_FREE,
+    *COUNTED.values(), EMPTY, REPEATING, DRIFT, READY, WANTED, KV, TOGETHER, PROMPT, OUTPUT, ROWS, NODE_CPU,
+    NODE_PRESSURE, NODE_STARVED,
 )  # fmt: skip
 
 
@@ -201,16 +207,18 @@ def _by(change: Snapshot, label: str, whose: Mapping[str, str]) -> dict[str, Par
 def _replicas(change: Snapshot, whose: Mapping[str, str]) -> dict[str, Part]:
     found = {}
     name = REPLICA_REQUESTS
-    for revision in change.values_of(name, "revision"):
-        for replica in change.values_of(name, "replica"):
+    names = {replica for each in (name, STALLED) for replica in change.values_of(each, "replica")}
+    for revision in {each for metric in (name, STALLED) for each in change.values_of(metric, "revision")}:
+        for replica in names:
             labels = {**whose, "revision": revision, "replica": replica}
-            requests = change.total(name, **labels)
-            if requests > 0:
+            requests, stalled_s = change.total(name, **labels), change.total(STALLED, **labels)
+            if requests > 0 or stalled_s > 0:  # who stands still ends nothing
                 found[replica] = Part(
                     requests=requests,
                     errors=_codes(change, name, "5", **labels),
                     time_s=change.distribution(REPLICA_DURATION, **labels).sum,
                     group=revision,
+                    stalled_s=stalled_s,
                 )
     return found
 
@@ -276,6 +284,11 @@ def _signals(change: Snapshot, whose: Mapping[str, str], site: Site) -> Signals:
         dependency_errors=_remote_errors(change, whose, site.remote) if site.remote else None,
         drift=max(gauges(DRIFT), default=None),
         empty_outputs=change.total(EMPTY, **whose) if change.distribution(PROMPT, **whose).count else None,
+        repeating_outputs=change.total(REPEATING, **whose)
+        if change.distribution(PROMPT, **whose).count and not site.remote
+        else None,
+        memory_pressure_ratio=mean(of_nodes(NODE_STARVED)),
+        memory_deaths=change.total(RESTARTS, reason="memory", **_replicas_of(RESTARTS, whose)) if is_watched else None,
         **(counted if is_watched else {}),
     )
 

@@ -28,6 +28,7 @@ _CHANGES: Final[dict[str, tuple[ChangeKind, str]]] = {
     "DrainReplica": ("scale", "draining"),
     "StopReplica": ("scale", "stopping"),
     "ForgetReplica": ("scale", "gone:"),
+    "ReplicaRestarted": ("restart", "started again"),
 }
 
 

@@ -8,7 +8,7 @@ minutes the beginning is looked for in finer steps too: who is paged after ten s
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
-from stoker.core.diagnose.onset import Point, onset_s
+from stoker.core.diagnose.onset import Point, onset_s, silent_since_s
 from stoker.core.diagnose.verdict import Diagnosis, Explanation, diagnose
 from stoker.core.diagnose.window import CHANGES_MAX, Change
 from stoker.observe.incidents.compared import Site, window
@@ -101,8 +101,9 @@ async def _stretches(
     began_s = onset_s(seen)
     if fine_s < STEP_S and (began_s is None or began_s >= end_s - FINE_BACK_S):
         finer_s = max((end_s - FINE_BACK_S) // fine_s * fine_s, first_s)
-        found_s = onset_s(await evidence.points(project, endpoint, finer_s, end_s, fine_s))
-        began_s = found_s if found_s is not None else began_s
+        fine = await evidence.points(project, endpoint, finer_s, end_s, fine_s)
+        found_s = onset_s(fine)
+        began_s = silent_since_s(fine, found_s) if found_s is not None else began_s
     if since_s is not None and (began_s is None or began_s < since_s - STEP_S):
         began_s = since_s // fine_s * fine_s
     if began_s is None:

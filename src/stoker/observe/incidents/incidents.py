@@ -1,26 +1,31 @@
 """Incidents as they go on: raised, explained again each minute while they last, closed when the endpoint is well.
 
 Whoever finds something burning calls `open`: the watch over objectives, the quarantine, a person. Everything is stored
-before it is returned; a control that dies goes on with what the database says.
+before it is returned; a control that dies goes on with what the database says. Only the holder of control's lease
+writes: each transaction is guarded by its token.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Final
+from typing import Final, TypeVar
 
 from stoker.core.alerts import Alert
 from stoker.core.diagnose import incident as life
 from stoker.core.diagnose.incident import Incident
 from stoker.core.diagnose.verdict import Explanation
 from stoker.observe.incidents.explain import STEP_S, Evidence, Stretch, explain, still_wrong
-from stoker.store import incidents
+from stoker.store import incidents, leases
 from stoker.store.engine import Connection, Database
+from stoker.store.leases import Lease, LeaseLost
+from stoker.types.errors import Unavailable
+from stoker.types.remedies import Load
 
 RAISE_EVERY_S: Final = 5.0  # as often as the objectives are judged
 OPEN_MAX: Final = 100  # looked at in one round; the newest
 
+_T = TypeVar("_T")
 log = logging.getLogger(__name__)
 
 
@@ -32,12 +37,14 @@ class Incidents:
         database: Database,
         evidence: Evidence,
         quarantined: Callable[[], Awaitable[set[tuple[str, str]]]],
+        lease: Callable[[], Lease | None],
         alerts: Callable[[], Iterable[Alert]] = tuple,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._database = database
         self._evidence = evidence
         self._quarantined = quarantined
+        self._lease = lease
         self._alerts = alerts
         self._raised: set[tuple[str, float]] = set()  # alerts that opened one: each does so once, however long it lasts
         self._clock = clock
@@ -47,11 +54,15 @@ class Incidents:
         looked_s = self._clock()
         while True:
             await asyncio.sleep(RAISE_EVERY_S)
+            if self._lease() is None:
+                continue
             try:
                 await self.raise_new()
                 if abs(self._clock() - looked_s) >= STEP_S:
                     looked_s = self._clock()
                     await self.look()
+            except (LeaseLost, Unavailable):
+                log.info("another control looks at the incidents now")
             except Exception:  # a diagnosis that fails must not end the control of all endpoints
                 log.exception("a look at the incidents failed; the next minute looks again")
 
@@ -63,12 +74,29 @@ class Incidents:
         last = await self._database.reading(lambda each: incidents.last_of(each, project, endpoint))
         if since_s is None and last is not None and last.is_open and last.causes:
             # What was good before it stays what it is compared with: hours of it are not its own baseline.
-            good = Stretch(last.base_from_s, last.base_until_s) if last.base_until_s > last.base_from_s else None
-            return await explain(self._evidence, project, endpoint, self._clock(), last.since_s, good)
+            return await self.again(last, last.since_s)
         return await explain(self._evidence, project, endpoint, self._clock(), since_s)
 
+    async def again(self, incident: Incident, since_s: float) -> Explanation:
+        """Return why the endpoint is worse since `since_s` than it was before the incident. Changes nothing."""
+        good = (
+            Stretch(incident.base_from_s, incident.base_until_s)
+            if incident.base_until_s > incident.base_from_s
+            else None
+        )
+        return await explain(self._evidence, incident.project, incident.endpoint, self._clock(), since_s, good)
+
+    async def load(self, project: str, endpoint: str) -> Load:
+        """Return how the endpoint did in the last minute."""
+        end_s = self._clock() // self._evidence.fine_s * self._evidence.fine_s
+        points = await self._evidence.points(project, endpoint, end_s - STEP_S, end_s, STEP_S)
+        return Load(points[0].requests, points[0].failed_ratio, points[0].latency_s) if points else Load()
+
     async def open(self, project: str, endpoint: str, raised_by: str) -> Incident:
-        """Return the endpoint's open incident, a new one where none is; explained as far as can be told now."""
+        """Return the endpoint's open incident, a new one where none is; explained as far as can be told now.
+
+        Raises Unavailable while this process does not act.
+        """
         now_s = self._clock()
 
         def raised(connection: Connection) -> Incident:
@@ -79,10 +107,10 @@ class Incidents:
             incidents.put(connection, again)
             return again
 
-        return await self._explained(await self._database.writing(raised))
+        return await self._explained(await self.written(raised))
 
     async def close(self, number: int, resolution: str) -> Incident:
-        """End an incident by hand. Raises NotFound."""
+        """End an incident by hand. Raises NotFound, or Unavailable while this process does not act."""
         return await self._changed(number, lambda one: life.closed(one, resolution, self._clock()))
 
     async def raise_new(self) -> None:
@@ -130,4 +158,16 @@ class Incidents:
                 incidents.put(connection, after)
             return after
 
-        return await self._database.writing(do)
+        return await self.written(do)
+
+    async def written(self, change: Callable[[Connection], _T]) -> _T:
+        """Return what `change` returns, in a transaction of whoever acts. Raises Unavailable, or LeaseLost."""
+        lease = self._lease()
+        if lease is None:
+            raise Unavailable("control starts, or another one acts", retry_after_s=RAISE_EVERY_S)
+
+        def guarded(connection: Connection) -> _T:
+            leases.guard(connection, lease)
+            return change(connection)
+
+        return await self._database.writing(guarded)

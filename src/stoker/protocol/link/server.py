@@ -14,6 +14,7 @@ import msgspec
 from stoker.protocol import frames
 from stoker.protocol.frames import EndHead, FrameError, FrameReader, Hello, Kind, RequestHead
 from stoker.protocol.link.cork import Cork
+from stoker.protocol.link.late import Impairment, Late
 from stoker.protocol.link.wire import as_head, socket_path
 from stoker.types.errors import Draining, EngineFailed, StokerError, TooLarge, Unsupported
 from stoker.types.replica import ReplicaStats
@@ -76,6 +77,10 @@ class Exchange:
             if self.on_cancel is not None:
                 self.on_cancel()
 
+    def when_lost(self, then: Callable[[], object]) -> None:
+        """Call `then` once the connection that this came over is gone, however long after the answer."""
+        self._connection.closed.add_done_callback(lambda _: then())
+
     def add_credit(self, count: int) -> None:
         """The reader made room (called by the connection)."""
         self._budget = min(self._budget + count, frames.WINDOW_BYTES)
@@ -115,15 +120,17 @@ class _All:
     """What is open on one address: connections, and the exchanges of all of them.
 
     passed: requests that clients work on past this process, as last told. progress: signs of progress of those.
+    impairment: what is wrong with the network on purpose.
     """
 
-    __slots__ = ("connections", "exchanges", "passed", "progress")
+    __slots__ = ("connections", "exchanges", "impairment", "passed", "progress")
 
     def __init__(self) -> None:
         self.connections: set[_Connection] = set()
         self.exchanges = 0
         self.passed = 0
         self.progress = 0
+        self.impairment: Impairment | None = None
 
 
 class _Connection(asyncio.Protocol):
@@ -138,6 +145,7 @@ class _Connection(asyncio.Protocol):
         self._cork: Cork | None = None
         self.exchanges: dict[int, Exchange] = {}
         self._passed = self._progress = 0  # of this client, as last told
+        self._late: tuple[Late, Late] | None = None  # in, out; once the network was bad
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -147,11 +155,29 @@ class _Connection(asyncio.Protocol):
         return self.all.exchanges - len(self.exchanges) + self.all.passed - self._passed
 
     def write(self, data: bytes) -> None:
+        if self._is_late(1):
+            self._lines()[1].carry(data, self.all.impairment)
+        else:
+            self._send(data)
+
+    def _send(self, data: bytes) -> None:
         if self._cork is not None and self._transport is not None and not self._transport.is_closing():
             self._cork.write(data)
 
+    def _is_late(self, way: int) -> bool:
+        return self.all.impairment is not None or (self._late is not None and self._late[way].is_busy)
+
+    def _lines(self) -> tuple[Late, Late]:
+        """Return the late lines in and out."""
+        if self._late is None:
+            loop = asyncio.get_running_loop()
+            self._late = (Late(loop, self._receive), Late(loop, self._send))
+        return self._late
+
     def close(self) -> None:
         if self._transport is not None:
+            if self._late is not None:
+                self._late[1].flush()
             if self._cork is not None:
                 self._cork.flush()
             self._transport.close()
@@ -170,11 +196,19 @@ class _Connection(asyncio.Protocol):
         self.all.connections.discard(self)
         self.all.passed -= self._passed
         self._partial.clear()
+        for line in self._late or ():
+            line.drop()
         for exchange in list(self.exchanges.values()):
             exchange.cancel()
         self.closed.set_result(None)
 
     def data_received(self, data: bytes) -> None:
+        if self._is_late(0):
+            self._lines()[0].carry(data, self.all.impairment)
+        else:
+            self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
         try:
             for kind, stream, payload in self._reader.feed(data):
                 self._take(kind, stream, payload)
@@ -270,6 +304,10 @@ class Server:
     def passed(self) -> int:
         """Return how many requests clients work on past this process, as last told."""
         return self._all.passed
+
+    def impair(self, how: Impairment | None) -> None:
+        """Have every connection behave as over a bad network from now on; None: as they are."""
+        self._all.impairment = how
 
     async def close(self) -> None:
         """Stop listening, flush and close every connection (at most CLOSE_TIMEOUT_S), remove the socket file."""

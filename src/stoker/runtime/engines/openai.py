@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from stoker.protocol.direct import Direct
+from stoker.protocol.direct import SEVERED, Direct
 from stoker.protocol.openai import ChatRequest, CompletionRequest, texts_or_tokens
 from stoker.protocol.openai_chunks import events, status_error
 from stoker.runtime import caller, options
@@ -120,6 +120,12 @@ class Server:
         self.url = url
         self.timeout_s = timeout_s
         self.headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.is_severed = False
+
+    def check(self) -> None:
+        """Raise NotReachable while it is to be taken as out of reach."""
+        if self.is_severed:
+            raise NotReachable(f"{self.url} cannot be reached: {SEVERED}", retry_after_s=1.0)
 
     def find_model(self, wanted: str) -> str:
         """Return the model's name on the server; blocks. Raises InvalidInput when it has to be named."""
@@ -141,6 +147,7 @@ class Server:
         self, method: str, path: str, body: bytes | None, timeout_s: float, bytes_max: int
     ) -> tuple[int, bytes]:
         """Send one request and return status and body; blocks. Raises NotReachable, DeadlineExceeded, EngineFailed."""
+        self.check()
         kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(self._parts.hostname or "", self._parts.port, timeout=timeout_s)
         try:
@@ -170,8 +177,18 @@ class RemoteGenerate:
         self._model = model
         self._child = child
 
+    @property
+    def is_severed(self) -> bool:
+        """See port.CallsOut."""
+        return self._server.is_severed
+
+    @is_severed.setter
+    def is_severed(self, is_severed: bool) -> None:
+        self._server.is_severed = is_severed
+
     async def generate(self, request: ChatRequest | CompletionRequest) -> AsyncIterator[Delta | Finish | Final]:
         """See port.GenerateEngine."""
+        self._server.check()
         is_chat = isinstance(request, ChatRequest)
         prompts = 1 if isinstance(request, ChatRequest) else len(texts_or_tokens(request.prompt, "prompt"))
         answer = Answer((request.n or 1) * prompts, _comparable_schema(request))
@@ -231,6 +248,15 @@ class RemoteEmbed:
         self._child = child
         self.dimensions = 0
         self.dimensions = int(self.embed(["dimensions"]).vectors.shape[1])
+
+    @property
+    def is_severed(self) -> bool:
+        """See port.CallsOut."""
+        return self._server.is_severed
+
+    @is_severed.setter
+    def is_severed(self, is_severed: bool) -> None:
+        self._server.is_severed = is_severed
 
     def embed(self, texts: list[str]) -> Embeddings:
         """See port.EmbedEngine. The server counts tokens for all texts together; each gets an equal share."""

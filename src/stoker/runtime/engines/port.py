@@ -121,6 +121,13 @@ class HasServer(Protocol):
 
 
 @runtime_checkable
+class CallsOut(Protocol):
+    """An engine that calls a server of others. `is_severed`: it is to do as if nobody answered there (a game day)."""
+
+    is_severed: bool
+
+
+@runtime_checkable
 class CanResume(Protocol):
     """What a GenerateEngine offers besides when it can go on with an answer that another replica began."""
 

@@ -69,6 +69,14 @@ GATEWAY: Final[tuple[Metric, ...]] = (
         "Answers of a language model that are one token long or none: mostly only the mark of the end.",
     ),
     Metric(
+        "stoker_repeating_outputs_total",
+        "counter",
+        "",
+        REVISION,
+        "Answers of a language model that end in a loop: one unit of text five times or more, over 160 characters or "
+        "more. Not seen of servers elsewhere.",
+    ),
+    Metric(
         "stoker_client_retries_total",
         "counter",
         "",
@@ -142,7 +150,7 @@ GATEWAY: Final[tuple[Metric, ...]] = (
         "counter",
         "",
         (*ENDPOINT, "reason"),
-        "Failed tries that were not followed by another: reason is budget or tries.",
+        "Failed tries that were not followed by another: reason is budget, tries, or wait (full for too long).",
     ),
     Metric(
         "stoker_migrations_total",
@@ -164,6 +172,13 @@ GATEWAY: Final[tuple[Metric, ...]] = (
         "seconds",
         ENDPOINT,
         "How long the losing try of each hedged request held its place in a replica.",
+    ),
+    Metric(
+        "stoker_hedge_wasted_rows_total",
+        "counter",
+        "rows",
+        ENDPOINT,
+        "Rows of the losing tries of hedged requests; some were not computed before the try was cancelled.",
     ),
     Metric(
         "stoker_quarantined_total",
@@ -293,7 +308,7 @@ GATEWAY: Final[tuple[Metric, ...]] = (
         "counter",
         "",
         ("because",),
-        "Requests that left a trace; because is sampled, caller, error, migrated, fallback, retried, hedged or slow.",
+        "Requests that left a trace: sampled, caller, error, migrated, fallback, retried, hedged, slow or refused.",
     ),
     Metric(
         "stoker_traces_dropped_total",

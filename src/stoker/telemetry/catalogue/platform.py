@@ -47,6 +47,21 @@ PLATFORM: Final[tuple[Metric, ...]] = (
         "max",
     ),
     Metric("stoker_alerts", "gauge", "", ("severity", "state"), "Alerts there are."),
+    Metric(
+        "stoker_remedies_total",
+        "counter",
+        "",
+        (*ENDPOINT, "act", "event"),
+        "What incidents did by themselves; event is begun or ended.",
+    ),
+    Metric(
+        "stoker_remedies_in_force",
+        "gauge",
+        "",
+        (*ENDPOINT, "act"),
+        "1 while an incident keeps this act in force.",
+        "max",
+    ),
     Metric("stoker_notices_total", "counter", "", ("outcome",), "Notices to receivers: delivered, or lost (given up)."),
     Metric("stoker_history_series", "gauge", "", (), "Series that the history of metrics keeps."),
     Metric("stoker_history_bytes", "gauge", "bytes", (), "What the history's rows take on disk."),
@@ -130,7 +145,9 @@ PLATFORM: Final[tuple[Metric, ...]] = (
         "counter",
         "",
         (*ENDPOINT, "kind", "node", "reason"),
-        "Processes started again after they had died; reason is exit, signal or unseen.",
+        "Processes started again after they had died; reason is exit, signal or unseen; or why the agent killed it: "
+        "memory (over its limit), silent (no answer to a ping), still (it finished nothing) or start (no progress in "
+        "its load).",
     ),
     Metric(
         "stoker_replica_cpu_seconds_total",
@@ -166,6 +183,14 @@ PLATFORM: Final[tuple[Metric, ...]] = (
         "ratio",
         ("node",),
         "Share of the time since the last look in which something waited for a core (Linux PSI, some).",
+        "last",
+    ),
+    Metric(
+        "stoker_node_memory_pressure_ratio",
+        "gauge",
+        "ratio",
+        ("node",),
+        "Share of the time since the last look in which something waited for memory (Linux PSI, some).",
         "last",
     ),
     Metric(

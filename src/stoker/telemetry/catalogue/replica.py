@@ -21,6 +21,14 @@ REPLICA: Final[tuple[Metric, ...]] = (
         _ONE,
         "From the sending of a try to its end.",
     ),
+    Metric(
+        "stoker_replica_stalled_seconds_total",
+        "counter",
+        "seconds",
+        _ONE,
+        "Time in which a replica held a gateway's requests and showed no progress: no answer to a ping for 5 s, or "
+        "nothing finished for longer than it ever took. Each gateway counts its own.",
+    ),
     # What replicas report with each answer.
     Metric("stoker_batch_rows", "histogram", "rows", REVISION, "Rows in the engine call that a request was part of."),
     Metric(

@@ -1,0 +1,60 @@
+"""What one plan looks at, by name, and what it has added so far. Pure, but for what it remembers of its own plan."""
+
+from stoker.core.actions import Action
+from stoker.core.place import Capacity, Demand, Held
+from stoker.core.snapshot import Assignment, Node, Revision, Snapshot
+from stoker.types.process import ProcessStatus
+
+
+class World:
+    """The snapshot by name, and what this plan has added to it so far."""
+
+    def __init__(self, snapshot: Snapshot, now_s: float) -> None:
+        self.now_s = now_s
+        self.snapshot = snapshot
+        self.nodes: dict[str, Node] = {node.name: node for node in snapshot.nodes}
+        self.revisions: dict[str, Revision] = {revision.revision: revision for revision in snapshot.revisions}
+        self.capacities = [Capacity(node.name, node.cores, node.memory_bytes) for node in snapshot.nodes]
+        self.held = [
+            Held(each.node, demand(self.revisions[each.revision]))
+            for each in snapshot.assignments
+            if each.revision in self.revisions
+        ]
+        self.known = {each.key: each.status for each in snapshot.endpoints if not each.is_deleting}
+        self.actions: list[Action] = []
+        self.again_s: float | None = None
+
+    def process(self, assignment: Assignment) -> ProcessStatus | None:
+        """Return what its node says of it; None when it does not run."""
+        node = self.nodes.get(assignment.node)
+        process = node.processes.get(assignment.replica) if node is not None else None
+        return None if process is None or process.phase == "stopped" else process
+
+    def is_seen(self, assignment: Assignment) -> bool:
+        """Return whether its node answers."""
+        return assignment.node in self.nodes
+
+    def is_ready(self, assignment: Assignment) -> bool:
+        """Return whether it can take requests."""
+        process = self.process(assignment)
+        return process is not None and process.phase == "ready"
+
+    def is_after(self, moment_s: float, since_s: float) -> bool:
+        """Return whether `moment_s` is past `since_s`; a mark in the future (the clock was set back) counts as past."""
+        return moment_s > since_s or since_s > self.now_s
+
+    def wake_at(self, due_s: float) -> None:
+        """Have the next plan made no later than at `due_s`."""
+        wait_s = max(due_s - self.now_s, 0.0)
+        self.again_s = wait_s if self.again_s is None else min(self.again_s, wait_s)
+
+
+def demand(revision: Revision) -> Demand:
+    """Return what a replica of `revision` takes of its node."""
+    config = revision.config
+    return Demand(
+        cores=config.cpu,
+        memory_bytes=config.memory_bytes,
+        revision=revision.revision,
+        endpoint=f"{revision.project}.{revision.endpoint}",
+    )
