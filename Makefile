@@ -12,8 +12,6 @@ SIGNING := model-signing==1.1.1 pyopenssl==26.4.0
 BILLS := cyclonedx-python-lib[json-validation]==11.12.0
 # An installation is good as long as what it was made from is unchanged.
 MADE_FROM := $(shell { cat pyproject.toml constraints.txt; echo '$(WEIGHTS) $(SIGNING) $(BILLS)'; } | cksum | cut -d ' ' -f 1)
-# Rooms of tests that only compute: every core takes its share. In the others processes are started, killed and timed.
-COMPUTING := $(addprefix tests/,blob core docs observe protocol registry store telemetry)
 DEMO := $(VENV)/.demo-$(MADE_FROM)
 DEV := $(VENV)/.dev-$(MADE_FROM)
 # Other versions of OpenAI's SDKs and other tools, each in a folder of its own; tests hold the platform to them.
@@ -48,8 +46,8 @@ test: $(DEV) $(SDKS)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n auto --dist loadfile $(COMPUTING)
-	$(BIN)/pytest $(addprefix --ignore=,$(COMPUTING))
+	$(BIN)/pytest -n auto --no-loadscope-reorder -m 'not alone'
+	$(BIN)/pytest -m alone
 
 bench: $(DEV)
 	@exec $(BIN)/python -m bench

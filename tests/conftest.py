@@ -9,6 +9,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from stoker.app import demo as demo_models
 
@@ -16,11 +18,30 @@ from stoker.app import demo as demo_models
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("any machine")
 
+# Rooms whose tests share what is dear to start, a platform or loaded engines: each goes to one worker, whole.
+SHARING = ("tests/whole/", "tests/engines_llm/")
+
 
 def pytest_configure() -> None:
     """Have Ctrl-C end what the tests start: what a shell runs in the background ignores it, as do all below it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class ByWhatIsShared(LoadScopeScheduling):
+    """Gives a worker a file at a time, because its tests share processes, or one of the rooms that share more."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((room for room in SHARING if nodeid.startswith(room)), nodeid.partition("::")[0])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return ByWhatIsShared(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest: the worker that began it last would be waited for."""
+    items.sort(key=lambda item: not item.nodeid.startswith(SHARING))
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """`up` and `down` with the real processes of the platform: started, killed, attached to, ended."""
 
 import os
-import random
 import shutil
 import signal
 import socket
@@ -22,22 +21,9 @@ from stoker.app.settings import Settings
 from stoker.app.up import node_status, up
 from stoker.types.errors import Conflict, InvalidInput, NotReachable, Unavailable
 from tests.agent.conftest import kill_everything, until
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.timeout(120)
-
-
-def free_port() -> int:
-    """Return a port whose successor is free too, below those that outgoing connections are given meanwhile."""
-    for _ in range(100):
-        port = random.randrange(10_000, 32_000)
-        with socket.socket() as first, socket.socket() as second:
-            try:
-                first.bind(("127.0.0.1", port))
-                second.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no two free ports in a row")
 
 
 def pids(home: Home) -> dict[str, int]:
@@ -51,7 +37,7 @@ def pids(home: Home) -> dict[str, int]:
 
 @pytest.fixture
 def chosen(tmp_path: Path) -> Iterator[Settings]:
-    made = settings.load({}, home=tmp_path / "home", port=free_port(), gateways=1)
+    made = settings.load({}, home=tmp_path / "home", port=free_ports(2)[0], gateways=1)
     yield made
     kill_everything(Home(made.home))
     shutil.rmtree(Home(made.home).run, ignore_errors=True)
@@ -79,10 +65,10 @@ def test_a_second_up_attaches_and_another_port_is_refused(chosen: Settings) -> N
     assert again.port == chosen.port
     assert pids(home) == before
     with pytest.raises(Conflict, match=f"PORT={chosen.port}") as refused:
-        up(settings.load({"PORT": str(free_port())}, home=chosen.home))
+        up(settings.load({"PORT": str(free_ports(1)[0])}, home=chosen.home))
     assert refused.value.field == "PORT"
     with pytest.raises(Conflict, match="STOKER_GRPC_PORT=0, not"):
-        up(settings.load({"STOKER_GRPC_PORT": str(free_port())}, home=chosen.home))
+        up(settings.load({"STOKER_GRPC_PORT": str(free_ports(1)[0])}, home=chosen.home))
 
 
 def test_a_killed_agent_comes_back_to_the_same_processes_and_a_killed_keeper_too(chosen: Settings) -> None:
@@ -169,7 +155,7 @@ def test_sigterm_to_the_keeper_ends_everything_in_order(chosen: Settings) -> Non
 
 def test_a_taken_port_is_an_error_that_names_the_setting(chosen: Settings) -> None:
     home = Home(chosen.home)
-    chosen = msgspec.structs.replace(chosen, grpc_port=free_port())
+    chosen = msgspec.structs.replace(chosen, grpc_port=free_ports(1)[0])
     ports = ((chosen.port, "PORT"), (chosen.api_port, "STOKER_API_PORT"), (chosen.grpc_port, "STOKER_GRPC_PORT"))
     for port, variable in ports:
         with socket.socket() as other:
@@ -197,7 +183,7 @@ def test_a_platform_that_cannot_start_says_why_and_leaves_nothing(chosen: Settin
 def test_a_folder_that_cannot_be_used_names_the_setting(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InvalidInput, match="STOKER_HOME"):
-        up(settings.load({}, home=tmp_path / "file", port=free_port()))
+        up(settings.load({}, home=tmp_path / "file", port=free_ports(1)[0]))
 
 
 def test_two_ups_at_once_start_one_platform(chosen: Settings) -> None:

@@ -8,7 +8,8 @@ from bench.figures import Sample
 from bench.peers import compare, gateways, install, measured, predictive, upstream
 from bench.peers.compare import ALONE, BUSY, BY_HAND, FRAMEWORK, OWN, TWO_WORKERS, Kind
 from bench.peers.measured import Measured
-from bench.peers.process import Running, Start, ask, free_port
+from bench.peers.process import Running, Start, ask
+from tests.ports import free_ports
 
 
 def sample(rate: float, p99_s: float = 0.002) -> Sample:
@@ -105,13 +106,13 @@ def test_the_answer_of_another_model_is_refused() -> None:
 
 
 def test_a_peer_that_ends_at_its_start_says_its_last_words(tmp_path: Path) -> None:
-    start = Start(["sh", "-c", "echo no such flag; exit 2"], free_port(), "/")
+    start = Start(["sh", "-c", "echo no such flag; exit 2"], free_ports(1)[0], "/")
     with pytest.raises(install.NotHere, match="no such flag"), Running("peer", start, tmp_path, b"{}"):
         pass
 
 
 def test_what_a_peer_left_to_itself_is_stopped_too(tmp_path: Path) -> None:
-    port = free_port()
+    port = free_ports(1)[0]
     serve = f"import http.server as h; h.HTTPServer(('127.0.0.1', {port}), H).serve_forever()"
     code = (
         "import http.server, os, time\n"

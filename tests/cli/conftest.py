@@ -18,9 +18,8 @@ from stoker.client.control import ControlClient
 from stoker.client.credentials import read_credentials
 from stoker.types.errors import StokerError
 from tests.cli.run import stoker
-from tests.whole.rig import free_ports
+from tests.ports import free_ports
 
-STARTS_MAX = 3  # somebody else may take the port between its choice and its use
 Run = Callable[..., CompletedProcess[str]]
 
 
@@ -30,26 +29,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("control")
     Home(root).make()
     clean = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
-    for _ in range(STARTS_MAX):
-        argv = [
-            sys.executable,
-            "-m",
-            "stoker.app.control_main",
-            "--home",
-            str(root),
-            "--api-port",
-            str(free_ports(1)[0]),
-        ]
-        with (root / "output").open("ab") as output:
-            run = subprocess.Popen(argv, env=clean, stdout=output, stderr=output)
-        try:
-            if _is_ready(root, run):
-                yield root
-                return
-        finally:
-            run.send_signal(signal.SIGTERM)
-            run.wait(timeout=20)
-    raise AssertionError(f"control did not start:\n{(root / 'output').read_text()}")
+    argv = [sys.executable, "-m", "stoker.app.control_main", "--home", str(root), "--api-port", str(free_ports(1)[0])]
+    with (root / "output").open("ab") as output:
+        run = subprocess.Popen(argv, env=clean, stdout=output, stderr=output)
+    try:
+        assert _is_ready(root, run), f"control did not start:\n{(root / 'output').read_text()}"
+        yield root
+    finally:
+        run.send_signal(signal.SIGTERM)
+        run.wait(timeout=20)
 
 
 @pytest.fixture
@@ -70,7 +58,7 @@ def control(home: Path) -> ControlClient:
 
 
 def _is_ready(root: Path, run: "subprocess.Popen[bytes]") -> bool:
-    """Return whether it came up; false when it ended, for example because its port was taken meanwhile."""
+    """Return whether it came up; false when it ended."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and run.poll() is None:
         try:

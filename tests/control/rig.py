@@ -4,10 +4,8 @@ import contextlib
 import http.client
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +20,7 @@ from stoker.client.credentials import read_credentials
 from stoker.client.registration import Registration
 from stoker.client.upload import push
 from stoker.client.views import PushedVersion
+from tests.ports import free_ports
 
 WAIT_S = 20.0
 AGENT_ALONE = Path(__file__).parents[1] / "agent" / "alone.py"
@@ -50,28 +49,12 @@ def until(claim: Callable[[], Any], what: str = "", timeout_s: float = WAIT_S) -
         time.sleep(0.01)
 
 
-def free_ports() -> int:
-    """Return a port that is free, as is the next one.
-
-    Below those that the kernel gives to connections: while control is down, one of those could take its port.
-    """
-    while True:
-        port = random.SystemRandom().randrange(20_000, 32_000, 2)
-        with socket.socket() as first, socket.socket() as second:
-            try:
-                first.bind(("127.0.0.1", port))
-                second.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
-
-
 class Rig:
     """One state folder with a control process (`start`) or an agent that keeps one (`start_agent`)."""
 
     def __init__(self, root: Path) -> None:
         self.home = Home(root)
-        self.port = free_ports()
+        self.port, _ = free_ports(2)  # and the API's, the next one
         self.process: subprocess.Popen[bytes] | None = None
         self.agent: subprocess.Popen[bytes] | None = None
         self.log = root.with_name(root.name + ".log")

@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -317,7 +318,8 @@ from stoker.runtime.engines import llamacpp
 from stoker.runtime.engines.choices import Feed
 from tests.engines_llm.support import chat, packaged_model, run, spec, until
 engine = llamacpp.load(spec("llamacpp", gguf=packaged_model(), context=256, slots=2), lambda *_: None)
-listening = [line.split() for line in Path("/proc/net/unix").read_text().splitlines() if "stoker-llama" in line]
+listening = [line.split() for line in Path("/proc/net/unix").read_text().splitlines() if "engine.sock" in line]
+assert listening
 assert not any(Path(fields[-1]).exists() for fields in listening), listening
 async def closed_in_the_middle():
     items = [engine.generate(chat("Count.", max_tokens=200, ignore_eos=True)) for _ in range(4)]
@@ -338,6 +340,16 @@ def test_a_process_of_its_own_bounds_the_spin_hides_the_socket_and_closes_in_the
     assert done.returncode == 0, done.stderr[-3000:]
     assert "GOMP_SPINCOUNT = '10000'" in done.stderr
     assert done.stdout.strip() == str(["EngineFailed"] * 4)
+
+
+def test_a_model_is_loaded_however_deep_the_folder_of_its_replica_lies(
+    gguf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("d" * 120)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    llamacpp.load(spec("llamacpp", gguf=gguf, context=256, slots=1), quiet).close()
+    assert list(deep.iterdir()) == []
 
 
 def test_an_answer_against_its_schema_is_an_error_not_an_answer() -> None:

@@ -14,6 +14,8 @@ import pytest
 from stoker.app.home import Home
 from tests.gateway.rig import KEY, Answer, Rig, ask, client, run, the_trace, until
 
+pytestmark = pytest.mark.alone  # the shortest of what is waited for here are 0.3 s
+
 HEADER = "x-stoker-served-by"
 KEPT = {"ttl_s": 60.0, "max_bytes": 1 << 20, "shared": True}
 QUICK = {"open_s": 0.4, "requests_min": 4, "window_s": 10.0}

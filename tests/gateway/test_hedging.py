@@ -14,6 +14,8 @@ from tests.gateway import rig as rigs
 from tests.gateway.rig import KEY, TEAM_KEY, Rig, client, infer, kept, run, until
 from tests.gateway.talkers import metric, metrics
 
+pytestmark = pytest.mark.alone  # it is about the slowest requests
+
 PAUSE_S = 1.2  # longer than a busy machine holds anything up, shorter than a replica may be silent
 PAUSES = ("r0", "r1", "r2")  # in turn, so that routing cannot learn whom to avoid
 RATE = 80.0

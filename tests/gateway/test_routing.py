@@ -71,6 +71,7 @@ async def ready(rig: Rig, count: int, endpoint: str = "digits") -> None:
         await asyncio.sleep(0.05)
 
 
+@pytest.mark.alone
 def test_a_hung_replica_of_four_is_out_in_two_seconds_and_no_request_is_lost(four: Rig) -> None:
     async def work() -> None:
         await ready(four, 4)
@@ -93,6 +94,7 @@ def test_a_hung_replica_of_four_is_out_in_two_seconds_and_no_request_is_lost(fou
     run(work)
 
 
+@pytest.mark.alone
 def test_a_replica_ten_times_slower_gets_little_then_nothing_and_comes_back(four: Rig) -> None:
     four.kill("r3")
     four.start_replica("r3", "--pace", "10")
@@ -152,6 +154,7 @@ def test_errors_that_every_replica_gives_empty_no_fleet(three: Rig) -> None:
     run(work)
 
 
+@pytest.mark.alone
 def test_two_gateways_fill_replicas_evenly(tmp_path: Path) -> None:
     with rigs.rig(tmp_path, replicas=4, gateways=2) as rig:
 

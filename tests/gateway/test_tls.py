@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import re
 import socket
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from stoker.gateway.http import tls
-from stoker.gateway.http.connection import Connection
+from stoker.gateway.http.connection import Connection, Limits
 from stoker.gateway.http.secured import Door, Secured
 from stoker.gateway.http.server import Server
 from stoker.gateway.http.tls import Certificates
@@ -214,13 +215,15 @@ def test_a_gateway_that_drains_finishes_what_runs(rig: Rig) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: Path, client_ca: str = "") -> AsyncIterator[tuple[Server, int, Registry]]:
+async def serving(
+    folder: Path, client_ca: str = "", limits: Limits = QUICK
+) -> AsyncIterator[tuple[Server, int, Registry]]:
     registry = Registry("gateway-0")
     cert, key = folder / "own.crt", folder / "own.key"
     if not cert.exists():
         self_signed(folder, "own")
     door = Door(Certificates(Files(str(cert), str(key), client_ca), registry), registry)
-    server = Server(Echo(), QUICK, set(), door)
+    server = Server(Echo(), limits, set(), door)
     port = await server.start("127.0.0.1", 0)
     try:
         yield server, port, registry
@@ -290,7 +293,7 @@ def test_half_a_handshake_ends_in_time(folder: Path, data: bytes) -> None:
 
 def test_garbage_in_the_middle_of_a_connection_ends_it(folder: Path) -> None:
     async def work() -> None:
-        async with serving(folder) as (server, port, _):
+        async with serving(folder, limits=Limits()) as (server, port, _):  # which would not end it by themselves
             made = await asyncio.to_thread(shaken, folder, port)
             with socket.socket(fileno=made.detach()) as bare:
                 bare.sendall(b"\x17\x03\x03\x00\x20" + b"garbage!" * 4)
@@ -302,7 +305,8 @@ def test_garbage_in_the_middle_of_a_connection_ends_it(folder: Path) -> None:
 
 def test_a_client_that_does_not_read_its_stream_is_cut(folder: Path) -> None:
     async def work() -> None:
-        async with serving(folder) as (server, port, _):
+        quick_once_there = dataclasses.replace(QUICK, head_s=5.0, idle_s=5.0)
+        async with serving(folder, limits=quick_once_there) as (server, port, _):
             with await asyncio.to_thread(shaken, folder, port) as sleeper:
                 sleeper.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
                 while not any(connection.is_stalled for connection in server.connections):  # bounded by run

@@ -1,11 +1,8 @@
 """A real platform, started as a user starts it, with handles to look at and to kill its processes."""
 
-import contextlib
 import json
 import os
-import random
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -18,18 +15,9 @@ from typing import Any
 from stoker.app.home import Home
 from stoker.client.connection import Connection
 from stoker.client.control import ControlClient
+from tests.ports import free_ports
 
 STOKER = Path(sys.executable).parent / "stoker"
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on, all different, below those that the kernel gives to outgoing connections."""
-    found: list[int] = []
-    while len(found) < count:
-        port = random.randrange(10_000, 32_000)
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            found += [port] if port not in found else []
-    return found
 
 
 def until(claim: Callable[[], Any], timeout_s: float = 30.0, what: str = "") -> Any:

@@ -166,10 +166,14 @@ def _start(module: Any, path: Path, options: LlamaOptions, context: int, cores: 
     # The engine always listens. It is given a socket in a private folder, asked one question, and the name is removed:
     # nobody can connect afterwards, and a kill leaves nothing behind.
     folder = tempfile.mkdtemp(prefix="stoker-llama-")
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    address = (
+        f"/proc/self/fd/{handle}/engine.sock"  # a socket's path is 107 bytes long at most; the folder may lie deep
+    )
     key = secrets.token_hex(32)
     try:
         params = parameters(module, path, options, context, cores)
-        params.hostnames = [f"{folder}/engine.sock"]
+        params.hostnames = [address]
         params.api_keys = [key]
         server, failure = None, None
         with stderr_tail() as tail:
@@ -180,8 +184,9 @@ def _start(module: Any, path: Path, options: LlamaOptions, context: int, cores: 
                 _await_last_words(tail)
         if failure is not None:
             raise RefusedArtifact(f"llama.cpp cannot load {path.name}: {reason(tail) or failure}") from failure
-        return server, _ask_meta(f"{folder}/engine.sock", key)
+        return server, _ask_meta(address, key)
     finally:
+        os.close(handle)
         shutil.rmtree(folder, ignore_errors=True)
 
 
