@@ -9,6 +9,7 @@ from typing import Final
 
 import uvloop
 
+from stoker.app import structs
 from stoker.telemetry.logs import configure
 from stoker.types.errors import StokerError
 
@@ -19,6 +20,7 @@ _log: Final = logging.getLogger(__name__)
 def run(process: str, level: str, main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
     """Run `main` on uvloop and return the exit code. Its argument is set by SIGTERM or SIGINT: drain, then return."""
     configure(process, level)
+    structs.know()
     try:
         uvloop.run(_with_signals(main))
     except (StokerError, OSError) as problem:
