@@ -125,7 +125,7 @@ def measure(*, runs: int) -> Section:
         ("one cohort of ten broken wholly", World(broken=3), 3_000),
     )
     for name, world, most in bad:
-        found = aborted(rollout, world, max(runs // 10, 10))
+        found = aborted(rollout, world, max(runs // 4, 20))
         say(f"  {name}: {median(found):,.0f} requests")
         note = f"{share(found):.0%} of {len(found)} found; of them {SHARE:.0%} were the canary's"
         figures.append(Figure(f"{name}: requests until aborted, median", median(found), "", most, "at most", note))
