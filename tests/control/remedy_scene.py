@@ -106,6 +106,7 @@ class Scene:
                 of.duration.observe(0.1 * times)
                 on.ended(200, 0.1 * times)
                 self.gateway.histogram("stoker_request_phase_seconds", phase="compute", **labels).observe(0.1 * times)
+        meters.turn(self.now_s)
         self.now_s += 60.0
         await self.sample()
 

