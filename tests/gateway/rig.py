@@ -22,6 +22,7 @@ from stoker.app.home import Home
 from stoker.protocol.frames import Kind, RequestHead
 from stoker.protocol.link import connect as link_to
 from stoker.telemetry.metrics import Snapshot, decode_snapshot
+from stoker.types.errors import ReplicaLost
 from stoker.types.traces import Trace, TraceAnswer, TraceQuestion
 
 KEY = "stk_admin000_0123456789012345678901234567890123456789012"
@@ -281,9 +282,12 @@ async def counted(rig: Rig, name: str = "gateway-0") -> Snapshot:
 
 
 async def all_see(rig: Rig, count: int, endpoint: str = "digits") -> bool:
-    """Return whether every gateway knows of `count` replicas that take requests."""
+    """Return whether every gateway answers and knows of `count` replicas that take requests."""
     gateways = [name for name in rig.processes if name.startswith("gateway-")]
-    seen = [(await counted(rig, name)).total("stoker_replicas_ready", endpoint=endpoint) for name in gateways]
+    try:
+        seen = [(await counted(rig, name)).total("stoker_replicas_ready", endpoint=endpoint) for name in gateways]
+    except ReplicaLost:  # its socket has a name before it listens
+        return False
     return set(seen) == {count}
 
 

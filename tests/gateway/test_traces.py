@@ -176,8 +176,9 @@ def test_a_chat_tells_tokens_and_its_first_byte(rig: Rig) -> None:
 
 def test_buckets_name_the_traces_that_were_kept_and_no_others(rig: Rig) -> None:
     async def work() -> None:
-        await infer(rig, "slow:0.3", traceparent=parent(8))
+        # In the bucket of both the newest trace that was kept is named: this one may be, for being slow, or not at all.
         await infer(rig, "slow:0.3 untraced", traceparent=parent(9, "00"))
+        await infer(rig, "slow:0.3", traceparent=parent(8))
         await ask(rig, "POST", "/v1/chat/completions", chat("chunks:3 every:0.01", stream=True), traceparent=parent(10))
         one, other = await the_trace(rig, f"{TRACE}08"), await the_trace(rig, f"{TRACE}0a")
         accept = "application/openmetrics-text; version=1.0.0"
@@ -193,7 +194,6 @@ def test_buckets_name_the_traces_that_were_kept_and_no_others(rig: Rig) -> None:
         assert took.value == pytest.approx(one.seconds, rel=0.1)
         first = shown["stoker_time_to_first_token_seconds", other.id]
         assert first.value == pytest.approx(other.first_byte_s, rel=0.1)
-        assert not [trace for _, trace in shown if trace == f"{TRACE}09"]
         assert {trace for _, trace in shown} <= {each.id for each in await kept(rig, limit=1000)}
 
     run(work)
