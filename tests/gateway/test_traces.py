@@ -174,8 +174,8 @@ def test_a_chat_tells_tokens_and_its_first_byte(rig: Rig) -> None:
     run(work)
 
 
-def test_buckets_name_the_traces_that_were_kept_and_no_others(rig: Rig) -> None:
-    async def work() -> None:
+def test_buckets_name_the_traces_that_were_kept_and_no_others(tmp_path: Path) -> None:
+    async def work(rig: Rig) -> None:
         # In the bucket of both the newest trace that was kept is named: this one may be, for being slow, or not at all.
         await infer(rig, "slow:0.3 untraced", traceparent=parent(9, "00"))
         await infer(rig, "slow:0.3", traceparent=parent(8))
@@ -196,7 +196,8 @@ def test_buckets_name_the_traces_that_were_kept_and_no_others(rig: Rig) -> None:
         assert first.value == pytest.approx(other.first_byte_s, rel=0.1)
         assert {trace for _, trace in shown} <= {each.id for each in await kept(rig, limit=1000)}
 
-    run(work)
+    with rigs.rig(tmp_path, replicas=1) as fresh:  # of a bucket only one trace is named
+        run(lambda: work(fresh))
 
 
 @pytest.mark.parametrize(("of_all", "of_endpoint"), [("0", 1.0), ("1", 0.0), ("0", 0.5)])
