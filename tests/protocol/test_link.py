@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from stoker.protocol import frames, link
 from stoker.protocol.frames import EndHead, FrameError, FrameReader, Hello, Kind, RequestHead
+from stoker.protocol.link.late import HELD_BYTES_MAX, Late
 from stoker.types.errors import Busy, EngineFailed, ReplicaLost, StokerError, TooLarge, all_codes
 from stoker.types.replica import ReplicaStats, Usage
 
@@ -334,3 +335,17 @@ def test_over_a_bad_network_all_arrives_in_its_order_but_late(tmp_path: Path) ->
 
     asyncio.run(main())
     uvloop.run(main())
+
+
+def test_what_a_bad_network_holds_is_bounded_and_still_in_order() -> None:
+    async def main() -> None:
+        arrived: list[bytes] = []
+        line = Late(asyncio.get_running_loop(), arrived.append)
+        pieces = [bytes([number]) * (HELD_BYTES_MAX // 4) for number in range(6)]
+        for piece in pieces:
+            line.carry(piece, link.Impairment(60.0, 0.0))
+        assert arrived == pieces[:2]
+        line.flush()
+        assert arrived == pieces
+
+    asyncio.run(main())

@@ -8,6 +8,7 @@ good from its time on, and control takes it out then (`watch`), or the next cont
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -65,7 +66,8 @@ async def begin(plane: ControlPlane, project: str, name: str, asked: Begin) -> N
     except StokerError as refused:
         because = f"it did not begin: {refused.message}"
         for replica, node in nodes.items():
-            await plane.driver.end_fault(node, replica, fence)
+            with suppress(StokerError):  # of a node that does not answer; the fault ends by its own clock
+                await plane.driver.end_fault(node, replica, fence)
         await plane.incidents.written(lambda connection: _end(connection, project, name, because[:BECAUSE_MAX]))
         raise
 
@@ -89,7 +91,7 @@ async def watch(plane: ControlPlane) -> None:
             if overdue:
                 await plane.incidents.written(_end_overdue)
                 plane.loop.wake()
-        except StokerError:
+        except Exception:  # a full disk, say: a look that fails must not end the control of all endpoints
             log.exception("a bad revision could not be taken back; it is tried again")
 
 

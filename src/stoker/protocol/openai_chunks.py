@@ -302,4 +302,4 @@ def _seconds(retry_after: str | None) -> float:
             wait_s = email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time()
         except ValueError:
             return 1.0
-    return min(max(wait_s, 1.0), RETRY_AFTER_MAX_S)
+    return min(max(1.0, wait_s), RETRY_AFTER_MAX_S)  # in this order NaN, which a header may say, is 1

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+HELD_BYTES_MAX: Final = 64 << 20  # on their way in one direction; of more the oldest arrive sooner
 RESENT_S: Final = 0.3  # until TCP sends again what was lost: 0.2 s at least, and the way there once more
 
 
@@ -25,12 +26,13 @@ class Impairment(msgspec.Struct, frozen=True):
 class Late:
     """One direction. `is_busy`: something is on its way, and what comes next has to wait behind it."""
 
-    __slots__ = ("_deliver", "_due_s", "_held", "_loop")
+    __slots__ = ("_deliver", "_due_s", "_held", "_held_bytes", "_loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, deliver: Callable[[bytes], object]) -> None:
         self._loop = loop
         self._deliver = deliver
         self._held: deque[bytes] = deque()
+        self._held_bytes = 0
         self._due_s = 0.0
 
     @property
@@ -46,8 +48,11 @@ class Late:
             late_s = how.delay_s + (RESENT_S if random.random() < how.loss_ratio else 0.0)
         self._due_s = max(self._due_s, now_s + late_s)
         self._held.append(data)
+        self._held_bytes += len(data)
         # Timers that are due together may fire in any order: each delivers the oldest piece, whosever it is.
         self._loop.call_later(self._due_s - now_s, self._next)
+        while self._held_bytes > HELD_BYTES_MAX:
+            self._next()
 
     def flush(self) -> None:
         """Deliver at once what is on its way."""
@@ -57,7 +62,10 @@ class Late:
     def drop(self) -> None:
         """Lose what is on its way: the connection is gone."""
         self._held.clear()
+        self._held_bytes = 0
 
     def _next(self) -> None:
         if self._held:
-            self._deliver(self._held.popleft())
+            data = self._held.popleft()
+            self._held_bytes -= len(data)
+            self._deliver(data)
