@@ -17,6 +17,7 @@ OWN = Objective(name="own", target=0.99, tenant='a"b\\c')
 OWN_QUICK = Objective(name="own-quick", sli="ttft", under="250ms", target=0.99, tenant="acme")
 MINUTES = Objective(name="minutes", target=0.99, slices=Slices("5m", 0.95))
 SHARES = Objective(name="shares", target=0.99, sli="latency", under="250ms", slices=Slices())
+TICKET = Objective(name="calm", target=0.99, alert="ticket")
 SHIFT = Objective(name="shift", sli="drift", at_most=0.2, target=0.9, policy=(BudgetStep("scale-up"),))
 
 
@@ -29,7 +30,7 @@ def slos(*objectives: Objective) -> list[dict[str, Any]]:
 
 
 def test_what_is_exported_reads_back_to_the_same_objective() -> None:
-    for objective in (ANSWERS, QUICK, OWN, OWN_QUICK, MINUTES, SHARES):
+    for objective in (ANSWERS, QUICK, OWN, OWN_QUICK, MINUTES, SHARES, TICKET):
         (document,) = slos(objective)
         (tree,), faults = yamltree.parse(yamltree.to_text([document]))
         assert not faults
@@ -91,6 +92,7 @@ def test_a_document_in_the_specifications_own_words_is_read() -> None:
         ("apiVersion", "openslo/v2alpha", "only openslo/v1 is read"),
         ("metadata.annotations", {"stoker.dev/sli": "latency"}, "stoker.dev/under"),
         ("metadata.annotations", {"stoker.dev/sli": "joy"}, "'joy' is not measured"),
+        ("metadata.annotations", {"stoker.dev/alert": "shout"}, "'shout' is neither page nor ticket"),
         ("metadata.annotations", {"stoker.dev/sli": "ttft", "stoker.dev/under": "soon"}, "'soon' is not a time"),
     ],
 )

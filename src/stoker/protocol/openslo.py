@@ -13,7 +13,7 @@ from stoker.core import slo
 from stoker.protocol.promised import objective_problems
 from stoker.types.errors import InvalidInput
 from stoker.types.resources import Endpoint
-from stoker.types.slos import Objective, Sli, Slices
+from stoker.types.slos import Objective, Severity, Sli, Slices
 from stoker.types.units import parse_seconds
 
 API_VERSION: Final = "openslo/v1"
@@ -28,7 +28,10 @@ _SLIS: Final[dict[str, Sli]] = {
 
 
 def documents(endpoint: Endpoint) -> list[dict[str, Any]]:
-    """Return a SLO and an AlertPolicy for each objective that metrics measure, promised or only tracked."""
+    """Return a SLO and an AlertPolicy for each objective over single requests, promised or only tracked.
+
+    Of freshness, quality and drift there are none: no ratio of two queries says what they do.
+    """
     found: list[dict[str, Any]] = []
     for objective in slo.objectives(endpoint.spec.slos):
         if objective.sli in _SLIS:
@@ -66,7 +69,7 @@ def objective(document: dict[str, Any]) -> tuple[str, Objective]:
         under=annotations.get(_PREFIX + "under") if sli != "availability" else None,
         window=_window(name, spec),
         slices=_slices(name, spec),
-        alert="page" if spec.get("alertPolicies") else "none",
+        alert=_alert(name, spec, annotations),
         owner=str(annotations.get(_PREFIX + "owner", "")),
         runbook=str(annotations.get(_PREFIX + "runbook", "")),
     )
@@ -91,12 +94,27 @@ def annotations_of(document: dict[str, Any]) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _alert(name: str, spec: dict[str, Any], annotations: dict[str, Any]) -> Severity:
+    """Return how urgent it is: OpenSLO says whether somebody is told, an annotation that a ticket is enough."""
+    if not spec.get("alertPolicies"):
+        return "none"
+    match annotations.get(_PREFIX + "alert", "page"):
+        case "page":
+            return "page"
+        case "ticket":
+            return "ticket"
+        case other:
+            raise InvalidInput(f"{name}: {other!r} is neither page nor ticket", field="metadata.annotations")
+
+
 def _slo(endpoint: Endpoint, objective: Objective) -> dict[str, Any]:
     name = f"{endpoint.metadata.name}-{objective.name}"
     said = {_PREFIX + "sli": objective.sli, _PREFIX + "project": str(endpoint.metadata.project)}
     for field in ("tenant", "under", "owner", "runbook"):
         if getattr(objective, field):
             said[_PREFIX + field] = str(getattr(objective, field))
+    if objective.alert == "ticket":
+        said[_PREFIX + "alert"] = objective.alert
     good, total = queries(endpoint, objective)
     return {
         "apiVersion": API_VERSION,
