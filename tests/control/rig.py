@@ -197,6 +197,18 @@ def python_model(folder: Path, *, load: str = "pass", work: str = "pass", scale:
     return folder
 
 
+def is_served(rig: Rig, name: str = "a") -> bool:
+    """Return whether the gateway knows the key and a ready replica: control may know before it."""
+    connection = http.client.HTTPConnection("127.0.0.1", rig.port, timeout=WAIT_S)
+    try:
+        connection.request("GET", f"/v2/models/{name}/ready", headers={"Authorization": f"Bearer {rig.key}"})
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
 def infer(rig: Rig, name: str = "a", *, value: float = 1, **more: str) -> list[float]:
     """Ask the endpoint through the gateway, with `more` headers; raises AssertionError with what it said."""
     connection = http.client.HTTPConnection("127.0.0.1", rig.port, timeout=WAIT_S)

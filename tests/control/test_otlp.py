@@ -16,7 +16,7 @@ from stoker.telemetry.histogram import Exemplar
 from stoker.telemetry.metrics import Registry, Snapshot
 from stoker.types.traces import Trace, Try
 from tests.control.receiver import Seen, receiver
-from tests.control.rig import Rig, endpoint, infer, python_model, until
+from tests.control.rig import Rig, endpoint, infer, is_served, python_model, until
 from tests.telemetry.otlp_shape import ExportTraceServiceRequest
 
 REVISION = {"project": "default", "endpoint": "smol", "revision": "smol-1"}
@@ -215,7 +215,7 @@ def test_a_platform_sends_what_each_of_its_processes_counted(rig: Rig, tmp_path:
         rig.start_agent()
         rig.push("m", python_model(tmp_path / "model"))
         rig.client.apply(msgspec.json.encode(endpoint()))
-        until(lambda: rig.client.endpoint("default", "a").status.replicas_ready, "the endpoint is ready")
+        until(lambda: is_served(rig), "the gateway serves the endpoint")
         for _ in range(3):
             infer(rig)
 

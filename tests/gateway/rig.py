@@ -53,6 +53,16 @@ class Answer:
         return json.loads(self.body)
 
 
+def listeners(port: int) -> int:
+    """Return how many sockets of this machine listen on `port`."""
+    found = 0
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            _, local, _, state, *_ = line.split()
+            found += state == "0A" and int(local.rpartition(":")[2], 16) == port
+    return found
+
+
 @dataclass
 class Rig:
     """Processes of one test module. Endpoints: digits (predict), smol (chat), mini (embed), all on every replica."""
@@ -150,6 +160,10 @@ class Rig:
         return Path(self.home.address(name).removeprefix("unix:"))
 
     def accepts(self) -> bool:
+        """Return whether every gateway that runs listens: they share the port, so one that answers says nothing."""
+        alive = [name for name, each in self.processes.items() if name.startswith("gateway-") and each.poll() is None]
+        if listeners(self.port) < len(alive):
+            return False
         ports = [self.port, *([self.grpc_port] if self.grpc_port else [])]
         with contextlib.suppress(OSError):
             for port in ports:

@@ -1,6 +1,7 @@
 """Spaces of vectors: projected alike everywhere, calm without a shift, and sure of one, down to a collapse."""
 
 import base64
+import random
 
 import msgspec
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from stoker.core.drift import Apart, DriftMemory, Policy, distance2_of, judge
 from stoker.observe.drift.space import compared, domain_auc, spaces_of
+from stoker.telemetry import vectors as vectors_of
 from stoker.telemetry.vectors import Drawer, project, signs
 from stoker.types.drift import DIMENSIONS, Drawn, Plane, Reference, Space, decode_reference
 from stoker.types.errors import InvalidInput
@@ -40,11 +42,18 @@ def verdict(of: Reference, rows):
     return judge(of, (), seen.rows, Policy(rows_min=20), DriftMemory(), compared(of, [seen])).shifts[0]
 
 
-def test_windows_without_a_shift_are_calm_and_other_topics_are_told() -> None:
+def test_windows_without_a_shift_are_calm_and_other_topics_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What is promised is promised over references: all windows of one share what it happened to be made of, and
+    # which of its rows measure and which are compared is drawn.
+    monkeypatch.setattr(vectors_of, "random", random.Random(1).random)
+    calm = [
+        verdict(of, vectors(200, seed))
+        for of in (reference(seed=number) for number in range(8))
+        for seed in range(1001, 1026)
+    ]
+    assert sum(one.level != "steady" for one in calm) <= 0.01 * len(calm)
+    assert sum(one.p < 0.5 for one in calm) >= 0.2 * len(calm)  # and not because nothing is ever told
     of = reference()
-    calm = [verdict(of, vectors(200, seed)) for seed in range(1, 41)]
-    assert sum(one.level != "steady" for one in calm) <= 2
-    assert sum(one.p < 0.5 for one in calm) >= 5  # and not because nothing is ever told
     other = [verdict(of, vectors(200, seed, (1.0, 0.0, 0.0, 0.0))) for seed in range(1, 11)]
     assert all(one.level == "drifted" for one in other)
     assert all(one.auc > one.auc_expected > 0.5 for one in other)
