@@ -30,7 +30,8 @@ from stoker.telemetry.metrics import Registry
 from stoker.types.ids import ModelName
 from stoker.types.process import NodeStatus, ProcessStatus
 from stoker.types.remedies import Act, ActKind, Remedy
-from stoker.types.resources import EndpointStatus, Replicas
+from stoker.types.resources import Replicas
+from stoker.types.statuses import EndpointStatus
 from tests.store.rows import assignment, endpoint, manifest, project, revision
 
 START_S = 1_000_000 * 60.0

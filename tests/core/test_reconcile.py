@@ -6,7 +6,7 @@ from stoker.core.actions import CreateRevision, DrainReplica, SetServing, StartR
 from stoker.core.conditions import find
 from stoker.core.reconcile import REVISIONS_KEPT, SETTLE_S, drain_seconds, plan
 from stoker.types.process import ProcessStatus
-from stoker.types.resources import Condition
+from stoker.types.statuses import Condition
 from tests.core.worlds import World
 
 

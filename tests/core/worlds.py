@@ -16,17 +16,9 @@ from stoker.types.ids import Digest, EndpointName, ModelName, NodeName, ProjectN
 from stoker.types.models import ModelVersion, VersionManifest
 from stoker.types.process import ProcessStatus
 from stoker.types.remedies import Act, ActKind
-from stoker.types.resources import (
-    Backend,
-    Endpoint,
-    EndpointSpec,
-    EndpointStatus,
-    Limits,
-    Metadata,
-    Replicas,
-    Resources,
-)
+from stoker.types.resources import Backend, Endpoint, EndpointSpec, Limits, Metadata, Replicas, Resources
 from stoker.types.slos import Move
+from stoker.types.statuses import EndpointStatus
 
 PROJECT = ProjectName("default")
 Check = Callable[[Snapshot, Plan, "World"], None]

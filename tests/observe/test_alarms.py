@@ -13,7 +13,8 @@ from stoker.observe.history.history import History
 from stoker.observe.objectives.alarms import ASK_EVERY_S, QUESTIONS, Alarms
 from stoker.telemetry.metrics import Registry
 from stoker.types.ids import EndpointName, ProjectName
-from stoker.types.resources import Condition, Endpoint, EndpointSpec, EndpointStatus, Metadata
+from stoker.types.resources import Endpoint, EndpointSpec, Metadata
+from stoker.types.statuses import Condition, EndpointStatus
 from tests.observe.rig import Counting, Rig
 
 WHO = {"project": "default", "endpoint": "a"}

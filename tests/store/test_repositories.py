@@ -12,7 +12,7 @@ from stoker.store.keys import KeyRow
 from stoker.types.errors import Conflict, NotFound
 from stoker.types.ids import KeyId, ModelName, ProjectName
 from stoker.types.models import manifest_digest
-from stoker.types.resources import EndpointStatus
+from stoker.types.statuses import EndpointStatus
 from tests.store.rows import assignment, endpoint, manifest, project, revision
 
 M = ModelName("m")

@@ -16,7 +16,8 @@ from stoker.protocol import manifest
 from stoker.store import endpoints, journal, projects
 from stoker.store.engine import Connection
 from stoker.types.errors import InvalidInput
-from stoker.types.resources import Endpoint, EndpointView
+from stoker.types.resources import Endpoint
+from stoker.types.statuses import EndpointView
 
 ACTED_WAIT_S: Final = 1.0  # for the first decision, so that an answer shows the revision
 

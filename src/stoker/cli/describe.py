@@ -15,7 +15,8 @@ from stoker.types.engines import AUTO
 from stoker.types.errors import NotFound
 from stoker.types.models import ModelVersion
 from stoker.types.process import NodeStatus
-from stoker.types.resources import Condition, EndpointSpec
+from stoker.types.resources import EndpointSpec
+from stoker.types.statuses import Condition
 from stoker.types.units import format_bytes
 
 

@@ -11,7 +11,7 @@ from stoker.cli.output import items, show
 from stoker.cli.session import Command, Session, project_option
 from stoker.client.control import ControlClient
 from stoker.types.errors import NotFound
-from stoker.types.resources import EndpointView
+from stoker.types.statuses import EndpointView
 
 _NAME_OF: Final = {"project": "name", "node": "node", "key": "id"}
 

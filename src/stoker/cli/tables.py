@@ -11,7 +11,8 @@ from stoker.client.views import EndpointStats, KeyView, ProjectView, ReplicaView
 from stoker.types.keys import KeyLimits
 from stoker.types.models import ModelVersion, Signature
 from stoker.types.process import NodeStatus
-from stoker.types.resources import Condition, EndpointSpec, EndpointView, Notifier
+from stoker.types.resources import EndpointSpec, Notifier
+from stoker.types.statuses import Condition, EndpointView
 from stoker.types.units import format_bytes
 
 _PHASE_COLOURS: Final = {

@@ -9,7 +9,7 @@ from stoker.cli.progress import Progress
 from stoker.client.control import ControlClient
 from stoker.client.views import EndpointDetail
 from stoker.types.errors import DeadlineExceeded, EngineFailed, NotReachable
-from stoker.types.resources import Condition
+from stoker.types.statuses import Condition
 
 POLL_S: Final = 0.15
 # A full node may be freed by replicas that are leaving; longer than this nothing will change by itself.

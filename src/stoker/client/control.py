@@ -39,9 +39,10 @@ from stoker.types.faults import Fault
 from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.models import ModelVersion
 from stoker.types.process import NodeStatus
-from stoker.types.resources import Endpoint, EndpointView, Notifier
+from stoker.types.resources import Endpoint, Notifier
 from stoker.types.samples import SampleRecord
 from stoker.types.signing import ProjectTrust, SignaturePolicy, TrustRoot
+from stoker.types.statuses import EndpointView
 from stoker.types.traces import Trace
 
 _T = TypeVar("_T")

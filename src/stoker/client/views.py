@@ -7,8 +7,8 @@ from stoker.telemetry.spans import Span
 from stoker.types.engines import EngineChoice
 from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.models import ModelVersion
-from stoker.types.resources import EndpointView
 from stoker.types.signing import SignatureState
+from stoker.types.statuses import EndpointView
 from stoker.types.traces import Trace
 
 

@@ -14,7 +14,7 @@ from stoker.store import endpoints, journal, revisions
 from stoker.store.engine import Connection
 from stoker.store.journal import Entry
 from stoker.types.engines import EngineChoice
-from stoker.types.resources import EndpointView
+from stoker.types.statuses import EndpointView
 
 JOURNAL_SHOWN = 20
 

@@ -12,8 +12,8 @@ import msgspec
 from stoker.core import conditions
 from stoker.core.alerts import Signal
 from stoker.core.snapshot import EndpointState
-from stoker.types.resources import EndpointStatus
 from stoker.types.slos import Severity
+from stoker.types.statuses import EndpointStatus
 
 
 class Alarm(msgspec.Struct, frozen=True):

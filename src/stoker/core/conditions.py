@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from stoker.types.process import ProcessStatus
-from stoker.types.resources import Condition
+from stoker.types.statuses import Condition
 
 READY = "Ready"
 PROGRESSING = "Progressing"

@@ -41,8 +41,8 @@ from stoker.core.world import World, demand
 from stoker.types.ids import ReplicaId
 from stoker.types.process import ProcessStatus
 from stoker.types.remedies import ActKind
-from stoker.types.resources import EndpointStatus
 from stoker.types.slos import MoveInForce
+from stoker.types.statuses import EndpointStatus
 from stoker.types.units import parse_seconds
 
 # How long gateways have to hear that a replica takes no more traffic before it is told to drain. They long-poll and

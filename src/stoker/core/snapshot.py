@@ -14,7 +14,8 @@ from stoker.types.ids import Digest, EndpointName, NodeName, ProjectName, Replic
 from stoker.types.models import ModelVersion
 from stoker.types.process import ProcessStatus
 from stoker.types.remedies import Act
-from stoker.types.resources import Endpoint, EndpointStatus
+from stoker.types.resources import Endpoint
+from stoker.types.statuses import EndpointStatus
 
 # wanted: it should run. draining: gateways send it nothing new. stopping: its agent was told to end it.
 AssignmentPhase = Literal["wanted", "draining", "stopping"]

@@ -8,7 +8,7 @@ from stoker.core import conditions
 from stoker.core.conditions import PROGRESSING, READY, crash_message, is_crash_looping
 from stoker.core.snapshot import Assignment, EndpointState
 from stoker.types.process import ProcessStatus
-from stoker.types.resources import Condition, EndpointStatus
+from stoker.types.statuses import Condition, EndpointStatus
 
 
 class Sight(msgspec.Struct, frozen=True):

@@ -6,8 +6,8 @@ from stoker.core import conditions, fallback, route
 from stoker.core.conditions import PROGRESSING, READY
 from stoker.core.snapshot import EndpointKey, EndpointState
 from stoker.types.ids import EndpointName
-from stoker.types.resources import Condition, EndpointStatus
 from stoker.types.routes import BackendRoute
+from stoker.types.statuses import Condition, EndpointStatus
 
 
 def choose(backends: Sequence[BackendRoute], holds: Sequence[bool], is_up: Sequence[bool], draw: float) -> int:

@@ -9,7 +9,8 @@ from stoker.core.snapshot import EndpointState
 from stoker.store import schema
 from stoker.types.errors import Conflict, NotFound
 from stoker.types.ids import EndpointName, ProjectName
-from stoker.types.resources import Endpoint, EndpointStatus
+from stoker.types.resources import Endpoint
+from stoker.types.statuses import EndpointStatus
 
 ENDPOINTS_MAX: Final = 10_000
 

@@ -11,11 +11,12 @@ from msgspec import Meta
 from stoker.types.engines import Goal
 from stoker.types.feedback import PredictionKind
 from stoker.types.fields import Bytes, Name, Seconds
-from stoker.types.ids import EndpointName, ProjectName
+from stoker.types.ids import ProjectName
 from stoker.types.notifiers import NotifierSpec
 from stoker.types.remedies import Remedy
+from stoker.types.rollouts import Rollout
 from stoker.types.signing import SignaturePolicy
-from stoker.types.slos import MoveInForce, Objective
+from stoker.types.slos import Objective
 
 API_VERSION: Final = "stoker/v1"
 DEFAULT_PROJECT = ProjectName("default")
@@ -295,6 +296,7 @@ class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Literal["allowed", "refused"],
         Meta(description="whether faults may be put into it on purpose (stoker gameday)"),
     ] = "refused"
+    rollout: Annotated[Rollout, Meta(description="how a new revision gets the traffic")] = Rollout()
     slos: Annotated[
         tuple[Objective, ...],
         Meta(
@@ -365,36 +367,3 @@ class Notifier(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
 
 
 Resource = Endpoint | Project | Notifier
-
-
-class Condition(msgspec.Struct, frozen=True):
-    """One claim about a resource with its reason: `Ready=False because: replica crashed 3 times loading: …`."""
-
-    type: str
-    status: bool
-    reason: str  # CamelCase, stable, for programs
-    message: str  # a sentence, for people
-    since_s: float  # unix time of the last change of `status`
-
-
-class EndpointStatus(msgspec.Struct, frozen=True):
-    """What the platform says of an endpoint."""
-
-    observed_generation: int = 0
-    conditions: tuple[Condition, ...] = ()
-    revision: str = ""  # the revision the spec asks for
-    serving: str = ""  # the revision that takes traffic, "" for none
-    replicas_ready: int = 0
-    replicas_wanted: int = 0
-    moves: tuple[MoveInForce, ...] = ()  # of its budgets' policies and its incidents
-    out: tuple[str, ...] = ()  # replicas that an incident keeps without traffic
-
-
-class EndpointView(msgspec.Struct, frozen=True):
-    """An endpoint as the API returns it."""
-
-    name: EndpointName
-    project: ProjectName
-    generation: int
-    resource: Endpoint
-    status: EndpointStatus

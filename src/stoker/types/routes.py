@@ -9,6 +9,7 @@ from stoker.types.ids import EndpointName, KeyId, ProjectName, ReplicaId, Revisi
 from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.models import Signature
 from stoker.types.resources import FALLBACK_REASONS, Affinity, FallbackReason, ResumeMode, Task
+from stoker.types.rollouts import RolloutRoute
 
 
 class ReplicaRoute(msgspec.Struct, frozen=True):
@@ -97,6 +98,7 @@ class EndpointRoute(msgspec.Struct, frozen=True):
     promised_to: tuple[str, ...] = ()  # tenants whose first attempts are counted for an objective of their own
     timed_for: dict[str, tuple[str, ...]] = {}  # and those whose times are, with the metrics of those times
     trace_ratio: float | None = None  # share of its requests that leave a trace; None: the platform's
+    rollout: RolloutRoute | None = None  # while one runs
     sheds: bool = False  # the sheddable band is refused: its budget is gone, and its policy says so
 
 

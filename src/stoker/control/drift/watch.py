@@ -36,7 +36,8 @@ from stoker.types.drift import REFERENCE_FILE, Answer, Drawn, Question, Referenc
 from stoker.types.errors import Conflict, NotFound, StokerError
 from stoker.types.ids import Digest, ModelName
 from stoker.types.models import ModelVersion
-from stoker.types.resources import Condition, Drift
+from stoker.types.resources import Drift
+from stoker.types.statuses import Condition
 from stoker.types.units import parse_seconds
 
 WAIT_MIN_S: Final = 0.2  # between two turns
