@@ -4,7 +4,8 @@ import msgspec
 
 from stoker.core.actions import CreateRevision, DrainReplica, SetServing, StartReplica, StopReplica, StopStray
 from stoker.core.conditions import find
-from stoker.core.reconcile import REVISIONS_KEPT, SETTLE_S, drain_seconds, plan
+from stoker.core.leaving import REVISIONS_KEPT, SETTLE_S, drain_seconds
+from stoker.core.reconcile import plan
 from stoker.types.process import ProcessStatus
 from stoker.types.statuses import Condition
 from tests.core.worlds import World
@@ -55,12 +56,12 @@ def test_a_new_version_starts_beside_the_old_one_which_goes_only_after_the_switc
     world.settle()
     old = world.replicas("default.a-1")
     world.apply("a", model=2)
-    assert kinds(world.turn()) == ["CreateRevision", "StartReplica"]
+    assert kinds(world.turn()) == ["CreateRevision", "BeginRollout", "StartReplica"]
     assert kinds(world.turn()) == []
     assert "default.a-1 serves until all are" in condition(world, "a", "Progressing").message
     world.work()
     world.work()
-    assert kinds(world.turn()) == ["SetServing"]
+    assert kinds(world.turn()) == ["ChangeRollout", "SetServing"]
     drained = world.turn()
     assert kinds(drained) == ["DrainReplica"]
     waiting = world.turn()

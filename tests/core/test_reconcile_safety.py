@@ -3,7 +3,8 @@
 from hypothesis import given, settings
 
 from stoker.core import actions, enforce, place
-from stoker.core.reconcile import SETTLE_S, Plan, plan
+from stoker.core.leaving import SETTLE_S
+from stoker.core.reconcile import Plan, plan
 from stoker.core.snapshot import Assignment, Snapshot
 from tests.core.worlds import SCRIPTS, World, play
 

@@ -11,12 +11,16 @@ from hypothesis import strategies as st
 
 from stoker.core import actions, reconcile
 from stoker.core.reconcile import Plan
+from stoker.core.rollout.decide import Dossier
+from stoker.core.rollout.state import Entry, RolloutState
+from stoker.core.rollout.table import Order
 from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Node, Revision, Snapshot
 from stoker.types.ids import Digest, EndpointName, ModelName, NodeName, ProjectName
 from stoker.types.models import ModelVersion, VersionManifest
 from stoker.types.process import ProcessStatus
 from stoker.types.remedies import Act, ActKind
 from stoker.types.resources import Backend, Endpoint, EndpointSpec, Limits, Metadata, Replicas, Resources
+from stoker.types.rollouts import Arms, RolloutCounts
 from stoker.types.slos import Move
 from stoker.types.statuses import EndpointStatus
 
@@ -58,6 +62,13 @@ class World:
         self.start_failures: dict[str, str] = {}
         self.asked: dict[EndpointKey, dict[Move, str]] | None = {}
         self.acts: dict[EndpointKey, tuple[Act, ...]] | None = {}
+        self.rollouts: list[RolloutState] = []  # the newest last; a number is its place
+        self.timeline: list[Entry] = []
+        self.orders: dict[int, Order] = {}
+        self.readings: dict[int, dict[str, RolloutCounts]] = {}
+        self.posted: dict[int, dict[str, Arms]] = {}
+        self.rates: dict[EndpointKey, float] = {}
+        self.dossiers: dict[str, Dossier] = {}
 
     # what people and their objectives do
 
@@ -155,6 +166,12 @@ class World:
             start_failures=self.start_failures,
             asked=self.asked,
             acts=self.acts,
+            rollouts=tuple({each.endpoint: each for each in self.rollouts}.values()),
+            orders=dict(self.orders),
+            readings=self.readings,
+            posted=self.posted,
+            rates=self.rates,
+            dossiers=self.dossiers,
         )
 
     def turn(self, *, checks: tuple[Check, ...] = (), effects: bool = True) -> Plan:
@@ -233,6 +250,13 @@ class World:
                 del self.assignments[action.replica]
             case actions.ForgetRevision():
                 del self.revisions[action.revision]
+            case actions.BeginRollout():
+                self.rollouts.append(msgspec.structs.replace(action.state, number=len(self.rollouts) + 1))
+                self.timeline.extend(action.entries)
+            case actions.ChangeRollout():
+                self.rollouts[action.state.number - 1] = action.state
+                self.orders.pop(action.state.number, None)
+                self.timeline.extend(action.entries)
             case actions.RemoveEndpoint():
                 del self.endpoints[action.endpoint]
                 self.revisions = {k: v for k, v in self.revisions.items() if v.endpoint != action.endpoint}

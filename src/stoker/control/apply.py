@@ -16,13 +16,13 @@ from stoker.control import replicas
 from stoker.control.observe import Observer, State
 from stoker.control.ports import Folders
 from stoker.core import actions
-from stoker.core.actions import Action, StartReplica
+from stoker.core.actions import Action, ChangeRollout, StartReplica
 from stoker.core.reconcile import Plan
 from stoker.core.snapshot import Assignment, Revision
 from stoker.placement.port import Driver
 from stoker.protocol.signing import demand
 from stoker.registry.layout import lay_out
-from stoker.store import endpoints, journal, revisions
+from stoker.store import endpoints, journal, revisions, rollouts
 from stoker.store.engine import Connection
 from stoker.store.leases import Lease
 from stoker.types.errors import StokerError
@@ -77,6 +77,8 @@ def _write_action(connection: Connection, action: Action, now_s: float) -> None:
             revisions.remove(connection, action.revision)
         case actions.RemoveEndpoint():
             endpoints.remove(connection, action.project, action.endpoint)
+        case actions.BeginRollout() | actions.ChangeRollout():
+            rollouts.keep(connection, action.state, action.entries)
         case actions.StopStray() | actions.BeginMove() | actions.EndMove():
             pass  # the status that the plan stores has the moves
         case _:
@@ -107,6 +109,8 @@ def _assignment(action: StartReplica, now_s: float) -> Assignment:
 def _entry(action: Action, now_s: float) -> journal.Entry | None:
     if isinstance(action, StartReplica) and not action.is_new:
         return None  # the same start again, until its agent shows it
+    if isinstance(action, ChangeRollout) and not action.is_news:
+        return None
     named = (getattr(action, name, "") for name in ("replica", "revision", "move"))
     subject = next((name for name in named if name), "")
     return journal.Entry(

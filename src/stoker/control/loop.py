@@ -9,7 +9,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
@@ -19,15 +19,17 @@ from stoker.control.observe import RESYNC_S, Observer, State, read_state
 from stoker.control.ports import Folders
 from stoker.control.routes import RoutePublisher, next_table
 from stoker.core import reconcile
-from stoker.core.actions import Action, ForgetReplica, ForgetRevision, RemoveEndpoint
+from stoker.core.actions import Action, ChangeRollout, ForgetReplica, ForgetRevision, RemoveEndpoint
 from stoker.core.enforce import Asked
 from stoker.core.reconcile import Plan
+from stoker.core.rollout.table import Order
 from stoker.core.snapshot import EndpointKey, EndpointState, Snapshot
 from stoker.store import leases
 from stoker.store.engine import Connection, Database
 from stoker.store.leases import Lease, LeaseLost
 from stoker.telemetry.metrics import Registry
 from stoker.types.remedies import Act
+from stoker.types.rollouts import RolloutCounts
 from stoker.types.routes import RouteTable
 
 LEASE: Final = "control"
@@ -79,6 +81,9 @@ class Loop:
         # What objectives ask for, by endpoint; None while nobody has looked.
         self.asked: Callable[[], Mapping[EndpointKey, Asked] | None] = lambda: None
         self.acts: Callable[[], Mapping[EndpointKey, tuple[Act, ...]] | None] = dict  # of incidents, in force
+        # What gateways counted of rollouts, by number and boot; requests a second of endpoints lately.
+        self.readings: Callable[[], Mapping[int, Mapping[str, RolloutCounts]]] = dict
+        self.rates: Callable[[], Mapping[EndpointKey, float]] = dict
         self._wanted: set[tuple[str, str]] = set()  # endpoints with that gauge
         self._told: dict[str, int] = {}  # restarts by replica that are in the journal
 
@@ -151,11 +156,15 @@ class Loop:
             start_failures=self._effects.failures(),
             asked=self.asked(),
             acts=self.acts(),
+            readings=self.readings(),
+            rates=self.rates(),
         )
         decision, self._told = await self._database.writing(lambda connection: self._decide(connection, lease, seen))
         self._routes.publish(decision.table, decision.encoded)
         self._count_wanted(decision.state.endpoints)
         for action in decision.plan.actions:
+            if isinstance(action, ChangeRollout) and not action.is_news:
+                continue
             self._metrics.counter("stoker_decisions_total", action=type(action).__name__).add()
             log.info("decided", extra={"action": type(action).__name__, "because": action.because})
         await self._effects.run(decision.plan, decision.state, lease)
@@ -188,7 +197,8 @@ class Loop:
 
     def _next_s(self, plan: Plan) -> float:
         due: list[float] = [RESYNC_S]
-        if plan.actions and plan.actions != self._last.actions:  # the same again: its nodes have yet to answer
+        news = [each for each in plan.actions if not isinstance(each, ChangeRollout) or each.is_news]
+        if news and plan.actions != self._last.actions:  # the same again: its nodes have yet to answer
             due.append(0.0)
         self._last = plan
         due.extend(each for each in (plan.again_s, self._effects.due_in_s()) if each is not None)
@@ -232,6 +242,9 @@ def decide(
         revisions=state.revisions,
         assignments=state.assignments,
         targets=state.targets,
+        rollouts=tuple(each.state for each in state.rollouts),
+        orders={each.state.number: cast(Order, each.ordered) for each in state.rollouts if each.ordered},
+        posted={each.state.number: each.posted for each in state.rollouts},
     )
     plan = reconcile.plan(snapshot, now_s)
     if not plan.is_empty:

@@ -11,8 +11,9 @@ import msgspec
 from stoker.core.refs import ModelRef, parse_ref
 from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Node, Revision
 from stoker.placement.port import Driver
-from stoker.store import endpoints, models, revisions
+from stoker.store import endpoints, models, revisions, rollouts
 from stoker.store.engine import Connection
+from stoker.store.rollouts import Stored
 from stoker.types.ids import ModelName, NodeName
 from stoker.types.models import ModelVersion
 from stoker.types.process import NodeStatus, ProcessStatus
@@ -33,6 +34,7 @@ class State(msgspec.Struct, frozen=True):
     assignments: tuple[Assignment, ...]
     targets: dict[EndpointKey, ModelVersion | None]
     versions: dict[tuple[str, int], ModelVersion]
+    rollouts: tuple[Stored, ...] = ()  # the newest of each endpoint
 
 
 def read_state(connection: Connection) -> State:
@@ -48,7 +50,14 @@ def read_state(connection: Connection) -> State:
         if where not in versions:
             ref = ModelRef(name=ModelName(where[0]), number=where[1])
             versions[where] = models.get(connection, ref)
-    return State(tuple(every), tuple(history), tuple(revisions.assignments(connection)), targets, versions)
+    return State(
+        tuple(every),
+        tuple(history),
+        tuple(revisions.assignments(connection)),
+        targets,
+        versions,
+        tuple(rollouts.newest(connection)),
+    )
 
 
 def target(connection: Connection, endpoint: EndpointState) -> ModelVersion | None:

@@ -33,6 +33,7 @@ def next_table(
         keys=_keys(connection, now_s),
         signatures={where: version.manifest.signature for where, version in state.versions.items()},
         address=address,
+        rollouts=(each.state for each in state.rollouts),
     )
     digest = sha256_digest(msgspec.json.encode(table))
     version = int(settings.get(connection, settings.ROUTE_VERSION) or 0)

@@ -3,6 +3,7 @@
 import msgspec
 
 from stoker.core.revisions import ServingConfig
+from stoker.core.rollout.state import Entry, RolloutState
 from stoker.types.ids import Digest, EndpointName, NodeName, ProjectName, ReplicaId, RevisionId
 from stoker.types.slos import Move
 
@@ -113,6 +114,33 @@ class EndMove(msgspec.Struct, frozen=True):
     because: str
 
 
+class BeginRollout(msgspec.Struct, frozen=True):
+    """Keep a new rollout, and the beginning of its timeline. `state` has no number yet."""
+
+    project: ProjectName
+    endpoint: EndpointName
+    revision: RevisionId  # the canary
+    state: RolloutState
+    entries: tuple[Entry, ...]
+    because: str
+
+
+class ChangeRollout(msgspec.Struct, frozen=True):
+    """Keep how far a rollout is, and what is new in its timeline. What somebody said to it is done with."""
+
+    project: ProjectName
+    endpoint: EndpointName
+    revision: RevisionId
+    state: RolloutState
+    entries: tuple[Entry, ...]
+    because: str
+
+    @property
+    def is_news(self) -> bool:
+        """Whether it went on to another phase; else it was only looked at."""
+        return any(each.event != "look" for each in self.entries)
+
+
 Action = (
     CreateRevision
     | StartReplica
@@ -125,4 +153,6 @@ Action = (
     | RemoveEndpoint
     | BeginMove
     | EndMove
+    | BeginRollout
+    | ChangeRollout
 )

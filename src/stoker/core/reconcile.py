@@ -4,8 +4,8 @@ Per endpoint, in this order, whatever state a crash left behind:
 
 0. what its objectives and incidents ask for begins or ends (core/enforce.py, core/remedies.py)
 1. its spec and the version it means make a serving config; a config never seen becomes a new revision (the target)
-2. replicas of the target that are missing are placed beside what runs, where they fit
-3. traffic moves to the target when all its wanted replicas are ready, or when the serving revision has none ready
+2. which revisions run, how many replicas of each, and who gets the traffic, is what its rollout says (core/rollout)
+3. replicas that are missing are placed beside what runs, where they fit
 4. replicas that nobody wants any more are drained: first out of the route table, SETTLE_S later stopped, then forgotten
 
 Shape after Nomad's reconcile_cluster.go: the caller applies, safety has names (tests/core/test_reconcile_safety.py).
@@ -17,41 +17,31 @@ from hashlib import sha256
 
 import msgspec
 
-from stoker.core import enforce, place, remedies, tiers
+from stoker.core import enforce, leaving, place, remedies, tiers
 from stoker.core.actions import (
     Action,
     BeginMove,
+    BeginRollout,
+    ChangeRollout,
     CreateRevision,
-    DrainReplica,
     EndMove,
-    ForgetReplica,
-    ForgetRevision,
-    RemoveEndpoint,
     SetServing,
     StartReplica,
-    StopReplica,
     StopStray,
 )
 from stoker.core.conditions import is_crash_looping
 from stoker.core.place import Held, NoRoom
 from stoker.core.revisions import ServingConfig, Unservable, config_digest, revision_id, serving_config
+from stoker.core.rollout.release import Release, Scene, end, release
+from stoker.core.rollout.state import Entry, RolloutState
 from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Revision, Snapshot
-from stoker.core.statuses import Sight, endpoint_status
+from stoker.core.statuses import Sight, endpoint_status, no_room
 from stoker.core.world import World, demand
-from stoker.types.ids import ReplicaId
+from stoker.types.ids import ReplicaId, RevisionId
 from stoker.types.process import ProcessStatus
 from stoker.types.remedies import ActKind
 from stoker.types.slos import MoveInForce
 from stoker.types.statuses import EndpointStatus
-from stoker.types.units import parse_seconds
-
-# How long gateways have to hear that a replica takes no more traffic before it is told to drain. They long-poll and
-# hear within milliseconds; one that hears later is refused by the draining replica with an error it retries.
-SETTLE_S = 1.0
-# A replica may finish what it admitted: the endpoint's own deadline, within these bounds.
-DRAIN_MIN_S = 2.0
-DRAIN_MAX_S = 600.0
-REVISIONS_KEPT = 10  # newest ones, besides those in use: what a rollback can return to
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -95,11 +85,6 @@ def replica_name(endpoint: EndpointState, revision: Revision, number: int) -> Re
     return ReplicaId(f"{revision.revision}-{b32encode(sha256(seed.encode()).digest())[:5].decode().lower()}")
 
 
-def drain_seconds(endpoint: EndpointState) -> float:
-    """Return how long a replica of `endpoint` may take to finish what it admitted."""
-    return min(max(parse_seconds(endpoint.resource.spec.limits.timeout), DRAIN_MIN_S), DRAIN_MAX_S)
-
-
 class _Endpoint:
     """One endpoint's turn."""
 
@@ -122,6 +107,7 @@ class _Endpoint:
         self.wanted_count = enforce.replicas(endpoint.resource.spec.replicas, self.moves)
         self.blocked: str | None = None  # why a replica of the target has no node
         self.problem: Unservable | None = None  # why the spec has no target of its own
+        self.release: Release | None = None
 
     def turn(self) -> EndpointStatus | None:
         """Decide, and return the status with the moves that are in force; None when nothing of it is known anew."""
@@ -135,19 +121,23 @@ class _Endpoint:
 
     def decide(self) -> EndpointStatus | None:
         """Add this endpoint's actions to the world and return its status; None when it cannot be known now."""
-        self._finish_leaving()
+        leaving.finish(self.world, self.endpoint, self.mine)
         if self.endpoint.is_deleting:
-            self._delete()
+            self._end_rollout("the endpoint is deleted")
+            leaving.delete(self.world, self.endpoint, self.mine)
             return self._status(None)
         if self.endpoint.resource.spec.backends:
+            self._end_rollout("other endpoints serve for it now")
             return self._hand_over()
         target = self._target()
         if target is not None:
-            self._start_missing(target)
-            self._switch(target)
-            self._drain_unwanted(target)
-            self._restart_lost(target)
-        self._forget_history(target)
+            self.release = release(self.world, self._scene(target))
+            self._follow(self.release)
+            for revision in self.release.grows:
+                self._start_missing(self._known(revision, target), self.release.counts[revision])
+            self._drain_unwanted(self.release)
+            self._restart_lost(self.release)
+        leaving.forget_history(self.world, self.endpoint, self.mine, self.revisions, target)
         return self._status(target)
 
     def _change_moves(self, before: tuple[MoveInForce, ...]) -> None:
@@ -173,7 +163,7 @@ class _Endpoint:
             for each in self.mine:
                 if each.phase == "wanted":
                     self._drain(each, "its backends serve now")
-        self._forget_history(None)
+        leaving.forget_history(self.world, self.endpoint, self.mine, self.revisions, None)
         return tiers.status(self.endpoint, self.world.known, len(self.mine), self.world.now_s)
 
     def _target(self) -> Revision | None:
@@ -199,9 +189,50 @@ class _Endpoint:
         self._do(CreateRevision(*owner, name, number, digest, config, because=because))
         return Revision(name, *owner, number, digest, config, self.world.now_s)
 
-    def _start_missing(self, target: Revision) -> None:
+    def _scene(self, target: Revision) -> Scene:
+        return Scene(
+            endpoint=self.endpoint,
+            target=target,
+            revisions=self.revisions,
+            mine=self.mine,
+            counted=[each for each in self.mine if each.phase == "wanted" and each.replica not in self.held],
+            wanted=self.wanted_count,
+            usual=self.endpoint.resource.spec.replicas.min,
+            blocked=no_room(self.endpoint.status),
+        )
+
+    def _known(self, revision: str, target: Revision) -> Revision:
+        return next((each for each in self.revisions if each.revision == revision), target)
+
+    def _end_rollout(self, because: str) -> None:
+        ended = end(self.world, self.endpoint, because)
+        if ended is not None:
+            self._change_rollout(ended.state, ended.entries)
+
+    def _change_rollout(self, state: RolloutState, entries: tuple[Entry, ...]) -> None:
+        owner = (self.endpoint.project, self.endpoint.name)
+        self._do(ChangeRollout(*owner, RevisionId(state.canary), state, entries, state.because))
+
+    def _follow(self, found: Release) -> None:
+        """Add what changes of the rollout, and of who gets the traffic."""
+        owner = (self.endpoint.project, self.endpoint.name)
+        if found.ended is not None:
+            self._change_rollout(found.ended.state, found.ended.entries)
+        state = found.rollout
+        if state is not None:
+            if found.is_new:
+                begun = BeginRollout(*owner, RevisionId(state.canary), state, found.entries, found.entries[0].because)
+                self._do(begun)
+            elif state != self.world.rollouts.get(self.endpoint.key):
+                self._change_rollout(state, found.entries)
+            if found.again_s is not None:
+                self.world.wake_at(self.world.now_s + found.again_s)
+        if found.serving is not None:
+            self._do(SetServing(*owner, RevisionId(found.serving[0]), found.serving[1]))
+
+    def _start_missing(self, target: Revision, wanted: int) -> None:
         have = len(self._counted(target.revision))
-        for extra in range(self.wanted_count - have):
+        for extra in range(wanted - have):
             where = place.choose(demand(target), self.world.capacities, self.world.held)
             if isinstance(where, NoRoom):
                 self.blocked = where.message
@@ -214,54 +245,44 @@ class _Endpoint:
                     revision=target.revision,
                     replica=replica_name(self.endpoint, target, target.replicas_made + extra + 1),
                     node=where.node,
-                    drain_s=drain_seconds(self.endpoint),
+                    drain_s=leaving.drain_seconds(self.endpoint),
                     is_new=True,
-                    because=f"{have + extra} of {self.wanted_count} wanted replicas are there; {where.because}",
+                    because=f"{have + extra} of {wanted} wanted replicas are there; {where.because}",
                 )
             )
 
-    def _switch(self, target: Revision) -> None:
-        serving = self.endpoint.serving
-        if serving == target.revision:
-            return
-        ready = [each for each in self._wanted(target.revision) if self.world.is_ready(each)]
-        old = self._wanted(serving)
-        usual = self.endpoint.resource.spec.replicas.min
-        if len(ready) >= usual:
-            because = f"all {usual} wanted replicas of {target.revision} are ready"
-        elif ready and all(self.world.is_seen(each) and not self.world.is_ready(each) for each in old):
-            because = f"{len(ready)} of {usual} replicas of {target.revision} are ready, and " + (
-                f"{serving} has none" if serving else "nothing served before"
-            )
-        else:
-            return
-        self._do(SetServing(self.endpoint.project, self.endpoint.name, target.revision, because))
-
-    def _drain_unwanted(self, target: Revision) -> None:
-        """Drain surplus replicas of the target, and those of revisions that neither serve nor are wanted."""
-        kept_first = self._kept_first(target.revision)
-        for surplus in kept_first[self.wanted_count :]:
-            self._drain(surplus, f"{len(kept_first)} replicas run and {self.wanted_count} are wanted")
-        ready = sum(self.world.is_ready(each) for each in kept_first)
-        spare = self._kept_first(self.endpoint.serving)[self.endpoint.resource.spec.replicas.min :]
+    def _drain_unwanted(self, found: Release) -> None:
+        """Drain surplus replicas, and those of revisions that neither serve nor are wanted."""
+        target, serving = found.revision.revision, self.endpoint.serving
+        if target in found.counts:
+            self._replace_held(target, found.counts[target])
+        spare = self._kept_first(serving)[self.endpoint.resource.spec.replicas.min :]
         for each in self.mine:
-            if each.phase == "wanted" and self.held.get(each.replica) == "restart" and each.revision == target.revision:
-                if ready >= self.wanted_count:
-                    self._drain(each, "an incident has it replaced, and its replacement is ready")
-                elif self.blocked is not None and (ready or self.wanted_count == 1):
-                    self._drain(each, "an incident has it replaced, and there is no room for both")
-            if each.phase != "wanted" or each.revision == target.revision:
+            if each.phase != "wanted" or each.revision == target:
                 continue
-            if each.revision != self.endpoint.serving:
-                self._drain(each, f"{target.revision} took the place of {each.revision}")
-            elif self.blocked is not None and is_crash_looping(self.world.process(each)):
-                self._drain(each, f"it crashes and holds the room that {target.revision} needs")
-            elif self.blocked is not None and each in spare:  # added by scale-up
-                self._drain(each, f"it is one more than usual and holds the room that {target.revision} needs")
+            if not found.counts.get(each.revision) and (each.revision != serving or found.clears(serving)):
+                self._drain(each, found.why_gone(each.revision))
+            elif each.revision == serving and self.blocked is not None and is_crash_looping(self.world.process(each)):
+                self._drain(each, f"it crashes and holds the room that {target} needs")
+            elif each.revision == serving and self.blocked is not None and each in spare:  # added by scale-up
+                self._drain(each, f"it is one more than usual and holds the room that {target} needs")
 
-    def _restart_lost(self, target: Revision) -> None:
+    def _replace_held(self, target: str, wanted: int) -> None:
+        """Drain what the revision has too many of, and what an incident has replaced."""
+        kept_first = self._kept_first(target)
+        for surplus in kept_first[wanted:]:
+            self._drain(surplus, f"{len(kept_first)} replicas run and {wanted} are wanted")
+        ready = sum(self.world.is_ready(each) for each in kept_first)
         for each in self.mine:
-            is_used = each.revision in (target.revision, self.endpoint.serving)
+            if each.phase == "wanted" and self.held.get(each.replica) == "restart" and each.revision == target:
+                if ready >= wanted:
+                    self._drain(each, "an incident has it replaced, and its replacement is ready")
+                elif self.blocked is not None and (ready or wanted == 1):
+                    self._drain(each, "an incident has it replaced, and there is no room for both")
+
+    def _restart_lost(self, found: Release) -> None:
+        for each in self.mine:
+            is_used = found.counts.get(each.revision) or each.revision == self.endpoint.serving
             if each.phase == "wanted" and is_used and self.world.is_seen(each) and self.world.process(each) is None:
                 self._do(
                     StartReplica(
@@ -270,49 +291,11 @@ class _Endpoint:
                         revision=each.revision,
                         replica=each.replica,
                         node=each.node,
-                        drain_s=drain_seconds(self.endpoint),
+                        drain_s=leaving.drain_seconds(self.endpoint),
                         is_new=False,
                         because=f"node {each.node} does not run it",
                     )
                 )
-
-    def _finish_leaving(self) -> None:
-        """Take draining replicas to stopping, and stopping ones out of the books, each when it is time."""
-        for each in self.mine:
-            if each.phase == "wanted" or not self.world.is_seen(each):
-                continue
-            process = self.world.process(each)
-            if each.phase == "draining":
-                due_s = each.since_s + SETTLE_S
-                if process is None or self.world.now_s >= due_s or each.since_s > self.world.now_s:
-                    self._stop(each, "it takes no traffic any more and may finish what it holds")
-                else:
-                    self.world.wake_at(due_s)
-            elif process is not None and process.phase not in ("draining", "stopping", "stopped"):
-                self._stop(each, "its agent has not begun to stop it")
-            elif process is None and self.world.is_after(self.world.nodes[each.node].observed_at_s, each.since_s):
-                self._do(ForgetReplica(each.project, each.endpoint, each.replica, because="its process is gone"))
-
-    def _delete(self) -> None:
-        for each in self.mine:
-            if each.phase == "wanted":
-                self._drain(each, "the endpoint is deleted")
-        if not self.mine:
-            self._do(
-                RemoveEndpoint(
-                    self.endpoint.project, self.endpoint.name, because="it was deleted and its replicas are gone"
-                )
-            )
-
-    def _forget_history(self, target: Revision | None) -> None:
-        used = {each.revision for each in self.mine} | {self.endpoint.serving, self.endpoint.status.revision}
-        if target is not None:
-            used.add(target.revision)
-        newest_first = sorted(self.revisions, key=lambda each: -each.number)
-        for each in newest_first[REVISIONS_KEPT:]:
-            if each.revision not in used:
-                because = f"{REVISIONS_KEPT} newer revisions are kept"
-                self._do(ForgetRevision(each.project, each.endpoint, each.revision, because))
 
     def _status(self, target: Revision | None) -> EndpointStatus | None:
         if any(not self.world.is_seen(each) for each in self.mine):
@@ -320,7 +303,7 @@ class _Endpoint:
         return endpoint_status(
             self.endpoint,
             Sight(
-                target=target.revision if target is not None else "",
+                target=self.release.revision.revision if self.release is not None else "",
                 wanted_count=self.wanted_count,
                 processes=tuple(
                     (each, self.world.process(each))
@@ -329,10 +312,16 @@ class _Endpoint:
                 ),
                 blocked=self.blocked,
                 problem=self.problem.message if self.problem is not None else None,
+                asked=target.revision if target is not None else "",
+                rollout=self._rollout(),
                 start_failures=self.world.snapshot.start_failures,
             ),
             self.world.now_s,
         )
+
+    def _rollout(self) -> RolloutState | None:
+        found = self.release
+        return None if found is None else found.rejected if found.rejected is not None else found.rollout
 
     def _wanted(self, revision: str) -> list[Assignment]:
         return [each for each in self.mine if each.revision == revision and each.phase == "wanted"]
@@ -347,11 +336,7 @@ class _Endpoint:
         )
 
     def _drain(self, each: Assignment, because: str) -> None:
-        self._do(DrainReplica(each.project, each.endpoint, each.replica, because))
-
-    def _stop(self, each: Assignment, because: str) -> None:
-        drain_s = drain_seconds(self.endpoint)
-        self._do(StopReplica(each.project, each.endpoint, each.replica, each.node, drain_s, because))
+        leaving.drain(self.world, each, because)
 
     def _do(self, action: Action) -> None:
         self.world.actions.append(action)

@@ -10,11 +10,15 @@ import msgspec
 
 from stoker.core.enforce import Asked
 from stoker.core.revisions import ServingConfig
+from stoker.core.rollout.decide import Dossier
+from stoker.core.rollout.state import RolloutState
+from stoker.core.rollout.table import Order
 from stoker.types.ids import Digest, EndpointName, NodeName, ProjectName, ReplicaId, RevisionId
 from stoker.types.models import ModelVersion
 from stoker.types.process import ProcessStatus
 from stoker.types.remedies import Act
 from stoker.types.resources import Endpoint
+from stoker.types.rollouts import Arms, RolloutCounts
 from stoker.types.statuses import EndpointStatus
 
 # wanted: it should run. draining: gateways send it nothing new. stopping: its agent was told to end it.
@@ -85,6 +89,10 @@ class Snapshot(msgspec.Struct, frozen=True):
     `start_failures` holds, per replica, why its last start failed before its process did.
     `asked` holds what endpoints' objectives ask for, `acts` what their incidents do (core/remedies.py); None while
     nobody has looked: what is in force stays.
+    `rollouts` has the newest rollout of each endpoint, ended or not. By their number: `orders` is what people said,
+    `readings` what gateways counted (by the boot of each), `posted` what users' own judges told (by metric).
+    `rates` has the requests a second of the last minutes, `dossiers` how far the gates of revisions are; one that is
+    not there has none.
     Nodes are observed before the rest is read, so a process without an assignment has been forgotten, not just made.
     """
 
@@ -96,3 +104,9 @@ class Snapshot(msgspec.Struct, frozen=True):
     start_failures: Mapping[str, str] = {}
     asked: Mapping[EndpointKey, Asked] | None = None
     acts: Mapping[EndpointKey, tuple[Act, ...]] | None = {}
+    rollouts: tuple[RolloutState, ...] = ()
+    orders: Mapping[int, Order] = {}
+    readings: Mapping[int, Mapping[str, RolloutCounts]] = {}
+    posted: Mapping[int, Mapping[str, Arms]] = {}
+    rates: Mapping[EndpointKey, float] = {}
+    dossiers: Mapping[str, Dossier] = {}

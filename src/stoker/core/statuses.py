@@ -6,6 +6,9 @@ import msgspec
 
 from stoker.core import conditions
 from stoker.core.conditions import PROGRESSING, READY, crash_message, is_crash_looping
+from stoker.core.rollout.course import course
+from stoker.core.rollout.release import REJECTED
+from stoker.core.rollout.state import RolloutState
 from stoker.core.snapshot import Assignment, EndpointState
 from stoker.types.process import ProcessStatus
 from stoker.types.statuses import Condition, EndpointStatus
@@ -14,7 +17,9 @@ from stoker.types.statuses import Condition, EndpointStatus
 class Sight(msgspec.Struct, frozen=True):
     """What was seen of one endpoint. `blocked` and `problem` are sentences, None when all is well.
 
-    `target` is the revision the spec asks for, "" before it was made; `processes` are all its assignments.
+    `target` is the revision that is meant to serve in the end, "" before it was made; `asked` the one that the spec
+    asks for: another one where that was taken back. `rollout` is the one that runs, or that took `asked` back;
+    `processes` are all assignments.
     """
 
     target: str
@@ -23,6 +28,8 @@ class Sight(msgspec.Struct, frozen=True):
     blocked: str | None = None  # no node has room
     problem: str | None = None  # the spec cannot be served
     start_failures: Mapping[str, str] = {}  # by replica
+    asked: str = ""
+    rollout: RolloutState | None = None
 
 
 class _Claim(msgspec.Struct, frozen=True):
@@ -44,7 +51,7 @@ def endpoint_status(endpoint: EndpointState, sight: Sight, now_s: float) -> Endp
             (Condition(kind, claim.status, claim.reason, claim.message, now_s) for kind, claim in claims.items()),
         )
         + others,
-        revision=sight.target or endpoint.status.revision,
+        revision=sight.asked or sight.target or endpoint.status.revision,
         serving=endpoint.serving,
         replicas_ready=ready,
         replicas_wanted=0 if endpoint.is_deleting else sight.wanted_count,
@@ -82,11 +89,15 @@ def _progress(endpoint: EndpointState, sight: Sight) -> _Claim:
     failing = _failing(sight, sight.target)
     if failing is not None and is_crash_looping(failing):
         return _Claim(False, "CrashLoop", crash_message(failing))
+    if sight.rollout is not None and sight.rollout.phase in REJECTED:
+        return _taken_back(sight.rollout)
     if sight.blocked is not None:
         return _Claim(False, "NoCapacity", sight.blocked)
     unstarted = _unstarted(sight, sight.target)
     if unstarted is not None:
         return _Claim(False, "StartFailed", unstarted)
+    if sight.rollout is not None and (claim := _rolling_out(sight.rollout)) is not None:
+        return claim
     ready = _ready(sight, sight.target)
     if endpoint.serving != sight.target or ready < sight.wanted_count:
         until = "" if endpoint.serving in ("", sight.target) else f"; {endpoint.serving} serves until all are"
@@ -97,6 +108,44 @@ def _progress(endpoint: EndpointState, sight: Sight) -> _Claim:
     if leaving:
         return _Claim(True, "Draining", f"{_replicas(leaving)} finishing admitted requests")
     return _Claim(False, "Complete", f"{sight.target} serves with all {sight.wanted_count} replicas")
+
+
+def no_room(status: EndpointStatus) -> str:
+    """Return why the endpoint's last missing replica has no node; "" if it has one."""
+    found = conditions.find(status.conditions, PROGRESSING)
+    return found.message if found is not None and found.reason == "NoCapacity" else ""
+
+
+def _taken_back(rollout: RolloutState) -> _Claim:
+    reason = "RolledBack" if rollout.phase == "rolled-back" else "Refused"
+    words = f"{rollout.canary} was {'rolled back' if rollout.ended_s and reason == 'RolledBack' else 'refused'}"
+    again = f"`stoker rollouts retry {rollout.endpoint}` tries it again"
+    return _Claim(False, reason, f"{words}: {rollout.because}; {rollout.baseline} serves; {again}")
+
+
+def _rolling_out(rollout: RolloutState) -> _Claim | None:
+    """Return what a rollout with steps does now; None where the replicas say it all."""
+    way = course(rollout.spec, rollout.strategy)
+    at = f"{rollout.canary} has {rollout.weight} % of the traffic"
+    if way.steps:
+        at = f"{at} (step {min(rollout.step + 1, len(way.steps))} of {len(way.steps)})"
+    match rollout.phase:
+        case "gating":
+            return _Claim(True, "Gating", f"{rollout.canary} takes no traffic before its release is complete")
+        case "clearing":
+            return _Claim(True, "Clearing", f"{rollout.baseline} makes room for {rollout.canary}; requests wait")
+        case "stepping":
+            return _Claim(True, "RollingOut", f"{rollout.strategy}: {at}")
+        case "paused":
+            return _Claim(True, "Paused", f"{rollout.strategy}: {at}; `stoker rollouts resume {rollout.endpoint}`")
+        case "returning":
+            return _Claim(True, "Returning", f"back to {rollout.baseline}: {rollout.because}")
+        case "reported":
+            return _Claim(False, "Reported", f"{rollout.because}; {rollout.baseline} serves: promote or abort")
+        case "keeping" if way.keep_s:
+            return _Claim(True, "Keeping", f"{rollout.canary} serves; {rollout.baseline} stays warm for a while")
+        case _:
+            return None
 
 
 def _wanted(sight: Sight, revision: str) -> list[ProcessStatus | None]:

@@ -1,7 +1,8 @@
 """Who takes an endpoint's traffic, and the route table that tells the gateways so. Pure.
 
-The serving revision takes all of it. Before there is one, the newest revision does: gateways then answer that it
-loads instead of that it is unknown, and send the first request the moment a replica is ready.
+The serving revision takes all of it, but for the share that a rollout gives to the next one. Before there is one, the
+newest revision does: gateways then answer that it loads instead of that it is unknown, and send the first request the
+moment a replica is ready.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -9,10 +10,13 @@ from typing import TypedDict
 
 from stoker.core import chains, enforce, sampling, slo
 from stoker.core.revisions import TASKS
+from stoker.core.rollout.course import course
+from stoker.core.rollout.state import RolloutState
 from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Revision
 from stoker.types.ids import EndpointName, ReplicaId
 from stoker.types.models import Signature
 from stoker.types.resources import Cache, EndpointSpec, FallbackReason
+from stoker.types.rollouts import RolloutRoute
 from stoker.types.routes import (
     BackendRoute,
     BreakerRoute,
@@ -43,10 +47,32 @@ class _Chained(TypedDict):
     sheds: bool
 
 
-def weights(serving: str, target: str, revisions: Iterable[str]) -> dict[str, int]:
+def weights(serving: str, target: str, revisions: Iterable[str], rollout: RolloutState | None = None) -> dict[str, int]:
     """Return the weight of each of `revisions`: all to the serving one, or to the target while nothing serves."""
     taker = serving or target
-    return {revision: WEIGHT_FULL if revision == taker else 0 for revision in revisions}
+    share = {revision: WEIGHT_FULL if revision == taker else 0 for revision in revisions}
+    if rollout is not None and not rollout.is_ended and rollout.baseline == serving and rollout.canary in share:
+        share |= {rollout.canary: rollout.weight, rollout.baseline: WEIGHT_FULL - rollout.weight}
+    return share
+
+
+def rollout_route(rollout: RolloutState | None) -> RolloutRoute | None:
+    """Return what gateways watch while `rollout` runs; None where nothing is compared."""
+    if rollout is None or rollout.phase not in ("scaling", "stepping", "paused"):
+        return None
+    way = course(rollout.spec, rollout.strategy)
+    if not way.steps:
+        return None
+    return RolloutRoute(
+        number=rollout.number,
+        baseline=rollout.baseline,
+        canary=rollout.canary,
+        slow_s=rollout.slow_s,
+        segments=rollout.spec.segments,
+        sticky=rollout.spec.sticky if rollout.strategy == "a-b" else "",
+        mirror=way.mirror if rollout.is_stepping else None,
+        first_failed=rollout.spec.first_failed,
+    )
 
 
 def route_table(
@@ -57,6 +83,7 @@ def route_table(
     keys: Iterable[KeyRoute],
     signatures: Mapping[tuple[str, int], Signature],
     address: Callable[[ReplicaId], str],
+    rollouts: Iterable[RolloutState] = (),
 ) -> RouteTable:
     """Return the table for this moment, in a stable order, so that equal states give equal tables.
 
@@ -74,7 +101,11 @@ def route_table(
         if each.phase == "wanted" and each.replica not in out:
             replicas.setdefault(each.revision, []).append(ReplicaRoute(each.replica, address(each.replica)))
     living = [each for each in sorted(endpoints, key=lambda each: each.key) if not each.is_deleting]
-    own = {each.key: _endpoint_route(each, by_endpoint.get(each.key, []), replicas, signatures) for each in living}
+    running = {(each.project, each.endpoint): each for each in rollouts if not each.is_ended}
+    own = {
+        each.key: _endpoint_route(each, by_endpoint.get(each.key, []), replicas, signatures, running.get(each.key))
+        for each in living
+    }
     routes = (
         _tier_route(each, living, own) if _is_handed_over(each, own[each.key]) else own[each.key] for each in living
     )
@@ -90,13 +121,14 @@ def _endpoint_route(
     revisions: list[Revision],
     replicas: Mapping[str, list[ReplicaRoute]],
     signatures: Mapping[tuple[str, int], Signature],
+    rollout: RolloutState | None,
 ) -> EndpointRoute | None:
     if not revisions:
         return None
     target = endpoint.status.revision or revisions[-1].revision
-    share = weights(endpoint.serving, target, (each.revision for each in revisions))
+    share = weights(endpoint.serving, target, (each.revision for each in revisions), rollout)
     shown = [each for each in revisions if share[each.revision] or each.revision in replicas]
-    taker = next((each for each in shown if share[each.revision]), revisions[-1])
+    taker = max(shown, key=lambda each: share[each.revision], default=revisions[-1])
     limits, retry = endpoint.resource.spec.limits, endpoint.resource.spec.retry
     return EndpointRoute(
         project=endpoint.project,
@@ -124,6 +156,7 @@ def _endpoint_route(
         resume=retry.resume,
         cache=_cache_route(endpoint.resource.spec.cache),
         coalesce=endpoint.resource.spec.coalesce,
+        rollout=rollout_route(rollout),
         **_chained(endpoint),
     )
 

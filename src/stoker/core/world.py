@@ -21,6 +21,7 @@ class World:
             if each.revision in self.revisions
         ]
         self.known = {each.key: each.status for each in snapshot.endpoints if not each.is_deleting}
+        self.rollouts = {(each.project, each.endpoint): each for each in snapshot.rollouts}
         self.actions: list[Action] = []
         self.again_s: float | None = None
 

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 # The newest migration's name; a database that says another one is migrated, or refused when it is from the future.
-VERSION: Final = "0005"
+VERSION: Final = "0006"
 
 metadata: Final = MetaData()
 
@@ -156,6 +156,30 @@ replicas: Final = Table(
     Column("phase", String(16), nullable=False),
     Column("since_s", Float, nullable=False),
     Column("created_at_s", Float, nullable=False),
+)
+
+# The record outlives its endpoint: no foreign key.
+rollouts: Final = Table(
+    "rollouts",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("project", String(63), nullable=False),
+    Column("endpoint", String(63), nullable=False),
+    Column("ended_at_s", Float, nullable=False),  # 0: it runs
+    Column("state", Text, nullable=False),
+    Column("ordered", String(16), nullable=False),  # what somebody said, until the loop has done it
+    Column("posted", Text, nullable=False),  # what a user's own judge has told, by metric
+    Index("rollouts_endpoint", "project", "endpoint", "number"),
+    sqlite_autoincrement=True,
+)
+
+rollout_entries: Final = Table(
+    "rollout_entries",
+    metadata,
+    Column("sequence", Integer, primary_key=True, autoincrement=True),
+    Column("rollout", Integer, ForeignKey("rollouts.number"), nullable=False),
+    Column("entry", Text, nullable=False),
+    Index("rollout_entries_rollout", "rollout", "sequence"),
 )
 
 notifiers: Final = Table(

@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from stoker.core.verdict.excess import Excess
 from stoker.core.verdict.odds import Odds, Tally
 from stoker.core.verdict.spread import LATER_THAN, Buckets, Spread, gap
 
@@ -24,7 +25,9 @@ EVERYBODY: Final = ""
 WEIGHT_EVENTS: Final = 0.7
 WEIGHT_LATENCY: Final = 0.1
 WEIGHT_COHORTS: Final = 0.2
+DISAGREEMENT: Final = "disagreement"
 _LOG_E_MAX: Final = 500.0
+_NO_COPIES: Final = Tally()
 
 Verdict = Literal["abort", "hold", "promote"]
 
@@ -34,12 +37,14 @@ class Criteria(msgspec.Struct, frozen=True):
 
     alpha: the chance of aborting what is as good as the baseline. tolerated: odds of bad events, in times the
     baseline's, that nobody minds; at least 1. gap_max: the share of requests that may be late besides those that
-    always are. requests_min, dwell_s: of the canary, in the step that runs, before it may be promoted.
+    always are. disagree_max: the share of copied requests that may be answered differently. requests_min, dwell_s: of
+    the canary, in the step that runs, before it may be promoted.
     """
 
     alpha: float = 0.01
     tolerated: float = 1.0
     gap_max: float = 0.05
+    disagree_max: float = 0.02
     requests_min: int = 500
     dwell_s: float = 60.0
 
@@ -68,6 +73,8 @@ class Memory(msgspec.Struct, frozen=True):
 
     lines: tuple[Line, ...] = ()
     spread: Spread = Spread()
+    disagreed: Excess = Excess()
+    copies: Tally = Tally()  # of a shadow, with how many were answered differently
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -98,6 +105,7 @@ def judge(
     metrics: int,
     step: Tally,
     step_s: float,
+    copies: Tally = _NO_COPIES,
 ) -> Judgement:
     """Return the verdict after one more look.
 
@@ -107,11 +115,19 @@ def judge(
         metrics: how many kinds of bad events are watched, fixed for the rollout.
         step: the canary's requests since this step began.
         step_s: seconds since then.
+        copies: of a shadow since the look before, with how many were answered differently; it is one of `metrics`.
     """
-    seen = Memory(_seen(memory.lines, looks, criteria.tolerated), memory.spread.seen(*latencies, criteria.gap_max))
+    seen = Memory(
+        _seen(memory.lines, looks, criteria.tolerated),
+        memory.spread.seen(*latencies, criteria.gap_max),
+        memory.disagreed.seen(copies, criteria.disagree_max),
+        memory.copies + copies,
+    )
     weight = {True: WEIGHT_COHORTS / (metrics * COHORTS_MAX), False: WEIGHT_EVENTS / metrics}
     found = [_finding(each, weight[bool(each.cohort)] * criteria.alpha) for each in seen.lines]
     found += _of_latency(seen.spread, WEIGHT_LATENCY / len(LATER_THAN) * criteria.alpha, criteria.alpha)
+    if seen.copies.total:
+        found.append(_of_copies(seen, weight[False] * criteria.alpha, criteria.disagree_max))
     found.sort(key=lambda each: (-each.part, each.metric, each.cohort))
     return Judgement(*_verdict(found, criteria, step, step_s), tuple(found), seen)
 
@@ -155,6 +171,12 @@ def _finding(line: Line, alpha: float) -> Finding:
     e = exp(min(line.odds.log_e, _LOG_E_MAX))
     because = f"{line.metric}{whose}: {_rate(line.canary)} in the canary, {_rate(line.baseline)} before"
     return Finding(line.metric, line.cohort, e, e * alpha, because)
+
+
+def _of_copies(seen: Memory, alpha: float, allowed: float) -> Finding:
+    e = exp(min(seen.disagreed.log_e, _LOG_E_MAX))
+    because = f"{_rate(seen.copies)} of the copied requests were answered differently; {allowed:.1%} may be"
+    return Finding(DISAGREEMENT, EVERYBODY, e, e * alpha, because)
 
 
 def _of_latency(spread: Spread, alpha: float, whole_alpha: float) -> list[Finding]:

@@ -1,0 +1,208 @@
+"""Which revisions of an endpoint run now, how many replicas of each, and who gets the traffic.
+
+Without a rollout: the revision that the spec asks for, alone. It begins when the spec asks for another one than the one
+that serves. One that was taken back is not begun again by itself: what serves goes on until the spec asks for something
+else, or somebody says `stoker rollouts retry`.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from stoker.core.conditions import crash_message, is_crash_looping
+from stoker.core.rollout import course, decide
+from stoker.core.rollout.decide import Dossier, Sight, Turn
+from stoker.core.rollout.state import Entry, RolloutState
+from stoker.core.snapshot import Assignment, EndpointState, Revision
+from stoker.core.world import World
+
+REJECTED = ("rolled-back", "refused")
+
+
+class Release(msgspec.Struct, frozen=True):
+    """What an endpoint runs.
+
+    revision: the one that is meant to serve in the end. counts: replicas by revision; those of others are drained.
+    grows: revisions of which missing replicas are started. serving: who gets the traffic from now on, with why; None:
+    as before. rollout: the one that runs, changed or new, with what is new in its timeline.
+    """
+
+    revision: Revision
+    counts: Mapping[str, int]
+    grows: tuple[str, ...]
+    serving: tuple[str, str] | None = None
+    rollout: RolloutState | None = None
+    is_new: bool = False
+    entries: tuple[Entry, ...] = ()
+    ended: Turn | None = None  # the end of another one, that this one took the place of
+    rejected: RolloutState | None = None  # why `revision` is not what the spec asks for
+    again_s: float | None = None
+
+    def clears(self, revision: str) -> bool:
+        """Whether replicas of `revision` go though it has the traffic: there is no room for both."""
+        rollout = self.rollout
+        return (
+            rollout is not None
+            and rollout.baseline == revision
+            and course.course(rollout.spec, rollout.strategy).clears
+        )
+
+    def why_gone(self, revision: str) -> str:
+        """Return why nothing of `revision` is wanted."""
+        if self.rejected is not None and self.rejected.canary == revision:
+            return f"{revision} was taken back: {self.rejected.because}"
+        if self.clears(revision):
+            return f"it makes room for {self.revision.revision}"
+        return f"{self.revision.revision} took the place of {revision}"
+
+
+class Scene(msgspec.Struct, frozen=True):
+    """An endpoint with its replicas, as one plan sees it.
+
+    target: the revision that the spec asks for. wanted, usual: see decide.Sight. counted: its replicas that should
+    run and are counted on. blocked: why the last one had no room.
+    """
+
+    endpoint: EndpointState
+    target: Revision
+    revisions: Sequence[Revision]
+    mine: Sequence[Assignment]
+    counted: Sequence[Assignment]
+    wanted: int
+    usual: int
+    blocked: str = ""
+
+
+def release(world: World, scene: Scene) -> Release:
+    """Return what runs from now on."""
+    endpoint, target = scene.endpoint, scene.target
+    newest = world.rollouts.get(endpoint.key)
+    running = newest if newest is not None and not newest.is_ended else None
+    if not endpoint.serving:
+        return _first(world, scene)
+    if running is not None and running.canary == target.revision:
+        return _advance(world, scene, running)
+    ended = None
+    if running is not None:
+        ended = end(world, endpoint, f"the endpoint asks for {target.revision} now")
+    if target.revision == endpoint.serving:
+        found = Release(target, {target.revision: scene.wanted}, (target.revision,))
+    elif newest is not None and newest.canary == target.revision and newest.phase in REJECTED:
+        serving = next((each for each in scene.revisions if each.revision == endpoint.serving), target)
+        return Release(serving, {serving.revision: scene.wanted}, (serving.revision,), rejected=newest)
+    else:
+        found = _advance(world, scene, _begun(world, scene), is_new=True)
+    return found if ended is None else msgspec.structs.replace(found, ended=ended)
+
+
+def end(world: World, endpoint: EndpointState, because: str) -> Turn | None:
+    """Return the end of the endpoint's rollout, if one runs."""
+    running = world.rollouts.get(endpoint.key)
+    if running is None or running.is_ended:
+        return None
+    return decide.turn(running, Sight(wanted=0, usual=0, gone=because), world.now_s)
+
+
+def _first(world: World, scene: Scene) -> Release:
+    """Return what runs while nothing serves: there is nobody to compare with, and nothing to return to."""
+    name = scene.target.revision
+    dossier = world.snapshot.dossiers.get(name, Dossier())
+    if dossier.state != "complete":
+        return Release(scene.target, {name: min(1, scene.wanted)}, (name,))
+    ready = _ready(world, scene, name)
+    serving = None
+    if ready >= scene.usual:
+        serving = (name, f"all {scene.usual} wanted replicas of {name} are ready")
+    elif ready:
+        serving = (name, f"{ready} of {scene.usual} replicas of {name} are ready, and nothing served before")
+    return Release(scene.target, {name: scene.wanted}, (name,), serving)
+
+
+def _begun(world: World, scene: Scene) -> RolloutState:
+    endpoint, spec = scene.endpoint, scene.endpoint.resource.spec
+    serves = bool(_ready(world, scene, endpoint.serving)) or not _is_out(world, scene, endpoint.serving)
+    rate_per_s = world.snapshot.rates.get(endpoint.key, 0.0)
+    strategy, because = course.resolve(spec.rollout, rate_per_s, serves=serves and bool(scene.wanted))
+    return RolloutState(
+        project=endpoint.project,
+        endpoint=endpoint.name,
+        baseline=endpoint.serving,
+        canary=scene.target.revision,
+        spec=spec.rollout,
+        strategy=strategy,
+        phase="gating",
+        because=because,
+        began_s=world.now_s,
+        since_s=world.now_s,
+        slow_s=course.slow_s(spec.rollout, spec.slos),
+        baseline_count=sum(each.revision == endpoint.serving for each in scene.counted),
+    )
+
+
+def _advance(world: World, scene: Scene, state: RolloutState, *, is_new: bool = False) -> Release:
+    turn = decide.turn(state, _sight(world, scene, state), world.now_s)
+    after = turn.state
+    entries = turn.entries
+    if is_new:
+        entries = (Entry(world.now_s, "began", "gating", state.because), *entries)
+    serving = _serving(scene, after, turn.entries)
+    if after.phase in REJECTED:
+        revision = next((each for each in scene.revisions if each.revision == after.baseline), scene.target)
+        counts = {after.baseline: scene.wanted}
+        return Release(
+            revision, counts, (after.baseline,), serving, after, is_new, entries, rejected=after, again_s=turn.again_s
+        )
+    canary, baseline = decide.wants(after, scene.wanted)
+    grows = (after.baseline,) if after.phase == "returning" else (after.canary,)
+    counts = {after.canary: canary, after.baseline: baseline}
+    return Release(scene.target, counts, grows, serving, after, is_new, entries, again_s=turn.again_s)
+
+
+def _serving(scene: Scene, after: RolloutState, entries: Sequence[Entry]) -> tuple[str, str] | None:
+    """Return who gets all of the traffic from now on, if that changes."""
+    takes_all = after.phase in ("keeping", "promoted")
+    wanted = after.canary if takes_all else after.baseline if after.phase == "rolled-back" else ""
+    if not wanted or wanted == scene.endpoint.serving:
+        return None
+    last = "arrived" if takes_all else ""
+    because = next((each.because for each in reversed(entries) if each.event == last), after.because)
+    return wanted, because
+
+
+def _sight(world: World, scene: Scene, state: RolloutState) -> Sight:
+    left = [each for each in scene.mine if each.revision == state.baseline]
+    return Sight(
+        wanted=scene.wanted,
+        usual=scene.usual,
+        canary_ready=_ready(world, scene, state.canary),
+        baseline_ready=_ready(world, scene, state.baseline),
+        baseline_left=len(left) if all(world.is_seen(each) for each in left) else None,
+        baseline_is_out=_is_out(world, scene, state.baseline),
+        serves_canary=scene.endpoint.serving == state.canary,
+        crash=_crash(world, scene, state.canary),
+        blocked=scene.blocked,
+        dossier=world.snapshot.dossiers.get(state.canary, Dossier()),
+        order=world.snapshot.orders.get(state.number),
+        gateways=world.snapshot.readings.get(state.number, {}),
+        posted=world.snapshot.posted.get(state.number, {}),
+    )
+
+
+def _ready(world: World, scene: Scene, revision: str) -> int:
+    return sum(each.revision == revision and world.is_ready(each) for each in scene.counted)
+
+
+def _is_out(world: World, scene: Scene, revision: str) -> bool:
+    """Return whether every replica of `revision` was seen, and none is ready."""
+    old = [each for each in scene.mine if each.revision == revision and each.phase == "wanted"]
+    return all(world.is_seen(each) and not world.is_ready(each) for each in old)
+
+
+def _crash(world: World, scene: Scene, revision: str) -> str:
+    for each in scene.mine:
+        process = world.process(each)
+        if each.revision != revision or each.phase != "wanted" or process is None:
+            continue
+        if is_crash_looping(process) or (process.killed_for == "memory" and process.crashes_in_row):
+            return crash_message(process)
+    return ""
