@@ -13,14 +13,14 @@ from stoker.core import actions, reconcile
 from stoker.core.reconcile import Plan
 from stoker.core.rollout.decide import Dossier
 from stoker.core.rollout.state import Entry, RolloutState
-from stoker.core.rollout.table import Order
+from stoker.core.rollout.table import ORDERS, Order
 from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Node, Revision, Snapshot
 from stoker.types.ids import Digest, EndpointName, ModelName, NodeName, ProjectName
 from stoker.types.models import ModelVersion, VersionManifest
 from stoker.types.process import ProcessStatus
 from stoker.types.remedies import Act, ActKind
 from stoker.types.resources import Backend, Endpoint, EndpointSpec, Limits, Metadata, Replicas, Resources
-from stoker.types.rollouts import Arms, RolloutCounts
+from stoker.types.rollouts import ArmCounts, Arms, Rollout, RolloutCounts
 from stoker.types.slos import Move
 from stoker.types.statuses import EndpointStatus
 
@@ -102,6 +102,30 @@ class World:
         """Have an incident of `name` do this (kind, subject), and nothing else."""
         made = tuple(Act(at, kind, subject, "a test", self.now_s) for at, (kind, subject) in enumerate(acts, 1))
         self.acts = {**(self.acts or {}), (PROJECT, EndpointName(name)): made}
+
+    # what gateways and people do in a rollout
+
+    def count(self, canary: tuple[int, int], baseline: tuple[int, int], boot: str = "g0", **more: Any) -> None:
+        """Have a gateway count (all, failed) more tries of either arm of the newest rollout."""
+        if not self.rollouts:
+            return
+        number = len(self.rollouts)
+        table = self.readings.setdefault(number, {})
+        old = table.get(boot, RolloutCounts(number))
+        arms = Arms(_more(old.arms.canary, *canary), _more(old.arms.baseline, *baseline))
+        table[boot] = RolloutCounts(number, arms, **more)
+
+    def order(self, said: Order) -> None:
+        if self.rollouts:
+            self.orders[len(self.rollouts)] = said
+
+    def reload(self) -> None:
+        """Control is killed and reads what it had stored."""
+        self.rollouts = msgspec.json.decode(msgspec.json.encode(self.rollouts), type=list[RolloutState])
+
+    @property
+    def rollout(self) -> RolloutState:
+        return self.rollouts[-1]
 
     # what agents do
 
@@ -281,6 +305,11 @@ class World:
         self.endpoints[name] = msgspec.structs.replace(self.endpoints[name], **fields)
 
 
+def _more(arm: ArmCounts, total: int, failed: int) -> ArmCounts:
+    latencies = {**arm.latencies, 0: arm.latencies.get(0, 0) + total - failed}
+    return ArmCounts(arm.total + total, {"error": arm.bad.get("error", 0) + failed}, latencies)
+
+
 _NAMES = st.sampled_from(("a", "a", "b"))
 _APPLY = st.tuples(
     st.just("apply"), _NAMES, st.integers(1, 3), st.sampled_from((1, 2, 3, 0)), st.sampled_from((0.5, 1.0, 1.5))
@@ -309,6 +338,41 @@ OPERATIONS = st.one_of(
 SCRIPTS = st.lists(OPERATIONS, min_size=5, max_size=40).map(
     lambda rest: [("apply", "a", 1, 2, 1.0), ("round", 4), *rest]
 )
+
+
+STRATEGIES = ("canary", "blue-green", "shadow", "a-b", "recreate", "direct")
+_RELEASE = st.tuples(
+    st.just("release"), st.just("a"), st.integers(1, 3), st.integers(1, 3), st.sampled_from(STRATEGIES)
+)
+_COUNT = st.tuples(
+    st.just("count"),
+    st.sampled_from(((40, 0), (40, 1), (40, 40), (0, 0))),
+    st.sampled_from(((200, 2), (200, 0), (0, 0), (200, 150))),
+    st.sampled_from(("g0", "g1")),
+)
+RELEASES = st.lists(
+    st.one_of(
+        _ROUND,
+        _RELEASE,
+        _COUNT,
+        _ROUND,
+        _COUNT,
+        st.tuples(st.just("order"), st.sampled_from(ORDERS)),
+        st.tuples(st.just("turn"), st.booleans()),
+        st.tuples(st.just("wait"), st.sampled_from((1.0, 61.0, 700.0, 2000.0))),
+        st.tuples(st.just("crash"), st.integers(0, 9)),
+        st.tuples(st.just("lose"), st.integers(0, 9)),
+        st.tuples(st.just("silence"), st.integers(0, 1)),
+        st.tuples(st.just("speak"), st.integers(0, 1)),
+        st.tuples(st.just("break"), st.integers(2, 3)),
+        st.tuples(st.just("fix"), st.integers(1, 3)),
+        st.tuples(st.just("gate"), st.sampled_from(("pending", "complete", "refused"))),
+        st.tuples(st.just("restart")),
+        st.tuples(st.just("delete"), st.just("a")),
+    ),
+    min_size=5,
+    max_size=50,
+).map(lambda rest: [("release", "a", 1, 2, "direct"), ("round", 4), ("release", "a", 2, 2, "canary"), *rest])
 
 
 def play(script: list[tuple[Any, ...]], *checks: Check, cores: tuple[float, ...] = (3.0, 2.0)) -> World:
@@ -343,6 +407,17 @@ def play(script: list[tuple[Any, ...]], *checks: Check, cores: tuple[float, ...]
                 world.silent.add(f"n{arguments[0]}")
             case "speak":
                 world.silent.discard(f"n{arguments[0]}")
+            case "release":
+                name, model, replicas, strategy = arguments
+                world.apply(name, model, replicas, rollout=Rollout(strategy=strategy, requests_min=50, dwell="60s"))
+            case "count":
+                world.count(*arguments)
+            case "order":
+                world.order(*arguments)
+            case "gate":
+                world.dossiers = {each: Dossier(*arguments, "a test") for each in ("default.a-2", "default.a-3")}
+            case "restart":
+                world.reload()
             case "break":
                 world.broken.add(arguments[0])
             case "fix":

@@ -39,6 +39,7 @@ from stoker.control.numbers import Numbers
 from stoker.control.observe import Observer
 from stoker.control.plane import ControlPlane
 from stoker.control.remedies import Remedies
+from stoker.control.rollouts import RolloutWatch
 from stoker.control.routes import RoutePublisher
 from stoker.control.stats import StatsReader
 from stoker.control.traces import Traces
@@ -196,6 +197,8 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
     )
     remedies = Remedies(database, incidents, lambda: observer.statuses, metrics, loop.wake)
     loop.acts = remedies.in_force
+    rollouts = RolloutWatch(home.address, chosen.gateways, routes, history, loop.wake)
+    loop.readings, loop.rates = rollouts.readings, rollouts.rates
     return ControlPlane(
         database=database,
         driver=driver,
@@ -211,6 +214,7 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
         post=post,
         incidents=incidents,
         remedies=remedies,
+        rollouts=rollouts,
         shares=Teller(chosen.gateways, time.monotonic()),
         metrics=metrics,
         samples=SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes),
@@ -315,6 +319,7 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
         asyncio.create_task(watch_lag(plane.metrics)),
         asyncio.create_task(plane.incidents.run()),
         asyncio.create_task(plane.remedies.run()),
+        asyncio.create_task(plane.rollouts.run()),
         asyncio.create_task(gameday.watch(plane)),
     ]
     acting = asyncio.create_task(plane.loop.run())

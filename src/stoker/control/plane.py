@@ -10,6 +10,7 @@ from stoker.control.models import ModelRegistry
 from stoker.control.numbers import Numbers
 from stoker.control.observe import Observer
 from stoker.control.remedies import Remedies
+from stoker.control.rollouts import RolloutWatch
 from stoker.control.routes import RoutePublisher
 from stoker.control.stats import StatsReader
 from stoker.control.traces import Traces
@@ -41,6 +42,7 @@ class ControlPlane:
     gauges: Gauges
     incidents: Incidents
     remedies: Remedies
+    rollouts: RolloutWatch
     shares: Teller
     watch: Watch
     post: Post

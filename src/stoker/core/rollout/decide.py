@@ -244,7 +244,7 @@ def _moved(state: RolloutState, event: Event, because: str, now_s: float) -> Rol
     return msgspec.structs.replace(
         state,
         phase=phase,
-        because=because,
+        because=state.because if event == "returned" else because,  # why it went back is what people ask
         since_s=now_s,
         step=len(way.steps) if event == "promote" else state.step + (event == "passed"),
         weight=weight,
