@@ -24,7 +24,7 @@ LONGEST: Final = 20_000  # requests of a rollout
 SLOW_S: Final = 0.1  # what the objective allows
 TAIL: Final = (-4.0, 0.6)  # of the logarithm of latencies: 18 ms in the median, 1.1 % over SLOW_S
 COHORTS: Final = 10  # of equal size
-METRICS: Final = 2  # errors, slow answers
+METRICS: Final = 4  # errors, timeouts, invalid answers, slow ones: what is watched live
 CRITERIA: Final = Criteria()
 NAIVE_Z: Final = 2.326  # one-sided p < 0.01
 
