@@ -16,7 +16,6 @@ import pytest
 
 from stoker.blob.folder import FolderBlobs
 from stoker.control.drift.files import sweep
-from stoker.control.drift.hooks import SIGNATURE
 from stoker.control.drift.learning import learned
 from stoker.control.drift.watch import DriftWatch
 from stoker.core import conditions
@@ -26,6 +25,7 @@ from stoker.protocol import frames
 from stoker.protocol.frames import EndHead, Hello
 from stoker.protocol.link import Exchange, serve
 from stoker.protocol.openai import decode_chat
+from stoker.protocol.webhooks import sign
 from stoker.runtime.drift import Watch
 from stoker.runtime.drift_texts import ChatWatch
 from stoker.store import endpoints, journal, models, revisions
@@ -162,7 +162,7 @@ async def receiver(status: int) -> AsyncIterator[tuple[str, list[tuple[str, byte
 
     class Takes(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            got.append((self.headers[SIGNATURE], self.rfile.read(int(self.headers["content-length"]))))
+            got.append((dict(self.headers), self.rfile.read(int(self.headers["content-length"]))))
             self.send_response(status)
             self.end_headers()
 
@@ -328,10 +328,11 @@ def test_the_event_is_signed_and_sent_until_it_is_taken_and_then_not_again(tmp_p
             assert sent == (1 if status == 204 else 3)
             assert rig.actions() == ["Drifted", "TriggerRetraining"][: 2 if status == 204 else 1]
             rig.database.close()
-        signed, event = got[0]
-        stamp, _, code = signed.removeprefix("t=").partition(",v1=")
-        assert code == hmac.new(SECRET, stamp.encode() + b"." + event, hashlib.sha256).hexdigest()
+        headers, event = got[0]
         loaded = json.loads(event)
+        assert headers == {**headers, **sign(SECRET, loaded["id"], 1_120.0, event)}
+        before = hmac.new(SECRET, b"1120." + event, hashlib.sha256).hexdigest()
+        assert headers["Stoker-Signature"] == f"t=1120,v1={before}"
         assert (loaded["type"], loaded["endpoint"], loaded["model"]) == ("endpoint.drifted", "default/a", "m@1")
         assert len({json.loads(each)["id"] for _, each in got}) == 1
 

@@ -1,6 +1,7 @@
 """What receivers get, and what happens when one is slow, gone, wrong or refuses: on real sockets."""
 
 import asyncio
+import base64
 import hmac
 import logging
 import sys
@@ -167,9 +168,27 @@ def test_a_signed_webhook_proves_who_sent_it_and_when(webhook: Webhook, monkeypa
     run(work)
     (got,) = webhook.posts
     assert got.path == "/hook?a=b"
-    at, mark = got.headers["x-stoker-signature"].removeprefix("t=").split(",v1=")
+    at, id_ = got.headers["webhook-timestamp"], got.headers["webhook-id"]
     assert int(at) == int(NOW_S)
-    assert mark == hmac.new(b"hunter2", at.encode() + b"." + got.body, "sha256").hexdigest()
+    mark = hmac.new(b"hunter2", f"{id_}.{at}.".encode() + got.body, "sha256").digest()
+    assert got.headers["webhook-signature"] == "v1," + base64.b64encode(mark).decode()
+    before = hmac.new(b"hunter2", at.encode() + b"." + got.body, "sha256").hexdigest()
+    assert got.headers["x-stoker-signature"] == f"t={at},v1={before}"
+
+
+def test_every_try_of_one_notice_has_one_id_and_another_notice_has_another(webhook: Webhook) -> None:
+    webhook.answers = [503]
+
+    async def work(post: Post) -> None:
+        with pytest.raises(NotReachable):
+            await post.send(receiver(url=webhook.url), notice())
+        await post.send(receiver(url=webhook.url), notice())
+        await post.send(receiver(url=webhook.url), msgspec.structs.replace(notice(), number=2))
+
+    run(work)
+    first, again, other = (each.headers["webhook-id"] for each in webhook.posts)
+    assert first == again != other
+    assert all("webhook-signature" not in each.headers for each in webhook.posts)  # nothing to sign with
 
 
 def test_secrets_are_read_where_they_are_named_and_are_in_no_error(tmp_path: Path) -> None:

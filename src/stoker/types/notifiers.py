@@ -44,7 +44,7 @@ class NotifierSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: Annotated[str, Meta(max_length=2048, description="webhook, slack: where to; if it is no secret")] = ""
     url_from: Annotated[SecretRef | None, Meta(description="webhook, slack, apprise: where the address is")] = None
     sign_with: Annotated[
-        SecretRef | None, Meta(description="webhook: where the key is; each body is signed with HMAC-SHA256")
+        SecretRef | None, Meta(description="webhook: where the key is; each is signed as Standard Webhooks says")
     ] = None
     email: Annotated[Email | None, Meta(description="email: how")] = None
     match: Annotated[

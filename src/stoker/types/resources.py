@@ -203,7 +203,7 @@ class Trigger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     webhook: Annotated[str, Meta(max_length=2000, description="an http or https URL that gets the event as JSON")] = ""
     secret: Annotated[
         str,
-        Meta(max_length=63, description="a file in the state folder's hooks/; signs the webhook's body (HMAC-SHA256)"),
+        Meta(max_length=63, description="a file in the state folder's hooks/; signs the webhook (Standard Webhooks)"),
     ] = ""
     command: Annotated[
         str, Meta(max_length=63, description="a program in the state folder's hooks/; reads the event as JSON")

@@ -4,7 +4,6 @@ Programs and secrets are files of the operator in one folder: a manifest can nam
 """
 
 import hashlib
-import hmac
 import http.client
 import os
 import subprocess
@@ -15,11 +14,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from stoker.client.views import DriftView
+from stoker.protocol import webhooks
+from stoker.types.errors import StokerError
 from stoker.types.resources import Trigger
 
 TIMEOUT_S: Final = 10.0
 SECRET_BYTES_MAX: Final = 4_096
-SIGNATURE: Final = "Stoker-Signature"  # t=UNIX SECONDS,v1=HEX of HMAC-SHA256 over "SECONDS.BODY"
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="type", tag="endpoint.drifted"):
@@ -35,20 +35,18 @@ class Event(msgspec.Struct, frozen=True, tag_field="type", tag="endpoint.drifted
 def send(trigger: Trigger, event: Event, hooks: Path) -> str:
     """Send the event; return why it was not taken, "" when it was. Blocks for TIMEOUT_S at most."""
     key = f"{event.endpoint}:{event.drift.since_s}"
-    body = msgspec.json.encode(msgspec.structs.replace(event, id=hashlib.sha256(key.encode()).hexdigest()[:16]))
+    event = msgspec.structs.replace(event, id=hashlib.sha256(key.encode()).hexdigest()[:16])
+    body = msgspec.json.encode(event)
     try:
         if trigger.command:
             return _run(hooks / trigger.command, body)
         secret = _secret(hooks / trigger.secret) if trigger.secret else b""
-        return _post(trigger.webhook, body, signature(secret, body, event.at_s) if secret else "")
-    except (OSError, ValueError, http.client.HTTPException, subprocess.SubprocessError) as problem:
+        headers = {"Content-Type": "application/json", **webhooks.sign(secret, event.id, event.at_s, body)}
+        if secret:
+            headers["Stoker-Signature"] = webhooks.former(secret, event.at_s, body)
+        return _post(trigger.webhook, body, headers)
+    except (StokerError, OSError, ValueError, http.client.HTTPException, subprocess.SubprocessError) as problem:
         return f"{type(problem).__name__}: {problem}"
-
-
-def signature(secret: bytes, body: bytes, at_s: float) -> str:
-    """Return the value of the header SIGNATURE."""
-    stamp = str(int(at_s)).encode()
-    return f"t={stamp.decode()},v1={hmac.new(secret, stamp + b'.' + body, hashlib.sha256).hexdigest()}"
 
 
 def _secret(path: Path) -> bytes:
@@ -58,11 +56,10 @@ def _secret(path: Path) -> bytes:
     return secret
 
 
-def _post(url: str, body: bytes, signed: str) -> str:
+def _post(url: str, body: bytes, headers: dict[str, str]) -> str:
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=TIMEOUT_S)
-    headers = {"Content-Type": "application/json", **({SIGNATURE: signed} if signed else {})}
     try:
         connection.request("POST", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), body, headers)
         status = connection.getresponse().status

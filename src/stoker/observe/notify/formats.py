@@ -4,7 +4,6 @@ The webhook is Alertmanager's, version 4: whatever takes its notifications takes
 webhook_config). An alert that somebody has taken is still firing there; Alertmanager knows no other word.
 """
 
-import hmac
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from typing import Final
@@ -84,15 +83,6 @@ def text(notice: Notice) -> str:
         parts.append("\n".join([*lines, *([f"  runbook: {alert.runbook}"] if alert.runbook else [])]))
     left = len(notice.alerts) + notice.left_out - len(parts)
     return "\n".join([*parts, *([f"… and {left} more; `stoker alerts` lists them"] if left else [])])
-
-
-def signature(key: str, body: bytes, now_s: float) -> str:
-    """Return the header's value that proves who sent `body` and when: `t=UNIX,v1=HEX`.
-
-    v1 is HMAC-SHA256 over `UNIX.BODY`, so that an old request cannot be sent again unnoticed.
-    """
-    at = str(int(now_s))
-    return f"t={at},v1={hmac.digest(key.encode(), at.encode() + b'.' + body, 'sha256').hex()}"
 
 
 def _group_labels(notice: Notice) -> dict[str, str]:

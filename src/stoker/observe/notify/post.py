@@ -5,6 +5,7 @@ A notice that fails is tried again after 1 s, 2 s, … up to RETRY_MAX_S, in its
 """
 
 import asyncio
+import hashlib
 import logging
 import time
 from collections import deque
@@ -16,6 +17,7 @@ from stoker.core.notices import Notice
 from stoker.observe.notify import apprise, formats, http
 from stoker.observe.notify.mail import Mail
 from stoker.observe.notify.secrets import resolve
+from stoker.protocol import webhooks
 from stoker.telemetry.metrics import Registry
 from stoker.types.errors import InvalidInput, NoticeRefused, NotReachable
 from stoker.types.resources import Notifier
@@ -83,8 +85,8 @@ class Post:
             return
         body = formats.webhook(notice, self._url) if spec.type == "webhook" else formats.slack(notice)
         headers = {"Content-Type": "application/json", "User-Agent": "stoker"}
-        if spec.sign_with:
-            headers["X-Stoker-Signature"] = formats.signature(resolve(spec.sign_with), body, self._clock())
+        if spec.type == "webhook":
+            headers |= self._signed(spec.sign_with, notice, body)
         status = await http.post(url, body, headers)
         if 400 <= status < 500 and status not in _TRY_AGAIN:
             raise NoticeRefused(f"it answered {status}")
@@ -98,6 +100,12 @@ class Post:
         await asyncio.gather(*self._workers.values(), return_exceptions=True)
         for threads in (self._threads, self._apprise_threads):
             threads.shutdown(wait=False, cancel_futures=True)
+
+    def _signed(self, sign_with: str | None, notice: Notice, body: bytes) -> dict[str, str]:
+        key = resolve(sign_with).encode() if sign_with else b""
+        now_s = self._clock()
+        headers = webhooks.sign(key, _id(notice), now_s, body)
+        return {**headers, "X-Stoker-Signature": webhooks.former(key, now_s, body)} if key else headers
 
     async def _work(self, name: str) -> None:
         """Deliver one receiver's queue, in order, until it is empty."""
@@ -131,3 +139,8 @@ class Post:
             log.exception("a notice failed", extra=told)
             return "never"
         return "done"
+
+
+def _id(notice: Notice) -> str:
+    """Return the same for every try of one notice, another for every other one."""
+    return hashlib.sha256(f"{notice.receiver}\0{notice.number}\0{notice.at_s}".encode()).hexdigest()[:32]
