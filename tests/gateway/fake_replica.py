@@ -95,7 +95,7 @@ class Fake:
         text = (body if is_small else body[:4096] + body[-4096:]).decode("latin-1")
         at = re.search(r"\bat:(\w+)", text)
         if at and at[1] != self.name:
-            text = re.sub(r"(slow|refuse):\S+|hang|die|stuck", "", text)
+            text = re.sub(r"(slow|refuse|until):\S+|hang|die|stuck", "", text)
         if re.search(r"\bdie\b", text):
             self.log.write(f"died alone={exchange.head.alone}\n")
             os.kill(os.getpid(), signal.SIGKILL)

@@ -10,6 +10,7 @@ from stoker.gateway.lane import Convicted, Lane
 from stoker.gateway.meters import Meters
 from stoker.telemetry.metrics import Registry
 from stoker.types.errors import NotFound
+from stoker.types.rollouts import RolloutCounts
 from stoker.types.routes import KeyRoute, RouteTable
 
 KEYS_CACHED_MAX: Final = 4096
@@ -32,6 +33,9 @@ class Directory:
         self.body_max_bytes = BODY_MIN_BYTES
         self._registry = registry
         self._convicted = convicted
+        self.headers: set[bytes] = (
+            set()
+        )  # that rollouts tell requests apart by; the others that nobody reads are dropped
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._keys: dict[str, KeyRoute] = {}
         self._known: dict[bytes, KeyRoute] = {}  # callers seen since the last table, so that most are one look-up
@@ -56,6 +60,8 @@ class Directory:
                 self._lanes[name] = Lane(endpoint, Meters(self._registry, *name), self._convicted, self._gateways)
             else:
                 lane.update(endpoint)
+        self.headers.clear()
+        self.headers.update(*(lane.arms.headers for lane in self._lanes.values() if lane.arms is not None))
         self.body_max_bytes = max((each.max_body_bytes for each in table.endpoints), default=BODY_MIN_BYTES)
         return True
 
@@ -93,6 +99,14 @@ class Directory:
     def lane(self, project: str, name: str) -> Lane | None:
         """Return a lane by its exact name."""
         return self._lanes.get((project, name))
+
+    def rollouts(self) -> list[RolloutCounts]:
+        """Return what was counted of every rollout that runs."""
+        return [
+            lane.arms.counts(project, endpoint)
+            for (project, endpoint), lane in self._lanes.items()
+            if lane.arms is not None
+        ]
 
     def leaves(self, lane: Lane) -> list[Lane]:
         """Return the lanes with replicas that serve for `lane`: itself, or its backends', each once."""

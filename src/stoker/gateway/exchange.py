@@ -81,12 +81,13 @@ class Exchange:
     """One request. Layers fill it from top to bottom; `send`, `start`, … answer it, once."""
 
     __slots__ = (
-        "admitted_s", "arrived_s", "avoid", "band", "began_s", "between", "body", "caller", "can_move", "can_spill",
-        "cause", "code", "connection", "cut", "deadline_s", "extra", "first_byte_s", "header_bytes", "id", "identity",
-        "is_answered", "is_proven", "is_repeatable", "is_sampled", "is_started", "key", "known_s", "lane", "max_tokens",
-        "method", "name", "on_start", "on_trial", "piece_s", "project", "relay", "replica", "request", "resume",
-        "revision", "route", "routed_s", "sends", "sent_s", "served_by", "shape", "share", "span", "status", "stream",
-        "task", "took_s", "trace", "trail", "transcript", "tries", "units", "usage", "version", "waited_s", "wish",
+        "admitted_s", "arm", "arrived_s", "avoid", "band", "began_s", "between", "body", "caller", "can_move",
+        "can_spill", "cause", "code", "connection", "cut", "deadline_s", "extra", "first_byte_s", "header_bytes", "id",
+        "identity", "is_answered", "is_proven", "is_repeatable", "is_sampled", "is_started", "key", "known_s", "lane",
+        "max_tokens", "method", "name", "on_start", "on_trial", "piece_s", "project", "relay", "replica", "request",
+        "resume", "revision", "route", "routed_s", "sends", "sent_s", "served_by", "shape", "share", "span", "status",
+        "stream", "task", "took_s", "trace", "trail", "transcript", "tries", "units", "usage", "version", "waited_s",
+        "wish",
     )  # fmt: skip
 
     def __init__(self, connection: Client, request: HttpRequest, route: "Route", name: str, version: str) -> None:
@@ -125,7 +126,8 @@ class Exchange:
         self.deadline_s = 0.0
         self.replica: Replica | None = None  # holds a place in it
         self.relay: Relay | None = None  # the try that runs now
-        self.revision = ""  # that answered, or was to answer
+        # That answered, or was to answer; and the one the next try goes to, if that is not to be drawn (arms.py).
+        self.revision = self.arm = ""
         self.wish: Wish | None = None  # where it would like to go; None: anywhere
         self.share = 1.0  # of a usual request's work
         self.sent_s = 0.0  # the try that runs now, to its replica

@@ -12,6 +12,7 @@ from stoker.core import admit, breaker, concurrency, hedge, poison, retry, sampl
 from stoker.core.circuit import Circuit
 from stoker.core.fallback import Step
 from stoker.core.quota import Expectation
+from stoker.gateway import arms
 from stoker.gateway.admission import Admission
 from stoker.gateway.exchange import Exchange
 from stoker.gateway.fleet.choice import Choice
@@ -49,6 +50,7 @@ class Lane:
         self.exchanges: set[Exchange] = set()  # those that hold a place
         self.sampled: sampling.Sampled | None = None  # of an endpoint of which samples are kept
         self.hedges: hedge.Hedges | None = None  # of an endpoint that wants them
+        self.arms: arms.Arms | None = None  # while a rollout runs
         self.suspects = Suspects()
         self.expectation = Expectation()  # what its requests cost in tokens
         self.pace = tracing.Pace()  # how long its requests take
@@ -96,7 +98,8 @@ class Lane:
         revisions = {str(revision.revision) for revision in endpoint.revisions}
         self.meters.keep(revisions, time.monotonic())
         self.meters.promised.follow(endpoint.promised_to, endpoint.timed_for)
-        self.choice.follow(endpoint)
+        self.arms = arms.following(self.arms, endpoint, self.meters)
+        self.choice.follow(endpoint, self.arms)
         wanted = {
             str(replica.replica): (replica, revision)
             for revision in endpoint.revisions
@@ -244,6 +247,8 @@ class Lane:
         self.choice.sweep(now_s)
         if self.book:
             self.book.sweep(now_s)
+        if self.arms is not None:
+            self.arms.sweep(now_s)
         if self.admission and self.is_down(now_s):
             self.admission.refuse_all(self.unavailable())
 

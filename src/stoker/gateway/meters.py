@@ -319,6 +319,10 @@ class Meters:
         """Count a failed try that was not followed by another though it could have been."""
         self._registry.counter("stoker_retries_denied_total", reason=reason, **self._labels).add(1)
 
+    def rollout_tries(self, arm: str, outcome: str) -> Counter:
+        """Return the counter of an arm's first tries that came to `outcome`."""
+        return self._registry.counter("stoker_rollout_tries_total", arm=arm, outcome=outcome, **self._labels)
+
     def hedge(self, outcome: str) -> None:
         """Count a second try beside a slow first one."""
         self._registry.counter("stoker_hedges_total", outcome=outcome, **self._labels).add(1)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from stoker.gateway.directory import Directory
@@ -27,6 +28,7 @@ class Plane:
         self._loop = asyncio.get_running_loop()  # asking for it costs a system call each time
         self._stack = stack
         self._directory = stack.directory
+        self.wanted: AbstractSet[bytes] = stack.directory.headers
         self._router = routes(stack, numbers)
 
     def serve(self, connection: Connection, request: HttpRequest) -> None:

@@ -63,11 +63,13 @@ class Process:
         raise refuse(exchange.head.method)
 
     def call(self, exchange: Exchange) -> None:
-        """Answer `metrics` and `traces`, and take `convict` from a sibling."""
+        """Answer `metrics`, `traces` and `rollouts`, and take `convict` from a sibling."""
         if exchange.head.method == "metrics":
             self._finish(exchange, encode_snapshot(self._snapshot()))
         elif exchange.head.method == "traces":
             self._finish(exchange, self._ring.answer(_read(exchange.body, TraceQuestion)))
+        elif exchange.head.method == "rollouts":
+            self._finish(exchange, msgspec.json.encode(self._directory.rollouts()))
         elif exchange.head.method == "convict":
             self._convict(exchange.body)
             exchange.end(EndHead())
@@ -87,6 +89,8 @@ class Process:
         lane = self._directory.lane(conviction.project, conviction.endpoint)
         if lane is not None:
             lane.book.convict(conviction.shape, time.monotonic())
+            if lane.arms is not None:
+                lane.arms.convicted(conviction.shape)
 
     def _state(self) -> ReplicaState:
         if self.stopping.is_set():

@@ -1,7 +1,7 @@
 """The requests of one endpoint that wait for a place in a replica: bounded in number and bytes, in the core's order.
 
-The order is core/fairness.py's. A retry waits in front: it had its turn. Who asked for one version of the model is
-passed over while only other versions' replicas have places.
+The order is core/fairness.py's. A retry waits in front: it had its turn. Who asked for one version of the model, or
+belongs to one arm of a rollout, is passed over while only other revisions' replicas have places.
 """
 
 import asyncio
@@ -26,9 +26,9 @@ class Waiting(Ticket):
         assert exchange.key is not None
         limits = exchange.key.limits
         tenant = limits.tenant or exchange.key.key
-        super().__init__(
-            exchange.band, tenant, limits.weight, exchange.deadline_s, len(exchange.body), exchange.version
-        )
+        # Who may go to one revision only, by version or by arm, is passed over while others have places.
+        kind = exchange.version or exchange.arm
+        super().__init__(exchange.band, tenant, limits.weight, exchange.deadline_s, len(exchange.body), kind)
         self.exchange = exchange
         self.place = place
 

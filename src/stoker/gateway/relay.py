@@ -69,6 +69,7 @@ class Relay:
             now_s = exchange.first_byte_s = exchange.piece_s = time.monotonic()
             exchange.between = self._lane.meters.revision(exchange.revision, exchange.method).text.between
             learning.first_piece(exchange, self.replica, now_s)
+            exchange.extra += self._revision()
             exchange.start(event)
             if exchange.transcript is not None:
                 exchange.transcript.add(event)
@@ -120,12 +121,18 @@ class Relay:
             exchange.end(last)
         elif exchange.stream:
             exchange.first_byte_s = time.monotonic()
+            exchange.extra += self._revision()
             exchange.start(last)
             exchange.end(b"")
         else:
             body = b"".join((*self._pieces, last)) if self._pieces else last
-            exchange.send(200, replies.of_answer(end), body)
+            exchange.send(200, replies.of_answer(end) + self._revision(), body)
         self._finish()
+
+    def _revision(self) -> bytes:
+        """Return the header line that tells, while a rollout runs, which revision answers."""
+        arms = self._lane.arms
+        return b"" if arms is None else arms.header(self.replica.revision)
 
     def _finish(self) -> None:
         if not self.done.done():

@@ -151,6 +151,7 @@ class Arms(msgspec.Struct):
 class RolloutCounts(msgspec.Struct):
     """What one gateway process has counted of one rollout. It only grows; a restarted gateway begins at nothing.
 
+    An arm's tries are the first ones of its requests (core/arms.py).
     cohorts: by `segment=value`, such as `tenant=acme`; at most COHORTS_MAX. copies, disagreements: of a shadow.
     reverted: why this gateway gives the canary nothing more by itself, "" while it does.
     """
@@ -161,3 +162,5 @@ class RolloutCounts(msgspec.Struct):
     copies: int = 0
     disagreements: int = 0
     reverted: str = ""
+    project: str = ""
+    endpoint: str = ""

@@ -1,5 +1,10 @@
 """Which replica of an endpoint takes a request: draws, looks and compares.
 
+During a rollout the arm is chosen first. A request for a full canary goes to the baseline; one for a full baseline
+waits, because the canary must not get more than its share. A second try goes to the baseline, where that is ready, even
+if it has no weight any more (blue-green). While a trial has the baseline's only replica for itself, the requests that
+were drawn for it wait too.
+
 The rules are in core/route.py (cost), core/affinity.py (sessions, known prompts) and core/sizes.py (how much work).
 """
 
@@ -10,6 +15,7 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from stoker.core import affinity, route, sizes
+from stoker.gateway.arms import Arms
 from stoker.gateway.exchange import Exchange
 from stoker.gateway.fleet.replica import Replica
 from stoker.gateway.meters import Meters
@@ -28,8 +34,14 @@ class Choice:
         self.open: list[Replica] = []  # of them: those of revisions with a weight
         self.affinity: affinity.Kind = "none"
         self.probes: deque[Replica] = deque(maxlen=PROBES_MAX)  # that are out; each gets the next request
+        self.arms: Arms | None = None  # while a rollout runs
+        self.may_hedge = True  # every arm could
         self._all: Collection[Replica] = ()
         self._weights: dict[str, int] = {}
+        self._groups: dict[str, list[Replica]] = {}  # those of `able` by revision
+        self._drawn: list[str] = []  # revisions of `open`
+        self._shares: list[int] = []  # their weights
+        self._held: set[str] = set()  # revisions of which a trial has a replica for itself
         self._sizes = sizes.Sizes()
         self._meters = meters
         self._by_cost = meters.choice("two_choices")
@@ -39,8 +51,9 @@ class Choice:
         """Return whether a request's wish makes a difference. Replicas that start or are out count: they come back."""
         return self.affinity != "none" and len(self._all) > 1
 
-    def follow(self, endpoint: EndpointRoute) -> None:
+    def follow(self, endpoint: EndpointRoute, arms: Arms | None) -> None:
         """Take what a new route table says."""
+        self.arms = arms
         self._weights = {str(revision.revision): revision.weight for revision in endpoint.revisions}
         self.affinity = affinity.kind(endpoint.affinity, endpoint.task)
 
@@ -49,6 +62,18 @@ class Choice:
         self._all = replicas
         self.able = [replica for replica in replicas if replica.is_open]
         self.open = [replica for replica in self.able if self._weights.get(replica.revision)]
+        self._groups = {}
+        for replica in self.able:
+            self._groups.setdefault(replica.revision, []).append(replica)
+        self._drawn = [name for name in self._groups if self._weights.get(name)]
+        self._shares = [self._weights[name] for name in self._drawn]
+        self._held = {each.revision for each in replicas if each.is_reserved and each.is_connected}
+        # Both arms are hedged, or neither: an arm of one replica would have the longer tail by its number alone.
+        self.may_hedge = self.arms is None or all(len(self._groups[name]) > 1 for name in self._drawn)
+
+    def has_able(self, revision: str) -> bool:
+        """Return whether a replica of `revision` takes requests, whatever its weight."""
+        return revision in self._groups
 
     def choose(self, exchange: Exchange) -> Replica | None:
         """Return a replica with a free place: where the request's wish falls, or the cheaper of two drawn at random.
@@ -57,7 +82,7 @@ class Choice:
         """
         found = self.open
         if exchange.version or len(self._weights) > 1:
-            found = self._candidates(exchange.version)
+            found = self._candidates(exchange)
         if exchange.avoid is not None and len(found) > 1:
             found = [replica for replica in found if replica is not exchange.avoid]
         count = len(found)
@@ -78,8 +103,9 @@ class Choice:
         return chosen
 
     def quietest(self) -> Replica | None:
-        """Return the open replica with the fewest requests, for a trial."""
-        return min(self.open, key=lambda replica: replica.load, default=None)
+        """Return the open replica with the fewest requests, for a trial: the baseline's, which is known to work."""
+        found = self._groups.get(self.arms.baseline) if self.arms is not None else None
+        return min(found or self.open, key=lambda replica: replica.load, default=None)
 
     def sent(self, exchange: Exchange, replica: Replica) -> None:
         """Remember that `replica` gets the prompt of `exchange`."""
@@ -151,23 +177,39 @@ class Choice:
         if exchange.tries or exchange.version:
             return None
         replica = self.probes.popleft()
+        if self.arms is not None and replica.revision != exchange.arm:
+            self.probes.append(replica)  # for a request of its own arm
+            return None
         may_be_tried = replica.is_ejected and not replica.is_reserved and replica.is_connected
         if not may_be_tried or replica.in_flight >= replica.places or not self._weights.get(replica.revision):
             return None
         self._meters.choice("probe").add(1)
         return replica
 
-    def _candidates(self, version: str) -> list[Replica]:
-        """Return the open replicas of one revision: the one asked for, or one drawn by weight."""
-        if version:
-            return [each for each in self._all if each.is_open and each.version == version]
-        by_revision: dict[str, list[Replica]] = {}
-        for replica in self.open:
-            by_revision.setdefault(replica.revision, []).append(replica)
-        if len(by_revision) < 2:
+    def _candidates(self, exchange: Exchange) -> list[Replica]:
+        """Return the open replicas of one revision: the one asked for, the arm's, or one drawn by weight."""
+        if exchange.version:
+            return [each for each in self._all if each.is_open and each.version == exchange.version]
+        arms = self.arms
+        if arms is not None and exchange.arm:
+            return self._of_arm(exchange.arm, arms)
+        if len(self._drawn) < 2:
             return self.open
-        names = list(by_revision)
-        return by_revision[names[route.weighted([self._weights[name] for name in names], random.random())]]
+        name = self._drawn[route.weighted(self._shares, random.random())]
+        return self._groups[name]
+
+    def _of_arm(self, arm: str, arms: Arms) -> list[Replica]:
+        """Return the replicas of the arm that a request was given to; those that serve at all where it has none."""
+        found = self._groups.get(arm)
+        if found is None:
+            return [] if arm in self._held else self.open
+        if arm == arms.canary and not _has_place(found):
+            return self._groups.get(arms.baseline, found)
+        return found
+
+
+def _has_place(found: Sequence[Replica]) -> bool:
+    return any(replica.in_flight < replica.places for replica in found)
 
 
 def _fullness(replica: Replica) -> int:

@@ -36,7 +36,11 @@ def is_suspect(lane: Lane, exchange: Exchange) -> bool:
 def blame(lane: Lane, exchange: Exchange, replica: Replica) -> None:
     """Take note that `replica` died with this request in it. Raises UnprocessableInput on a conviction."""
     death = f"{replica.id} {replica.boot}"
-    if lane.book.died(shape(exchange), death, exchange.on_trial, time.monotonic()) == "convicted":
+    # A canary that dies of one request alone may die of all of them: that is for the rollout to judge.
+    in_trial = exchange.on_trial and (lane.arms is None or replica.revision != lane.arms.canary)
+    if lane.book.died(shape(exchange), death, in_trial, time.monotonic()) == "convicted":
+        if lane.arms is not None:
+            lane.arms.convicted(shape(exchange))
         lane.convicted(exchange, replica.id)
         raise _refusal(lane)
 
@@ -51,6 +55,8 @@ def clear(lane: Lane, exchange: Exchange) -> None:
     """Take note that a replica outlived this request."""
     if lane.book:
         lane.book.survived(shape(exchange))
+        if lane.arms is not None:
+            lane.arms.outlived(shape(exchange))
 
 
 def _refusal(lane: Lane) -> UnprocessableInput:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
@@ -43,6 +44,7 @@ class Site(Protocol):
     date_line: bytes
     is_draining: bool
     limits: Limits
+    wanted: AbstractSet[bytes]  # headers that are read besides those of incoming.WANTED
 
     def enter(self, connection: "Connection", address: str) -> StokerError | None:
         """Count a new connection from `address`; return why it is one too many, if it is."""
@@ -77,7 +79,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._incoming = Incoming(self)
+        self._incoming = Incoming(self, site.wanted)
         self._ready: deque[HttpRequest] = deque()
         self._refusal: StokerError | None = None
         self._address = ""

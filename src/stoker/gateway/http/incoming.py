@@ -6,6 +6,7 @@ limits it does not have are here: size of the head, number of headers, size of t
 
 import re
 import time
+from collections.abc import Set as AbstractSet
 from enum import IntEnum
 from typing import Final, Protocol
 
@@ -63,7 +64,7 @@ class Phase(IntEnum):
 
 
 class HttpRequest:
-    """One request, its body complete. `headers` holds the WANTED ones, names in lower case."""
+    """One request, its body complete. `headers` holds those that are read, names in lower case."""
 
     __slots__ = ("body", "headers", "is_1_0", "keep_alive", "method", "path", "query", "reserved", "started_s")
 
@@ -134,11 +135,12 @@ class Incoming:
 
     __slots__ = (
         "_begun", "_body", "_first_piece", "_framing_bytes", "_head_bytes", "_headers", "_headers_count", "_host",
-        "_limit", "_owner", "_parser", "_raw_left", "_target", "phase", "phase_s", "received", "request",
+        "_limit", "_more", "_owner", "_parser", "_raw_left", "_target", "phase", "phase_s", "received", "request",
     )  # fmt: skip
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Owner, more: AbstractSet[bytes] = frozenset()) -> None:
         self._owner = owner
+        self._more = more  # headers that a rollout reads besides the WANTED ones
         self._parser = httptools.HttpRequestParser(self)
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
@@ -193,6 +195,8 @@ class Incoming:
             if name in WANTED:
                 if name in self._headers and name != b"connection":
                     value = self._again(name, value)
+                self._headers[name] = value
+            elif name in self._more:
                 self._headers[name] = value
 
     def on_headers_complete(self) -> None:

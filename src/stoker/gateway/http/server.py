@@ -8,6 +8,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from email.utils import formatdate
 from typing import Final, Protocol
 
@@ -34,6 +35,8 @@ class PortTaken(OSError):
 class Requests(Protocol):
     """What is behind the connections; see connection.Site."""
 
+    wanted: AbstractSet[bytes]
+
     def serve(self, connection: Connection, request: HttpRequest) -> None:
         """Take a complete request."""
 
@@ -53,6 +56,7 @@ class Server:
         self.serve = requests.serve
         self.body_limit = requests.body_limit
         self.refusal = requests.refusal
+        self.wanted = requests.wanted
         self.limits = limits
         self.now_s = time.monotonic()
         self.date_line = b""

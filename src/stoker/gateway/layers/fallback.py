@@ -163,7 +163,7 @@ class _Chain:
         exchange.extra = b"%bx-stoker-served-by: %b\r\n" % (self._extra, exchange.served_by.encode())
         exchange.began_s = exchange.request.started_s if lane is self._first else now_s
         exchange.relay = exchange.avoid = None
-        exchange.revision = ""
+        exchange.revision = exchange.arm = ""
         exchange.usage = Usage()
         exchange.tries = 0
         exchange.admitted_s = 0.0

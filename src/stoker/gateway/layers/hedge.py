@@ -2,6 +2,9 @@
 
 Inside of route, because only who has a place can be slow in it; only for what can be asked twice (infer, embeddings),
 and never while something is suspected of killing replicas. The rules are in core/hedge.py.
+
+During a rollout both tries are the same arm's, so that a slow canary is not saved by the baseline before anybody has
+seen that it is slow; and what answered first is counted as the answer of the one try that was drawn.
 """
 
 import asyncio
@@ -28,7 +31,7 @@ def hedge(inner: Handler) -> Handler:
     def handle(exchange: Exchange) -> Work:
         lane = exchange.lane
         assert lane is not None
-        if lane.hedges is None or exchange.method not in _TWICE or lane.book:
+        if lane.hedges is None or exchange.method not in _TWICE or lane.book or not lane.choice.may_hedge:
             return inner(exchange)
         return hedged(exchange, lane)
 
@@ -143,6 +146,8 @@ class Race:
         if exchange.is_answered or exchange.relay is None or lane.book or lane.hedges is None:
             return
         twin = Twin(exchange)
+        if lane.arms is not None:
+            twin.arm = exchange.revision
         replica = lane.take(twin)
         if replica is None or replica is exchange.replica or replica.link is None or not lane.hedges.spend():
             lane.meters.hedge("denied")

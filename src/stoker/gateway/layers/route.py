@@ -20,6 +20,8 @@ def route(trials: Trials, inner: Handler) -> Handler:
         if not exchange.admitted_s:
             exchange.admitted_s = exchange.routed_s
         exchange.waited_s = 0.0
+        if lane.arms is not None:
+            lane.arms.assign(exchange)
         needs_trial = bool(lane.book) and not exchange.is_proven and suspicion.is_suspect(lane, exchange)
         if needs_trial and await trials.run(exchange, inner):
             return

@@ -4,9 +4,11 @@ import asyncio
 import time
 from typing import Final
 
+from stoker.gateway.arms import Arms
 from stoker.gateway.exchange import GONE, Exchange, TryFailed
-from stoker.gateway.fleet import learning
+from stoker.gateway.fleet import learning, suspicion
 from stoker.gateway.fleet.replica import Replica
+from stoker.gateway.lane import Lane
 from stoker.gateway.relay import Relay
 from stoker.gateway.remote.request import is_plain
 from stoker.protocol import tracecontext
@@ -30,15 +32,23 @@ async def upstream(exchange: Exchange) -> None:
     if link is None or not link.is_open:
         raise TryFailed(ReplicaLost("the connection to the replica is down"), replica, was_death=False)
     began_s = time.monotonic()
+    arms = lane.arms
+    if arms is not None and not arms.counts_try(exchange):
+        arms = None
     relay = send(exchange, replica, _way(exchange, replica, link), began_s)
     try:
         await relay.done
     except asyncio.CancelledError:
         relay.cancel()
-        replica.meters.ended(GONE, time.monotonic() - began_s)
+        now_s = time.monotonic()
+        replica.meters.ended(GONE, now_s - began_s)
+        if arms is not None and arms is lane.arms:
+            arms.gone(exchange, replica, now_s)
         raise
     problem, now_s = relay.problem, time.monotonic()
     replica.meters.ended(200 if problem is None else problem.status, now_s - began_s)
+    if arms is not None and arms is lane.arms:  # else another rollout, or none, runs by now
+        _count(arms, exchange, relay, now_s)
     if problem is None:
         assert relay.end is not None
         lane.finished(exchange, relay.end, now_s - began_s)
@@ -48,9 +58,33 @@ async def upstream(exchange: Exchange) -> None:
     if isinstance(problem, Draining):
         replica.drains()
     learning.failed(exchange, replica, problem)
-    if isinstance(problem, (Unavailable, Busy)) or (replica.is_ejected and type(problem) is EngineFailed):
+    if isinstance(problem, (Unavailable, Busy)) or (
+        type(problem) is EngineFailed and (replica.is_ejected or _is_better_elsewhere(exchange, replica, lane))
+    ):
         raise TryFailed(problem, replica, was_death=relay.was_death)
     raise problem
+
+
+def _count(arms: Arms, exchange: Exchange, relay: Relay, now_s: float) -> None:
+    """Count the try for its arm. Where a hedge answered for it, it was the same arm's (hedge.py)."""
+    if relay.problem is None:
+        assert relay.end is not None
+        arms.answered(exchange, relay.replica, relay.end, now_s)
+    elif relay.was_death:
+        arms.died(exchange, relay.replica, suspicion.shape(exchange), now_s)
+    else:
+        arms.failed(exchange, relay.replica, relay.problem, now_s)
+
+
+def _is_better_elsewhere(exchange: Exchange, replica: Replica, lane: Lane) -> bool:
+    """Return whether an error of the engine is the canary's, and the baseline can answer instead of it."""
+    arms = lane.arms
+    return (
+        arms is not None
+        and replica.revision == arms.canary
+        and not (exchange.is_started or exchange.version)
+        and lane.choice.has_able(arms.baseline)
+    )
 
 
 def _way(exchange: Exchange, replica: Replica, link: Link) -> Sender:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from typing import Any, Final, NamedTuple
 
 import grpc
@@ -96,13 +97,17 @@ class Call:
         self.answer.cancel()
 
 
-def read_head(method: str, metadata: Iterable[tuple[str, str | bytes]], started_s: float) -> HttpRequest:
-    """Return the head of a request: the metadata that anybody here reads."""
+def read_head(
+    method: str, metadata: Iterable[tuple[str, str | bytes]], started_s: float, more: AbstractSet[bytes]
+) -> HttpRequest:
+    """Return the head of a request: the metadata that anybody here reads, and what is in `more`."""
     headers: dict[bytes, bytes] = {}
     for name, value in metadata:
         known = _NAMES.get(name)
         if known is not None:
             headers[known] = value.encode() if isinstance(value, str) else value
+        elif more and name.encode() in more:
+            headers[name.encode()] = value.encode() if isinstance(value, str) else value
     return HttpRequest(b"POST", method.encode(), headers, started_s)
 
 

@@ -116,7 +116,8 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
         found = self._open.get(method)
         if found is not None:
             return found
-        head = calls.read_head(method, handler_call_details.invocation_metadata, time.monotonic())
+        metadata = handler_call_details.invocation_metadata
+        head = calls.read_head(method, metadata, time.monotonic(), self._directory.headers)
         asked = self._questions.get(method)
         if asked is not None and not asked[0].needs_key:
             return _unary(partial(asked[0].answer, asked[1], head))

@@ -160,6 +160,14 @@ GATEWAY: Final[tuple[Metric, ...]] = (
         "Streams cut in the middle, by the error code of the cut; outcome is done, gone, failed or declined.",
     ),
     Metric(
+        "stoker_rollout_tries_total",
+        "counter",
+        "",
+        (*ENDPOINT, "arm", "outcome"),
+        "While a rollout runs: first tries of its arms (canary, baseline), by what came of them: good, error, timeout, "
+        "invalid or slow; the worst, where it is more than one.",
+    ),
+    Metric(
         "stoker_hedges_total",
         "counter",
         "",
