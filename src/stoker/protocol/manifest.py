@@ -16,6 +16,7 @@ from stoker.protocol.conform import line_of, misfits, shown, suggestion
 from stoker.protocol.drift import drift_problems
 from stoker.protocol.feedback import feedback_problems
 from stoker.protocol.promised import notifier_problems, objective_problems
+from stoker.protocol.rollouts import rollout_problems
 from stoker.protocol.samples import sample_problems
 from stoker.protocol.yamltree import Branch, Leaf, Row, Tree
 from stoker.types.errors import InvalidInput
@@ -232,6 +233,7 @@ def _endpoint_problems(spec: EndpointSpec) -> list[tuple[str, str]]:
         ),
         *drift_problems(spec.drift),
         *feedback_problems(spec),
+        *rollout_problems(spec.rollout),
     ]
     try:
         if not spec.backends and spec.model:

@@ -6,18 +6,30 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
 
+from stoker.core.rollout.hooks import message
 from stoker.core.rollout.state import Entry, RolloutState
 from stoker.core.rollout.table import Order
-from stoker.store import schema
-from stoker.types.errors import NotFound
-from stoker.types.rollouts import Arms
+from stoker.store import outbox, revisions, schema
+from stoker.types.errors import InvalidInput, NotFound
+from stoker.types.rollouts import POSTED_MAX, WRONG, ArmCounts, Arms
 
 KEPT: Final = 50  # ended ones of an endpoint, the newest
 ENTRIES_MAX: Final = 1000  # of a timeline; over it the oldest mere looks go
 
-_posted = msgspec.json.Decoder(dict[str, Arms])
+POSTED_IDS_MAX: Final = 1000  # of a rollout; a judge that tries again does so before as many others have told
+
 _state = msgspec.json.Decoder(RolloutState)
 _entry = msgspec.json.Decoder(Entry)
+
+
+class Posted(msgspec.Struct, frozen=True):
+    """What judges have told of a rollout, by metric, and the ids under which they told it, the newest last."""
+
+    metrics: dict[str, Arms] = {}
+    ids: tuple[str, ...] = ()
+
+
+_posted = msgspec.json.Decoder(Posted)
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -40,7 +52,9 @@ def keep(connection: Connection, state: RolloutState, entries: Iterable[Entry] =
     )
     for entry in entries:
         values = {"rollout": numbered.number, "entry": msgspec.json.encode(entry).decode()}
-        connection.execute(insert(schema.rollout_entries).values(values))
+        made = connection.execute(insert(schema.rollout_entries).values(values)).inserted_primary_key
+        assert made is not None
+        _tell(connection, numbered, entry, int(made[0]))
     if entries:
         _shorten(connection, numbered.number)
     return numbered
@@ -84,17 +98,79 @@ def order(connection: Connection, number: int, said: Order) -> None:
     connection.execute(update(table).where(table.c.number == number).values(ordered=said))
 
 
-def post(connection: Connection, number: int, posted: dict[str, Arms]) -> None:
-    """Keep what a judge has told since the rollout began, by metric."""
-    table = schema.rollouts
-    text = msgspec.json.encode(posted).decode()
-    connection.execute(update(table).where(table.c.number == number).values(posted=text))
+def post(connection: Connection, number: int, metric: str, more: Arms, id_: str = "") -> bool:
+    """Add what a judge has told of one metric; return whether it counts: what came under the same id before does not.
+
+    Raises InvalidInput when there are as many other metrics as there may be: POSTED_MAX with `wrong`.
+    """
+    posted = _posted_of(connection, number)
+    if id_ and id_ in posted.ids:
+        return False
+    others = sorted(posted.metrics.keys() - {WRONG})
+    if metric not in posted.metrics and len(others) >= POSTED_MAX - 1:
+        raise InvalidInput(
+            f"a rollout has at most {POSTED_MAX - 1} metrics of judges; there are {', '.join(others)}", field="metric"
+        )
+    before = posted.metrics.get(metric, Arms())
+    summed = Arms(_sum(before.canary, more.canary), _sum(before.baseline, more.baseline))
+    ids = (*posted.ids, id_)[-POSTED_IDS_MAX:] if id_ else posted.ids
+    _put_posted(connection, number, Posted({**posted.metrics, metric: summed}, ids))
+    return True
+
+
+def grow(connection: Connection, number: int, metric: str, now: Arms) -> bool:
+    """Raise what is kept of a metric to `now`, which was counted anew; return whether that changed anything."""
+    posted = _posted_of(connection, number)
+    before = posted.metrics.get(metric, Arms())
+    after = Arms(_larger(before.canary, now.canary), _larger(before.baseline, now.baseline))
+    if after == before and metric in posted.metrics:
+        return False
+    _put_posted(connection, number, Posted({**posted.metrics, metric: after}, posted.ids))
+    return True
 
 
 def remove(connection: Connection, number: int) -> None:
     """Drop a rollout with its timeline."""
     connection.execute(delete(schema.rollout_entries).where(schema.rollout_entries.c.rollout == number))
     connection.execute(delete(schema.rollouts).where(schema.rollouts.c.number == number))
+
+
+def _tell(connection: Connection, state: RolloutState, entry: Entry, sequence: int) -> None:
+    """Have the hooks of a rollout told of an entry."""
+    if not state.spec.hooks:
+        return
+    models = (_model(connection, state.baseline), _model(connection, state.canary))
+    told = message(state, entry, sequence, models)
+    if told is not None:
+        outbox.add(connection, state.spec.hooks, told)
+
+
+def _model(connection: Connection, revision: str) -> str:
+    try:
+        return revisions.get(connection, revision).config.ref
+    except NotFound:
+        return ""
+
+
+def _posted_of(connection: Connection, number: int) -> Posted:
+    table = schema.rollouts
+    return _posted.decode(connection.execute(select(table.c.posted).where(table.c.number == number)).scalar_one())
+
+
+def _put_posted(connection: Connection, number: int, posted: Posted) -> None:
+    table = schema.rollouts
+    text = msgspec.json.encode(posted).decode()
+    connection.execute(update(table).where(table.c.number == number).values(posted=text))
+
+
+def _sum(one: ArmCounts, other: ArmCounts) -> ArmCounts:
+    bad = {metric: one.bad.get(metric, 0) + other.bad.get(metric, 0) for metric in {**one.bad, **other.bad}}
+    return ArmCounts(one.total + other.total, bad)
+
+
+def _larger(one: ArmCounts, other: ArmCounts) -> ArmCounts:
+    bad = {metric: max(one.bad.get(metric, 0), other.bad.get(metric, 0)) for metric in {**one.bad, **other.bad}}
+    return ArmCounts(max(one.total, other.total), bad)
 
 
 def _begin(connection: Connection, state: RolloutState) -> RolloutState:
@@ -138,4 +214,4 @@ def _shorten(connection: Connection, number: int) -> None:
 
 
 def _stored(row: Row[tuple[object, ...]]) -> Stored:
-    return Stored(_state.decode(row.state), row.ordered, _posted.decode(row.posted))
+    return Stored(_state.decode(row.state), row.ordered, _posted.decode(row.posted).metrics)

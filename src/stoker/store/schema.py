@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 # The newest migration's name; a database that says another one is migrated, or refused when it is from the future.
-VERSION: Final = "0006"
+VERSION: Final = "0007"
 
 metadata: Final = MetaData()
 
@@ -180,6 +180,18 @@ rollout_entries: Final = Table(
     Column("rollout", Integer, ForeignKey("rollouts.number"), nullable=False),
     Column("entry", Text, nullable=False),
     Index("rollout_entries_rollout", "rollout", "sequence"),
+)
+
+# The hook is in each row: a rollout that is forgotten is told of all the same.
+rollout_outbox: Final = Table(
+    "rollout_outbox",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("at_s", Float, nullable=False),
+    Column("receiver", Text, nullable=False),
+    Column("secret", String(63), nullable=False),
+    Column("message", Text, nullable=False),
+    sqlite_autoincrement=True,
 )
 
 notifiers: Final = Table(

@@ -40,7 +40,7 @@ def send(trigger: Trigger, event: Event, hooks: Path) -> str:
     try:
         if trigger.command:
             return _run(hooks / trigger.command, body)
-        secret = _secret(hooks / trigger.secret) if trigger.secret else b""
+        secret = secret_of(hooks / trigger.secret) if trigger.secret else b""
         headers = {"Content-Type": "application/json", **webhooks.sign(secret, event.id, event.at_s, body)}
         if secret:
             headers["Stoker-Signature"] = webhooks.former(secret, event.at_s, body)
@@ -49,7 +49,8 @@ def send(trigger: Trigger, event: Event, hooks: Path) -> str:
         return f"{type(problem).__name__}: {problem}"
 
 
-def _secret(path: Path) -> bytes:
+def secret_of(path: Path) -> bytes:
+    """Return the secret in a file of the folder. Raises OSError, and ValueError for one too short or long."""
     secret = path.read_bytes().strip()
     if not 16 <= len(secret) <= SECRET_BYTES_MAX:
         raise ValueError(f"the secret in {path.name} has {len(secret)} bytes; 16 to {SECRET_BYTES_MAX} are needed")

@@ -63,6 +63,13 @@ PLATFORM: Final[tuple[Metric, ...]] = (
         "max",
     ),
     Metric("stoker_notices_total", "counter", "", ("outcome",), "Notices to receivers: delivered, or lost (given up)."),
+    Metric(
+        "stoker_rollout_hooks_total",
+        "counter",
+        "",
+        ("outcome",),
+        "Events of rollouts to their hooks: delivered, or lost (given up).",
+    ),
     Metric("stoker_history_series", "gauge", "", (), "Series that the history of metrics keeps."),
     Metric("stoker_history_bytes", "gauge", "bytes", (), "What the history's rows take on disk."),
     Metric("stoker_history_refused_total", "counter", "", (), "New series for which the history had no room."),

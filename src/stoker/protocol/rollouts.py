@@ -1,0 +1,46 @@
+"""What is wrong with how an endpoint rolls out, beyond the types of its fields."""
+
+import re
+from itertools import pairwise
+from typing import Final
+from urllib.parse import urlsplit
+
+from stoker.protocol.conform import shown
+from stoker.types.rollouts import Hook, Rollout
+
+_FILE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
+_HEADER: Final = re.compile(r"header:[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
+_SEGMENTS: Final = ("tenant", "size")
+_STICKY: Final = ("key", "user", "session")
+
+
+def rollout_problems(rollout: Rollout) -> list[tuple[str, str]]:
+    """Return (field, message) of each problem."""
+    steps = rollout.steps
+    found = [
+        ("spec.rollout.pause_at", f"{percent} is none of the steps, {list(steps)}")
+        for percent in rollout.pause_at
+        if percent not in steps
+    ]
+    if any(after <= before for before, after in pairwise(steps)):
+        found.append(("spec.rollout.steps", f"{list(steps)}: each step takes more of the traffic than the one before"))
+    found += [
+        ("spec.rollout.segments", f"{shown(segment)} is none of tenant, size, header:NAME")
+        for segment in rollout.segments
+        if segment not in _SEGMENTS and not _HEADER.fullmatch(segment)
+    ]
+    if rollout.sticky not in _STICKY and not _HEADER.fullmatch(rollout.sticky):
+        found.append(("spec.rollout.sticky", f"{shown(rollout.sticky)} is none of key, user, session, header:NAME"))
+    for number, hook in enumerate(rollout.hooks):
+        found.extend((f"spec.rollout.hooks[{number}].{field}", message) for field, message in _hook(hook))
+    return found
+
+
+def _hook(hook: Hook) -> list[tuple[str, str]]:
+    found = []
+    parts = urlsplit(hook.webhook)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        found.append(("webhook", f"{shown(hook.webhook)} is no http or https address"))
+    if hook.secret and not _FILE.fullmatch(hook.secret):
+        found.append(("secret", f"{shown(hook.secret)} cannot be a file in hooks/"))
+    return found
