@@ -33,6 +33,7 @@ from stoker.control.drift.files import Learning
 from stoker.control.drift.watch import DriftWatch
 from stoker.control.feedback import FeedbackWatch
 from stoker.control.gauges import Gauges
+from stoker.control.hooks import HookPost
 from stoker.control.loop import LEASE, Loop
 from stoker.control.models import ModelRegistry
 from stoker.control.numbers import Numbers
@@ -199,6 +200,8 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
     loop.acts = remedies.in_force
     rollouts = RolloutWatch(home.address, chosen.gateways, routes, history, loop.wake)
     loop.readings, loop.rates = rollouts.readings, rollouts.rates
+    feedback = FeedbackWatch(database, FeedbackStore(home.feedback), home.address, metrics, _expect)
+    feedback.judged = loop.wake
     return ControlPlane(
         database=database,
         driver=driver,
@@ -221,7 +224,8 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
         numbers=numbers,
         drift=DriftWatch(database, blobs, home.drift, home.address, metrics, _learn, _compare),
         traces=Traces(home.address, chosen.gateways, metrics),
-        feedback=FeedbackWatch(database, FeedbackStore(home.feedback), home.address, metrics, _expect),
+        feedback=feedback,
+        hooks=HookPost(database, home.root / "hooks", lambda: loop.lease, metrics),
         process=NAME,
     )
 
@@ -320,6 +324,7 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
         asyncio.create_task(plane.incidents.run()),
         asyncio.create_task(plane.remedies.run()),
         asyncio.create_task(plane.rollouts.run()),
+        asyncio.create_task(plane.hooks.run()),
         asyncio.create_task(gameday.watch(plane)),
     ]
     acting = asyncio.create_task(plane.loop.run())

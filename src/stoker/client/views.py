@@ -2,6 +2,7 @@
 
 import msgspec
 
+from stoker.client.rollouts import RolloutView
 from stoker.core.drift import Shift
 from stoker.telemetry.spans import Span
 from stoker.types.engines import EngineChoice
@@ -82,11 +83,12 @@ class JournalEntry(msgspec.Struct, frozen=True):
 
 
 class EndpointDetail(EndpointView, frozen=True):
-    """An endpoint with its revisions, its replicas and the last decisions about it."""
+    """An endpoint with its revisions, its replicas, the rollout that runs and the last decisions about it."""
 
     revisions: tuple[RevisionView, ...] = ()
     replicas: tuple[ReplicaView, ...] = ()
     journal: tuple[JournalEntry, ...] = ()
+    rollout: RolloutView | None = None
 
 
 class ProjectView(msgspec.Struct, frozen=True):
@@ -134,6 +136,7 @@ class EndpointStats(msgspec.Struct, frozen=True):
     serving: str = ""
     ready: bool = False
     reason: str = ""
+    rollout: RolloutView | None = None  # that runs
 
 
 class GatewayStats(msgspec.Struct, frozen=True):

@@ -8,11 +8,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from stoker.client.views import QualityView
+from stoker.control import evidence
 from stoker.core.feedback import Label
 from stoker.observe.feedback.quality import RIGHT, Expect, estimated, quality
 from stoker.observe.feedback.store import FeedbackStore, Joined, Outcome, Source
@@ -72,6 +74,7 @@ class FeedbackWatch:
         self._problems: dict[Key, str] = {}
         self._segments: dict[Key, set[str]] = {}
         self._estimate_s = self._swept_s = 0.0
+        self.judged: Callable[[], None] = lambda: None  # called when labels said something new of a rollout
 
     async def run(self) -> None:
         """Go round for ever; returns only by cancellation."""
@@ -88,6 +91,7 @@ class FeedbackWatch:
         on = [one for one in targets if one.spec is not None]
         off = [one for one in targets if one.spec is None and one.replica in self._taken]
         await asyncio.gather(*(self._fetch(one, now_s) for one in (*on, *off)))
+        await self._tell_rollouts()
         known = {one.replica for one in on}
         for gone in [name for name in self._taken if name not in known]:
             del self._taken[gone]
@@ -125,6 +129,14 @@ class FeedbackWatch:
     async def close(self) -> None:
         """Close the file."""
         await asyncio.to_thread(self._store.close)
+
+    async def _tell_rollouts(self) -> None:
+        """Give the rollouts that run what labels say of them."""
+        states = await self._database.reading(evidence.asked)
+        found = [await asyncio.to_thread(evidence.labelled, self._store, state) for state in states]
+        is_new = await self._database.writing(partial(evidence.keep, found=found)) if found else False
+        if is_new:
+            self.judged()
 
     async def _fetch(self, target: Target, now_s: float) -> None:
         """Take what one replica has; one that starts, is gone or answers nonsense is left for the next turn."""

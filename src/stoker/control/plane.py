@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from stoker.control.drift.watch import DriftWatch
 from stoker.control.feedback import FeedbackWatch
 from stoker.control.gauges import Gauges
+from stoker.control.hooks import HookPost
 from stoker.control.loop import Loop
 from stoker.control.models import ModelRegistry
 from stoker.control.numbers import Numbers
@@ -52,6 +53,7 @@ class ControlPlane:
     drift: DriftWatch
     traces: Traces
     feedback: FeedbackWatch
+    hooks: HookPost
     process: str = "control"
 
     @property

@@ -1,6 +1,9 @@
 """What every endpoint did in the last seconds, counted by the gateways."""
 
+import msgspec
+
 from stoker.client.views import EndpointStats, GatewayStats, Stats
+from stoker.control import steering
 from stoker.control.observe import Observer
 from stoker.control.routes import RoutePublisher
 from stoker.core import conditions
@@ -25,7 +28,9 @@ class StatsReader:
 
     async def read(self) -> Stats:
         """Return rates over the last seconds, and gauges of now."""
-        states = await self._database.reading(endpoints.everything)
+        states, rolling = await self._database.reading(
+            lambda each: (endpoints.everything(each), steering.running(each))
+        )
         now = await self._collector.sample()
         before = self._collector.before or now
         seconds = max(now.at_s - before.at_s, 1e-3)
@@ -36,7 +41,12 @@ class StatsReader:
         )
         tasks = {(route.project, route.endpoint): route.task for route in self._routes.table.endpoints}
         return Stats(
-            endpoints=tuple(_endpoint(state, tasks.get(state.key, ""), change, seconds) for state in states),
+            endpoints=tuple(
+                msgspec.structs.replace(
+                    _endpoint(state, tasks.get(state.key, ""), change, seconds), rollout=rolling.get(state.key)
+                )
+                for state in states
+            ),
             gateways=tuple(self._gateway(index) for name, index in self._names.items() if name in now.answers),
         )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from stoker.client.views import EndpointDetail, JournalEntry, Progress, ReplicaView, RevisionView
+from stoker.control import steering
 from stoker.control.observe import Observer
 from stoker.control.ports import Folders
 from stoker.control.replicas import choice_file
@@ -39,6 +40,7 @@ def endpoint_detail(
         revisions=tuple(_revision(each, state.serving) for each in reversed(history)),
         replicas=tuple(_replica(each, observer, folders) for each in revisions.assignments(connection, project, name)),
         journal=tuple(journal_views(journal.last(connection, JOURNAL_SHOWN, project, name))),
+        rollout=steering.running(connection).get(state.key),
     )
 
 

@@ -19,6 +19,7 @@ HOOK_EVENTS: Final[tuple[HookEvent, ...]] = ("pre-release", "step", "verdict", "
 BadEvent = Literal["error", "timeout", "invalid", "slow"]
 BAD_EVENTS: Final[tuple[BadEvent, ...]] = ("error", "timeout", "invalid", "slow")
 DISAGREEMENT: Final = "disagreement"
+WRONG: Final = "wrong"  # a prediction that its label says was not right (spec.feedback); posted by control itself
 COHORTS_MAX: Final = 20  # that a gateway counts for one rollout; requests of later ones count for everybody only
 COHORT_NAME_MAX: Final = 64
 POSTED_MAX: Final = 8  # metrics that a user's own judge may post, by name

@@ -16,7 +16,7 @@ from stoker.core.rollout.state import FINDINGS_SHOWN, Entry, RolloutState
 from stoker.core.rollout.table import ENDED, TABLE, Event, Order, Phase, after
 from stoker.core.verdict.judge import Criteria, Judgement, judge
 from stoker.core.verdict.odds import Tally
-from stoker.types.rollouts import BAD_EVENTS, Arms, RolloutCounts
+from stoker.types.rollouts import BAD_EVENTS, Arms, Rollout, RolloutCounts
 from stoker.types.units import parse_seconds
 
 EVENTS_A_TURN_MAX: Final = 8
@@ -132,8 +132,8 @@ def _judged(state: RolloutState, sight: Sight, seen: Since, now_s: float) -> tup
         state.memory,
         seen.looks,
         seen.latencies,
-        _criteria(state),
-        metrics=len(BAD_EVENTS) - (state.slow_s <= 0.0) + (way.mirror is not None) + len(sight.posted),
+        criteria(state.spec),
+        metrics=metrics_of(state, len(sight.posted)),
         step=arrivals,
         step_s=now_s - state.since_s,
         copies=seen.copies,
@@ -148,8 +148,14 @@ def _judged(state: RolloutState, sight: Sight, seen: Since, now_s: float) -> tup
     return after_look, judgement
 
 
-def _criteria(state: RolloutState) -> Criteria:
-    spec = state.spec
+def metrics_of(state: RolloutState, posted: int) -> int:
+    """Return how many kinds of bad events are judged, with those that judges have `posted`."""
+    is_mirrored = course(state.spec, state.strategy).mirror is not None
+    return len(BAD_EVENTS) - (state.slow_s <= 0.0) + is_mirrored + posted
+
+
+def criteria(spec: Rollout) -> Criteria:
+    """Return what a rollout is held to."""
     return Criteria(
         alpha=spec.false_aborts,
         tolerated=spec.tolerated,

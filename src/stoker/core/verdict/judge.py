@@ -123,13 +123,18 @@ def judge(
         memory.disagreed.seen(copies, criteria.disagree_max),
         memory.copies + copies,
     )
+    found = findings(seen, criteria, metrics)
+    return Judgement(*_verdict(found, criteria, step, step_s), found, seen)
+
+
+def findings(seen: Memory, criteria: Criteria, metrics: int) -> tuple[Finding, ...]:
+    """Return what each line of what was seen says, the worst first; `metrics` as for judge."""
     weight = {True: WEIGHT_COHORTS / (metrics * COHORTS_MAX), False: WEIGHT_EVENTS / metrics}
     found = [_finding(each, weight[bool(each.cohort)] * criteria.alpha) for each in seen.lines]
     found += _of_latency(seen.spread, WEIGHT_LATENCY / len(LATER_THAN) * criteria.alpha, criteria.alpha)
     if seen.copies.total:
         found.append(_of_copies(seen, weight[False] * criteria.alpha, criteria.disagree_max))
-    found.sort(key=lambda each: (-each.part, each.metric, each.cohort))
-    return Judgement(*_verdict(found, criteria, step, step_s), tuple(found), seen)
+    return tuple(sorted(found, key=lambda each: (-each.part, each.metric, each.cohort)))
 
 
 def _verdict(findings: Sequence[Finding], criteria: Criteria, step: Tally, step_s: float) -> tuple[Verdict, str]:

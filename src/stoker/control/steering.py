@@ -1,0 +1,191 @@
+"""What people see of rollouts and say to them. The loop does what was said; here it is only written down."""
+
+from typing import Final
+
+import msgspec
+
+from stoker.client.rollouts import LineView, RolloutDetail, RolloutView, Told
+from stoker.control.observe import target
+from stoker.core.revisions import ServingConfig, config_digest, serving_config
+from stoker.core.rollout.course import course
+from stoker.core.rollout.decide import criteria, metrics_of
+from stoker.core.rollout.release import REJECTED
+from stoker.core.rollout.state import Entry, RolloutState
+from stoker.core.rollout.table import ORDERS, Order, Phase, after
+from stoker.core.snapshot import EndpointState
+from stoker.core.verdict.judge import DISAGREEMENT, Finding, findings
+from stoker.core.verdict.odds import Tally
+from stoker.store import endpoints, journal, revisions, rollouts
+from stoker.store.engine import Connection
+from stoker.store.rollouts import Stored
+from stoker.types.errors import Conflict, InvalidInput, NotFound
+from stoker.types.rollouts import BAD_EVENTS, WRONG, ArmCounts, Arms
+from stoker.types.units import parse_seconds
+
+RESERVED: Final = (*BAD_EVENTS, DISAGREEMENT, WRONG)  # metrics that the platform counts itself
+
+
+def listed(connection: Connection, project: str, endpoint: str | None, limit: int) -> list[RolloutView]:
+    """Return rollouts, the newest first."""
+    return [_view(connection, each) for each in rollouts.everything(connection, project, endpoint)[:limit]]
+
+
+def numbered(connection: Connection, project: str, number: int) -> RolloutDetail:
+    """Return one rollout. Raises NotFound."""
+    return _detail(connection, rollouts.get(connection, project, number))
+
+
+def newest(connection: Connection, project: str, name: str) -> RolloutDetail:
+    """Return an endpoint's newest rollout. Raises NotFound."""
+    return _detail(connection, _newest(connection, project, name))
+
+
+def running(connection: Connection) -> dict[tuple[str, str], RolloutView]:
+    """Return the rollouts that run, by project and endpoint."""
+    found = (each for each in rollouts.newest(connection) if not each.state.is_ended)
+    return {(each.state.project, each.state.endpoint): _view(connection, each) for each in found}
+
+
+def say(connection: Connection, project: str, name: str, order: Order, now_s: float) -> None:
+    """Keep an order for the loop. Raises NotFound; Conflict where it means nothing."""
+    stored = _newest(connection, project, name)
+    state = stored.state
+    if after(state.phase, order) is None:
+        can = [each for each in ORDERS if after(state.phase, each) is not None]
+        words = " or ".join(filter(None, (", ".join(can[:-1]), *can[-1:])))
+        hint = f"it can be told to {words}" if can else "nothing can be said to it"
+        if state.phase in REJECTED:
+            hint = f"`stoker rollouts retry {name}` tries it again"
+        raise Conflict(f"rollout {state.number} of {project}/{name} {_stands(state.phase)}; {hint}")
+    rollouts.order(connection, state.number, order)
+    action = f"{order.capitalize()}Rollout"
+    journal.add(connection, journal.Entry(now_s, action, "asked to", project, name, state.canary))
+
+
+def retry(connection: Connection, project: str, name: str, now_s: float) -> None:
+    """Have the revision tried again that was rolled back or refused. Raises NotFound; Conflict where there is none."""
+    endpoint = endpoints.get(connection, project, name)
+    state = _newest(connection, project, name).state
+    if state.phase not in REJECTED:
+        raise Conflict(
+            f"rollout {state.number} of {project}/{name} {_stands(state.phase)}; only one that was rolled back or "
+            "refused is tried again"
+        )
+    if not _is_asked_for(connection, endpoint, state.canary):
+        raise Conflict(f"{project}/{name} asks for something else than {state.canary} now, so it is not tried again")
+    because = f"asked to try {state.canary} again; it {_stands(state.phase)}: {state.because}"
+    ended = msgspec.structs.replace(state, phase="superseded", because=because)
+    rollouts.keep(connection, ended, (Entry(now_s, "retry", "superseded", because),))
+    journal.add(connection, journal.Entry(now_s, "RetryRollout", because, project, name, state.canary))
+
+
+def judged(connection: Connection, project: str, name: str, metric: str, more: Arms, id_: str) -> Told:
+    """Add what a judge has told to the rollout that runs. Raises NotFound, Conflict, InvalidInput."""
+    if metric in RESERVED:
+        raise InvalidInput(f"{metric!r} is counted by the platform itself; take another name", field="metric")
+    for arm, counts in (("canary", more.canary), ("baseline", more.baseline)):
+        if counts.bad.get(metric, 0) > counts.total:
+            raise InvalidInput(f"{counts.bad[metric]} bad ones of {counts.total}", field=f"{arm}.bad")
+    state = _newest(connection, project, name).state
+    if state.is_ended:
+        raise Conflict(f"rollout {state.number} of {project}/{name} {_stands(state.phase)}; nothing is judged now")
+    counted = rollouts.post(connection, state.number, metric, more, id_)
+    sums = rollouts.get(connection, project, state.number).posted.get(metric, Arms())
+    return Told(state.number, counted, _tally(sums.canary, metric), _tally(sums.baseline, metric))
+
+
+def _newest(connection: Connection, project: str, name: str) -> Stored:
+    endpoints.get(connection, project, name)
+    found = rollouts.everything(connection, project, name)[:1]
+    if not found:
+        raise NotFound(f"endpoint {name!r} had no rollout yet; the next change of its model makes one")
+    return found[0]
+
+
+def _is_asked_for(connection: Connection, endpoint: EndpointState, revision: str) -> bool:
+    """Return whether the endpoint's spec means `revision` now."""
+    version = target(connection, endpoint)
+    config = serving_config(endpoint.resource.spec, version) if version is not None else None
+    try:
+        kept = revisions.get(connection, revision)
+    except NotFound:
+        return False
+    return isinstance(config, ServingConfig) and config_digest(config) == kept.digest
+
+
+def _stands(phase: Phase) -> str:
+    match phase:
+        case "rolled-back":
+            return "was rolled back"
+        case "promoted" | "refused" | "superseded" | "paused":
+            return f"is {phase}" if phase == "paused" else f"was {phase}"
+        case "reported":
+            return "is over and waits for a decision"
+        case "stepping":
+            return "is in a step"
+        case _:
+            return f"is {phase}"
+
+
+def _view(connection: Connection, stored: Stored) -> RolloutView:
+    state = stored.state
+    return RolloutView(
+        number=state.number,
+        project=state.project,
+        endpoint=state.endpoint,
+        strategy=state.strategy,
+        phase=state.phase,
+        because=state.because,
+        baseline=state.baseline,
+        canary=state.canary,
+        baseline_model=_model(connection, state.baseline),
+        canary_model=_model(connection, state.canary),
+        steps=course(state.spec, state.strategy).steps,
+        step=state.step,
+        weight=state.weight,
+        requests=state.arrivals.total if state.is_stepping else 0,
+        requests_min=state.spec.requests_min,
+        dwell_s=parse_seconds(state.spec.dwell),
+        began_s=state.began_s,
+        since_s=state.since_s,
+        ended_s=state.ended_s,
+        ordered=stored.ordered,
+    )
+
+
+def _detail(connection: Connection, stored: Stored) -> RolloutDetail:
+    state = stored.state
+    timeline = rollouts.timeline(connection, state.number)
+    found = findings(state.memory, criteria(state.spec), metrics_of(state, len(stored.posted)))
+    seen = {(each.metric, each.cohort): (each.canary, each.baseline) for each in state.memory.lines}
+    shown = _view(connection, stored)
+    last = timeline[-1] if timeline else None
+    verdict = last.because if last is not None and last.event == "look" else ""
+    return RolloutDetail(
+        **{**msgspec.structs.asdict(shown), "verdict": verdict},
+        spec=state.spec,
+        lines=tuple(_line(each, state, seen) for each in found),
+        part=sum(each.part for each in found),
+        posted=stored.posted,
+        timeline=tuple(timeline),
+    )
+
+
+def _line(finding: Finding, state: RolloutState, seen: dict[tuple[str, str], tuple[Tally, Tally]]) -> LineView:
+    canary, baseline = seen.get((finding.metric, finding.cohort), (None, None))
+    if finding.metric == DISAGREEMENT:
+        canary = state.memory.copies
+    return LineView(
+        finding.metric, finding.cohort, finding.e, finding.part, finding.because, canary=canary, baseline=baseline
+    )
+
+
+def _model(connection: Connection, revision: str) -> str:
+    try:
+        return revisions.get(connection, revision).config.ref
+    except NotFound:
+        return ""
+
+
+def _tally(counts: ArmCounts, metric: str) -> Tally:
+    return Tally(counts.bad.get(metric, 0), counts.total)
