@@ -1,19 +1,24 @@
 """`stoker deploy`: serve a model version under a name, without writing YAML."""
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from pathlib import Path
+from typing import Any, Final, get_args
 
 import click
 import msgspec
 
+from stoker.cli import following
+from stoker.cli.exits import Exit
+from stoker.cli.following import Followed, Follower
+from stoker.cli.following import newest as newest_rollout
 from stoker.cli.output import show
 from stoker.cli.progress import Progress
 from stoker.cli.session import Command, Session, checked_name, complete_endpoint, output_option, pairs, project_option
 from stoker.cli.values import typed
-from stoker.cli.waiting import wait_ready
 from stoker.client.control import ControlClient
 from stoker.client.views import ApplyResult, EndpointDetail
 from stoker.types.errors import NotFound
+from stoker.types.rollouts import Strategy
 
 WAIT_S: Final = 300.0
 
@@ -30,6 +35,17 @@ class Wish:
     cpu: float | None = None
     memory: str | None = None
     replicas: int | None = None
+    strategy: Strategy | None = None
+    steps: tuple[int, ...] = ()
+    dwell: str | None = None
+    requests_min: int | None = None
+
+
+def _percents(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in value.split(",")) if value else ()
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no list of percent, such as 5,25,50") from None
 
 
 @click.command(
@@ -37,6 +53,7 @@ class Wish:
     example="""
     stoker deploy digits --model digits@1 --wait
     stoker deploy digits --replicas 2 --cpu 0.5
+    stoker deploy digits --model digits@2 --strategy canary --steps 5,25,50 --wait --timeout 3600
     stoker deploy assistant --model smol --option context=4096 --memory 2Gi --wait
     """,
 )
@@ -49,8 +66,19 @@ class Wish:
 @click.option("--cpu", type=click.FloatRange(min=0, min_open=True), help="Cores of one replica.")
 @click.option("--memory", help="Memory of one replica, such as 512Mi or 2Gi.")
 @click.option("--replicas", type=click.IntRange(min=0), help="How many replicas run.")
+@click.option(
+    "--strategy", type=click.Choice(get_args(Strategy)), help="How the new revision gets the traffic, from now on."
+)
+@click.option("--steps", callback=_percents, metavar="5,25,50", help="Percent of the traffic of a canary's steps.")
+@click.option("--dwell", help="The least time of a step, such as 60s.")
+@click.option("--requests-min", type=click.IntRange(min=1), help="Requests that a step needs before the next.")
 @click.option("--over-budget", is_flag=True, help="Roll out though an error budget's policy freezes rollouts.")
-@click.option("--wait/--no-wait", default=False, help="Return when it serves, showing the load.")
+@click.option(
+    "--wait/--no-wait", default=False, help="Return when it serves or was rolled back, showing how far it is."
+)
+@click.option(
+    "--junit", type=click.Path(dir_okay=False, path_type=Path), help="With --wait: a test report of the rollout."
+)
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), default=WAIT_S, help="Seconds --wait waits.")
 @output_option
 @project_option
@@ -62,24 +90,33 @@ def command(
     over_budget: bool,
     wait: bool,
     timeout_s: float,
+    junit: Path | None,
     output: str,
     project: str,
     **given: Any,
-) -> None:
+) -> int:
     """Serve a model version under a name.
 
     An endpoint that is there keeps every setting that is not named here; the change becomes a new revision, and the
-    old one serves until the new one is ready.
+    old one serves until the new one is ready. With --wait a rollout is followed to its end: 0 when it was promoted, 11
+    when it was rolled back, 4 when it was refused, 12 when it waits for somebody, 6 after --timeout.
     """
+    if junit is not None and not wait:
+        raise click.UsageError("--junit tells how a rollout ended; it needs --wait")
     control = session.control()
+    last = newest_rollout(control, project, name)
     result = apply_endpoint(control, project, name, Wish(**given), over_budget=over_budget)
     detail = control.endpoint(project, name)
-    if wait:
-        with Progress(f"Deploying {name}") as progress:
-            detail = wait_ready(
-                control, project, name, generation=detail.generation, timeout_s=timeout_s, progress=progress
-            )
-    show(detail, output, lambda: _people(result, detail, wait))
+    if not wait:
+        show(detail, output, lambda: _people(result, detail))
+        return Exit.OK
+    follower = Follower(control, project, name, last.number if last is not None else 0)
+    with Progress(f"Deploying {name}") as progress:
+        followed = follower.follow(detail.generation, timeout_s, progress)
+    if junit is not None and followed.rollout is not None:
+        following.junit(followed.rollout, junit)
+    show(followed.detail, output, lambda: _ended(result, followed))
+    return followed.exit
 
 
 def apply_endpoint(
@@ -100,6 +137,8 @@ def apply_endpoint(
     _merge(spec, "options", {key: typed(text) for key, text in wish.options.items()})
     _merge(spec, "env", wish.env)
     _merge(spec, "resources", {"cpu": wish.cpu, "memory": wish.memory})
+    rollout: dict[str, Any] = {"strategy": wish.strategy, "steps": wish.steps or None, "dwell": wish.dwell}
+    _merge(spec, "rollout", {**rollout, "requests_min": wish.requests_min})
     if wish.replicas is not None:
         spec["replicas"] = {"min": wish.replicas, "max": max(1, wish.replicas)}
     manifest = {
@@ -117,8 +156,14 @@ def _merge(spec: dict[str, Any], key: str, new: dict[str, Any]) -> None:
         spec[key] = {**spec.get(key, {}), **said}
 
 
-def _people(result: ApplyResult, detail: EndpointDetail, waited: bool) -> str:
+def _people(result: ApplyResult, detail: EndpointDetail) -> str:
     line = f"endpoint {detail.project}/{detail.name} {result.action}"
-    if waited:
-        return f"{line}, serving {click.style(detail.status.serving, fg='green')}"
     return f"{line}; watch it with `stoker describe {detail.name}`" if result.action != "unchanged" else line
+
+
+def _ended(result: ApplyResult, followed: Followed) -> str:
+    detail, rollout = followed.detail, followed.rollout
+    line = f"endpoint {detail.project}/{detail.name} {result.action}"
+    if rollout is not None and (followed.exit != Exit.OK or rollout.strategy != "direct"):
+        return f"{line}\n{following.outcome(rollout)}"
+    return f"{line}, serving {click.style(detail.status.serving, fg='green')}"

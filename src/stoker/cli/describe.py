@@ -8,6 +8,7 @@ import msgspec
 from stoker.cli import tables
 from stoker.cli.kinds import Kind, split_reference, to_kind
 from stoker.cli.output import age, clock, columns, fields, show
+from stoker.cli.rollout_page import brief
 from stoker.cli.session import Command, Session, complete_endpoint, output_option, project_option
 from stoker.cli.slo import budget, percent, state
 from stoker.client.views import EndpointDetail, JournalEntry, ReplicaView, SloView
@@ -72,6 +73,7 @@ def _endpoint(detail: EndpointDetail, slos: Sequence[SloView]) -> str:
             *(_backends(spec) if spec.backends else [("model", spec.model)]),
             ("task", spec.task or ""),
             *([] if spec.backends else _replicas(detail)),
+            ("rollout", _rollout(detail)),
             ("fallback", _fallback(spec)),
             ("options", ", ".join(f"{key}={value}" for key, value in spec.options.items())),
             ("generation", f"{detail.generation} ({detail.status.observed_generation} observed)"),
@@ -107,6 +109,14 @@ def _replicas(detail: EndpointDetail) -> list[tuple[str, str]]:
         ("replicas", f"{detail.status.replicas_ready} ready of {detail.status.replicas_wanted} wanted"),
         ("resources", f"{given.cpu:g} cores, {given.memory} memory, each replica"),
     ]
+
+
+def _rollout(detail: EndpointDetail) -> str:
+    one = detail.rollout
+    if one is None:
+        return ""
+    more = click.style(f"`stoker rollouts show {detail.name}` says more", dim=True)
+    return f"{one.number}: {brief(one)}, from {one.baseline} to {one.canary}; {more}"
 
 
 def _backends(spec: EndpointSpec) -> list[tuple[str, str]]:

@@ -11,6 +11,8 @@ code  meaning
 7     not allowed: no key, a bad one, or one without the right
 8     busy: full or not ready at this moment; the same call may succeed later
 10    `stoker diff --exit-code` found differences
+11    the rollout that was waited for was rolled back: the revision before serves
+12    the rollout that was waited for waits for somebody: it is paused, or an a-b is over
 130   stopped with Ctrl-C
 """
 
@@ -50,6 +52,8 @@ class Exit(IntEnum):
     NOT_ALLOWED = 7
     BUSY = 8
     DIFFERENT = 10
+    ROLLED_BACK = 11
+    PAUSED = 12
     INTERRUPTED = 130
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from stoker.cli.rollout_page import brief
 from stoker.cli.tables import endpoint_title, last_line, short_revision
 from stoker.cli.waiting import judge
 from stoker.client.control import ControlClient
@@ -107,6 +108,7 @@ def changes(before: Frame | None, now: Frame) -> list[str]:
 def _state(one: EndpointStats, load: Load | None) -> str:
     replicas = f"{one.replicas_ready}/{one.replicas_wanted} replicas"
     if one.ready:
-        return f"ready, {replicas}, revision {short_revision(one.serving)}"
+        rolling = f", {brief(one.rollout)} to {short_revision(one.rollout.canary)}" if one.rollout is not None else ""
+        return f"ready, {replicas}, revision {short_revision(one.serving)}{rolling}"
     note = f": {last_line(load.note)}" if load is not None and load.note else ""
     return f"{one.reason or 'not ready'}{note}"

@@ -47,6 +47,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
     },
     "Endpoints": {
         "deploy": Entry("deploy", "Serve a model version under a name."),
+        "rollouts": Entry("rollouts", "List, show and steer rollouts."),
         "rollback": Entry("rollback", "Return an endpoint to an earlier revision."),
         "apply": Entry("apply", "Make the platform match manifests."),
         "diff": Entry("diff", "Show what apply would change."),

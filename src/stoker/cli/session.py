@@ -13,6 +13,7 @@ from stoker.client.connection import Connection
 from stoker.client.control import ControlClient
 from stoker.client.credentials import Credentials, read_credentials
 from stoker.client.data import DataClient
+from stoker.client.rollouts import RolloutClient
 from stoker.client.trust import Trust
 from stoker.types.errors import StokerError
 from stoker.types.ids import is_name
@@ -56,6 +57,10 @@ class Session:
         credentials = self.credentials()
         trust = Trust(ca=self.ca, own=self.cert)
         return ControlClient(Connection(credentials.control_base(), credentials.key, trust=trust))
+
+    def rollouts(self) -> RolloutClient:
+        """Return the client of the control API for rollouts."""
+        return RolloutClient(self.control().connection)
 
     def data(self, project: str) -> DataClient:
         """Return the client of the data plane."""

@@ -7,6 +7,7 @@ from typing import Final
 import click
 
 from stoker.cli.output import age, columns, duration, rate
+from stoker.cli.rollout_page import brief
 from stoker.client.views import EndpointStats, KeyView, ProjectView, ReplicaView, RevisionView
 from stoker.types.keys import KeyLimits
 from stoker.types.models import ModelVersion, Signature
@@ -61,11 +62,16 @@ def stats_table(stats: Sequence[EndpointStats]) -> str:
             duration(one.p99_s),
             rate(one.tokens_per_s) if one.task != "predict" else "-",
             click.style(rate(one.errors_per_s), fg="red") if one.errors_per_s > 0 else "0",
-            click.style("Ready", fg="green") if one.ready else click.style(one.reason or "NotReady", fg="yellow"),
+            _stats_state(one),
         )
         for one in stats
     ]
     return columns(header, rows, empty="no endpoints; make one with `stoker deploy NAME --model MODEL`")
+
+
+def _stats_state(one: EndpointStats) -> str:
+    ready = click.style("Ready", fg="green") if one.ready else click.style(one.reason or "NotReady", fg="yellow")
+    return ready if one.rollout is None else f"{ready}  {click.style(brief(one.rollout), fg='cyan')}"
 
 
 def versions_table(versions: Sequence[ModelVersion]) -> str:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from stoker.cli.progress import Progress
 from stoker.client.control import ControlClient
@@ -11,6 +11,10 @@ from stoker.client.views import EndpointDetail
 from stoker.types.errors import DeadlineExceeded, EngineFailed, NotReachable
 from stoker.types.statuses import Condition
 
+T = TypeVar("T")
+TAKEN_BACK: Final = ("RolledBack", "Refused")
+# What an endpoint is at rest as, or does on the side, while what it serves does not change any more.
+SERVES: Final = ("Draining", "Keeping", *TAKEN_BACK)
 POLL_S: Final = 0.15
 # A full node may be freed by replicas that are leaving; longer than this nothing will change by itself.
 NO_CAPACITY_PATIENCE_S: Final = 15.0
@@ -35,11 +39,11 @@ def judge(detail: EndpointDetail, generation: int) -> Progressing:
     status = detail.status
     if status.observed_generation < generation:
         return Progressing("coming", "waiting for control")
-    progressing = _condition(status.conditions, "Progressing")
-    ready = _condition(status.conditions, "Ready")
+    progressing = condition(status.conditions, "Progressing")
+    ready = condition(status.conditions, "Ready")
     if progressing is None or ready is None:
         return Progressing("coming", "waiting for control")
-    if progressing.reason == "Complete" or (ready.status and progressing.reason == "Draining"):
+    if progressing.reason == "Complete" or (ready.status and progressing.reason in SERVES):
         return Progressing("done", progressing.message, 1.0)
     if progressing.reason in ("CrashLoop", "Unservable"):
         return Progressing("failed", progressing.message)
@@ -62,7 +66,7 @@ def wait_ready(
     began_s = time.monotonic()
     stuck_since_s: float | None = None
     while True:
-        detail = _patiently(lambda: control.endpoint(project, name))
+        detail = patiently(lambda: control.endpoint(project, name))
         found = judge(detail, generation)
         now_s = time.monotonic()
         if found.state == "done":
@@ -79,7 +83,8 @@ def wait_ready(
         time.sleep(POLL_S)
 
 
-def _patiently(ask: Callable[[], EndpointDetail]) -> EndpointDetail:
+def patiently(ask: Callable[[], T]) -> T:
+    """Ask, again while control is being restarted. Raises NotReachable after UNREACHABLE_PATIENCE_S."""
     deadline_s = time.monotonic() + UNREACHABLE_PATIENCE_S
     while True:
         try:
@@ -90,7 +95,8 @@ def _patiently(ask: Callable[[], EndpointDetail]) -> EndpointDetail:
         time.sleep(POLL_S)
 
 
-def _condition(conditions: tuple[Condition, ...], kind: str) -> Condition | None:
+def condition(conditions: tuple[Condition, ...], kind: str) -> Condition | None:
+    """Return the condition of a kind, None where there is none yet."""
     return next((one for one in conditions if one.type == kind), None)
 
 

@@ -1,0 +1,170 @@
+"""Waiting for a change to serve: through its rollout, if it makes one, to the rollout's end; and how that is told."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from xml.sax.saxutils import quoteattr
+
+import click
+
+from stoker.cli.exits import Exit
+from stoker.cli.output import is_live
+from stoker.cli.progress import Progress
+from stoker.cli.rollout_page import need, times, where
+from stoker.cli.waiting import NO_CAPACITY_PATIENCE_S, POLL_S, TAKEN_BACK, condition, judge, patiently
+from stoker.client.control import ControlClient
+from stoker.client.rollouts import RolloutClient, RolloutDetail
+from stoker.client.views import EndpointDetail
+from stoker.types.errors import DeadlineExceeded, EngineFailed, NotFound
+
+_WAITS: Final = ("paused", "reported")
+_SERVES: Final = ("promoted", "keeping")
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """How a change ended; `rollout` is None where there was none: nothing had served before, or nothing changed."""
+
+    detail: EndpointDetail
+    rollout: RolloutDetail | None = None
+
+    @property
+    def exit(self) -> Exit:
+        """What the command ends with."""
+        if self.rollout is None or self.rollout.phase in _SERVES:
+            return Exit.OK
+        if self.rollout.phase in _WAITS:
+            return Exit.PAUSED
+        ended = {"rolled-back": Exit.ROLLED_BACK, "refused": Exit.REFUSED}
+        return ended.get(self.rollout.phase, Exit.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Follower:
+    """Waits for one endpoint. `before`: the number of its newest rollout before the change."""
+
+    control: ControlClient
+    project: str
+    name: str
+    before: int
+
+    def follow(self, generation: int, timeout_s: float, progress: Progress) -> Followed:
+        """Return how the spec of `generation` ended.
+
+        Raises:
+            EngineFailed: it cannot be served; the message is the platform's reason.
+            DeadlineExceeded: not within `timeout_s`; it goes on by itself.
+        """
+        began_s = time.monotonic()
+        stuck_since_s: float | None = None
+        while True:
+            detail = patiently(lambda: self.control.endpoint(self.project, self.name))
+            found, now_s = judge(detail, generation), time.monotonic()
+            rollout = self._rollout(detail, generation)
+            note, fraction = found.note, found.fraction
+            if rollout is not None:
+                if rollout.is_ended or rollout.phase in (*_WAITS, *_SERVES):
+                    return Followed(detail, rollout)
+                note, fraction = said(rollout) or found.note, _fraction(rollout) or found.fraction
+            elif found.state == "done":
+                return Followed(detail)
+            if rollout is None or rollout.strategy == "direct":  # others are rolled back, which ends them
+                if found.state == "failed":
+                    raise EngineFailed(f"{self.name} cannot be served: {found.note}; see `stoker logs {self.name}`")
+                stuck_since_s = (stuck_since_s or now_s) if found.state == "stuck" else None
+                if stuck_since_s is not None and now_s - stuck_since_s > NO_CAPACITY_PATIENCE_S:
+                    raise EngineFailed(f"{self.name} has no place to run: {found.note}")
+            if now_s - began_s > timeout_s:
+                raise DeadlineExceeded(f"{self.name} is not there after {timeout_s:g} s: {note}; it goes on by itself")
+            progress.step(note)
+            progress.update(fraction, 1.0 if fraction else 0)
+            time.sleep(POLL_S)
+
+    def _rollout(self, detail: EndpointDetail, generation: int) -> RolloutDetail | None:
+        """Return the rollout that the change made, or that runs for the same, or has taken the same back before."""
+        if detail.status.observed_generation < generation:
+            return None
+        found = newest(self.control, self.project, self.name)
+        progressing = condition(detail.status.conditions, "Progressing")
+        is_taken_back = progressing is not None and progressing.reason in TAKEN_BACK
+        if found is None or not (found.number > self.before or not found.is_ended or is_taken_back):
+            return None
+        return found
+
+
+def newest(control: ControlClient, project: str, name: str) -> RolloutDetail | None:
+    """Return an endpoint's newest rollout, None without one."""
+    client = RolloutClient(control.connection)
+    try:
+        return patiently(lambda: client.newest(project, name))
+    except NotFound:
+        return None
+
+
+def said(one: RolloutDetail) -> str:
+    """Return what a rollout does now as a line of progress; "" while replicas load, which says more."""
+    if one.phase == "returning":
+        return f"going back to {one.baseline}: {one.because}"
+    if one.phase != "stepping":
+        return ""
+    parts = [f"{one.strategy} {where(one)}, {one.weight} % of the traffic"]
+    if is_live():  # a log is not told each second
+        parts.append(need(one))
+    if one.part >= 0.01:
+        parts.append(f"{times(one.part)} of what aborts")
+    return "; ".join(part for part in parts if part)
+
+
+def outcome(one: RolloutDetail) -> str:
+    """Return how a rollout ended, in a sentence."""
+    model = f" ({one.canary_model})" if one.canary_model else ""
+    match one.phase:
+        case "promoted":
+            return f"rollout {one.number} {click.style('promoted', fg='green')} {one.canary}{model}"
+        case "keeping":
+            return (
+                f"rollout {one.number}: {click.style(one.canary, fg='green')}{model} serves; {one.baseline} stays warm"
+            )
+        case "paused":
+            again = f"`stoker rollouts resume {one.endpoint}` goes on"
+            return f"rollout {one.number} is {click.style('paused', fg='yellow')} at {one.weight} %; {again}"
+        case "reported":
+            words = click.style("over and waits for a decision", fg="yellow")
+            return f"rollout {one.number} is {words}: {one.because}"
+        case "superseded":
+            return f"rollout {one.number} was {click.style('superseded', fg='red')}: {one.because}"
+        case _:
+            words = click.style("rolled back" if one.phase == "rolled-back" else one.phase, fg="red")
+            return f"rollout {one.number} of {one.canary}{model} was {words}: {why(one)}; {one.baseline} serves"
+
+
+def why(one: RolloutDetail) -> str:
+    """Return what took the traffic away from the canary; else the newest reason."""
+    bad = ("worse", "crashed", "stalled", "abort", "refused")
+    return next((each.because for each in reversed(one.timeline) if each.event in bad), one.because)
+
+
+def junit(one: RolloutDetail, path: Path) -> None:
+    """Write a rollout as a test report: one case for its outcome, one for each metric and cohort."""
+    has_failed = one.phase in ("rolled-back", "refused", "superseded")
+    suite = quoteattr(f"rollout {one.number} of {one.project}/{one.endpoint}")
+    cases = [_case("outcome", one.phase, why(one) if has_failed else "")]
+    for each in one.lines:
+        name = each.metric + (f" of {each.cohort}" if each.cohort else "")
+        cases.append(_case("evidence", name, each.because if each.part >= 1 else ""))
+    failed = sum("<failure" in case for case in cases)
+    head = '<?xml version="1.0" encoding="UTF-8"?>'
+    suite_head = f'<testsuite name={suite} tests="{len(cases)}" failures="{failed}">'
+    path.write_text("\n".join([head, suite_head, *cases, "</testsuite>", ""]))
+
+
+def _case(group: str, name: str, failure: str) -> str:
+    head = f"  <testcase classname={quoteattr(group)} name={quoteattr(name)}"
+    return f"{head}><failure message={quoteattr(failure)}/></testcase>" if failure else f"{head}/>"
+
+
+def _fraction(one: RolloutDetail) -> float:
+    if one.phase != "stepping" or not one.requests_min:
+        return 0.0
+    return min(one.requests / one.requests_min, 1.0)
