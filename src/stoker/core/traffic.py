@@ -75,6 +75,13 @@ def rollout_route(rollout: RolloutState | None) -> RolloutRoute | None:
     )
 
 
+def is_replaced(rollout: RolloutState | None) -> bool:
+    """Return whether there may be no replica at all for a while, because the old ones go before the new ones come."""
+    if rollout is None or not course(rollout.spec, rollout.strategy).clears:
+        return False
+    return rollout.phase in ("clearing", "scaling", "returning")
+
+
 def route_table(
     version: int,
     endpoints: Iterable[EndpointState],
@@ -157,6 +164,7 @@ def _endpoint_route(
         cache=_cache_route(endpoint.resource.spec.cache),
         coalesce=endpoint.resource.spec.coalesce,
         rollout=rollout_route(rollout),
+        holds=is_replaced(rollout),
         **_chained(endpoint),
     )
 

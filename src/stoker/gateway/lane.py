@@ -268,6 +268,8 @@ class Lane:
 
     def is_down(self, now_s: float) -> bool:
         """Return whether no replica runs or loads, and none has for long enough to stop hoping."""
+        if self.route.holds:
+            return False
         if not self._replicas:
             return True
         return all(

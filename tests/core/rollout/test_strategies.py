@@ -7,6 +7,7 @@ from stoker.core import traffic
 from stoker.core.rollout.course import canary_s, resolve
 from stoker.core.rollout.decide import Dossier
 from stoker.types.rollouts import ArmCounts, Arms, Mirror, Rollout
+from stoker.types.routes import RouteTable
 from stoker.types.slos import Objective
 from tests.core.worlds import World
 
@@ -31,12 +32,15 @@ def load(world: World, turns: int = 4) -> None:
     world.turn()
 
 
-def shares(world: World) -> dict[str, int]:
+def table(world: World) -> RouteTable:
     snapshot = world.snapshot()
-    table = traffic.route_table(
+    return traffic.route_table(
         1, snapshot.endpoints, snapshot.revisions, snapshot.assignments, (), {}, str, snapshot.rollouts
     )
-    return {str(each.revision): each.weight for each in table.endpoints[0].revisions}
+
+
+def shares(world: World) -> dict[str, int]:
+    return {str(each.revision): each.weight for each in table(world).endpoints[0].revisions}
 
 
 def step(world: World, canary: tuple[int, int] = GOOD, baseline: tuple[int, int] = BASE) -> None:
@@ -252,6 +256,7 @@ def test_recreate_needs_no_room_for_both() -> None:
     world.turn()
     assert world.rollout.phase == "clearing"
     assert condition(world)[0] == "Clearing"
+    assert table(world).endpoints[0].holds
     for _ in range(12):
         world.turn()
         world.work()
@@ -260,6 +265,7 @@ def test_recreate_needs_no_room_for_both() -> None:
         assert len(alive) <= 2
     world.settle()
     assert (world.rollout.phase, world.endpoints["a"].serving) == ("promoted", "default.a-2")
+    assert not table(world).endpoints[0].holds
 
 
 def test_recreate_brings_the_old_one_back_when_the_new_one_cannot_start() -> None:
@@ -279,12 +285,9 @@ def test_a_shadow_gets_copies_and_no_traffic_and_is_promoted_when_it_agrees() ->
     world = shipping(Rollout(strategy="shadow", requests_min=50))
     load(world)
     assert shares(world) == {"default.a-1": 100, "default.a-2": 0}
-    snapshot = world.snapshot()
-    table = traffic.route_table(
-        1, snapshot.endpoints, snapshot.revisions, snapshot.assignments, (), {}, str, snapshot.rollouts
-    )
-    assert table.endpoints[0].rollout is not None
-    assert table.endpoints[0].rollout.mirror == Mirror()
+    route = table(world).endpoints[0].rollout
+    assert route is not None
+    assert route.mirror == Mirror()
     world.count((60, 0), (60, 0), copies=60, disagreements=0)
     world.now_s += 61.0
     load(world)
