@@ -34,6 +34,7 @@ from stoker.gateway.plane import Plane
 from stoker.gateway.process import Process
 from stoker.gateway.pulse import Pulse
 from stoker.gateway.quotas import Quotas
+from stoker.gateway.reverts import Reverts
 from stoker.gateway.samples import Samples
 from stoker.gateway.shares import Asker
 from stoker.gateway.siblings import Conviction, Siblings
@@ -61,7 +62,8 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
     siblings = Siblings(
         [home.address(f"gateway-{index}") for index in range(arguments.gateways) if index != arguments.index]
     )
-    directory = Directory(registry, _convicting(siblings, Quarantine(home.quarantine)), arguments.gateways)
+    reverts = Reverts(home.gateway / f"reverts-{name}.json")
+    directory = Directory(registry, _convicting(siblings, Quarantine(home.quarantine)), arguments.gateways, reverts)
     quotas, answers = Quotas(arguments.gateways), Answers(settings.cache_max_bytes)
     samples = Samples(home.samples, KeyRing(home.samples, settings.samples_key), settings.samples_max_bytes, name)
     tracer = _tracer(home, settings, registry)
@@ -98,10 +100,7 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
         tasks = [asyncio.create_task(work()) for work in works]
         await _first(asked, process.stopping)
         process.stopping.set()
-        drains = [server.drain(settings.drain_s)]
-        if rpc is not None:
-            drains.append(rpc.drain(settings.drain_s))
-        await asyncio.gather(*drains)
+        await asyncio.gather(*(each.drain(settings.drain_s) for each in (server, rpc) if each is not None))
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)

@@ -8,7 +8,7 @@ it, or after FORGIVE_S, the arm is charged.
 """
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from stoker.core import arms as rules
@@ -151,8 +151,13 @@ class _Death:
 class Arms:
     """Both arms of the rollout that `route` has."""
 
-    def __init__(self, route: EndpointRoute, rollout: RolloutRoute, meters: Meters) -> None:
+    def __init__(
+        self, route: EndpointRoute, rollout: RolloutRoute, meters: Meters, give_up: Callable[[str], object]
+    ) -> None:
         self.rollout = rollout
+        self.reverted = ""  # why the canary gets nothing more here
+        self._give_up = give_up
+        self._failed = 0  # tries of the canary, all it had since it got the weight of now; -1: one was answered
         self.share = 0.0  # of requests that the canary is given
         self.canary = rollout.canary
         self.baseline = rollout.baseline
@@ -168,7 +173,9 @@ class Arms:
     def follow(self, route: EndpointRoute, rollout: RolloutRoute) -> None:
         """Take a newer route of the same rollout."""
         weights = {str(each.revision): each.weight for each in route.revisions}
-        self.share = rules.share(weights.get(self.canary, 0), weights.get(self.baseline, 0))
+        share = rules.share(weights.get(self.canary, 0), weights.get(self.baseline, 0))
+        if share != self.share:
+            self.share, self._failed = share, 0
         if rollout.segments != self.rollout.segments:
             self._segments = tuple(Segment(each, self._cohorts) for each in rollout.segments)
             self.headers = {header_of(each) for each in rollout.segments} - {b""}
@@ -204,6 +211,8 @@ class Arms:
             rules.answered(first_s, self.rollout.slow_s, is_invalid=is_invalid),
             self._pairs(exchange) if self._segments else (),
         )
+        if arm is self._canary:
+            self._failed = -1
 
     def failed(self, exchange: Exchange, replica: Replica, problem: StokerError, now_s: float) -> None:
         """Count a try that the replica did not answer, unless that says nothing of its arm."""
@@ -212,7 +221,7 @@ class Arms:
             return
         first_s = (exchange.first_byte_s or now_s) - exchange.sent_s
         events = rules.failed(first_s, self.rollout.slow_s, is_late=isinstance(problem, DeadlineExceeded))
-        arm.take(events, self._pairs(exchange))
+        self._lost(arm, events, self._pairs(exchange))
 
     def died(self, exchange: Exchange, replica: Replica, shape: bytes, now_s: float) -> None:
         """Keep a try whose replica died until it is known whether a request was why."""
@@ -228,7 +237,7 @@ class Arms:
         first_s = (exchange.first_byte_s or now_s) - exchange.sent_s
         events = rules.failed(first_s, self.rollout.slow_s, is_late=False)
         if len(death.tries) >= TRIES_MAX:
-            arm.take(events, self._pairs(exchange))
+            self._lost(arm, events, self._pairs(exchange))
             return
         death.shapes.add(shape)
         death.tries.append((arm, events, self._pairs(exchange)))
@@ -242,13 +251,15 @@ class Arms:
         waited_s = (exchange.first_byte_s or now_s) - exchange.sent_s
         slow_s = self.rollout.slow_s
         if isinstance(exchange.cause, DeadlineExceeded) or now_s >= exchange.deadline_s:
-            arm.take(rules.failed(waited_s, slow_s, is_late=True), self._pairs(exchange))
+            self._lost(arm, rules.failed(waited_s, slow_s, is_late=True), self._pairs(exchange))
             return
         if exchange.cause is not None:
             return
         events = rules.left(waited_s, slow_s, self._patience_s(), is_begun=is_begun)
-        if events is not None:
+        if events is not None and is_begun:
             arm.take(events, self._pairs(exchange))
+        elif events is not None:
+            self._lost(arm, events, self._pairs(exchange))
 
     # ---- what became of those who were in a replica that died
 
@@ -277,13 +288,22 @@ class Arms:
             self.rollout.number,
             ArmsCounts(self._canary.counts(), self._baseline.counts()),
             {name: ArmsCounts(one.counts(), other.counts()) for name, (one, other) in self._cohorts.items()},
+            reverted=self.reverted,
             project=project,
             endpoint=endpoint,
         )
 
     def _charge(self, name: str) -> None:
         for arm, events, cohorts in self._deaths.pop(name).tries:
-            arm.take(events, cohorts)
+            self._lost(arm, events, cohorts)
+
+    def _lost(self, arm: Arm, events: tuple[BadEvent, ...], cohorts: Iterable[Pair]) -> None:
+        """Count a try without an answer; the canary is given up when its first ones all were."""
+        arm.take(events, cohorts)
+        if arm is self._canary and self._failed >= 0 and not self.reverted:
+            self._failed += 1
+            if 0 < self.rollout.first_failed <= self._failed:
+                self._give_up(f"the first {self._failed} requests of {self.canary} all failed, the last: {events[0]}")
 
     def _pairs(self, exchange: Exchange) -> list[Pair]:
         return [pair for each in self._segments if (pair := each.pair(exchange)) is not None]
@@ -294,8 +314,14 @@ class Arms:
         return rules.PATIENCE * (usual_s or 0.0)
 
 
-def following(known: Arms | None, route: EndpointRoute, meters: Meters) -> Arms | None:
-    """Return what counts under a newer route: the same for the same rollout, so that what is under way counts."""
+def following(
+    known: Arms | None, route: EndpointRoute, meters: Meters, give_up: Callable[[str], object]
+) -> Arms | None:
+    """Return what counts under a newer route: the same for the same rollout, so that what is under way counts.
+
+    Args:
+        give_up: gives the canary nothing more, and says why.
+    """
     rollout = route.rollout
     if rollout is None:
         return None
@@ -306,7 +332,7 @@ def following(known: Arms | None, route: EndpointRoute, meters: Meters) -> Arms 
     ):
         known.follow(route, rollout)
         return known
-    return Arms(route, rollout, meters)
+    return Arms(route, rollout, meters, give_up)
 
 
 def _is_empty(exchange: Exchange, usage: Usage) -> bool:

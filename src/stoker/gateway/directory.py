@@ -8,6 +8,7 @@ from typing import Final
 from stoker.core.fallback import DEPTH_MAX
 from stoker.gateway.lane import Convicted, Lane
 from stoker.gateway.meters import Meters
+from stoker.gateway.reverts import Reverts
 from stoker.telemetry.metrics import Registry
 from stoker.types.errors import NotFound
 from stoker.types.rollouts import RolloutCounts
@@ -27,8 +28,11 @@ class Directory:
         gateways: how many processes share the replicas.
     """
 
-    def __init__(self, registry: Registry, convicted: Convicted, gateways: int = 1) -> None:
+    def __init__(
+        self, registry: Registry, convicted: Convicted, gateways: int = 1, reverts: Reverts | None = None
+    ) -> None:
         self._gateways = gateways
+        self._reverts = reverts or Reverts()
         self.version = -1
         self.body_max_bytes = BODY_MIN_BYTES
         self._registry = registry
@@ -53,11 +57,14 @@ class Directory:
         wanted = {(str(endpoint.project), str(endpoint.endpoint)): endpoint for endpoint in table.endpoints}
         for name in [name for name in self._lanes if name not in wanted]:
             self._lanes.pop(name).close()
+            self._reverts.drop(*name)
             self._registry.forget(project=name[0], endpoint=name[1])
         for name, endpoint in wanted.items():
             lane = self._lanes.get(name)
             if lane is None:
-                self._lanes[name] = Lane(endpoint, Meters(self._registry, *name), self._convicted, self._gateways)
+                self._lanes[name] = Lane(
+                    endpoint, Meters(self._registry, *name), self._convicted, self._gateways, self._reverts
+                )
             else:
                 lane.update(endpoint)
         self.headers.clear()
@@ -101,12 +108,15 @@ class Directory:
         return self._lanes.get((project, name))
 
     def rollouts(self) -> list[RolloutCounts]:
-        """Return what was counted of every rollout that runs."""
-        return [
-            lane.arms.counts(project, endpoint)
-            for (project, endpoint), lane in self._lanes.items()
-            if lane.arms is not None
-        ]
+        """Return what was counted of every rollout that runs, and which endpoints went back without one."""
+        found = []
+        for (project, endpoint), lane in self._lanes.items():
+            if lane.arms is not None:
+                found.append(lane.arms.counts(project, endpoint))
+            elif lane.reverted is not None:
+                told = lane.reverted.because
+                found.append(RolloutCounts(0, reverted=told, project=project, endpoint=endpoint))
+        return found
 
     def leaves(self, lane: Lane) -> list[Lane]:
         """Return the lanes with replicas that serve for `lane`: itself, or its backends', each once."""

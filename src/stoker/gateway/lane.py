@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from stoker.core import admit, breaker, concurrency, hedge, poison, retry, sampling, tracing
+from stoker.core import admit, breaker, concurrency, hedge, poison, retry, reverts, sampling, tracing
 from stoker.core.circuit import Circuit
 from stoker.core.fallback import Step
 from stoker.core.quota import Expectation
@@ -20,9 +20,11 @@ from stoker.gateway.fleet.health import Evidence, evidence
 from stoker.gateway.fleet.replica import Replica
 from stoker.gateway.fleet.suspects import Suspects
 from stoker.gateway.meters import Meters
+from stoker.gateway.reverts import Reverts
 from stoker.gateway.tier import Tier
 from stoker.protocol.frames import EndHead
 from stoker.types.errors import NotFound, StokerError, Unavailable
+from stoker.types.rollouts import Reverted
 from stoker.types.routes import EndpointRoute
 
 EVIDENCE_S: Final = 0.1  # all replicas' looks within so long share what was seen of all
@@ -36,8 +38,17 @@ class Lane:
         gateways: how many processes share the replicas' places.
     """
 
-    def __init__(self, endpoint: EndpointRoute, meters: Meters, convicted: "Convicted", gateways: int = 1) -> None:
+    def __init__(
+        self,
+        endpoint: EndpointRoute,
+        meters: Meters,
+        convicted: "Convicted",
+        gateways: int = 1,
+        reverts: Reverts | None = None,
+    ) -> None:
         self._convicted = convicted
+        self._reverts = reverts or Reverts()
+        self._told = endpoint
         self._gateways = gateways
         self.route = endpoint
         self.task: str = endpoint.task
@@ -86,6 +97,11 @@ class Lane:
 
     def update(self, endpoint: EndpointRoute) -> None:
         """Follow a new route table: new replicas are connected, gone ones retire."""
+        self._told = endpoint
+        self.reverted = self._reverts.of(endpoint)
+        if self.reverted is not None:
+            endpoint = reverts.applied(self.reverted, endpoint)
+        self.meters.reverted(is_reverted=self.reverted is not None)
         self.route = endpoint
         self.circuit.follow(endpoint.breaker)
         self.tier = Tier.following(self.tier, endpoint.backends)
@@ -98,7 +114,9 @@ class Lane:
         revisions = {str(revision.revision) for revision in endpoint.revisions}
         self.meters.keep(revisions, time.monotonic())
         self.meters.promised.follow(endpoint.promised_to, endpoint.timed_for)
-        self.arms = arms.following(self.arms, endpoint, self.meters)
+        self.arms = arms.following(self.arms, endpoint, self.meters, self.go_back)
+        if self.arms is not None:
+            self.arms.reverted = self.reverted.because if self.reverted is not None else ""
         self.choice.follow(endpoint, self.arms)
         wanted = {
             str(replica.replica): (replica, revision)
@@ -115,6 +133,19 @@ class Lane:
                     known.retire()
                 self._replicas[name] = Replica(replica, str(revision.revision), revision.version, self)
         self.refresh()
+
+    def go_back(self, because: str, to: str = "") -> Reverted | None:
+        """Give all traffic to `to`, or to the revision before, until a newer table says otherwise; None: to nobody."""
+        told = self._told
+        found = reverts.target(told, {each.revision for each in self.choice.able}, to)
+        if not found:
+            return None
+        number = told.rollout.number if told.rollout is not None else 0
+        because = because[: reverts.BECAUSE_MAX]
+        reverted = Reverted(told.project, told.endpoint, found, because, number, reverts.weights(told))
+        self._reverts.put(reverted)
+        self.update(told)
+        return reverted
 
     def close(self) -> list[Replica]:
         """Let the endpoint go: nobody waits any more, replicas retire; return them."""

@@ -182,6 +182,7 @@ class Meters:
         "_labels",
         "_project",
         "_registry",
+        "_reverted",
         "_revisions",
         "cancelled",
         "promised",
@@ -198,6 +199,7 @@ class Meters:
         self._revisions: dict[tuple[str, str], RevisionMeters] = {}
         self._attempts: dict[tuple[str, str], Counter] = {}
         self._choices: dict[str, Counter] = {}
+        self._reverted: Gauge | None = None
         self._gone: dict[str, float] = {}  # since when; revisions that left the table
         self.queue_wait: Histogram = registry.histogram("stoker_queue_wait_seconds", **self._labels)
         self.cancelled: Counter = registry.counter("stoker_cancelled_total", **self._labels)
@@ -322,6 +324,15 @@ class Meters:
     def rollout_tries(self, arm: str, outcome: str) -> Counter:
         """Return the counter of an arm's first tries that came to `outcome`."""
         return self._registry.counter("stoker_rollout_tries_total", arm=arm, outcome=outcome, **self._labels)
+
+    def reverted(self, *, is_reverted: bool) -> None:
+        """Set whether this gateway went back to an earlier revision by itself; what never did has no series."""
+        if is_reverted or self._reverted is not None:
+            if self._reverted is None:
+                self._reverted = self._registry.gauge(
+                    "stoker_rollout_reverted", process=self._registry.process, **self._labels
+                )
+            self._reverted.set(float(is_reverted))
 
     def hedge(self, outcome: str) -> None:
         """Count a second try beside a slow first one."""

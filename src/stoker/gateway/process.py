@@ -16,8 +16,9 @@ from stoker.protocol import frames
 from stoker.protocol.frames import EndHead, Hello
 from stoker.protocol.link import Exchange, refuse
 from stoker.telemetry.metrics import Snapshot, encode_snapshot
-from stoker.types.errors import InvalidInput
+from stoker.types.errors import Conflict, InvalidInput, NotFound
 from stoker.types.replica import ReplicaState, ReplicaStats
+from stoker.types.rollouts import GoBack, Reverted
 from stoker.types.traces import TraceQuestion
 
 _T = TypeVar("_T")
@@ -63,13 +64,15 @@ class Process:
         raise refuse(exchange.head.method)
 
     def call(self, exchange: Exchange) -> None:
-        """Answer `metrics`, `traces` and `rollouts`, and take `convict` from a sibling."""
+        """Answer `metrics`, `traces` and `rollouts`, take `convict` from a sibling and `revert` from an operator."""
         if exchange.head.method == "metrics":
             self._finish(exchange, encode_snapshot(self._snapshot()))
         elif exchange.head.method == "traces":
             self._finish(exchange, self._ring.answer(_read(exchange.body, TraceQuestion)))
         elif exchange.head.method == "rollouts":
             self._finish(exchange, msgspec.json.encode(self._directory.rollouts()))
+        elif exchange.head.method == "revert":
+            self._finish(exchange, msgspec.json.encode(self._go_back(exchange.body)))
         elif exchange.head.method == "convict":
             self._convict(exchange.body)
             exchange.end(EndHead())
@@ -91,6 +94,17 @@ class Process:
             lane.book.convict(conviction.shape, time.monotonic())
             if lane.arms is not None:
                 lane.arms.convicted(conviction.shape)
+
+    def _go_back(self, body: bytes) -> Reverted:
+        told = _read(body, GoBack)
+        lane = self._directory.lane(told.project, told.endpoint)
+        if lane is None:
+            raise NotFound(f"there is no endpoint {told.project}/{told.endpoint}", field="endpoint")
+        found = lane.go_back(told.because, told.to)
+        if found is None:
+            wanted = told.to or "an earlier revision"
+            raise Conflict(f"no replica of {wanted} of {told.endpoint} takes requests; nothing was changed")
+        return found
 
     def _state(self) -> ReplicaState:
         if self.stopping.is_set():

@@ -149,10 +149,38 @@ class Arms(msgspec.Struct):
     baseline: ArmCounts = msgspec.field(default_factory=ArmCounts)
 
 
+class GoBack(msgspec.Struct, frozen=True):
+    """What a gateway is told (CALL `revert`) when control cannot be: all traffic to the revision before.
+
+    to: the revision; "" for the baseline of the rollout that runs or, with none, the newest before the one that serves.
+    """
+
+    project: str
+    endpoint: str
+    because: str
+    to: str = ""
+
+
+class Reverted(msgspec.Struct, frozen=True):
+    """What a gateway gave all traffic of an endpoint to, on its own or because it was told.
+
+    It holds until a newer table says something else than the one that it was done under: number is that of the rollout
+    (0: none), weights are what decides (core/reverts.py).
+    """
+
+    project: str
+    endpoint: str
+    to: str
+    because: str
+    number: int
+    weights: dict[str, int]
+
+
 class RolloutCounts(msgspec.Struct):
     """What one gateway process has counted of one rollout. It only grows; a restarted gateway begins at nothing.
 
-    An arm's tries are the first ones of its requests (core/arms.py).
+    An arm's tries are the first ones of its requests (core/arms.py). With number 0: no rollout runs, and the
+    gateway went back because it was told so.
     cohorts: by `segment=value`, such as `tenant=acme`; at most COHORTS_MAX. copies, disagreements: of a shadow.
     reverted: why this gateway gives the canary nothing more by itself, "" while it does.
     """

@@ -2,8 +2,8 @@
 
 During a rollout the arm is chosen first. A request for a full canary goes to the baseline; one for a full baseline
 waits, because the canary must not get more than its share. A second try goes to the baseline, where that is ready, even
-if it has no weight any more (blue-green). While a trial has the baseline's only replica for itself, the requests that
-were drawn for it wait too.
+if it has no weight any more (blue-green), and so do all while nothing that has a weight takes requests. While a trial
+has the baseline's only replica for itself, the requests that were drawn for it wait too.
 
 The rules are in core/route.py (cost), core/affinity.py (sessions, known prompts) and core/sizes.py (how much work).
 """
@@ -65,6 +65,8 @@ class Choice:
         self._groups = {}
         for replica in self.able:
             self._groups.setdefault(replica.revision, []).append(replica)
+        if self.arms is not None and not self.open:  # rather the revision before, without a weight, than nobody
+            self.open = self._groups.get(self.arms.baseline, [])
         self._drawn = [name for name in self._groups if self._weights.get(name)]
         self._shares = [self._weights[name] for name in self._drawn]
         self._held = {each.revision for each in replicas if each.is_reserved and each.is_connected}

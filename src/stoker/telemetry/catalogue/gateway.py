@@ -168,6 +168,13 @@ GATEWAY: Final[tuple[Metric, ...]] = (
         "invalid or slow; the worst, where it is more than one.",
     ),
     Metric(
+        "stoker_rollout_reverted",
+        "gauge",
+        "",
+        (*ENDPOINT, "process"),
+        "1 while this gateway gives all traffic to an earlier revision without having been told so by control.",
+    ),
+    Metric(
         "stoker_hedges_total",
         "counter",
         "",
