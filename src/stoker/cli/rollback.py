@@ -16,11 +16,13 @@ from stoker.cli.waiting import wait_ready
 from stoker.client.rollouts import RolloutDetail
 from stoker.protocol.frames import Kind, RequestHead
 from stoker.protocol.link import connect
-from stoker.types.errors import Conflict, NotReachable, ReplicaLost, StokerError
+from stoker.types.errors import Conflict, DeadlineExceeded, NotReachable, ReplicaLost, StokerError
 from stoker.types.rollouts import GoBack, Reverted
 from stoker.types.statuses import EndpointView
 
 ASK_TIMEOUT_S: Final = 5.0
+# Who goes back is in a hurry: a control that takes longer is as good as none. If it does it later too, nothing is lost.
+PATIENCE_S: Final = 5.0
 
 
 @click.command(
@@ -64,10 +66,10 @@ def command(
         _without_control(session, GoBack(project, name, "stoker rollback --by-gateways", _revision(project, name, to)))
         return
     try:
-        control = session.control()
+        control = session.control(PATIENCE_S)
         view = control.rollback(project, name, to)
         rollout = newest(control, project, name)
-    except NotReachable as dead:
+    except (NotReachable, DeadlineExceeded) as dead:
         click.echo(f"control cannot be reached ({dead.message}); telling the gateways themselves", err=True)
         told = GoBack(
             project, name, "stoker rollback, while control could not be reached", _revision(project, name, to)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from stoker.app.home import Home
-from stoker.client.connection import Connection
+from stoker.client.connection import ANSWER_TIMEOUT_S, Connection
 from stoker.client.control import ControlClient
 from stoker.client.credentials import Credentials, read_credentials
 from stoker.client.data import DataClient
@@ -52,11 +52,11 @@ class Session:
             gateway_cert="" if self.gateway else found.gateway_cert,
         )
 
-    def control(self) -> ControlClient:
-        """Return the client of the control API."""
+    def control(self, timeout_s: float = ANSWER_TIMEOUT_S) -> ControlClient:
+        """Return the client of the control API. timeout_s: the longest that an answer may take."""
         credentials = self.credentials()
         trust = Trust(ca=self.ca, own=self.cert)
-        return ControlClient(Connection(credentials.control_base(), credentials.key, trust=trust))
+        return ControlClient(Connection(credentials.control_base(), credentials.key, trust=trust, timeout_s=timeout_s))
 
     def rollouts(self) -> RolloutClient:
         """Return the client of the control API for rollouts."""

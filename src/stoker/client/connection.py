@@ -20,6 +20,7 @@ from stoker.types.errors import DeadlineExceeded, InvalidInput, NotReachable, St
 
 _T = TypeVar("_T")
 
+ANSWER_TIMEOUT_S: Final = 30.0
 CONNECT_TIMEOUT_S: Final = 5.0
 ANSWER_BYTES_MAX: Final = 64 * 2**20
 PIECE_BYTES: Final = 256 * 1024
@@ -96,7 +97,7 @@ class Connection:
 
     base: str
     key: str = ""
-    timeout_s: float = 30.0
+    timeout_s: float = ANSWER_TIMEOUT_S
     trust: Trust = SYSTEM
 
     def exchange(
