@@ -35,6 +35,7 @@ from stoker.types.ids import ModelName
 from stoker.types.models import Signature, TensorSpec
 from stoker.types.replica import ReplicaStats
 from stoker.types.resources import EndpointSpec, Feedback
+from stoker.types.slos import Objective
 from tests.control.rig import WAIT_S, Rig, conditions, endpoint, until
 from tests.store import rows
 
@@ -173,6 +174,11 @@ class Watched:
     def resource(self, feedback: Feedback | None) -> Any:
         return msgspec.structs.replace(rows.endpoint(), spec=EndpointSpec(model="m", feedback=feedback))
 
+    def promise(self, objective: Objective) -> None:
+        spec = EndpointSpec(model="m", feedback=Feedback(), slos=(objective,))
+        resource = msgspec.structs.replace(rows.endpoint(), spec=spec)
+        self.database.write(lambda connection: endpoints.put(connection, resource, 2, 1.0))
+
     def counted(self, name: str, **labels: str) -> float:
         return self.metrics.counter(name, **WHOSE, **labels).value
 
@@ -247,7 +253,24 @@ def test_segments_in_metrics_are_bounded_and_labels_are_judged_once(tmp_path: Pa
         assert len(series) == SEGMENTS_MAX + 1
         assert {value for labels, value in series.items() if OTHER in labels} == {10}
         assert sum(series.values()) == SEGMENTS_MAX + 10
-        assert rig.metrics.histogram("stoker_prediction_score_ratio", **WHOSE).read().count == SEGMENTS_MAX + 10
+        scores = rig.metrics.snapshot().matching("stoker_prediction_score_ratio", **WHOSE)
+        assert len(scores) == SEGMENTS_MAX + 1
+        whole = rig.metrics.snapshot().distribution("stoker_prediction_score_ratio", **WHOSE)
+        assert whole.count == SEGMENTS_MAX + 10
+
+    run(tmp_path, body)
+
+
+def test_a_segment_that_an_objective_names_is_told_apart_however_many_came_before(tmp_path: Path) -> None:
+    async def body(rig: Watched) -> None:
+        rig.promise(Objective(name="eu", target=0.9, sli="quality", at_least=1.0, segment="eu"))
+        await rig.watch.turn(rig.now_s)
+        for at, segment in enumerate([*(f"s{at}" for at in range(SEGMENTS_MAX + 5)), "eu"]):
+            rig.replica.predicts(f"r{at}", segment=segment)
+        await rig.watch.turn(rig.now_s)
+        labels = [Label(f"r{at}", "label", "1", rig.now_s) for at in range(SEGMENTS_MAX + 6)]
+        await rig.watch.label("default", labels)
+        assert rig.metrics.histogram("stoker_prediction_score_ratio", segment="eu", **WHOSE).read().count == 1
 
     run(tmp_path, body)
 

@@ -87,7 +87,9 @@ class FeedbackWatch:
 
     async def turn(self, now_s: float) -> None:
         """Fetch what there is; now and then estimate, and forget what nobody asks for."""
-        targets = await self._database.reading(targets_of)
+        targets, promised = await self._database.reading(lambda tables: (targets_of(tables), promised_of(tables)))
+        for key, segments in promised.items():
+            self._segments.setdefault(key, set()).update(segments)
         on = [one for one in targets if one.spec is not None]
         off = [one for one in targets if one.spec is None and one.replica in self._taken]
         await asyncio.gather(*(self._fetch(one, now_s) for one in (*on, *off)))
@@ -188,8 +190,9 @@ class FeedbackWatch:
                 self._metrics.histogram("stoker_prediction_error", **which).observe(one.error)
             if one.score is None:
                 continue
-            self._metrics.histogram("stoker_prediction_score_ratio", **whose).observe(one.score)
-            which["segment"] = self._segment((one.project, one.endpoint), one.segment)
+            segment = self._segment((one.project, one.endpoint), one.segment)
+            self._metrics.histogram("stoker_prediction_score_ratio", segment=segment, **whose).observe(one.score)
+            which["segment"] = segment
             self._metrics.counter("stoker_predictions_judged_total", **which).add()
             right = self._metrics.counter("stoker_predictions_right_total", **which)
             right.add(one.score >= RIGHT)
@@ -219,6 +222,15 @@ def targets_of(connection: Connection) -> list[Target]:
         for one in revisions.assignments(connection)
         if one.revision in predicts
     ]
+
+
+def promised_of(connection: Connection) -> dict[Key, set[str]]:
+    """Return the segments that objectives name; however many others there are, these are told apart."""
+    return {
+        one.key: {objective.segment for objective in one.resource.spec.slos if objective.segment}
+        for one in endpoints.everything(connection)
+        if one.resource.spec.feedback is not None
+    }
 
 
 def kept_of(connection: Connection) -> set[Key]:

@@ -95,6 +95,8 @@ def _one(objective: Objective) -> list[tuple[str, str]]:
     if objective.tenant and not slo.METRICS[objective.sli][1]:
         known = ", ".join(sli for sli, (_, of_tenant) in slo.METRICS.items() if of_tenant)
         found.append(("tenant", f"{objective.sli} is not measured by tenant; known: {known}"))
+    if objective.segment and objective.sli != "quality":
+        found.append(("segment", f"{objective.sli} is not measured by segment; known: quality"))
     if objective.runbook and urlsplit(objective.runbook).scheme not in ("http", "https"):
         found.append(("runbook", f"{objective.runbook!r} is no http or https address"))
     return found

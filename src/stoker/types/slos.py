@@ -76,6 +76,14 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "or the id of a key without)",
         ),
     ] = ""
+    segment: Annotated[
+        str,
+        Meta(
+            max_length=64,
+            description="quality: only predictions of this segment (`x-stoker-segment`, or the parameter that "
+            "`feedback.segment` names)",
+        ),
+    ] = ""
     under: Annotated[
         Seconds | None, Meta(description="latency, ttft, inter_token, freshness: good is a time, or an age, up to this")
     ] = None

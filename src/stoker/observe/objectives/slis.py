@@ -44,6 +44,8 @@ def source(project: str, endpoint: str, objective: Objective, made: Mapping[str,
     events = select(slo.counted(objective), project=project, endpoint=endpoint)
     if objective.tenant:
         events = _only(events, "tenant", objective.tenant)
+    if objective.segment:
+        events = _only(events, "segment", objective.segment)
     if objective.sli == "availability":
         return Source(events, (_only(events, "outcome", "bad"),))
     if objective.sli == "quality":

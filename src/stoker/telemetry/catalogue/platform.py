@@ -121,7 +121,7 @@ PLATFORM: Final[tuple[Metric, ...]] = (
         "stoker_prediction_score_ratio",
         "histogram",
         "ratio",
-        ENDPOINT,
+        (*ENDPOINT, "segment"),
         "How good predictions were by their first label: 1 right, 0 wrong, or the score that was given.",
     ),
     Metric("stoker_prediction_error", "histogram", "", REVISION, "Absolute error of predicted values."),
