@@ -21,6 +21,8 @@ TICKET = Objective(name="calm", target=0.99, alert="ticket")
 RIGHT = Objective(name="right", sli="quality", at_least=0.8, target=0.9, segment="eu")
 NEVER = Objective(name="never", sli="quality", at_least=0.0, target=0.9)  # 0 is said too
 FRESH = Objective(name="fresh", sli="freshness", under="7d", target=0.99, alert="ticket")
+WORTH = Objective(name="worth", sli="business", metric="revenue", at_least=5.0, target=0.6, segment="eu")
+CHEAP = Objective(name="cheap", sli="business", metric="refund", at_most=0.5, target=0.9)
 FAR = Objective(name="far", sli="drift", at_most=0.2, target=0.9, window="7d")
 SHIFT = Objective(name="shift", sli="drift", at_most=0.2, target=0.9, policy=(BudgetStep("scale-up"),))
 
@@ -34,7 +36,7 @@ def slos(*objectives: Objective) -> list[dict[str, Any]]:
 
 
 def test_what_is_exported_reads_back_to_the_same_objective() -> None:
-    for objective in (ANSWERS, QUICK, OWN, OWN_QUICK, MINUTES, SHARES, TICKET, RIGHT, NEVER, FRESH, FAR):
+    for objective in (ANSWERS, QUICK, OWN, OWN_QUICK, MINUTES, SHARES, TICKET, RIGHT, NEVER, FRESH, WORTH, CHEAP, FAR):
         (document,) = slos(objective)
         (tree,), faults = yamltree.parse(yamltree.to_text([document]))
         assert not faults

@@ -23,7 +23,12 @@ COUNTED: Final[tuple[Sli, ...]] = ("availability", "latency", "ttft", "inter_tok
 _PREFIX: Final = "stoker.dev/"  # of annotations that say what OpenSLO has no word for
 _SLIS: Final[dict[str, Sli]] = {each: each for each in slo.METRICS}
 _NUMBERS: Final = ("at_least", "at_most")
-_EXAMPLES: Final[dict[Sli, str]] = {"quality": "at_least: 0.8", "drift": "at_most: 0.2", "freshness": "under: 7d"}
+_EXAMPLES: Final[dict[Sli, str]] = {
+    "quality": "at_least: 0.8",
+    "drift": "at_most: 0.2",
+    "freshness": "under: 7d",
+    "business": "at_least: 1",
+}
 
 
 def documents(endpoint: Endpoint) -> list[dict[str, Any]]:
@@ -63,8 +68,9 @@ def objective(document: dict[str, Any]) -> tuple[str, Objective]:
         tenant=str(annotations.get(_PREFIX + "tenant", "")),
         segment=str(annotations.get(_PREFIX + "segment", "")),
         under=annotations.get(_PREFIX + "under") if sli in TIMED else None,
-        at_least=_number(name, annotations, "at_least") if sli == "quality" else None,
-        at_most=_number(name, annotations, "at_most") if sli == "drift" else None,
+        metric=str(annotations[_PREFIX + "metric"]) if _PREFIX + "metric" in annotations else None,
+        at_least=_number(name, annotations, "at_least") if sli in ("quality", "business") else None,
+        at_most=_number(name, annotations, "at_most") if sli in ("drift", "business") else None,
         window=_window(name, spec),
         slices=_slices(name, spec),
         alert=_alert(name, spec, annotations),
@@ -109,7 +115,7 @@ def _alert(name: str, spec: dict[str, Any], annotations: dict[str, Any]) -> Seve
 def _slo(endpoint: Endpoint, objective: Objective) -> dict[str, Any]:
     name = f"{endpoint.metadata.name}-{objective.name}"
     said = {_PREFIX + "sli": objective.sli, _PREFIX + "project": str(endpoint.metadata.project)}
-    for field in ("tenant", "segment", "under", *_NUMBERS, "owner", "runbook"):
+    for field in ("tenant", "segment", "metric", "under", *_NUMBERS, "owner", "runbook"):
         if getattr(objective, field) not in ("", None):
             said[_PREFIX + field] = str(getattr(objective, field))
     if objective.alert == "ticket":

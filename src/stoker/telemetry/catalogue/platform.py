@@ -124,6 +124,13 @@ PLATFORM: Final[tuple[Metric, ...]] = (
         (*ENDPOINT, "segment"),
         "How good predictions were by their first label: 1 right, 0 wrong, or the score that was given.",
     ),
+    Metric(
+        "stoker_feedback_amount",
+        "histogram",
+        "",
+        (*ENDPOINT, "segment", "metric"),
+        "Business metrics that feedback told of answers, each for the first time (20 of an endpoint, then `_other`).",
+    ),
     Metric("stoker_prediction_error", "histogram", "", REVISION, "Absolute error of predicted values."),
     Metric(
         "stoker_estimated_accuracy_ratio",
