@@ -32,6 +32,11 @@ def test_any_key_sends_labels_of_its_own_project_alone(rig: Rig) -> None:
         {"id": "r", "label": 1, "at": -1},
         {"id": "r", "label": 1, "more": 1},
         {"id": 7, "label": 1},
+        {"id": "r", "metrics": {}},
+        {"id": "r", "metrics": {"revenue": -1}},
+        {"id": "r", "metrics": {"Revenue; DROP": 1}},
+        {"id": "r", "metrics": {"revenue": "much"}},
+        {"id": "r", "metrics": {f"m{at}": 1 for at in range(9)}},
     ],
 )
 def test_what_is_no_label_is_refused_with_its_field(rig: Rig, item: dict[str, Any]) -> None:
@@ -54,6 +59,13 @@ def test_what_is_no_label_is_refused_with_its_field(rig: Rig, item: dict[str, An
 )
 def test_hostile_bodies_are_refused(rig: Rig, raw: bytes) -> None:
     assert rig.request("POST", WHERE, raw)[0] == 400
+
+
+def test_items_with_metrics_alone_or_beside_a_label_are_answered_in_their_order(rig: Rig) -> None:
+    items = [{"id": "a", "metrics": {"revenue": 1, "returned": 0}}, {"id": "b", "label": 1, "metrics": {"revenue": 2}}]
+    status, body, _ = rig.request("POST", WHERE, {"items": [*items, {"id": "c", "score": 1}]})
+    assert status == 200, body
+    assert [(one["id"], one["outcome"]) for one in body["items"]] == [(each, "unknown") for each in "abc"]
 
 
 def test_odd_but_good_labels_are_taken(rig: Rig) -> None:

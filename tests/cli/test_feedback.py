@@ -60,9 +60,23 @@ def test_labels_go_in_from_a_file_and_come_out_as_quality(run: Run, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("judged")
+def test_business_metrics_go_in_as_columns_or_objects_and_come_out_with_their_mean(run: Run, tmp_path: Path) -> None:
+    table, lines = tmp_path / "worth.csv", tmp_path / "worth.jsonl"
+    table.write_text("id,metrics.revenue,metrics.returned\nr0,39.9,0\nr1,,1\n")
+    lines.write_text('{"id": "r1", "metrics": {"revenue": 10.1}}\n{"id": "nobody", "metrics": {"revenue": 1}}\n')
+    assert run("feedback", "judged", "--file", table).stdout == "2 joined  0 duplicate  0 unknown\n"
+    assert run("feedback", "judged", "--file", lines).stdout == "1 joined  0 duplicate  1 unknown\n"
+    shown = [line.split() for line in run("quality", "judged").stdout.splitlines()]
+    assert ["METRIC", "ANSWERS", "MEAN"] in shown
+    assert ["revenue", "2", "25"] in shown
+    assert ["returned", "2", "0.5"] in shown
+
+
+@pytest.mark.usefixtures("judged")
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
+        ("a.csv", "id,metrics.revenue\nr0,lots\n", "line 2: metrics.revenue 'lots' is no number"),
         ("a.csv", "id,truth\nr0,7\n", "the column 'truth'"),
         ("a.csv", "id,value\nr0,seven\n", "line 2: value 'seven' is no number"),
         ("a.jsonl", '{"id": "r0", "label": 7}\n[]\n', "line 2: expected an object"),

@@ -15,8 +15,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from stoker.control.feedback import ESTIMATE, SEGMENTS_MAX, FeedbackWatch
-from stoker.core.feedback import Label
+from stoker.control.feedback import AMOUNTS_MAX, ESTIMATE, SEGMENTS_MAX, FeedbackWatch
+from stoker.core.feedback import Amount, Label
+from stoker.observe.feedback import amounts as business
 from stoker.observe.feedback import quality
 from stoker.observe.feedback.expected import expected
 from stoker.observe.feedback.store import FeedbackStore
@@ -35,6 +36,7 @@ from stoker.types.ids import ModelName
 from stoker.types.models import Signature, TensorSpec
 from stoker.types.replica import ReplicaStats
 from stoker.types.resources import EndpointSpec, Feedback
+from stoker.types.slos import Objective
 from tests.control.rig import WAIT_S, Rig, conditions, endpoint, until
 from tests.store import rows
 
@@ -173,6 +175,11 @@ class Watched:
     def resource(self, feedback: Feedback | None) -> Any:
         return msgspec.structs.replace(rows.endpoint(), spec=EndpointSpec(model="m", feedback=feedback))
 
+    def promise(self, objective: Objective) -> None:
+        spec = EndpointSpec(model="m", feedback=Feedback(), slos=(objective,))
+        resource = msgspec.structs.replace(rows.endpoint(), spec=spec)
+        self.database.write(lambda connection: endpoints.put(connection, resource, 2, 1.0))
+
     def counted(self, name: str, **labels: str) -> float:
         return self.metrics.counter(name, **WHOSE, **labels).value
 
@@ -247,9 +254,77 @@ def test_segments_in_metrics_are_bounded_and_labels_are_judged_once(tmp_path: Pa
         assert len(series) == SEGMENTS_MAX + 1
         assert {value for labels, value in series.items() if OTHER in labels} == {10}
         assert sum(series.values()) == SEGMENTS_MAX + 10
-        assert rig.metrics.histogram("stoker_prediction_score_ratio", **WHOSE).read().count == SEGMENTS_MAX + 10
+        scores = rig.metrics.snapshot().matching("stoker_prediction_score_ratio", **WHOSE)
+        assert len(scores) == SEGMENTS_MAX + 1
+        whole = rig.metrics.snapshot().distribution("stoker_prediction_score_ratio", **WHOSE)
+        assert whole.count == SEGMENTS_MAX + 10
 
     run(tmp_path, body)
+
+
+def test_a_segment_that_an_objective_names_is_told_apart_however_many_came_before(tmp_path: Path) -> None:
+    async def body(rig: Watched) -> None:
+        rig.promise(Objective(name="eu", target=0.9, sli="quality", at_least=1.0, segment="eu"))
+        await rig.watch.turn(rig.now_s)
+        for at, segment in enumerate([*(f"s{at}" for at in range(SEGMENTS_MAX + 5)), "eu"]):
+            rig.replica.predicts(f"r{at}", segment=segment)
+        await rig.watch.turn(rig.now_s)
+        labels = [Label(f"r{at}", "label", "1", rig.now_s) for at in range(SEGMENTS_MAX + 6)]
+        await rig.watch.label("default", labels)
+        assert rig.metrics.histogram("stoker_prediction_score_ratio", segment="eu", **WHOSE).read().count == 1
+
+    run(tmp_path, body)
+
+
+def test_an_amount_is_counted_once_for_the_endpoint_and_its_segment_and_goes_with_its_prediction(
+    tmp_path: Path,
+) -> None:
+    async def body(rig: Watched) -> None:
+        def sent(id_: str, amount: float, at_s: float = 1.0) -> Amount:
+            return Amount(id_, "revenue", amount, at_s)
+
+        assert await rig.watch.add("default", [sent("r0", 5.0)]) == ["unknown"]
+        rig.replica.predicts("r0", segment="eu")
+        rig.replica.predicts("r1", segment="us")
+        await rig.watch.turn(rig.now_s)
+        first = [sent("r0", 5.0, rig.now_s), sent("r1", 0.0, rig.now_s), sent("gone", 1.0)]
+        assert await rig.watch.add("default", first) == ["joined", "joined", "unknown"]
+        again = [sent("r0", 7.0, rig.now_s), sent("r0", 9.0, 1.0)]  # a later one replaces, an earlier one does not
+        assert await rig.watch.add("default", again) == ["duplicate", "duplicate"]
+        seen = rig.metrics.histogram("stoker_feedback_amount", segment="eu", metric="revenue", **WHOSE).read()
+        assert (seen.count, seen.sum) == (1, 5.0)
+        (shown,) = (await rig.watch.view(*KEY, 3600.0)).amounts
+        assert (shown.name, shown.rows, shown.mean) == ("revenue", 2, 3.5)
+        assert await rig.watch.add("other", [sent("r0", 1.0)]) == ["unknown"]  # another project's
+        rig.store.sweep(())
+        assert rig.store.read("SELECT count(*) FROM amounts", ()) == [(0,)]
+
+    run(tmp_path, body)
+
+
+def test_names_of_amounts_in_metrics_are_bounded_but_for_those_that_are_promised(tmp_path: Path) -> None:
+    async def body(rig: Watched) -> None:
+        rig.promise(Objective(name="worth", target=0.9, sli="business", metric="revenue", at_least=1.0))
+        rig.replica.predicts("r0")
+        await rig.watch.turn(rig.now_s)
+        names = [*(f"m{at}" for at in range(AMOUNTS_MAX + 5)), "revenue"]
+        await rig.watch.add("default", [Amount("r0", name, 1.0, rig.now_s) for name in names])
+        known = rig.metrics.snapshot().matching("stoker_feedback_amount", **WHOSE)
+        assert len(known) == AMOUNTS_MAX + 1
+        assert rig.metrics.histogram("stoker_feedback_amount", segment="", metric="revenue", **WHOSE).read().count == 1
+
+    run(tmp_path, body)
+
+
+def test_a_file_of_an_earlier_release_takes_amounts(tmp_path: Path) -> None:
+    store = FeedbackStore(tmp_path / "feedback.db")
+    store.act(
+        lambda connection: [connection.execute(f"DROP {what}") for what in ("TRIGGER amounts_go", "TABLE amounts")]
+    )
+    store.close()
+    store = FeedbackStore(tmp_path / "feedback.db")
+    assert business.add(store, "default", [Amount("r0", "revenue", 1.0, 1.0)]) == (["unknown"], [])
+    store.close()
 
 
 def test_the_estimate_is_a_gauge_while_it_can_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

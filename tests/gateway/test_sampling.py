@@ -6,11 +6,13 @@ import stat
 import struct
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stoker.core.sampling import is_drawn
+from stoker.gateway.samples import HEARD_MAX_BYTES, Samples
 from stoker.observe.samples import SampleStore, Wanted
 from stoker.telemetry import segments
 from stoker.telemetry.sealing import KeyRing
@@ -45,6 +47,7 @@ def table(rig: Rig) -> dict[str, Any]:
         made["endpoints"].append({**digits, "endpoint": name, "samples": rules})
     made["endpoints"].append({**smol, "endpoint": "talk", "samples": RULES})
     made["endpoints"].append({**smol, "endpoint": "mute", "samples": ENDPOINTS["none"]})
+    made["endpoints"].append({**smol, "endpoint": "torn", "samples": {**ENDPOINTS["errors"], "max_bytes": 500}})
     return made
 
 
@@ -170,6 +173,8 @@ def test_slow_requests_are_kept_where_nothing_is_drawn(rig: Rig) -> None:
         found = one(rig, "slow", "slow-1")
         assert found.reasons == ("slow",)
         assert found.took_s >= 0.3
+        assert found.response is not None, "its answer too"
+        assert found.response_bytes > 0
         assert len(kept(rig, "slow")) == 1
 
     run(work)
@@ -186,6 +191,39 @@ def test_what_its_caller_flags_is_kept_with_its_answer_and_the_word_hides_whom_i
         assert [record.id for record in kept(rig, "none")] == ["flagged-1"]
 
     run(work)
+
+
+def test_a_stream_that_broke_off_is_kept_as_far_as_it_came_and_no_further_than_it_may(rig: Rig) -> None:
+    async def say(text: str, request_id: str) -> Answer:
+        said = [{"role": "user", "content": text}]
+        body = json.dumps({"model": "torn", "messages": said, "stream": True}).encode()
+        return await ask(rig, "POST", "/v1/chat/completions", body, x_request_id=request_id, x_request_timeout_ms="400")
+
+    async def work() -> None:
+        await say("chunks:3", "whole-1")
+        told = await say("chunks:90 every:0.1", "torn-1")
+        await say("chunks:900 every:0.004", "torn-2")
+        short, long = one(rig, "torn", "torn-1"), one(rig, "torn", "torn-2")
+        assert short.reasons == long.reasons == ("error",)
+        assert short.response["choices"][0]["content"] == "tok" * told.body.count(b'"content":"tok"')
+        assert len(long.response["choices"][0]["content"]) <= 500 / len("tok")
+        assert long.response_bytes > 500
+        assert not kept(rig, "torn", id="whole-1")
+
+    run(work)
+
+
+def test_streams_that_may_yet_fail_are_heard_up_to_a_bound_together(tmp_path: Path) -> None:
+    async def work() -> None:
+        samples = Samples(tmp_path, KeyRing(tmp_path), 1 << 20, "gateway-0")
+        heard = [samples.reserve(1 << 20) for _ in range(40)]
+        assert heard == [True] * (HEARD_MAX_BYTES >> 20) + [False] * (40 - (HEARD_MAX_BYTES >> 20))
+        samples.release(1 << 20)
+        assert samples.reserve(1 << 20)
+        assert not samples.reserve(1)
+        await samples.close()
+
+    asyncio.run(work())
 
 
 def test_an_answer_that_says_nothing_is_flagged_by_itself(rig: Rig) -> None:

@@ -6,7 +6,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from stoker.core.drift import DriftMemory, Policy, judge, psi
+from stoker.core.distances import psi
+from stoker.core.drift import DriftMemory, Policy, judge
 from stoker.core.reference import Misplaced, bind
 from stoker.observe.drift import rows as files
 from stoker.observe.drift.null import psi_rows
@@ -157,7 +158,7 @@ def test_a_reference_that_was_tampered_with_is_refused(find: str, put: str) -> N
 
 
 def test_a_reference_that_is_too_large_or_no_text_is_refused() -> None:
-    with pytest.raises(ValueError, match="at most 262144 bytes"):
+    with pytest.raises(ValueError, match="at most 524288 bytes"):
         decode_reference(b" " * (REFERENCE_BYTES_MAX + 1))
     with pytest.raises(ValueError, match="not a reference"):
         decode_reference(b"\xff\x00")

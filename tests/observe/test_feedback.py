@@ -3,6 +3,7 @@
 import sqlite3
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -219,14 +220,21 @@ def test_a_quality_objective_counts_the_scores_from_its_limit_on_as_good(
     tmp_path: Path, at_least: float, good: int
 ) -> None:
     process = Counting("control")
-    scores = process.registry.histogram("stoker_prediction_score_ratio", project=KEY[0], endpoint=KEY[1])
+    whose = {"project": KEY[0], "endpoint": KEY[1]}
+    scores = process.registry.histogram("stoker_prediction_score_ratio", segment="eu", **whose)
+    others = process.registry.histogram("stoker_prediction_score_ratio", segment="us", **whose)
     rig = Rig(tmp_path / "m.db")
     rig.tick(process)
     for score in (0.0, 0.0, 0.25, 0.5, 0.75, 1.0, 1.0):
         scores.observe(score)
+    others.observe(0.0)
     rig.tick(process)
-    found = source(*KEY, Objective(name="good", target=0.9, sli="quality", at_least=at_least), {}, 0.0)
-    (total,), (bad,) = rig.run(rig.history.sums([found.total, *found.parts], [300.0]))
+    promise = Objective(name="good", target=0.9, sli="quality", at_least=at_least, segment="eu")
+    found = source(*KEY, promise, {}, 0.0)
+    every = source(*KEY, msgspec.structs.replace(promise, segment=""), {}, 0.0)
+    asked = [found.total, *found.parts, every.total, *every.parts]
+    (total,), (bad,), (all_total,), (all_bad,) = rig.run(rig.history.sums(asked, [300.0]))
+    assert (all_total, all_bad) == (total + 1, bad + 1)
     rig.run(rig.history.close())
     rig.loop.close()
     assert (found.parts_are_good, total, total - bad) == (False, 7, good)

@@ -242,7 +242,8 @@ def test_every_kind_of_objective_is_counted_somewhere() -> None:
         limits = {
             "under": "1s" if sli in TIMED else None,
             "at_most": 0.2 if sli == "drift" else None,
-            "at_least": 0.5 if sli == "quality" else None,
+            "at_least": 0.5 if sli in ("quality", "business") else None,
+            "metric": "revenue" if sli == "business" else None,
         }
         found = slis.source("default", "a", Objective(name="a", target=0.9, sli=sli, **limits), {"a-1": 1.0}, 1e9)
         assert {found.total.metric, *(each.metric for each in found.parts)} <= BY_NAME.keys()

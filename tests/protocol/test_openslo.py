@@ -18,6 +18,12 @@ OWN_QUICK = Objective(name="own-quick", sli="ttft", under="250ms", target=0.99, 
 MINUTES = Objective(name="minutes", target=0.99, slices=Slices("5m", 0.95))
 SHARES = Objective(name="shares", target=0.99, sli="latency", under="250ms", slices=Slices())
 TICKET = Objective(name="calm", target=0.99, alert="ticket")
+RIGHT = Objective(name="right", sli="quality", at_least=0.8, target=0.9, segment="eu")
+NEVER = Objective(name="never", sli="quality", at_least=0.0, target=0.9)  # 0 is said too
+FRESH = Objective(name="fresh", sli="freshness", under="7d", target=0.99, alert="ticket")
+WORTH = Objective(name="worth", sli="business", metric="revenue", at_least=5.0, target=0.6, segment="eu")
+CHEAP = Objective(name="cheap", sli="business", metric="refund", at_most=0.5, target=0.9)
+FAR = Objective(name="far", sli="drift", at_most=0.2, target=0.9, window="7d")
 SHIFT = Objective(name="shift", sli="drift", at_most=0.2, target=0.9, policy=(BudgetStep("scale-up"),))
 
 
@@ -30,7 +36,7 @@ def slos(*objectives: Objective) -> list[dict[str, Any]]:
 
 
 def test_what_is_exported_reads_back_to_the_same_objective() -> None:
-    for objective in (ANSWERS, QUICK, OWN, OWN_QUICK, MINUTES, SHARES, TICKET):
+    for objective in (ANSWERS, QUICK, OWN, OWN_QUICK, MINUTES, SHARES, TICKET, RIGHT, NEVER, FRESH, WORTH, CHEAP, FAR):
         (document,) = slos(objective)
         (tree,), faults = yamltree.parse(yamltree.to_text([document]))
         assert not faults
@@ -46,8 +52,27 @@ def test_an_objective_of_one_tenant_asks_for_its_series_alone() -> None:
     assert total == f"stoker_tenant_time_to_first_token_seconds_count{{{whose}}}"
 
 
-def test_what_no_metric_measures_is_not_exported_and_what_is_only_tracked_has_no_policy() -> None:
-    assert openslo.documents(endpoint(SHIFT)) == []
+def test_what_no_two_counters_say_is_exported_as_the_share_that_control_judged() -> None:
+    (document,) = slos(RIGHT)
+    assert document["spec"]["indicator"]["spec"]["ratioMetric"] == {
+        "counter": False,
+        "rawType": "success",
+        "raw": {
+            "metricSource": {
+                "type": "Prometheus",
+                "spec": {
+                    "query": '1 - (1 - stoker_slo_budget_left_ratio{project="default",endpoint="digits",slo="right"})'
+                    " * 0.1"
+                },
+            }
+        },
+    }
+    assert document["metadata"]["annotations"]["stoker.dev/segment"] == "eu"
+
+
+def test_what_is_only_tracked_has_no_policy_and_the_policy_of_a_budget_stays_with_the_endpoint() -> None:
+    (shift,) = slos(SHIFT)
+    assert openslo.objective(shift)[1].policy == ()
     (tracked,) = slos()
     assert tracked["spec"]["alertPolicies"] == []
     assert openslo.objective(tracked)[1] == TRACKED[0]
@@ -91,6 +116,10 @@ def test_a_document_in_the_specifications_own_words_is_read() -> None:
         ("spec.service", None, "missing"),
         ("apiVersion", "openslo/v2alpha", "only openslo/v1 is read"),
         ("metadata.annotations", {"stoker.dev/sli": "latency"}, "stoker.dev/under"),
+        ("metadata.annotations", {"stoker.dev/sli": "quality"}, "which quality is good .* stoker.dev/at_least: 0.8"),
+        ("metadata.annotations", {"stoker.dev/sli": "drift", "stoker.dev/at_most": "much"}, "a number such as 0.8"),
+        ("metadata.annotations", {"stoker.dev/sli": "drift", "stoker.dev/at_most": [1]}, "a number such as 0.8"),
+        ("metadata.annotations", {"stoker.dev/segment": "eu"}, "availability is not measured by segment"),
         ("metadata.annotations", {"stoker.dev/sli": "joy"}, "'joy' is not measured"),
         ("metadata.annotations", {"stoker.dev/alert": "shout"}, "'shout' is neither page nor ticket"),
         ("metadata.annotations", {"stoker.dev/sli": "ttft", "stoker.dev/under": "soon"}, "'soon' is not a time"),

@@ -41,6 +41,12 @@ def test_an_objective_has_sane_defaults_and_survives_a_round_trip() -> None:
         ("{name: a, target: 0.9, sli: drift, at_most: 0.2}\n  drift: null", "sli: nothing watches drift"),
         ("{name: a, target: 0.9, under: 1s}", "spec.slos[0].under: says nothing about availability"),
         ("{name: a, target: 0.9, sli: drift, at_least: 1, at_most: 1}", "says nothing about drift; write `at_most`"),
+        ("{name: a, target: 0.9, metric: revenue}", "spec.slos[0].metric: says nothing about availability"),
+        ("{name: a, target: 0.9, sli: business, at_least: 5}\n  feedback: {}", "spec.slos[0].metric: missing"),
+        ("{name: a, target: 0.9, sli: business, metric: r, at_least: 5}", "sli: nothing keeps predictions"),
+        ("{name: a, target: 0.9, sli: business, metric: r}\n  feedback: {}", "exactly one of `at_least` and `at_most`"),
+        ("{name: a, target: 0.9, sli: business, metric: r, at_least: 0}\n  feedback: {}", "no amount is negative"),
+        ("{name: a, target: 0.9, segment: eu}", "spec.slos[0].segment: availability is not measured by segment"),
         (
             "{name: a, target: 0.9, sli: freshness, under: 1s, tenant: b}",
             "freshness is not measured by tenant; known: av",

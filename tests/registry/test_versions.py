@@ -348,7 +348,7 @@ def test_a_reference_goes_with_a_version_only_when_it_is_whole_and_the_models_ow
     assert [entry.path for entry in manifest.files] == ["model.py", REFERENCE_FILE]
     with pytest.raises(RefusedArtifact, match="not a reference"):
         registry.push({"model.py": MODEL_PY, REFERENCE_FILE: made[:-1]})
-    with pytest.raises(RefusedArtifact, match="larger than 262144 bytes"):
+    with pytest.raises(RefusedArtifact, match="larger than 524288 bytes"):
         registry.push({"model.py": MODEL_PY, REFERENCE_FILE: b" " * (REFERENCE_BYTES_MAX + 1)})
     del rows["f3"]
     other = msgspec.json.encode(build(rows, source="rows.csv", made_at_s=0.0))

@@ -1,5 +1,6 @@
 """Operations on feedback: what turned out to be true of predictions, and how good an endpoint is by it."""
 
+import re
 import time
 from typing import Annotated, Final
 
@@ -10,23 +11,31 @@ from starlette.responses import Response
 from stoker.api.bodies import decoded, number, reply
 from stoker.api.operations import Call, Operation, Parameter
 from stoker.client.views import QualityView
-from stoker.core.feedback import Label, class_text, number_of
-from stoker.observe.feedback.store import Outcome
+from stoker.core.feedback import Amount, Label, Outcome, class_text, number_of
 from stoker.types.errors import Forbidden, InvalidInput
 from stoker.types.feedback import CLASS_MAX, ID_MAX
+from stoker.types.slos import METRIC_PATTERN
 
 ITEMS_MAX: Final = 1_000
+METRICS_MAX: Final = 8  # of one item
+_RANK: Final[tuple[Outcome, ...]] = ("unknown", "joined", "duplicate")
 WINDOW_S_MAX: Final = 90 * 86_400.0
 WINDOW_S: Final = 86_400.0
 
 
 class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is known of one prediction: its class, its value, or (0 to 1) how good somebody found it. One of them."""
+    """What is known of one prediction: its class, its value, or (0 to 1) how good somebody found it, one of them; and
+    what the answer was worth.
+    """
 
     id: Annotated[str, Meta(min_length=1, max_length=ID_MAX, description="the x-request-id; `ID#3` is its row 3")]
     label: Annotated[str, Meta(max_length=CLASS_MAX)] | float | bool | None = None
     value: float | None = None
     score: Annotated[float, Meta(ge=0, le=1)] | None = None
+    metrics: Annotated[
+        dict[str, Annotated[float, Meta(ge=0)]],
+        Meta(max_length=METRICS_MAX, description="business metrics, such as revenue; not negative"),
+    ] = {}
     at: Annotated[float, Meta(ge=0, description="unix time when it was known; by default now")] | None = None
 
 
@@ -57,15 +66,38 @@ async def _feedback(call: Call) -> Response:
     batch = await decoded(call.request, Batch)
     now_s = time.time()
     labels = [_label(at, item, now_s) for at, item in enumerate(batch.items)]
-    outcomes = await call.plane.feedback.label(project, labels)
-    return reply(Results([Result(one.id, outcome) for one, outcome in zip(labels, outcomes, strict=True)]))
+    amounts = [amount for at, item in enumerate(batch.items) for amount in _amounts(at, item, now_s)]
+    found: dict[int, list[Outcome]] = {}
+    known = [one for one in labels if one is not None]
+    places = [at for at, one in enumerate(labels) if one is not None]
+    for at, outcome in zip(places, await call.plane.feedback.label(project, known) if known else [], strict=True):
+        found.setdefault(at, []).append(outcome)
+    places = [at for at, item in enumerate(batch.items) for _ in item.metrics]
+    for at, outcome in zip(places, await call.plane.feedback.add(project, amounts) if amounts else [], strict=True):
+        found.setdefault(at, []).append(outcome)
+    return reply(Results([Result(one.id, min(found[at], key=_RANK.index)) for at, one in enumerate(batch.items)]))
 
 
-def _label(at: int, item: Item, now_s: float) -> Label:
-    """Return an item as a label. Raises InvalidInput. A time in the future is now: it would win for ever."""
+def _amounts(at: int, item: Item, now_s: float) -> list[Amount]:
+    """Return what an item says its answer was worth. Raises InvalidInput."""
+    for name in item.metrics:
+        if not re.fullmatch(METRIC_PATTERN, name):
+            problem = f"{name[:64]!r} is no name of a metric; write one such as revenue, in small letters"
+            raise InvalidInput(problem, field=f"items[{at}].metrics")
+    when_s = min(item.at, now_s) if item.at is not None else now_s
+    return [Amount(item.id, name, amount, when_s) for name, amount in item.metrics.items()]
+
+
+def _label(at: int, item: Item, now_s: float) -> Label | None:
+    """Return an item as a label, None if it has metrics alone. Raises InvalidInput.
+
+    A time in the future is now: it would win for ever.
+    """
     given = [one for one in (item.label, item.value, item.score) if one is not None]
+    if not given and item.metrics:
+        return None
     if len(given) != 1:
-        raise InvalidInput("name one of label, value and score", field=f"items[{at}]")
+        raise InvalidInput("name one of label, value and score, or metrics", field=f"items[{at}]")
     if not isinstance(given[0], str) and number_of(given[0]) is None:
         raise InvalidInput("is no finite number", field=f"items[{at}]")
     when_s = min(item.at, now_s) if item.at is not None else now_s

@@ -12,6 +12,7 @@ from stoker.types.units import parse_seconds
 
 SHOWN = 20
 BARS = " ▁▂▃▄▅▆▇█"
+NAMES = {"psi": "PSI", "js": "Jensen-Shannon", "wasserstein": "Wasserstein", "chi2": "chi-square", "auc": "AUC"}
 COLOURS = {"drifted": "red", "moved": "yellow", "steady": "green"}
 
 
@@ -81,6 +82,7 @@ def table(features: Sequence[DriftFeature]) -> str:
             (
                 ("→ " if shift.side == "output" else "") + shift.feature,
                 click.style(shift.level, fg=COLOURS[shift.level]),
+                NAMES.get(shift.by, shift.by) if shift.level != "steady" else "",
                 f"{shift.psi:.3f}",
                 f"{shift.expected:.3f}",
                 _mean(shift),
@@ -92,7 +94,7 @@ def table(features: Sequence[DriftFeature]) -> str:
             )
         )
     told = ("AUC (BY CHANCE)",) if has_vectors else ()
-    header = ("FEATURE", "", "PSI", "BY CHANCE", "MEAN", *told, "MISSING", "OUTSIDE", "REFERENCE", "NOW")
+    header = ("FEATURE", "", "TOLD BY", "PSI", "BY CHANCE", "MEAN", *told, "MISSING", "OUTSIDE", "REFERENCE", "NOW")
     more = len(features) - SHOWN
     left = f"\n{more} more in --output json" if more > 0 else ""
     return columns(header, rows, empty="") + click.style(left, dim=True)

@@ -16,6 +16,7 @@ from stoker.cli.session import Command, Session, complete_endpoint, output_optio
 BATCH = 1_000
 NUMBERS = ("value", "score", "at")
 NAMES = {"id", "label", *NUMBERS}
+METRIC = "metrics."  # columns of a business metric each: metrics.revenue
 
 
 @click.command(
@@ -31,7 +32,8 @@ NAMES = {"id", "label", *NUMBERS}
     "path",
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="CSV with a header, or JSON lines: id, one of label, value and score, and perhaps at (unix seconds).",
+    help="CSV with a header, or JSON lines: id, one of label, value and score, perhaps at (unix seconds), and business "
+    "metrics: columns such as metrics.revenue, or an object `metrics`.",
 )
 @output_option
 @project_option
@@ -55,7 +57,7 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         if path.suffix.lower() == ".csv":
             table = csv.DictReader(file)
-            if unknown := set(table.fieldnames or ()) - NAMES:
+            if unknown := {name for name in table.fieldnames or () if not name.startswith(METRIC)} - NAMES:
                 raise click.UsageError(f"{path}: the column {min(unknown)!r} is none of {', '.join(sorted(NAMES))}")
             for row in table:
                 yield _numbers({name: text for name, text in row.items() if text}, f"{path}, line {table.line_num}")
@@ -73,10 +75,11 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _numbers(row: dict[str, Any], where: str) -> dict[str, Any]:
-    for name in NUMBERS:
-        if name in row:
+    for name in list(row):
+        if name in NUMBERS or name.startswith(METRIC):
             try:
                 row[name] = float(row[name])
             except ValueError as wrong:
                 raise click.UsageError(f"{where}: {name} {row[name]!r} is no number") from wrong
-    return row
+    metrics = {name.removeprefix(METRIC): row.pop(name) for name in list(row) if name.startswith(METRIC)}
+    return {**row, "metrics": metrics} if metrics else row

@@ -7,7 +7,7 @@ import click
 from stoker.cli.drift import BARS
 from stoker.cli.output import columns, fields, show
 from stoker.cli.session import Command, Session, complete_endpoint, output_option, project_option
-from stoker.client.views import QualityPart, QualityView
+from stoker.client.views import QualityAmount, QualityPart, QualityView
 from stoker.types.units import parse_seconds
 
 
@@ -52,7 +52,7 @@ def described(view: QualityView) -> str:
         ("over time", sparkline(view)),
         ("problem", click.style(view.problem, fg="red") if view.problem else ""),
     ]
-    parts = [table("SEGMENT", view.segments), table("REVISION", view.revisions)]
+    parts = [table("SEGMENT", view.segments), table("REVISION", view.revisions), amounts(view.amounts)]
     return "\n\n".join([fields([line for line in lines if line[1]]), *filter(None, parts)])
 
 
@@ -78,6 +78,12 @@ def table(title: str, parts: Sequence[QualityPart]) -> str:
         for part in parts
     ]
     return columns((title, "PREDICTIONS", "LABELS", "RIGHT", "MAE"), rows, empty="") if rows else ""
+
+
+def amounts(found: Sequence[QualityAmount]) -> str:
+    """Return business metrics as a table, "" for none."""
+    rows = [(one.name, str(one.rows), f"{one.mean:.6g}") for one in found]
+    return columns(("METRIC", "ANSWERS", "MEAN"), rows, empty="") if rows else ""
 
 
 def sparkline(view: QualityView) -> str:

@@ -226,6 +226,14 @@ class QualityPart(msgspec.Struct, frozen=True):
     mae: float | None = None
 
 
+class QualityAmount(msgspec.Struct, frozen=True):
+    """A business metric: of how many answers it is known, and its mean."""
+
+    name: str
+    rows: int
+    mean: float
+
+
 class QualityView(msgspec.Struct, frozen=True):
     """How good an endpoint's predictions were over the last `window_s`, by what turned out to be true.
 
@@ -249,6 +257,7 @@ class QualityView(msgspec.Struct, frozen=True):
     revisions: tuple[QualityPart, ...] = ()
     windows: tuple[QualityPart, ...] = ()
     problem: str = ""
+    amounts: tuple[QualityAmount, ...] = ()
 
 
 class BurnView(msgspec.Struct, frozen=True):

@@ -15,9 +15,10 @@ import msgspec
 
 from stoker.client.views import QualityView
 from stoker.control import evidence
-from stoker.core.feedback import Label
+from stoker.core.feedback import Amount, Label, Outcome
+from stoker.observe.feedback import amounts as business
 from stoker.observe.feedback.quality import RIGHT, Expect, estimated, quality
-from stoker.observe.feedback.store import FeedbackStore, Joined, Outcome, Source
+from stoker.observe.feedback.store import FeedbackStore, Joined, Source
 from stoker.protocol.frames import Kind, RequestHead
 from stoker.protocol.link import Link, connect
 from stoker.store import endpoints, revisions
@@ -26,6 +27,7 @@ from stoker.telemetry.metrics import OTHER, Registry
 from stoker.types.errors import Conflict, ReplicaLost, StokerError
 from stoker.types.feedback import HANDED_MAX, Demand, Handover, Wish
 from stoker.types.resources import Feedback
+from stoker.types.slos import Objective
 from stoker.types.units import parse_seconds
 
 EVERY_S: Final = 2.0  # between two turns; labels wait for their prediction longer than that
@@ -34,6 +36,7 @@ SWEEP_EVERY_S: Final = 3600.0
 TIMEOUT_S: Final = 5.0
 AT_ONCE: Final = 16
 ROUNDS_MAX: Final = 20  # answers of one replica in a turn; the rest waits for the next
+AMOUNTS_MAX: Final = 20  # business metrics of an endpoint that metrics tell apart
 SEGMENTS_MAX: Final = 50  # of an endpoint that metrics tell apart; its other segments are one
 ESTIMATE_WINDOW_S: Final = 86_400.0
 ESTIMATE: Final = "stoker_estimated_accuracy_ratio"
@@ -73,6 +76,7 @@ class FeedbackWatch:
         self._dropped: dict[str, tuple[str, int]] = {}  # by replica: how many it had dropped
         self._problems: dict[Key, str] = {}
         self._segments: dict[Key, set[str]] = {}
+        self._amounts: dict[Key, set[str]] = {}
         self._estimate_s = self._swept_s = 0.0
         self.judged: Callable[[], None] = lambda: None  # called when labels said something new of a rollout
 
@@ -87,7 +91,10 @@ class FeedbackWatch:
 
     async def turn(self, now_s: float) -> None:
         """Fetch what there is; now and then estimate, and forget what nobody asks for."""
-        targets = await self._database.reading(targets_of)
+        targets, promised = await self._database.reading(lambda tables: (targets_of(tables), promised_of(tables)))
+        for key, objectives in promised.items():
+            self._segments.setdefault(key, set()).update(one.segment for one in objectives if one.segment)
+            self._amounts.setdefault(key, set()).update(one.metric for one in objectives if one.metric)
         on = [one for one in targets if one.spec is not None]
         off = [one for one in targets if one.spec is None and one.replica in self._taken]
         await asyncio.gather(*(self._fetch(one, now_s) for one in (*on, *off)))
@@ -105,6 +112,7 @@ class FeedbackWatch:
             self._swept_s = now_s
             kept = await self._database.reading(kept_of)
             self._segments = {key: value for key, value in self._segments.items() if key in kept}
+            self._amounts = {key: value for key, value in self._amounts.items() if key in kept}
             self._problems = {key: value for key, value in self._problems.items() if key in kept}
             await asyncio.to_thread(self._store.sweep, kept)
 
@@ -116,6 +124,17 @@ class FeedbackWatch:
         self._count(joined)
         return outcomes
 
+    async def add(self, project: str, amounts: Sequence[Amount]) -> list[Outcome]:
+        """Keep business metrics of a project's answers; return what became of each. Raises Unavailable."""
+        outcomes, new = await asyncio.to_thread(business.add, self._store, project, amounts)
+        for one in new:
+            key = (one.project, one.endpoint)
+            segment = self._told_apart(self._segments, key, one.segment, SEGMENTS_MAX)
+            metric = self._told_apart(self._amounts, key, one.name, AMOUNTS_MAX)
+            labels = {"project": one.project, "endpoint": one.endpoint, "segment": segment, "metric": metric}
+            self._metrics.histogram("stoker_feedback_amount", **labels).observe(one.amount)
+        return outcomes
+
     async def view(self, project: str, name: str, window_s: float) -> QualityView:
         """Return how good an endpoint is. Raises NotFound; Conflict when it keeps no predictions; Unavailable."""
         state = await self._database.reading(lambda connection: endpoints.get(connection, project, name))
@@ -123,8 +142,11 @@ class FeedbackWatch:
         if spec is None:
             raise Conflict(f"{project}/{name} keeps no predictions; set spec.feedback")
         window_s = min(window_s, parse_seconds(spec.keep))
-        view = await asyncio.to_thread(quality, self._store, self._expect, state.key, spec.kind, window_s, time.time())
-        return msgspec.structs.replace(view, problem=self._problems.get(state.key, ""))
+        now_s = time.time()
+        view = await asyncio.to_thread(quality, self._store, self._expect, state.key, spec.kind, window_s, now_s)
+        worth = await asyncio.to_thread(business.shown, self._store, *state.key, now_s - window_s, now_s)
+        problem = self._problems.get(state.key, "")
+        return msgspec.structs.replace(view, problem=problem, amounts=tuple(worth))
 
     async def close(self) -> None:
         """Close the file."""
@@ -188,17 +210,18 @@ class FeedbackWatch:
                 self._metrics.histogram("stoker_prediction_error", **which).observe(one.error)
             if one.score is None:
                 continue
-            self._metrics.histogram("stoker_prediction_score_ratio", **whose).observe(one.score)
-            which["segment"] = self._segment((one.project, one.endpoint), one.segment)
+            segment = self._told_apart(self._segments, (one.project, one.endpoint), one.segment, SEGMENTS_MAX)
+            self._metrics.histogram("stoker_prediction_score_ratio", segment=segment, **whose).observe(one.score)
+            which["segment"] = segment
             self._metrics.counter("stoker_predictions_judged_total", **which).add()
             right = self._metrics.counter("stoker_predictions_right_total", **which)
             right.add(one.score >= RIGHT)
 
-    def _segment(self, key: Key, segment: str) -> str:
-        known = self._segments.setdefault(key, set())
-        if segment in known or len(known) < SEGMENTS_MAX:
-            known.add(segment)
-            return segment
+    def _told_apart(self, names: dict[Key, set[str]], key: Key, name: str, most: int) -> str:
+        known = names.setdefault(key, set())
+        if name in known or len(known) < most:
+            known.add(name)
+            return name
         return OTHER
 
     async def _estimate(self, key: Key, spec: Feedback, now_s: float) -> None:
@@ -219,6 +242,15 @@ def targets_of(connection: Connection) -> list[Target]:
         for one in revisions.assignments(connection)
         if one.revision in predicts
     ]
+
+
+def promised_of(connection: Connection) -> dict[Key, tuple[Objective, ...]]:
+    """Return the objectives: segments and metrics that they name are told apart, however many others there are."""
+    return {
+        one.key: one.resource.spec.slos
+        for one in endpoints.everything(connection)
+        if one.resource.spec.feedback is not None
+    }
 
 
 def kept_of(connection: Connection) -> set[Key]:

@@ -1,9 +1,11 @@
 """Whether what a model sees has moved away from its reference, which inputs did, and how sure that is.
 
-The score is the PSI over the slots of types/drift.py. How large it becomes by chance depends on the feature, on the
-reference's rows and on the window's; so each reference carries the PSI's own null (observe/drift/null.py) and a score
-is judged by it. A window of a million rows finds differences nobody cares about: what counts as drift must also be
-larger than a threshold (0.1, the usual "watch"). Many features are many chances: Benjamini & Hochberg (1995).
+Each feature is judged by the statistics that fit its type (core/distances.py): PSI and Jensen–Shannon, of a number
+Wasserstein, of a category chi-square. How large one becomes by chance depends on the feature, on the reference's rows
+and on the window's; so each reference carries their nulls (observe/drift/null.py). Of k statistics the least chance
+counts, k times (Bonferroni: whatever they have to do with each other, the rate holds); many features are many chances
+too: Benjamini & Hochberg (1995). A window of a million rows finds differences nobody cares about: what counts as drift
+must also be larger than a threshold (0.1, the usual "watch" of a PSI), whichever statistic shows it.
 
 Of a space of vectors (observe/drift/space.py) it is the PSI that two normal distributions as far apart would have. For
 equal spreads that is the squared distance of the means in deviations, and the AUC of whoever tells them apart is
@@ -12,19 +14,15 @@ equal spreads that is the squared distance of the means in deviations, and the A
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from statistics import NormalDist
 from typing import Final, Literal
 
 import msgspec
 
-from stoker.types.drift import Feature, Null, Reference, Space
+from stoker.core.distances import FITTING, as_psi, distance, mean_shift, shares
+from stoker.core.nulls import discoveries, null_at, p_value, quantile
+from stoker.types.drift import Feature, Null, Reference, Space, Statistic
 
-EPS: Final = 1e-4  # the least share of a slot in a PSI
-NULL_QUANTILE: Final = 0.01
-# The drawn skew is itself uncertain, and over many features the tail decides: of 60,000 windows of each of 24 features
-# those over the PSI of p = 0.0005 were 1.0 times as many as that without it (at worst 2.4 times), with it 0.6 times.
-SKEW_MARGIN: Final = 0.25
 RELEASE_RATIO: Final = 0.8  # of the threshold: below it a raised feature may come down
 RAISE_AFTER: Final = 2  # verdicts in a row
 RELEASE_AFTER: Final = 3
@@ -48,9 +46,10 @@ class Policy(msgspec.Struct, frozen=True):
 class Shift(msgspec.Struct, frozen=True):
     """How far one feature is from its reference.
 
-    p: the chance of such a PSI without drift. expected: the PSI that 1 % of windows without drift exceed.
-    wasserstein: in standard deviations of the reference. chi2_p: of a category. auc, auc_expected: of a space, how well
-    a classifier tells window from reference, and what 1 % of windows without drift exceed; 0 of a feature.
+    p: the chance, without drift, of what the statistic `by` says, times how many were asked. size: the largest of them,
+    as the PSI of two normals as far apart. expected, js_expected, wasserstein_expected, auc_expected: what 1 % of
+    windows without drift exceed; 0 where it is not judged. wasserstein: in standard deviations of the reference.
+    chi2_p: of a category. auc: of a space, how well a classifier tells window from reference; 0 of a feature.
     """
 
     feature: str
@@ -68,6 +67,10 @@ class Shift(msgspec.Struct, frozen=True):
     mean_shift: float  # in standard deviations of the reference; 0 for a category
     auc: float = 0.0
     auc_expected: float = 0.0
+    js_expected: float = 0.0
+    wasserstein_expected: float = 0.0
+    size: float = 0.0
+    by: str = "psi"
 
 
 class Apart(msgspec.Struct, frozen=True):
@@ -112,9 +115,9 @@ def judge(
     shifts += [_space_shift(space, seen) for space, seen in zip(reference.spaces, apart, strict=True)]
     moved = discoveries([one.p for one in shifts], policy.false_alarms)
     for at in moved:
-        is_large = shifts[at].psi >= policy.thresholds.get(shifts[at].feature, policy.threshold)
+        is_large = shifts[at].size >= policy.thresholds.get(shifts[at].feature, policy.threshold)
         shifts[at] = msgspec.structs.replace(shifts[at], level="drifted" if is_large else "moved")
-    shifts.sort(key=lambda one: (-one.psi, one.feature))
+    shifts.sort(key=lambda one: (-one.size, one.feature))
     after = remember(memory, shifts, policy)
     return Judgement(bool(after.raised), _because(shifts, after, rows), rows, tuple(shifts), after)
 
@@ -126,7 +129,7 @@ def remember(memory: DriftMemory, shifts: Sequence[Shift], policy: Policy) -> Dr
         name = f"{one.side}:{one.feature}"
         threshold = policy.thresholds.get(one.feature, policy.threshold)
         over = memory.above.get(name, 0) + 1 if one.level == "drifted" else 0
-        calm = one.level == "steady" or one.psi < RELEASE_RATIO * threshold
+        calm = one.level == "steady" or one.size < RELEASE_RATIO * threshold
         under = memory.below.get(name, 0) + 1 if calm else 0
         if over >= RAISE_AFTER or (name in memory.raised and under < RELEASE_AFTER):
             raised.append(name)
@@ -137,193 +140,51 @@ def remember(memory: DriftMemory, shifts: Sequence[Shift], policy: Policy) -> Dr
     return DriftMemory(above, below, tuple(raised))
 
 
-def psi(expected: Sequence[float], seen: Sequence[float]) -> float:
-    """Return the population stability index of two lists of shares, each held above EPS."""
-    total = 0.0
-    for p, q in zip(expected, seen, strict=True):
-        p, q = max(p, EPS), max(q, EPS)  # noqa: PLW2901 - the same values, held
-        total += (q - p) * math.log(q / p)
-    return total
-
-
-def js_distance(expected: Sequence[float], seen: Sequence[float]) -> float:
-    """Return the Jensen–Shannon distance (base 2): 0 for equal shares, 1 for disjoint ones."""
-    total = 0.0
-    for p, q in zip(expected, seen, strict=True):
-        middle = (p + q) / 2
-        total += (p * math.log2(p / middle) if p else 0.0) + (q * math.log2(q / middle) if q else 0.0)
-    return math.sqrt(min(max(total / 2, 0.0), 1.0))
-
-
-def wasserstein(feature: Feature, seen: Sequence[int]) -> float:
-    """Return how far the mass of a number moved, in standard deviations of the reference; 0 for a category.
-
-    Values spread evenly within a bin; what is outside counts as at the outermost edge, so the answer is a lower bound.
-    """
-    if feature.kind == "category" or not feature.sd:
-        return 0.0
-    before, now = shares(feature.counts[:-1]), shares(seen[:-1])
-    gap, moved = before[0] - now[0], 0.0
-    for at in range(feature.bins):
-        next_gap = gap + before[at + 1] - now[at + 1]
-        moved += (feature.edges[at + 1] - feature.edges[at]) * _mean_abs(gap, next_gap)
-        gap = next_gap
-    return moved / feature.sd
-
-
-def chi_square_p(before: Sequence[int], now: Sequence[int]) -> float:
-    """Return the chance that both counts come from the same shares (two samples, Pearson)."""
-    total_before, total_now = sum(before), sum(now)
-    used = [(a, b) for a, b in zip(before, now, strict=True) if a + b]
-    if len(used) < 2 or not total_before or not total_now:
-        return 1.0
-    up, down = math.sqrt(total_now / total_before), math.sqrt(total_before / total_now)
-    statistic = sum((up * a - down * b) ** 2 / (a + b) for a, b in used)
-    return upper_gamma((len(used) - 1) / 2, statistic / 2)
-
-
-def shares(counts: Sequence[float]) -> list[float]:
-    """Return each count's share of all; zeros when there is nothing."""
-    total = sum(counts)
-    return [count / total for count in counts] if total else [0.0] * len(counts)
-
-
-def weights(feature: Feature) -> list[float]:
-    """Return the reference's counts with what a sample cannot have shown.
-
-    The edges of a number are the least and the greatest value of n rows: the next row is beyond either with the chance
-    1/(n+1) (Wilks 1941), so each has the weight of a row. An unknown category has that of the values seen once (Good
-    1953), a missing value half a row.
-    """
-    found: list[float] = list(feature.counts)
-    if feature.kind == "number":
-        found[0] += 1.0
-        found[-2] += 1.0
-    else:
-        found[-2] += max(sum(1 for count in feature.counts[1:-2] if count == 1), 0.5)
-    found[-1] += 0.5
-    return found
-
-
-def expected_shares(feature: Feature) -> list[float]:
-    """Return what is expected of a window, a share a slot."""
-    return shares(weights(feature))
-
-
-def null_at(null: Null, rows: int) -> tuple[float, float, float]:
-    """Return mean, sd and skew of the PSI without drift of `rows` rows, between the sizes that were drawn."""
-    at = min(max(rows, null.rows[0]), null.rows[-1])
-    above = next(i for i, size in enumerate(null.rows) if size >= at)
-    if null.rows[above] == at or not above:
-        return null.mean[above], null.sd[above], null.skew[above]
-    low, high = null.rows[above - 1], null.rows[above]
-    part = math.log(at / low) / math.log(high / low)
-
-    def between(values: Sequence[float]) -> float:
-        return math.exp(math.log(values[above - 1]) * (1 - part) + math.log(values[above]) * part)
-
-    return between(null.mean), between(null.sd), null.skew[above - 1] * (1 - part) + null.skew[above] * part
-
-
-def p_value(null: Null, rows: int, score: float) -> float:
-    """Return the chance of a PSI of `score` or more without drift: a gamma with the null's three moments."""
-    mean, sd, skew = null_at(null, rows)
-    shape = 4.0 / (max(skew, 0.0) + SKEW_MARGIN) ** 2
-    return upper_gamma(shape, shape + (score - mean) / sd * math.sqrt(shape))
-
-
-def quantile(null: Null, rows: int, p: float = NULL_QUANTILE) -> float:
-    """Return the PSI that a share `p` of windows without drift exceeds (bisection)."""
-    mean, sd, _ = null_at(null, rows)
-    low, high = 0.0, mean + 40 * sd
-    for _step in range(40):
-        middle = (low + high) / 2
-        if p_value(null, rows, middle) > p:
-            low = middle
-        else:
-            high = middle
-    return high
-
-
-def discoveries(chances: Sequence[float], rate: float) -> set[int]:
-    """Return which of `chances` count as found, at most a share `rate` of them falsely (Benjamini & Hochberg 1995)."""
-    order = sorted(range(len(chances)), key=lambda at: chances[at])
-    last = 0
-    for rank, at in enumerate(order, 1):
-        if chances[at] <= rate * rank / len(order):
-            last = rank
-    return set(order[:last])
-
-
-def upper_gamma(a: float, x: float) -> float:
-    """Return Q(a, x), the regularised upper incomplete gamma function (series below a+1, else Lentz's fraction)."""
-    if x <= 0:
-        return 1.0
-    front = math.exp(a * math.log(x) - x - math.lgamma(a))
-    steps = 200 + int(20 * math.sqrt(a))
-    if x < a + 1:
-        term = total = 1.0 / a
-        for k in range(1, steps):
-            term *= x / (a + k)
-            total += term
-            if term < total * 1e-15:
-                break
-        return min(max(1.0 - front * total, 0.0), 1.0)
-    tiny = 1e-300
-    b = x + 1 - a
-    c, d = 1 / tiny, 1 / b
-    value = d
-    for k in range(1, steps):
-        numerator = -k * (k - a)
-        b += 2
-        d = 1 / (numerator * d + b or tiny)
-        c = b + numerator / c or tiny
-        value *= d * c
-        if abs(d * c - 1) < 1e-15:
-            break
-    return min(max(front * value, 0.0), 1.0)
-
-
-def _mean_abs(start: float, end: float) -> float:
-    """Return the mean of |y| along a line from `start` to `end`."""
-    if start * end >= 0:
-        return abs(start + end) / 2
-    return (start * start + end * end) / (2 * abs(start - end))
-
-
 def _shift(feature: Feature, seen: Sequence[int]) -> Shift:
-    now, before = shares(seen), shares(feature.counts)
-    expected = expected_shares(feature)
-    score = psi(expected, now)
-    is_category = feature.kind == "category"
+    """Return how far a feature is: k tests, so k times the chance of the one that says most."""
+    now, before, rows = shares(seen), shares(feature.counts), sum(seen)
+    fitting = FITTING[feature.kind]
+    found: dict[Statistic, float] = {each: distance(each, feature, seen) for each in fitting}
+    nulls: dict[Statistic, Null] = {each: null for each in fitting if (null := feature.null_of(each)) is not None}
+    chances = {each: p_value(null, rows, found[each]) for each, null in nulls.items()}
+    by = min(chances, key=lambda each: chances[each])
+    limits = {each: quantile(null, rows) for each, null in nulls.items()}
     return Shift(
         feature=feature.name,
         side=feature.side,
         level="steady",
-        psi=score,
-        expected=quantile(feature.null, sum(seen)),
-        p=p_value(feature.null, sum(seen), score),
-        js=js_distance(expected, now),
-        wasserstein=wasserstein(feature, seen),
-        chi2_p=chi_square_p(feature.counts, seen) if is_category else 1.0,
+        psi=found["psi"],
+        expected=limits["psi"],
+        p=min(len(chances) * chances[by], 1.0),
+        js=found["js"],
+        wasserstein=found.get("wasserstein", 0.0),
+        chi2_p=chances.get("chi2", 1.0),
         missing_ratio=now[-1],
         outside_ratio=now[0] + now[-2],
         missing_ratio_before=before[-1],
-        mean_shift=0.0 if is_category else _mean_shift(feature, now),
+        mean_shift=mean_shift(feature, now),
+        js_expected=limits.get("js", 0.0),
+        wasserstein_expected=limits.get("wasserstein", 0.0),
+        size=max(as_psi(each, found[each], feature, rows) for each in nulls) if rows else 0.0,
+        by=by,
     )
 
 
 def _space_shift(space: Space, seen: Apart) -> Shift:
     """Return how far a space is: two tests, so twice the chance of the one that says more."""
-    score, expected, p, auc_expected, shift = 0.0, 0.0, 1.0, 0.5, 0.0
+    score, expected, p, auc_expected, shift, by = 0.0, 0.0, 1.0, 0.5, 0.0, "mean"
     if seen.rows >= SPACE_ROWS_MIN:
         by_chance = null_at(space.mean_null, seen.rows)[0]
         beyond = max(seen.distance2 - by_chance, 0.0)
         score, shift = max(beyond, distance2_of(seen.auc)), math.sqrt(beyond)
         expected = max(quantile(space.mean_null, seen.rows) - by_chance, 0.0)
         auc_expected = quantile(space.auc_null, seen.rows)
-        chances = p_value(space.mean_null, seen.rows, seen.distance2), p_value(space.auc_null, seen.rows, seen.auc)
-        p = min(2 * min(chances), 1.0)
+        of_mean, of_auc = (
+            p_value(space.mean_null, seen.rows, seen.distance2),
+            p_value(space.auc_null, seen.rows, seen.auc),
+        )
+        p = min(2 * min(of_mean, of_auc), 1.0)
+        by = "mean" if of_mean <= of_auc else "auc"
     return Shift(
         feature=space.name,
         side=space.side,
@@ -340,27 +201,14 @@ def _space_shift(space: Space, seen: Apart) -> Shift:
         mean_shift=shift,
         auc=seen.auc if seen.rows >= SPACE_ROWS_MIN else 0.5,
         auc_expected=auc_expected,
+        size=score,
+        by=by,
     )
 
 
 def distance2_of(auc: float) -> float:
     """Return the squared distance, in deviations, of two normals that are told apart with this AUC; 0 up to 0.5."""
     return 2.0 * _NORMAL.inv_cdf(min(max(auc, 0.5), AUC_MAX)) ** 2
-
-
-def _mean_shift(feature: Feature, now: Sequence[float]) -> float:
-    """Return by how much the binned mean moved, in standard deviations, with its sign."""
-    if not feature.sd:
-        return 0.0
-    before = shares(feature.counts)
-    edges = feature.edges
-    middles = [edges[0], *((a + b) / 2 for a, b in pairwise(edges)), edges[-1]]
-
-    def mean(of: Sequence[float]) -> float:
-        present = 1.0 - of[-1]
-        return sum(m * p for m, p in zip(middles, of, strict=False)) / present if present else 0.0
-
-    return (mean(now) - mean(before)) / feature.sd
 
 
 def _because(shifts: Sequence[Shift], memory: DriftMemory, rows: int) -> str:

@@ -8,6 +8,7 @@ import msgspec
 from stoker.types.feedback import CLASS_MAX
 
 How = Literal["label", "value", "score"]
+Outcome = Literal["joined", "unknown", "duplicate"]
 
 
 class Label(msgspec.Struct, frozen=True):
@@ -19,6 +20,15 @@ class Label(msgspec.Struct, frozen=True):
     id: str
     how: How
     given: str | float
+    at_s: float
+
+
+class Amount(msgspec.Struct, frozen=True):
+    """What an answer was worth by one business metric, not negative; at_s: unix time when that was known."""
+
+    id: str
+    name: str
+    amount: float
     at_s: float
 
 

@@ -95,12 +95,16 @@ class Allowance:
         self._per_hour = per_hour
         self._left = min(self._left, self._burst)
 
-    def take(self, now_s: float) -> bool:
-        """Take one, and return whether there was one."""
+    def has(self, now_s: float) -> bool:
+        """Return whether there is one."""
         filled = max(self._per_hour - self._burst, self._per_hour / 2) / 3600 * max(now_s - self._seen_s, 0.0)
         self._left = min(self._left + filled, self._burst)
         self._seen_s = now_s
-        if self._left < 1:
+        return self._left >= 1
+
+    def take(self, now_s: float) -> bool:
+        """Take one, and return whether there was one."""
+        if not self.has(now_s):
             return False
         self._left -= 1
         return True
@@ -144,6 +148,11 @@ class Sampled:
         if is_slow and rules.slow_s >= 0 and not is_error:
             found.append("slow")
         return found
+
+    def listens(self, now_s: float) -> bool:
+        """Return whether an answer that stands out may still be kept: else nobody need listen to one."""
+        rules = self.rules
+        return rules.response and (rules.errors or rules.slow_s >= 0) and self._others.has(now_s)
 
     def takes(self, reasons: list[Reason], now_s: float) -> bool:
         """Return whether the hour has room for one more with these reasons, and take it."""

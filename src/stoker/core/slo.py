@@ -42,6 +42,7 @@ METRICS: Final[dict[Sli, tuple[str, str]]] = {
     "inter_token": ("stoker_time_per_output_token_seconds", "stoker_tenant_time_per_output_token_seconds"),
     "quality": ("stoker_prediction_score_ratio", ""),
     "drift": ("stoker_drift_shift", ""),
+    "business": ("stoker_feedback_amount", ""),
 }
 
 

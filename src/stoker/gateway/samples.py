@@ -31,6 +31,7 @@ from stoker.types.samples import SampleRecord
 
 QUEUE_MAX: Final = 256
 QUEUE_MAX_BYTES: Final = 16 << 20
+HEARD_MAX_BYTES: Final = 32 << 20  # of streams that may yet fail or be slow, heard at once
 IDLE_SHARE: Final = 3.0  # rests so much longer than it worked
 SWEEP_EVERY_S: Final = 60.0
 SWEEP_EVERY_BYTES: Final = 4 << 20  # so far over the total may all samples be, for each gateway
@@ -114,7 +115,7 @@ class Sample:
 
 
 class Samples:
-    """The queue and the thread, which starts with the first sample. `offer` belongs to the event loop's thread."""
+    """The queue and the thread, which starts with the first sample. Its methods are the event loop's."""
 
     def __init__(self, folder: Path, keys: KeyRing, max_bytes: int, process: str) -> None:
         self._folder = folder
@@ -125,12 +126,24 @@ class Samples:
         self._turn = threading.Condition()
         self._waiting: deque[Sample] = deque()
         self._bytes = 0  # of what waits
+        self._hearable = HEARD_MAX_BYTES
         self._ends = threading.Event()
         self._thread: threading.Thread | None = None
         self._writers: OrderedDict[tuple[str, str], Writer] = OrderedDict()
         self._custom: dict[tuple[tuple[str, str], ...], list[Custom]] = {}
         self._unswept = SWEEP_EVERY_BYTES
         self._swept_s = 0.0
+
+    def reserve(self, size: int) -> bool:
+        """Return whether an answer of up to `size` bytes may be heard to its end, and count them; `release` them."""
+        if size > self._hearable:
+            return False
+        self._hearable -= size
+        return True
+
+    def release(self, size: int) -> None:
+        """Give back what `reserve` counted."""
+        self._hearable += size
 
     def offer(self, sample: Sample) -> None:
         """Take a sample to be kept, or count why it is not. Never raises, never waits for work."""

@@ -10,32 +10,32 @@ from math import ceil, log2
 from typing import Any, Final
 
 from stoker.core import slo
+from stoker.core.feedback import number_of
 from stoker.protocol.promised import objective_problems
 from stoker.types.errors import InvalidInput
 from stoker.types.resources import Endpoint
-from stoker.types.slos import Objective, Severity, Sli, Slices
+from stoker.types.slos import TIMED, Objective, Severity, Sli, Slices
 from stoker.types.units import parse_seconds
 
 API_VERSION: Final = "openslo/v1"
 KINDS: Final = ("SLO", "AlertPolicy")
+COUNTED: Final[tuple[Sli, ...]] = ("availability", "latency", "ttft", "inter_token")  # by two counters of Prometheus
 _PREFIX: Final = "stoker.dev/"  # of annotations that say what OpenSLO has no word for
-_SLIS: Final[dict[str, Sli]] = {
-    "availability": "availability",
-    "latency": "latency",
-    "ttft": "ttft",
-    "inter_token": "inter_token",
+_SLIS: Final[dict[str, Sli]] = {each: each for each in slo.METRICS}
+_NUMBERS: Final = ("at_least", "at_most")
+_EXAMPLES: Final[dict[Sli, str]] = {
+    "quality": "at_least: 0.8",
+    "drift": "at_most: 0.2",
+    "freshness": "under: 7d",
+    "business": "at_least: 1",
 }
 
 
 def documents(endpoint: Endpoint) -> list[dict[str, Any]]:
-    """Return a SLO and an AlertPolicy for each objective over single requests, promised or only tracked.
-
-    Of freshness, quality and drift there are none: no ratio of two queries says what they do.
-    """
+    """Return a SLO and an AlertPolicy for each objective, promised or only tracked."""
     found: list[dict[str, Any]] = []
     for objective in slo.objectives(endpoint.spec.slos):
-        if objective.sli in _SLIS:
-            found += [_slo(endpoint, objective), _policy(endpoint, objective)]
+        found += [_slo(endpoint, objective), _policy(endpoint, objective)]
     return found
 
 
@@ -66,16 +66,21 @@ def objective(document: dict[str, Any]) -> tuple[str, Objective]:
         sli=sli,
         target=_target(name, spec),
         tenant=str(annotations.get(_PREFIX + "tenant", "")),
-        under=annotations.get(_PREFIX + "under") if sli != "availability" else None,
+        segment=str(annotations.get(_PREFIX + "segment", "")),
+        under=annotations.get(_PREFIX + "under") if sli in TIMED else None,
+        metric=str(annotations[_PREFIX + "metric"]) if _PREFIX + "metric" in annotations else None,
+        at_least=_number(name, annotations, "at_least") if sli in ("quality", "business") else None,
+        at_most=_number(name, annotations, "at_most") if sli in ("drift", "business") else None,
         window=_window(name, spec),
         slices=_slices(name, spec),
         alert=_alert(name, spec, annotations),
         owner=str(annotations.get(_PREFIX + "owner", "")),
         runbook=str(annotations.get(_PREFIX + "runbook", "")),
     )
-    if sli != "availability" and made.under is None:
+    if sli != "availability" and (made.under, made.at_least, made.at_most) == (None, None, None):
+        example = _EXAMPLES.get(sli, "under: 300ms")
         raise InvalidInput(
-            f"{name}: a query cannot be run here; say which {sli} is good with the annotation {_PREFIX}under: 300ms",
+            f"{name}: a query cannot be run here; say which {sli} is good with the annotation {_PREFIX}{example}",
             field="metadata.annotations",
         )
     try:
@@ -110,12 +115,11 @@ def _alert(name: str, spec: dict[str, Any], annotations: dict[str, Any]) -> Seve
 def _slo(endpoint: Endpoint, objective: Objective) -> dict[str, Any]:
     name = f"{endpoint.metadata.name}-{objective.name}"
     said = {_PREFIX + "sli": objective.sli, _PREFIX + "project": str(endpoint.metadata.project)}
-    for field in ("tenant", "under", "owner", "runbook"):
-        if getattr(objective, field):
+    for field in ("tenant", "segment", "metric", "under", *_NUMBERS, "owner", "runbook"):
+        if getattr(objective, field) not in ("", None):
             said[_PREFIX + field] = str(getattr(objective, field))
     if objective.alert == "ticket":
         said[_PREFIX + "alert"] = objective.alert
-    good, total = queries(endpoint, objective)
     return {
         "apiVersion": API_VERSION,
         "kind": "SLO",
@@ -124,7 +128,7 @@ def _slo(endpoint: Endpoint, objective: Objective) -> dict[str, Any]:
             "service": endpoint.metadata.name,
             "indicator": {
                 "metadata": {"name": name},
-                "spec": {"ratioMetric": {"counter": True, "good": _metric(good), "total": _metric(total)}},
+                "spec": {"ratioMetric": _ratio(endpoint, objective)},
             },
             "timeWindow": [{"duration": duration(parse_seconds(objective.window)), "isRolling": True}],
             "budgetingMethod": _method(objective.slices),
@@ -165,8 +169,22 @@ def _policy(endpoint: Endpoint, objective: Objective) -> dict[str, Any]:
     }
 
 
+def _ratio(endpoint: Endpoint, objective: Objective) -> dict[str, Any]:
+    """Return what is measured: two counters, or, where no two of them say it, the share that control has judged."""
+    if objective.sli in COUNTED:
+        good, total = (_metric(f"sum({each})") for each in queries(endpoint, objective))
+        return {"counter": True, "good": good, "total": total}
+    whose = f'project="{endpoint.metadata.project}",endpoint="{endpoint.metadata.name}",slo="{objective.name}"'
+    left = f"stoker_slo_budget_left_ratio{{{whose}}}"
+    return {
+        "counter": False,
+        "rawType": "success",
+        "raw": _metric(f"1 - (1 - {left}) * {1 - objective.target:.9g}"),
+    }
+
+
 def queries(endpoint: Endpoint, objective: Objective) -> tuple[str, str]:
-    """Return the counters of good and of all events as Prometheus selectors."""
+    """Return the counters of good and of all events as Prometheus selectors, of an objective of COUNTED."""
     whose = f'project="{endpoint.metadata.project}",endpoint="{endpoint.metadata.name}"'
     metric = slo.counted(objective)
     if objective.tenant:
@@ -212,8 +230,20 @@ def _slices(name: str, spec: dict[str, Any]) -> Slices | None:
     return Slices(length, None if target is None else float(target))
 
 
+def _number(name: str, annotations: dict[str, Any], field: str) -> float | None:
+    given = annotations.get(_PREFIX + field)
+    if given is None:
+        return None
+    number = number_of(given) if isinstance(given, str | int | float) else None
+    if number is None:
+        raise InvalidInput(
+            f"{name}: {_PREFIX}{field} is a number such as 0.8, not {given!r}", field="metadata.annotations"
+        )
+    return number
+
+
 def _metric(query: str) -> dict[str, Any]:
-    return {"metricSource": {"type": "Prometheus", "spec": {"query": f"sum({query})"}}}
+    return {"metricSource": {"type": "Prometheus", "spec": {"query": query}}}
 
 
 def _check_indicator(name: str, spec: dict[str, Any], annotations: dict[str, Any]) -> None:

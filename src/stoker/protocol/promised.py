@@ -37,7 +37,7 @@ def objective_problems(
             found.append((f"{where}.sli", "nothing watches drift: `spec.drift` is null"))
         if objective.sli == "freshness" and not has_model:
             found.append((f"{where}.sli", "backends serve, each with a model of its own: promise it of those"))
-        if objective.sli == "quality" and not is_feedback_kept:
+        if objective.sli in ("quality", "business") and not is_feedback_kept:
             found.append((f"{where}.sli", "nothing keeps predictions for their labels: `spec.feedback` is null"))
         if any(other.name == objective.name for other in objectives[:number]):
             found.append((f"{where}.name", f"{objective.name} is there twice"))
@@ -74,14 +74,7 @@ def notifier_problems(spec: NotifierSpec) -> list[tuple[str, str]]:
 
 def _one(objective: Objective) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
-    wanted = _GOOD.get(objective.sli)
-    for field in ("under", "at_least", "at_most"):
-        value = getattr(objective, field)
-        if field == wanted and value is None:
-            found.append((field, f"missing; it says which {objective.sli} is good"))
-        if field != wanted and value is not None:
-            hint = f"; write `{wanted}`" if wanted else ""
-            found.append((field, f"says nothing about {objective.sli}{hint}"))
+    found += _limits(objective) if objective.sli != "business" else _business(objective)
     if objective.under is not None and parse_seconds(objective.under) <= 0:
         found.append(("under", f"{objective.under!r} is no time that anything could be under"))
     if not WINDOW_S_MIN <= parse_seconds(objective.window) <= WINDOW_S_MAX:
@@ -95,6 +88,36 @@ def _one(objective: Objective) -> list[tuple[str, str]]:
     if objective.tenant and not slo.METRICS[objective.sli][1]:
         known = ", ".join(sli for sli, (_, of_tenant) in slo.METRICS.items() if of_tenant)
         found.append(("tenant", f"{objective.sli} is not measured by tenant; known: {known}"))
+    if objective.segment and objective.sli not in ("quality", "business"):
+        found.append(("segment", f"{objective.sli} is not measured by segment; known: quality, business"))
     if objective.runbook and urlsplit(objective.runbook).scheme not in ("http", "https"):
         found.append(("runbook", f"{objective.runbook!r} is no http or https address"))
+    return found
+
+
+def _limits(objective: Objective) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    wanted = _GOOD.get(objective.sli)
+    for field in ("under", "at_least", "at_most"):
+        value = getattr(objective, field)
+        if field == wanted and value is None:
+            found.append((field, f"missing; it says which {objective.sli} is good"))
+        if field != wanted and value is not None:
+            hint = f"; write `{wanted}`" if wanted else ""
+            found.append((field, f"says nothing about {objective.sli}{hint}"))
+    if objective.metric is not None:
+        found.append(("metric", f"says nothing about {objective.sli}; write `sli: business`"))
+    return found
+
+
+def _business(objective: Objective) -> list[tuple[str, str]]:
+    found = []
+    if objective.metric is None:
+        found.append(("metric", "missing; it says which business metric is judged, such as revenue"))
+    if objective.under is not None:
+        found.append(("under", "says nothing about business; write `at_least` or `at_most`"))
+    if (objective.at_least is None) == (objective.at_most is None):
+        found.append(("at_least", "exactly one of `at_least` and `at_most` says which amounts are good"))
+    if objective.at_least is not None and objective.at_least <= 0:
+        found.append(("at_least", "no amount is negative, so each would be good; write what is over 0"))
     return found

@@ -8,17 +8,16 @@ from typing import Any, Final
 
 from stoker.core import slo
 from stoker.core.slo import BAD_MIN, Rule
-from stoker.protocol.openslo import duration, queries
+from stoker.protocol.openslo import COUNTED, duration, queries
 from stoker.types.resources import Endpoint
 from stoker.types.slos import Objective
 
 SHORT_S_MIN: Final = 60.0
-_MEASURED: Final = ("availability", "latency", "ttft", "inter_token")
 
 
 def rules(endpoint: Endpoint) -> dict[str, Any]:
     """Return the content of a rules file."""
-    found = [each for each in slo.objectives(endpoint.spec.slos) if each.sli in _MEASURED or each.slices is not None]
+    found = [each for each in slo.objectives(endpoint.spec.slos) if each.sli in COUNTED or each.slices is not None]
     return {"groups": [_group(endpoint, objective) for objective in found]}
 
 

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 REFERENCE_FILE: Final = "stoker.reference.json"  # in a version's files
-REFERENCE_BYTES_MAX: Final = 256 << 10
+REFERENCE_BYTES_MAX: Final = 512 << 10  # of 256 features it is some 350 kB
 FEATURES_MAX: Final = 256
 BINS_MAX: Final = 64
 OUTSIDE: Final = 3  # slots besides the bins: below, above, missing
@@ -27,13 +27,17 @@ SAMPLE_MAX: Final = 600  # of a reference, and of a window: two spaces must fit 
 SPACES_MAX: Final = 2
 
 Kind = Literal["number", "category"]
+Statistic = Literal["psi", "js", "wasserstein", "chi2"]
 Side = Literal["input", "output"]
 Read = Literal["value", "length", "script"]  # what is taken of a text; of a number its value
 Text = Annotated[str, Meta(max_length=TEXT_MAX)]
 
 
 class Null(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The PSI of windows without drift, by their rows: mean, standard deviation and skew of bootstrap draws."""
+    """A statistic of windows without drift, by their rows: mean, standard deviation and skew of bootstrap draws.
+
+    They are windows beside an unlucky reference, one that is farther from the truth than nearly all of its size.
+    """
 
     rows: tuple[int, ...]
     mean: tuple[float, ...]
@@ -59,6 +63,8 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     position within a row of an input or output; known once it is bound (core/reference.py).
     edges: of a number, of its k bins the k+1 limits; a bin holds its lower limit and not its upper one.
     values: of a category, the k known ones. counts: of the reference, k+3 slots. mean, sd: of a number.
+    null: of the PSI. nulls: of the other statistics that fit the kind; a reference that was made before they were
+    judged has none, and a replica, which only counts, is sent none.
     """
 
     name: Text
@@ -74,6 +80,7 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     values: tuple[Text, ...] = ()
     mean: float = 0.0
     sd: float = 0.0
+    nulls: dict[Statistic, Null] | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         """Refuse edges that do not grow, and counts that are not one a slot."""
@@ -88,6 +95,12 @@ class Feature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"{self.name}: a number has edges, a category different values")
         if not (math.isfinite(self.mean) and math.isfinite(self.sd) and self.sd >= 0):
             raise ValueError(f"{self.name}: mean and sd are finite")
+
+    def null_of(self, statistic: Statistic) -> Null | None:
+        """Return the null of `statistic`, None where it is not judged."""
+        if statistic == "psi":
+            return self.null
+        return None if self.nulls is msgspec.UNSET else self.nulls.get(statistic)
 
     @property
     def bins(self) -> int:

@@ -20,10 +20,11 @@ from msgspec import Meta
 
 from stoker.types.fields import Name, Seconds
 
-Sli = Literal["availability", "latency", "ttft", "inter_token", "freshness", "quality", "drift"]
+Sli = Literal["availability", "latency", "ttft", "inter_token", "freshness", "quality", "drift", "business"]
 Severity = Literal["page", "ticket", "none"]
 Move = Literal["freeze-rollouts", "shed-sheddable", "scale-up"]
 
+METRIC_PATTERN: Final = r"^[a-z][a-z0-9_]{0,62}$"
 # Kinds that call an event good when a time is under a limit; the others have their own field, availability has none.
 TIMED: Final[tuple[Sli, ...]] = ("latency", "ttft", "inter_token", "freshness")
 URGENCY: Final[dict[Severity, int]] = {"none": 0, "ticket": 1, "page": 2}
@@ -65,7 +66,8 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             description="what is judged: availability (answered without a fault of the platform), latency (whole "
             "answer), ttft (first token), inter_token (time per token after it), freshness (age of the version that "
-            "answers), quality (each first label), drift (each verdict)"
+            "answers), quality (each first label), drift (each verdict), business (each amount of `metric` that "
+            "feedback tells)"
         ),
     ] = "availability"
     tenant: Annotated[
@@ -76,11 +78,27 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "or the id of a key without)",
         ),
     ] = ""
+    segment: Annotated[
+        str,
+        Meta(
+            max_length=64,
+            description="quality, business: only predictions of this segment (`x-stoker-segment`, or the parameter "
+            "that `feedback.segment` names)",
+        ),
+    ] = ""
+    metric: Annotated[
+        Annotated[str, Meta(pattern=METRIC_PATTERN)] | None,
+        Meta(description="business: which of the metrics that feedback tells, such as revenue"),
+    ] = None
     under: Annotated[
         Seconds | None, Meta(description="latency, ttft, inter_token, freshness: good is a time, or an age, up to this")
     ] = None
-    at_least: Annotated[float | None, Meta(description="quality: good is a score of at least this")] = None
-    at_most: Annotated[float | None, Meta(description="drift: good is a shift of at most this")] = None
+    at_least: Annotated[
+        float | None, Meta(description="quality, business: good is a score, or an amount, of at least this")
+    ] = None
+    at_most: Annotated[
+        float | None, Meta(description="drift, business: good is a shift, or an amount, of at most this")
+    ] = None
     window: Annotated[Seconds, Meta(description="how far back the budget reaches")] = DEFAULT_WINDOW
     slices: Annotated[Slices | None, Meta(description="budget by slices of time; by default by events")] = None
     alert: Annotated[

@@ -55,8 +55,9 @@ class Asking:
 
 def _slim(reference: Reference) -> Reference:
     """Return what a replica needs to count: how vectors are projected, and not those of the reference."""
+    features = tuple(msgspec.structs.replace(one, nulls=msgspec.UNSET) for one in reference.features)
     spaces = tuple(msgspec.structs.replace(one, sample=b"") for one in reference.spaces)
-    return msgspec.structs.replace(reference, spaces=spaces)
+    return msgspec.structs.replace(reference, features=features, spaces=spaces)
 
 
 async def _asked(link: Link, question: Question) -> Answer:

@@ -2,7 +2,7 @@
 
 from stoker.client.views import DriftFeature, DriftView
 from stoker.control.drift.files import Learning
-from stoker.core import drift, drift_window
+from stoker.core import distances, drift_window
 from stoker.core.drift_window import Watched
 from stoker.core.snapshot import EndpointState
 from stoker.types.drift import Reference
@@ -22,8 +22,8 @@ def drift_view(
         now: list[float] = []
         number = at.get((shift.side, shift.feature))
         if reference is not None and window is not None and number is not None:
-            before = drift.shares(reference.features[number].counts)
-            now = drift.shares(window.slots[number])
+            before = distances.shares(reference.features[number].counts)
+            now = distances.shares(window.slots[number])
         features.append(DriftFeature(shift, tuple(before), tuple(now)))
     return DriftView(
         project=state.project,

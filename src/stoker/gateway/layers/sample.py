@@ -2,8 +2,9 @@
 
 Inside of meter, so that one request is one sample whatever serves it, and around quota and cache, because a refusal and
 a kept answer are worth a look too. Here only references are taken; all work is another thread's (gateway/samples.py).
-An answer is listened to only where the request was drawn or its caller flagged it: that one failed, was slow or empty
-is known when its words are gone.
+That one failed, was slow or empty is known when its words are gone, so while the hour has room for one that stands out
+all answers are listened to: a plain one costs a reference to what is sent anyway, a stream its bytes until it ends, and
+of those no more than HEARD_MAX_BYTES together.
 """
 
 import asyncio
@@ -38,9 +39,13 @@ def sample(samples: Samples, inner: Handler) -> Handler:
         assert lane is not None
         is_drawn = sampling.is_drawn(exchange.id, sampled.rules.rate)
         flag = flag_of(exchange)
-        ear = None
+        ear, reserved = None, 0
+        max_bytes = sampled.rules.max_bytes
         if (is_drawn or flag) and sampled.rules.response:
-            ear = exchange.connection = Ear(exchange, sampled.rules.max_bytes)
+            ear = exchange.connection = Ear(exchange, max_bytes)
+        elif sampled.listens(time.monotonic()) and (not exchange.stream or samples.reserve(max_bytes)):
+            reserved = max_bytes if exchange.stream else 0
+            ear = exchange.connection = Ear(exchange, max_bytes)
         status, problem = EngineFailed.status, None
         try:
             await inner(exchange)
@@ -53,6 +58,7 @@ def sample(samples: Samples, inner: Handler) -> Handler:
             raise
         finally:
             exchange.connection = client
+            samples.release(reserved)
             took_s = time.monotonic() - exchange.request.started_s
             flag = flag or (EMPTY if is_empty(exchange, status) else "")
             reasons = sampled.reasons(drawn=is_drawn, flagged=bool(flag), status=status, took_s=took_s)

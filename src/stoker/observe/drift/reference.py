@@ -11,9 +11,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stoker.core.drift import weights
 from stoker.core.watched import is_category
-from stoker.observe.drift.null import null_of
+from stoker.observe.drift.null import nulls_of
 from stoker.telemetry.slots import ROWS_A_CALL, Counter
 from stoker.telemetry.texts import script_of
 from stoker.types.drift import (
@@ -28,6 +27,7 @@ from stoker.types.drift import (
     Read,
     Reference,
     Space,
+    Statistic,
 )
 from stoker.types.errors import InvalidInput
 
@@ -87,7 +87,7 @@ def _drafts(column: str, values: NDArray[Any], bins: int) -> list[Feature]:
     if not known:
         raise InvalidInput(f"the column {column!r} is empty", field="reference")
     if is_category(column):
-        # Only those seen: how many others there are is told by those that were seen once (core.drift.weights).
+        # Only those seen: how many others there are is told by those that were seen once (core.distances.weights).
         usual = [value[:TEXT_MAX] for value, _ in Tally(texts).most_common(BINS_MAX)]
         return [_draft(column, column, "value", values=tuple(sorted(usual)))]
     if len(known) <= CATEGORIES_MAX and len(known) * 5 <= len(texts) and max(map(len, known)) <= TEXT_MAX:
@@ -136,7 +136,7 @@ def _draft(column: str, name: str, read: Read, **more: Any) -> Feature:
 def _counted(drafts: Sequence[Feature], columns: Sequence[NDArray[Any]]) -> tuple[Feature, ...]:
     """Return the features with the counts of their columns, as a replica would count them, and their null."""
     rng = np.random.default_rng(SEED)
-    nulls: dict[tuple[float, ...], Null] = {}  # features alike in their weights, as quantile bins are, share it
+    known: dict[tuple[float, ...], dict[Statistic, Null]] = {}
     found = []
     for draft, values in zip(drafts, columns, strict=True):
         alone = msgspec.structs.replace(draft, tensor="column")
@@ -145,9 +145,6 @@ def _counted(drafts: Sequence[Feature], columns: Sequence[NDArray[Any]]) -> tupl
             piece = values[start : start + ROWS_A_CALL]
             counter.add({"column": piece}, {}, len(piece))
         feature = msgspec.structs.replace(draft, counts=counter.slots()[0])
-        heavy = weights(feature)
-        alike = (*sorted(heavy[1:-2]), heavy[0], heavy[-2], heavy[-1])
-        if alike not in nulls:
-            nulls[alike] = null_of(heavy, rng)
-        found.append(msgspec.structs.replace(feature, null=nulls[alike]))
+        nulls = nulls_of(feature, rng, len(drafts), known)
+        found.append(msgspec.structs.replace(feature, null=nulls.pop("psi"), nulls=nulls))
     return tuple(found)

@@ -11,9 +11,9 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
-from stoker.core.feedback import Label, judge, replaces
+from stoker.core.feedback import Label, Outcome, judge, replaces
 from stoker.observe.feedback.tables import open_file, open_for_reading
 from stoker.observe.history.tables import is_broken, transaction
 from stoker.types.errors import Unavailable
@@ -32,7 +32,6 @@ _WAITED: Final = """SELECT how, given, at FROM early WHERE project = ?1 AND id =
 _TRIM: Final = """DELETE FROM predictions WHERE project = ?1 AND endpoint = ?2 AND at <=
   (SELECT at FROM predictions WHERE project = ?1 AND endpoint = ?2 ORDER BY at DESC LIMIT 1 OFFSET ?3)"""
 
-Outcome = Literal["joined", "unknown", "duplicate"]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -74,7 +73,7 @@ class FeedbackStore:
 
     def put(self, source: Source, predictions: Sequence[Prediction], now_s: float) -> list[Joined]:
         """Keep predictions; return those whose label waited for them. Those known already are left as they are."""
-        return self._do(lambda connection: self._put(connection, source, predictions, now_s))
+        return self.act(lambda connection: self._put(connection, source, predictions, now_s))
 
     def label(self, project: str, labels: Iterable[Label], now_s: float) -> tuple[list[Outcome], list[Joined]]:
         """Join labels; return what became of each, and the predictions that had none before."""
@@ -92,7 +91,7 @@ class FeedbackStore:
                 joined.extend(first)
             return outcomes, joined
 
-        return self._do(act)
+        return self.act(act)
 
     def sweep(self, watched: Collection[tuple[str, str]]) -> None:
         """Drop predictions of endpoints not `watched`."""
@@ -102,11 +101,11 @@ class FeedbackStore:
                 if key not in watched:
                     connection.execute("DELETE FROM predictions WHERE project = ? AND endpoint = ?", key)
 
-        self._do(act)
+        self.act(act)
 
     def read(self, query: str, values: Sequence[object]) -> list[tuple[object, ...]]:
         """Return the rows of a question. Nobody waits for it: it reads beside whoever writes."""
-        self._do(lambda _: None)  # the file is there, and is one
+        self.act(lambda _: None)  # the file is there, and is one
         try:
             with closing(open_for_reading(self._path)) as connection:
                 return connection.execute(query, values).fetchall()
@@ -114,6 +113,18 @@ class FeedbackStore:
             with self._lock:
                 self._after(problem)
             raise self._unavailable(problem) from problem
+
+    def act(self, act: Callable[[sqlite3.Connection], T]) -> T:
+        """Do something in one transaction; return what it returns. Raises Unavailable."""
+        with self._lock:
+            try:
+                if self._connection is None:
+                    self._connection = open_file(self._path)
+                with transaction(self._connection):
+                    return act(self._connection)
+            except (sqlite3.Error, OSError) as problem:
+                self._after(problem)
+                raise self._unavailable(problem) from problem
 
     def close(self) -> None:
         """Close the file."""
@@ -149,17 +160,6 @@ class FeedbackStore:
             connection.execute(_TRIM, (*key, source.max))
             untrimmed = 0
         self._untrimmed[key] = untrimmed
-
-    def _do(self, act: Callable[[sqlite3.Connection], T]) -> T:
-        with self._lock:
-            try:
-                if self._connection is None:
-                    self._connection = open_file(self._path)
-                with transaction(self._connection):
-                    return act(self._connection)
-            except (sqlite3.Error, OSError) as problem:
-                self._after(problem)
-                raise self._unavailable(problem) from problem
 
     def _unavailable(self, problem: Exception) -> Unavailable:
         return Unavailable(f"{self._path.name} cannot be used: {problem}", retry_after_s=1.0)

@@ -32,6 +32,17 @@ _SCHEMA: Final = (
     f"PRAGMA user_version = {VERSION}",
 )
 
+# Of a file that an earlier release made these are missing; it is used on.
+_LATER: Final = (
+    """CREATE TABLE IF NOT EXISTS amounts (
+  project TEXT NOT NULL, id TEXT NOT NULL, endpoint TEXT NOT NULL, name TEXT NOT NULL, amount REAL NOT NULL,
+  at REAL NOT NULL, PRIMARY KEY (project, id, endpoint, name)
+) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS amounts_by_time ON amounts (project, endpoint, at, name, amount)",
+    """CREATE TRIGGER IF NOT EXISTS amounts_go AFTER DELETE ON predictions BEGIN
+  DELETE FROM amounts WHERE project = OLD.project AND id = OLD.id AND endpoint = OLD.endpoint; END""",
+)
+
 
 def open_file(path: Path) -> sqlite3.Connection:
     """Return a connection to feedback.db, made if need be, for one thread at a time. Raises OSError, sqlite3.Error."""
@@ -72,3 +83,6 @@ def _prepare(connection: sqlite3.Connection) -> None:
         with transaction(connection):
             for statement in _SCHEMA:
                 connection.execute(statement)
+    with transaction(connection):
+        for statement in _LATER:
+            connection.execute(statement)

@@ -2,7 +2,8 @@
 
 A time is good up to the limit's bucket, which is 9 % wide (telemetry/histogram.py): with `under: 300ms`, 320 ms may be.
 So is a shift; its event is a verdict (control/drift/watch.py), one each `spec.drift.every`. That of quality is a
-prediction's first label (control/feedback.py). That of freshness is an answer, and bad once its version is too old.
+prediction's first label (control/feedback.py). An amount of a business metric is one, told for the first
+time. That of freshness is an answer, and bad once its version is too old.
 """
 
 from collections.abc import Mapping
@@ -44,10 +45,13 @@ def source(project: str, endpoint: str, objective: Objective, made: Mapping[str,
     events = select(slo.counted(objective), project=project, endpoint=endpoint)
     if objective.tenant:
         events = _only(events, "tenant", objective.tenant)
+    if objective.segment:
+        events = _only(events, "segment", objective.segment)
     if objective.sli == "availability":
         return Source(events, (_only(events, "outcome", "bad"),))
-    if objective.sli == "quality":
-        assert objective.at_least is not None
+    if objective.metric:
+        events = _only(events, "metric", objective.metric)
+    if objective.at_least is not None:  # quality, business
         # Bad is what lies below the bucket of `at_least`.
         return Source(events, (msgspec.structs.replace(events, at_most=objective.at_least / BUCKET),))
     limit = objective.at_most if objective.under is None else parse_seconds(objective.under)

@@ -121,8 +121,15 @@ PLATFORM: Final[tuple[Metric, ...]] = (
         "stoker_prediction_score_ratio",
         "histogram",
         "ratio",
-        ENDPOINT,
+        (*ENDPOINT, "segment"),
         "How good predictions were by their first label: 1 right, 0 wrong, or the score that was given.",
+    ),
+    Metric(
+        "stoker_feedback_amount",
+        "histogram",
+        "",
+        (*ENDPOINT, "segment", "metric"),
+        "Business metrics that feedback told of answers, each for the first time (20 of an endpoint, then `_other`).",
     ),
     Metric("stoker_prediction_error", "histogram", "", REVISION, "Absolute error of predicted values."),
     Metric(
