@@ -39,6 +39,7 @@ from stoker.control.models import ModelRegistry
 from stoker.control.numbers import Numbers
 from stoker.control.observe import Observer
 from stoker.control.plane import ControlPlane
+from stoker.control.policies import Admission
 from stoker.control.remedies import Remedies
 from stoker.control.rollouts import RolloutWatch
 from stoker.control.routes import RoutePublisher
@@ -202,11 +203,13 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
     loop.readings, loop.rates = rollouts.readings, rollouts.rates
     feedback = FeedbackWatch(database, FeedbackStore(home.feedback), home.address, metrics, _expect)
     feedback.judged = loop.wake
+    admission = Admission(database, blobs, observer, metrics)
     return ControlPlane(
         database=database,
         driver=driver,
         observer=observer,
-        models=ModelRegistry(database, blobs, home.models, home.tmp),
+        models=ModelRegistry(database, blobs, home.models, home.tmp, admission),
+        admission=admission,
         routes=routes,
         loop=loop,
         history=history,
