@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from stoker import __version__
 from stoker.api.app import OPERATIONS
@@ -20,8 +21,10 @@ from stoker.gateway.http.connection import Limits
 from stoker.observe.objectives.alarms import QUESTIONS
 from stoker.protocol import manifest
 from stoker.protocol.grpc_status import status_of
+from stoker.protocol.rules import FUNCTIONS
 from stoker.telemetry import reference as metrics
 from stoker.types import errors
+from stoker.types.policies import Document
 
 FOLDER = Path(__file__).parent / "reference"
 ALERTS = """# Alerts
@@ -170,6 +173,29 @@ def causes_page() -> str:
     )
 
 
+POLICIES = """# What policies see
+
+The values that an [admission policy](../how-to/policies.md)'s expressions may look at, besides `variables`.
+`resource` and `old` are the manifest ([every field](manifests.md)) with each default written out; sizes are bytes and
+times seconds, as numbers. Of a Model they have `kind`, `metadata` (`name`, `project`) and `spec` (`alias`, `number`).
+"""
+
+
+def policies_page() -> str:
+    schema = msgspec.json.schema(Document)
+    parts = [POLICIES]
+    for name, definition in sorted(schema["$defs"].items(), key=lambda item: item[0] != "Document"):
+        parts.append(f"## {name}\n\n{definition.get('description', '').split(chr(10))[0]}\n")
+        parts.append("| field | type | meaning |\n|---|---|---|")
+        for field, value in definition["properties"].items():
+            kind = f"list of {kind_of(value['items'])}" if value.get("items") else kind_of(value)
+            parts.append(f"| `{field}` | {kind} | {value.get('description', '')} |")
+        parts.append("")
+    names = ", ".join(f"`{name}`" for name in sorted(FUNCTIONS))
+    parts.append(f"## Functions\n\n{names}, and the loops `all`, `exists`, `exists_one`, `map`, `filter`.\n")
+    return "\n".join(parts) + f"\n{MADE}"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings.page,
     "errors.md": errors_page,
@@ -180,6 +206,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "limits.md": limits_page,
     "alerts.md": alerts_page,
     "causes.md": causes_page,
+    "policies.md": policies_page,
 }
 
 

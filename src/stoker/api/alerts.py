@@ -12,6 +12,8 @@ from starlette.responses import Response
 from stoker.api.bodies import decoded, nothing, reply
 from stoker.api.operations import Call, Operation, Parameter
 from stoker.client.views import Alerts, AlertView, BurnView, SilenceView, SloView, StepView
+from stoker.control.changes import Change
+from stoker.control.policies import actor
 from stoker.core.alerts import UNTOLD, Alert, Silence
 from stoker.core.notices import Notice
 from stoker.observe.objectives.judge import Standing
@@ -137,11 +139,13 @@ async def _notifiers(call: Call) -> Response:
 async def _delete_notifier(call: Call) -> Response:
     project, name = call.request.path_params["project"], call.request.path_params["name"]
 
-    def change(connection: Connection) -> None:
+    def change(connection: Connection) -> tuple[None, list[Change]]:
+        old = notifiers.find(connection, project, name)
         notifiers.remove(connection, project, name)
         journal.add(connection, journal.Entry(time.time(), "DeleteNotifier", "asked to", project, subject=name))
+        return None, [Change("delete", None, old)]
 
-    await call.plane.database.writing(change)
+    await call.plane.admission.make(change, actor(call.key))
     return nothing()
 
 

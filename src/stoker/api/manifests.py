@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -11,12 +13,14 @@ from stoker.api.bodies import MANIFEST_BYTES_MAX, decoded, flag, nothing, read, 
 from stoker.api.operations import Call, Operation, Parameter
 from stoker.client.views import ApplyResult, EndpointDetail, ProjectView
 from stoker.control import specs
+from stoker.control.changes import Change, applied
+from stoker.control.policies import Denied, Made, actor, require_admin
 from stoker.control.views import endpoint_detail, endpoint_view
 from stoker.protocol import manifest
 from stoker.store import endpoints, journal, projects
 from stoker.store.engine import Connection
 from stoker.types.errors import InvalidInput
-from stoker.types.resources import Endpoint
+from stoker.types.resources import Endpoint, Policy, Resource
 from stoker.types.statuses import EndpointView
 
 ACTED_WAIT_S: Final = 1.0  # for the first decision, so that an answer shows the revision
@@ -54,27 +58,64 @@ async def _apply(call: Call) -> Response:
     if not resources:
         raise InvalidInput("no resource in it")
 
-    def change(connection: Connection) -> list[ApplyResult]:
-        try:
-            return specs.apply(connection, resources, time.time(), frozen, insists=insists)
-        except specs.Refusal as refused:
-            raise _located(body, refused) from refused
+    who = actor(call.key)
+    require_admin(who, resources)
 
-    if dry_run:
-        return reply(ApplyAnswer(await asyncio.to_thread(call.plane.database.trying, change)))
-    results = await call.plane.database.writing(change)
-    call.plane.loop.wake()
-    return reply(ApplyAnswer(results))
+    def change(connection: Connection) -> tuple[list[ApplyResult], list[Change]]:
+        apply = partial(specs.apply, connection, resources, time.time(), frozen, insists=insists, by=who.key)
+        return applied(connection, resources, apply)
+
+    try:
+        await _check_policies(call, resources)
+        made = await call.plane.admission.make(change, who, is_trial=dry_run)
+    except specs.Refusal as refused:
+        raise _located(body, refused) from refused
+    except Denied as denied:
+        raise _placed(body, denied) from denied
+    if not dry_run:
+        call.plane.loop.wake()
+    return reply(ApplyAnswer([_with_warnings(result, made) for result in made.value]))
+
+
+async def _check_policies(call: Call, resources: Sequence[Resource]) -> None:
+    """Raise Refusal with everything that is wrong with the expressions of the policies among `resources`."""
+    given = [each for each in resources if isinstance(each, Policy)]
+    if not given:
+        return
+    problems = [
+        specs.Wrong("Policy", each.metadata.project, each.metadata.name, field, f"{each.metadata.name}: {message}")
+        for each, flaws in zip(given, await call.plane.admission.check(given), strict=True)
+        for field, message in flaws
+    ]
+    if problems:
+        raise specs.Refusal(problems)
+
+
+def _with_warnings(result: ApplyResult, made: Made[list[ApplyResult]]) -> ApplyResult:
+    return msgspec.structs.replace(result, warnings=made.warnings(result.kind, result.project, result.name))
 
 
 def _located(body: bytes, refused: specs.Refusal) -> manifest.ManifestError:
     """Return `refused` with the line of each problem; what is wrong elsewhere, because of this, has line 0."""
-
-    def line(wrong: specs.Wrong) -> int:
-        return manifest.line_of_field(body, (wrong.kind, wrong.project, wrong.name), wrong.field)
-
-    problems = [manifest.Problem(line(wrong), wrong.field, wrong.message) for wrong in refused.problems]
+    problems = [
+        manifest.Problem(_line(body, wrong.kind, wrong.project, wrong.name, wrong.field), wrong.field, wrong.message)
+        for wrong in refused.problems
+    ]
     return manifest.ManifestError(sorted(problems, key=lambda problem: problem.line))
+
+
+def _placed(body: bytes, denied: Denied) -> Denied:
+    """Return `denied` with the lines of what it is about."""
+    for change, verdict in denied.denials:
+        line = _line(body, change.kind, change.project, change.name, verdict.field or "spec")
+        denied.lines.append(line)
+    return denied
+
+
+def _line(body: bytes, kind: str, project: str, name: str, field: str) -> int:
+    if b"\n" not in body.strip():
+        return 0  # a program's JSON: its one line says nothing
+    return manifest.line_of_field(body, (kind, "" if kind == "Project" else project, name), field)
 
 
 async def _endpoints(call: Call) -> Response:
@@ -99,16 +140,25 @@ async def _put_endpoint(call: Call) -> Response:
             field="metadata.name",
         )
     frozen, insists = call.plane.watch.frozen, flag(call.request, "over_budget")
-    results = await call.plane.database.writing(
-        lambda connection: specs.apply(connection, [given], time.time(), frozen, insists=insists)
-    )
+
+    def change(connection: Connection) -> tuple[list[ApplyResult], list[Change]]:
+        apply = partial(specs.apply, connection, [given], time.time(), frozen, insists=insists)
+        return applied(connection, [given], apply)
+
+    made = await call.plane.admission.make(change, actor(call.key))
     await call.plane.loop.turned(ACTED_WAIT_S)
-    return reply(await _detail(call), 201 if results[0].action == "created" else 200)
+    return reply(await _detail(call), 201 if made.value[0].action == "created" else 200)
 
 
 async def _delete_endpoint(call: Call) -> Response:
     project, name = call.request.path_params["project"], call.request.path_params["name"]
-    await call.plane.database.writing(lambda connection: specs.delete(connection, project, name, time.time()))
+
+    def change(connection: Connection) -> tuple[None, list[Change]]:
+        old = endpoints.get(connection, project, name).resource
+        specs.delete(connection, project, name, time.time())
+        return None, [Change("delete", None, old)]
+
+    await call.plane.admission.make(change, actor(call.key))
     call.plane.loop.wake()
     return nothing(202)
 
@@ -137,11 +187,13 @@ async def _projects(call: Call) -> Response:
 async def _delete_project(call: Call) -> Response:
     name = call.request.path_params["project"]
 
-    def change(connection: Connection) -> None:
+    def change(connection: Connection) -> tuple[None, list[Change]]:
+        old = projects.find(connection, name)
         projects.remove(connection, name)
         journal.add(connection, journal.Entry(time.time(), "DeleteProject", "asked to", name))
+        return None, [Change("delete", None, old)]
 
-    await call.plane.database.writing(change)
+    await call.plane.admission.make(change, actor(call.key))
     return nothing()
 
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from stoker.api.bodies import chunks, decoded, nothing, reply
 from stoker.api.operations import Call, Operation
 from stoker.control.models import reference
+from stoker.control.policies import actor
 from stoker.control.signatures import SignedPush
 from stoker.registry.versions import Given, Scalar
 from stoker.store import models
@@ -87,7 +88,9 @@ async def _push(call: Call) -> Response:
         raise InvalidInput("trained in the future; it is unix time in seconds", field="lineage.trained_at_s")
     given = Given(body.format, body.entry, body.tasks, body.options, body.metadata, body.lineage)
     signed = SignedPush(body.signatures, body.project)
-    version, is_new = await call.plane.models.push(call.request.path_params["name"], body.files, given, signed)
+    version, is_new = await call.plane.models.push(
+        call.request.path_params["name"], body.files, given, signed, actor(call.key)
+    )
     return reply(version, 201 if is_new else 200)
 
 
@@ -116,7 +119,7 @@ async def _delete_version(call: Call) -> Response:
 async def _put_alias(call: Call) -> Response:
     body = await decoded(call.request, AliasBody)
     name, alias = call.request.path_params["name"], call.request.path_params["alias"]
-    await call.plane.models.set_alias(name, alias, body.number)
+    await call.plane.models.set_alias(name, alias, body.number, actor(call.key))
     call.plane.loop.wake()
     return nothing()
 

@@ -7,7 +7,9 @@ import msgspec
 from starlette.responses import Response
 
 from stoker.api.bodies import reply
+from stoker.control.policies import Denied
 from stoker.control.specs import Refusal
+from stoker.core import policy
 from stoker.protocol.manifest import ManifestError
 from stoker.types.errors import StokerError
 
@@ -42,6 +44,12 @@ def refusal(problem: StokerError) -> Response:
         details = tuple(Detail(each.line, each.field, each.message) for each in problem.problems)
     elif isinstance(problem, Refusal):
         details = tuple(Detail(0, each.field, each.message) for each in problem.problems)
+    elif isinstance(problem, Denied):
+        lines = problem.lines or [0] * len(problem.denials)
+        details = tuple(
+            Detail(line, verdict.field, f"{change.named}: {policy.said(verdict)}")
+            for line, (change, verdict) in zip(lines, problem.denials, strict=True)
+        )
     headers = {}
     if problem.retry_after_s is not None:
         headers["retry-after"] = str(math.ceil(problem.retry_after_s))

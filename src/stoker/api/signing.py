@@ -10,8 +10,11 @@ from stoker.api.bodies import decoded, nothing, reply
 from stoker.api.operations import Call, Operation, Parameter
 from stoker.client.views import SignatureView
 from stoker.control import signatures
+from stoker.control.changes import Change
 from stoker.control.models import reference
-from stoker.store import signing
+from stoker.control.policies import actor
+from stoker.store import projects, signing
+from stoker.store.engine import Connection
 from stoker.types.errors import InvalidInput
 from stoker.types.ids import is_name
 from stoker.types.resources import DEFAULT_PROJECT
@@ -71,11 +74,15 @@ async def _trust(call: Call) -> Response:
 async def _set_policy(call: Call) -> Response:
     body = await decoded(call.request, PolicyBody)
     project = call.request.path_params["project"]
-    trust = await call.plane.database.writing(
-        lambda connection: signatures.set_policy(connection, project, body.policy)
-    )
+
+    def change(connection: Connection) -> tuple[ProjectTrust, list[Change]]:
+        old = projects.find(connection, project)
+        trust = signatures.set_policy(connection, project, body.policy)
+        return trust, [Change("update", projects.find(connection, project), old)]
+
+    made = await call.plane.admission.make(change, actor(call.key))
     call.plane.loop.wake()
-    return reply(trust)
+    return reply(made.value)
 
 
 async def _add_root(call: Call) -> Response:

@@ -39,11 +39,13 @@ from stoker.control.models import ModelRegistry
 from stoker.control.numbers import Numbers
 from stoker.control.observe import Observer
 from stoker.control.plane import ControlPlane
+from stoker.control.policies import Admission
 from stoker.control.remedies import Remedies
 from stoker.control.rollouts import RolloutWatch
 from stoker.control.routes import RoutePublisher
 from stoker.control.stats import StatsReader
 from stoker.control.traces import Traces
+from stoker.core.alerts import Alert
 from stoker.core.drift import Apart
 from stoker.core.shares import Teller
 from stoker.core.watched import Seen
@@ -189,24 +191,20 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
     watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
     loop.asked = watch.asked
     evidence = Recorded(database, history)
-    incidents = Incidents(
-        database,
-        evidence,
-        evidence.quarantined,
-        lambda: loop.lease,
-        lambda: list(watch.memory.alerts.values()),
-    )
+    incidents = _incidents(database, evidence, loop, watch)
     remedies = Remedies(database, incidents, lambda: observer.statuses, metrics, loop.wake)
     loop.acts = remedies.in_force
     rollouts = RolloutWatch(home.address, chosen.gateways, routes, history, loop.wake)
     loop.readings, loop.rates = rollouts.readings, rollouts.rates
     feedback = FeedbackWatch(database, FeedbackStore(home.feedback), home.address, metrics, _expect)
     feedback.judged = loop.wake
+    admission = Admission(database, blobs, observer, metrics)
     return ControlPlane(
         database=database,
         driver=driver,
         observer=observer,
-        models=ModelRegistry(database, blobs, home.models, home.tmp),
+        models=ModelRegistry(database, blobs, home.models, home.tmp, admission),
+        admission=admission,
         routes=routes,
         loop=loop,
         history=history,
@@ -228,6 +226,13 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
         hooks=HookPost(database, home.root / "hooks", lambda: loop.lease, metrics),
         process=NAME,
     )
+
+
+def _incidents(database: Database, evidence: Recorded, loop: Loop, watch: Watch) -> Incidents:
+    def alerts() -> list[Alert]:
+        return list(watch.memory.alerts.values())
+
+    return Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, alerts)
 
 
 async def _counted(collector: Collector, age_max_s: float) -> list[Snapshot]:

@@ -7,7 +7,7 @@ import click
 from stoker.cli.manifests import read_manifests
 from stoker.cli.output import show
 from stoker.cli.session import Command, Session, output_option
-from stoker.client.connection import ManifestRefused
+from stoker.client.connection import ManifestRefused, PolicyRefused
 from stoker.client.views import ApplyResult
 
 _MARKS = {"created": ("+", "green"), "updated": ("~", "yellow"), "unchanged": ("=", None)}
@@ -24,7 +24,13 @@ def result_lines(results: Sequence[ApplyResult], *, with_diff: bool) -> str:
             lines += [
                 f"    {change.path}: {_value(change.old, 'red')} → {_value(change.new, 'green')}" for change in one.diff
             ]
+        lines += warning_lines(one)
     return "\n".join(lines)
+
+
+def warning_lines(result: ApplyResult) -> list[str]:
+    """Return what admission policies warn of, a line each."""
+    return [f"  {click.style('warning', fg='yellow')}: {text}" for text in result.warnings]
 
 
 @click.command(
@@ -53,7 +59,7 @@ def command(session: Session, files: tuple[str, ...], dry_run: bool, over_budget
         text = translated(control, text)
     try:
         results = control.apply(text, dry_run=dry_run, over_budget=over_budget)
-    except ManifestRefused as wrong:
+    except (ManifestRefused, PolicyRefused) as wrong:
         raise manifests.located(wrong) from wrong
     show({"results": results}, output, lambda: result_lines(results, with_diff=True))
 

@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from stoker.cli import following
+from stoker.cli.apply import warning_lines
 from stoker.cli.exits import Exit
 from stoker.cli.following import Followed, Follower
 from stoker.cli.following import newest as newest_rollout
@@ -39,6 +40,7 @@ class Wish:
     steps: tuple[int, ...] = ()
     dwell: str | None = None
     requests_min: int | None = None
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 def _percents(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
@@ -72,6 +74,7 @@ def _percents(ctx: click.Context, parameter: click.Parameter, value: str | None)
 @click.option("--steps", callback=_percents, metavar="5,25,50", help="Percent of the traffic of a canary's steps.")
 @click.option("--dwell", help="The least time of a step, such as 60s.")
 @click.option("--requests-min", type=click.IntRange(min=1), help="Requests that a step needs before the next.")
+@click.option("--label", "labels", multiple=True, callback=pairs, metavar="KEY=VALUE", help="Label of the endpoint.")
 @click.option("--over-budget", is_flag=True, help="Roll out though an error budget's policy freezes rollouts.")
 @click.option(
     "--wait/--no-wait", default=False, help="Return when it serves or was rolled back, showing how far it is."
@@ -127,11 +130,13 @@ def apply_endpoint(
     over_budget: also where the policy of an error budget freezes rollouts.
     """
     try:
-        spec: dict[str, Any] = msgspec.to_builtins(control.endpoint(project, name).resource.spec)
+        resource = control.endpoint(project, name).resource
+        spec: dict[str, Any] = msgspec.to_builtins(resource.spec)
+        labels = {**resource.metadata.labels, **wish.labels}
     except NotFound:
         if wish.model is None:
             raise click.UsageError(f"there is no endpoint {name} yet; say what it serves with --model") from None
-        spec = {}
+        spec, labels = {}, wish.labels
     said = {"model": wish.model, "task": wish.task, "engine": wish.engine}
     spec.update({key: value for key, value in said.items() if value is not None})
     _merge(spec, "options", {key: typed(text) for key, text in wish.options.items()})
@@ -144,7 +149,7 @@ def apply_endpoint(
     manifest = {
         "apiVersion": "stoker/v1",
         "kind": "Endpoint",
-        "metadata": {"name": name, "project": project},
+        "metadata": {"name": name, "project": project, "labels": labels},
         "spec": {key: value for key, value in spec.items() if value is not None},
     }
     return control.apply(msgspec.json.encode(manifest), over_budget=over_budget)[0]
@@ -158,12 +163,15 @@ def _merge(spec: dict[str, Any], key: str, new: dict[str, Any]) -> None:
 
 def _people(result: ApplyResult, detail: EndpointDetail) -> str:
     line = f"endpoint {detail.project}/{detail.name} {result.action}"
-    return f"{line}; watch it with `stoker describe {detail.name}`" if result.action != "unchanged" else line
+    if result.action != "unchanged":
+        line = f"{line}; watch it with `stoker describe {detail.name}`"
+    return "\n".join([line, *warning_lines(result)])
 
 
 def _ended(result: ApplyResult, followed: Followed) -> str:
     detail, rollout = followed.detail, followed.rollout
+    warned = warning_lines(result)
     line = f"endpoint {detail.project}/{detail.name} {result.action}"
     if rollout is not None and (followed.exit != Exit.OK or rollout.strategy != "direct"):
-        return f"{line}\n{following.outcome(rollout)}"
-    return f"{line}, serving {click.style(detail.status.serving, fg='green')}"
+        return "\n".join([line, *warned, following.outcome(rollout)])
+    return "\n".join([f"{line}, serving {click.style(detail.status.serving, fg='green')}", *warned])

@@ -11,12 +11,13 @@ from stoker.cli.output import age, clock, columns, fields, show
 from stoker.cli.rollout_page import brief
 from stoker.cli.session import Command, Session, complete_endpoint, output_option, project_option
 from stoker.cli.slo import budget, percent, state
+from stoker.client import policies
 from stoker.client.views import EndpointDetail, JournalEntry, ReplicaView, SloView
 from stoker.types.engines import AUTO
 from stoker.types.errors import NotFound
 from stoker.types.models import ModelVersion
 from stoker.types.process import NodeStatus
-from stoker.types.resources import EndpointSpec
+from stoker.types.resources import EndpointSpec, Policy
 from stoker.types.statuses import Condition
 from stoker.types.units import format_bytes
 
@@ -46,6 +47,11 @@ def command(session: Session, words: tuple[str, ...], output: str, project: str)
         if not nodes:
             raise NotFound(f"there is no node {name!r}; `stoker get nodes` lists them")
         show({"items": nodes}, output, lambda: "\n\n".join(_node(node) for node in nodes))
+    elif kind == "policy":
+        one = policies.find(control, project, name)
+        if one is None:
+            raise NotFound(f"there is no policy {name!r} in project {project}; `stoker get policies -A` lists all")
+        show(one, output, lambda: _policy(one))
     else:
         detail = control.endpoint(project, name)
         show(detail, output, lambda: _endpoint(detail, control.slos(f"{project}/{name}")))
@@ -59,7 +65,7 @@ def _target(words: tuple[str, ...]) -> tuple[Kind, str]:
     if len(words) > 2:
         raise click.UsageError(f"one NAME is expected, {len(words) - 1} were given")
     kind = to_kind(None, None, words[0])
-    if kind not in ("endpoint", "model", "node"):
+    if kind not in ("endpoint", "model", "node", "policy"):
         raise click.UsageError(f"there is nothing more to say of a {kind}; see `stoker get {kind} {words[1]}`")
     return kind, words[1]
 
@@ -176,6 +182,28 @@ def journal_lines(journal: Sequence[JournalEntry]) -> str:
         f"{click.style(clock(one.at_s), dim=True)}  {one.action}  {click.style(one.because, dim=True)}"
         for one in sorted(journal, key=lambda one: one.at_s)
     )
+
+
+def _policy(policy: Policy) -> str:
+    spec = policy.spec
+    head = fields(
+        [
+            ("policy", click.style(f"{policy.metadata.project}/{policy.metadata.name}", bold=True)),
+            ("", spec.description),
+            ("state", "enabled" if spec.enabled else click.style("disabled", fg="yellow")),
+            ("holds in", tables.policy_reach(policy)),
+            ("looks at", f"{', '.join(spec.match.operations)} of {', '.join(spec.match.kinds)}"),
+            ("labels", ", ".join(f"{name}={value}" for name, value in spec.match.labels.items())),
+            ("no answer", "counts as broken" if spec.failure_policy == "fail" else "is only written down"),
+        ]
+    )
+    rules = "\n".join(
+        f"{click.style(rule.name, bold=True)} ({rule.enforcement})  {rule.message}\n"
+        f"    {' '.join(rule.expression.split())}"
+        for rule in spec.rules
+    )
+    variables = "\n".join(f"{each.name} = {' '.join(each.expression.split())}" for each in spec.variables)
+    return "\n".join([head, *_section("Variables", variables), *_section("Rules", rules)])
 
 
 def _version(version: ModelVersion) -> str:

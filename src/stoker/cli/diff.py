@@ -7,7 +7,7 @@ from stoker.cli.exits import Exit
 from stoker.cli.manifests import read_manifests
 from stoker.cli.output import show
 from stoker.cli.session import Command, Session, output_option
-from stoker.client.connection import ManifestRefused
+from stoker.client.connection import ManifestRefused, PolicyRefused
 
 
 @click.command(
@@ -26,7 +26,7 @@ def command(session: Session, files: tuple[str, ...], exit_code: bool, output: s
     manifests = read_manifests(files)
     try:
         results = session.control().apply(manifests.text, dry_run=True)
-    except ManifestRefused as wrong:
+    except (ManifestRefused, PolicyRefused) as wrong:
         raise manifests.located(wrong) from wrong
     changed = tuple(one for one in results if one.action != "unchanged")
     people = result_lines(changed, with_diff=True) or "nothing would change"

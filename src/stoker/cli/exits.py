@@ -5,7 +5,7 @@ code  meaning
 1     the operation failed: the platform tried, and could not
 2     wrong usage: unknown option or command, missing argument
 3     not found: no endpoint, model, version, key or file of that name
-4     refused: invalid input, a manifest with errors, an artifact that is not what it says, a conflict
+4     refused: invalid input, a manifest with errors, an artifact that is not what it says, a conflict, a policy
 5     not reachable: nothing answers there; is it running?
 6     timed out: it may still happen; nothing was undone
 7     not allowed: no key, a bad one, or one without the right
@@ -21,7 +21,7 @@ from enum import IntEnum
 
 import click
 
-from stoker.client.connection import Detail, ManifestRefused
+from stoker.client.connection import Detail, ManifestRefused, PolicyRefused
 from stoker.types.errors import (
     Busy,
     ClientTooSlow,
@@ -31,6 +31,7 @@ from stoker.types.errors import (
     InvalidInput,
     NotFound,
     NotReachable,
+    PolicyDenied,
     RefusedArtifact,
     StokerError,
     Unauthenticated,
@@ -62,6 +63,7 @@ _CODES: tuple[tuple[type[StokerError], Exit], ...] = (
     (NotFound, Exit.NOT_FOUND),
     (InvalidInput, Exit.REFUSED),
     (RefusedArtifact, Exit.REFUSED),
+    (PolicyDenied, Exit.REFUSED),
     (Conflict, Exit.REFUSED),
     (Unsupported, Exit.REFUSED),
     (NotReachable, Exit.NOT_REACHABLE),
@@ -92,7 +94,7 @@ def explain(problem: StokerError) -> str:
     """Return the error as a person reads it: one line, then a line for each detail, then what to do."""
     field = f" (at {problem.field})" if problem.field and problem.field not in problem.message else ""
     lines = [f"{click.style('error', fg='red', bold=True)}: {problem.message}{field}"]
-    if isinstance(problem, ManifestRefused):
+    if isinstance(problem, ManifestRefused | PolicyRefused):
         lines += [f"  {_detail(one)}" for one in problem.details]
     hint = next((text for kind, text in _HINTS.items() if isinstance(problem, kind)), "")
     if problem.retry_after_s is not None and not hint:

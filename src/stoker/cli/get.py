@@ -9,6 +9,7 @@ from stoker.cli import tables
 from stoker.cli.kinds import Kind, split_reference, to_kind
 from stoker.cli.output import items, show
 from stoker.cli.session import Command, Session, project_option
+from stoker.client import policies
 from stoker.client.control import ControlClient
 from stoker.types.errors import NotFound
 from stoker.types.statuses import EndpointView
@@ -26,24 +27,27 @@ _NAME_OF: Final = {"project": "name", "node": "node", "key": "id"}
 )
 @click.argument("kind", callback=to_kind, default="endpoint")
 @click.argument("name", required=False)
-@click.option("-A", "--all-projects", is_flag=True, help="Endpoints of every project.")
+@click.option("-A", "--all-projects", is_flag=True, help="Endpoints and policies of every project.")
 @click.option(
     "-o",
     "--output",
     type=click.Choice(["table", "json", "yaml", "manifest"]),
     default="table",
-    help="How to print; manifest: as YAML that `stoker apply -f -` takes (endpoints).",
+    help="How to print; manifest: as YAML that `stoker apply -f -` takes (endpoints, policies).",
 )
 @project_option
 @click.pass_obj
 def command(session: Session, kind: Kind, name: str | None, all_projects: bool, output: str, project: str) -> None:
-    """List resources, or get one. KIND is endpoint, model, project, node, key or notifier."""
+    """List resources, or get one. KIND is endpoint, model, project, node, key, notifier or policy."""
     control = session.control()
     if kind == "endpoint":
         _endpoints(control, name, None if all_projects else project, output)
         return
+    if kind == "policy":
+        _policies(control, name, None if all_projects else project, output)
+        return
     if output == "manifest":
-        raise click.UsageError("-o manifest is for endpoints; use -o yaml")
+        raise click.UsageError("-o manifest is for endpoints and policies; use -o yaml")
     _others(control, kind, name, output)
 
 
@@ -93,6 +97,23 @@ def _notifiers(control: ControlClient, name: str | None, output: str) -> None:
     if name is not None and not found:
         raise NotFound(f"there is no notifier {name!r}; `stoker get notifiers` lists them")
     show(items(found), output, lambda: tables.notifiers_table(found))
+
+
+def _policies(control: ControlClient, name: str | None, project: str | None, output: str) -> None:
+    """Print the policies of a project, and those of others that hold in every one."""
+    found = [
+        one
+        for one in policies.everything(control)
+        if name in (None, one.metadata.name) and (project in (None, one.metadata.project) or one.spec.all_projects)
+    ]
+    if name is not None and not found:
+        raise NotFound(f"there is no policy {name!r}; `stoker get policies -A` lists all of them")
+    if output == "manifest":
+        from stoker.protocol import manifest  # PyYAML takes longer to import than most commands to run
+
+        click.echo(manifest.to_yaml(list(found), defaults=False), nl=False)
+        return
+    show(items(found), output, lambda: tables.policies_table(found))
 
 
 def _models(control: ControlClient, name: str | None, output: str) -> None:

@@ -4,7 +4,7 @@ from typing import Final, Literal
 
 import click
 
-Kind = Literal["endpoint", "model", "project", "node", "key", "notifier"]
+Kind = Literal["endpoint", "model", "project", "node", "key", "notifier", "policy"]
 
 _WORDS: Final[dict[str, Kind]] = {
     "endpoint": "endpoint",
@@ -20,6 +20,8 @@ _WORDS: Final[dict[str, Kind]] = {
     "keys": "key",
     "notifier": "notifier",
     "notifiers": "notifier",
+    "policy": "policy",
+    "policies": "policy",
 }
 
 
@@ -27,7 +29,7 @@ def to_kind(ctx: click.Context | None, parameter: click.Parameter | None, value:
     """Return the kind that a word means, in the singular or the plural."""
     found = _WORDS.get(value.lower())
     if found is None:
-        words = "there are endpoints, models, projects, nodes, keys and notifiers"
+        words = "there are endpoints, models, projects, nodes, keys, notifiers and policies"
         raise click.BadParameter(f"{value!r} is not a kind; {words}", ctx=ctx, param=parameter)
     return found
 

@@ -61,6 +61,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
     "Promises": {
         "slo": Entry("slo", "Show how objectives stand."),
         "alerts": Entry("alerts", "List alerts and silences."),
+        "policy": Entry("policy", "Say what changes are held to, and test it."),
         "gameday": Entry("gameday", "Break something on purpose and score what happens."),
     },
     "Call": {

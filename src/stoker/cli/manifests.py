@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from stoker.client.connection import Detail, ManifestRefused
+from stoker.client.connection import Detail, ManifestRefused, PolicyRefused
 from stoker.types.errors import InvalidInput, NotFound
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
@@ -24,9 +24,9 @@ class Manifests:
         begin, source = max((start for start in self.starts if start[0] <= line), default=(1, "-"))
         return f"{source}:{line - begin + 1}"
 
-    def located(self, problem: ManifestRefused) -> ManifestRefused:
+    def located(self, problem: ManifestRefused | PolicyRefused) -> ManifestRefused | PolicyRefused:
         """Return `problem` with each line as `file:line`."""
-        return ManifestRefused(
+        return type(problem)(
             tuple(
                 Detail(f"{self.place(one.line)}: {one.field + ': ' if one.field else ''}{one.message}")
                 if one.line

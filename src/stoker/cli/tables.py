@@ -12,7 +12,7 @@ from stoker.client.views import EndpointStats, KeyView, ProjectView, ReplicaView
 from stoker.types.keys import KeyLimits
 from stoker.types.models import ModelVersion, Signature
 from stoker.types.process import NodeStatus
-from stoker.types.resources import EndpointSpec, Notifier
+from stoker.types.resources import EndpointSpec, Notifier, Policy
 from stoker.types.statuses import Condition, EndpointView
 from stoker.types.units import format_bytes
 
@@ -108,6 +108,30 @@ def notifiers_table(notifiers: Sequence[Notifier]) -> str:
         for one in notifiers
     ]
     return columns(header, rows, empty="no notifiers; apply a manifest of kind Notifier")
+
+
+def policies_table(policies: Sequence[Policy]) -> str:
+    """Return admission policies with what they look at and what each of their rules does."""
+    header = ("PROJECT", "NAME", "HOLDS IN", "LOOKS AT", "RULES", "STATE")
+    rows = [
+        (
+            one.metadata.project,
+            one.metadata.name,
+            policy_reach(one),
+            f"{', '.join(one.spec.match.operations)} of {', '.join(one.spec.match.kinds)}",
+            ", ".join(f"{rule.name} ({rule.enforcement})" for rule in one.spec.rules),
+            click.style("enabled", fg="green") if one.spec.enabled else click.style("disabled", dim=True),
+        )
+        for one in policies
+    ]
+    return columns(header, rows, empty="no policies; `stoker policy starter` prints some to begin with")
+
+
+def policy_reach(policy: Policy) -> str:
+    """Return the projects in which a policy holds."""
+    if not policy.spec.all_projects:
+        return "its project"
+    return ", ".join(policy.spec.match.projects) or "every project"
 
 
 def replicas_table(replicas: Sequence[ReplicaView]) -> str:

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import msgspec
 
 from stoker.client.trust import SYSTEM, Trust
-from stoker.types.errors import DeadlineExceeded, InvalidInput, NotReachable, StokerError, all_codes
+from stoker.types.errors import DeadlineExceeded, InvalidInput, NotReachable, PolicyDenied, StokerError, all_codes
 
 _T = TypeVar("_T")
 
@@ -59,6 +59,15 @@ class ManifestRefused(InvalidInput):
     def __init__(self, details: tuple[Detail, ...]) -> None:
         count = "an error" if len(details) == 1 else f"{len(details)} errors"
         super().__init__(f"the manifest has {count}; nothing was applied")
+        self.details = details
+
+
+class PolicyRefused(PolicyDenied):
+    """A change that policies deny, with every rule that does in `details`; nothing was applied."""
+
+    def __init__(self, details: tuple[Detail, ...]) -> None:
+        count = "a policy" if len(details) == 1 else f"{len(details)} rules of policies"
+        super().__init__(f"{count} {'denies' if len(details) == 1 else 'deny'} it; nothing was applied")
         self.details = details
 
 
@@ -296,6 +305,8 @@ def _problem(status: int, retry_after: str | None, body: bytes) -> StokerError:
         retry_after_s = None
     if kind is InvalidInput and problem.details:
         return ManifestRefused(problem.details)
+    if kind is PolicyDenied and problem.details:
+        return PolicyRefused(problem.details)
     return kind(problem.message, field=problem.field or problem.param or None, retry_after_s=retry_after_s)
 
 

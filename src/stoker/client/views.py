@@ -8,6 +8,7 @@ from stoker.telemetry.spans import Span
 from stoker.types.engines import EngineChoice
 from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.models import ModelVersion
+from stoker.types.policies import Verdict
 from stoker.types.signing import SignatureState
 from stoker.types.statuses import EndpointView
 from stoker.types.traces import Trace
@@ -29,6 +30,16 @@ class ApplyResult(msgspec.Struct, frozen=True):
     action: str
     project: str = ""
     diff: tuple[FieldChange, ...] = ()
+    warnings: tuple[str, ...] = ()  # of admission policies
+
+
+class PolicyFinding(msgspec.Struct, frozen=True):
+    """What one rule says of one resource that is there now."""
+
+    kind: str
+    project: str
+    name: str
+    verdict: Verdict
 
 
 class SignatureView(msgspec.Struct, frozen=True):

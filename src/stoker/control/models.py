@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import Final
 
 from stoker.blob.port import BlobStore
-from stoker.control import signatures
+from stoker.control import changes, signatures
+from stoker.control.policies import Admission
 from stoker.control.signatures import UNSIGNED, SignedPush
 from stoker.core.refs import ModelRef, is_alias, parse_version
 from stoker.registry import collect
 from stoker.registry.versions import Given, build_manifest
 from stoker.store import journal, models, revisions
 from stoker.store.engine import Connection, Database
-from stoker.types.errors import Busy, InvalidInput, NotFound, RefusedArtifact
+from stoker.types.errors import Busy, InvalidInput, NotFound, PolicyDenied, RefusedArtifact
 from stoker.types.ids import ModelName, is_name
 from stoker.types.models import FileEntry, ModelVersion
+from stoker.types.policies import PLATFORM, Actor
+from stoker.types.resources import DEFAULT_PROJECT
 
 # Each inspection is a process that may map gigabytes.
 PUSHES_AT_ONCE: Final = 2
@@ -30,16 +33,24 @@ PUSHES_WAITING_MAX: Final = 32
 class ModelRegistry:
     """What the API does with models."""
 
-    def __init__(self, database: Database, blobs: BlobStore, models_dir: Path, scratch: Path) -> None:
+    def __init__(
+        self, database: Database, blobs: BlobStore, models_dir: Path, scratch: Path, admission: Admission
+    ) -> None:
         self.blobs = blobs
         self._database = database
         self._models_dir = models_dir
         self._scratch = scratch
+        self._admission = admission
         self._slots = asyncio.Semaphore(PUSHES_AT_ONCE)
         self._pushes = 0
 
     async def push(
-        self, name: str, files: Sequence[FileEntry], given: Given, signed: SignedPush = UNSIGNED
+        self,
+        name: str,
+        files: Sequence[FileEntry],
+        given: Given,
+        signed: SignedPush = UNSIGNED,
+        who: Actor = PLATFORM,
     ) -> tuple[ModelVersion, bool]:
         """Register the version that uploaded `files` make; return it and whether it is new.
 
@@ -50,6 +61,7 @@ class ModelRegistry:
             InvalidInput, NotFound, Unsupported: the files or what was said of them do not make a version.
             RefusedArtifact: a file is damaged or hostile, or a signature does not hold, or one that the project
                 demands is not there; the blobs are gone unless another version has them.
+            PolicyDenied: a policy of the project refuses the version; the blobs likewise.
             Busy: too many pushes wait.
         """
         if not is_name(name):
@@ -67,38 +79,46 @@ class ModelRegistry:
                 lambda connection: signatures.admit(connection, name, manifest, bundles, signed.project)
             )
         except RefusedArtifact as refused:
-            why = refused.message
-            await self._database.writing(lambda connection: self._discard(connection, name, files, why))
+            await self._refuse(name, files, refused.message)
             raise
         finally:
             self._pushes -= 1
 
-        def register(connection: Connection) -> tuple[ModelVersion, bool]:
+        now_s = time.time()
+
+        def register(connection: Connection) -> tuple[tuple[ModelVersion, bool], list[changes.Change]]:
             missing = [entry.path for entry in model_files if not self.blobs.touch(entry.digest)]
             if missing:
                 raise NotFound(f"{missing[0]} went while it was registered; push again", field="files")
-            now_s = time.time()
             version, is_new = models.add(connection, ModelName(name), manifest, now_s)
             if is_new:
                 because = f"{len(model_files)} files pushed as {manifest.format}"
                 journal.add(connection, journal.Entry(now_s, "PushVersion", because, subject=version.ref))
             for bundle in bundles:
                 signatures.keep(connection, version, bundle, now_s)
-            return version, is_new
+            pushed = [changes.of_model("push", version, signed.project)] if is_new else []
+            return (version, is_new), pushed
 
-        return await self._database.writing(register)
+        try:
+            return (await self._admission.make(register, who)).value
+        except PolicyDenied as denied:
+            await self._refuse(name, files, denied.message)
+            raise
 
-    async def set_alias(self, name: str, alias: str, number: int) -> None:
-        """Point an alias at a version. Raises InvalidInput, NotFound."""
+    async def set_alias(self, name: str, alias: str, number: int, who: Actor = PLATFORM) -> None:
+        """Point an alias at a version. Raises InvalidInput, NotFound, PolicyDenied (also for who follows it)."""
         if not is_alias(alias):
             raise InvalidInput(f"{alias!r} cannot be an alias; use a name that is not a number", field="alias")
 
-        def change(connection: Connection) -> None:
+        def change(connection: Connection) -> tuple[None, list[changes.Change]]:
             models.set_alias(connection, name, alias, number)
             entry = journal.Entry(time.time(), "SetAlias", f"it means version {number} now", subject=f"{name}@{alias}")
             journal.add(connection, entry)
+            version = models.get(connection, ModelRef(ModelName(name), number))
+            moved = changes.of_model("alias", version, who.project or DEFAULT_PROJECT, alias)
+            return None, [moved, *changes.followers(connection, version, alias)]
 
-        await self._database.writing(change)
+        await self._admission.make(change, who)
 
     async def remove_alias(self, name: str, alias: str) -> None:
         """Remove an alias. Raises NotFound; Conflict while an endpoint follows it."""
@@ -131,9 +151,12 @@ class ModelRegistry:
         garbage = collect.decide(await self._database.reading(inventory), time.time())
         return await asyncio.to_thread(collect.collect, garbage, self.blobs, self._models_dir)
 
-    def _discard(self, connection: Connection, name: str, files: Sequence[FileEntry], why: str) -> None:
-        collect.discard(files, self.blobs, models.everything(connection))
-        journal.add(connection, journal.Entry(time.time(), "RefusePush", why, subject=name))
+    async def _refuse(self, name: str, files: Sequence[FileEntry], why: str) -> None:
+        def discard(connection: Connection) -> None:
+            collect.discard(files, self.blobs, models.everything(connection))
+            journal.add(connection, journal.Entry(time.time(), "RefusePush", why, subject=name))
+
+        await self._database.writing(discard)
 
 
 def reference(name: str, which: str) -> ModelRef:

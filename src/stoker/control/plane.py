@@ -10,6 +10,7 @@ from stoker.control.loop import Loop
 from stoker.control.models import ModelRegistry
 from stoker.control.numbers import Numbers
 from stoker.control.observe import Observer
+from stoker.control.policies import Admission
 from stoker.control.remedies import Remedies
 from stoker.control.rollouts import RolloutWatch
 from stoker.control.routes import RoutePublisher
@@ -35,6 +36,7 @@ class ControlPlane:
     driver: Driver
     observer: Observer
     models: ModelRegistry
+    admission: Admission
     routes: RoutePublisher
     loop: Loop
     history: History

@@ -14,11 +14,11 @@ from stoker.core.rollout.table import after
 from stoker.core.snapshot import EndpointKey, EndpointState
 from stoker.observe.notify import apprise
 from stoker.protocol import manifest
-from stoker.store import endpoints, journal, models, notifiers, projects, revisions, rollouts
+from stoker.store import endpoints, journal, models, notifiers, policies, projects, revisions, rollouts
 from stoker.store.engine import Connection
 from stoker.types.errors import Conflict, InvalidInput, NotFound
 from stoker.types.ids import EndpointName, ProjectName
-from stoker.types.resources import Batching, Endpoint, EndpointSpec, Notifier, Project, Resource, Resources
+from stoker.types.resources import Batching, Endpoint, EndpointSpec, Notifier, Policy, Project, Resource, Resources
 
 # What of a spec makes a new revision (core/revisions.py).
 ROLLS: Final = (
@@ -57,14 +57,16 @@ def apply(
     frozen: Mapping[EndpointKey, str] | None = None,
     *,
     insists: bool = False,
+    by: str = "",
 ) -> list[ApplyResult]:
-    """Store every resource, or none. Projects go first, so that a manifest may bring its own.
+    """Store every resource, or none. Projects go first, so that a manifest may bring its own; then policies.
 
     frozen: why endpoints (project, name) may get no new revision; all else of them may change. Who `insists` may, and
         the journal says so.
+    by: the key that asks; the journal has it where policies change.
     Raises Refusal with everything that cannot hold.
     """
-    ordered = sorted(resources, key=lambda each: not isinstance(each, Project))
+    ordered = sorted(resources, key=lambda each: (not isinstance(each, Project), not isinstance(each, Policy)))
     results: list[ApplyResult] = []
     problems: list[Wrong] = []
     for each in ordered:
@@ -74,6 +76,8 @@ def apply(
         try:
             if isinstance(each, Notifier):
                 results.append(_apply_notifier(connection, each, now_s))
+            elif isinstance(each, Policy):
+                results.append(_apply_policy(connection, each, now_s, by))
             else:
                 key = (ProjectName(each.metadata.project), EndpointName(each.metadata.name))
                 why = (frozen or {}).get(key, "")
@@ -243,6 +247,21 @@ def _apply_notifier(connection: Connection, notifier: Notifier, now_s: float) ->
     return ApplyResult(kind="Notifier", name=name, action=_verb(old, changes), project=project, diff=_shown(changes))
 
 
+def _apply_policy(connection: Connection, policy: Policy, now_s: float, by: str) -> ApplyResult:
+    project, name = policy.metadata.project, policy.metadata.name
+    old = policies.find(connection, project, name)
+    changes = manifest.diff(old, policy)
+    if changes:
+        policies.put(connection, policy, now_s)
+        was = old is not None and old.spec.enabled
+        action = "EnablePolicy" if policy.spec.enabled and not was else "ApplyPolicy"
+        action = "DisablePolicy" if was and not policy.spec.enabled else action
+        who = f"asked to by key {by}" if by else "asked to"
+        paths = "" if old is None else f", changed: {', '.join(change.path for change in changes)}"
+        journal.add(connection, journal.Entry(now_s, action, f"{who}{paths}", project, subject=name))
+    return ApplyResult(kind="Policy", name=name, action=_verb(old, changes), project=project, diff=_shown(changes))
+
+
 def _pin(connection: Connection, spec: EndpointSpec) -> int:
     """Return the number of the version that a bare model name means now, 0 for other references.
 
@@ -277,7 +296,7 @@ def _spec_of(spec: EndpointSpec, config: ServingConfig) -> EndpointSpec:
     )
 
 
-def _wrong(resource: Endpoint | Notifier, field: str, message: str, *, is_alone: bool) -> Wrong:
+def _wrong(resource: Endpoint | Notifier | Policy, field: str, message: str, *, is_alone: bool) -> Wrong:
     name = resource.metadata.name
     return Wrong(
         type(resource).__name__, resource.metadata.project, name, field, message if is_alone else f"{name}: {message}"

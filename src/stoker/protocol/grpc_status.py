@@ -34,6 +34,7 @@ STATUSES: Final[dict[type[StokerError], Status]] = {
     errors.MethodNotAllowed: Status.UNIMPLEMENTED,
     errors.Conflict: Status.FAILED_PRECONDITION,
     errors.RefusedArtifact: Status.FAILED_PRECONDITION,
+    errors.PolicyDenied: Status.FAILED_PRECONDITION,
     errors.Busy: Status.RESOURCE_EXHAUSTED,
     errors.Unavailable: Status.UNAVAILABLE,
     errors.NoticeRefused: Status.UNAVAILABLE,

@@ -15,19 +15,22 @@ from stoker.protocol.chained import chain_problems
 from stoker.protocol.conform import line_of, misfits, shown, suggestion
 from stoker.protocol.drift import drift_problems
 from stoker.protocol.feedback import feedback_problems
+from stoker.protocol.policies import problems as policy_problems
 from stoker.protocol.promised import notifier_problems, objective_problems
 from stoker.protocol.rollouts import rollout_problems
 from stoker.protocol.samples import sample_problems
 from stoker.protocol.yamltree import Branch, Leaf, Row, Tree
 from stoker.types.errors import InvalidInput
-from stoker.types.resources import Endpoint, EndpointSpec, Notifier, Project, Resource
+from stoker.types.resources import Endpoint, EndpointSpec, Notifier, Policy, Project, Resource
 from stoker.types.units import parse_bytes, parse_seconds
 
-KINDS: dict[str, type[Endpoint] | type[Project] | type[Notifier]] = {
+KINDS: dict[str, type[Endpoint] | type[Project] | type[Notifier] | type[Policy]] = {
     "Endpoint": Endpoint,
     "Project": Project,
     "Notifier": Notifier,
+    "Policy": Policy,
 }
+TESTS = "PolicyTest"
 TIMEOUT_S_MAX = 86_400.0
 MEMORY_BYTES_MIN = 2**20
 CACHE_TTL_S_MAX = 30 * 86_400.0
@@ -86,6 +89,7 @@ class ManifestError(InvalidInput):
 def load(text: str | bytes) -> list[Resource]:
     """Return the resources of a manifest, in order; documents may be lists of resources.
 
+    Tests of policies may lie beside them (protocol/policytest.py) and are passed over.
     Raises ManifestError with every problem of every document.
     """
     documents, faults = yamltree.parse(text)
@@ -93,6 +97,8 @@ def load(text: str | bytes) -> list[Resource]:
     resources: list[Resource] = []
     seen: dict[tuple[str, str, str], int] = {}
     for tree in _flattened(documents):
+        if kind_of(tree) == TESTS:
+            continue
         found = _problems_of_tree(tree)
         problems.extend(found)
         if found or faults:
@@ -112,6 +118,18 @@ def load(text: str | bytes) -> list[Resource]:
     return resources
 
 
+def kind_of(tree: Tree) -> object:
+    """Return what a document says its kind is; None where it says nothing."""
+    leaf = tree.items.get("kind", (0, None))[1] if isinstance(tree, Branch) else None
+    return leaf.value if isinstance(leaf, Leaf) else None
+
+
+def read(tree: Tree) -> tuple[Resource | None, list[Problem]]:
+    """Return the resource that one document is, or everything that is wrong with it."""
+    problems = _problems_of_tree(tree)
+    return (None if problems else _resource(tree)), problems
+
+
 def load_struct(text: str | bytes, kind: type[T]) -> T:
     """Return the one document of `text` as the struct `kind`, read as strictly as a manifest. Raises ManifestError."""
     documents, faults = yamltree.parse(text)
@@ -128,7 +146,7 @@ def load_struct(text: str | bytes, kind: type[T]) -> T:
 def line_of_field(text: str | bytes, wanted: tuple[str, str, str], field: str) -> int:
     """Return the line in `text` of a field of the resource `wanted` (see `identity`); 0 when it is not in there."""
     for tree in _flattened(yamltree.parse(text)[0]):
-        if identity(_resource(tree)) == wanted:
+        if kind_of(tree) != TESTS and identity(_resource(tree)) == wanted:
             return line_of(tree, field)
     return 0
 
@@ -138,7 +156,7 @@ def identity(resource: Resource) -> tuple[str, str, str]:
     match resource:
         case Project():
             return "Project", "", resource.metadata.name
-        case Endpoint() | Notifier():
+        case Endpoint() | Notifier() | Policy():
             return type(resource).__name__, resource.metadata.project, resource.metadata.name
         case _:
             assert_never(resource)
@@ -156,6 +174,8 @@ def check(resource: Resource) -> list[Problem]:
         found.extend(_endpoint_problems(resource.spec))
     if isinstance(resource, Notifier):
         found.extend(notifier_problems(resource.spec))
+    if isinstance(resource, Policy):
+        found.extend(policy_problems(resource.spec))
     return [Problem(0, field, message) for field, message in found]
 
 

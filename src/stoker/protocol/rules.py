@@ -1,15 +1,17 @@
-"""Rules over a request, in CEL (the Common Expression Language): what they may look at, checked and compiled.
+"""CEL (the Common Expression Language): expressions, and the rules over a request that gateways ask.
 
 The one home of the package common-expression-language. Measured: a rule costs 1 µs, and each value that it is given
 about as much, so a request's values are only made as far as some rule names them (`needs`).
 CEL has no clock and no side effects. What could hold up a gateway is refused: loops over lists (a rule of 700
 characters ran for minutes, and there is no list to look at) and regular expressions (compiled anew for each request:
-64 µs for `^curl/`, 30 ms for hostile ones).
+64 µs for `^curl/`, 30 ms for hostile ones). The package itself bounds nothing: whoever runs an `Expression` that may
+have either does it in a process of its own (control/judge.py).
 """
 
 import importlib.machinery
 import importlib.util
 import re
+from collections.abc import Mapping
 from functools import cache
 from types import ModuleType
 from typing import Any, Final
@@ -45,11 +47,8 @@ _TEXT = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'')
 _SLOW = re.compile(r"\b(all|exists|exists_one|map|filter|matches)\s*(?:\(|//)")
 _WHOLE = re.compile(r"\b(request|key)\b(?!\.\w)")  # all fields of it, such as in request['bytes']
 _FIELD = re.compile(r"\b(request|key)\.(\w+)")
-_NAMES: Final = {
-    "request",
-    "headers",
-    "key",
-    "hour",
+_LOOP = re.compile(r"\.\s*(?:all|exists|exists_one|map|filter)\s*\(\s*(\w+)\s*,")
+_TYPES: Final = {
     "int",
     "uint",
     "double",
@@ -61,6 +60,17 @@ _NAMES: Final = {
     "null_type",
     "type",
 }
+# What the package can call, tried one by one; it says so itself only when a call fails.
+FUNCTIONS: Final = frozenset(
+    ("bytes", "contains", "double", "duration", "dyn", "endsWith", "int", "matches", "size", "startsWith", "string",
+     "timestamp", "type", "uint", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear", "getFullYear", "getHours",
+     "getMilliseconds", "getMinutes", "getMonth", "getSeconds")
+)  # fmt: skip
+_NAMES: Final = _TYPES | {"request", "headers", "key", "hour"}
+
+
+class MissingKey(ValueError):
+    """An expression names a field or key that is not there."""
 
 
 class Context:
@@ -89,10 +99,7 @@ class Rule:
         if slow is not None:
             raise ValueError(f"{slow[1]}() is not for rules; use startsWith, endsWith, contains, in, == and <")
         self.text = text
-        try:
-            self._program = _cel().compile(text)
-        except (ValueError, RecursionError) as wrong:
-            raise ValueError(_short(str(wrong).partition("ERROR: <input>:")[2] or str(wrong))) from wrong
+        self._program = _compiled(text)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -102,13 +109,39 @@ class Rule:
 
     def holds(self, variables: Any) -> bool:
         """Return the rule's value over `variables`. Raises ValueError when it has none, or it is no truth."""
-        try:
-            value = self._program.execute(variables)
-        except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError) as wrong:
-            raise ValueError(_short(str(wrong))) from wrong
+        value = _executed(self._program, variables)
         if not isinstance(value, bool):
             raise ValueError(f"it gives {type(value).__name__}, not true or false")
         return value
+
+
+class Expression:
+    """Any CEL, compiled. Neither time nor memory of it are bounded. Raises ValueError for a text that is none."""
+
+    __slots__ = ("_program", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._program = _compiled(text)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names it looks up, but those that its own loops make and those of types."""
+        return frozenset(self._program.variables()) - set(_LOOP.findall(_TEXT.sub('""', self.text))) - _TYPES
+
+    @property
+    def functions(self) -> frozenset[str]:
+        """The functions and methods it calls, operators not."""
+        return frozenset(name for name in self._program.functions() if name.isidentifier())
+
+    def paths(self, root: str) -> list[list[str]]:
+        """Return the fields that it names below `root`: `[["spec", "model"]]` of `resource.spec.model`."""
+        found = re.findall(rf"(?<![\w.]){root}((?:\.\w+)+)", _TEXT.sub('""', self.text))
+        return [path.strip(".").split(".") for path in found]
+
+    def value(self, values: Mapping[str, Any]) -> Any:
+        """Return its value over named `values`. Raises ValueError when it has none; a missing key is told as one."""
+        return _executed(self._program, dict(values))
 
 
 def check(text: str) -> str:
@@ -133,6 +166,22 @@ def check(text: str) -> str:
         except ValueError as wrong:
             return _about(str(wrong))
     return ""
+
+
+def _compiled(text: str) -> Any:
+    try:
+        return _cel().compile(text)
+    except (ValueError, RecursionError) as wrong:
+        raise ValueError(_short(str(wrong).partition("ERROR: <input>:")[2] or str(wrong))) from wrong
+
+
+def _executed(program: Any, variables: Any) -> Any:
+    try:
+        return program.execute(variables)
+    except KeyError as wrong:
+        raise MissingKey(_short(str(wrong))) from wrong
+    except (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError) as wrong:
+        raise ValueError(_short(str(wrong))) from wrong
 
 
 def _about(message: str) -> str:

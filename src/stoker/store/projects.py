@@ -60,7 +60,12 @@ def remove(connection: Connection, name: str) -> None:
     """Delete an empty project. Raises NotFound, or Conflict naming what is still in it."""
     if find(connection, name) is None:
         raise NotFound(f"no project {name!r}")
-    for table, noun in ((schema.endpoints, "endpoint"), (schema.keys, "key"), (schema.notifiers, "notifier")):
+    for table, noun in (
+        (schema.endpoints, "endpoint"),
+        (schema.keys, "key"),
+        (schema.notifiers, "notifier"),
+        (schema.policies, "policy"),
+    ):
         first = connection.execute(select(table.c.name).where(table.c.project == name).limit(1)).scalar_one_or_none()
         if first is not None:
             raise Conflict(f"project {name!r} is not empty: delete its {noun} {first!r} first")

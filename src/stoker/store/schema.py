@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 # The newest migration's name; a database that says another one is migrated, or refused when it is from the future.
-VERSION: Final = "0007"
+VERSION: Final = "0008"
 
 metadata: Final = MetaData()
 
@@ -196,6 +196,15 @@ rollout_outbox: Final = Table(
 
 notifiers: Final = Table(
     "notifiers",
+    metadata,
+    Column("project", String(63), ForeignKey("projects.name"), primary_key=True),
+    Column("name", String(63), primary_key=True),
+    Column("resource", Text, nullable=False),
+    Column("created_at_s", Float, nullable=False),
+)
+
+policies: Final = Table(
+    "policies",
     metadata,
     Column("project", String(63), ForeignKey("projects.name"), primary_key=True),
     Column("name", String(63), primary_key=True),

@@ -11,6 +11,7 @@ StokerError
 ├── Conflict                409 conflict
 ├── RefusedArtifact         422 refused_artifact       a model file that is corrupt, hostile or not what it says
 │   └── SignatureRefused    422 signature_refused      a version whose signature is wrong, or not the one demanded
+├── PolicyDenied            422 policy_denied          an admission policy refuses the change; names policy and rule
 ├── Busy                    429 busy                   a queue or limit is full; carries retry_after_s
 │   ├── QueueFull           429 queue_full             as many wait as may, and none that should rather go
 │   ├── Shed                429 shed                   it had to go for a more urgent or rarer one, or by policy
@@ -112,6 +113,13 @@ class SignatureRefused(RefusedArtifact):
     """A version whose signature does not hold, or that nobody its project trusts has signed."""
 
     code = "signature_refused"
+
+
+class PolicyDenied(StokerError):
+    """A change that an admission policy refuses; the message names policy and rule, `field` what it is about."""
+
+    code = "policy_denied"
+    status = 422
 
 
 class Busy(StokerError):

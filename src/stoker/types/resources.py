@@ -13,6 +13,7 @@ from stoker.types.feedback import PredictionKind
 from stoker.types.fields import Bytes, Name, Seconds
 from stoker.types.ids import ProjectName
 from stoker.types.notifiers import NotifierSpec
+from stoker.types.policies import PolicySpec
 from stoker.types.remedies import Remedy
 from stoker.types.rollouts import Rollout
 from stoker.types.signing import SignaturePolicy
@@ -34,7 +35,7 @@ class Metadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: Name
     project: Name = DEFAULT_PROJECT
-    labels: Annotated[dict[str, str], Meta(description="your own words for it; stoker only shows them")] = {}
+    labels: Annotated[dict[str, str], Meta(description="your own words for it; policies may ask for some")] = {}
 
 
 class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -366,4 +367,12 @@ class Notifier(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     apiVersion: Literal["stoker/v1"] = API_VERSION  # noqa: N815 - the wire name
 
 
-Resource = Endpoint | Project | Notifier
+class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="Policy"):
+    """An admission policy as a manifest."""
+
+    metadata: Metadata
+    spec: PolicySpec
+    apiVersion: Literal["stoker/v1"] = API_VERSION  # noqa: N815 - the wire name
+
+
+Resource = Endpoint | Project | Notifier | Policy

@@ -62,6 +62,13 @@ PLATFORM: Final[tuple[Metric, ...]] = (
         "1 while an incident keeps this act in force.",
         "max",
     ),
+    Metric(
+        "stoker_policy_verdicts_total",
+        "counter",
+        "",
+        ("policy", "rule", "enforcement"),
+        "Changes that broke a rule of an admission policy (PROJECT/NAME), and what that does: deny, warn or audit.",
+    ),
     Metric("stoker_notices_total", "counter", "", ("outcome",), "Notices to receivers: delivered, or lost (given up)."),
     Metric(
         "stoker_rollout_hooks_total",
