@@ -29,9 +29,11 @@ from stoker.app.settings import Settings
 from stoker.blob.folder import FolderBlobs
 from stoker.control import chores, gameday, keys, replicas
 from stoker.control.apply import Effects
+from stoker.control.around import Around
 from stoker.control.drift.files import Learning
 from stoker.control.drift.watch import DriftWatch
 from stoker.control.feedback import FeedbackWatch
+from stoker.control.fleet import Fleet
 from stoker.control.gauges import Gauges
 from stoker.control.hooks import HookPost
 from stoker.control.loop import LEASE, Loop
@@ -176,10 +178,12 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
     history = History(home.metrics, bytes_max=chosen.metrics_max_bytes)
     gauges = Gauges(metrics, observer, routes, history)
     gateways = [Remote(name, home.address(name)) for name in (f"gateway-{n}" for n in range(chosen.gateways))]
-    collector = Collector(history, (Own(metrics, gauges.refresh), *gateways))
+    fleet = Fleet(metrics)
+    around = Around(driver, observer, fleet.loaded)
+    collector = Collector(history, (Own(metrics, gauges.refresh), *gateways), around.due)
     post = Post(metrics, f"http://127.0.0.1:{chosen.api_port}")
     counted = partial(_counted, collector, chosen.otlp_interval_s)
-    numbers = Numbers(metrics, driver, observer, gauges.refresh, counted)
+    numbers = Numbers(metrics, driver, observer, fleet, gauges.refresh, counted)
 
     def changed() -> None:
         numbers.look()

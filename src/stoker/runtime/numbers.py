@@ -23,6 +23,7 @@ class Numbers:
         }
         self._stages: dict[str, float] = {}  # seconds by stage, in their order; written by the loading thread
         self._stage = ""
+        self._has_cache = False
         self._since_s = time.monotonic()
 
     def stage(self, stage: str) -> None:
@@ -42,7 +43,8 @@ class Numbers:
         registry.gauge("stoker_engine_queue_depth", **labels).set(float(stats.queued))
         registry.gauge("stoker_engine_running", **labels).set(float(stats.running))
         registry.gauge("stoker_engine_slots", **labels).set(float(stats.slots))
-        if stats.kv_used_ratio:
+        if stats.kv_used_ratio or self._has_cache:  # an engine without one says 0; so does an empty one
+            self._has_cache = True
             registry.gauge("stoker_kv_cache_usage_ratio", **labels).set(stats.kv_used_ratio)
         registry.counter("stoker_engine_finished_total", **labels).value = float(stats.finished)
         registry.counter("stoker_engine_tokens_total", **labels).value = float(stats.tokens)
