@@ -21,7 +21,7 @@ from stoker.telemetry.snapshot import MetricValues, Snapshot
 from stoker.types.errors import StokerError
 from stoker.types.process import ProcessStatus
 
-# Of 100 replicas each is asked every 10 s. 50 answers cost control 25 ms of processor (docs/benchmarks.md).
+# Of 100 replicas each is asked every 10 s. 50 answers cost control 30 ms of processor (bench/around.py).
 ASKED_MAX: Final = 50
 # The history remembers what 256 processes had counted; the rest of them is for gateways and agents.
 REPLICAS_MAX: Final = 200

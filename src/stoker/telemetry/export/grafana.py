@@ -129,6 +129,7 @@ def _replicas() -> tuple[Panel, ...]:
         _lines("Requests", "stoker_replica_requests_total", ("replica", "code")),
         _lines("Duration", "stoker_replica_request_duration_seconds", ("replica",)),
         _lines("Waiting for the engine", "stoker_engine_queue_depth", ("replica",)),
+        _lines("Running in the engine", "stoker_engine_running", ("replica",)),
         _lines("Replicas by phase", "stoker_replicas", ("endpoint", "phase")),
         _lines("Restarts", "stoker_restarts_total", ("endpoint", "kind", "reason")),
         _lines("Asked for while none was ready", "stoker_cold_requests_total"),
