@@ -1,4 +1,4 @@
-"""The sixteen things that go wrong in the simulated endpoint, each by turning what it would turn in a real one.
+"""The things that go wrong in the simulated endpoint, each by turning what it would turn in a real one.
 
 A fault takes the world and a strength in [0, 1]; it may schedule its own course. Which numbers follow is the model's
 business. Every fault has a second form where the cause has one (a slow replica or a failing one; a canary or a whole
@@ -43,6 +43,10 @@ def overload(world: World, strength: float) -> None:
 
 def saturation(world: World, strength: float) -> None:
     world.knobs.others_load = between(1.8, 3.5, strength)
+
+
+def gpu_saturation(world: World, strength: float) -> None:
+    world.knobs.gpu_load = between(1.8, 3.5, strength)
 
 
 def memory(world: World, strength: float) -> None:
@@ -163,6 +167,7 @@ FAULTS: Final[dict[CauseKind, Fault]] = {
     "dependency": dependency,
     "poison": poison,
     "model_behaviour": model_behaviour,
+    "gpu_saturation": gpu_saturation,
 }
 
 

@@ -46,6 +46,7 @@ class Knobs:
     dependency_fails: float = 0.0005
     fails: float = 0.0005
     others_load: float = 0.0  # of the nodes' cores, by somebody else
+    gpu_load: float = 0.0  # of the nodes' GPUs, by somebody else
     timeout_s: float = 60.0
     tries_max: int = 3
     backoff_s: float = 0.5

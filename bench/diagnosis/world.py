@@ -240,8 +240,8 @@ class World:
                 return
             replica.running.append(one)
             together = len(replica.running)
-            cores = max(1.0, knobs.others_load)
-            slow = replica.slow * arm.pace * cores * self.random.uniform(0.92, 1.08)
+            shared = max(1.0, knobs.others_load, knobs.gpu_load)
+            slow = replica.slow * arm.pace * shared * self.random.uniform(0.92, 1.08)
             one.began_s = self.now_s
             one.dependency_s = self.random.expovariate(1 / knobs.dependency_s)
             one.prefill_s = (0.01 + one.prompt * knobs.prefill_token_s) * slow
@@ -319,6 +319,8 @@ class World:
             pressure = 1 - 1 / knobs.others_load if knobs.others_load > 1 else 0.0
             gauge("stoker_node_cpu_ratio", min(load, 1.0), node=node)
             gauge("stoker_node_cpu_pressure_ratio", min(pressure + self.random.uniform(0.0, 0.04), 1.0), node=node)
+            used = min(0.6 * busy + self.random.uniform(0.0, 0.05) + knobs.gpu_load, 1.0)
+            gauge("stoker_gpu_utilization_ratio", used, node=node, gpu="0")
             gauge("stoker_node_memory_bytes", 64e9, node=node)
             gauge("stoker_node_memory_free_bytes", (0.45 + self.random.uniform(-0.02, 0.02)) * 64e9, node=node)
         self.after(SAMPLE_S, self._sample)

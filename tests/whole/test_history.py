@@ -12,10 +12,12 @@ from tests.whole.nvml import Gpus
 from tests.whole.rig import Platform, until
 
 MODEL = """
+import pathlib, time
 class Model:
     inputs = {"x": ("FP32", [-1, 1])}
     outputs = {"y": ("FP32", [-1, 1])}
     def predict(self, inputs):
+        time.sleep(0.2 if pathlib.Path("{folder}/slow").exists() else 0.02)
         return {"y": inputs["x"]}
 """
 MANIFEST = """
@@ -34,10 +36,10 @@ def test_what_replicas_and_gpus_do_is_kept_and_counted_once_over_kills(
     gpus = Gpus(tmp_path / "nvml")
     platform = fresh()
     platform.environment["PYTHONPATH"] = str(gpus.folder)
-    gpus.do(80, used_gib=6)
+    gpus.do(30, used_gib=6)
     platform.up()
     (tmp_path / "echo").mkdir()
-    (tmp_path / "echo" / "model.py").write_text(MODEL)
+    (tmp_path / "echo" / "model.py").write_text(MODEL.replace("{folder}", str(tmp_path)))
     push(platform.client, "echo", tmp_path / "echo", Registration(files=()), lambda *_: None)
     platform.client.apply(MANIFEST.encode())
     until(lambda: platform.client.endpoint("default", "echo").status.replicas_ready, what="it is ready")
@@ -68,12 +70,27 @@ def test_what_replicas_and_gpus_do_is_kept_and_counted_once_over_kills(
     until(restarted, what="the replica is back")
     ask(20)
     until(all_counted, what="what two starts of the replica answered, each once")
-    assert said('max(stoker_gpu_utilization_ratio{node="local", gpu="0"})') == pytest.approx(0.8)
+    assert said('max(stoker_gpu_utilization_ratio{node="local", gpu="0"})') == pytest.approx(0.3)
     assert said('min(process_resident_memory_bytes{process="agent-local"})') > 1e6
     shown = platform.cli("describe", "echo")
     assert "In the last minute" in shown
     print(shown)
     node = platform.cli("describe", "node")
-    assert "0 80% 6.0 GiB of 8.0 GiB" in " ".join(node.split()), node
+    assert "0 30% 6.0 GiB of 8.0 GiB" in " ".join(node.split()), node
     print(platform.cli("query", "max by (replica) (stoker_engine_running)"))
+
+    # Somebody else takes the GPU, and the model's work takes longer.
+    gpus.do(99, used_gib=6)
+    (tmp_path / "slow").touch()
+    with Load(f"{platform.url}/v2/models/echo/infer", platform.key, BODY, connections=2) as load:
+        load.wait_for(30)
+
+        def named() -> bool:
+            causes = platform.client.why("default", "echo", since_s=10.0).diagnosis.causes
+            return bool(causes) and causes[0].kind == "gpu_saturation"
+
+        until(named, what="why names the GPU")
+    shown = platform.cli("why", "echo", "--since", "10s")
+    print(shown)
+    assert "GPU local/0 busy" in shown
     platform.down()

@@ -34,6 +34,7 @@ SCORERS: Final[tuple[Callable[[Shift], Finding], ...]] = (
     capacity.cold_start,
     capacity.batching,
     capacity.saturation,
+    capacity.gpu_saturation,
     capacity.memory,
     outside.bad_replica,
     outside.network,
@@ -45,12 +46,14 @@ SCORERS: Final[tuple[Callable[[Shift], Finding], ...]] = (
 SEEN_BY: Final[dict[CauseKind, Callable[[Window], bool]]] = {
     "batching": lambda seen: seen.signals.batch_rows is not None,
     "saturation": lambda seen: seen.signals.cpu_pressure_ratio is not None or seen.signals.cpu_ratio is not None,
+    "gpu_saturation": lambda seen: bool(seen.gpus),
     "memory": lambda seen: any(
         each is not None
         for each in (
             seen.signals.preemptions,
             seen.signals.kv_ratio,
             seen.signals.memory_ratio,
+            seen.signals.gpu_memory_ratio,
             seen.signals.memory_pressure_ratio,
             seen.signals.memory_deaths,
         )
