@@ -23,7 +23,7 @@ from stoker.protocol import frames
 from stoker.protocol.frames import EndHead, Hello
 from stoker.protocol.link import Exchange, refuse, serve
 from stoker.runtime.numbers import Numbers
-from stoker.telemetry.metrics import encode_snapshot
+from stoker.telemetry.metrics import Registry, encode_snapshot
 from stoker.types.ids import ReplicaId, RevisionId
 from stoker.types.models import VersionManifest
 from stoker.types.process import NodeStatus, ProcessStatus
@@ -92,7 +92,7 @@ async def figures(folder: Path) -> list[Figure]:
     )  # fmt: skip
     observer = Observer(LocalDriver(str(folder / "agent")))
     observer._take([NodeStatus("n1", 1, 2.0, 8 << 30, 1 << 30, processes)])
-    around = Around(LocalDriver(str(folder / "agent")), observer, lambda *_: None)
+    around = Around(LocalDriver(str(folder / "agent")), observer, Registry("control"), lambda *_: None)
     used_s, answered = [], 0
     last: list[Answer] = []
     for _ in range(TICKS):

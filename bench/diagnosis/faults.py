@@ -49,6 +49,20 @@ def gpu_saturation(world: World, strength: float) -> None:
     world.knobs.gpu_load = between(1.8, 3.5, strength)
 
 
+def disk_full(world: World, strength: float) -> None:
+    """What writes a file for its answer fails; the disk is full, or a quota is, which no free bytes tell of."""
+    world.knobs.fails = between(0.12, 0.9, strength)
+    world.knobs.is_unwritable = world.random.random() < 0.7
+    if not world.knobs.is_unwritable:
+        world.knobs.disk_free_bytes = between(30e6, 0.0, strength)
+
+
+def clock(world: World, strength: float) -> None:
+    """What is signed for a time is refused: of the model's answers, some fail."""
+    world.knobs.fails = between(0.12, 0.9, strength)
+    world.recorder.count("stoker_node_clock_stepped_seconds_total", between(30.0, 7200.0, strength), node="n0")
+
+
 def memory(world: World, strength: float) -> None:
     world.knobs.kv_tokens = between(1100.0, 700.0, strength)
 
@@ -168,6 +182,8 @@ FAULTS: Final[dict[CauseKind, Fault]] = {
     "poison": poison,
     "model_behaviour": model_behaviour,
     "gpu_saturation": gpu_saturation,
+    "disk_full": disk_full,
+    "clock": clock,
 }
 
 

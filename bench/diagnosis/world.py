@@ -310,6 +310,8 @@ class World:
                 self.recorder.count("stoker_replica_stalled_seconds_total", SAMPLE_S,
                                     revision=each.revision, replica=each.name)  # fmt: skip
             if each.ready:
+                gauge("stoker_replica_unwritable", float(knobs.is_unwritable),
+                      revision=each.revision, replica=each.name)  # fmt: skip
                 gauge("stoker_kv_cache_usage_ratio", min(each.kv / knobs.kv_tokens, 1.0),
                       revision=each.revision, replica=each.name)  # fmt: skip
         for node in ("n0", "n1"):
@@ -321,6 +323,8 @@ class World:
             gauge("stoker_node_cpu_pressure_ratio", min(pressure + self.random.uniform(0.0, 0.04), 1.0), node=node)
             used = min(0.6 * busy + self.random.uniform(0.0, 0.05) + knobs.gpu_load, 1.0)
             gauge("stoker_gpu_utilization_ratio", used, node=node, gpu="0")
+            gauge("stoker_node_disk_free_bytes", knobs.disk_free_bytes, node=node)
+            gauge("stoker_node_clock_apart_seconds", 0.0, node=node)
             gauge("stoker_node_memory_bytes", 64e9, node=node)
             gauge("stoker_node_memory_free_bytes", (0.45 + self.random.uniform(-0.02, 0.02)) * 64e9, node=node)
         self.after(SAMPLE_S, self._sample)

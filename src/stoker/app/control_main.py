@@ -179,7 +179,7 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
     gauges = Gauges(metrics, observer, routes, history)
     gateways = [Remote(name, home.address(name)) for name in (f"gateway-{n}" for n in range(chosen.gateways))]
     fleet = Fleet(metrics)
-    around = Around(driver, observer, fleet.loaded)
+    around = Around(driver, observer, metrics, fleet.loaded)
     collector = Collector(history, (Own(metrics, gauges.refresh), *gateways), around.due)
     post = Post(metrics, f"http://127.0.0.1:{chosen.api_port}")
     counted = partial(_counted, collector, chosen.otlp_interval_s)

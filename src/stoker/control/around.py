@@ -6,6 +6,7 @@ code, so it is believed about itself alone, and only what the catalogue keeps.
 """
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -17,6 +18,7 @@ from stoker.observe.history.collect import Remote, Source
 from stoker.observe.port import TICK_S
 from stoker.placement.port import Driver
 from stoker.telemetry.catalogue import BY_NAME, SAID_BY_REPLICA
+from stoker.telemetry.metrics import Registry
 from stoker.telemetry.snapshot import MetricValues, Snapshot
 from stoker.types.errors import StokerError
 from stoker.types.process import ProcessStatus
@@ -31,11 +33,20 @@ log = logging.getLogger(__name__)
 
 
 class Around:
-    """The rotation. `loaded` is given what each ready replica says of itself, with its node."""
+    """The rotation.
+
+    metrics: where it counts how far the nodes' clocks are. loaded: is given what each ready replica says of itself,
+        with its node.
+    """
 
     def __init__(
-        self, driver: Driver, observer: Observer, loaded: Callable[[str, ProcessStatus, Snapshot], None]
+        self,
+        driver: Driver,
+        observer: Observer,
+        metrics: Registry,
+        loaded: Callable[[str, ProcessStatus, Snapshot], None],
     ) -> None:
+        self._metrics = metrics
         self._driver = driver
         self._observer = observer
         self._loaded = loaded
@@ -61,26 +72,34 @@ class Around:
         self._after = turn[-1] if turn else ""
         rounds = -(-len(names) // ASKED_MAX)
         good_for_s = GAUGE_STALE_S + TICK_S * max(rounds - 1, 0)
-        agents = [_Agent(self._driver, status.node) for status in self._observer.statuses]
+        agents = [_Agent(self._driver, status.node, self._metrics) for status in self._observer.statuses]
         return [*agents, *(_Replica(*replicas[name], good_for_s, self._loaded) for name in turn)]
 
 
 class _Agent:
     """See observe.history.collect.Source."""
 
-    def __init__(self, driver: Driver, node: str) -> None:
+    def __init__(self, driver: Driver, node: str, metrics: Registry) -> None:
         self.name = f"agent-{node}"
+        self._metrics = metrics
         self._driver = driver
         self._node = node
 
     async def ask(self) -> Answer | None:
         """See Source. The moment it started is what tells one start from the next."""
+        asked_at_s = time.time()
         try:
             told = await self._driver.metrics(self._node)
         except StokerError:
             return None
+        self._clocks(told.taken_at_s, asked_at_s, time.time())
         began_s = told.total("process_start_time_seconds", process=told.process)
         return Answer(self.name, f"{began_s:.2f}", told)
+
+    def _clocks(self, there_s: float, asked_at_s: float, answered_at_s: float) -> None:
+        """Take note how far the node's clock is: it was read there between two moments here."""
+        apart_s = max(there_s - answered_at_s, asked_at_s - there_s, 0.0)
+        self._metrics.gauge("stoker_node_clock_apart_seconds", node=self._node).set(round(apart_s, 3))
 
 
 class _Replica:

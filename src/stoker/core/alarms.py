@@ -112,6 +112,22 @@ ALARMS: Final = (
         "fewer or smaller replicas on that node",
     ),
     Alarm(
+        "NodeDiskShort", "ticket", 300.0, "{who} has {value} left on the disk of its state folder",
+        "make room: old logs, other people's files; or move `STOKER_HOME` to a larger disk",
+    ),
+    Alarm(
+        "FilesRefused", "ticket", 60.0, "replicas of {who} can write to no file",
+        "the disk is full, a quota is reached, or it hangs; `df -h` and `df -i` on the node",
+    ),
+    Alarm(
+        "ClockStepped", "ticket", 0.0, "the clock of {who} was set by {value} s",
+        "see that one time daemon, and only one, keeps the node's clock; certificates and tokens depend on it",
+    ),
+    Alarm(
+        "ClockApart", "ticket", 300.0, "the clock of {who} is {value} s from control's",
+        "see that a time daemon keeps the clocks of all nodes",
+    ),
+    Alarm(
         "NoticesLost", "ticket", 0.0, "receivers could not be told of {value} notices",
         "`stoker alerts test NAME`; `stoker alerts` says who has yet to hear",
     ),

@@ -7,7 +7,7 @@ import msgspec
 CauseKind = Literal[
     "request_mix", "length", "batching", "overload", "saturation", "memory", "network", "scale_lag", "cold_start",
     "change", "retry_storm", "noisy_tenant", "bad_replica", "dependency", "poison", "model_behaviour",
-    "gpu_saturation",
+    "gpu_saturation", "disk_full", "clock",
 ]  # fmt: skip
 KINDS: Final[tuple[CauseKind, ...]] = get_args(CauseKind)
 
@@ -54,6 +54,8 @@ TITLES: Final[dict[CauseKind, str]] = {
     "poison": "a request kills the replicas that run it",
     "model_behaviour": "the model answers differently than before",
     "gpu_saturation": "a GPU is saturated",
+    "disk_full": "a disk is full",
+    "clock": "a clock was set",
 }
 
 REMEDIES: Final[dict[CauseKind, Remedy]] = {
@@ -74,11 +76,24 @@ REMEDIES: Final[dict[CauseKind, Remedy]] = {
     "poison": "none",
     "model_behaviour": "roll_back",
     "gpu_saturation": "scale",
+    "disk_full": "none",
+    "clock": "none",
 }
 
 # A cause, and what it also looks like: where the first is seen, the second is its consequence and loses by as much.
 # The graph has no cycle (a test walks it), so one pass in topological order settles every score.
 MAKES: Final[dict[CauseKind, tuple[CauseKind, ...]]] = {
+    "disk_full": (
+        "poison",
+        "bad_replica",
+        "change",
+        "dependency",
+        "cold_start",
+        "scale_lag",
+        "overload",
+        "retry_storm",
+    ),
+    "clock": ("poison", "bad_replica", "change", "dependency", "overload", "retry_storm"),
     "poison": (
         "bad_replica",
         "cold_start",

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from stoker.core.diagnose import capacity, demand, outside
+from stoker.core.diagnose import capacity, demand, machine, outside
 from stoker.core.diagnose.causes import EVIDENCE_MAX, KINDS, MAKES, REMEDIES, Cause, CauseKind
 from stoker.core.diagnose.finding import Finding
 from stoker.core.diagnose.shift import Harm, Shift, compare
@@ -40,6 +40,8 @@ SCORERS: Final[tuple[Callable[[Shift], Finding], ...]] = (
     outside.network,
     outside.dependency,
     outside.poison,
+    machine.disk_full,
+    machine.clock,
 )
 
 # What must have been measured for a cause to be judged at all; of the others, requests and their times are enough.
@@ -47,6 +49,8 @@ SEEN_BY: Final[dict[CauseKind, Callable[[Window], bool]]] = {
     "batching": lambda seen: seen.signals.batch_rows is not None,
     "saturation": lambda seen: seen.signals.cpu_pressure_ratio is not None or seen.signals.cpu_ratio is not None,
     "gpu_saturation": lambda seen: bool(seen.gpus),
+    "disk_full": lambda seen: seen.signals.unwritable_ratio is not None or seen.signals.disk_free_bytes is not None,
+    "clock": lambda seen: seen.signals.clock_stepped_s is not None,
     "memory": lambda seen: any(
         each is not None
         for each in (

@@ -13,6 +13,7 @@ from stoker.client.views import Chart
 from stoker.core import alarms
 from stoker.core.alerts import Signal
 from stoker.core.snapshot import EndpointState
+from stoker.types.units import format_bytes
 
 ASK_EVERY_S: Final = 30.0
 SIGNALS_MAX: Final = 100  # of one alarm; more are hardly read
@@ -57,6 +58,8 @@ class Question(NamedTuple):
     def words(self) -> str:
         """The question as a sentence about `query`."""
         limit = f"over {self.over:g}" if self.over < inf else f"under {self.under:g}"
+        if self.unit == "bytes":
+            limit = f"under {format_bytes(int(self.under))}"
         if self.is_moment:
             limit = f"less than {self.under / 86_400:g} days away"
         return f"`{self.query}` is {limit}" + (f", and at least {self.least:g} of them" if self.of else "")
@@ -98,6 +101,12 @@ QUESTIONS: Final = (
         "NodeMemoryShort", "max by (node) (stoker_node_memory_free_bytes) / max by (node) (stoker_node_memory_bytes)",
         under=0.05, unit="%",
     ),
+    Question(
+        "NodeDiskShort", "min by (node) (stoker_node_disk_free_bytes)", under=float(1 << 30), unit="bytes",
+    ),
+    Question("FilesRefused", f"max {_BY} (stoker_replica_unwritable)", over=0.5),
+    Question("ClockStepped", "increase by (node) (stoker_node_clock_stepped_seconds_total[15m])", over=1.0),
+    Question("ClockApart", "max by (node) (stoker_node_clock_apart_seconds)", over=2.0),
     Question("NoticesLost", 'increase by () (stoker_notices_total{outcome="lost"}[1h])', over=0.5),
     Question("HistoryFails", "increase by () (stoker_history_failures_total[10m])", over=0.5),
 )  # fmt: skip
@@ -151,4 +160,6 @@ def _is_there(signal: Signal, living: set[tuple[str, str]]) -> bool:
 
 
 def _shown(value: float, unit: str) -> str:
+    if unit == "bytes":
+        return format_bytes(int(value))
     return f"{value:.1%}" if unit == "%" else f"{value:.4g}"

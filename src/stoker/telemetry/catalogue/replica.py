@@ -77,6 +77,21 @@ _SAID: Final[tuple[Metric, ...]] = (
     Metric("stoker_engine_finished_total", "counter", "", _ONE, "Requests that a replica ended."),
     Metric("stoker_engine_tokens_total", "counter", "tokens", _ONE, "Tokens that an engine made."),
     Metric(
+        "stoker_replica_unwritable",
+        "gauge",
+        "",
+        _ONE,
+        "1 while a replica can write to no file of its own: a full disk, a quota, or a fault on purpose.",
+        "max",
+    ),
+    Metric(
+        "stoker_replica_clock_stepped_seconds_total",
+        "counter",
+        "seconds",
+        _ONE,
+        "Seconds by which the wall clock, as a replica reads it, was set while it ran.",
+    ),
+    Metric(
         "stoker_load_seconds",
         "gauge",
         "seconds",

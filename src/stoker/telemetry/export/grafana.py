@@ -149,6 +149,7 @@ def _processes() -> tuple[Panel, ...]:
         _lines("Processors in use", "stoker_node_cpu_ratio", ("node",)),
         _lines("Waiting for a core", "stoker_node_cpu_pressure_ratio", ("node",)),
         _lines("Memory left", "stoker_node_memory_free_bytes", ("node",)),
+        _lines("Disk left", "stoker_node_disk_free_bytes", ("node",)),
         _lines("Loop of control", "stoker_loop_seconds", ()),
     )
 
