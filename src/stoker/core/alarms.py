@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from stoker.core import conditions
-from stoker.core.alerts import Signal
+from stoker.core.alerts import Alert, Signal
 from stoker.core.snapshot import EndpointState
 from stoker.types.slos import Severity
 from stoker.types.statuses import EndpointStatus
@@ -36,6 +36,10 @@ class Alarm(msgspec.Struct, frozen=True):
             runbook=f"docs/reference/alerts.md#{self.name.lower()}",
             holds_s=self.holds_s,
         )
+
+    def again(self, alert: Alert) -> Signal:
+        """Return that `alert`, one of this alarm, goes on to hold, in its own words."""
+        return Signal(alert.labels, alert.severity, alert.summary, alert.because, alert.runbook, self.holds_s)
 
 
 ALARMS: Final = (

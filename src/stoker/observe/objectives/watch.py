@@ -148,7 +148,7 @@ class Watch:
         await self._ages.follow(states, made, now_s)
         standings = await self._judge.look(states, before.slos, self._ages.of, now_s)
         burns = (burn for each in standings if (burn := _burning(each)))
-        signals = (*burns, *await self._alarms.look(states, now_s))
+        signals = (*burns, *await self._alarms.look(states, now_s, before.alerts.alerts.values()))
         routes = [_route(each) for each in receivers]
         remembered = notices.delivered(before.alerts, self._post.settled())
         decision = notices.decide(signals, routes, remembered, now_s)
