@@ -281,8 +281,8 @@ class World:
         phases = {"network": one.network_s, "replica_queue": waited_s, "prefill": one.dependency_s}
         if code == 200:
             phases |= {"prefill": one.dependency_s + one.prefill_s, "decode": one.decode_s}
-            observe("stoker_prompt_tokens", one.prompt, **labels)
-            observe("stoker_output_tokens", one.output, **labels)
+            observe("stoker_prompt_tokens", one.prompt, method=one.method, **labels)
+            observe("stoker_output_tokens", one.output, method=one.method, **labels)
             count("stoker_tenant_tokens_total", one.prompt, tenant=one.tenant, kind="input")
             count("stoker_tenant_tokens_total", one.output, tenant=one.tenant, kind="output")
             if one.output <= 1:
