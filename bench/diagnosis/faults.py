@@ -54,7 +54,7 @@ def disk_full(world: World, strength: float) -> None:
     world.knobs.fails = between(0.12, 0.9, strength)
     world.knobs.is_unwritable = world.random.random() < 0.7
     if not world.knobs.is_unwritable:
-        world.knobs.disk_free_bytes = between(30e6, 0.0, strength)
+        world.knobs.disk_short_ratio = between(0.7, 1.0, strength)
 
 
 def clock(world: World, strength: float) -> None:

@@ -47,7 +47,7 @@ class Knobs:
     fails: float = 0.0005
     others_load: float = 0.0  # of the nodes' cores, by somebody else
     gpu_load: float = 0.0  # of the nodes' GPUs, by somebody else
-    disk_free_bytes: float = 200e9
+    disk_short_ratio: float = 0.0
     is_unwritable: bool = False
     timeout_s: float = 60.0
     tries_max: int = 3

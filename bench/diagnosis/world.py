@@ -321,9 +321,9 @@ class World:
             pressure = 1 - 1 / knobs.others_load if knobs.others_load > 1 else 0.0
             gauge("stoker_node_cpu_ratio", min(load, 1.0), node=node)
             gauge("stoker_node_cpu_pressure_ratio", min(pressure + self.random.uniform(0.0, 0.04), 1.0), node=node)
-            used = min(0.6 * busy + self.random.uniform(0.0, 0.05) + knobs.gpu_load, 1.0)
+            used = min(0.6 * busy + knobs.gpu_load, 1.0)
             gauge("stoker_gpu_utilization_ratio", used, node=node, gpu="0")
-            gauge("stoker_node_disk_free_bytes", knobs.disk_free_bytes, node=node)
+            gauge("stoker_node_disk_short_ratio", knobs.disk_short_ratio, node=node)
             gauge("stoker_node_clock_apart_seconds", 0.0, node=node)
             gauge("stoker_node_memory_bytes", 64e9, node=node)
             gauge("stoker_node_memory_free_bytes", (0.45 + self.random.uniform(-0.02, 0.02)) * 64e9, node=node)

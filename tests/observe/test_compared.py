@@ -37,7 +37,7 @@ class Live:
         self.nodes(cpu=0.3)
         self.gpus("n1", {"0": 0.2, "1": 0.3})
         self.gpus("n7", {"0": 0.1})
-        self.registry.gauge("stoker_node_disk_free_bytes", node="n1").set(9e10)
+        self.registry.gauge("stoker_node_disk_short_ratio", node="n1").set(0.0)
 
     def gpus(self, node: str, used: dict[str, float]) -> None:
         for gpu, ratio in used.items():
@@ -132,7 +132,7 @@ def gpu_of_another_node(live: Live) -> None:
 
 
 def no_room(live: Live) -> None:
-    live.registry.gauge("stoker_node_disk_free_bytes", node="n1").set(1e6)
+    live.registry.gauge("stoker_node_disk_short_ratio", node="n1").set(1.0)
     live.answers(450)
     live.answers(150, status=500)
 

@@ -12,7 +12,7 @@ import pytest
 
 from stoker.telemetry import disk
 from stoker.telemetry.clock import ClockWatch
-from stoker.telemetry.disk import WriteProbe, room
+from stoker.telemetry.disk import WriteProbe, room, shortness
 from stoker.telemetry.gpu import Gpus
 from stoker.telemetry.metrics import Counter, Registry
 from stoker.telemetry.process import read_process
@@ -99,6 +99,7 @@ def test_a_folder_that_cannot_be_written_to_is_told_until_it_can_be_again(tmp_pa
     assert becomes(refused=False)
     assert room(folder) == pytest.approx((shutil.disk_usage(folder).total, shutil.disk_usage(folder).free), rel=0.01)
     assert room(folder / "nothing") is None
+    assert [shortness(free << 20) for free in (0, 64, 288, 512, 9000)] == [1.0, 1.0, 0.5, 0.0, 0.0]
 
 
 def test_a_disk_that_hangs_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,4 +30,5 @@ class Numbers:
         if (seen := disk.room(self._folder)) is not None:
             self._registry.gauge("stoker_node_disk_bytes", node=self._node).set(float(seen[0]))
             self._registry.gauge("stoker_node_disk_free_bytes", node=self._node).set(float(seen[1]))
+            self._registry.gauge("stoker_node_disk_short_ratio", node=self._node).set(disk.shortness(seen[1]))
         return self._registry.snapshot()

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+FULL_BYTES: Final = 64 << 20  # less is no room: the next thing that is written fails
+ROOM_BYTES: Final = 512 << 20
 HANGS_S: Final = 5.0  # a byte that is not written after so long is as good as refused
 
 
@@ -16,6 +18,11 @@ def room(folder: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return seen.f_blocks * seen.f_frsize, seen.f_bavail * seen.f_frsize
+
+
+def shortness(free_bytes: int) -> float:
+    """Return how short of room a disk is, 0-1. Its mean over time means something, as that of free bytes does not."""
+    return min(max((ROOM_BYTES - free_bytes) / (ROOM_BYTES - FULL_BYTES), 0.0), 1.0)
 
 
 class WriteProbe:

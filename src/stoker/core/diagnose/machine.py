@@ -9,10 +9,7 @@ from typing import Final
 from stoker.core.diagnose.finding import Finding, error_line, harm_share
 from stoker.core.diagnose.scale import figure, percent, ramp, seconds
 from stoker.core.diagnose.shift import Shift
-from stoker.types.units import format_bytes
 
-FULL_BYTES: Final = 64 << 20  # less is no room: a model's or a log's next write fails
-ROOM_BYTES: Final = 512 << 20
 BY_TIME_ALONE: Final = 0.8  # what the coincidence of a set clock and harm is worth
 
 
@@ -20,26 +17,24 @@ def disk_full(shift: Shift) -> Finding:
     """Replicas can write to no file, or the disk of their node is full; and were not before."""
     now, before = shift.bad.signals, shift.base.signals
     refused = (now.unwritable_ratio or 0.0) - (before.unwritable_ratio or 0.0)
-    short = _short(now.disk_free_bytes) - _short(before.disk_free_bytes)
+    short = (now.disk_short_ratio or 0.0) - (before.disk_short_ratio or 0.0)
     lines = []
     if now.unwritable_ratio and refused > 0:
         lines.append(
             f"replicas could write to no file {percent(now.unwritable_ratio)} of the time, "
             f"{percent(before.unwritable_ratio or 0.0)} before"
         )
-    if now.disk_free_bytes is not None and before.disk_free_bytes is not None and short > 0:
-        left, usual = format_bytes(int(now.disk_free_bytes)), format_bytes(int(before.disk_free_bytes))
-        lines.append(f"{left} left on the node's disk, {usual} before")
+    if now.disk_short_ratio and short > 0:
+        lines.append(
+            f"a node's disk had no room {percent(now.disk_short_ratio)} of the time, "
+            f"{percent(before.disk_short_ratio or 0.0)} before"
+        )
     return Finding(
         "disk_full",
-        max(ramp(refused, 0.05, 0.4), 0.8 * max(short, 0.0)),
+        max(ramp(refused, 0.05, 0.4), 0.8 * ramp(short, 0.05, 0.4)),
         harm_share(shift, latency=0.3, errors=1.0, refusals=0.6, deaths=1.0),
         (*lines, *error_line(shift)),
     )
-
-
-def _short(free_bytes: float | None) -> float:
-    return 0.0 if free_bytes is None else 1 - ramp(free_bytes, FULL_BYTES, ROOM_BYTES)
 
 
 def clock(shift: Shift) -> Finding:

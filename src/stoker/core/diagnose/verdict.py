@@ -49,7 +49,7 @@ SEEN_BY: Final[dict[CauseKind, Callable[[Window], bool]]] = {
     "batching": lambda seen: seen.signals.batch_rows is not None,
     "saturation": lambda seen: seen.signals.cpu_pressure_ratio is not None or seen.signals.cpu_ratio is not None,
     "gpu_saturation": lambda seen: bool(seen.gpus),
-    "disk_full": lambda seen: seen.signals.unwritable_ratio is not None or seen.signals.disk_free_bytes is not None,
+    "disk_full": lambda seen: seen.signals.unwritable_ratio is not None or seen.signals.disk_short_ratio is not None,
     "clock": lambda seen: seen.signals.clock_stepped_s is not None,
     "memory": lambda seen: any(
         each is not None

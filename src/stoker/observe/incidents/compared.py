@@ -66,7 +66,7 @@ GPU_USED: Final = "stoker_gpu_memory_used_bytes"
 GPU_BYTES: Final = "stoker_gpu_memory_bytes"
 GPUS_MAX: Final = 64
 UNWRITABLE: Final = "stoker_replica_unwritable"
-DISK_FREE: Final = "stoker_node_disk_free_bytes"
+DISK_SHORT: Final = "stoker_node_disk_short_ratio"
 NODE_STEPPED: Final = "stoker_node_clock_stepped_seconds_total"
 STEPPED: Final = "stoker_replica_clock_stepped_seconds_total"
 APART: Final = "stoker_node_clock_apart_seconds"
@@ -76,7 +76,7 @@ OF_A_WINDOW: Final = (
     *OF_A_POINT, PHASE, REPLICA_REQUESTS, REPLICA_DURATION, STALLED, TENANT_REQUESTS, TENANT_TOKENS, NODE_MEMORY,
     NODE_FREE,
     *COUNTED.values(), EMPTY, REPEATING, DRIFT, READY, WANTED, KV, TOGETHER, PROMPT, OUTPUT, ROWS, NODE_CPU,
-    NODE_PRESSURE, NODE_STARVED, GPU, GPU_USED, GPU_BYTES, UNWRITABLE, DISK_FREE,
+    NODE_PRESSURE, NODE_STARVED, GPU, GPU_USED, GPU_BYTES, UNWRITABLE, DISK_SHORT,
     NODE_STEPPED, STEPPED, APART,
 )  # fmt: skip
 
@@ -291,7 +291,7 @@ def _signals(change: Snapshot, whose: Mapping[str, str], site: Site) -> Signals:
         memory_ratio=1 - free_bytes / all_bytes if all_bytes > 0 else None,
         gpu_memory_ratio=max((used / all_of[gpu] for gpu, used in used_of.items() if all_of.get(gpu)), default=None),
         unwritable_ratio=mean(gauges(UNWRITABLE)),
-        disk_free_bytes=min(of_nodes(DISK_FREE), default=None),
+        disk_short_ratio=max(of_nodes(DISK_SHORT), default=None),
         clock_stepped_s=_stepped(change, whose, nodes) if is_watched else None,
         clock_apart_s=max(of_nodes(APART), default=None),
         kv_ratio=mean(gauges(KV)),

@@ -180,6 +180,14 @@ PLATFORM: Final[tuple[Metric, ...]] = (
     ),
     Metric("stoker_node_disk_free_bytes", "gauge", "bytes", ("node",), "What is left of it.", "last"),
     Metric(
+        "stoker_node_disk_short_ratio",
+        "gauge",
+        "ratio",
+        ("node",),
+        "How short of room that disk is: 0 from 512 MiB on, 1 at 64 MiB and less.",
+        "last",
+    ),
+    Metric(
         "stoker_node_clock_stepped_seconds_total",
         "counter",
         "seconds",
