@@ -177,29 +177,18 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
     loop = Loop(database, observer, effects, routes, home, holder, metrics)
     history = History(home.metrics, bytes_max=chosen.metrics_max_bytes)
     gauges = Gauges(metrics, observer, routes, history)
-    gateways = [Remote(name, home.address(name)) for name in (f"gateway-{n}" for n in range(chosen.gateways))]
     fleet = Fleet(metrics)
+    gateways = [Remote(name, home.address(name)) for name in (f"gateway-{n}" for n in range(chosen.gateways))]
     around = Around(driver, observer, metrics, fleet.loaded)
     collector = Collector(history, (Own(metrics, gauges.refresh), *gateways), around.due)
     post = Post(metrics, f"http://127.0.0.1:{chosen.api_port}")
     counted = partial(_counted, collector, chosen.otlp_interval_s)
     numbers = Numbers(metrics, driver, observer, fleet, gauges.refresh, counted)
-
-    def changed() -> None:
-        numbers.look()
-        loop.wake()
-
-    observer.on_change = changed
+    observer.on_change = partial(_changed, numbers, loop)
     watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
     loop.asked = watch.asked
     evidence = Recorded(database, history)
-    incidents = Incidents(
-        database,
-        evidence,
-        evidence.quarantined,
-        lambda: loop.lease,
-        lambda: list(watch.memory.alerts.values()),
-    )
+    incidents = Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, watch.alerted)
     remedies = Remedies(database, incidents, lambda: observer.statuses, metrics, loop.wake)
     loop.acts = remedies.in_force
     rollouts = RolloutWatch(home.address, chosen.gateways, routes, history, loop.wake)
@@ -232,6 +221,11 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
         hooks=HookPost(database, home.root / "hooks", lambda: loop.lease, metrics),
         process=NAME,
     )
+
+
+def _changed(numbers: Numbers, loop: Loop) -> None:
+    numbers.look()
+    loop.wake()
 
 
 async def _counted(collector: Collector, age_max_s: float) -> list[Snapshot]:

@@ -78,6 +78,10 @@ class Watch:
         """The alerts and silences there are."""
         return self._stored.alerts if self._stored is not None else AlertMemory()
 
+    def alerted(self) -> list[Alert]:
+        """Return the alerts there are."""
+        return list(self.memory.alerts.values())
+
     def asked(self) -> dict[EndpointKey, dict[Move, str]] | None:
         """Return the moves that objectives ask for now, by endpoint, with why; None before the first look."""
         if self._stored is None:
