@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from statistics import median
 
+from bench import around
 from bench.figures import Figure
 from bench.report import Section
 from bench.rounds import say
@@ -46,6 +47,7 @@ def measure(folder: Path, *, rounds: int) -> Section:
             Figure("file with everything that is kept", size / 1e6, "MB", 400, "at most", f"{rows:,} rows"),
             *asyncio.run(_questions(path, rounds)),
             *asyncio.run(_memory(folder / "ring.db")),
+            *asyncio.run(around.figures(folder)),
         ],
     )
 

@@ -1,4 +1,4 @@
-"""The sixteen things that go wrong in the simulated endpoint, each by turning what it would turn in a real one.
+"""The things that go wrong in the simulated endpoint, each by turning what it would turn in a real one.
 
 A fault takes the world and a strength in [0, 1]; it may schedule its own course. Which numbers follow is the model's
 business. Every fault has a second form where the cause has one (a slow replica or a failing one; a canary or a whole
@@ -43,6 +43,24 @@ def overload(world: World, strength: float) -> None:
 
 def saturation(world: World, strength: float) -> None:
     world.knobs.others_load = between(1.8, 3.5, strength)
+
+
+def gpu_saturation(world: World, strength: float) -> None:
+    world.knobs.gpu_load = between(1.8, 3.5, strength)
+
+
+def disk_full(world: World, strength: float) -> None:
+    """What writes a file for its answer fails; the disk is full, or a quota is, which no free bytes tell of."""
+    world.knobs.fails = between(0.12, 0.9, strength)
+    world.knobs.is_unwritable = world.random.random() < 0.7
+    if not world.knobs.is_unwritable:
+        world.knobs.disk_short_ratio = between(0.7, 1.0, strength)
+
+
+def clock(world: World, strength: float) -> None:
+    """What is signed for a time is refused: of the model's answers, some fail."""
+    world.knobs.fails = between(0.12, 0.9, strength)
+    world.recorder.count("stoker_node_clock_stepped_seconds_total", between(30.0, 7200.0, strength), node="n0")
 
 
 def memory(world: World, strength: float) -> None:
@@ -163,6 +181,9 @@ FAULTS: Final[dict[CauseKind, Fault]] = {
     "dependency": dependency,
     "poison": poison,
     "model_behaviour": model_behaviour,
+    "gpu_saturation": gpu_saturation,
+    "disk_full": disk_full,
+    "clock": clock,
 }
 
 

@@ -46,6 +46,9 @@ class Knobs:
     dependency_fails: float = 0.0005
     fails: float = 0.0005
     others_load: float = 0.0  # of the nodes' cores, by somebody else
+    gpu_load: float = 0.0  # of the nodes' GPUs, by somebody else
+    disk_short_ratio: float = 0.0
+    is_unwritable: bool = False
     timeout_s: float = 60.0
     tries_max: int = 3
     backoff_s: float = 0.5

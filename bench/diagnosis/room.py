@@ -1,4 +1,4 @@
-"""The room of the benchmark: sixteen faults, seeds that were looked at and seeds that were not, and quiet hours."""
+"""The room of the benchmark: every fault, seeds that were looked at and seeds that were not, and quiet hours."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence

@@ -240,8 +240,8 @@ class World:
                 return
             replica.running.append(one)
             together = len(replica.running)
-            cores = max(1.0, knobs.others_load)
-            slow = replica.slow * arm.pace * cores * self.random.uniform(0.92, 1.08)
+            shared = max(1.0, knobs.others_load, knobs.gpu_load)
+            slow = replica.slow * arm.pace * shared * self.random.uniform(0.92, 1.08)
             one.began_s = self.now_s
             one.dependency_s = self.random.expovariate(1 / knobs.dependency_s)
             one.prefill_s = (0.01 + one.prompt * knobs.prefill_token_s) * slow
@@ -281,8 +281,8 @@ class World:
         phases = {"network": one.network_s, "replica_queue": waited_s, "prefill": one.dependency_s}
         if code == 200:
             phases |= {"prefill": one.dependency_s + one.prefill_s, "decode": one.decode_s}
-            observe("stoker_prompt_tokens", one.prompt, **labels)
-            observe("stoker_output_tokens", one.output, **labels)
+            observe("stoker_prompt_tokens", one.prompt, method=one.method, **labels)
+            observe("stoker_output_tokens", one.output, method=one.method, **labels)
             count("stoker_tenant_tokens_total", one.prompt, tenant=one.tenant, kind="input")
             count("stoker_tenant_tokens_total", one.output, tenant=one.tenant, kind="output")
             if one.output <= 1:
@@ -310,6 +310,8 @@ class World:
                 self.recorder.count("stoker_replica_stalled_seconds_total", SAMPLE_S,
                                     revision=each.revision, replica=each.name)  # fmt: skip
             if each.ready:
+                gauge("stoker_replica_unwritable", float(knobs.is_unwritable),
+                      revision=each.revision, replica=each.name)  # fmt: skip
                 gauge("stoker_kv_cache_usage_ratio", min(each.kv / knobs.kv_tokens, 1.0),
                       revision=each.revision, replica=each.name)  # fmt: skip
         for node in ("n0", "n1"):
@@ -319,6 +321,10 @@ class World:
             pressure = 1 - 1 / knobs.others_load if knobs.others_load > 1 else 0.0
             gauge("stoker_node_cpu_ratio", min(load, 1.0), node=node)
             gauge("stoker_node_cpu_pressure_ratio", min(pressure + self.random.uniform(0.0, 0.04), 1.0), node=node)
+            used = min(0.6 * busy + knobs.gpu_load, 1.0)
+            gauge("stoker_gpu_utilization_ratio", used, node=node, gpu="0")
+            gauge("stoker_node_disk_short_ratio", knobs.disk_short_ratio, node=node)
+            gauge("stoker_node_clock_apart_seconds", 0.0, node=node)
             gauge("stoker_node_memory_bytes", 64e9, node=node)
             gauge("stoker_node_memory_free_bytes", (0.45 + self.random.uniform(-0.02, 0.02)) * 64e9, node=node)
         self.after(SAMPLE_S, self._sample)

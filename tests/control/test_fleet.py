@@ -78,6 +78,13 @@ def test_the_stages_of_a_load_are_counted_once_a_start() -> None:
     assert (verify.count, verify.sum) == (2, 1.0)
 
 
+def test_the_load_of_what_ran_before_control_is_not_counted_again() -> None:
+    registry, own = Registry("control"), Registry("r0")
+    own.gauge("stoker_load_seconds", stage="verify", replica="r0", revision="digits-1", **LABELS).set(0.5)
+    Fleet(registry).loaded("n1", replica(phase="ready", started_at_s=5.0, ready_at_s=6.0), own.snapshot())
+    assert registry.snapshot().distribution("stoker_cold_start_seconds").count == 0
+
+
 def test_what_a_replica_and_its_children_use_is_counted_from_the_reports_over_restarts_too() -> None:
     registry = Registry("control")
     fleet = Fleet(registry)

@@ -119,6 +119,8 @@ class Fake:
             return float(found[1]) if found else default
 
         self.log.write(f"request {exchange.head.method} {exchange.head.request} {len(exchange.body)}\n")
+        if "whose:" in text:
+            self.log.write(f"tenant {exchange.head.tenant}\n")
         if "traced:" in text:
             self.log.write(f"trace {exchange.head.trace} {exchange.head.trace_state}\n")
         if "hang" in text:

@@ -49,6 +49,15 @@ def test_a_callers_trace_goes_on_through_gateway_and_replica(rig: Rig) -> None:
     run(work)
 
 
+def test_a_replica_hears_who_asked_by_the_name_that_metrics_have(rig: Rig) -> None:
+    async def work() -> None:
+        assert (await infer(rig, "whose: mine")).status == 200
+        heard = [line for name in ("r0", "r1") for line in rig.lines(name) if line.startswith("tenant ")]
+        assert heard == ["tenant admin000"]
+
+    run(work)
+
+
 def test_who_does_not_want_a_trace_leaves_none_and_the_replica_hears_it(rig: Rig) -> None:
     async def work() -> None:
         await infer(rig, "traced: two", traceparent=parent(2, "00"))

@@ -89,6 +89,10 @@ WRONG: dict[str, Callable[[Registry], None]] = {
     "CertificateExpires": expiring,
     "DescriptorsShort": open_files,
     "NodeMemoryShort": short_of_memory,
+    "NodeDiskShort": shown("stoker_node_disk_free_bytes", 3e8, node="local"),
+    "FilesRefused": shown("stoker_replica_unwritable", 1.0, revision="default.a-1", replica="r", **WHO),
+    "ClockStepped": counted("stoker_node_clock_stepped_seconds_total", 3600.0, node="local"),
+    "ClockApart": shown("stoker_node_clock_apart_seconds", 40.0, node="local"),
     "NoticesLost": counted("stoker_notices_total", 1, outcome="lost"),
     "HistoryFails": counted("stoker_history_failures_total", 1),
 }

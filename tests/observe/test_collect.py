@@ -134,3 +134,39 @@ def test_the_sampler_goes_on_after_whatever_went_wrong(tmp_path: Path) -> None:
         await history.close()
 
     asyncio.run(main())
+
+
+def test_nobody_waits_for_who_is_around_and_what_they_said_comes_with_the_next_tick(tmp_path: Path) -> None:
+    class Said:
+        def __init__(self, counting: Counting, answers: asyncio.Event) -> None:
+            self.name = counting.name
+            self.counting = counting
+            self.answers = answers
+
+        async def ask(self) -> Answer:
+            await self.answers.wait()
+            return self.counting.answer()
+
+    async def main() -> None:
+        clock = Clock(1_800_000_004.999)  # the next tick is due at once, and always
+        history = History(tmp_path / "metrics.db", clock=clock)
+        await history.start()
+        at_once, later = asyncio.Event(), asyncio.Event()
+        at_once.set()
+        gateway, replica = Counting("gateway-0"), Counting("replica")
+        await history.observe([gateway.answer(), replica.answer()])
+        collector = Collector(history, [Said(gateway, at_once)], lambda: [Said(replica, later)])
+        task = asyncio.create_task(collector.run())
+        gateway.request(2)
+        replica.request(5)
+        await collector.sampled()
+        assert await history.sums([REQUESTS], [60.0]) == [(2.0,)]
+        later.set()
+        await collector.sampled()
+        assert await history.sums([REQUESTS], [60.0]) == [(7.0,)]
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await history.close()
+
+    asyncio.run(main())

@@ -35,6 +35,13 @@ class Live:
         self.fleet = Fleet(self.registry)
         self.process = ProcessStatus("chat-1-a", "replica", "ready", started_at_s=1e12, labels=WHOSE)
         self.nodes(cpu=0.3)
+        self.gpus("n1", {"0": 0.2, "1": 0.3})
+        self.gpus("n7", {"0": 0.1})
+        self.registry.gauge("stoker_node_disk_short_ratio", node="n1").set(0.0)
+
+    def gpus(self, node: str, used: dict[str, float]) -> None:
+        for gpu, ratio in used.items():
+            self.registry.gauge("stoker_gpu_utilization_ratio", node=node, gpu=gpu).set(ratio)
 
     def answers(
         self, count: int, *, queue_s: float = 0.0, network_s: float = 0.001, work_s: float = 0.1, status: int = 200,
@@ -113,6 +120,43 @@ def saturation(live: Live) -> None:
     live.answers(600, work_s=0.4)
 
 
+def full_gpu(live: Live) -> None:
+    live.gpus("n1", {"0": 0.2, "1": 0.99})
+    live.answers(600, work_s=0.4)
+
+
+def gpu_of_another_node(live: Live) -> None:
+    live.gpus("n7", {"0": 0.99})
+    live.answers(400)
+    live.answers(200, replica="chat-1-b", work_s=2.0)
+
+
+def no_room(live: Live) -> None:
+    live.registry.gauge("stoker_node_disk_short_ratio", node="n1").set(1.0)
+    live.answers(450)
+    live.answers(150, status=500)
+
+
+def unwritable(live: Live) -> None:
+    for replica in REPLICAS:
+        live.registry.gauge("stoker_replica_unwritable", revision="chat-1", replica=replica, **WHOSE).set(1.0)
+    live.answers(450)
+    live.answers(150, status=500)
+
+
+def clock_set(live: Live) -> None:
+    live.registry.counter("stoker_node_clock_stepped_seconds_total", node="n1").add(3600)
+    live.answers(450)
+    live.answers(150, status=500)
+
+
+def clock_of_a_replica_set(live: Live) -> None:
+    labels = {**WHOSE, "revision": "chat-1", "replica": "chat-1-a"}
+    live.registry.counter("stoker_replica_clock_stepped_seconds_total", **labels).add(3600)
+    live.answers(450)
+    live.answers(150, status=500)
+
+
 def empty_answers(live: Live) -> None:
     live.answers(400)
     live.answers(200, tokens=1)
@@ -148,6 +192,12 @@ def found(breaks: Callable[[Live], None], site: Site) -> Diagnosis:
         (slow_server, "dependency", "", True),
         (failing_server, "dependency", "", True),
         (saturation, "saturation", "", False),
+        (full_gpu, "gpu_saturation", "gpu n1/1", False),
+        (gpu_of_another_node, "bad_replica", "replica chat-1-b", False),
+        (no_room, "disk_full", "", False),
+        (unwritable, "disk_full", "", False),
+        (clock_set, "clock", "", False),
+        (clock_of_a_replica_set, "clock", "", False),
         (empty_answers, "model_behaviour", "", False),
         (other_inputs, "model_behaviour", "", False),
     ],

@@ -70,6 +70,16 @@ class Gateway:
         self.now_s += 60.0
         await self.sample()
 
+    async def seconds(self, count: int, *, tries: int, took_s: float = 0.5) -> None:
+        """Let `count` times five seconds pass, with so many requests in each."""
+        revision = self.meters.revision("chat-1", "chat")
+        for _ in range(count):
+            for _ in range(tries):
+                revision.code(200).add()
+                revision.duration.observe(took_s)
+            self.now_s += 5.0
+            await self.sample()
+
     async def look(self) -> None:
         await self.incidents.raise_new()
         await self.incidents.look()
@@ -104,6 +114,18 @@ def test_what_the_gateways_counted_explains_an_overload(database: Database, tmp_
         assert "3.54 requests/s against 0.956" in found.diagnosis.causes[0].evidence
         other = await gateway.incidents.why("default", "other")
         assert not other.diagnosis.is_wrong
+
+    run(database, tmp_path, scenario)
+
+
+def test_the_time_before_the_first_request_is_no_part_of_what_was_good(database: Database, tmp_path: Path) -> None:
+    async def scenario(gateway: Gateway) -> None:
+        await gateway.seconds(9, tries=0)
+        await gateway.seconds(8, tries=100)
+        await gateway.seconds(6, tries=100, took_s=5.0)
+        found = await gateway.incidents.why("default", "chat")
+        assert (found.base_from_s, found.bad_from_s) == (START_S + 45, START_S + 85)
+        assert "overload" not in {cause.kind for cause in found.diagnosis.causes}
 
     run(database, tmp_path, scenario)
 

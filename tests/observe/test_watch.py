@@ -10,6 +10,7 @@ from typing import get_args
 
 import pytest
 
+from stoker.client.views import Chart, Line
 from stoker.control import specs
 from stoker.core.alerts import Silence
 from stoker.core.slo import SloMemory
@@ -248,3 +249,62 @@ def test_every_kind_of_objective_is_counted_somewhere() -> None:
         found = slis.source("default", "a", Objective(name="a", target=0.9, sli=sli, **limits), {"a-1": 1.0}, 1e9)
         assert {found.total.metric, *(each.metric for each in found.parts)} <= BY_NAME.keys()
         assert found.parts
+
+
+class Told(Sums):
+    """A history that says what a test has it say of open breakers, or fails."""
+
+    def __init__(self, *states: float | None) -> None:
+        super().__init__()
+        self.states = list(states)  # one a question, None: it fails
+
+    async def query(self, text: str, *, end_s: float | None = None) -> Chart:
+        if "breaker" not in text:
+            return await super().query(text, end_s=end_s)
+        state = self.states.pop(0)
+        if state is None:
+            raise Unavailable("the history cannot be read")
+        labels = {"project": "default", "endpoint": "plain"}
+        return Chart([end_s or 0.0], [Line(labels, [state])] if state else [])
+
+
+@pytest.mark.parametrize("first", [None, 0.0], ids=["the first question fails", "nothing was heard of it yet"])
+def test_an_alarm_goes_on_over_a_restart_until_the_history_can_say_that_it_is_over(
+    database: Database, webhook: Webhook, first: float | None
+) -> None:
+    async def main() -> None:
+        desk = Desk(database, webhook, Told(2.0, 2.0, 2.0, first, 2.0, 0.0))
+
+        def breaker() -> tuple[str, float]:
+            (one,) = (each for each in desk.watch.memory.alerts.values() if each.labels["alertname"] == "BreakerOpen")
+            return one.state, one.began_s
+
+        for _ in range(3):
+            await desk.look(30.0)
+        firing = breaker()
+        assert firing[0] == "firing"
+        desk.watch = desk.new()  # control starts again
+        for _ in range(2):
+            await desk.look(30.0)
+            assert breaker() == firing
+        await desk.look(30.0)
+        assert breaker()[0] == "resolved"
+
+    asyncio.run(main())
+
+
+def test_an_alarm_that_was_over_while_nobody_looked_ends_with_the_second_answer(
+    database: Database, webhook: Webhook
+) -> None:
+    async def main() -> None:
+        desk = Desk(database, webhook, Told(2.0, 2.0, 2.0, 0.0, 0.0))
+        for _ in range(3):
+            await desk.look(30.0)
+        desk.watch = desk.new()
+        for state in ("firing", "resolved"):
+            await desk.look(30.0)
+            assert [
+                each.state for each in desk.watch.memory.alerts.values() if each.labels["alertname"] == "BreakerOpen"
+            ] == [state]
+
+    asyncio.run(main())

@@ -1,6 +1,7 @@
 """Faults that a replica puts into itself: they are felt, and nothing is left of them afterwards."""
 
 import asyncio
+import resource
 import signal
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from stoker.protocol.frames import Kind, RequestHead
 from stoker.protocol.link import Link, connect
 from stoker.runtime import faults
+from stoker.telemetry.metrics import Snapshot, decode_snapshot
 from stoker.types.errors import Conflict, EngineFailed, InvalidInput
 from stoker.types.faults import BAD_REVISION, METHOD, BadRevision
 from tests.runtime.models import python_spec
@@ -171,3 +173,29 @@ def test_a_bad_revision_fails_the_same_requests_everywhere_and_only_until_its_ti
     assert faults.failing("") is None
     with pytest.raises(InvalidInput, match=BAD_REVISION):
         faults.failing("yes")
+
+
+async def numbers(link: Link) -> Snapshot:
+    _, body = await link.call(RequestHead("metrics"), kind=Kind.CALL).answer()
+    return decode_snapshot(body)
+
+
+def test_a_replica_says_that_its_clock_was_set_and_that_it_can_write_to_no_file(tmp_path: Path) -> None:
+    async def body(process: Process) -> None:
+        link = await process.ready()
+        unwritable, stepped = "stoker_replica_unwritable", "stoker_replica_clock_stepped_seconds_total"
+        before = await numbers(link)
+        assert (before.total(unwritable), before.total(stepped)) == (0.0, 0.0)
+        await tell(link, kind="clock", step_s=-5000.0, seconds=600)
+        assert (await numbers(link)).total(stepped) == pytest.approx(5000, abs=1)
+        await tell(link)
+        assert (await numbers(link)).total(stepped) == pytest.approx(10_000, abs=2)
+        _, hard = resource.prlimit(process.popen.pid, resource.RLIMIT_FSIZE)
+        for most, is_refused in ((0, 1.0), (resource.RLIM_INFINITY, 0.0)):
+            resource.prlimit(process.popen.pid, resource.RLIMIT_FSIZE, (most, hard))
+            async with asyncio.timeout(20):
+                while (await numbers(link)).total(unwritable) != is_refused:
+                    await asyncio.sleep(0.01)
+
+    with running(python_spec(tmp_path / "model", CLOCKS), tmp_path) as process:
+        drive(process, body)

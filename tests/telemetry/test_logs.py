@@ -124,3 +124,13 @@ def test_a_process_whose_stderr_is_closed_goes_on() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, check=False, timeout=30)
     assert done.stdout == b"alive\n"
+
+
+def test_a_line_says_on_whose_behalf_it_was_written_and_its_own_word_counts(written: io.StringIO) -> None:
+    whose = {"request": "r1", "tenant": "acme", "process": "forged"}
+    logging.getLogger().handlers[0].setFormatter(JsonLines("r0", lambda: whose))
+    logging.getLogger("model").warning("odd")
+    logging.getLogger("model").warning("odd", extra={"request": "r2"})
+    first, second = (json.loads(each) for each in written.getvalue().splitlines())
+    assert (first["request"], first["tenant"], first["process"]) == ("r1", "acme", "r0")
+    assert (second["request"], second["tenant"]) == ("r2", "acme")

@@ -1,15 +1,20 @@
 """What a process says of itself is what the kernel says; a machine without GPUs, or with a broken one, says nothing."""
 
 import os
+import shutil
 import sys
+import threading
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from stoker.telemetry import disk
+from stoker.telemetry.clock import ClockWatch
+from stoker.telemetry.disk import WriteProbe, room, shortness
 from stoker.telemetry.gpu import Gpus
-from stoker.telemetry.metrics import Registry
+from stoker.telemetry.metrics import Counter, Registry
 from stoker.telemetry.process import read_process
 
 NVML = """
@@ -62,3 +67,48 @@ def test_gpus_are_read_as_nvml_says_and_a_lost_one_is_left_out(
         assert seen.values_of("stoker_gpu_memory_bytes", "gpu") == ["0"]
     else:
         assert seen.metrics == ()
+
+
+def test_a_clock_that_is_set_is_told_by_how_much_and_one_that_is_turned_gently_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = {"wall": 1_800_000_000.0, "boot": 500.0}
+    monkeypatch.setattr(time, "time", lambda: now["wall"])
+    monkeypatch.setattr(time, "clock_gettime", lambda _: now["boot"])
+    stepped = Counter()
+    watch = ClockWatch(stepped)
+    for passed, moved, seen in ((5, 0.0, 0), (5, 0.3, 0), (3600, 1.8, 0), (5, -3600.0, 3600), (5, 0.7, 3600.7)):
+        now["boot"] += passed
+        now["wall"] += passed + moved
+        watch.look()
+        assert stepped.value == pytest.approx(seen, abs=0.001)
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_until_it_can_be_again(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    probe = WriteProbe(folder)
+
+    def becomes(*, refused: bool) -> bool:
+        deadline = time.monotonic() + 10
+        while probe.look() is not refused and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return probe.look() is refused
+
+    assert becomes(refused=True)
+    folder.mkdir()
+    assert becomes(refused=False)
+    assert room(folder) == pytest.approx((shutil.disk_usage(folder).total, shutil.disk_usage(folder).free), rel=0.01)
+    assert room(folder / "nothing") is None
+    assert [shortness(free << 20) for free in (0, 64, 288, 512, 9000)] == [1.0, 1.0, 0.5, 0.0, 0.0]
+
+
+def test_a_disk_that_hangs_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / f".probe-{os.getpid()}")  # to open it for writing waits for a reader
+    monkeypatch.setattr(disk, "HANGS_S", 0.05)
+    probe = WriteProbe(tmp_path)
+    deadline = time.monotonic() + 10
+    while not probe.look():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert sum(thread.name == "write probe" for thread in threading.enumerate()) == 1
+    os.close(os.open(tmp_path / f".probe-{os.getpid()}", os.O_RDONLY | os.O_NONBLOCK))

@@ -2,9 +2,11 @@
 
 import pytest
 
+from stoker.gateway.meters import Meters
 from stoker.telemetry.catalogue import BY_NAME
 from stoker.telemetry.metrics import Registry, merge
 from stoker.telemetry.views import GEN_AI, VLLM, View, seen_as
+from stoker.types.replica import Usage
 
 REVISION = {"project": "default", "endpoint": "smol", "revision": "smol-1"}
 
@@ -23,7 +25,7 @@ def test_vllms_names_count_what_was_counted_over_revisions() -> None:
         labels = {**REVISION, "revision": f"smol-{number}"}
         registry.counter("stoker_tokens_total", kind="input", **labels).add(10 * number)
         registry.counter("stoker_tokens_total", kind="cached", **labels).add(number)
-        registry.histogram("stoker_time_to_first_token_seconds", **labels).observe(0.1 * number)
+        registry.histogram("stoker_time_to_first_token_seconds", method="chat", **labels).observe(0.1 * number)
         registry.gauge("stoker_kv_cache_usage_ratio", replica=f"r{number}", **labels).set(0.2 * number)
     seen = seen_as(registry.snapshot(), VLLM)
     assert seen.total("vllm:prompt_tokens_total", model_name="smol", project="default") == 30
@@ -59,3 +61,25 @@ def test_two_gateways_that_see_one_replica_see_one_cache_under_every_name() -> N
 
 def test_what_was_not_counted_is_not_shown() -> None:
     assert seen_as(Registry().snapshot(), (*VLLM, *GEN_AI)).metrics == ()
+
+
+@pytest.mark.parametrize(
+    ("method", "operation"),
+    [("chat", "chat"), ("completions", "text_completion"), ("embeddings", "embeddings"), ("infer", None)],
+)
+def test_what_language_models_do_goes_by_the_operation_that_the_conventions_know(
+    method: str, operation: str | None
+) -> None:
+    registry = Registry()
+    revision = Meters(registry, "default", "smol").revision("smol-1", method)
+    revision.duration.observe(1.0)
+    revision.text.first_token.observe(0.1)
+    revision.text.per_token.observe(0.01)
+    revision.tokens(Usage(10, 5))
+    seen = seen_as(registry.snapshot(), GEN_AI)
+    expected = [operation] if operation else []
+    for view in GEN_AI:
+        assert seen.values_of(view.name, "gen_ai.operation.name") == expected, view.name
+    if operation:
+        used = seen.distribution("gen_ai.client.token.usage", **{"gen_ai.token.type": "input"})
+        assert used.sum == 10

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -53,6 +54,11 @@ class Supervisor:
         self._look: asyncio.Task[None] | None = None
         self._memory = machine.memory()
         self._load = MachineLoad()
+
+    @property
+    def folder(self) -> Path:
+        """Where it keeps what it knows."""
+        return self._folders.processes
 
     def start(self) -> None:
         """Take over what runs, end what nobody answers for, and start the platform's own processes."""

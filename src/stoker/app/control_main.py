@@ -29,9 +29,11 @@ from stoker.app.settings import Settings
 from stoker.blob.folder import FolderBlobs
 from stoker.control import chores, gameday, keys, replicas
 from stoker.control.apply import Effects
+from stoker.control.around import Around
 from stoker.control.drift.files import Learning
 from stoker.control.drift.watch import DriftWatch
 from stoker.control.feedback import FeedbackWatch
+from stoker.control.fleet import Fleet
 from stoker.control.gauges import Gauges
 from stoker.control.hooks import HookPost
 from stoker.control.loop import LEASE, Loop
@@ -45,7 +47,6 @@ from stoker.control.rollouts import RolloutWatch
 from stoker.control.routes import RoutePublisher
 from stoker.control.stats import StatsReader
 from stoker.control.traces import Traces
-from stoker.core.alerts import Alert
 from stoker.core.drift import Apart
 from stoker.core.shares import Teller
 from stoker.core.watched import Seen
@@ -177,21 +178,18 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
     loop = Loop(database, observer, effects, routes, home, holder, metrics)
     history = History(home.metrics, bytes_max=chosen.metrics_max_bytes)
     gauges = Gauges(metrics, observer, routes, history)
+    fleet = Fleet(metrics)
     gateways = [Remote(name, home.address(name)) for name in (f"gateway-{n}" for n in range(chosen.gateways))]
-    collector = Collector(history, (Own(metrics, gauges.refresh), *gateways))
+    around = Around(driver, observer, metrics, fleet.loaded)
+    collector = Collector(history, (Own(metrics, gauges.refresh), *gateways), around.due)
     post = Post(metrics, f"http://127.0.0.1:{chosen.api_port}")
     counted = partial(_counted, collector, chosen.otlp_interval_s)
-    numbers = Numbers(metrics, driver, observer, gauges.refresh, counted)
-
-    def changed() -> None:
-        numbers.look()
-        loop.wake()
-
-    observer.on_change = changed
+    numbers = Numbers(metrics, driver, observer, fleet, gauges.refresh, counted)
+    observer.on_change = partial(_changed, numbers, loop)
     watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
     loop.asked = watch.asked
     evidence = Recorded(database, history)
-    incidents = _incidents(database, evidence, loop, watch)
+    incidents = Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, watch.alerted)
     remedies = Remedies(database, incidents, lambda: observer.statuses, metrics, loop.wake)
     loop.acts = remedies.in_force
     rollouts = RolloutWatch(home.address, chosen.gateways, routes, history, loop.wake)
@@ -228,11 +226,9 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
     )
 
 
-def _incidents(database: Database, evidence: Recorded, loop: Loop, watch: Watch) -> Incidents:
-    def alerts() -> list[Alert]:
-        return list(watch.memory.alerts.values())
-
-    return Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, alerts)
+def _changed(numbers: Numbers, loop: Loop) -> None:
+    numbers.look()
+    loop.wake()
 
 
 async def _counted(collector: Collector, age_max_s: float) -> list[Snapshot]:

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import msgspec
 
-from stoker.runtime import prints
+from stoker.runtime import caller, prints
 from stoker.telemetry import logs
 from stoker.types.replica import ReplicaSpec
 
@@ -29,7 +29,7 @@ def main() -> NoReturn:
         sys.stderr.write(f"{sys.argv[1]} is no replica spec: {broken}\n")
         _end(EXIT_USAGE)
     prints.lose_rather_than_fail()  # and before all that writes
-    logs.configure(spec.replica)
+    logs.configure(spec.replica, about=caller.about)
     for name in THREAD_LIMITS:
         os.environ.setdefault(name, str(max(1, int(spec.cores))))
 

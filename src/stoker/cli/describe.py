@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import click
 import msgspec
 
-from stoker.cli import tables
+from stoker.cli import gauges, tables
 from stoker.cli.kinds import Kind, split_reference, to_kind
 from stoker.cli.output import age, clock, columns, fields, show
 from stoker.cli.rollout_page import brief
@@ -46,7 +46,11 @@ def command(session: Session, words: tuple[str, ...], output: str, project: str)
         nodes = [node for node in control.nodes() if name in ("", node.node)]
         if not nodes:
             raise NotFound(f"there is no node {name!r}; `stoker get nodes` lists them")
-        show({"items": nodes}, output, lambda: "\n\n".join(_node(node) for node in nodes))
+        show(
+            {"items": nodes},
+            output,
+            lambda: "\n\n".join(_node(node, gauges.gpus(control, node.node)) for node in nodes),
+        )
     elif kind == "policy":
         one = policies.find(control, project, name)
         if one is None:
@@ -54,7 +58,11 @@ def command(session: Session, words: tuple[str, ...], output: str, project: str)
         show(one, output, lambda: _policy(one))
     else:
         detail = control.endpoint(project, name)
-        show(detail, output, lambda: _endpoint(detail, control.slos(f"{project}/{name}")))
+        show(
+            detail,
+            output,
+            lambda: _endpoint(detail, control.slos(f"{project}/{name}"), gauges.engines(control, project, name)),
+        )
 
 
 def _target(words: tuple[str, ...]) -> tuple[Kind, str]:
@@ -70,7 +78,7 @@ def _target(words: tuple[str, ...]) -> tuple[Kind, str]:
     return kind, words[1]
 
 
-def _endpoint(detail: EndpointDetail, slos: Sequence[SloView]) -> str:
+def _endpoint(detail: EndpointDetail, slos: Sequence[SloView], at_work: str) -> str:
     spec = detail.resource.spec
     head = fields(
         [
@@ -91,6 +99,7 @@ def _endpoint(detail: EndpointDetail, slos: Sequence[SloView]) -> str:
             *_section("Conditions", _conditions(detail.status.conditions)),
             *_section("Objectives", _objectives(slos)),
             *_section("Replicas", tables.replicas_table(detail.replicas)),
+            *_section("In the last minute", at_work),
             *_section("Engines", _engines(detail.replicas)),
             *_section("Revisions", tables.revisions_table(detail.revisions)),
             *_section("Journal", journal_lines(detail.journal)),
@@ -228,13 +237,13 @@ def _version(version: ModelVersion) -> str:
     return "\n".join([head, *_section("Read from the model", metadata), *_section("Files", files)])
 
 
-def _node(node: NodeStatus) -> str:
+def _node(node: NodeStatus, gpus: str) -> str:
     lines = "\n".join(
         f"{one.name}  {one.phase}  pid {one.pid}  {format_bytes(one.rss_bytes)}  restarts {one.restarts}"
         + (f"  {tables.last_line(one.last_error)}" if one.last_error else "")
         for one in node.processes
     )
-    return "\n".join([tables.nodes_table([node]), *_section("Processes", lines)])
+    return "\n".join([tables.nodes_table([node]), *_section("GPUs", gpus), *_section("Processes", lines)])
 
 
 def _section(title: str, text: str) -> list[str]:

@@ -45,6 +45,8 @@ class Fleet:
         """Count once a start how long each stage of the load took, as the replica says."""
         if process.phase != "ready" or self._loads.get(process.name) == process.started_at_s:
             return
+        if process.started_at_s < self._began_at_s:  # the control before this one counted it
+            return
         self._loads[process.name] = process.started_at_s
         for metric in numbers.metrics:
             if metric.name == "stoker_load_seconds":

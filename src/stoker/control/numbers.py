@@ -24,6 +24,7 @@ class Numbers:
         registry: Registry,
         driver: Driver,
         observer: Observer,
+        fleet: Fleet,
         refresh: Callable[[], None],
         gateways: Callable[[], Awaitable[list[Snapshot]]],
     ) -> None:
@@ -32,7 +33,7 @@ class Numbers:
         self._observer = observer
         self._refresh = refresh  # sets what is read at the moment
         self._gateways = gateways  # those of a moment ago, that the history was told
-        self._fleet = Fleet(registry)
+        self._fleet = fleet
         self._places = asyncio.Semaphore(AT_ONCE_MAX)
 
     def look(self) -> None:

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from stoker.core import conditions
-from stoker.core.alerts import Signal
+from stoker.core.alerts import Alert, Signal
 from stoker.core.snapshot import EndpointState
 from stoker.types.slos import Severity
 from stoker.types.statuses import EndpointStatus
@@ -36,6 +36,10 @@ class Alarm(msgspec.Struct, frozen=True):
             runbook=f"docs/reference/alerts.md#{self.name.lower()}",
             holds_s=self.holds_s,
         )
+
+    def again(self, alert: Alert) -> Signal:
+        """Return that `alert`, one of this alarm, goes on to hold, in its own words."""
+        return Signal(alert.labels, alert.severity, alert.summary, alert.because, alert.runbook, self.holds_s)
 
 
 ALARMS: Final = (
@@ -110,6 +114,22 @@ ALARMS: Final = (
     Alarm(
         "NodeMemoryShort", "ticket", 300.0, "{who} has {value} of its memory left",
         "fewer or smaller replicas on that node",
+    ),
+    Alarm(
+        "NodeDiskShort", "ticket", 300.0, "{who} has {value} left on the disk of its state folder",
+        "make room: old logs, other people's files; or move `STOKER_HOME` to a larger disk",
+    ),
+    Alarm(
+        "FilesRefused", "ticket", 60.0, "replicas of {who} can write to no file",
+        "the disk is full, a quota is reached, or it hangs; `df -h` and `df -i` on the node",
+    ),
+    Alarm(
+        "ClockStepped", "ticket", 0.0, "the clock of {who} was set by {value} s",
+        "see that one time daemon, and only one, keeps the node's clock; certificates and tokens depend on it",
+    ),
+    Alarm(
+        "ClockApart", "ticket", 300.0, "the clock of {who} is {value} s from control's",
+        "see that a time daemon keeps the clocks of all nodes",
     ),
     Alarm(
         "NoticesLost", "ticket", 0.0, "receivers could not be told of {value} notices",

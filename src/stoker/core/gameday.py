@@ -94,11 +94,11 @@ SCENARIOS: Final = (
         tasks=("chat", "embed"),
         engine="openai",
     ),
-    Scenario("disk-full", "the replicas can write to no file", (), fault="disk", is_everywhere=True),
+    Scenario("disk-full", "the replicas can write to no file", ("disk_full",), fault="disk", is_everywhere=True),
     Scenario(
         "clock-step",
         "the replicas' wall clock is an hour ahead at once",
-        (),
+        ("clock",),
         fault="clock",
         is_everywhere=True,
     ),

@@ -18,18 +18,18 @@ BREAKER_STATES: Final[dict[State, float]] = {"closed": 0.0, "half-open": 1.0, "o
 
 
 class TextMeters:
-    """What is counted for a revision of a language model."""
+    """What is counted for a revision of a language model, and a method."""
 
     __slots__ = (
         "between", "cached", "first_token", "input", "output", "output_length", "per_token", "prompt_length", "saved",
     )  # fmt: skip
 
-    def __init__(self, registry: Registry, labels: dict[str, str]) -> None:
-        self.first_token = registry.histogram("stoker_time_to_first_token_seconds", **labels)
-        self.per_token = registry.histogram("stoker_time_per_output_token_seconds", **labels)
+    def __init__(self, registry: Registry, labels: dict[str, str], method: str) -> None:
+        self.first_token = registry.histogram("stoker_time_to_first_token_seconds", method=method, **labels)
+        self.per_token = registry.histogram("stoker_time_per_output_token_seconds", method=method, **labels)
         self.between = registry.histogram("stoker_inter_token_latency_seconds", **labels)
-        self.prompt_length = registry.histogram("stoker_prompt_tokens", **labels)
-        self.output_length = registry.histogram("stoker_output_tokens", **labels)
+        self.prompt_length = registry.histogram("stoker_prompt_tokens", method=method, **labels)
+        self.output_length = registry.histogram("stoker_output_tokens", method=method, **labels)
         self.input = registry.counter("stoker_tokens_total", kind="input", **labels)
         self.output = registry.counter("stoker_tokens_total", kind="output", **labels)
         self.cached = registry.counter("stoker_tokens_total", kind="cached", **labels)
@@ -69,7 +69,7 @@ class RevisionMeters:
         """What is counted of a language model's answers, from the first one on."""
         if self._text is None:
             labels = {name: value for name, value in self._labels.items() if name != "method"}
-            self._text = TextMeters(self._registry, labels)
+            self._text = TextMeters(self._registry, labels, self._labels["method"])
         return self._text
 
     def show(self, took_s: float, first_s: float, trace: str, span: str, at_s: float) -> None:

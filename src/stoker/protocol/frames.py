@@ -78,6 +78,7 @@ class RequestHead(msgspec.Struct, frozen=True, omit_defaults=True):
     resume_bytes: so many bytes at the body's end are no part of it, but what another replica answered (`Resume`).
     trace, trace_state: W3C traceparent and tracestate of this try. Who does not know them leaves them unread.
     segment: what the caller says the request is of (`x-stoker-segment`), for the quality of predictions.
+    tenant: who asked, by the name or key id that metrics have, never a key; for the lines of the replica's log.
     """
 
     method: str
@@ -90,6 +91,7 @@ class RequestHead(msgspec.Struct, frozen=True, omit_defaults=True):
     trace: str = ""
     trace_state: str = ""
     segment: str = ""
+    tenant: str = ""
 
 
 class EndHead(msgspec.Struct, omit_defaults=True):

@@ -9,6 +9,7 @@ import msgspec
 
 from stoker.core.latency import Shapes
 from stoker.protocol.link import Exchange
+from stoker.runtime import caller
 
 _R = TypeVar("_R")
 
@@ -60,9 +61,12 @@ class Call(Generic[_R]):
 
     def execute(self, run: Callable[[list[Job]], _R]) -> None:
         """Make the call; blocks."""
+        before = caller.begin([job.exchange.head for job in self.jobs])
         start_s = monotonic()
         try:
             self.result = run(self.jobs)
         except Exception as problem:  # the boundary to the engine: whatever it raises belongs to these requests
             self.failure = problem
+        finally:
+            caller.end(before)
         self.spent = Spent(start_s, monotonic(), self.spent.rows, self.spent.free_s)

@@ -15,7 +15,6 @@ from stoker.protocol.frames import EndHead
 from stoker.protocol.link import Exchange, refuse
 from stoker.protocol.openai import EmbeddingRequest, decode_embedding, texts_or_tokens
 from stoker.protocol.openai_embedding import embedding_body
-from stoker.runtime import caller
 from stoker.runtime.batcher import Batcher
 from stoker.runtime.calls import Job, Spent
 from stoker.runtime.drift import asked
@@ -125,7 +124,6 @@ class EmbedWork:
 
     def _run(self, jobs: list[Job]) -> Embeddings:
         """Make one engine call (see Batcher)."""
-        caller.work_for([job.exchange.head for job in jobs])
         return self._engine.embed([text for job in jobs for text in job.payload.texts])
 
     def _deliver(self, jobs: list[Job], found: Embeddings, spent: Spent) -> None:

@@ -1,8 +1,15 @@
-"""What a replica counts of itself: its load by stage, its engine's queue, its process. Answered to CALL `metrics`."""
+"""What a replica counts of itself: its load by stage, its engine's queue, its process, its files and its clock.
 
+Answered to CALL `metrics`.
+"""
+
+import os
 import time
+from pathlib import Path
 from typing import Final
 
+from stoker.telemetry.clock import ClockWatch
+from stoker.telemetry.disk import WriteProbe
 from stoker.telemetry.metrics import Registry, Snapshot
 from stoker.telemetry.process import read_process
 from stoker.types.replica import ReplicaSpec, ReplicaStats
@@ -23,6 +30,9 @@ class Numbers:
         }
         self._stages: dict[str, float] = {}  # seconds by stage, in their order; written by the loading thread
         self._stage = ""
+        self._has_cache = False
+        self._writes = WriteProbe(Path(os.environ.get("TMPDIR", "/tmp")))  # noqa: S108 - the agent sets it
+        self._clock = ClockWatch(self.registry.counter("stoker_replica_clock_stepped_seconds_total", **self._labels))
         self._since_s = time.monotonic()
 
     def stage(self, stage: str) -> None:
@@ -42,8 +52,11 @@ class Numbers:
         registry.gauge("stoker_engine_queue_depth", **labels).set(float(stats.queued))
         registry.gauge("stoker_engine_running", **labels).set(float(stats.running))
         registry.gauge("stoker_engine_slots", **labels).set(float(stats.slots))
-        if stats.kv_used_ratio:
+        if stats.kv_used_ratio or self._has_cache:  # an engine without one says 0; so does an empty one
+            self._has_cache = True
             registry.gauge("stoker_kv_cache_usage_ratio", **labels).set(stats.kv_used_ratio)
+        registry.gauge("stoker_replica_unwritable", **labels).set(float(self._writes.look()))
+        self._clock.look()
         registry.counter("stoker_engine_finished_total", **labels).value = float(stats.finished)
         registry.counter("stoker_engine_tokens_total", **labels).value = float(stats.tokens)
         for stage, seconds in list(self._stages.items()):

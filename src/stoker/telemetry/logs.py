@@ -12,6 +12,7 @@ import logging
 import re
 import sys
 import time
+from collections.abc import Callable, Mapping
 from typing import Final
 
 LINE_MAX: Final = 8 * 1024  # characters; what is longer is cut and says so
@@ -26,11 +27,15 @@ _KEY: Final = re.compile(r"(stk_[A-Za-z0-9]{8}_)[A-Za-z0-9_-]{43}")
 
 
 class JsonLines(logging.Formatter):
-    """Makes one line of a record. Keys of callers are struck out wherever they stand."""
+    """Makes one line of a record. Keys of callers are struck out wherever they stand.
 
-    def __init__(self, process: str) -> None:
+    about: what else a line says that is logged now, in this thread or task.
+    """
+
+    def __init__(self, process: str, about: Callable[[], Mapping[str, str]] = dict) -> None:
         super().__init__()
         self._process = process
+        self._about = about
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without its newline. Characters outside ASCII and control characters are escaped."""
@@ -42,6 +47,7 @@ class JsonLines(logging.Formatter):
             "message": _text(_message(record)),
         }
         extra = [(name, value) for name, value in vars(record).items() if name not in _RECORD_FIELDS]
+        extra += [(name, value) for name, value in self._about().items() if name not in vars(record)]
         for name, value in extra[:FIELDS_MAX]:
             fields[f"{name}_" if name in _OWN_FIELDS else _text(name)] = _plain(value)
         if record.exc_info:
@@ -52,12 +58,15 @@ class JsonLines(logging.Formatter):
         return line
 
 
-def configure(process: str, level: str = "info") -> None:
-    """Send all logging of this process to stderr as JSON lines; `level` is one of LEVELS. Replaces what was set."""
+def configure(process: str, level: str = "info", about: Callable[[], Mapping[str, str]] = dict) -> None:
+    """Send all logging of this process to stderr as JSON lines; `level` is one of LEVELS. Replaces what was set.
+
+    about: see JsonLines.
+    """
     if level not in LEVELS:
         raise ValueError(f"{level!r} is no log level; use one of {', '.join(LEVELS)}")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines(process))
+    handler.setFormatter(JsonLines(process, about))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -26,6 +26,8 @@ def page() -> str:
         f"A metric holds at most {SERIES_MAX:,} series in one process. What comes after is counted in one series whose",
         f"labels are all `{OTHER}`.",
         "",
+        "The [history](../how-to/queries.md) keeps them all but those that say so in their kind.",
+        "",
         "This page is made by `python -m stoker.telemetry.reference > docs/reference/metrics.md`.",
         "",
         "| name | kind | unit | labels | meaning |",
@@ -44,9 +46,9 @@ def page() -> str:
 
 
 def _kind(metric: Metric) -> str:
-    return (
-        metric.kind if metric.kind != "gauge" or metric.over_processes == "sum" else f"gauge ({metric.over_processes})"
-    )
+    merged = metric.kind == "gauge" and metric.over_processes != "sum"
+    kind = f"gauge ({metric.over_processes})" if merged else metric.kind
+    return kind if metric.kept else f"{kind}, not kept"
 
 
 def _source(view: View) -> str:

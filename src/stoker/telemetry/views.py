@@ -12,6 +12,7 @@ from typing import Final
 
 from stoker.telemetry.catalogue import BY_NAME
 from stoker.telemetry.snapshot import MetricValues, Series, Snapshot, merge
+from stoker.telemetry.spans import OPERATIONS
 
 _MODEL: Final = {"model_name": "endpoint", "project": "project"}
 _WRITES: Final = {"method": ("chat", "completions")}
@@ -64,23 +65,22 @@ VLLM: Final[tuple[View, ...]] = (
     _vllm("spec_decode_num_accepted_tokens_total", "stoker_speculative_tokens_total", outcome=("accepted",)),
 )
 
-_PROVIDER: Final = {"gen_ai.provider.name": "stoker"}
-_ASKED: Final = {"gen_ai.request.model": "endpoint"}
-_CHAT: Final = {**_PROVIDER, "gen_ai.operation.name": "chat"}
+_OPERATION: Final = "gen_ai.operation.name"
+
+
+def _gen_ai(name: str, source: str, **kind: str) -> View:
+    """Return the view of methods that the conventions have an operation for, under its name."""
+    fixed = {"gen_ai.provider.name": "stoker", **{f"gen_ai.token.{label}": value for label, value in kind.items()}}
+    labels = {"gen_ai.request.model": "endpoint", _OPERATION: "method"}
+    return View(name, source, labels, {"method": tuple(OPERATIONS)}, fixed, OPERATIONS)
+
 
 GEN_AI: Final[tuple[View, ...]] = (
-    View(
-        "gen_ai.server.request.duration",
-        "stoker_request_duration_seconds",
-        {**_ASKED, "gen_ai.operation.name": "method"},
-        {"method": ("chat", "completions", "embeddings")},
-        _PROVIDER,
-        {"completions": "text_completion"},
-    ),
-    View("gen_ai.server.time_to_first_token", "stoker_time_to_first_token_seconds", _ASKED, fixed=_CHAT),
-    View("gen_ai.server.time_per_output_token", "stoker_time_per_output_token_seconds", _ASKED, fixed=_CHAT),
-    View("gen_ai.client.token.usage", "stoker_prompt_tokens", _ASKED, fixed={**_CHAT, "gen_ai.token.type": "input"}),
-    View("gen_ai.client.token.usage", "stoker_output_tokens", _ASKED, fixed={**_CHAT, "gen_ai.token.type": "output"}),
+    _gen_ai("gen_ai.server.request.duration", "stoker_request_duration_seconds"),
+    _gen_ai("gen_ai.server.time_to_first_token", "stoker_time_to_first_token_seconds"),
+    _gen_ai("gen_ai.server.time_per_output_token", "stoker_time_per_output_token_seconds"),
+    _gen_ai("gen_ai.client.token.usage", "stoker_prompt_tokens", type="input"),
+    _gen_ai("gen_ai.client.token.usage", "stoker_output_tokens", type="output"),
 )
 
 

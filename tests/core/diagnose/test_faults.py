@@ -1,5 +1,5 @@
 """Faults in the simulated endpoint, end to end: what is injected is what is named. `python -m bench --only diagnosis`
-runs all sixteen, many times, and seeds that nobody looked at; here a few that take a second.
+runs them all, many times, and seeds that nobody looked at; here a few that take a second.
 """
 
 import asyncio

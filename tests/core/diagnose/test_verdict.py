@@ -39,6 +39,7 @@ windows = st.builds(
     methods=parts,
     parts=st.dictionaries(st.sampled_from(["replica", "node", "tenant", "revision"]), parts),
     signals=st.builds(Signals, **dict.fromkeys(Signals.__struct_fields__, maybe)),
+    gpus=st.dictionaries(st.sampled_from(["n0/0", "n0/1"]), amounts, max_size=2),
 )
 
 
@@ -226,3 +227,15 @@ def test_replicas_that_die_before_they_are_ready_die_of_no_request() -> None:
     assert signal(starts=6.0) > 0.4
     assert signal(starts=1.0) <= 0.3
     assert signal(starts=0.0) <= 0.15
+
+
+def test_a_gpu_that_filled_up_is_named_and_one_that_was_always_full_is_not() -> None:
+    base = window(1.0, phases={"decode": answered(1.0)}, gpus={"n0/0": 0.99, "n0/1": 0.3})
+    phases = {"decode": answered(4.0)}
+    filled = diagnose(window(4.0, phases=phases, gpus={"n0/0": 0.99, "n0/1": 0.98}), base, [])
+    assert [(cause.kind, cause.where) for cause in filled.causes] == [("gpu_saturation", "gpu n0/1")]
+    assert "n0/1 busy 98 %, 30 % before" in filled.causes[0].evidence[0]
+    for gpus in ({"n0/0": 0.99, "n0/1": 0.3}, {"n0/2": 1.0}, {}):
+        found = diagnose(window(4.0, phases=phases, gpus=gpus), base, [])
+        assert "gpu_saturation" not in {cause.kind for cause in found.causes}
+        assert ("gpu_saturation" in found.not_judged) == (not gpus)

@@ -105,6 +105,32 @@ def saturation(shift: Shift) -> Finding:
     )
 
 
+def gpu_saturation(shift: Shift) -> Finding:
+    """The same work takes longer, while a GPU works all the time that did not before.
+
+    Which replica uses which GPU nobody says: the one that filled up most is taken. One that was always full is not
+    judged, for what it does then is the same number.
+    """
+    before = shift.base.gpus
+    full = {
+        name: ramp(now, 0.85, 0.97) * ramp(now - before[name], 0.05, 0.2)
+        for name, now in shift.bad.gpus.items()
+        if name in before
+    }
+    name = max(full, key=lambda each: full[each], default="")
+    if not name or not full[name]:
+        return Finding("gpu_saturation")
+    line = f"GPU {name} busy {percent(shift.bad.gpus[name])}, {percent(before[name])} before"
+    everywhere = 1 - 0.7 * worst(shift.bad, "revision").score
+    return Finding(
+        "gpu_saturation",
+        full[name] * ramp(shift.pace, 0.15, 0.5) * everywhere,
+        load_share(shift, "pace", phases=WORK),
+        (line, *factor_line("time for the same work", shift.pace), *queue_lines(shift)),
+        where=f"gpu {name}",
+    )
+
+
 def memory(shift: Shift) -> Finding:
     """Requests put back for want of cache, or memory at its end."""
     now, before = shift.bad.signals, shift.base.signals
@@ -118,6 +144,7 @@ def memory(shift: Shift) -> Finding:
     for what, ratio, usual_ratio in (
         ("key-value cache", now.kv_ratio, before.kv_ratio),
         ("memory", now.memory_ratio, before.memory_ratio),
+        ("memory of a GPU", now.gpu_memory_ratio, before.gpu_memory_ratio),
     ):
         if ratio is not None:
             full = ramp(ratio, 0.85, 0.97) * ramp(ratio - (usual_ratio or 0.0), 0.05, 0.25)

@@ -7,6 +7,7 @@ import msgspec
 CauseKind = Literal[
     "request_mix", "length", "batching", "overload", "saturation", "memory", "network", "scale_lag", "cold_start",
     "change", "retry_storm", "noisy_tenant", "bad_replica", "dependency", "poison", "model_behaviour",
+    "gpu_saturation", "disk_full", "clock",
 ]  # fmt: skip
 KINDS: Final[tuple[CauseKind, ...]] = get_args(CauseKind)
 
@@ -52,6 +53,9 @@ TITLES: Final[dict[CauseKind, str]] = {
     "dependency": "something the model calls is slow or fails",
     "poison": "a request kills the replicas that run it",
     "model_behaviour": "the model answers differently than before",
+    "gpu_saturation": "a GPU is saturated",
+    "disk_full": "a disk is full",
+    "clock": "a clock was set",
 }
 
 REMEDIES: Final[dict[CauseKind, Remedy]] = {
@@ -71,21 +75,45 @@ REMEDIES: Final[dict[CauseKind, Remedy]] = {
     "dependency": "none",
     "poison": "none",
     "model_behaviour": "roll_back",
+    "gpu_saturation": "scale",
+    "disk_full": "none",
+    "clock": "none",
 }
 
 # A cause, and what it also looks like: where the first is seen, the second is its consequence and loses by as much.
 # The graph has no cycle (a test walks it), so one pass in topological order settles every score.
 MAKES: Final[dict[CauseKind, tuple[CauseKind, ...]]] = {
-    "poison": ("bad_replica", "cold_start", "scale_lag", "retry_storm", "change", "overload", "saturation"),
+    "disk_full": (
+        "poison",
+        "bad_replica",
+        "change",
+        "dependency",
+        "cold_start",
+        "scale_lag",
+        "overload",
+        "retry_storm",
+    ),
+    "clock": ("poison", "bad_replica", "change", "dependency", "overload", "retry_storm"),
+    "poison": (
+        "bad_replica",
+        "cold_start",
+        "scale_lag",
+        "retry_storm",
+        "change",
+        "overload",
+        "saturation",
+        "gpu_saturation",
+    ),
     "model_behaviour": ("length", "change", "memory", "overload"),
     "batching": ("change", "overload", "retry_storm", "scale_lag"),
     "dependency": ("change", "overload", "retry_storm", "scale_lag"),
     "network": ("bad_replica", "change", "overload", "retry_storm"),
     "noisy_tenant": ("request_mix", "length", "overload", "scale_lag", "retry_storm", "memory"),
-    "request_mix": ("length", "memory", "overload", "scale_lag", "saturation", "change"),
+    "request_mix": ("length", "memory", "overload", "scale_lag", "saturation", "gpu_saturation", "change"),
     "change": ("bad_replica", "retry_storm"),
-    "memory": ("saturation", "change", "overload", "retry_storm", "scale_lag"),
-    "length": ("memory", "overload", "scale_lag", "saturation", "retry_storm", "change"),
+    "memory": ("saturation", "gpu_saturation", "change", "overload", "retry_storm", "scale_lag"),
+    "length": ("memory", "overload", "scale_lag", "saturation", "gpu_saturation", "retry_storm", "change"),
+    "gpu_saturation": ("bad_replica", "change", "overload", "retry_storm", "scale_lag"),
     "saturation": ("bad_replica", "change", "overload", "retry_storm", "scale_lag"),
     "bad_replica": ("retry_storm",),
     "cold_start": ("scale_lag", "overload", "change", "retry_storm"),

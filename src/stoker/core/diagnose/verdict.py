@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from stoker.core.diagnose import capacity, demand, outside
+from stoker.core.diagnose import capacity, demand, machine, outside
 from stoker.core.diagnose.causes import EVIDENCE_MAX, KINDS, MAKES, REMEDIES, Cause, CauseKind
 from stoker.core.diagnose.finding import Finding
 from stoker.core.diagnose.shift import Harm, Shift, compare
@@ -34,23 +34,30 @@ SCORERS: Final[tuple[Callable[[Shift], Finding], ...]] = (
     capacity.cold_start,
     capacity.batching,
     capacity.saturation,
+    capacity.gpu_saturation,
     capacity.memory,
     outside.bad_replica,
     outside.network,
     outside.dependency,
     outside.poison,
+    machine.disk_full,
+    machine.clock,
 )
 
 # What must have been measured for a cause to be judged at all; of the others, requests and their times are enough.
 SEEN_BY: Final[dict[CauseKind, Callable[[Window], bool]]] = {
     "batching": lambda seen: seen.signals.batch_rows is not None,
     "saturation": lambda seen: seen.signals.cpu_pressure_ratio is not None or seen.signals.cpu_ratio is not None,
+    "gpu_saturation": lambda seen: bool(seen.gpus),
+    "disk_full": lambda seen: seen.signals.unwritable_ratio is not None or seen.signals.disk_short_ratio is not None,
+    "clock": lambda seen: seen.signals.clock_stepped_s is not None,
     "memory": lambda seen: any(
         each is not None
         for each in (
             seen.signals.preemptions,
             seen.signals.kv_ratio,
             seen.signals.memory_ratio,
+            seen.signals.gpu_memory_ratio,
             seen.signals.memory_pressure_ratio,
             seen.signals.memory_deaths,
         )

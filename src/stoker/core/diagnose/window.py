@@ -73,6 +73,11 @@ class Signals(msgspec.Struct, frozen=True):
     cpu_ratio: float | None = None  # of the endpoint's nodes
     cpu_pressure_ratio: float | None = None  # of the time, something waited for a core (Linux PSI, "some")
     memory_ratio: float | None = None
+    unwritable_ratio: float | None = None  # of the replicas' time, they could write to no file
+    disk_short_ratio: float | None = None  # how short of room the fullest of the nodes' disks is
+    clock_stepped_s: float | None = None  # by which clocks of nodes and replicas were set
+    clock_apart_s: float | None = None  # of the node that is farthest from control
+    gpu_memory_ratio: float | None = None  # of the GPU with the least left
     memory_pressure_ratio: float | None = None  # of the time, something waited for memory (Linux PSI, "some")
     memory_deaths: float | None = None  # replicas that were killed for taking more than they may
     kv_ratio: float | None = None
@@ -101,7 +106,7 @@ class Window(msgspec.Struct, frozen=True):
     requests: all that came. errors: answered 5xx after they were let in. refused: turned away, by error code; limits
     of a caller's own key are not among them. abandoned: their client left. latency: seconds of those let in. phases:
     seconds a request spent in each. slow: requests that took longer than slow_over_s, which is the same for both
-    windows of a comparison.
+    windows of a comparison. gpus: of the endpoint's nodes, as `node/number`, the share of the time each worked.
     """
 
     start_s: float
@@ -120,6 +125,7 @@ class Window(msgspec.Struct, frozen=True):
     methods: dict[str, Part] = {}
     parts: dict[Axis, dict[str, Part]] = {}
     signals: Signals = Signals()
+    gpus: dict[str, float] = {}
 
     @property
     def seconds(self) -> float:

@@ -26,11 +26,15 @@ NOTHING: Final = Values(())
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What one process said: who it is, and all that it has counted since its start."""
+    """What one process said: who it is, and all that it has counted since its start.
+
+    good_for_s: how long its gauges are its state; longer for who is not asked at every tick.
+    """
 
     process: str
     boot: str
     snapshot: Snapshot
+    good_for_s: float = GAUGE_STALE_S
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -39,6 +43,7 @@ class Account(msgspec.Struct, frozen=True):
     boot: str
     seen_s: float
     snapshot: Snapshot
+    good_for_s: float = GAUGE_STALE_S
 
 
 class Accounts:
@@ -50,6 +55,7 @@ class Accounts:
 
     def __init__(self, stored: Mapping[str, Account] | None = None, *, ignores_first: bool = False) -> None:
         self._held = dict(stored or {})
+        self._news: set[str] = set()
         self._ignores = ignores_first
 
     def take(self, answers: Iterable[Answer], now_s: float) -> dict[Series, Point]:
@@ -60,9 +66,10 @@ class Accounts:
             before = held.snapshot if held is not None and held.boot == answer.boot else EMPTY
             if not (self._ignores and before is EMPTY):
                 _count(answer.snapshot, before, changes)
-            self._held[answer.process] = Account(answer.boot, now_s, answer.snapshot)
+            self._held[answer.process] = Account(answer.boot, now_s, answer.snapshot, answer.good_for_s)
+            self._news.add(answer.process)
         self._ignores = False
-        fresh = [each for each in self._held.values() if abs(now_s - each.seen_s) <= GAUGE_STALE_S]
+        fresh = [each for each in self._held.values() if abs(now_s - each.seen_s) <= each.good_for_s]
         for account in fresh:
             _read(account.snapshot, changes)
         if len(self._held) > PROCESSES_MAX:
@@ -74,6 +81,14 @@ class Accounts:
         """Return what every process had counted, to be stored with the changes up to now."""
         return dict(self._held)
 
+    def news(self) -> dict[str, Account]:
+        """Return those of the held that said something since `stored`: the others are stored as they are."""
+        return {process: self._held[process] for process in self._news if process in self._held}
+
+    def stored(self) -> None:
+        """Take note that all news is stored."""
+        self._news.clear()
+
 
 def _count(now: Snapshot, before: Snapshot, into: dict[Series, Point]) -> None:
     """Add what was counted between two snapshots of one start. What went down was forgotten there and begun again."""
@@ -81,7 +96,7 @@ def _count(now: Snapshot, before: Snapshot, into: dict[Series, Point]) -> None:
         (metric.name, one.labels): one for metric in before.metrics if metric.kind != "gauge" for one in metric.series
     }
     for metric in now.metrics:
-        if metric.kind == "gauge":
+        if metric.kind == "gauge" or not _is_kept(metric.name):
             continue
         for one in metric.series:
             was = old.get((metric.name, one.labels), NOTHING)
@@ -100,9 +115,14 @@ def _count(now: Snapshot, before: Snapshot, into: dict[Series, Point]) -> None:
             into[series] = add(into[series], point) if series in into else point
 
 
+def _is_kept(name: str) -> bool:
+    known = BY_NAME.get(name)
+    return known is None or known.kept  # of another stoker: nobody said that it is not
+
+
 def _read(snapshot: Snapshot, into: dict[Series, Point]) -> None:
     for metric in snapshot.metrics:
-        if metric.kind != "gauge":
+        if metric.kind != "gauge" or not _is_kept(metric.name):
             continue
         known = BY_NAME.get(metric.name)
         takes_largest = known is not None and known.over_processes == "max"

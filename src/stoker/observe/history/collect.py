@@ -85,11 +85,18 @@ class Sample(msgspec.Struct, frozen=True):
 
 
 class Collector:
-    """Samples the sources for the history, and for who wants the rates of these seconds."""
+    """Samples the sources for the history, and for who wants the rates of these seconds.
 
-    def __init__(self, history: History, sources: Sequence[Source]) -> None:
+    around: who else is asked at this tick, for the history alone. Nobody waits for them: what they say is counted with
+        the next tick, for one that hangs must not make an outage be seen later.
+    """
+
+    def __init__(
+        self, history: History, sources: Sequence[Source], around: Callable[[], Sequence[Source]] = lambda: ()
+    ) -> None:
         self._history = history
         self._sources = tuple(sources)
+        self._around = around
         self._recent: deque[Sample] = deque(maxlen=SAMPLES_KEPT)
         self._sampled = asyncio.Event()
 
@@ -111,19 +118,32 @@ class Collector:
 
     async def sample(self) -> Sample:
         """Ask every source at once; none is waited for longer than ASK_TIMEOUT_S."""
-        answers = await asyncio.gather(*(source.ask() for source in self._sources))
-        found = {answer.process: answer for answer in answers if answer is not None}
+        found = {answer.process: answer for answer in await _ask(self._sources)}
         return Sample(asyncio.get_running_loop().time(), found)
 
     async def run(self) -> None:
         """Sample on the grid of TICK_S; returns only by cancellation."""
-        while True:
-            try:
-                sample = await self.sample()
-                self._recent.append(sample)
-                await self._history.observe(list(sample.answers.values()))
-                self._sampled.set()
-                self._sampled = asyncio.Event()
-            except Exception:  # a bug here must not end control
-                log.exception("a sample failed; the next one counts what it would have")
-            await asyncio.sleep(TICK_S - self._history.clock() % TICK_S)
+        asked: asyncio.Task[list[Answer]] | None = None
+        try:
+            while True:
+                try:
+                    sample = await self.sample()
+                    late, asked = asked, None
+                    around = await late if late is not None else []
+                    self._recent.append(sample)
+                    await self._history.observe([*sample.answers.values(), *around])
+                    asked = asyncio.create_task(_ask(self._around()))
+                    self._sampled.set()
+                    self._sampled = asyncio.Event()
+                except Exception:  # a bug here must not end control
+                    log.exception("a sample failed; the next one counts what it would have")
+                await asyncio.sleep(TICK_S - self._history.clock() % TICK_S)
+        finally:
+            if asked is not None:
+                asked.cancel()
+
+
+async def _ask(sources: Sequence[Source]) -> list[Answer]:
+    """Ask all at once; return what those said that answered."""
+    answers = await asyncio.gather(*(source.ask() for source in sources))
+    return [answer for answer in answers if answer is not None]

@@ -221,9 +221,10 @@ class History:
         until_s = max(end_s // MINUTE.step_s * MINUTE.step_s, self._until_s)
         processes = [
             writes.Counted(process, each.boot, int(each.seen_s), encode_snapshot(each.snapshot))
-            for process, each in self._accounts.held().items()
+            for process, each in self._accounts.news().items()
         ]
         ids, refused = writes.flush(connection, writes.Flush(self._pending, processes, until_s), self._ids)
+        self._accounts.stored()
         self.refused += refused
         self._ids = ids
         self._pending = {}

@@ -61,13 +61,23 @@ ROWS: Final = "stoker_rows_total"
 NODE_CPU: Final = "stoker_node_cpu_ratio"
 NODE_PRESSURE: Final = "stoker_node_cpu_pressure_ratio"
 NODE_STARVED: Final = "stoker_node_memory_pressure_ratio"
+GPU: Final = "stoker_gpu_utilization_ratio"
+GPU_USED: Final = "stoker_gpu_memory_used_bytes"
+GPU_BYTES: Final = "stoker_gpu_memory_bytes"
+GPUS_MAX: Final = 64
+UNWRITABLE: Final = "stoker_replica_unwritable"
+DISK_SHORT: Final = "stoker_node_disk_short_ratio"
+NODE_STEPPED: Final = "stoker_node_clock_stepped_seconds_total"
+STEPPED: Final = "stoker_replica_clock_stepped_seconds_total"
+APART: Final = "stoker_node_clock_apart_seconds"
 # What a point of the series is made of, and a whole window. Nothing else is asked of the history.
 OF_A_POINT: Final = (REQUESTS, DURATION, REFUSED, CANCELLED)
 OF_A_WINDOW: Final = (
     *OF_A_POINT, PHASE, REPLICA_REQUESTS, REPLICA_DURATION, STALLED, TENANT_REQUESTS, TENANT_TOKENS, NODE_MEMORY,
     NODE_FREE,
     *COUNTED.values(), EMPTY, REPEATING, DRIFT, READY, WANTED, KV, TOGETHER, PROMPT, OUTPUT, ROWS, NODE_CPU,
-    NODE_PRESSURE, NODE_STARVED,
+    NODE_PRESSURE, NODE_STARVED, GPU, GPU_USED, GPU_BYTES, UNWRITABLE, DISK_SHORT,
+    NODE_STEPPED, STEPPED, APART,
 )  # fmt: skip
 
 
@@ -124,6 +134,7 @@ def window(
         methods=_by(change, "method", whose),
         parts={axis: _busiest(found) for axis, found in parts.items() if found},
         signals=_signals(change, whose, site),
+        gpus=_gpus(change, GPU, site),
     )
 
 
@@ -269,6 +280,7 @@ def _signals(change: Snapshot, whose: Mapping[str, str], site: Site) -> Signals:
 
     nodes = sorted({*site.places.values()})
     all_bytes, free_bytes = sum(of_nodes(NODE_MEMORY)), sum(of_nodes(NODE_FREE))
+    used_of, all_of = _gpus(change, GPU_USED, site), _gpus(change, GPU_BYTES, site)
     ready, wanted = gauges(READY), gauges(WANTED)
     # Nobody counts before somebody asks: a stretch without a request of anyone tells nothing, not zero.
     is_watched = bool(change.metrics)
@@ -277,6 +289,11 @@ def _signals(change: Snapshot, whose: Mapping[str, str], site: Site) -> Signals:
         cpu_ratio=mean(of_nodes(NODE_CPU)),
         cpu_pressure_ratio=mean(of_nodes(NODE_PRESSURE)),
         memory_ratio=1 - free_bytes / all_bytes if all_bytes > 0 else None,
+        gpu_memory_ratio=max((used / all_of[gpu] for gpu, used in used_of.items() if all_of.get(gpu)), default=None),
+        unwritable_ratio=mean(gauges(UNWRITABLE)),
+        disk_short_ratio=max(of_nodes(DISK_SHORT), default=None),
+        clock_stepped_s=_stepped(change, whose, nodes) if is_watched else None,
+        clock_apart_s=max(of_nodes(APART), default=None),
         kv_ratio=mean(gauges(KV)),
         batch_rows=change.distribution(TOGETHER, **whose).mean,
         replicas_ready=sum(ready) if ready else None,
@@ -291,6 +308,20 @@ def _signals(change: Snapshot, whose: Mapping[str, str], site: Site) -> Signals:
         memory_deaths=change.total(RESTARTS, reason="memory", **_replicas_of(RESTARTS, whose)) if is_watched else None,
         **(counted if is_watched else {}),
     )
+
+
+def _stepped(change: Snapshot, whose: Mapping[str, str], nodes: Iterable[str]) -> float:
+    """Return by how much the clock was set that was set most: of a node, or as a replica of the endpoint reads it."""
+    seen = [change.total(NODE_STEPPED, node=node) for node in nodes]
+    return max([*seen, *(each.value for each in change.matching(STEPPED, **whose))], default=0.0)
+
+
+def _gpus(change: Snapshot, name: str, site: Site) -> dict[str, float]:
+    """Return a gauge of the GPUs of the endpoint's nodes, as `node/number`."""
+    nodes = {*site.places.values()}
+    at = BY_NAME[name].labels.index("node"), BY_NAME[name].labels.index("gpu")
+    seen = {f"{one.labels[at[0]]}/{one.labels[at[1]]}": one for one in change.matching(name)}
+    return {gpu: one.value for gpu, one in list(seen.items())[:GPUS_MAX] if one.labels[at[0]] in nodes}
 
 
 def _replicas_of(name: str, whose: Mapping[str, str]) -> dict[str, str]:

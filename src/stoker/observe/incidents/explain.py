@@ -104,6 +104,8 @@ async def _stretches(
         fine = await evidence.points(project, endpoint, finer_s, end_s, fine_s)
         found_s = onset_s(fine)
         began_s = silent_since_s(fine, found_s) if found_s is not None else began_s
+        if finer_s <= first_s:  # idle seconds before the first request would make any rate look risen
+            first_s = next((each.at_s for each in fine if each.requests > 0), first_s)
     if since_s is not None and (began_s is None or began_s < since_s - STEP_S):
         began_s = since_s // fine_s * fine_s
     if began_s is None:

@@ -1,20 +1,25 @@
 """Which of the platform's own alarms (core/alarms.py) hold now: what endpoints say of themselves, and the history.
 
 The history is asked every ASK_EVERY_S, not at each look. A question that fails says nothing about what it asks for:
-what held before goes on to hold, for an alarm must not end because the disk is slow.
+what held before goes on to hold, for an alarm must not end because the disk is slow, or because control started again:
+the first answer after a start may lack what agents and replicas have yet to say, so until the second one all that was
+alerted before goes on.
 """
 
 import logging
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from math import inf
 from typing import Final, NamedTuple, Protocol
 
 from stoker.client.views import Chart
 from stoker.core import alarms
-from stoker.core.alerts import Signal
+from stoker.core.alerts import Alert, Signal, alert_id
 from stoker.core.snapshot import EndpointState
+from stoker.types.units import format_bytes
 
 ASK_EVERY_S: Final = 30.0
+SURE_AFTER: Final = 2  # answers since the start, before what is not in them is over
 SIGNALS_MAX: Final = 100  # of one alarm; more are hardly read
 
 log = logging.getLogger(__name__)
@@ -57,6 +62,8 @@ class Question(NamedTuple):
     def words(self) -> str:
         """The question as a sentence about `query`."""
         limit = f"over {self.over:g}" if self.over < inf else f"under {self.under:g}"
+        if self.unit == "bytes":
+            limit = f"under {format_bytes(int(self.under))}"
         if self.is_moment:
             limit = f"less than {self.under / 86_400:g} days away"
         return f"`{self.query}` is {limit}" + (f", and at least {self.least:g} of them" if self.of else "")
@@ -98,9 +105,16 @@ QUESTIONS: Final = (
         "NodeMemoryShort", "max by (node) (stoker_node_memory_free_bytes) / max by (node) (stoker_node_memory_bytes)",
         under=0.05, unit="%",
     ),
+    Question(
+        "NodeDiskShort", "min by (node) (stoker_node_disk_free_bytes)", under=float(1 << 30), unit="bytes",
+    ),
+    Question("FilesRefused", f"max {_BY} (stoker_replica_unwritable)", over=0.5),
+    Question("ClockStepped", "increase by (node) (stoker_node_clock_stepped_seconds_total[15m])", over=1.0),
+    Question("ClockApart", "max by (node) (stoker_node_clock_apart_seconds)", over=2.0),
     Question("NoticesLost", 'increase by () (stoker_notices_total{outcome="lost"}[1h])', over=0.5),
     Question("HistoryFails", "increase by () (stoker_history_failures_total[10m])", over=0.5),
 )  # fmt: skip
+_ASKED: Final = frozenset(each.alarm for each in QUESTIONS)
 
 
 class Alarms:
@@ -109,20 +123,36 @@ class Alarms:
     def __init__(self, asks: Asks) -> None:
         self._asks = asks
         self._found: dict[str, tuple[Signal, ...]] = {}
+        self._answers: Counter[str] = Counter()  # by alarm, up to SURE_AFTER
         self._asked_s = -ASK_EVERY_S
 
-    async def look(self, states: Iterable[EndpointState], now_s: float) -> tuple[Signal, ...]:
-        """Return every alarm that holds at `now_s` (unix seconds)."""
+    async def look(
+        self, states: Iterable[EndpointState], now_s: float, alerted: Iterable[Alert] = ()
+    ) -> tuple[Signal, ...]:
+        """Return every alarm that holds at `now_s` (unix seconds). `alerted`: what was alerted at the look before."""
         if not 0 <= now_s - self._asked_s < ASK_EVERY_S:
             self._asked_s = now_s
             for question in QUESTIONS:
                 try:
                     self._found[question.alarm] = await self._ask(question, now_s)
+                    self._answers[question.alarm] = min(self._answers[question.alarm] + 1, SURE_AFTER)
                 except Exception:  # one question must not silence the others, nor the objectives
                     log.exception("a question to the history failed", extra={"alarm": question.alarm})
         living = {(str(each.project), str(each.name)) for each in states if not each.is_deleting}
-        asked = (signal for found in self._found.values() for signal in found)
+        asked = [signal for found in self._found.values() for signal in found]
+        asked += self._not_yet_over(alerted, {alert_id(each.labels) for each in asked})
         return (*alarms.of_endpoints(states), *(each for each in asked if _is_there(each, living)))
+
+    def _not_yet_over(self, alerted: Iterable[Alert], found: Collection[str]) -> list[Signal]:
+        """Return what was alerted before, is not among the `found`, and of which the history cannot be asked enough."""
+        return [
+            alarms.BY_NAME[name].again(alert)
+            for alert in alerted
+            if (name := alert.labels.get("alertname", "")) in _ASKED
+            and alert.state != "resolved"
+            and alert.id not in found
+            and self._answers[name] < SURE_AFTER
+        ]
 
     async def _ask(self, question: Question, now_s: float) -> tuple[Signal, ...]:
         lines = _values(await self._asks.query(question.query, end_s=now_s))
@@ -151,4 +181,6 @@ def _is_there(signal: Signal, living: set[tuple[str, str]]) -> bool:
 
 
 def _shown(value: float, unit: str) -> str:
+    if unit == "bytes":
+        return format_bytes(int(value))
     return f"{value:.1%}" if unit == "%" else f"{value:.4g}"

@@ -78,6 +78,10 @@ class Watch:
         """The alerts and silences there are."""
         return self._stored.alerts if self._stored is not None else AlertMemory()
 
+    def alerted(self) -> list[Alert]:
+        """Return the alerts there are."""
+        return list(self.memory.alerts.values())
+
     def asked(self) -> dict[EndpointKey, dict[Move, str]] | None:
         """Return the moves that objectives ask for now, by endpoint, with why; None before the first look."""
         if self._stored is None:
@@ -148,7 +152,7 @@ class Watch:
         await self._ages.follow(states, made, now_s)
         standings = await self._judge.look(states, before.slos, self._ages.of, now_s)
         burns = (burn for each in standings if (burn := _burning(each)))
-        signals = (*burns, *await self._alarms.look(states, now_s))
+        signals = (*burns, *await self._alarms.look(states, now_s, before.alerts.alerts.values()))
         routes = [_route(each) for each in receivers]
         remembered = notices.delivered(before.alerts, self._post.settled())
         decision = notices.decide(signals, routes, remembered, now_s)

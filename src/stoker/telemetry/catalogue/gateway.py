@@ -24,14 +24,14 @@ GATEWAY: Final[tuple[Metric, ...]] = (
         "stoker_time_to_first_token_seconds",
         "histogram",
         "seconds",
-        REVISION,
+        (*REVISION, "method"),
         "From the request's head to the first byte of a streamed answer.",
     ),
     Metric(
         "stoker_time_per_output_token_seconds",
         "histogram",
         "seconds",
-        REVISION,
+        (*REVISION, "method"),
         "Of a streamed answer: time after the first token, per token after the first.",
     ),
     Metric(
@@ -52,8 +52,8 @@ GATEWAY: Final[tuple[Metric, ...]] = (
         "and engine). Together they are its duration; of receive, retry and queue only what happened is counted. "
         "Of more than 200 requests a second, one of N is looked at and counts for N.",
     ),
-    Metric("stoker_prompt_tokens", "histogram", "tokens", REVISION, "Tokens of a prompt."),
-    Metric("stoker_output_tokens", "histogram", "tokens", REVISION, "Tokens of an answer."),
+    Metric("stoker_prompt_tokens", "histogram", "tokens", (*REVISION, "method"), "Tokens of a prompt."),
+    Metric("stoker_output_tokens", "histogram", "tokens", (*REVISION, "method"), "Tokens of an answer."),
     Metric(
         "stoker_speculative_tokens_total",
         "counter",

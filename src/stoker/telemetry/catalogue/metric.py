@@ -15,7 +15,10 @@ REVISION: Final = ("project", "endpoint", "revision")
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One line of the table. `labels` are all set at creation, in any order; `over_processes` is of gauges."""
+    """One line of the table. `labels` are all set at creation, in any order; `over_processes` is of gauges.
+
+    kept: whether the history has it; what tells nothing over time is shown at `/metrics` alone.
+    """
 
     name: str
     kind: MetricKind
@@ -23,3 +26,4 @@ class Metric:
     labels: tuple[str, ...]
     meaning: str
     over_processes: MergeRule = "sum"
+    kept: bool = True

@@ -189,6 +189,33 @@ PLATFORM: Final[tuple[Metric, ...]] = (
         "stoker_node_memory_bytes", "gauge", "bytes", ("node",), "Memory that processes of the node may use.", "last"
     ),
     Metric("stoker_node_memory_free_bytes", "gauge", "bytes", ("node",), "What is left of it.", "last"),
+    Metric(
+        "stoker_node_disk_bytes", "gauge", "bytes", ("node",), "Size of the disk that the state folder is on.", "last"
+    ),
+    Metric("stoker_node_disk_free_bytes", "gauge", "bytes", ("node",), "What is left of it.", "last"),
+    Metric(
+        "stoker_node_disk_short_ratio",
+        "gauge",
+        "ratio",
+        ("node",),
+        "How short of room that disk is: 0 from 512 MiB on, 1 at 64 MiB and less.",
+        "last",
+    ),
+    Metric(
+        "stoker_node_clock_stepped_seconds_total",
+        "counter",
+        "seconds",
+        ("node",),
+        "Seconds by which the node's wall clock was set, forth or back, by half a second or more at once.",
+    ),
+    Metric(
+        "stoker_node_clock_apart_seconds",
+        "gauge",
+        "seconds",
+        ("node",),
+        "How far the node's wall clock is from control's, either way.",
+        "last",
+    ),
     Metric("stoker_node_cores", "gauge", "", ("node",), "Cores that processes of the node may use.", "last"),
     Metric(
         "stoker_node_cpu_ratio",

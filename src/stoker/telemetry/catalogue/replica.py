@@ -6,7 +6,7 @@ from stoker.telemetry.catalogue.metric import REVISION, Metric
 
 _ONE: Final = (*REVISION, "replica")
 
-REPLICA: Final[tuple[Metric, ...]] = (
+_SEEN: Final[tuple[Metric, ...]] = (
     Metric(
         "stoker_replica_requests_total",
         "counter",
@@ -53,6 +53,9 @@ REPLICA: Final[tuple[Metric, ...]] = (
         (*REVISION, "kind"),
         "Values in the engine calls of an endpoint that pads; kind is input or padding.",
     ),
+)
+# What a replica says of itself, and is believed: of the first its gateways tell too, as it is with each answer.
+_SAID: Final[tuple[Metric, ...]] = (
     Metric(
         "stoker_kv_cache_usage_ratio",
         "gauge",
@@ -61,7 +64,6 @@ REPLICA: Final[tuple[Metric, ...]] = (
         "Share of the key-value cache in use.",
         "max",
     ),
-    # What a replica says of itself.
     Metric("stoker_engine_queue_depth", "gauge", "", _ONE, "Requests that wait in a replica for its engine.", "max"),
     Metric("stoker_engine_running", "gauge", "", _ONE, "Requests that an engine works on.", "max"),
     Metric(
@@ -75,11 +77,30 @@ REPLICA: Final[tuple[Metric, ...]] = (
     Metric("stoker_engine_finished_total", "counter", "", _ONE, "Requests that a replica ended."),
     Metric("stoker_engine_tokens_total", "counter", "tokens", _ONE, "Tokens that an engine made."),
     Metric(
+        "stoker_replica_unwritable",
+        "gauge",
+        "",
+        _ONE,
+        "1 while a replica can write to no file of its own: a full disk, a quota, or a fault on purpose.",
+        "max",
+    ),
+    Metric(
+        "stoker_replica_clock_stepped_seconds_total",
+        "counter",
+        "seconds",
+        _ONE,
+        "Seconds by which the wall clock, as a replica reads it, was set while it ran.",
+    ),
+    Metric(
         "stoker_load_seconds",
         "gauge",
         "seconds",
         (*_ONE, "stage"),
         "What the load of a replica took: verify (digests), engine (or what the engine calls its stages), warm-up.",
         "last",
+        kept=False,  # stoker_cold_start_seconds has it, by endpoint and over all starts
     ),
 )
+
+REPLICA: Final[tuple[Metric, ...]] = (*_SEEN, *_SAID)
+SAID_BY_REPLICA: Final = frozenset(each.name for each in _SAID)

@@ -129,6 +129,7 @@ def _replicas() -> tuple[Panel, ...]:
         _lines("Requests", "stoker_replica_requests_total", ("replica", "code")),
         _lines("Duration", "stoker_replica_request_duration_seconds", ("replica",)),
         _lines("Waiting for the engine", "stoker_engine_queue_depth", ("replica",)),
+        _lines("Running in the engine", "stoker_engine_running", ("replica",)),
         _lines("Replicas by phase", "stoker_replicas", ("endpoint", "phase")),
         _lines("Restarts", "stoker_restarts_total", ("endpoint", "kind", "reason")),
         _lines("Asked for while none was ready", "stoker_cold_requests_total"),
@@ -148,6 +149,7 @@ def _processes() -> tuple[Panel, ...]:
         _lines("Processors in use", "stoker_node_cpu_ratio", ("node",)),
         _lines("Waiting for a core", "stoker_node_cpu_pressure_ratio", ("node",)),
         _lines("Memory left", "stoker_node_memory_free_bytes", ("node",)),
+        _lines("Disk left", "stoker_node_disk_free_bytes", ("node",)),
         _lines("Loop of control", "stoker_loop_seconds", ()),
     )
 

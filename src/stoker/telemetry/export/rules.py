@@ -79,6 +79,7 @@ def _of_replicas() -> _Alerts:
         "RequestsQuarantined": (f"{_more('stoker_quarantined_total', '10m')} > 0", "endpoint"),
         "ProcessesRestart": (f"{_more('stoker_restarts_total', '15m')} > 3", "endpoint"),
         "ReplicasEjected": (f"{_more('stoker_ejections_total', '15m')} > 2", "endpoint"),
+        "FilesRefused": (f"{_gauge('stoker_replica_unwritable')} > 0", "endpoint"),
         "KeyValueCacheFull": (f"{_gauge('stoker_kv_cache_usage_ratio')} > 0.95", "endpoint"),
     }
 
@@ -95,6 +96,13 @@ def _of_processes() -> _Alerts:
         "CertificateExpires": (expiry, "process"),
         "DescriptorsShort": (f"{select('process_open_fds')} / {select('process_max_fds')} > 0.8", "process"),
         "NodeMemoryShort": (memory, "node", _SHARE),
+        "NodeDiskShort": (
+            f"{select('stoker_node_disk_free_bytes')} < {1 << 30}",
+            "node",
+            "$value | humanize1024",
+        ),
+        "ClockStepped": (f"{_more('stoker_node_clock_stepped_seconds_total', '15m', ('node',))} > 1", "node"),
+        "ClockApart": (f"{select('stoker_node_clock_apart_seconds')} > 2", "node"),
         "NoticesLost": (f"sum({lost}) > 0", "process"),
         "HistoryFails": (f"{_more('stoker_history_failures_total', '10m', ())} > 0", "process"),
     }
