@@ -28,6 +28,7 @@ from bench import (
     overload,
     predict,
     relay,
+    rollouts,
     soak,
     startup,
     telemetry,
@@ -129,6 +130,9 @@ class Bench:
     def verdict(self) -> Section:
         return verdict.measure(runs=80 * self.effort.rounds)
 
+    def rollouts(self) -> Section:
+        return rollouts.measure(rounds=4 * self.effort.rounds)
+
     def migration(self) -> Section:
         return migration.measure(self.folder / "migration")
 
@@ -137,7 +141,7 @@ def main(arguments: list[str]) -> int:
     """Run what was asked for, print and write the report, and return the exit code."""
     rooms = (
         "startup", "predict", "chat", "engines", "relay", "overload", "affinity", "faults", "migration", "history",
-        "telemetry", "diagnosis", "drift", "verdict",
+        "telemetry", "diagnosis", "drift", "verdict", "rollouts",
     )  # fmt: skip
     long = ("peers", "gateways", "soak")  # they install other servers, or take an hour: only when asked for
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[2])

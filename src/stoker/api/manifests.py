@@ -12,7 +12,7 @@ from starlette.responses import Response
 from stoker.api.bodies import MANIFEST_BYTES_MAX, decoded, flag, nothing, read, reply
 from stoker.api.operations import Call, Operation, Parameter
 from stoker.client.views import ApplyResult, EndpointDetail, ProjectView
-from stoker.control import specs
+from stoker.control import specs, ways_back
 from stoker.control.changes import Change, applied
 from stoker.control.policies import Denied, Made, actor, require_admin
 from stoker.control.views import endpoint_detail, endpoint_view
@@ -168,7 +168,7 @@ async def _rollback(call: Call) -> Response:
     body = await decoded(call.request, RollbackBody)
     await call.plane.loop.turned(ACTED_WAIT_S)  # "the one before" is told from what was asked for last
     await call.plane.database.writing(
-        lambda connection: specs.rollback(connection, project, name, body.to, time.time())
+        lambda connection: ways_back.rollback(connection, project, name, body.to, time.time())
     )
     await call.plane.loop.turned(ACTED_WAIT_S)
     state = await call.plane.database.reading(lambda connection: endpoints.get(connection, project, name))

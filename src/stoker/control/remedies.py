@@ -14,7 +14,7 @@ from typing import Final, Protocol, TypeVar
 
 import msgspec
 
-from stoker.control import specs
+from stoker.control import ways_back
 from stoker.core import remedies
 from stoker.core.diagnose import incident as life
 from stoker.core.diagnose.causes import Cause
@@ -208,7 +208,7 @@ class Remedies:
         _note(connection, incident, "Remedy", f"{act.what}, for {act.because}", act, now_s)
         if act.kind == "roll-back":
             to = revisions.get(connection, act.subject).number
-            specs.rollback(connection, incident.project, incident.endpoint, to, now_s)
+            ways_back.rollback(connection, incident.project, incident.endpoint, to, now_s)
 
     def _pool(self, connection: Connection, state: EndpointState, incident: Incident | None) -> Pool:
         spec = state.resource.spec

@@ -8,17 +8,15 @@ import msgspec
 from stoker.client.views import ApplyResult, FieldChange
 from stoker.control import chains
 from stoker.core.refs import parse_ref
-from stoker.core.revisions import ServingConfig, Unservable, serving_config
-from stoker.core.rollout.state import Entry, RolloutState
-from stoker.core.rollout.table import after
-from stoker.core.snapshot import EndpointKey, EndpointState
+from stoker.core.revisions import Unservable, serving_config
+from stoker.core.snapshot import EndpointKey
 from stoker.observe.notify import apprise
 from stoker.protocol import manifest
-from stoker.store import endpoints, journal, models, notifiers, policies, projects, revisions, rollouts
+from stoker.store import endpoints, journal, models, notifiers, policies, projects
 from stoker.store.engine import Connection
 from stoker.types.errors import Conflict, InvalidInput, NotFound
 from stoker.types.ids import EndpointName, ProjectName
-from stoker.types.resources import Batching, Endpoint, EndpointSpec, Notifier, Policy, Project, Resource, Resources
+from stoker.types.resources import Endpoint, EndpointSpec, Notifier, Policy, Project, Resource
 
 # What of a spec makes a new revision (core/revisions.py).
 ROLLS: Final = (
@@ -111,75 +109,6 @@ def _too_many_tenants(connection: Connection, given: Iterable[Endpoint]) -> list
         "promise it to the endpoint, or to fewer tenants"
     )
     return [_wrong(each, "spec.slos", message, is_alone=len(promising) == 1) for each in promising]
-
-
-def rollback(connection: Connection, project: str, name: str, to: int | None, now_s: float) -> None:
-    """Ask again for what an earlier revision was: the newest one before the current, or number `to`.
-
-    A rollout that runs is aborted, if no other revision is named. Nothing is checked on the way back: no gate, no
-    budget, no step. Raises NotFound for an unknown endpoint or revision, Conflict when there is no earlier one.
-    """
-    endpoint = endpoints.get(connection, project, name)
-    running = _running(connection, endpoint)
-    if to is None and running is not None and after(running.phase, "abort") is not None:
-        rollouts.order(connection, running.number, "abort")
-        journal.add(connection, journal.Entry(now_s, "Rollback", "asked to", project, name, running.canary))
-        return
-    history = revisions.everything(connection, project, name)
-    current = next((each for each in history if each.revision == endpoint.status.revision), None)
-    if to is None:
-        earlier = [each for each in history if current is None or each.number < current.number]
-        if not earlier:
-            raise Conflict(f"endpoint {name!r} has no earlier revision")
-        chosen = earlier[-1]
-    else:
-        found = next((each for each in history if each.number == to), None)
-        if found is None:
-            known = ", ".join(str(each.number) for each in history) or "none"
-            raise NotFound(f"endpoint {name!r} has no revision {to}; kept are: {known}", field="to")
-        chosen = found
-    spec = _spec_of(endpoint.resource.spec, chosen.config)
-    resource = msgspec.structs.replace(endpoint.resource, spec=spec)
-    endpoints.put(connection, resource, 0, now_s)
-    because = f"asked to return to {chosen.revision} (model {chosen.config.ref})"
-    if endpoint.serving and endpoint.serving != chosen.revision:
-        _go_back(connection, endpoint, running, chosen.revision, because, now_s)
-    journal.add(connection, journal.Entry(now_s, "Rollback", because, project, name, chosen.revision))
-
-
-def _running(connection: Connection, endpoint: EndpointState) -> RolloutState | None:
-    newest = rollouts.everything(connection, endpoint.project, endpoint.name)[:1]
-    return next((each.state for each in newest if not each.state.is_ended), None)
-
-
-def _go_back(
-    connection: Connection,
-    endpoint: EndpointState,
-    running: RolloutState | None,
-    to: str,
-    because: str,
-    now_s: float,
-) -> None:
-    """Begin the way back to revision `to`, in the place of the rollout that runs."""
-    if running is not None:
-        ended = msgspec.structs.replace(running, phase="superseded", weight=0, because=because, ended_s=now_s)
-        rollouts.keep(connection, ended, (Entry(now_s, "superseded", "superseded", because),))
-    replicas = revisions.assignments(connection, endpoint.project, endpoint.name)
-    state = RolloutState(
-        project=endpoint.project,
-        endpoint=endpoint.name,
-        baseline=endpoint.serving,
-        canary=to,
-        spec=endpoint.resource.spec.rollout,
-        strategy="direct",
-        phase="scaling",
-        because=because,
-        began_s=now_s,
-        since_s=now_s,
-        baseline_count=sum(each.revision == endpoint.serving and each.phase == "wanted" for each in replicas),
-        is_return=True,
-    )
-    rollouts.keep(connection, state, (Entry(now_s, "began", "scaling", because),))
 
 
 def delete(connection: Connection, project: str, name: str, now_s: float) -> None:
@@ -276,24 +205,6 @@ def _pin(connection: Connection, spec: EndpointSpec) -> int:
     if isinstance(config, Unservable):
         raise InvalidInput(config.message, field=config.field)
     return version.number if ref.is_newest else 0
-
-
-def _spec_of(spec: EndpointSpec, config: ServingConfig) -> EndpointSpec:
-    """Return `spec` with everything that makes a revision taken from `config`."""
-    limits = msgspec.structs.replace(spec.limits, max_body=config.max_body_bytes, concurrency=config.concurrency)
-    return msgspec.structs.replace(
-        spec,
-        model=config.ref,
-        task=config.task,
-        engine=config.engine,
-        goal=config.goal or spec.goal,
-        options=config.options,
-        env=config.env,
-        resources=Resources(cpu=config.cpu, memory=config.memory_bytes),
-        batching=Batching(max_rows=config.max_rows, max_bytes=config.max_bytes, pad=config.pad),
-        limits=limits,
-        backends=(),
-    )
 
 
 def _wrong(resource: Endpoint | Notifier | Policy, field: str, message: str, *, is_alone: bool) -> Wrong:

@@ -1,0 +1,128 @@
+"""The way back to what served before, asked for by a person, an incident or a program; nothing is in its way.
+
+The loop acts on what is written here: an order to abort, or a spec that asks for the earlier revision and a rollout
+without steps that leads there (core/rollout).
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from stoker.core.revisions import ServingConfig
+from stoker.core.rollout.release import REJECTED
+from stoker.core.rollout.state import Entry, RolloutState
+from stoker.core.rollout.table import after
+from stoker.core.snapshot import EndpointState, Revision
+from stoker.store import endpoints, journal, revisions, rollouts
+from stoker.store.engine import Connection
+from stoker.types.errors import Conflict, NotFound
+from stoker.types.ids import RevisionId
+from stoker.types.resources import Batching, EndpointSpec, Resources
+
+
+def rollback(connection: Connection, project: str, name: str, to: int | None, now_s: float) -> None:
+    """Ask again for what an earlier revision was: the one that served before, or number `to`.
+
+    A rollout that runs is aborted, if no other revision is named. Nothing is checked on the way back: no gate, no
+    budget, no step. Raises NotFound for an unknown endpoint or revision, Conflict when there is no earlier one.
+    """
+    endpoint = endpoints.get(connection, project, name)
+    running = _running(connection, endpoint)
+    if to is None and running is not None and after(running.phase, "abort") is not None:
+        rollouts.order(connection, running.number, "abort")
+        journal.add(connection, journal.Entry(now_s, "Rollback", "asked to", project, name, running.canary))
+        return
+    history = revisions.everything(connection, project, name)
+    if to is None:
+        chosen = earlier(endpoint, history, [each.state for each in rollouts.everything(connection, project, name)])
+        if chosen is None:
+            raise Conflict(f"endpoint {name!r} has no earlier revision that served; name one with --to")
+    else:
+        found = next((each for each in history if each.number == to), None)
+        if found is None:
+            known = ", ".join(str(each.number) for each in history) or "none"
+            raise NotFound(f"endpoint {name!r} has no revision {to}; kept are: {known}", field="to")
+        chosen = found
+    spec = _spec_of(endpoint.resource.spec, chosen.config)
+    resource = msgspec.structs.replace(endpoint.resource, spec=spec)
+    endpoints.put(connection, resource, 0, now_s)
+    because = f"asked to return to {chosen.revision} (model {chosen.config.ref})"
+    if endpoint.serving and endpoint.serving != chosen.revision:
+        _go_back(connection, endpoint, running, chosen.revision, because, now_s)
+    journal.add(connection, journal.Entry(now_s, "Rollback", because, project, name, chosen.revision))
+
+
+def earlier(endpoint: EndpointState, history: Sequence[Revision], past: Sequence[RolloutState]) -> Revision | None:
+    """Return the revision that served before the one that does; never one that was taken back or refused.
+
+    Where the spec asks for one that was taken back, that is what serves: asking for it makes the spec agree. `past`:
+    rollouts, newest first; of a time before there were any, the newest revision before the present one.
+    """
+    known = {each.revision: each for each in history}
+    if endpoint.serving and endpoint.status.revision != endpoint.serving:
+        return known.get(RevisionId(endpoint.serving))
+    arrived = (each for each in past if each.canary == endpoint.serving and not each.is_return)
+    before = next((each.baseline for each in arrived if each.phase == "promoted"), "")
+    if before in known:
+        return known[RevisionId(before)]
+    newest = {each.canary: each.phase for each in reversed(past)}
+    present = known.get(RevisionId(endpoint.serving or endpoint.status.revision))
+    able = [
+        each
+        for each in history
+        if (present is None or each.number < present.number) and newest.get(each.revision) not in REJECTED
+    ]
+    return max(able, key=lambda each: each.number, default=None)
+
+
+def _running(connection: Connection, endpoint: EndpointState) -> RolloutState | None:
+    newest = rollouts.everything(connection, endpoint.project, endpoint.name)[:1]
+    return next((each.state for each in newest if not each.state.is_ended), None)
+
+
+def _go_back(
+    connection: Connection,
+    endpoint: EndpointState,
+    running: RolloutState | None,
+    to: str,
+    because: str,
+    now_s: float,
+) -> None:
+    """Begin the way back to revision `to`, in the place of the rollout that runs."""
+    if running is not None:
+        ended = msgspec.structs.replace(running, phase="superseded", weight=0, because=because, ended_s=now_s)
+        rollouts.keep(connection, ended, (Entry(now_s, "superseded", "superseded", because),))
+    replicas = revisions.assignments(connection, endpoint.project, endpoint.name)
+    state = RolloutState(
+        project=endpoint.project,
+        endpoint=endpoint.name,
+        baseline=endpoint.serving,
+        canary=to,
+        spec=endpoint.resource.spec.rollout,
+        strategy="direct",
+        phase="scaling",
+        because=because,
+        began_s=now_s,
+        since_s=now_s,
+        baseline_count=sum(each.revision == endpoint.serving and each.phase == "wanted" for each in replicas),
+        is_return=True,
+    )
+    rollouts.keep(connection, state, (Entry(now_s, "began", "scaling", because),))
+
+
+def _spec_of(spec: EndpointSpec, config: ServingConfig) -> EndpointSpec:
+    """Return `spec` with everything that makes a revision taken from `config`."""
+    limits = msgspec.structs.replace(spec.limits, max_body=config.max_body_bytes, concurrency=config.concurrency)
+    return msgspec.structs.replace(
+        spec,
+        model=config.ref,
+        task=config.task,
+        engine=config.engine,
+        goal=config.goal or spec.goal,
+        options=config.options,
+        env=config.env,
+        resources=Resources(cpu=config.cpu, memory=config.memory_bytes),
+        batching=Batching(max_rows=config.max_rows, max_bytes=config.max_bytes, pad=config.pad),
+        limits=limits,
+        backends=(),
+    )

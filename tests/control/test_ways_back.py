@@ -1,0 +1,63 @@
+"""Where `stoker rollback` goes: to what served before, never to what was taken back."""
+
+import msgspec
+import pytest
+
+from stoker.control.ways_back import earlier
+from stoker.core.revisions import ServingConfig, serving_config
+from stoker.core.rollout.state import RolloutState
+from stoker.core.rollout.table import Phase
+from stoker.core.snapshot import EndpointState, Revision
+from stoker.types.ids import Digest, EndpointName, ProjectName, RevisionId
+from stoker.types.rollouts import Rollout
+from stoker.types.statuses import EndpointStatus
+from tests.core.worlds import resource, version
+
+P, A = ProjectName("default"), EndpointName("a")
+
+
+def revision(number: int) -> Revision:
+    config = serving_config(resource("a").spec, version(number))
+    assert isinstance(config, ServingConfig)
+    return Revision(RevisionId(f"default.a-{number}"), P, A, number, Digest("sha256:0"), config, 1.0)
+
+
+def past(*moves: tuple[int, int, Phase]) -> list[RolloutState]:
+    """Rollouts (from, to, phase), as they came one after the other; newest first."""
+    found = [
+        RolloutState(P, A, f"default.a-{old}", f"default.a-{new}", Rollout(), "canary", phase, "", 1.0, 1.0)
+        for old, new, phase in moves
+    ]
+    return found[::-1]
+
+
+def endpoint(serving: int, asked: int) -> EndpointState:
+    status = EndpointStatus(revision=f"default.a-{asked}")
+    return EndpointState(P, A, 1, resource("a"), 1.0, serving=f"default.a-{serving}", status=status)
+
+
+@pytest.mark.parametrize(
+    ("serving", "asked", "moves", "to"),
+    [
+        (2, 2, [(1, 2, "promoted")], 1),
+        (4, 4, [(1, 2, "rolled-back"), (1, 3, "refused"), (1, 4, "promoted")], 1),
+        (4, 4, [(1, 3, "promoted"), (3, 4, "promoted")], 3),
+        (1, 2, [(1, 2, "rolled-back")], 1),  # the spec agrees with what serves
+        (3, 3, [], 2),  # of a time before there were rollouts
+        (3, 3, [(1, 2, "rolled-back")], 1),
+        (1, 1, [], 0),
+        (2, 2, [(1, 2, "superseded"), (9, 2, "promoted")], 1),  # what served before is forgotten
+    ],
+)
+def test_it_goes_to_what_served_before(serving: int, asked: int, moves: list[tuple[int, int, Phase]], to: int) -> None:
+    history = [revision(number) for number in range(1, 5)]
+    found = earlier(endpoint(serving, asked), history, past(*moves))
+    assert (found.number if found is not None else 0) == to
+
+
+def test_after_a_way_back_the_next_one_goes_further_back_and_not_forth_again() -> None:
+    back = msgspec.structs.replace(past((3, 2, "promoted"))[0], is_return=True)
+    history = [revision(number) for number in range(1, 4)]
+    found = earlier(endpoint(2, 2), history, [back, *past((1, 2, "promoted"), (2, 3, "promoted"))])
+    assert found is not None
+    assert found.number == 1
