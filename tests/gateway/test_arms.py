@@ -5,6 +5,7 @@ import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -359,3 +360,32 @@ def test_whoever_asks_stays_in_one_arm_over_gateways_and_steps(tmp_path: Path, b
         assert first == again
         assert first <= grown
         assert by == "key" or 0 < len(first) < len(grown) < len(people)
+
+
+def test_requests_wait_while_a_rollout_has_taken_the_old_replicas_away_and_the_new_are_not_there(
+    tmp_path: Path,
+) -> None:
+    with scene(tmp_path, ("r0",), (100, 0), {}) as rig:
+
+        async def work() -> None:
+            async with control(rig) as one:
+
+                def without_the_old() -> dict[str, Any]:
+                    made = table(rig, (0, 100), {})
+                    for endpoint in made["endpoints"]:
+                        endpoint["revisions"] = endpoint["revisions"][1:]
+                    return made
+
+                await follow(rig, one, without_the_old())
+                waiting = [asyncio.create_task(infer(rig, f'{{"n":{n}}}')) for n in range(5)]
+                late = await infer(rig, '{"n":9}', x_request_timeout_ms="1500")  # longer than a look at who waits
+                assert late.status == 504
+                assert "no replica was free" in late.json["error"]
+                assert not any(each.done() for each in waiting)
+                await asyncio.to_thread(rig.start_replica, "c0")
+                await follow(rig, one, without_the_old())
+                answers = await asyncio.gather(*waiting)
+                assert {each.status for each in answers} == {200}
+                assert {each.headers["x-stoker-revision"] for each in answers} == {"default.digits-2"}
+
+        run(work)

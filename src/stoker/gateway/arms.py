@@ -158,6 +158,8 @@ class Arms:
     ) -> None:
         self.rollout = rollout
         self.reverted = ""  # why the canary gets nothing more here
+        self.copying = 0  # requests that are copied now (layers/shadow.py)
+        self._copies = self._disagreements = 0
         self._give_up = give_up
         self._failed = 0  # tries of the canary, all it had since it got the weight of now; -1: one was answered
         self.share = 0.0  # of requests that the canary is given
@@ -200,6 +202,8 @@ class Arms:
 
     def counts_try(self, exchange: Exchange) -> bool:
         """Return whether the try that begins now is one that chance gave to its arm."""
+        if self.rollout.mirror is not None and not exchange.is_copied:
+            return False  # both arms are seen with the same requests
         return not (exchange.tries or exchange.version or exchange.on_trial)
 
     def header(self, revision: str) -> bytes:
@@ -272,6 +276,11 @@ class Arms:
         elif events is not None:
             self._lost(arm, events, self._pairs(exchange))
 
+    def compared(self, *, agreed: bool) -> None:
+        """Count a copy whose answer was compared."""
+        self._copies += 1
+        self._disagreements += not agreed
+
     # ---- what became of those who were in a replica that died
 
     def outlived(self, shape: bytes) -> None:
@@ -299,6 +308,8 @@ class Arms:
             self.rollout.number,
             ArmsCounts(self._canary.counts(), self._baseline.counts()),
             {name: ArmsCounts(one.counts(), other.counts()) for name, (one, other) in self._cohorts.items()},
+            copies=self._copies,
+            disagreements=self._disagreements,
             reverted=self.reverted,
             project=project,
             endpoint=endpoint,

@@ -83,11 +83,11 @@ class Exchange:
     __slots__ = (
         "admitted_s", "arm", "arrived_s", "avoid", "band", "began_s", "between", "body", "cache_key", "caller",
         "can_move", "can_spill", "cause", "code", "connection", "cut", "deadline_s", "extra", "first_byte_s",
-        "header_bytes", "id", "identity", "is_answered", "is_proven", "is_repeatable", "is_sampled", "is_started",
-        "key", "known_s", "lane", "max_tokens", "method", "name", "on_start", "on_trial", "piece_s", "project", "relay",
-        "replica", "request", "resume", "revision", "route", "routed_s", "sends", "sent_s", "served_by", "shape",
-        "share", "span", "status", "stream", "task", "took_s", "trace", "trail", "transcript", "tries", "units",
-        "usage", "user", "version", "waited_s", "wish",
+        "header_bytes", "id", "identity", "is_answered", "is_copied", "is_proven", "is_repeatable", "is_sampled",
+        "is_started", "key", "known_s", "lane", "max_tokens", "method", "name", "on_start", "on_trial", "piece_s",
+        "project", "relay", "replica", "request", "resume", "revision", "route", "routed_s", "sends", "sent_s",
+        "served_by", "shape", "share", "span", "status", "stream", "task", "took_s", "trace", "trail", "transcript",
+        "tries", "units", "usage", "user", "version", "waited_s", "wish",
     )  # fmt: skip
 
     def __init__(self, connection: Client, request: HttpRequest, route: "Route", name: str, version: str) -> None:
@@ -102,7 +102,7 @@ class Exchange:
         # Its own span in the trace; its tries at replicas, all of them and those that failed at the endpoint of now.
         self.span = self.sends = self.tries = 0
         self.caller: Parent | None = None  # where the caller stands in the trace, if it is his
-        self.is_sampled = False  # from its beginning on; what may be kept besides, tracer.py says
+        self.is_sampled = self.is_copied = False  # into a trace, from its beginning on (see tracer.py); to a shadow
         self.trail: list[Try] | None = None  # the tries that ended, where there is more than one (trail.py)
         self.key: KeyRoute | None = None
         self.project = ""  # where names are looked up

@@ -104,6 +104,11 @@ class Choice:
         self._by_cost.value += 1
         return chosen
 
+    def free(self, revision: str) -> Replica | None:
+        """Return the emptiest replica of `revision` with a free place, whatever its weight."""
+        found = min(self._groups.get(revision, ()), key=_fullness, default=None)
+        return found if found is not None and found.in_flight < found.places else None
+
     def quietest(self) -> Replica | None:
         """Return the open replica with the fewest requests, for a trial: the baseline's, which is known to work."""
         found = self._groups.get(self.arms.baseline) if self.arms is not None else None
