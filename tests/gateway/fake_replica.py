@@ -1,6 +1,7 @@
 """A replica process without an engine, for tests and measurements of the gateway: what it does, the body says.
 
 python fake_replica.py ADDRESS NAME LOGFILE [--state loading] [--slots 256] [--pace 10] [--full-cache PATH]
+    [--says TEXT]
 
 The text of a body, anywhere in it (of a large one: at its ends), decides: `die` kills the process, `hang` never
 answers, `slow:0.2` answers after that, `until:PATH` when that file is there, `cost:0.1` says that four requests
@@ -54,6 +55,7 @@ class Fake:
         self.tokens = 0
         self.pace = pace
         self.full_cache = Path(option("--full-cache", "/nowhere"))
+        self.says = option("--says", "").encode()  # the answer to all that is not quick
         self.fails = False  # SIGHUP, to and fro: every request ends with an error of the engine
         self.hangs = False  # SIGUSR2: answer pings, and nothing else any more
         self.tasks: set[asyncio.Task[None]] = set()
@@ -143,6 +145,7 @@ class Fake:
                 exchange.body = b'{"outputs":' + exchange.body[len('{"inputs":') :]
                 header_bytes += 1
             who = f"{self.name} {exchange.head.request} {text}".encode() if "who:" in text else exchange.body
+            who = self.says or who
             await exchange.finish(
                 EndHead(
                     usage=usage,

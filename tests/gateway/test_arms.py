@@ -5,11 +5,12 @@ import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.gateway import rig as rigs
-from tests.gateway.rig import Answer, Rig, ask, chat, client, infer, keep_alive, kept, run
+from tests.gateway.rig import Answer, Rig, ask, chat, client, infer, keep_alive, kept, run, until
 from tests.gateway.rollouts import all_counts, control, counts, follow, scene, table
 from tests.gateway.talkers import metric, metrics
 
@@ -322,3 +323,69 @@ def test_no_canary_means_that_the_baseline_serves_and_its_return_that_both_do(on
             assert (await infer(one_each, '{"n":1}')).status == 200
 
     run(work)
+
+
+@pytest.mark.parametrize("by", ["header:X-Person", "session", "key"])
+def test_whoever_asks_stays_in_one_arm_over_gateways_and_steps(tmp_path: Path, by: str) -> None:
+    header = {"header:X-Person": "x_person", "session": "x_session_id"}.get(by, "x_person")
+    people = [f"p{n}" for n in range(40 if by != "key" else 1)]
+
+    async def arms(rig: Rig) -> dict[str, str]:
+        found = {}
+        for person in people:
+            answers = [await infer(rig, '{"n":1}', **{header: person}) for _ in range(3)]
+            told = {one.headers["x-stoker-revision"] for one in answers}
+            assert len(told) == 1, f"{person} was in both arms"
+            found[person] = told.pop()
+        return found
+
+    with scene(tmp_path, ("r0", "c0"), (70, 30), {"sticky": by}) as rig:
+        seen: list[dict[str, str]] = []
+
+        async def look() -> None:
+            seen.append(await arms(rig))
+
+        async def grow() -> None:
+            async with control(rig) as one:
+                await follow(rig, one, table(rig, (40, 60), {"sticky": by}))
+                await look()
+
+        run(look)
+        rig.kill("gateway-0")
+        rig.start_gateway()
+        until(lambda: asyncio.run(rigs.all_see(rig, 2)), "the restarted gateway sees both")
+        run(look)
+        run(grow)
+        first, again, grown = ({who for who, arm in each.items() if arm == "default.digits-2"} for each in seen)
+        assert first == again
+        assert first <= grown
+        assert by == "key" or 0 < len(first) < len(grown) < len(people)
+
+
+def test_requests_wait_while_a_rollout_has_taken_the_old_replicas_away_and_the_new_are_not_there(
+    tmp_path: Path,
+) -> None:
+    with scene(tmp_path, ("r0",), (100, 0), {}) as rig:
+
+        async def work() -> None:
+            async with control(rig) as one:
+
+                def without_the_old() -> dict[str, Any]:
+                    made = table(rig, (0, 100), {})
+                    for endpoint in made["endpoints"]:
+                        endpoint["revisions"] = endpoint["revisions"][1:]
+                    return made
+
+                await follow(rig, one, without_the_old())
+                waiting = [asyncio.create_task(infer(rig, f'{{"n":{n}}}')) for n in range(5)]
+                late = await infer(rig, '{"n":9}', x_request_timeout_ms="1500")  # longer than a look at who waits
+                assert late.status == 504
+                assert "no replica was free" in late.json["error"]
+                assert not any(each.done() for each in waiting)
+                await asyncio.to_thread(rig.start_replica, "c0")
+                await follow(rig, one, without_the_old())
+                answers = await asyncio.gather(*waiting)
+                assert {each.status for each in answers} == {200}
+                assert {each.headers["x-stoker-revision"] for each in answers} == {"default.digits-2"}
+
+        run(work)

@@ -29,6 +29,7 @@ from stoker.gateway.http.tls import Certificates
 from stoker.gateway.lane import Convicted, Lane
 from stoker.gateway.layers.coalesce import Flights
 from stoker.gateway.layers.deadline import Deadlines
+from stoker.gateway.layers.shadow import Shadows
 from stoker.gateway.layers.trace import Ids
 from stoker.gateway.plane import Plane
 from stoker.gateway.process import Process
@@ -67,7 +68,8 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
     quotas, answers = Quotas(arguments.gateways), Answers(settings.cache_max_bytes)
     samples = Samples(home.samples, KeyRing(home.samples, settings.samples_key), settings.samples_max_bytes, name)
     tracer = _tracer(home, settings, registry)
-    stack = Stack(directory, Deadlines(), Trials(home.gateway), Ids(), tracer, quotas, answers, Flights(), samples)
+    trials, flights, shadows = Trials(home.gateway), Flights(), Shadows()
+    stack = Stack(directory, Deadlines(), trials, Ids(), tracer, quotas, answers, flights, samples, shadows)
     connections: set[Connection] = set()
     pulse = Pulse(directory, answers, connections, registry)
     plane = Plane(stack, lambda: siblings.merged(pulse.snapshot()))

@@ -15,6 +15,7 @@ from stoker.core import arms as rules
 from stoker.gateway.exchange import Exchange
 from stoker.gateway.fleet.replica import Replica
 from stoker.gateway.meters import Meters
+from stoker.gateway.protocols.prefix import SESSION_HEADER
 from stoker.protocol.frames import EndHead
 from stoker.telemetry.histogram import Histogram
 from stoker.telemetry.metrics import Counter
@@ -90,10 +91,9 @@ Pair = tuple[Tally, Tally]  # the canary's and the baseline's
 
 
 def header_of(name: str) -> bytes:
-    """Return the header that `header:NAME` means; empty for anything else, and for what is secret."""
+    """Return the header that `header:NAME` means; empty for anything else."""
     kind, _, header = name.partition(":")
-    found = header.strip().lower().encode("latin-1", "replace") if kind == "header" else b""
-    return b"" if found in SECRETS else found
+    return header.strip().lower().encode("latin-1", "replace") if kind == "header" else b""
 
 
 class Segment:
@@ -104,6 +104,8 @@ class Segment:
     def __init__(self, name: str, cohorts: dict[str, Pair]) -> None:
         self._name = name
         self._header = header_of(name)
+        if self._header in SECRETS:
+            self._header, self._name = b"", ""
         self._known: dict[bytes | str | int, Pair | None] = {}
         self._cohorts = cohorts  # of all segments together
 
@@ -156,6 +158,8 @@ class Arms:
     ) -> None:
         self.rollout = rollout
         self.reverted = ""  # why the canary gets nothing more here
+        self.copying = 0  # requests that are copied now (layers/shadow.py)
+        self._copies = self._disagreements = 0
         self._give_up = give_up
         self._failed = 0  # tries of the canary, all it had since it got the weight of now; -1: one was answered
         self.share = 0.0  # of requests that the canary is given
@@ -166,7 +170,6 @@ class Arms:
         self._cohorts: dict[str, Pair] = {}
         self._segments = tuple(Segment(each, self._cohorts) for each in rollout.segments)
         self._deaths: dict[str, _Death] = {}
-        self.headers = {header_of(each) for each in rollout.segments} - {b""}
         self._lines = {name: b"x-stoker-revision: %b\r\n" % name.encode() for name in self._arms}
         self.follow(route, rollout)
 
@@ -178,17 +181,29 @@ class Arms:
             self.share, self._failed = share, 0
         if rollout.segments != self.rollout.segments:
             self._segments = tuple(Segment(each, self._cohorts) for each in rollout.segments)
-            self.headers = {header_of(each) for each in rollout.segments} - {b""}
+        self.headers = {header_of(each) for each in (*rollout.segments, rollout.sticky)} - {b""}
+        self._sticky = header_of(rollout.sticky)
         self.rollout = rollout
 
     def assign(self, exchange: Exchange) -> None:
         """Say which arm the next try of `exchange` goes to, as far as it can (fleet/choice.py). Drawn once: whoever
         waits for a place in one arm must not be drawn for the other meanwhile, or a full baseline fills the canary."""
-        is_canary = not exchange.tries and random.random() < self.share
-        exchange.arm = self.canary if is_canary else self.baseline
+        if exchange.tries:
+            exchange.arm = self.baseline
+        else:
+            exchange.arm = self.of_who(exchange) or (self.canary if random.random() < self.share else self.baseline)
+
+    def of_who(self, exchange: Exchange) -> str:
+        """Return the arm of whoever asks, where it is told by that; "" where it is to be drawn."""
+        value = self._who(exchange) if self.rollout.sticky else b""
+        if not value:
+            return ""
+        return self.canary if rules.is_canary(self.rollout.number, value, self.share) else self.baseline
 
     def counts_try(self, exchange: Exchange) -> bool:
         """Return whether the try that begins now is one that chance gave to its arm."""
+        if self.rollout.mirror is not None and not exchange.is_copied:
+            return False  # both arms are seen with the same requests
         return not (exchange.tries or exchange.version or exchange.on_trial)
 
     def header(self, revision: str) -> bytes:
@@ -261,6 +276,11 @@ class Arms:
         elif events is not None:
             self._lost(arm, events, self._pairs(exchange))
 
+    def compared(self, *, agreed: bool) -> None:
+        """Count a copy whose answer was compared."""
+        self._copies += 1
+        self._disagreements += not agreed
+
     # ---- what became of those who were in a replica that died
 
     def outlived(self, shape: bytes) -> None:
@@ -288,10 +308,26 @@ class Arms:
             self.rollout.number,
             ArmsCounts(self._canary.counts(), self._baseline.counts()),
             {name: ArmsCounts(one.counts(), other.counts()) for name, (one, other) in self._cohorts.items()},
+            copies=self._copies,
+            disagreements=self._disagreements,
             reverted=self.reverted,
             project=project,
             endpoint=endpoint,
         )
+
+    def _who(self, exchange: Exchange) -> bytes:
+        headers = exchange.request.headers
+        if self._sticky:
+            return headers.get(self._sticky, b"")
+        match self.rollout.sticky:
+            case "key" if exchange.key is not None:
+                return str(exchange.key.key).encode()
+            case "user":
+                return exchange.user.encode("utf-8", "surrogatepass")
+            case "session":
+                session = exchange.cache_key or exchange.user
+                return headers.get(SESSION_HEADER) or session.encode("utf-8", "surrogatepass")
+        return b""
 
     def _charge(self, name: str) -> None:
         for arm, events, cohorts in self._deaths.pop(name).tries:

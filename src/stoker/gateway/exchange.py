@@ -81,13 +81,13 @@ class Exchange:
     """One request. Layers fill it from top to bottom; `send`, `start`, … answer it, once."""
 
     __slots__ = (
-        "admitted_s", "arm", "arrived_s", "avoid", "band", "began_s", "between", "body", "caller", "can_move",
-        "can_spill", "cause", "code", "connection", "cut", "deadline_s", "extra", "first_byte_s", "header_bytes", "id",
-        "identity", "is_answered", "is_proven", "is_repeatable", "is_sampled", "is_started", "key", "known_s", "lane",
-        "max_tokens", "method", "name", "on_start", "on_trial", "piece_s", "project", "relay", "replica", "request",
-        "resume", "revision", "route", "routed_s", "sends", "sent_s", "served_by", "shape", "share", "span", "status",
-        "stream", "task", "took_s", "trace", "trail", "transcript", "tries", "units", "usage", "version", "waited_s",
-        "wish",
+        "admitted_s", "arm", "arrived_s", "avoid", "band", "began_s", "between", "body", "cache_key", "caller",
+        "can_move", "can_spill", "cause", "code", "connection", "cut", "deadline_s", "extra", "first_byte_s",
+        "header_bytes", "id", "identity", "is_answered", "is_copied", "is_proven", "is_repeatable", "is_sampled",
+        "is_started", "key", "known_s", "lane", "max_tokens", "method", "name", "on_start", "on_trial", "piece_s",
+        "project", "relay", "replica", "request", "resume", "revision", "route", "routed_s", "sends", "sent_s",
+        "served_by", "shape", "share", "span", "status", "stream", "task", "took_s", "trace", "trail", "transcript",
+        "tries", "units", "usage", "user", "version", "waited_s", "wish",
     )  # fmt: skip
 
     def __init__(self, connection: Client, request: HttpRequest, route: "Route", name: str, version: str) -> None:
@@ -96,13 +96,13 @@ class Exchange:
         self.route = route
         self.name = name  # of the model, from the URL or the body
         self.version = version  # "" unless the URL says one
-        self.id = ""
+        self.id = self.user = self.cache_key = ""  # the last two as the body says, noted while a rollout runs
         # Of the trace it is part of, "" of what is no inference; and of the error that was told.
         self.trace = self.code = ""
         # Its own span in the trace; its tries at replicas, all of them and those that failed at the endpoint of now.
         self.span = self.sends = self.tries = 0
         self.caller: Parent | None = None  # where the caller stands in the trace, if it is his
-        self.is_sampled = False  # from its beginning on; what may be kept besides, tracer.py says
+        self.is_sampled = self.is_copied = False  # into a trace, from its beginning on (see tracer.py); to a shadow
         self.trail: list[Try] | None = None  # the tries that ended, where there is more than one (trail.py)
         self.key: KeyRoute | None = None
         self.project = ""  # where names are looked up

@@ -302,7 +302,7 @@ class Lane:
         if self.route.holds:
             return False
         if not self._replicas:
-            return True
+            return self.arms is None  # a rollout may have taken the old ones away to make room for the new
         return all(
             (not replica.is_connected and now_s - replica.down_since_s > admit.DOWN_WAIT_S) or replica.state == "failed"
             for replica in self._replicas.values()

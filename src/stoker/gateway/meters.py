@@ -334,6 +334,11 @@ class Meters:
                 )
             self._reverted.set(float(is_reverted))
 
+    def shadow(self, outcome: str, seconds: float) -> None:
+        """Count a copy that a shadow got, and how long it held its place."""
+        self._registry.counter("stoker_shadow_copies_total", outcome=outcome, **self._labels).add(1)
+        self._registry.counter("stoker_shadow_wasted_seconds_total", **self._labels).add(seconds)
+
     def hedge(self, outcome: str) -> None:
         """Count a second try beside a slow first one."""
         self._registry.counter("stoker_hedges_total", outcome=outcome, **self._labels).add(1)

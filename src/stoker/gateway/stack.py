@@ -12,6 +12,7 @@ deadline  around everything that waits
 fallback  chooses the endpoint that serves: outside admit, because a full queue is a reason for the next one too;
           inside meter and deadline, because however many serve it is one request with one deadline
 coalesce  each that shares a call has a deadline of its own; the call is admitted, tried again and placed once
+shadow    copies what is really computed here, once; outside of admit, so that a copy is no try
 admit     refuses at once what would wait in vain, before it takes a place or a retry
 retry     a retry is the same request: counted, timed and admitted once
 route     each try chooses anew; holds the place in the replica
@@ -42,6 +43,7 @@ from stoker.gateway.layers.rescue import rescue
 from stoker.gateway.layers.retry import retry
 from stoker.gateway.layers.route import route
 from stoker.gateway.layers.sample import sample
+from stoker.gateway.layers.shadow import Shadows, shadow
 from stoker.gateway.layers.trace import Ids, trace
 from stoker.gateway.layers.upstream import upstream
 from stoker.gateway.layers.validate import validate
@@ -63,6 +65,7 @@ class Stack:
     answers: Answers
     flights: Flights
     samples: Samples
+    shadows: Shadows
 
     def inference(self) -> Handler:
         """Return the whole stack, for what goes to a replica."""
@@ -70,6 +73,7 @@ class Stack:
         call = route(self.trials, call)
         call = retry(call)
         call = admit(call)
+        call = shadow(self.shadows, call)
         call = coalesce(self.flights, call)
         call = fallback(self.directory, call)
         call = deadline(self.deadlines, call)

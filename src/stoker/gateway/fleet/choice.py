@@ -1,9 +1,9 @@
 """Which replica of an endpoint takes a request: draws, looks and compares.
 
-During a rollout the arm is chosen first. A request for a full canary goes to the baseline; one for a full baseline
-waits, because the canary must not get more than its share. A second try goes to the baseline, where that is ready, even
-if it has no weight any more (blue-green), and so do all while nothing that has a weight takes requests. While a trial
-has the baseline's only replica for itself, the requests that were drawn for it wait too.
+During a rollout the arm is chosen first. A request for a full canary goes to the baseline (of an A/B, it waits); one
+for a full baseline waits, because the canary must not get more than its share. A second try goes to the baseline, where
+that is ready, even if it has no weight any more (blue-green), and so do all while nothing that has a weight takes
+requests. While a trial has the only replica of the baseline for itself, those that were drawn for it wait too.
 
 The rules are in core/route.py (cost), core/affinity.py (sessions, known prompts) and core/sizes.py (how much work).
 """
@@ -103,6 +103,11 @@ class Choice:
                 return None
         self._by_cost.value += 1
         return chosen
+
+    def free(self, revision: str) -> Replica | None:
+        """Return the emptiest replica of `revision` with a free place, whatever its weight."""
+        found = min(self._groups.get(revision, ()), key=_fullness, default=None)
+        return found if found is not None and found.in_flight < found.places else None
 
     def quietest(self) -> Replica | None:
         """Return the open replica with the fewest requests, for a trial: the baseline's, which is known to work."""
@@ -205,7 +210,7 @@ class Choice:
         found = self._groups.get(arm)
         if found is None:
             return [] if arm in self._held else self.open
-        if arm == arms.canary and not _has_place(found):
+        if arm == arms.canary and not arms.rollout.sticky and not _has_place(found):
             return self._groups.get(arms.baseline, found)
         return found
 

@@ -31,9 +31,12 @@ def cache(answers: Answers, inner: Handler) -> Handler:
         identity = await sameness.identity(
             exchange
         )  # of a large body this takes a while, so the table is read after it
-        if lane.route.cache is None or not (revision := answers.shelf(lane).taker(exchange.version)):
+        revision = "" if lane.route.cache is None else answers.shelf(lane).taker(exchange.version)
+        if not revision:
             await inner(exchange)
             return
+        if lane.arms is not None and not exchange.version:
+            revision = lane.arms.of_who(exchange) or revision
         shelf, now_s = answers.shelf(lane), time.monotonic()
         kept = shelf.store.get((revision, identity), now_s)
         if kept is not None and now_s - kept.stored_s <= freshness.age_max_s:

@@ -175,6 +175,8 @@ def coalesce(flights: Flights, inner: Handler) -> Handler:
 def _may_share(lane: Lane, exchange: Exchange) -> bool:
     if b"cache-control" in exchange.request.headers:
         return False  # whatever it says, the caller wants something of his own
+    if lane.arms is not None and lane.arms.rollout.sticky:
+        return False  # who asks the same may be of another arm
     return not lane.book or lane.book.standing(suspicion.shape(exchange), time.monotonic()) == "clear"
 
 

@@ -169,7 +169,7 @@ class _Chain:
         exchange.admitted_s = 0.0
         if lane is not self._first:
             exchange.arrived_s = exchange.known_s = now_s
-        exchange.on_trial = False
+        exchange.on_trial = exchange.is_copied = False
         exchange.share = 1.0
         if lane is not self._first:
             exchange.wish = wish(exchange, lane.choice)

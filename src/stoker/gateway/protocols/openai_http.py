@@ -54,9 +54,12 @@ def prepare_completions(exchange: Exchange, directory: Directory) -> None:
 
 def prepare_embeddings(exchange: Exchange, directory: Directory) -> None:
     """Read `POST /v1/embeddings`."""
-    choice = _find(exchange, directory, openai.decode_embedding(exchange.body).model).choice
+    request = openai.decode_embedding(exchange.body)
+    choice = _find(exchange, directory, request.model).choice
     if choice.asks:
         exchange.wish = prefix.of_session(exchange)
+    if choice.arms is not None:
+        exchange.user = request.user or ""
 
 
 def wish(exchange: Exchange, choice: Choice) -> Wish | None:
@@ -103,8 +106,10 @@ def _find(exchange: Exchange, directory: Directory, model: str) -> Lane:
 
 
 def _stream(exchange: Exchange, request: openai.ChatRequest | openai.CompletionRequest) -> None:
+    assert exchange.lane is not None
+    if exchange.lane.arms is not None:  # by which an arm of the rollout may be chosen
+        exchange.user, exchange.cache_key = request.user or "", request.prompt_cache_key or ""
     if request.stream:
-        assert exchange.lane is not None
         exchange.stream = True
         exchange.transcript = migration.transcript(request, exchange.lane.route.resume)
 

@@ -175,6 +175,21 @@ GATEWAY: Final[tuple[Metric, ...]] = (
         "1 while this gateway gives all traffic to an earlier revision without having been told so by control.",
     ),
     Metric(
+        "stoker_shadow_copies_total",
+        "counter",
+        "",
+        (*ENDPOINT, "outcome"),
+        "Requests copied to a shadow: agreed, disagreed, not_compared (too large, or the baseline's was not "
+        "good), failed, or dropped because it had no free place.",
+    ),
+    Metric(
+        "stoker_shadow_wasted_seconds_total",
+        "counter",
+        "seconds",
+        ENDPOINT,
+        "How long copies held a place in a replica of the shadow. No tenant is charged for them.",
+    ),
+    Metric(
         "stoker_hedges_total",
         "counter",
         "",
