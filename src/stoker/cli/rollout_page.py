@@ -84,7 +84,7 @@ def page(one: RolloutDetail, entries: int) -> str:
 
 def brief(one: RolloutView) -> str:
     """Return what a running rollout does, in a few words: `canary 25 %, step 2 of 3`."""
-    words = f"{one.strategy} {one.phase}" if one.phase in ("paused", "returning", "gating") else one.strategy
+    words = f"{one.strategy} {one.phase}" if one.phase in ("paused", "returning", "gating", "keeping") else one.strategy
     return ", ".join(part for part in (f"{words} {one.weight} %", where(one)) if part)
 
 
