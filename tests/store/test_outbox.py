@@ -26,7 +26,7 @@ def entry(event: str, at_s: float = 1.0) -> Entry:
 
 def test_a_hook_is_told_what_it_asked_for_in_order_under_ids_of_their_own(database: Database) -> None:
     def work(connection: Connection) -> None:
-        kept = rollouts.keep(connection, hooked(Hook(URL), Hook(URL + "2", on=("verdict",))), (entry("began"),))
+        kept = rollouts.keep(connection, hooked(Hook(URL), Hook(URL + "2", events=("verdict",))), (entry("began"),))
         rollouts.keep(connection, kept, [entry(each) for each in ("released", "ready", "look", "worse", "returned")])
         letters = outbox.everything(connection)
         told = [(each.receiver, each.message.event) for each in letters]
@@ -58,7 +58,7 @@ def test_a_receiver_that_is_gone_holds_no_more_than_its_part(
     monkeypatch.setattr(outbox, "OUTBOX_MAX", 5)
 
     def work(connection: Connection) -> None:
-        kept = rollouts.keep(connection, hooked(Hook(URL), Hook(URL + "2", on=("promoted",))), (entry("kept"),))
+        kept = rollouts.keep(connection, hooked(Hook(URL), Hook(URL + "2", events=("promoted",))), (entry("kept"),))
         rollouts.keep(connection, kept, [entry("ready", float(at)) for at in range(20)])
         letters = outbox.everything(connection)
         assert [each.at_s for each in letters if each.receiver == URL] == [15.0, 16.0, 17.0, 18.0, 19.0]

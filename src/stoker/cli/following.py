@@ -108,7 +108,8 @@ def said(one: RolloutDetail) -> str:
         return f"going back to {one.baseline}: {one.because}"
     if one.phase != "stepping":
         return ""
-    parts = [f"{one.strategy} {where(one)}, {one.weight} % of the traffic"]
+    share = "gets copies only" if one.strategy == "shadow" else f"{one.weight} % of the traffic"
+    parts = [", ".join(part for part in (one.strategy, where(one), share) if part)]
     if is_live():  # a log is not told each second
         parts.append(need(one))
         if one.part >= 0.01:

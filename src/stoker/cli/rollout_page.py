@@ -89,12 +89,10 @@ def brief(one: RolloutView) -> str:
 
 
 def where(one: RolloutView) -> str:
-    """Return which step it is in, "" where there are none or all are over."""
-    if one.is_ended or not one.steps:
+    """Return which step it is in, "" where there are not several."""
+    if one.is_ended or len(one.steps) < 2:
         return ""
-    if one.step >= len(one.steps):
-        return "after the last step"
-    return f"step {one.step + 1} of {len(one.steps)}" if len(one.steps) > 1 else "its only step"
+    return f"step {one.step + 1} of {len(one.steps)}" if one.step < len(one.steps) else "after the last step"
 
 
 def need(one: RolloutView) -> str:
