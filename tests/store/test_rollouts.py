@@ -38,7 +38,7 @@ def test_a_rollout_keeps_its_number_and_what_is_stored_comes_back_whole(database
         changed = msgspec.structs.replace(first, weight=10)
         assert rollouts.keep(connection, changed, (entry("ready"),)) == changed
         assert rollouts.get(connection, "default", first.number).state == changed
-        assert [each.event for each in rollouts.timeline(connection, first.number)] == ["began", "ready"]
+        assert [each.event for each in rollouts.timeline(connection, first.number)[0]] == ["began", "ready"]
         again = rollouts.keep(connection, state("default.a-3"))
         assert {each.state.number for each in rollouts.newest(connection)} == {other.number, again.number}
         assert [each.state.number for each in rollouts.everything(connection, "default", "a")] == [
@@ -119,6 +119,27 @@ def test_what_is_counted_anew_only_grows(database: Database) -> None:
     database.write(work)
 
 
+def test_the_newest_of_a_timeline_says_how_many_came_before(database: Database) -> None:
+    def work(connection: Connection) -> None:
+        kept = rollouts.keep(connection, state(), [entry("look", float(at)) for at in range(7)])
+        for last, shown in ((0, []), (3, [4.0, 5.0, 6.0]), (50, [float(at) for at in range(7)])):
+            found, earlier = rollouts.timeline(connection, kept.number, last)
+            assert [each.at_s for each in found] == shown
+            assert earlier == 7 - len(shown)
+
+    database.write(work)
+
+
+def test_only_what_has_not_ended_runs(database: Database) -> None:
+    def work(connection: Connection) -> None:
+        first = rollouts.keep(connection, state())
+        rollouts.keep(connection, state("default.b-2", "b"))
+        rollouts.keep(connection, msgspec.structs.replace(first, phase="promoted", ended_s=2.0))
+        assert [each.state.endpoint for each in rollouts.running(connection)] == ["b"]
+
+    database.write(work)
+
+
 def test_a_timeline_that_is_full_loses_mere_looks_first(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rollouts, "ENTRIES_MAX", 10)
 
@@ -127,7 +148,7 @@ def test_a_timeline_that_is_full_loses_mere_looks_first(database: Database, monk
         for at in range(20):
             rollouts.keep(connection, kept, (entry("look", float(at)),))
         rollouts.keep(connection, kept, (entry("worse", 99.0),))
-        events = rollouts.timeline(connection, kept.number)
+        events = rollouts.timeline(connection, kept.number)[0]
         assert len(events) == 10
         assert (events[0].event, events[-1].event) == ("began", "worse")
         assert [each.at_s for each in events[1:-1]] == [float(at) for at in range(12, 20)]
@@ -144,6 +165,6 @@ def test_old_rollouts_go_and_one_that_runs_never_does(database: Database, monkey
             rollouts.keep(connection, state(f"default.a-{number}", phase="promoted", ended_s=2.0), (entry("kept"),))
         left = [each.state.canary for each in rollouts.everything(connection, "default", "a")]
         assert left == ["default.a-8", "default.a-7", "default.a-6", "default.a-2"]
-        assert rollouts.timeline(connection, running.number)
+        assert rollouts.timeline(connection, running.number)[0]
 
     database.write(work)

@@ -14,6 +14,7 @@ from stoker.api.operations import Call, Operation, Parameter
 from stoker.client.rollouts import RolloutDetail, RolloutView, Said, Told
 from stoker.control import steering
 from stoker.store.engine import Connection
+from stoker.store.rollouts import ENTRIES_MAX
 from stoker.types.errors import InvalidInput, NotFound
 from stoker.types.rollouts import ArmCounts, Arms
 
@@ -64,7 +65,9 @@ async def _one(call: Call) -> Response:
     text = call.request.path_params["number"]
     if not text.isascii() or not text.isdigit() or len(text) > 15:
         raise NotFound(f"no rollout {text!r}; rollouts have numbers")
-    which = partial(steering.numbered, project=call.request.path_params["project"], number=int(text))
+    which = partial(
+        steering.numbered, project=call.request.path_params["project"], number=int(text), entries=_entries(call)
+    )
     return reply(await call.plane.database.reading(which))
 
 
@@ -105,7 +108,13 @@ async def _judged(call: Call) -> Response:
 
 async def _detail(call: Call) -> RolloutDetail:
     project, name = _whose(call)
-    return await call.plane.database.reading(partial(steering.newest, project=project, name=name))
+    which = partial(steering.newest, project=project, name=name, entries=_entries(call))
+    return await call.plane.database.reading(which)
+
+
+def _entries(call: Call) -> int | None:
+    wanted = int(number(call.request, "entries", -1, -1, ENTRIES_MAX))
+    return wanted if wanted >= 0 else None
 
 
 def _whose(call: Call) -> tuple[str, str]:
@@ -118,6 +127,7 @@ def _arm(counts: CountsBody, metric: str) -> ArmCounts:
 
 _ROLLOUTS: Final = "/api/v1/projects/{project}/rollouts"
 _ROLLOUT: Final = "/api/v1/projects/{project}/endpoints/{name}/rollout"
+_ENTRIES: Final = Parameter("entries", int, "of the timeline, the newest; by default all")
 
 OPERATIONS: Final = (
     Operation(
@@ -128,8 +138,15 @@ OPERATIONS: Final = (
         answer=RolloutList,
         query=(Parameter("endpoint", str, "only those of this endpoint"), Parameter("limit", int, f"1 to {LIMIT_MAX}")),
     ),
-    Operation("GET", _ROLLOUTS + "/{number}", _one, "A rollout with its verdict and timeline", answer=RolloutDetail),
-    Operation("GET", _ROLLOUT, _newest, "An endpoint's newest rollout", answer=RolloutDetail),
+    Operation(
+        "GET",
+        _ROLLOUTS + "/{number}",
+        _one,
+        "A rollout with its verdict and timeline",
+        answer=RolloutDetail,
+        query=(_ENTRIES,),
+    ),
+    Operation("GET", _ROLLOUT, _newest, "An endpoint's newest rollout", answer=RolloutDetail, query=(_ENTRIES,)),
     Operation(
         "POST",
         _ROLLOUT,

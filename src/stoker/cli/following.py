@@ -18,6 +18,7 @@ from stoker.client.rollouts import RolloutClient, RolloutDetail
 from stoker.client.views import EndpointDetail
 from stoker.types.errors import DeadlineExceeded, EngineFailed, NotFound
 
+ENTRIES: Final = 10  # of a timeline, to know why it ended
 _WAITS: Final = ("paused", "reported")
 _SERVES: Final = ("promoted", "keeping")
 
@@ -97,7 +98,7 @@ def newest(control: ControlClient, project: str, name: str) -> RolloutDetail | N
     """Return an endpoint's newest rollout, None without one."""
     client = RolloutClient(control.connection)
     try:
-        return patiently(lambda: client.newest(project, name))
+        return patiently(lambda: client.newest(project, name, ENTRIES))
     except NotFound:
         return None
 

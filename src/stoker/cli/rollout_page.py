@@ -76,7 +76,7 @@ def page(one: RolloutDetail, entries: int) -> str:
     shown = one.timeline[-entries:] if entries else one.timeline
     if shown:
         parts += ["", click.style("Timeline", bold=True)]
-        if left := len(one.timeline) - len(shown):
+        if left := one.earlier + len(one.timeline) - len(shown):
             parts.append(click.style(f"  … {left} earlier; --entries 0 shows all", dim=True))
         parts.append(_indented("\n".join(timeline(shown))))
     return "\n".join(parts)
