@@ -1,5 +1,6 @@
 """`stoker rollouts`, and `stoker deploy --wait` through a rollout, against a real platform."""
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,12 +9,16 @@ from xml.etree import ElementTree
 
 import msgspec
 import pytest
+from rich.console import Console
 
 from stoker.cli import rollout_page
 from stoker.cli.exits import Exit
 from stoker.cli.following import outcome
+from stoker.cli.frames import Frame, changes
+from stoker.cli.live import render
 from stoker.cli.rollouts import follow
 from stoker.client.rollouts import LineView, RolloutClient, RolloutDetail
+from stoker.client.views import EndpointStats, Stats
 from stoker.core.rollout.state import Entry
 from stoker.core.rollout.table import PHASES
 from stoker.core.verdict.odds import Tally
@@ -141,3 +146,13 @@ def test_a_rollout_that_is_watched_tells_each_entry_once_and_ends_with_it(capsys
 def test_each_word_below_rollouts_has_help_with_an_example() -> None:
     for word in ("show", "pause", "resume", "promote", "abort", "retry"):
         assert f"stoker rollouts {word} " in stoker("rollouts", word, "--help").stdout
+
+
+def test_the_live_view_and_its_log_say_how_far_a_rollout_is() -> None:
+    rolling = msgspec.structs.replace(detail("stepping"), baseline="default.d-1", canary="default.d-2", weight=10)
+    before = Frame(Stats((EndpointStats("default", "d", ready=True, serving="default.d-1"),)), 2.0, 1.0, "http://x")
+    now = Frame(Stats((msgspec.structs.replace(before.stats.endpoints[0], rollout=rolling),)), 3.0, 1.0, "http://x")
+    console = Console(width=120, file=io.StringIO(), record=True)
+    console.print(render(now, 120, 30))
+    assert "ready  #1 → #2 10 %" in console.export_text()
+    assert changes(before, now) == ["d: ready, 0/0 replicas, revision #1, canary 10 %, step 1 of 2 to #2"]

@@ -88,6 +88,11 @@ def brief(one: RolloutView) -> str:
     return ", ".join(part for part in (f"{words} {one.weight} %", where(one)) if part)
 
 
+def short(one: RolloutView) -> str:
+    """Return the same where there is hardly room: ` → #3 25 %`."""
+    return f" → #{one.canary.rpartition('-')[2]} {one.weight} %"
+
+
 def where(one: RolloutView) -> str:
     """Return which step it is in, "" where there are not several."""
     if one.is_ended or len(one.steps) < 2:
