@@ -152,7 +152,7 @@ def test_the_live_view_and_its_log_say_how_far_a_rollout_is() -> None:
     rolling = msgspec.structs.replace(detail("stepping"), baseline="default.d-1", canary="default.d-2", weight=10)
     before = Frame(Stats((EndpointStats("default", "d", ready=True, serving="default.d-1"),)), 2.0, 1.0, "http://x")
     now = Frame(Stats((msgspec.structs.replace(before.stats.endpoints[0], rollout=rolling),)), 3.0, 1.0, "http://x")
-    console = Console(width=120, file=io.StringIO(), record=True)
-    console.print(render(now, 120, 30))
+    console = Console(width=140, file=io.StringIO(), record=True)
+    console.print(render(now, 140, 30))
     assert "ready  #1 → #2 10 %" in console.export_text()
     assert changes(before, now) == ["d: ready, 0/0 replicas, revision #1, canary 10 %, step 1 of 2 to #2"]
