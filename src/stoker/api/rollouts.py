@@ -54,14 +54,14 @@ class JudgedBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     baseline: CountsBody = CountsBody()
 
 
-async def _list(call: Call) -> Response:
+async def _rollouts_of(call: Call) -> Response:
     limit = int(number(call.request, "limit", 100, 1, LIMIT_MAX))
     project, endpoint = call.request.path_params["project"], call.request.query_params.get("endpoint")
     found = await call.plane.database.reading(partial(steering.listed, project=project, endpoint=endpoint, limit=limit))
     return reply(RolloutList(found))
 
 
-async def _one(call: Call) -> Response:
+async def _rollout(call: Call) -> Response:
     text = call.request.path_params["number"]
     if not text.isascii() or not text.isdigit() or len(text) > 15:
         raise NotFound(f"no rollout {text!r}; rollouts have numbers")
@@ -71,11 +71,11 @@ async def _one(call: Call) -> Response:
     return reply(await call.plane.database.reading(which))
 
 
-async def _newest(call: Call) -> Response:
+async def _newest_rollout(call: Call) -> Response:
     return reply(await _detail(call))
 
 
-async def _say(call: Call) -> Response:
+async def _steer(call: Call) -> Response:
     order = (await decoded(call.request, OrderBody)).order
     project, name = _whose(call)
     await call.plane.loop.turned(ACTED_WAIT_S)  # what was applied just now may have begun it
@@ -133,7 +133,7 @@ OPERATIONS: Final = (
     Operation(
         "GET",
         _ROLLOUTS,
-        _list,
+        _rollouts_of,
         "Rollouts, newest first",
         answer=RolloutList,
         query=(Parameter("endpoint", str, "only those of this endpoint"), Parameter("limit", int, f"1 to {LIMIT_MAX}")),
@@ -141,16 +141,18 @@ OPERATIONS: Final = (
     Operation(
         "GET",
         _ROLLOUTS + "/{number}",
-        _one,
+        _rollout,
         "A rollout with its verdict and timeline",
         answer=RolloutDetail,
         query=(_ENTRIES,),
     ),
-    Operation("GET", _ROLLOUT, _newest, "An endpoint's newest rollout", answer=RolloutDetail, query=(_ENTRIES,)),
+    Operation(
+        "GET", _ROLLOUT, _newest_rollout, "An endpoint's newest rollout", answer=RolloutDetail, query=(_ENTRIES,)
+    ),
     Operation(
         "POST",
         _ROLLOUT,
-        _say,
+        _steer,
         "Pause, resume, promote, abort or retry an endpoint's newest rollout",
         body=OrderBody,
         answer=RolloutDetail,
