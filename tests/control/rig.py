@@ -109,6 +109,10 @@ class Rig:
         self.process.kill()
         self.process.wait()
 
+    def kill_control(self) -> None:
+        """Kill the control that the agent keeps; it restarts it."""
+        os.kill(self.processes()["control"], signal.SIGKILL)
+
     def terminate(self, timeout_s: float = 10.0) -> int:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)

@@ -1,8 +1,6 @@
 """What people say to rollouts, and what judges and labels tell of them: a real control with real replicas."""
 
 import json
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ import pytest
 from stoker.client.connection import Connection
 from stoker.client.rollouts import RolloutClient, RolloutDetail, Said
 from stoker.types.errors import Conflict, InvalidInput, NotFound
-from tests.control.rig import Rig, conditions, endpoint, is_served, python_model, until
+from tests.control.rig import Rig, conditions, endpoint, python_model, until
 
 HELD: dict[str, Any] = {"strategy": "canary", "steps": [5, 25, 50], "dwell": "0s", "requests_min": 1_000_000}
 
@@ -23,7 +21,7 @@ def canary(rig: Rig, tmp_path: Path) -> Rig:
     rig.push("m", python_model(tmp_path / "a"), tasks=("predict",))
     rig.push("m", python_model(tmp_path / "b", scale=2), tasks=("predict",))
     apply(rig, "m@1")
-    until(lambda: is_served(rig), "the first revision serves")
+    until(lambda: rig.client.endpoint("default", "a").status.serving, "the first revision serves")
     apply(rig, "m@2")
     until(lambda: newest(rig).phase == "stepping", "the canary has its share", 40)
     return rig
@@ -101,7 +99,7 @@ def test_an_order_outlives_a_control_that_is_killed_before_it_is_done(canary: Ri
     rig = canary
     control = rig.processes()["control"]
     client(rig).say("default", "a", "pause")
-    os.kill(control, signal.SIGKILL)
+    rig.kill_control()
     until(lambda: rig.processes().get("control") not in (None, control) and rig.is_ready(), "control is back", 30)
     assert newest(rig).phase == "paused"
     client(rig).say("default", "a", "resume")

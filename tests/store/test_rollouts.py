@@ -6,9 +6,9 @@ import pytest
 from stoker.core.rollout.state import Entry, RolloutState
 from stoker.store import rollouts
 from stoker.store.engine import Connection, Database
-from stoker.types.errors import NotFound
+from stoker.types.errors import InvalidInput, NotFound
 from stoker.types.ids import EndpointName, ProjectName
-from stoker.types.rollouts import ArmCounts, Arms, Rollout
+from stoker.types.rollouts import POSTED_MAX, WRONG, ArmCounts, Arms, Rollout
 
 
 def state(canary: str = "default.a-2", endpoint: str = "a", **fields: object) -> RolloutState:
@@ -38,7 +38,7 @@ def test_a_rollout_keeps_its_number_and_what_is_stored_comes_back_whole(database
         changed = msgspec.structs.replace(first, weight=10)
         assert rollouts.keep(connection, changed, (entry("ready"),)) == changed
         assert rollouts.get(connection, "default", first.number).state == changed
-        assert [each.event for each in rollouts.timeline(connection, first.number)] == ["began", "ready"]
+        assert [each.event for each in rollouts.timeline(connection, first.number)[0]] == ["began", "ready"]
         again = rollouts.keep(connection, state("default.a-3"))
         assert {each.state.number for each in rollouts.newest(connection)} == {other.number, again.number}
         assert [each.state.number for each in rollouts.everything(connection, "default", "a")] == [
@@ -64,13 +64,78 @@ def test_an_order_waits_until_the_rollout_is_written_and_the_last_word_counts(da
 
 
 def test_what_a_judge_told_outlives_what_the_loop_writes(database: Database) -> None:
-    told = {"judge": Arms(ArmCounts(60, {"judge": 30}), ArmCounts(60))}
+    told = Arms(ArmCounts(60, {"judge": 30}), ArmCounts(60))
 
     def work(connection: Connection) -> None:
         kept = rollouts.keep(connection, state())
-        rollouts.post(connection, kept.number, told)
+        assert rollouts.post(connection, kept.number, "judge", told, "first")
         rollouts.keep(connection, msgspec.structs.replace(kept, weight=50))
-        assert rollouts.newest(connection)[0].posted == told
+        assert rollouts.newest(connection)[0].posted == {"judge": told}
+
+    database.write(work)
+
+
+def test_what_is_told_again_under_its_id_counts_once_and_the_ids_are_bounded(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollouts, "POSTED_IDS_MAX", 3)
+    told = Arms(ArmCounts(10, {"judge": 1}), ArmCounts(5))
+
+    def work(connection: Connection) -> None:
+        number = rollouts.keep(connection, state()).number
+        counted = [rollouts.post(connection, number, "judge", told, id_) for id_ in ("a", "a", "b", "c", "b", "d", "a")]
+        assert counted == [True, False, True, True, False, True, True]  # a was told three others ago
+        kept = rollouts.newest(connection)[0].posted["judge"]
+        assert (kept.canary.total, kept.canary.bad, kept.baseline.total) == (50, {"judge": 5}, 25)
+
+    database.write(work)
+
+
+def test_metrics_of_judges_are_bounded_and_one_place_is_kept_for_labels(database: Database) -> None:
+    told = Arms(ArmCounts(1), ArmCounts(1))
+
+    def work(connection: Connection) -> None:
+        number = rollouts.keep(connection, state()).number
+        for at in range(POSTED_MAX - 1):
+            assert rollouts.post(connection, number, f"judge_{at}", told)
+        with pytest.raises(InvalidInput, match="at most 7 metrics of judges"):
+            rollouts.post(connection, number, "one_more", told)
+        assert rollouts.post(connection, number, "judge_0", told)
+        assert rollouts.grow(connection, number, WRONG, told)
+        assert len(rollouts.newest(connection)[0].posted) == POSTED_MAX
+
+    database.write(work)
+
+
+def test_what_is_counted_anew_only_grows(database: Database) -> None:
+    def work(connection: Connection) -> None:
+        number = rollouts.keep(connection, state()).number
+        steps = [(0, 0, True), (10, 3, True), (10, 3, False), (8, 5, True), (4, 1, False), (20, 1, True)]
+        for total, bad, is_new in steps:
+            now = Arms(ArmCounts(total, {WRONG: bad}), ArmCounts())
+            assert rollouts.grow(connection, number, WRONG, now) is is_new, (total, bad)
+        assert rollouts.newest(connection)[0].posted[WRONG].canary == ArmCounts(20, {WRONG: 5})
+
+    database.write(work)
+
+
+def test_the_newest_of_a_timeline_says_how_many_came_before(database: Database) -> None:
+    def work(connection: Connection) -> None:
+        kept = rollouts.keep(connection, state(), [entry("look", float(at)) for at in range(7)])
+        for last, shown in ((0, []), (3, [4.0, 5.0, 6.0]), (50, [float(at) for at in range(7)])):
+            found, earlier = rollouts.timeline(connection, kept.number, last)
+            assert [each.at_s for each in found] == shown
+            assert earlier == 7 - len(shown)
+
+    database.write(work)
+
+
+def test_only_what_has_not_ended_runs(database: Database) -> None:
+    def work(connection: Connection) -> None:
+        first = rollouts.keep(connection, state())
+        rollouts.keep(connection, state("default.b-2", "b"))
+        rollouts.keep(connection, msgspec.structs.replace(first, phase="promoted", ended_s=2.0))
+        assert [each.state.endpoint for each in rollouts.running(connection)] == ["b"]
 
     database.write(work)
 
@@ -83,7 +148,7 @@ def test_a_timeline_that_is_full_loses_mere_looks_first(database: Database, monk
         for at in range(20):
             rollouts.keep(connection, kept, (entry("look", float(at)),))
         rollouts.keep(connection, kept, (entry("worse", 99.0),))
-        events = rollouts.timeline(connection, kept.number)
+        events = rollouts.timeline(connection, kept.number)[0]
         assert len(events) == 10
         assert (events[0].event, events[-1].event) == ("began", "worse")
         assert [each.at_s for each in events[1:-1]] == [float(at) for at in range(12, 20)]
@@ -100,6 +165,6 @@ def test_old_rollouts_go_and_one_that_runs_never_does(database: Database, monkey
             rollouts.keep(connection, state(f"default.a-{number}", phase="promoted", ended_s=2.0), (entry("kept"),))
         left = [each.state.canary for each in rollouts.everything(connection, "default", "a")]
         assert left == ["default.a-8", "default.a-7", "default.a-6", "default.a-2"]
-        assert rollouts.timeline(connection, running.number)
+        assert rollouts.timeline(connection, running.number)[0]
 
     database.write(work)

@@ -14,6 +14,7 @@ from stoker.api.operations import Call, Operation, Parameter
 from stoker.client.rollouts import RolloutDetail, RolloutView, Said, Told
 from stoker.control import steering
 from stoker.store.engine import Connection
+from stoker.store.rollouts import ENTRIES_MAX
 from stoker.types.errors import InvalidInput, NotFound
 from stoker.types.rollouts import ArmCounts, Arms
 
@@ -53,26 +54,28 @@ class JudgedBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     baseline: CountsBody = CountsBody()
 
 
-async def _list(call: Call) -> Response:
+async def _rollouts_of(call: Call) -> Response:
     limit = int(number(call.request, "limit", 100, 1, LIMIT_MAX))
     project, endpoint = call.request.path_params["project"], call.request.query_params.get("endpoint")
     found = await call.plane.database.reading(partial(steering.listed, project=project, endpoint=endpoint, limit=limit))
     return reply(RolloutList(found))
 
 
-async def _one(call: Call) -> Response:
+async def _rollout(call: Call) -> Response:
     text = call.request.path_params["number"]
     if not text.isascii() or not text.isdigit() or len(text) > 15:
         raise NotFound(f"no rollout {text!r}; rollouts have numbers")
-    which = partial(steering.numbered, project=call.request.path_params["project"], number=int(text))
+    which = partial(
+        steering.numbered, project=call.request.path_params["project"], number=int(text), entries=_entries(call)
+    )
     return reply(await call.plane.database.reading(which))
 
 
-async def _newest(call: Call) -> Response:
+async def _newest_rollout(call: Call) -> Response:
     return reply(await _detail(call))
 
 
-async def _say(call: Call) -> Response:
+async def _steer(call: Call) -> Response:
     order = (await decoded(call.request, OrderBody)).order
     project, name = _whose(call)
     await call.plane.loop.turned(ACTED_WAIT_S)  # what was applied just now may have begun it
@@ -105,7 +108,13 @@ async def _judged(call: Call) -> Response:
 
 async def _detail(call: Call) -> RolloutDetail:
     project, name = _whose(call)
-    return await call.plane.database.reading(partial(steering.newest, project=project, name=name))
+    which = partial(steering.newest, project=project, name=name, entries=_entries(call))
+    return await call.plane.database.reading(which)
+
+
+def _entries(call: Call) -> int | None:
+    wanted = int(number(call.request, "entries", -1, -1, ENTRIES_MAX))
+    return wanted if wanted >= 0 else None
 
 
 def _whose(call: Call) -> tuple[str, str]:
@@ -118,22 +127,32 @@ def _arm(counts: CountsBody, metric: str) -> ArmCounts:
 
 _ROLLOUTS: Final = "/api/v1/projects/{project}/rollouts"
 _ROLLOUT: Final = "/api/v1/projects/{project}/endpoints/{name}/rollout"
+_ENTRIES: Final = Parameter("entries", int, "of the timeline, the newest; by default all")
 
 OPERATIONS: Final = (
     Operation(
         "GET",
         _ROLLOUTS,
-        _list,
+        _rollouts_of,
         "Rollouts, newest first",
         answer=RolloutList,
         query=(Parameter("endpoint", str, "only those of this endpoint"), Parameter("limit", int, f"1 to {LIMIT_MAX}")),
     ),
-    Operation("GET", _ROLLOUTS + "/{number}", _one, "A rollout with its verdict and timeline", answer=RolloutDetail),
-    Operation("GET", _ROLLOUT, _newest, "An endpoint's newest rollout", answer=RolloutDetail),
+    Operation(
+        "GET",
+        _ROLLOUTS + "/{number}",
+        _rollout,
+        "A rollout with its verdict and timeline",
+        answer=RolloutDetail,
+        query=(_ENTRIES,),
+    ),
+    Operation(
+        "GET", _ROLLOUT, _newest_rollout, "An endpoint's newest rollout", answer=RolloutDetail, query=(_ENTRIES,)
+    ),
     Operation(
         "POST",
         _ROLLOUT,
-        _say,
+        _steer,
         "Pause, resume, promote, abort or retry an endpoint's newest rollout",
         body=OrderBody,
         answer=RolloutDetail,

@@ -11,13 +11,14 @@ import click
 from stoker.cli.exits import Exit
 from stoker.cli.output import is_live
 from stoker.cli.progress import Progress
-from stoker.cli.rollout_page import need, times, where
+from stoker.cli.rollout_page import need, seen, times, where
 from stoker.cli.waiting import NO_CAPACITY_PATIENCE_S, POLL_S, TAKEN_BACK, condition, judge, patiently
 from stoker.client.control import ControlClient
 from stoker.client.rollouts import RolloutClient, RolloutDetail
 from stoker.client.views import EndpointDetail
 from stoker.types.errors import DeadlineExceeded, EngineFailed, NotFound
 
+ENTRIES: Final = 10  # of a timeline, to know why it ended
 _WAITS: Final = ("paused", "reported")
 _SERVES: Final = ("promoted", "keeping")
 
@@ -97,7 +98,7 @@ def newest(control: ControlClient, project: str, name: str) -> RolloutDetail | N
     """Return an endpoint's newest rollout, None without one."""
     client = RolloutClient(control.connection)
     try:
-        return patiently(lambda: client.newest(project, name))
+        return patiently(lambda: client.newest(project, name, ENTRIES))
     except NotFound:
         return None
 
@@ -108,11 +109,12 @@ def said(one: RolloutDetail) -> str:
         return f"going back to {one.baseline}: {one.because}"
     if one.phase != "stepping":
         return ""
-    parts = [f"{one.strategy} {where(one)}, {one.weight} % of the traffic"]
+    share = "gets copies only" if one.strategy == "shadow" else f"{one.weight} % of the traffic"
+    parts = [", ".join(part for part in (one.strategy, where(one), share) if part)]
     if is_live():  # a log is not told each second
         parts.append(need(one))
-    if one.part >= 0.01:
-        parts.append(f"{times(one.part)} of what aborts")
+        if one.part >= 0.01:
+            parts.append(f"{times(one.part)} of what aborts")
     return "; ".join(part for part in parts if part)
 
 
@@ -150,7 +152,7 @@ def junit(one: RolloutDetail, path: Path) -> None:
     has_failed = one.phase in ("rolled-back", "refused", "superseded")
     suite = quoteattr(f"rollout {one.number} of {one.project}/{one.endpoint}")
     cases = [_case("outcome", one.phase, why(one) if has_failed else "")]
-    for each in one.lines:
+    for each in seen(one):
         name = each.metric + (f" of {each.cohort}" if each.cohort else "")
         cases.append(_case("evidence", name, each.because if each.part >= 1 else ""))
     failed = sum("<failure" in case for case in cases)

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from stoker.cli.frames import Frame, Load, Watch, changes
 from stoker.cli.output import duration, rate
-from stoker.cli.rollout_page import brief
+from stoker.cli.rollout_page import short
 from stoker.cli.tables import endpoint_title, last_line, short_revision
 from stoker.client.views import EndpointStats
 from stoker.types.units import format_bytes
@@ -178,7 +178,7 @@ def _dot(one: EndpointStats, load: Load | None, at_s: float) -> Text:
 
 def _state(one: EndpointStats, load: Load | None) -> RenderableType:
     if one.ready:
-        rolling = f"  {brief(one.rollout)} → {short_revision(one.rollout.canary)}" if one.rollout is not None else ""
+        rolling = short(one.rollout) if one.rollout is not None else ""
         return Text.assemble(("ready", "green"), (f"  {short_revision(one.serving)}", "dim"), (rolling, "cyan"))
     if load is None or load.is_failed or not load.fraction:
         return Text(one.reason or "not ready", style="red" if load is not None and load.is_failed else "yellow")

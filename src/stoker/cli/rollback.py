@@ -68,7 +68,6 @@ def command(
     try:
         control = session.control(PATIENCE_S)
         view = control.rollback(project, name, to)
-        rollout = newest(control, project, name)
     except (NotReachable, DeadlineExceeded) as dead:
         click.echo(f"control cannot be reached ({dead.message}); telling the gateways themselves", err=True)
         told = GoBack(
@@ -76,6 +75,7 @@ def command(
         )
         _without_control(session, told)
         return
+    rollout = newest(control, project, name)
     if wait:
         with Progress(f"Rolling back {name}") as progress:
             view = wait_ready(

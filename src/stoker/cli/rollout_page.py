@@ -76,7 +76,7 @@ def page(one: RolloutDetail, entries: int) -> str:
     shown = one.timeline[-entries:] if entries else one.timeline
     if shown:
         parts += ["", click.style("Timeline", bold=True)]
-        if left := len(one.timeline) - len(shown):
+        if left := one.earlier + len(one.timeline) - len(shown):
             parts.append(click.style(f"  … {left} earlier; --entries 0 shows all", dim=True))
         parts.append(_indented("\n".join(timeline(shown))))
     return "\n".join(parts)
@@ -84,17 +84,20 @@ def page(one: RolloutDetail, entries: int) -> str:
 
 def brief(one: RolloutView) -> str:
     """Return what a running rollout does, in a few words: `canary 25 %, step 2 of 3`."""
-    words = f"{one.strategy} {one.phase}" if one.phase in ("paused", "returning", "gating") else one.strategy
+    words = f"{one.strategy} {one.phase}" if one.phase in ("paused", "returning", "gating", "keeping") else one.strategy
     return ", ".join(part for part in (f"{words} {one.weight} %", where(one)) if part)
 
 
+def short(one: RolloutView) -> str:
+    """Return the same where there is hardly room: ` → #3 25 %`."""
+    return f" → #{one.canary.rpartition('-')[2]} {one.weight} %"
+
+
 def where(one: RolloutView) -> str:
-    """Return which step it is in, "" where there are none or all are over."""
-    if one.is_ended or not one.steps:
+    """Return which step it is in, "" where there are not several."""
+    if one.is_ended or len(one.steps) < 2:
         return ""
-    if one.step >= len(one.steps):
-        return "after the last step"
-    return f"step {one.step + 1} of {len(one.steps)}" if len(one.steps) > 1 else "its only step"
+    return f"step {one.step + 1} of {len(one.steps)}" if one.step < len(one.steps) else "after the last step"
 
 
 def need(one: RolloutView) -> str:

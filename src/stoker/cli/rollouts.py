@@ -65,8 +65,12 @@ def show_one(session: Session, which: str, watch: bool, entries: int, output: st
     """
     client = session.rollouts()
 
+    wanted = None if output != "table" or not entries else entries
+
     def look() -> RolloutDetail:
-        return client.numbered(project, int(which)) if which.isdecimal() else client.newest(project, which)
+        if which.isdecimal():
+            return client.numbered(project, int(which), wanted)
+        return client.newest(project, which, wanted)
 
     if watch and output == "table":
         follow(look, entries, live=is_live())

@@ -69,13 +69,17 @@ class LineView(msgspec.Struct, frozen=True):
 
 
 class RolloutDetail(RolloutView, frozen=True):
-    """A rollout with all that its verdict is made of, the worst first, and its timeline, the oldest first."""
+    """A rollout with all that its verdict is made of, the worst first, and its timeline, the oldest first.
+
+    earlier: entries of the timeline that were not asked for.
+    """
 
     spec: Rollout = Rollout()
     lines: tuple[LineView, ...] = ()
     part: float = 0.0  # of all lines together; 1 aborts
     posted: dict[str, Arms] = {}
     timeline: tuple[Entry, ...] = ()
+    earlier: int = 0
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -106,13 +110,13 @@ class RolloutClient:
             self.connection.exchange("GET", f"/api/v1/projects/{project}/rollouts", query=query).body, _Items
         ).items
 
-    def numbered(self, project: str, number: int) -> RolloutDetail:
-        """Return one rollout."""
-        return self._get(f"/api/v1/projects/{project}/rollouts/{number}")
+    def numbered(self, project: str, number: int, entries: int | None = None) -> RolloutDetail:
+        """Return one rollout, with the newest `entries` of its timeline, or all."""
+        return self._get(f"/api/v1/projects/{project}/rollouts/{number}", entries)
 
-    def newest(self, project: str, endpoint: str) -> RolloutDetail:
+    def newest(self, project: str, endpoint: str, entries: int | None = None) -> RolloutDetail:
         """Return the newest rollout of an endpoint. Raises NotFound when there was none."""
-        return self._get(f"/api/v1/projects/{project}/endpoints/{endpoint}/rollout")
+        return self._get(f"/api/v1/projects/{project}/endpoints/{endpoint}/rollout", entries)
 
     def say(self, project: str, endpoint: str, order: Said) -> RolloutView:
         """Have the endpoint's newest rollout paused, resumed, promoted, aborted or tried again. Raises Conflict."""
@@ -127,5 +131,5 @@ class RolloutClient:
             self.connection.exchange("POST", where, body=msgspec.json.encode(counts), headers=_JSON).body, Told
         )
 
-    def _get(self, path: str) -> RolloutDetail:
-        return decode(self.connection.exchange("GET", path).body, RolloutDetail)
+    def _get(self, path: str, entries: int | None) -> RolloutDetail:
+        return decode(self.connection.exchange("GET", path, query={"entries": entries}).body, RolloutDetail)

@@ -30,7 +30,7 @@ class Labelled(msgspec.Struct, frozen=True):
 
 def asked(connection: Connection) -> list[RolloutState]:
     """Return the rollouts that labels are evidence in: those that run, of endpoints that keep predictions."""
-    running = [each.state for each in rollouts.newest(connection) if not each.state.is_ended]
+    running = [each.state for each in rollouts.running(connection)]
     if not running:
         return []
     kept = {each.key for each in endpoints.everything(connection) if each.resource.spec.feedback is not None}

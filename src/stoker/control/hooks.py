@@ -50,7 +50,11 @@ class HookPost:
                     log.exception("the hooks of rollouts could not be told; it is tried again")
                 await asyncio.sleep(EVERY_S)
         finally:
-            await self._delivery.close()
+            await self.close()
+
+    async def close(self) -> None:
+        """Stop telling; what was not told is still in the outbox."""
+        await self._delivery.close()
 
     async def look(self) -> None:
         """Take what was told out of the outbox, and have the rest told."""

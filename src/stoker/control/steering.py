@@ -30,19 +30,19 @@ def listed(connection: Connection, project: str, endpoint: str | None, limit: in
     return [_view(connection, each) for each in rollouts.everything(connection, project, endpoint)[:limit]]
 
 
-def numbered(connection: Connection, project: str, number: int) -> RolloutDetail:
-    """Return one rollout. Raises NotFound."""
-    return _detail(connection, rollouts.get(connection, project, number))
+def numbered(connection: Connection, project: str, number: int, entries: int | None = None) -> RolloutDetail:
+    """Return one rollout, with the newest `entries` of its timeline or all. Raises NotFound."""
+    return _detail(connection, rollouts.get(connection, project, number), entries)
 
 
-def newest(connection: Connection, project: str, name: str) -> RolloutDetail:
+def newest(connection: Connection, project: str, name: str, entries: int | None = None) -> RolloutDetail:
     """Return an endpoint's newest rollout. Raises NotFound."""
-    return _detail(connection, _newest(connection, project, name))
+    return _detail(connection, _newest(connection, project, name), entries)
 
 
 def running(connection: Connection) -> dict[tuple[str, str], RolloutView]:
     """Return the rollouts that run, by project and endpoint."""
-    found = (each for each in rollouts.newest(connection) if not each.state.is_ended)
+    found = rollouts.running(connection)
     return {(each.state.project, each.state.endpoint): _view(connection, each) for each in found}
 
 
@@ -153,9 +153,9 @@ def _view(connection: Connection, stored: Stored) -> RolloutView:
     )
 
 
-def _detail(connection: Connection, stored: Stored) -> RolloutDetail:
+def _detail(connection: Connection, stored: Stored, entries: int | None) -> RolloutDetail:
     state = stored.state
-    timeline = rollouts.timeline(connection, state.number)
+    timeline, earlier = rollouts.timeline(connection, state.number, entries)
     found = findings(state.memory, criteria(state.spec), metrics_of(state, len(stored.posted)))
     seen = {(each.metric, each.cohort): (each.canary, each.baseline) for each in state.memory.lines}
     shown = _view(connection, stored)
@@ -168,6 +168,7 @@ def _detail(connection: Connection, stored: Stored) -> RolloutDetail:
         part=sum(each.part for each in found),
         posted=stored.posted,
         timeline=tuple(timeline),
+        earlier=earlier,
     )
 
 

@@ -67,6 +67,12 @@ def newest(connection: Connection) -> list[Stored]:
     return [_stored(row) for row in connection.execute(select(table).where(table.c.number.in_(last)))]
 
 
+def running(connection: Connection) -> list[Stored]:
+    """Return the rollouts that have not ended."""
+    table = schema.rollouts
+    return [_stored(row) for row in connection.execute(select(table).where(table.c.ended_at_s == 0.0))]
+
+
 def everything(connection: Connection, project: str, endpoint: str | None = None) -> list[Stored]:
     """Return the rollouts of a project, or of one endpoint of it, the newest first."""
     table = schema.rollouts
@@ -85,11 +91,14 @@ def get(connection: Connection, project: str, number: int) -> Stored:
     return _stored(row)
 
 
-def timeline(connection: Connection, number: int) -> list[Entry]:
-    """Return what happened in a rollout, the oldest first."""
+def timeline(connection: Connection, number: int, last: int | None = None) -> tuple[list[Entry], int]:
+    """Return what happened in a rollout, the oldest first: all, or the `last`; and how many came before those."""
     table = schema.rollout_entries
-    ask = select(table.c.entry).where(table.c.rollout == number).order_by(table.c.sequence)
-    return [_entry.decode(text) for text in connection.execute(ask).scalars()]
+    mine = table.c.rollout == number
+    count = connection.execute(select(func.count()).where(mine)).scalar_one()
+    ask = select(table.c.entry).where(mine).order_by(table.c.sequence.desc()).limit(count if last is None else last)
+    found = [_entry.decode(text) for text in connection.execute(ask).scalars()]
+    return found[::-1], count - len(found)
 
 
 def order(connection: Connection, number: int, said: Order) -> None:

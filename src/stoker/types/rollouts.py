@@ -32,7 +32,7 @@ class Hook(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     secret: Annotated[
         str, Meta(max_length=63, description="a file in the state folder's hooks/; signs what is sent (HMAC-SHA256)")
     ] = ""
-    on: Annotated[tuple[HookEvent, ...], Meta(min_length=1, description="which events are told")] = HOOK_EVENTS
+    events: Annotated[tuple[HookEvent, ...], Meta(min_length=1, description="which events are told")] = HOOK_EVENTS
 
 
 class Mirror(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -98,4 +98,4 @@ def message(state: RolloutState, entry: Entry, sequence: int, models: tuple[str,
 
 def hears(hook: Hook, told: HookMessage) -> bool:
     """Return whether `hook` asked for this kind of event."""
-    return told.event in hook.on
+    return told.event in hook.events

@@ -1,0 +1,158 @@
+"""`stoker rollouts`, and `stoker deploy --wait` through a rollout, against a real platform."""
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
+from xml.etree import ElementTree
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from stoker.cli import rollout_page
+from stoker.cli.exits import Exit
+from stoker.cli.following import outcome
+from stoker.cli.frames import Frame, changes
+from stoker.cli.live import render
+from stoker.cli.rollouts import follow
+from stoker.client.rollouts import LineView, RolloutClient, RolloutDetail
+from stoker.client.views import EndpointStats, Stats
+from stoker.core.rollout.state import Entry
+from stoker.core.rollout.table import PHASES
+from stoker.core.verdict.odds import Tally
+from tests.cli.run import stoker, stoker_here
+from tests.control.rig import Rig, endpoint, python_model, until
+
+HELD = {"strategy": "canary", "steps": [5, 50], "dwell": "0s", "requests_min": 1_000_000}
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """An endpoint with two versions, of which the first serves."""
+    rig = Rig(tmp_path_factory.mktemp("rollouts") / "h")
+    try:
+        rig.start_agent()
+        folder = tmp_path_factory.mktemp("models")
+        rig.push("m", python_model(folder / "a"), tasks=("predict",))
+        rig.push("m", python_model(folder / "b", scale=2), tasks=("predict",))
+        rig.request("POST", "/api/v1/apply", endpoint(model="m@1", rollout=HELD))
+        until(lambda: rig.client.endpoint("default", "a").status.serving, "the first revision serves")
+        yield rig
+    finally:
+        rig.close()
+
+
+def newest(rig: Rig) -> RolloutDetail:
+    return RolloutClient(rig.client.connection).newest("default", "a")
+
+
+def test_a_release_from_its_first_step_to_its_end_as_somebody_at_a_terminal_sees_it(rig: Rig, tmp_path: Path) -> None:
+    def run(*words: str) -> CompletedProcess[str]:
+        return stoker_here(*words, home=rig.home.root)
+
+    assert "no rollouts; the next change" in run("rollouts").stdout
+    refused = run("rollouts", "show", "a")
+    assert (refused.returncode, "had no rollout yet" in refused.stderr) == (Exit.NOT_FOUND, True)
+
+    late = run("deploy", "a", "--model", "m@2", "--strategy", "canary", "--steps", "5,25", "--wait", "--timeout", "1")
+    assert late.returncode == Exit.TIMED_OUT, late.stderr
+    assert "it goes on by itself" in late.stderr
+    until(lambda: newest(rig).phase == "stepping", "the canary has its share", 40)
+    shown = run("rollouts", "show", "a").stdout
+    for words in ("1 of default/a, canary", "step 1 of 2", "5 %  default.a-2  m@2", "0 of 1000000 requests", "ready"):
+        assert words in shown
+    assert run("rollouts", "show", "1").stdout.splitlines()[0] == shown.splitlines()[0]
+    everything = json.loads(run("rollouts", "show", "a", "-o", "json").stdout)
+    assert everything["spec"]["steps"] == [5, 25]
+    assert [each["event"] for each in everything["timeline"]][:3] == ["began", "released", "ready"]
+    for command in (("status",), ("describe", "a"), ("rollouts",)):
+        assert "canary" in run(*command).stdout, command
+    assert "m@1 → m@2" in run("rollouts", "--endpoint", "a").stdout
+
+    wrong = run("rollouts", "resume", "a")
+    assert (wrong.returncode, "it can be told to pause" in wrong.stderr) == (Exit.REFUSED, True)
+    assert "waits: paused" in run("rollouts", "pause", "a").stdout
+    waits = run("deploy", "a", "--wait")
+    assert (waits.returncode, "`stoker rollouts resume a` goes on" in waits.stdout) == (Exit.PAUSED, True)
+
+    assert "aborted" in run("rollouts", "abort", "a").stdout
+    until(lambda: newest(rig).phase == "rolled-back", "the traffic went back")
+    report = tmp_path / "report.xml"
+    back = run("deploy", "a", "--model", "m@2", "--wait", "--junit", str(report))
+    assert (back.returncode, "was rolled back: asked to; default.a-1 serves" in back.stdout) == (Exit.ROLLED_BACK, True)
+    suite = ElementTree.parse(report).getroot()
+    assert (suite.get("failures"), suite[0][0].get("message")) == ("1", "asked to")
+    assert "default.a-2 was rolled back: asked to" in run("describe", "a").stdout
+
+    assert "is tried again" in run("rollouts", "retry", "a").stdout
+    until(lambda: newest(rig).phase in ("scaling", "stepping"), "it is under way")
+    assert "is promoted" in run("rollouts", "promote", "a").stdout
+    done = run("deploy", "a", "--wait")
+    assert done.returncode == Exit.OK, done.stderr
+    until(lambda: newest(rig).is_ended, "it is over")
+    assert newest(rig).phase == "promoted"
+    assert run("rollouts", "show", "a", "--watch").stdout.count("default.a-2 serves") == 1
+
+    said = run("rollback", "a", "--wait")
+    assert "default.a-1 (m@1) serves; it was default.a-2" in said.stdout
+    assert len(json.loads(run("rollouts", "-o", "json").stdout)["items"]) == 3
+
+
+def test_junit_without_wait_and_steps_that_are_none_are_wrong_usage(rig: Rig) -> None:
+    for words in (("--junit", "x.xml"), ("--steps", "5;25"), ("--strategy", "hope")):
+        assert stoker_here("deploy", "a", *words, home=rig.home.root).returncode == Exit.USAGE
+    down = stoker_here("deploy", "a", "--steps", "50,5", home=rig.home.root)
+    assert (down.returncode, "each step takes more" in down.stderr) == (Exit.REFUSED, True)
+
+
+def detail(phase: str, **fields: object) -> RolloutDetail:
+    base = RolloutDetail(7, "default", "digits", "canary", "stepping", "why", "d-1", "d-2", "m@1", "m@2", (10, 50))
+    lines = (
+        LineView("error", "", 812.0, 1.42, "error: 4 of 16", Tally(4, 16), Tally(0, 194)),
+        LineView("error", "tenant=acme", 30.0, 0.2, "error of acme", Tally(2, 9), Tally(0, 90)),
+        LineView("later than 90%", "", 0.2, 0.00002, "latency", None, None),
+        LineView("disagreement", "", 1.0, 0.001, "copies", Tally(1, 5), None),
+    )
+    timeline = tuple(Entry(1e9 + at, "look", "stepping", f"look {at}", 10) for at in range(40))
+    given = {"phase": phase, "lines": lines, "part": 1.6, "timeline": timeline, "weight": 10, **fields}
+    return msgspec.structs.replace(base, **given)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_every_phase_has_a_page_a_line_and_an_outcome(phase: str) -> None:
+    one = detail(phase)
+    page = rollout_page.page(one, 5)
+    assert "35 earlier" in page
+    assert "look 39" in page
+    assert "4 of 16 (25.00%)" in page
+    assert "tenant=acme" in page
+    assert phase in page
+    assert phase in rollout_page.table([one])
+    assert rollout_page.brief(one)
+    assert "7" in outcome(one)
+
+
+def test_a_rollout_that_is_watched_tells_each_entry_once_and_ends_with_it(capsys: pytest.CaptureFixture[str]) -> None:
+    ends = Entry(2e9, "kept", "promoted", "d-2 serves", 100)
+    looks = [detail("stepping"), detail("stepping"), detail("promoted", timeline=(*detail("x").timeline, ends))]
+    follow(lambda: looks.pop(0), 0, live=False)
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 41
+    assert "d-2 serves" in said[-1]
+
+
+def test_each_word_below_rollouts_has_help_with_an_example() -> None:
+    for word in ("show", "pause", "resume", "promote", "abort", "retry"):
+        assert f"stoker rollouts {word} " in stoker("rollouts", word, "--help").stdout
+
+
+def test_the_live_view_and_its_log_say_how_far_a_rollout_is() -> None:
+    rolling = msgspec.structs.replace(detail("stepping"), baseline="default.d-1", canary="default.d-2", weight=10)
+    before = Frame(Stats((EndpointStats("default", "d", ready=True, serving="default.d-1"),)), 2.0, 1.0, "http://x")
+    now = Frame(Stats((msgspec.structs.replace(before.stats.endpoints[0], rollout=rolling),)), 3.0, 1.0, "http://x")
+    console = Console(width=140, file=io.StringIO(), record=True)
+    console.print(render(now, 140, 30))
+    assert "ready  #1 → #2 10 %" in console.export_text()
+    assert changes(before, now) == ["d: ready, 0/0 replicas, revision #1, canary 10 %, step 1 of 2 to #2"]

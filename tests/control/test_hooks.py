@@ -1,0 +1,196 @@
+"""Hooks of rollouts with a real receiver that fails, hangs and dies, and a real control that is killed between."""
+
+import asyncio
+import base64
+import hmac
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from stoker.control.hooks import HookPost
+from stoker.core.rollout.state import Entry
+from stoker.observe.notify import delivery, http
+from stoker.store import leases, migrate, outbox, rollouts
+from stoker.store.engine import Connection, Database, open_engine, sqlite_url
+from stoker.telemetry.metrics import Registry
+from stoker.types.rollouts import Hook, Rollout
+from tests.control.rig import Rig, endpoint, python_model, until
+from tests.observe.receivers import Webhook, tarpit
+from tests.store.test_rollouts import state
+
+SECRET = b"a secret that is long enough"
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    made = Webhook()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    engine = open_engine(sqlite_url(tmp_path / "state.db"))
+    migrate.upgrade(engine)
+    database = Database(engine)
+    yield database
+    database.close()
+
+
+def happens(database: Database, *hooks: Hook, events: tuple[str, ...] = ("began", "ready", "kept")) -> None:
+    """Have a rollout with `hooks` go through `events`."""
+
+    def work(connection: Connection) -> None:
+        entries = [Entry(2e9 + at, event, "stepping", f"{event} it is") for at, event in enumerate(events)]
+        rollouts.keep(connection, msgspec.structs.replace(state(), spec=Rollout(hooks=hooks)), entries)
+
+    database.write(work)
+
+
+def delivers(
+    database: Database, folder: Path, claim: Callable[[], Awaitable[bool]], *, holds_lease: bool = True
+) -> Registry:
+    """Look at the outbox again and again, as control does, until `claim`."""
+    registry = Registry("control")
+
+    async def work() -> None:
+        lease = leases.Lease("control", "me", 1) if holds_lease else None
+        post = HookPost(database, folder, lambda: lease, registry)
+        async with asyncio.timeout(20):
+            while not await claim():
+                await post.look()
+                await asyncio.sleep(0.01)
+        await post.close()
+
+    asyncio.run(work())
+    return registry
+
+
+def is_empty(database: Database) -> Callable[[], Awaitable[bool]]:
+    async def claim() -> bool:
+        return not await database.reading(outbox.everything)
+
+    return claim
+
+
+def test_each_event_comes_once_in_order_signed_with_all_that_it_says(
+    database: Database, webhook: Webhook, tmp_path: Path
+) -> None:
+    (tmp_path / "release").write_bytes(SECRET + b"\n")
+    happens(database, Hook(webhook.url + "/ci", secret="release"))
+    registry = delivers(database, tmp_path, is_empty(database))
+    assert [each.json["event"] for each in webhook.posts] == ["pre-release", "step", "promoted"]
+    for each in webhook.posts:
+        id_, stamp = each.headers["webhook-id"], each.headers["webhook-timestamp"]
+        assert id_ == each.json["id"]
+        signed = hmac.digest(SECRET, f"{id_}.{stamp}.".encode() + each.body, "sha256")
+        assert each.headers["webhook-signature"] == f"v1,{base64.b64encode(signed).decode()}"
+    said = webhook.posts[1].json
+    for field in ("project", "endpoint", "rollout", "strategy", "baseline", "canary", "weight", "because", "findings"):
+        assert field in said
+    assert registry.counter("stoker_rollout_hooks_total", outcome="delivered").value == 3
+
+
+def test_what_fails_comes_again_under_the_same_id_and_before_what_happened_later(
+    database: Database, webhook: Webhook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "RETRY_FIRST_S", 0.01)
+    webhook.answers = [500, 503, 302, 429]
+    happens(database, Hook(webhook.url))
+    delivers(database, tmp_path, is_empty(database))
+    ids = [each.headers["webhook-id"] for each in webhook.posts]
+    assert ids[:5] == [ids[0]] * 5
+    assert [each.json["event"] for each in webhook.posts[4:]] == ["pre-release", "step", "promoted"]
+
+
+def test_what_a_receiver_refuses_is_given_up_and_the_next_comes(
+    database: Database, webhook: Webhook, tmp_path: Path
+) -> None:
+    webhook.answers = [400]
+    happens(database, Hook(webhook.url))
+    registry = delivers(database, tmp_path, is_empty(database))
+    assert [each.json["event"] for each in webhook.posts] == ["pre-release", "step", "promoted"]
+    assert registry.counter("stoker_rollout_hooks_total", outcome="lost").value == 1
+
+
+def test_a_receiver_that_hangs_and_one_that_is_gone_hold_up_nobody(
+    database: Database, webhook: Webhook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http.post, "__defaults__", (0.2,))
+
+    async def work() -> None:
+        async with tarpit() as url:
+            happens(database, Hook(url), Hook("http://127.0.0.1:9"), Hook(webhook.url))
+            lease = leases.Lease("control", "me", 1)
+            post = HookPost(database, tmp_path, lambda: lease, Registry("control"))
+            async with asyncio.timeout(20):
+                while len(webhook.posts) < 3:
+                    await post.look()
+                    await asyncio.sleep(0.01)
+            await post.look()
+            await post.close()
+
+    asyncio.run(work())
+    left = database.read(outbox.everything)
+    assert {each.receiver for each in left} >= {"http://127.0.0.1:9"}
+    assert len(left) >= 6
+
+
+def test_a_secret_that_is_missing_is_waited_for(
+    database: Database, webhook: Webhook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "RETRY_FIRST_S", 0.01)
+    happens(database, Hook(webhook.url, secret="late"), events=("began",))
+    tries = 0
+
+    async def claim() -> bool:
+        nonlocal tries
+        tries += 1
+        if tries == 5:
+            assert webhook.posts == []  # nothing is sent unsigned
+            (tmp_path / "late").write_bytes(SECRET)
+        return not await database.reading(outbox.everything)
+
+    delivers(database, tmp_path, claim)
+    assert "webhook-signature" in webhook.posts[0].headers
+
+
+def test_who_does_not_hold_the_lease_tells_nobody(database: Database, webhook: Webhook, tmp_path: Path) -> None:
+    happens(database, Hook(webhook.url))
+    looks = 0
+
+    async def claim() -> bool:
+        nonlocal looks
+        looks += 1
+        return looks > 20
+
+    delivers(database, tmp_path, claim, holds_lease=False)
+    assert webhook.posts == []
+    assert len(database.read(outbox.everything)) == 3
+
+
+def test_a_control_that_is_killed_while_a_receiver_is_away_tells_all_of_it_afterwards(
+    rig: Rig, webhook: Webhook, tmp_path: Path
+) -> None:
+    webhook.answers = [503] * 1000  # away
+    rig.start_agent()
+    rig.push("m", python_model(tmp_path / "a"), tasks=("predict",))
+    rig.push("m", python_model(tmp_path / "b", scale=2), tasks=("predict",))
+    rollout: dict[str, Any] = {"strategy": "blue-green", "keep": "0s", "hooks": [{"webhook": webhook.url}]}
+    rig.request("POST", "/api/v1/apply", endpoint(model="m@1", rollout=rollout))
+    until(lambda: rig.client.endpoint("default", "a").status.serving, "the first revision serves")
+    rig.request("POST", "/api/v1/apply", endpoint(model="m@2", rollout=rollout))
+    until(lambda: webhook.posts, "the receiver was asked")
+    first = rig.processes()["control"]
+    rig.kill_control()
+    until(lambda: rig.processes().get("control") not in (None, first) and rig.is_ready(), "control is back", 30)
+    until(lambda: rig.client.endpoint("default", "a").status.serving == "default.a-2", "it serves", 40)
+    before = len(webhook.posts)
+    webhook.answers = []
+    until(lambda: "promoted" in [each.json["event"] for each in webhook.posts[before:]], "all was told", 90)
+    events = {each.json["id"]: each.json["event"] for each in webhook.posts}
+    assert list(events.values()) == ["pre-release", "step", "promoted"]
+    assert webhook.posts[-1].json["canary_model"] == "m@2"
