@@ -10,8 +10,8 @@ import msgspec
 from hypothesis import strategies as st
 
 from stoker.core import actions, reconcile
+from stoker.core.gate.law import DossierState
 from stoker.core.reconcile import Plan
-from stoker.core.rollout.decide import Dossier
 from stoker.core.rollout.state import Entry, RolloutState
 from stoker.core.rollout.table import ORDERS, Order
 from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Node, Revision, Snapshot
@@ -68,7 +68,7 @@ class World:
         self.readings: dict[int, dict[str, RolloutCounts]] = {}
         self.posted: dict[int, dict[str, Arms]] = {}
         self.rates: dict[EndpointKey, float] = {}
-        self.dossiers: dict[str, Dossier] = {}
+        self.dossiers: dict[str, DossierState] = {}
 
     # what people and their objectives do
 
@@ -415,7 +415,7 @@ def play(script: list[tuple[Any, ...]], *checks: Check, cores: tuple[float, ...]
             case "order":
                 world.order(*arguments)
             case "gate":
-                world.dossiers = {each: Dossier(*arguments, "a test") for each in ("default.a-2", "default.a-3")}
+                world.dossiers = {each: DossierState(*arguments, "a test") for each in ("default.a-2", "default.a-3")}
             case "restart":
                 world.reload()
             case "break":

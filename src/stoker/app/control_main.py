@@ -40,6 +40,10 @@ from stoker.control.numbers import Numbers
 from stoker.control.observe import Observer
 from stoker.control.plane import ControlPlane
 from stoker.control.policies import Admission
+from stoker.control.releases.ask import Fleet
+from stoker.control.releases.gates import Gates
+from stoker.control.releases.keys import Signer
+from stoker.control.releases.runner import Releases
 from stoker.control.remedies import Remedies
 from stoker.control.rollouts import RolloutWatch
 from stoker.control.routes import RoutePublisher
@@ -199,6 +203,7 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
     feedback = FeedbackWatch(database, FeedbackStore(home.feedback), home.address, metrics, _expect)
     feedback.judged = loop.wake
     admission = Admission(database, blobs, observer, metrics)
+    releases = _releases(home, database, blobs, observer, loop, metrics)
     return ControlPlane(
         database=database,
         driver=driver,
@@ -224,6 +229,7 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
         traces=Traces(home.address, chosen.gateways, metrics),
         feedback=feedback,
         hooks=HookPost(database, home.root / "hooks", lambda: loop.lease, metrics),
+        releases=releases,
         process=NAME,
     )
 
@@ -233,6 +239,15 @@ def _incidents(database: Database, evidence: Recorded, loop: Loop, watch: Watch)
         return list(watch.memory.alerts.values())
 
     return Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, alerts)
+
+
+def _releases(
+    home: Home, database: Database, blobs: FolderBlobs, observer: Observer, loop: Loop, metrics: Registry
+) -> Releases:
+    gates = Gates(blobs, Fleet(lambda: observer.statuses, home.address))
+    releases = Releases(database, gates, Signer(home.platform_key), lambda: loop.lease, metrics, loop.wake)
+    loop.decided = releases.wake
+    return releases
 
 
 async def _counted(collector: Collector, age_max_s: float) -> list[Snapshot]:
@@ -331,6 +346,7 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
         asyncio.create_task(plane.rollouts.run()),
         asyncio.create_task(plane.hooks.run()),
         asyncio.create_task(gameday.watch(plane)),
+        asyncio.create_task(plane.releases.run()),
     ]
     acting = asyncio.create_task(plane.loop.run())
     serving = asyncio.create_task(server.serve(sockets))

@@ -14,7 +14,7 @@ from stoker.core.rollout.table import after
 from stoker.core.snapshot import EndpointKey, EndpointState
 from stoker.observe.notify import apprise
 from stoker.protocol import manifest
-from stoker.store import endpoints, journal, models, notifiers, policies, projects, revisions, rollouts
+from stoker.store import endpoints, journal, models, notifiers, policies, projects, releases, revisions, rollouts
 from stoker.store.engine import Connection
 from stoker.types.errors import Conflict, InvalidInput, NotFound
 from stoker.types.ids import EndpointName, ProjectName
@@ -114,7 +114,7 @@ def _too_many_tenants(connection: Connection, given: Iterable[Endpoint]) -> list
 
 
 def rollback(connection: Connection, project: str, name: str, to: int | None, now_s: float) -> None:
-    """Ask again for what an earlier revision was: the newest one before the current, or number `to`.
+    """Ask again for what an earlier revision was: the newest one before the current that had traffic, or number `to`.
 
     A rollout that runs is aborted, if no other revision is named. Nothing is checked on the way back: no gate, no
     budget, no step. Raises NotFound for an unknown endpoint or revision, Conflict when there is no earlier one.
@@ -128,9 +128,12 @@ def rollback(connection: Connection, project: str, name: str, to: int | None, no
     history = revisions.everything(connection, project, name)
     current = next((each for each in history if each.revision == endpoint.status.revision), None)
     if to is None:
-        earlier = [each for each in history if current is None or each.number < current.number]
+        served = releases.served(connection, project, name) | {endpoint.serving}
+        earlier = [
+            each for each in history if each.revision in served and (current is None or each.number < current.number)
+        ]
         if not earlier:
-            raise Conflict(f"endpoint {name!r} has no earlier revision")
+            raise Conflict(f"endpoint {name!r} has no earlier revision that served")
         chosen = earlier[-1]
     else:
         found = next((each for each in history if each.number == to), None)

@@ -10,6 +10,7 @@ One JSON object a line:
 and optionally `weight` (1 by default).
 """
 
+import math
 from typing import Any, Final
 
 import msgspec
@@ -149,3 +150,21 @@ def _tensor(spec: TensorSpec, value: Any) -> dict[str, Any]:
     if any(want not in (-1, have) for want, have in zip(spec.shape, shape, strict=True)):
         raise BadGolden(f"input {spec.name!r} has the shape {shape}; the model takes {list(spec.shape)}")
     return {"name": spec.name, "datatype": spec.datatype, "shape": shape, "data": flat}
+
+
+def simplest(task: str, signature: Signature) -> tuple[str, bytes]:
+    """Return the method and body of the simplest request that a model takes: one row of zeros, or a short text."""
+    if task == "chat":
+        messages = [{"role": "user", "content": "Say one word."}]
+        return METHODS[task], msgspec.json.encode(
+            {"model": "golden", "messages": messages, "max_tokens": 16, "seed": 1}
+        )
+    if task == "embed":
+        return METHODS[task], msgspec.json.encode({"model": "golden", "input": "a short text"})
+    tensors = []
+    for each in signature.inputs:
+        shape = [max(size, 1) for size in each.shape]
+        zero: Any = "" if each.datatype == "BYTES" else False if each.datatype == "BOOL" else 0
+        values = [zero] * math.prod(shape)
+        tensors.append({"name": each.name, "datatype": each.datatype, "shape": shape, "data": values})
+    return METHODS[task], msgspec.json.encode({"inputs": tensors})

@@ -14,10 +14,13 @@ RELEASED: Final = "Released"
 
 
 class DossierState(msgspec.Struct, frozen=True):
-    """How a revision stands: pending, complete (it may take traffic) or refused, for which reason and in a sentence."""
+    """How a revision stands: pending, complete (it may take traffic; also where it has no gates) or refused; and why.
 
-    state: ReleaseState
-    because: str
+    reason: for programs, as conditions have one; because: a sentence.
+    """
+
+    state: ReleaseState = "complete"
+    because: str = ""
     reason: str = ""
 
 
@@ -29,6 +32,11 @@ class Kept(msgspec.Struct, frozen=True):
     gates: Digest
     has_served: bool
     failed: str = ""  # the gate that was not passed
+
+
+def has_any(gates: Gates) -> bool:
+    """Return whether there is anything to pass."""
+    return gates.schema != "off" or gates.golden.set != "off" or gates.profile is not None or gates.policy != "off"
 
 
 def law(gates: Gates) -> Digest:

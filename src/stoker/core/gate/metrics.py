@@ -88,7 +88,7 @@ def _beside(
     bound = gate.worse_max if gate.worse_max is not None else WORSE_MAX.get(metric, _WORSE_MAX_USUAL)
     new, old = value(metric, rows, 0), value(metric, rows, 1)
     sign = 1.0 if metric in _LOWER_IS_BETTER else -1.0
-    difference = sign * (new - old)  # worse is positive
+    difference = sign * (new - old) + 0.0  # worse is positive; and no -0
     worse = difference / max(old, 1e-12) if metric in _LOWER_IS_BETTER else difference
     spread = _error(metric, rows)
     low, high = difference - spread, difference + spread
@@ -102,7 +102,7 @@ def _beside(
     words = f"{words}, {_shown(old)} by the serving revision"
     if worse <= bound:
         return Judgement(True, words, numbers)
-    chance = f"a chance of {p:.2g}" if p is not None else f"between {_shown(low)} and {_shown(high)}"
+    chance = f"p = {p:.2g}" if p is not None else f"between {_shown(low)} and {_shown(high)} at 95 %"
     size = f"{worse:.1%}" if metric in _LOWER_IS_BETTER else f"{worse:.3f}"
     said = f"worse by {size}, at most {bound:g} is allowed"
     if is_sure:

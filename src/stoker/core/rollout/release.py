@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from stoker.core.conditions import crash_message, is_crash_looping
+from stoker.core.gate.law import DossierState
 from stoker.core.rollout import course, decide
-from stoker.core.rollout.decide import Dossier, Sight, Turn
+from stoker.core.rollout.decide import Sight, Turn
 from stoker.core.rollout.state import Entry, RolloutState
 from stoker.core.snapshot import Assignment, EndpointState, Revision
 from stoker.core.world import World
@@ -106,7 +107,7 @@ def end(world: World, endpoint: EndpointState, because: str) -> Turn | None:
 def _first(world: World, scene: Scene) -> Release:
     """Return what runs while nothing serves: there is nobody to compare with, and nothing to return to."""
     name = scene.target.revision
-    dossier = world.snapshot.dossiers.get(name, Dossier())
+    dossier = world.snapshot.dossiers.get(name, DossierState())
     if dossier.state != "complete":
         return Release(scene.target, {name: min(1, scene.wanted)}, (name,))
     ready = _ready(world, scene, name)
@@ -181,7 +182,7 @@ def _sight(world: World, scene: Scene, state: RolloutState) -> Sight:
         serves_canary=scene.endpoint.serving == state.canary,
         crash=_crash(world, scene, state.canary),
         blocked=scene.blocked,
-        dossier=world.snapshot.dossiers.get(state.canary, Dossier()),
+        dossier=world.snapshot.dossiers.get(state.canary, DossierState()),
         order=world.snapshot.orders.get(state.number),
         gateways=world.snapshot.readings.get(state.number, {}),
         posted=world.snapshot.posted.get(state.number, {}),
