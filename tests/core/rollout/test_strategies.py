@@ -6,10 +6,11 @@ import pytest
 from stoker.core import traffic
 from stoker.core.gate.law import DossierState
 from stoker.core.rollout.course import canary_s, resolve
+from stoker.types.releases import Gates
 from stoker.types.rollouts import ArmCounts, Arms, Mirror, Rollout
 from stoker.types.routes import RouteTable
 from stoker.types.slos import Objective
-from tests.core.worlds import World
+from tests.core.worlds import NO_GATES, World
 
 STEP = Rollout(strategy="canary", steps=(10, 50), dwell="60s", requests_min=50)
 GOOD, BASE = (60, 1), (540, 9)
@@ -338,6 +339,18 @@ def test_nothing_takes_traffic_before_its_dossier_is_complete() -> None:
     assert world.rollout.phase == "refused"
     reason, message = condition(world)
     assert (reason, message.split(";")[0]) == ("Refused", "default.a-2 was refused: golden set: 0.31 of 0.95")
+
+
+def test_a_revision_that_is_just_being_made_has_not_passed_its_gates() -> None:
+    world = World()
+    world.apply("a", model=1, gates=NO_GATES)
+    world.settle()
+    world.apply("a", model=2, gates=Gates())
+    world.turn()
+    assert (world.rollout.canary, world.rollout.phase) == ("default.a-2", "gating")
+    world.dossiers["default.a-2"] = DossierState("pending")
+    load(world)
+    assert world.rollout.phase == "gating"
 
 
 def test_the_first_revision_waits_for_its_dossier_too() -> None:

@@ -24,6 +24,9 @@ class DossierState(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+BEGINS: Final = DossierState("pending", "its gates have yet to begin", PENDING)
+
+
 class Kept(msgspec.Struct, frozen=True):
     """What is stored of a revision's newest dossier. has_served: it had traffic once, so a return to it is free."""
 
@@ -53,7 +56,7 @@ def stands(kept: Kept | None, gates: Gates, *, serves: bool) -> DossierState:
     if serves or (kept is not None and kept.has_served):
         return DossierState("complete", "it has served", RELEASED)
     if kept is None or kept.gates != law(gates):
-        return DossierState("pending", "its gates have yet to begin", PENDING)
+        return BEGINS
     if kept.state == "refused":
         return DossierState("refused", kept.because, REASONS.get(kept.failed, "Refused"))
     return DossierState(kept.state, kept.because, PENDING if kept.state == "pending" else RELEASED)
