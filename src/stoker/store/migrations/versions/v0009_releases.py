@@ -6,6 +6,15 @@ from alembic import op
 revision = "0009"
 down_revision = "0008"
 
+# Revisions of before there were gates: nobody knows any more which of them served, and a return to one that did must
+# not be held up.
+THOSE_OF_BEFORE = """
+INSERT INTO dossiers (project, endpoint, revision, born_s, gates, basis, state, because, failed, has_served, record,
+                      statement, verdict, verdict_statement)
+SELECT project, endpoint, revision, created_at_s, '', '', 'complete', 'it was there before there were gates', '', TRUE,
+       '', '', '', '' FROM revisions
+"""
+
 
 def upgrade() -> None:
     """Apply."""
@@ -42,11 +51,4 @@ def upgrade() -> None:
             ["project", "endpoint"], ["endpoints.project", "endpoints.name"], name="golden_sets_endpoint"
         ),
     )
-    # Revisions of before there were gates: nobody knows any more which of them served, and a return to one that did
-    # must not be held up.
-    op.execute(
-        "INSERT INTO dossiers (project, endpoint, revision, born_s, gates, basis, state, because, failed, has_served, "
-        "record, statement, verdict, verdict_statement) "
-        "SELECT project, endpoint, revision, created_at_s, '', '', 'complete', 'it was there before there were gates', "
-        "'', TRUE, '', '', '', '' FROM revisions"
-    )
+    op.execute(THOSE_OF_BEFORE)
