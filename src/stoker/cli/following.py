@@ -75,7 +75,8 @@ class Follower:
                 seen(detail.status.revision)
             if rollout is not None:
                 if rollout.is_ended or rollout.phase in (*_WAITS, *_SERVES):
-                    return Followed(detail, rollout)
+                    # It was asked before the rollout was, and may say what served then.
+                    return Followed(patiently(lambda: self.control.endpoint(self.project, self.name)), rollout)
                 note, fraction = said(rollout) or found.note, _fraction(rollout) or found.fraction
             elif found.state == "done":
                 return Followed(detail)
