@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import click
 import msgspec
@@ -21,7 +22,10 @@ from stoker.cli.session import (
     write_example,
 )
 from stoker.cli.signing import read_key
+from stoker.cli.waiting import patiently
+from stoker.client.control import ControlClient
 from stoker.client.releases import ReleaseClient
+from stoker.client.views import EndpointDetail
 from stoker.types.errors import Conflict, DeadlineExceeded, InvalidInput, NotFound, NotReachable
 from stoker.types.releases import GateResult, ReleaseView
 
@@ -33,9 +37,7 @@ stoker release verify digits-7.json
 """
 POLL_S: Final = 0.3
 WAIT_S: Final = 600.0
-UNREACHABLE_PATIENCE_S: Final = 15.0  # control may be restarted meanwhile
 EXPORT_BYTES_MAX: Final = 4 << 20
-_T = TypeVar("_T")
 _MARKS: Final = {"passed": ("✓", "green"), "failed": ("✗", "red"), "skipped": ("–", "yellow"), "pending": ("…", "cyan")}
 _STATES: Final = {"complete": "green", "refused": "red", "pending": "cyan"}
 
@@ -136,6 +138,7 @@ def wait(
     project: str,
 ) -> None:
     """Wait until a revision is released or refused. Ends with 0, 4 (refused) or 6 (not known in time)."""
+<<<<<<< HEAD
     control = session.control()
     name, number = reference
     if number is None:
@@ -143,6 +146,15 @@ def wait(
     view = wait_decided(ReleaseClient(control.connection), project, name, number, timeout_s)
     _write(junit_file, lambda: release_junit.report(view))
     show(view, output, lambda: described(view))
+=======
+    view = wait_decided(session.control(), project, reference, timeout_s)
+    if view is None:
+        click.echo(f"{reference[0]} serves what it asks for, which had no gates to pass")
+        return
+    decided = view
+    _write(junit_file, lambda: junit.report(decided))
+    show(view, output, lambda: described(decided))
+>>>>>>> 22aaf89 (Wait for the dossier by the gates that hold now, and end where what serves had none)
     if view.dossier.state == "refused":
         raise Conflict(f"{view.dossier.revision} is refused: {view.dossier.because}")
 
@@ -190,21 +202,44 @@ def asked_revision(revision: str) -> int | None:
     return int(number) if number.isdigit() else None
 
 
-def wait_decided(client: ReleaseClient, project: str, name: str, number: int | None, timeout_s: float) -> ReleaseView:
-    """Return the dossier of a revision once it is decided, showing its gates. Raises DeadlineExceeded."""
+def wait_decided(
+    control: ControlClient, project: str, reference: tuple[str, int | None], timeout_s: float
+) -> ReleaseView | None:
+    """Return the dossier of a revision once it is decided, showing its gates. Raises DeadlineExceeded, NotFound.
+
+    Without a number: of the revision that the endpoint asks for, by the gates that it has now; None where that serves
+    and had no gates to pass.
+    """
+    name, number = reference
+    client = ReleaseClient(control.connection)
     end_s = time.monotonic() + timeout_s
     note = "waiting for control"
     with Progress(f"Releasing {name}") as progress:
         while True:
-            found = patiently(lambda: _find(client, project, name, number))
-            if found is not None:
+            detail = patiently(lambda: control.endpoint(project, name))
+            which = number if number is not None else asked_revision(detail.status.revision)
+            found = patiently(partial(_find, client, project, name, which)) if which is not None else None
+            if found is not None and (number is not None or _is_meant(found, detail)):
                 if found.dossier.state != "pending":
                     return found
                 note = gates_line(found)
+            elif found is None and number is None and _serves(detail):
+                return None
             if time.monotonic() > end_s:
                 raise DeadlineExceeded(f"{name} is not decided after {timeout_s:g} s: {click.unstyle(note)}")
             progress.step(click.unstyle(note))
             time.sleep(POLL_S)
+
+
+def _is_meant(view: ReleaseView, detail: EndpointDetail) -> bool:
+    """Return whether control has seen the newest spec, and the dossier is by its gates or of what serves."""
+    is_seen = detail.status.observed_generation >= detail.generation
+    return is_seen and (view.dossier.gates == detail.resource.spec.gates or _serves(detail))
+
+
+def _serves(detail: EndpointDetail) -> bool:
+    is_seen = detail.status.observed_generation >= detail.generation
+    return is_seen and bool(detail.status.serving) and detail.status.serving == detail.status.revision
 
 
 def gates_line(view: ReleaseView) -> str:
@@ -298,18 +333,6 @@ def _find(client: ReleaseClient, project: str, name: str, number: int | None) ->
         return client.get(project, name, number)
     except NotFound:
         return None
-
-
-def patiently(ask: Callable[[], _T]) -> _T:
-    """Return what `ask` returns, also when control is started again meanwhile. Raises NotReachable."""
-    end_s = time.monotonic() + UNREACHABLE_PATIENCE_S
-    while True:
-        try:
-            return ask()
-        except NotReachable:
-            if time.monotonic() > end_s:
-                raise
-        time.sleep(POLL_S)
 
 
 def _statements(file: Path) -> list[bytes]:
