@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from stoker.cli import junit
+from stoker.cli import release_junit
 from stoker.cli.main import cli
 from stoker.cli.release import described, gates_line
 from stoker.protocol import dossier as wire
@@ -60,7 +60,7 @@ def verify(tmp_path: Path, file: Path, key: ed25519.Ed25519PrivateKey = KEY) -> 
 
 
 def test_junit_has_a_case_for_each_gate_and_only_what_xml_has_a_form_for() -> None:
-    suite = fromstring(junit.report(ReleaseView(1, DOSSIER)))[0]
+    suite = fromstring(release_junit.report(ReleaseView(1, DOSSIER)))[0]
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("4", "1", "2")
     cases = {case.get("name"): case for case in suite.iter("testcase")}
     assert list(cases) == ["signature", "schema", "golden (version)", "profile"]

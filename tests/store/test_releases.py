@@ -7,7 +7,7 @@ from sqlalchemy import text
 from stoker.core.gate import law
 from stoker.store import endpoints, models, projects, releases, revisions
 from stoker.store.engine import Connection, Database
-from stoker.store.migrations.versions.v0008_releases import THOSE_OF_BEFORE
+from stoker.store.migrations.versions.v0009_releases import THOSE_OF_BEFORE
 from stoker.types.errors import NotFound
 from stoker.types.ids import Digest, ModelName
 from stoker.types.releases import DOSSIERS_MAX, Dossier, GateResult, Gates, GoldenSet, ReleaseState

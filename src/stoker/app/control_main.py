@@ -40,8 +40,7 @@ from stoker.control.numbers import Numbers
 from stoker.control.observe import Observer
 from stoker.control.plane import ControlPlane
 from stoker.control.policies import Admission
-from stoker.control.releases.ask import Fleet
-from stoker.control.releases.gates import Gates
+from stoker.control.releases import ask, gates, policies
 from stoker.control.releases.keys import Signer
 from stoker.control.releases.runner import Releases
 from stoker.control.remedies import Remedies
@@ -203,7 +202,8 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
     feedback = FeedbackWatch(database, FeedbackStore(home.feedback), home.address, metrics, _expect)
     feedback.judged = loop.wake
     admission = Admission(database, blobs, observer, metrics)
-    releases = _releases(home, database, blobs, observer, loop, metrics)
+    fleet = ask.Fleet(lambda: observer.statuses, home.address)
+    judges = gates.Gates(blobs, fleet, policies.Asked(admission))
     return ControlPlane(
         database=database,
         driver=driver,
@@ -229,7 +229,7 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
         traces=Traces(home.address, chosen.gateways, metrics),
         feedback=feedback,
         hooks=HookPost(database, home.root / "hooks", lambda: loop.lease, metrics),
-        releases=releases,
+        releases=_releases(home, database, judges, loop, metrics),
         process=NAME,
     )
 
@@ -241,11 +241,8 @@ def _incidents(database: Database, evidence: Recorded, loop: Loop, watch: Watch)
     return Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, alerts)
 
 
-def _releases(
-    home: Home, database: Database, blobs: FolderBlobs, observer: Observer, loop: Loop, metrics: Registry
-) -> Releases:
-    gates = Gates(blobs, Fleet(lambda: observer.statuses, home.address))
-    releases = Releases(database, gates, Signer(home.platform_key), lambda: loop.lease, metrics, loop.wake)
+def _releases(home: Home, database: Database, judges: gates.Gates, loop: Loop, metrics: Registry) -> Releases:
+    releases = Releases(database, judges, Signer(home.platform_key), lambda: loop.lease, metrics, loop.wake)
     loop.decided = releases.wake
     return releases
 

@@ -138,23 +138,13 @@ def wait(
     project: str,
 ) -> None:
     """Wait until a revision is released or refused. Ends with 0, 4 (refused) or 6 (not known in time)."""
-<<<<<<< HEAD
-    control = session.control()
-    name, number = reference
-    if number is None:
-        number = asked_revision(control.endpoint(project, name).status.revision)
-    view = wait_decided(ReleaseClient(control.connection), project, name, number, timeout_s)
-    _write(junit_file, lambda: release_junit.report(view))
-    show(view, output, lambda: described(view))
-=======
     view = wait_decided(session.control(), project, reference, timeout_s)
     if view is None:
         click.echo(f"{reference[0]} serves what it asks for, which had no gates to pass")
         return
     decided = view
-    _write(junit_file, lambda: junit.report(decided))
+    _write(junit_file, lambda: release_junit.report(decided))
     show(view, output, lambda: described(decided))
->>>>>>> 22aaf89 (Wait for the dossier by the gates that hold now, and end where what serves had none)
     if view.dossier.state == "refused":
         raise Conflict(f"{view.dossier.revision} is refused: {view.dossier.because}")
 

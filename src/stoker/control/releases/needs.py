@@ -5,7 +5,7 @@ import msgspec
 from stoker.core.gate import law
 from stoker.core.refs import ModelRef
 from stoker.core.snapshot import EndpointState, Revision
-from stoker.store import endpoints, models, releases, revisions, signing
+from stoker.store import endpoints, models, policies, releases, revisions, signing
 from stoker.store.engine import Connection
 from stoker.types.ids import ModelName
 from stoker.types.models import ModelVersion, sha256_digest
@@ -91,7 +91,8 @@ def _need(connection: Connection, state: EndpointState, revision: Revision, pare
     config = revision.config
     beside = parent.digest if parent is not None else ""
     signed = signing.signed(connection, state.project, config.model, config.number)
-    basis = msgspec.json.encode((beside, golden.digest if golden is not None else "", signed))
+    held = golden.digest if golden is not None else ""
+    basis = msgspec.json.encode((beside, held, signed, policies.everything(connection)))
     return Need(
         state=state,
         revision=revision,
