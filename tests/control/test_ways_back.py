@@ -13,6 +13,7 @@ from stoker.types.rollouts import Rollout
 from stoker.types.statuses import EndpointStatus
 from tests.core.worlds import resource, version
 
+SERVED = {f"default.a-{number}" for number in (1, 2, 4)}
 P, A = ProjectName("default"), EndpointName("a")
 
 
@@ -45,19 +46,20 @@ def endpoint(serving: int, asked: int) -> EndpointState:
         (1, 2, [(1, 2, "rolled-back")], 1),  # the spec agrees with what serves
         (3, 3, [], 2),  # of a time before there were rollouts
         (3, 3, [(1, 2, "rolled-back")], 1),
+        (4, 4, [], 2),  # the third never served
         (1, 1, [], 0),
         (2, 2, [(1, 2, "superseded"), (9, 2, "promoted")], 1),  # what served before is forgotten
     ],
 )
 def test_it_goes_to_what_served_before(serving: int, asked: int, moves: list[tuple[int, int, Phase]], to: int) -> None:
     history = [revision(number) for number in range(1, 5)]
-    found = earlier(endpoint(serving, asked), history, past(*moves))
+    found = earlier(endpoint(serving, asked), history, past(*moves), SERVED)
     assert (found.number if found is not None else 0) == to
 
 
 def test_after_a_way_back_the_next_one_goes_further_back_and_not_forth_again() -> None:
     back = msgspec.structs.replace(past((3, 2, "promoted"))[0], is_return=True)
     history = [revision(number) for number in range(1, 4)]
-    found = earlier(endpoint(2, 2), history, [back, *past((1, 2, "promoted"), (2, 3, "promoted"))])
+    found = earlier(endpoint(2, 2), history, [back, *past((1, 2, "promoted"), (2, 3, "promoted"))], SERVED)
     assert found is not None
     assert found.number == 1

@@ -10,14 +10,15 @@ import msgspec
 from hypothesis import strategies as st
 
 from stoker.core import actions, reconcile
+from stoker.core.gate.law import DossierState
 from stoker.core.reconcile import Plan
-from stoker.core.rollout.decide import Dossier
 from stoker.core.rollout.state import Entry, RolloutState
 from stoker.core.rollout.table import ORDERS, Order
 from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Node, Revision, Snapshot
 from stoker.types.ids import Digest, EndpointName, ModelName, NodeName, ProjectName
 from stoker.types.models import ModelVersion, VersionManifest
 from stoker.types.process import ProcessStatus
+from stoker.types.releases import Gates, GoldenGate
 from stoker.types.remedies import Act, ActKind
 from stoker.types.resources import Backend, Endpoint, EndpointSpec, Limits, Metadata, Replicas, Resources
 from stoker.types.rollouts import ArmCounts, Arms, Rollout, RolloutCounts
@@ -33,6 +34,10 @@ def version(number: int, **fields: Any) -> ModelVersion:
     return ModelVersion(ModelName("m"), number, Digest(f"sha256:{number:064x}"), manifest, 0.0, 10)
 
 
+# Nobody makes dossiers here but tests that put one into `World.dossiers`.
+NO_GATES = Gates(schema="off", golden=GoldenGate(set="off"), policy="off")
+
+
 def resource(name: str, replicas: int = 1, cpu: float = 1.0, **spec: Any) -> Endpoint:
     return Endpoint(
         metadata=Metadata(name=name),
@@ -41,7 +46,7 @@ def resource(name: str, replicas: int = 1, cpu: float = 1.0, **spec: Any) -> End
             resources=Resources(cpu=cpu, memory="100Mi"),
             replicas=Replicas(min=replicas, max=replicas + 1),  # one more under scale-up
             limits=Limits(timeout="5s"),
-            **spec,
+            **({"gates": NO_GATES} | spec),
         ),
     )
 
@@ -68,7 +73,7 @@ class World:
         self.readings: dict[int, dict[str, RolloutCounts]] = {}
         self.posted: dict[int, dict[str, Arms]] = {}
         self.rates: dict[EndpointKey, float] = {}
-        self.dossiers: dict[str, Dossier] = {}
+        self.dossiers: dict[str, DossierState] = {}
 
     # what people and their objectives do
 
@@ -415,7 +420,7 @@ def play(script: list[tuple[Any, ...]], *checks: Check, cores: tuple[float, ...]
             case "order":
                 world.order(*arguments)
             case "gate":
-                world.dossiers = {each: Dossier(*arguments, "a test") for each in ("default.a-2", "default.a-3")}
+                world.dossiers = {each: DossierState(*arguments, "a test") for each in ("default.a-2", "default.a-3")}
             case "restart":
                 world.reload()
             case "break":

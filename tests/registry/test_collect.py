@@ -36,6 +36,11 @@ def test_a_blob_goes_when_no_version_has_it_and_its_grace_is_over() -> None:
     assert decide(inventory, NOW_S).blobs == (blob(3),)
 
 
+def test_a_blob_that_belongs_to_no_version_but_is_held_stays() -> None:
+    inventory = Inventory((), frozenset(), (info(1), info(2)), held=frozenset({blob(2)}))
+    assert decide(inventory, NOW_S).blobs == (blob(1),)
+
+
 def test_a_folder_goes_when_no_revision_uses_its_version() -> None:
     used, unused = version("m", 1, (1,)), version("m", 2, (2,))
     inventory = Inventory(

@@ -42,6 +42,9 @@ from stoker.control.numbers import Numbers
 from stoker.control.observe import Observer
 from stoker.control.plane import ControlPlane
 from stoker.control.policies import Admission
+from stoker.control.releases import ask, gates, policies
+from stoker.control.releases.keys import Signer
+from stoker.control.releases.runner import Releases
 from stoker.control.remedies import Remedies
 from stoker.control.rollouts import RolloutWatch
 from stoker.control.routes import RoutePublisher
@@ -197,6 +200,8 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
     feedback = FeedbackWatch(database, FeedbackStore(home.feedback), home.address, metrics, _expect)
     feedback.judged = loop.wake
     admission = Admission(database, blobs, observer, metrics)
+    reach = ask.Fleet(lambda: observer.statuses, home.address)
+    judges = gates.Gates(blobs, reach, policies.Asked(admission))
     return ControlPlane(
         database=database,
         driver=driver,
@@ -222,6 +227,7 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
         traces=Traces(home.address, chosen.gateways, metrics),
         feedback=feedback,
         hooks=HookPost(database, home.root / "hooks", lambda: loop.lease, metrics),
+        releases=_releases(home, database, judges, loop, metrics),
         process=NAME,
     )
 
@@ -229,6 +235,12 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
 def _changed(numbers: Numbers, loop: Loop) -> None:
     numbers.look()
     loop.wake()
+
+
+def _releases(home: Home, database: Database, judges: gates.Gates, loop: Loop, metrics: Registry) -> Releases:
+    releases = Releases(database, judges, Signer(home.platform_key), lambda: loop.lease, metrics, loop.wake)
+    loop.decided = releases.wake
+    return releases
 
 
 async def _counted(collector: Collector, age_max_s: float) -> list[Snapshot]:
@@ -327,6 +339,7 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
         asyncio.create_task(plane.rollouts.run()),
         asyncio.create_task(plane.hooks.run()),
         asyncio.create_task(gameday.watch(plane)),
+        asyncio.create_task(plane.releases.run()),
     ]
     acting = asyncio.create_task(plane.loop.run())
     serving = asyncio.create_task(server.serve(sockets))

@@ -103,6 +103,11 @@ class Home:
         return self.root / "gamedays"
 
     @property
+    def platform_key(self) -> Path:
+        """The private key that signs dossiers, mode 600."""
+        return self.root / "platform.key"
+
+    @property
     def tmp(self) -> Path:
         """Half-written files; everything in it is garbage when nothing runs."""
         return self.root / "tmp"

@@ -14,9 +14,11 @@ from stoker.cli.following import Followed, Follower
 from stoker.cli.following import newest as newest_rollout
 from stoker.cli.output import show
 from stoker.cli.progress import Progress
+from stoker.cli.release import Passing
 from stoker.cli.session import Command, Session, checked_name, complete_endpoint, output_option, pairs, project_option
 from stoker.cli.values import typed
 from stoker.client.control import ControlClient
+from stoker.client.releases import ReleaseClient
 from stoker.client.views import ApplyResult, EndpointDetail
 from stoker.types.errors import NotFound
 from stoker.types.rollouts import Strategy
@@ -101,8 +103,9 @@ def command(
     """Serve a model version under a name.
 
     An endpoint that is there keeps every setting that is not named here; the change becomes a new revision, and the
-    old one serves until the new one is ready. With --wait a rollout is followed to its end: 0 when it was promoted, 11
-    when it was rolled back, 4 when it was refused, 12 when it waits for somebody, 6 after --timeout.
+    old one serves until the new one is ready and has passed its gates. With --wait these are shown as they are decided,
+    and a rollout is followed to its end: 0 when it was promoted, 11 when it was rolled back, 4 when it was refused, 12
+    when it waits for somebody, 6 after --timeout.
     """
     if junit is not None and not wait:
         raise click.UsageError("--junit tells how a rollout ended; it needs --wait")
@@ -114,8 +117,9 @@ def command(
         show(detail, output, lambda: _people(result, detail))
         return Exit.OK
     follower = Follower(control, project, name, last.number if last is not None else 0)
+    passing = Passing(ReleaseClient(control.connection), project, name)
     with Progress(f"Deploying {name}") as progress:
-        followed = follower.follow(detail.generation, timeout_s, progress)
+        followed = follower.follow(detail.generation, timeout_s, progress, passing.look)
     if junit is not None and followed.rollout is not None:
         following.junit(followed.rollout, junit)
     show(followed.detail, output, lambda: _ended(result, followed))

@@ -1,6 +1,7 @@
 """Waiting for a change to serve: through its rollout, if it makes one, to the rollout's end; and how that is told."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,7 @@ from stoker.cli.waiting import NO_CAPACITY_PATIENCE_S, POLL_S, TAKEN_BACK, condi
 from stoker.client.control import ControlClient
 from stoker.client.rollouts import RolloutClient, RolloutDetail
 from stoker.client.views import EndpointDetail
-from stoker.types.errors import DeadlineExceeded, EngineFailed, NotFound
+from stoker.types.errors import Conflict, DeadlineExceeded, EngineFailed, NotFound
 
 ENTRIES: Final = 10  # of a timeline, to know why it ended
 _WAITS: Final = ("paused", "reported")
@@ -50,10 +51,17 @@ class Follower:
     name: str
     before: int
 
-    def follow(self, generation: int, timeout_s: float, progress: Progress) -> Followed:
-        """Return how the spec of `generation` ended.
+    def follow(
+        self,
+        generation: int,
+        timeout_s: float,
+        progress: Progress,
+        seen: Callable[[str], None] = lambda _revision: None,
+    ) -> Followed:
+        """Return how the spec of `generation` ended. `seen` hears each time which revision it asks for.
 
         Raises:
+            Conflict: its first revision does not pass its gates.
             EngineFailed: it cannot be served; the message is the platform's reason.
             DeadlineExceeded: not within `timeout_s`; it goes on by itself.
         """
@@ -64,13 +72,18 @@ class Follower:
             found, now_s = judge(detail, generation), time.monotonic()
             rollout = self._rollout(detail, generation)
             note, fraction = found.note, found.fraction
+            if detail.status.observed_generation >= generation:
+                seen(detail.status.revision)
             if rollout is not None:
                 if rollout.is_ended or rollout.phase in (*_WAITS, *_SERVES):
-                    return Followed(detail, rollout)
+                    # It was asked before the rollout was, and may say what served then.
+                    return Followed(patiently(lambda: self.control.endpoint(self.project, self.name)), rollout)
                 note, fraction = said(rollout) or found.note, _fraction(rollout) or found.fraction
             elif found.state == "done":
                 return Followed(detail)
             if rollout is None or rollout.strategy == "direct":  # others are rolled back, which ends them
+                if found.state == "refused":
+                    raise Conflict(f"{found.note}; see `stoker release show {self.name}`")
                 if found.state == "failed":
                     raise EngineFailed(f"{self.name} cannot be served: {found.note}; see `stoker logs {self.name}`")
                 stuck_since_s = (stuck_since_s or now_s) if found.state == "stuck" else None

@@ -48,6 +48,8 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
     "Endpoints": {
         "deploy": Entry("deploy", "Serve a model version under a name."),
         "rollouts": Entry("rollouts", "List, show and steer rollouts."),
+        "release": Entry("release", "Show what a revision must pass before it takes traffic."),
+        "golden": Entry("golden", "Hold revisions against examples with known answers."),
         "rollback": Entry("rollback", "Return an endpoint to an earlier revision."),
         "apply": Entry("apply", "Make the platform match manifests."),
         "diff": Entry("diff", "Show what apply would change."),

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import click
 import msgspec
 
+from stoker.cli.golden import read_golden
 from stoker.cli.lineage import code_of, said
 from stoker.cli.output import fields, show
 from stoker.cli.progress import Progress
@@ -27,6 +28,7 @@ from stoker.client.upload import LocalFile, Signer, Stage, find_files, push
 from stoker.client.views import PushedVersion
 from stoker.types.drift import REFERENCE_FILE
 from stoker.types.errors import RefusedArtifact
+from stoker.types.releases import GOLDEN_FILE
 from stoker.types.units import format_bytes
 
 _STAGES: dict[Stage, str] = {"hash": "reading", "upload": "uploading", "register": "scanning, reading the signature"}
@@ -46,7 +48,7 @@ ALONE: Final = Beside()
     cls=Command,
     example="""
     stoker push digits model.onnx
-    stoker push churn ./model-folder --alias prod --task predict --reference good-rows.csv
+    stoker push churn ./model-folder --alias prod --task predict --reference good-rows.csv --golden examples.jsonl
     stoker push smol hf:HuggingFaceTB/SmolLM2-135M-Instruct-GGUF/smollm2-135m-instruct-q8_0.gguf
     stoker push digits model.onnx --sign-key team.pem --parent digits@2 --data s3://lake/digits/2026-11
     stoker push gpt --format remote --task chat --option url=https://api.example.com/v1
@@ -68,6 +70,12 @@ ALONE: Final = Beside()
     type=click.Path(path_type=Path),
     metavar="ROWS",
     help="Good rows (.csv, .json, .jsonl, .npz); what the endpoint sees is compared with them.",
+)
+@click.option(
+    "--golden",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="EXAMPLES",
+    help="Examples with known answers (.jsonl); they are held against it before it gets traffic.",
 )
 @click.option(
     "--trained-at",
@@ -121,7 +129,9 @@ def command(
             raise click.UsageError("say what to push: PATH, hf:REPO, hf:REPO/FILE, mlflow:FOLDER, mlflow:RUN or a URL")
         pushed = control.register(name, what)
     else:
-        with _reference(given["reference"], given["tasks"]) as beside:
+        golden = () if given["golden"] is None else (golden_file(given["golden"]),)
+        with _reference(given["reference"], given["tasks"]) as statistics:
+            beside = (*statistics, *golden)
             own = signer(name, given["sign_key"]) if given["sign_key"] is not None else None
             pushed = push_source(session, name, source, what, Beside(beside, own))
     for alias in aliases:
@@ -150,6 +160,12 @@ def _reference(rows: Path | None, tasks: Sequence[str]) -> Iterator[tuple[LocalF
         file = Path(folder) / REFERENCE_FILE
         file.write_bytes(made)
         yield (LocalFile(file, REFERENCE_FILE, len(made)),)
+
+
+def golden_file(path: Path) -> LocalFile:
+    """Return the examples as a file of a version. Raises InvalidInput with the lines that are wrong."""
+    read_golden(path)
+    return LocalFile(path, GOLDEN_FILE, path.stat().st_size)
 
 
 def push_source(session: Session, name: str, source: str, what: Registration, beside: Beside = ALONE) -> PushedVersion:

@@ -8,7 +8,8 @@ from typing import Final, Literal, TypeVar
 from stoker.cli.progress import Progress
 from stoker.client.control import ControlClient
 from stoker.client.views import EndpointDetail
-from stoker.types.errors import DeadlineExceeded, EngineFailed, NotReachable
+from stoker.types.errors import Conflict, DeadlineExceeded, EngineFailed, NotReachable
+from stoker.types.releases import REASONS
 from stoker.types.statuses import Condition
 
 T = TypeVar("T")
@@ -26,7 +27,7 @@ UNREACHABLE_PATIENCE_S: Final = 10.0
 class Progressing:
     """How an endpoint stands against what was asked."""
 
-    state: Literal["done", "coming", "stuck", "failed"]
+    state: Literal["done", "coming", "stuck", "failed", "refused"]
     note: str
     fraction: float = 0.0
 
@@ -34,7 +35,7 @@ class Progressing:
 def judge(detail: EndpointDetail, generation: int) -> Progressing:
     """Return how far `detail` is in becoming its spec of `generation`.
 
-    "stuck" may resolve by itself; "failed" will not without a change.
+    "stuck" may resolve by itself; "failed" and "refused" (by a gate) will not without a change.
     """
     status = detail.status
     if status.observed_generation < generation:
@@ -45,22 +46,31 @@ def judge(detail: EndpointDetail, generation: int) -> Progressing:
         return Progressing("coming", "waiting for control")
     if progressing.reason == "Complete" or (ready.status and progressing.reason in SERVES):
         return Progressing("done", progressing.message, 1.0)
+    if not progressing.status and progressing.reason in REASONS.values():
+        return Progressing("refused", progressing.message)
     if progressing.reason in ("CrashLoop", "Unservable"):
         return Progressing("failed", progressing.message)
     if progressing.reason == "NoCapacity":
         return Progressing("stuck", progressing.message)
     if status.replicas_wanted == 0 and ready.reason == "ScaledToZero":
         return Progressing("done", ready.message, 1.0)
-    return _loading(detail)
+    return Progressing("coming", progressing.message) if progressing.reason == "Gating" else _loading(detail)
 
 
 def wait_ready(
-    control: ControlClient, project: str, name: str, *, generation: int, timeout_s: float, progress: Progress
+    control: ControlClient,
+    project: str,
+    name: str,
+    *,
+    generation: int,
+    timeout_s: float,
+    progress: Progress,
 ) -> EndpointDetail:
     """Return the endpoint when it serves its spec of `generation`.
 
     Raises:
         EngineFailed: it will not; the message is the platform's reason.
+        Conflict: a gate refused it; what served goes on.
         DeadlineExceeded: not within `timeout_s`; it goes on by itself.
     """
     began_s = time.monotonic()
@@ -71,6 +81,8 @@ def wait_ready(
         now_s = time.monotonic()
         if found.state == "done":
             return detail
+        if found.state == "refused":
+            raise Conflict(f"{found.note}; see `stoker release show {name}`")
         if found.state == "failed":
             raise EngineFailed(f"{name} cannot be served: {found.note}; see `stoker logs {name}`")
         stuck_since_s = (stuck_since_s or now_s) if found.state == "stuck" else None

@@ -22,7 +22,7 @@ from stoker.core.snapshot import Assignment, Revision
 from stoker.placement.port import Driver
 from stoker.protocol.signing import demand
 from stoker.registry.layout import lay_out
-from stoker.store import endpoints, journal, revisions, rollouts
+from stoker.store import endpoints, journal, releases, revisions, rollouts
 from stoker.store.engine import Connection
 from stoker.store.leases import Lease
 from stoker.types.errors import StokerError
@@ -67,6 +67,7 @@ def _write_action(connection: Connection, action: Action, now_s: float) -> None:
                 revisions.assign(connection, _assignment(action, now_s))
         case actions.SetServing():
             endpoints.set_serving(connection, action.project, action.endpoint, action.revision)
+            releases.mark_served(connection, action.revision)
         case actions.DrainReplica():
             revisions.set_phase(connection, action.replica, "draining", now_s)
         case actions.StopReplica():

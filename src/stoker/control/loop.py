@@ -84,6 +84,7 @@ class Loop:
         # What gateways counted of rollouts, by number and boot; requests a second of endpoints lately.
         self.readings: Callable[[], Mapping[int, Mapping[str, RolloutCounts]]] = dict
         self.rates: Callable[[], Mapping[EndpointKey, float]] = dict
+        self.decided: Callable[[], None] = lambda: None  # called when a turn did something
         self._wanted: set[tuple[str, str]] = set()  # endpoints with that gauge
         self._told: dict[str, int] = {}  # restarts by replica that are in the journal
 
@@ -167,6 +168,8 @@ class Loop:
                 continue
             self._metrics.counter("stoker_decisions_total", action=type(action).__name__).add()
             log.info("decided", extra={"action": type(action).__name__, "because": action.because})
+        if decision.plan.actions:
+            self.decided()
         await self._effects.run(decision.plan, decision.state, lease)
         self._forget_gone(decision.plan.actions)
         return self._next_s(decision.plan)
@@ -245,6 +248,7 @@ def decide(
         rollouts=tuple(each.state for each in state.rollouts),
         orders={each.state.number: cast(Order, each.ordered) for each in state.rollouts if each.ordered},
         posted={each.state.number: each.posted for each in state.rollouts},
+        dossiers=state.dossiers,
     )
     plan = reconcile.plan(snapshot, now_s)
     if not plan.is_empty:

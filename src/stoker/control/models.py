@@ -17,7 +17,7 @@ from stoker.control.signatures import UNSIGNED, SignedPush
 from stoker.core.refs import ModelRef, is_alias, parse_version
 from stoker.registry import collect
 from stoker.registry.versions import Given, build_manifest
-from stoker.store import journal, models, revisions
+from stoker.store import journal, models, releases, revisions
 from stoker.store.engine import Connection, Database
 from stoker.types.errors import Busy, InvalidInput, NotFound, PolicyDenied, RefusedArtifact
 from stoker.types.ids import ModelName, is_name
@@ -146,14 +146,15 @@ class ModelRegistry:
         def inventory(connection: Connection) -> collect.Inventory:
             every = models.everything(connection)
             used = frozenset(revision.config.digest for revision in revisions.everything(connection))
-            return collect.Inventory(versions=tuple(every), used=used, blobs=found, folders=folders)
+            held = releases.golden_digests(connection)
+            return collect.Inventory(versions=tuple(every), used=used, blobs=found, folders=folders, held=held)
 
         garbage = collect.decide(await self._database.reading(inventory), time.time())
         return await asyncio.to_thread(collect.collect, garbage, self.blobs, self._models_dir)
 
     async def _refuse(self, name: str, files: Sequence[FileEntry], why: str) -> None:
         def discard(connection: Connection) -> None:
-            collect.discard(files, self.blobs, models.everything(connection))
+            collect.discard(files, self.blobs, models.everything(connection), releases.golden_digests(connection))
             journal.add(connection, journal.Entry(time.time(), "RefusePush", why, subject=name))
 
         await self._database.writing(discard)

@@ -8,10 +8,12 @@ from typing import Final
 
 import msgspec
 
+from stoker.core.gate import law
+from stoker.core.gate.law import DossierState
 from stoker.core.refs import ModelRef, parse_ref
 from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Node, Revision
 from stoker.placement.port import Driver
-from stoker.store import endpoints, models, revisions, rollouts
+from stoker.store import endpoints, models, releases, revisions, rollouts
 from stoker.store.engine import Connection
 from stoker.store.rollouts import Stored
 from stoker.types.ids import ModelName, NodeName
@@ -35,6 +37,7 @@ class State(msgspec.Struct, frozen=True):
     targets: dict[EndpointKey, ModelVersion | None]
     versions: dict[tuple[str, int], ModelVersion]
     rollouts: tuple[Stored, ...] = ()  # the newest of each endpoint
+    dossiers: dict[str, DossierState] = {}  # of revisions that have gates to pass
 
 
 def read_state(connection: Connection) -> State:
@@ -57,7 +60,27 @@ def read_state(connection: Connection) -> State:
         targets,
         versions,
         tuple(rollouts.newest(connection)),
+        standing(connection, every, history),
     )
+
+
+def standing(
+    connection: Connection, every: Iterable[EndpointState], history: Iterable[Revision]
+) -> dict[str, DossierState]:
+    """Return how every revision stands that has gates to pass."""
+    known = {each.key: each for each in every}
+    rows = releases.standing(connection)
+    found = {}
+    for each in history:
+        state = known.get((each.project, each.endpoint))
+        if state is not None and law.has_any(state.resource.spec.gates):
+            begun = rows.get((each.revision, each.created_at_s))
+            found[str(each.revision)] = law.stands(
+                begun.kept if begun is not None else None,
+                state.resource.spec.gates,
+                serves=state.serving == each.revision,
+            )
+    return found
 
 
 def target(connection: Connection, endpoint: EndpointState) -> ModelVersion | None:

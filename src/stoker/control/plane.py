@@ -11,6 +11,7 @@ from stoker.control.models import ModelRegistry
 from stoker.control.numbers import Numbers
 from stoker.control.observe import Observer
 from stoker.control.policies import Admission
+from stoker.control.releases.runner import Releases
 from stoker.control.remedies import Remedies
 from stoker.control.rollouts import RolloutWatch
 from stoker.control.routes import RoutePublisher
@@ -56,6 +57,7 @@ class ControlPlane:
     traces: Traces
     feedback: FeedbackWatch
     hooks: HookPost
+    releases: Releases
     process: str = "control"
 
     @property

@@ -13,7 +13,7 @@ from stoker.core.rollout.release import REJECTED
 from stoker.core.rollout.state import Entry, RolloutState
 from stoker.core.rollout.table import after
 from stoker.core.snapshot import EndpointState, Revision
-from stoker.store import endpoints, journal, revisions, rollouts
+from stoker.store import endpoints, journal, releases, revisions, rollouts
 from stoker.store.engine import Connection
 from stoker.types.errors import Conflict, NotFound
 from stoker.types.ids import RevisionId
@@ -34,7 +34,8 @@ def rollback(connection: Connection, project: str, name: str, to: int | None, no
         return
     history = revisions.everything(connection, project, name)
     if to is None:
-        chosen = earlier(endpoint, history, [each.state for each in rollouts.everything(connection, project, name)])
+        past = [each.state for each in rollouts.everything(connection, project, name)]
+        chosen = earlier(endpoint, history, past, releases.served(connection, project, name))
         if chosen is None:
             raise Conflict(f"endpoint {name!r} has no earlier revision that served; name one with --to")
     else:
@@ -52,11 +53,13 @@ def rollback(connection: Connection, project: str, name: str, to: int | None, no
     journal.add(connection, journal.Entry(now_s, "Rollback", because, project, name, chosen.revision))
 
 
-def earlier(endpoint: EndpointState, history: Sequence[Revision], past: Sequence[RolloutState]) -> Revision | None:
+def earlier(
+    endpoint: EndpointState, history: Sequence[Revision], past: Sequence[RolloutState], served: Container[str]
+) -> Revision | None:
     """Return the revision that served before the one that does; never one that was taken back or refused.
 
     Where the spec asks for one that was taken back, that is what serves: asking for it makes the spec agree. `past`:
-    rollouts, newest first; of a time before there were any, the newest revision before the present one.
+    rollouts, newest first; of a time before there were any, the newest of those that `served` before the present one.
     """
     known = {each.revision: each for each in history}
     if endpoint.serving and endpoint.status.revision != endpoint.serving:
@@ -70,7 +73,9 @@ def earlier(endpoint: EndpointState, history: Sequence[Revision], past: Sequence
     able = [
         each
         for each in history
-        if (present is None or each.number < present.number) and newest.get(each.revision) not in REJECTED
+        if each.revision in served
+        and (present is None or each.number < present.number)
+        and newest.get(each.revision) not in REJECTED
     ]
     return max(able, key=lambda each: each.number, default=None)
 

@@ -315,6 +315,7 @@ class _Endpoint:
                 asked=target.revision if target is not None else "",
                 rollout=self._rollout(),
                 start_failures=self.world.snapshot.start_failures,
+                release=self.world.snapshot.dossiers.get(target.revision) if target is not None else None,
             ),
             self.world.now_s,
         )

@@ -9,8 +9,8 @@ from typing import Literal
 import msgspec
 
 from stoker.core.enforce import Asked
+from stoker.core.gate.law import DossierState
 from stoker.core.revisions import ServingConfig
-from stoker.core.rollout.decide import Dossier
 from stoker.core.rollout.state import RolloutState
 from stoker.core.rollout.table import Order
 from stoker.types.ids import Digest, EndpointName, NodeName, ProjectName, ReplicaId, RevisionId
@@ -109,4 +109,4 @@ class Snapshot(msgspec.Struct, frozen=True):
     readings: Mapping[int, Mapping[str, RolloutCounts]] = {}
     posted: Mapping[int, Mapping[str, Arms]] = {}
     rates: Mapping[EndpointKey, float] = {}
-    dossiers: Mapping[str, Dossier] = {}
+    dossiers: Mapping[str, DossierState] = {}

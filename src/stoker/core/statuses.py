@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import msgspec
 
 from stoker.core import conditions
-from stoker.core.conditions import PROGRESSING, READY, crash_message, is_crash_looping
+from stoker.core.conditions import PROGRESSING, READY, RELEASED, crash_message, is_crash_looping
+from stoker.core.gate.law import DossierState
 from stoker.core.rollout.course import course
 from stoker.core.rollout.release import REJECTED
 from stoker.core.rollout.state import RolloutState
@@ -30,6 +31,7 @@ class Sight(msgspec.Struct, frozen=True):
     start_failures: Mapping[str, str] = {}  # by replica
     asked: str = ""
     rollout: RolloutState | None = None
+    release: DossierState | None = None  # how `asked` stands with its gates; None: it has none
 
 
 class _Claim(msgspec.Struct, frozen=True):
@@ -43,6 +45,8 @@ def endpoint_status(endpoint: EndpointState, sight: Sight, now_s: float) -> Endp
     serving = endpoint.serving or sight.target
     ready = _ready(sight, serving)
     claims = {READY: _readiness(endpoint, sight, serving), PROGRESSING: _progress(endpoint, sight)}
+    if sight.release is not None:
+        claims[RELEASED] = _release(sight.asked, sight.release)
     others = tuple(one for one in endpoint.status.conditions if one.type not in claims)  # said by who watches them
     return EndpointStatus(
         observed_generation=endpoint.generation,
@@ -62,6 +66,8 @@ def _readiness(endpoint: EndpointState, sight: Sight, serving: str) -> _Claim:
     ready = _ready(sight, serving)
     if endpoint.is_deleting:
         return _Claim(False, "Deleting", _leaving_message(sight))
+    if not endpoint.serving and _is_held(sight) and (ready or _is_refused(sight)):
+        return _release(sight.asked, sight.release)
     if ready:
         return _Claim(True, "ReplicasReady", f"{ready} of {sight.wanted_count} replicas of {serving} are ready")
     failing = _failing(sight, serving) or _failing(sight, sight.target)
@@ -86,6 +92,8 @@ def _progress(endpoint: EndpointState, sight: Sight) -> _Claim:
         return _Claim(True, "Deleting", _leaving_message(sight))
     if sight.problem is not None:
         return _Claim(False, "Unservable", sight.problem)
+    if not endpoint.serving and _is_refused(sight):
+        return _release(sight.asked, sight.release)
     failing = _failing(sight, sight.target)
     if failing is not None and is_crash_looping(failing):
         return _Claim(False, "CrashLoop", crash_message(failing))
@@ -96,9 +104,14 @@ def _progress(endpoint: EndpointState, sight: Sight) -> _Claim:
     unstarted = _unstarted(sight, sight.target)
     if unstarted is not None:
         return _Claim(False, "StartFailed", unstarted)
+    if sight.rollout is not None and sight.rollout.phase == "gating" and _is_held(sight):
+        held = _release(sight.asked, sight.release).message
+        return _Claim(True, "Gating", f"{held}; {sight.rollout.baseline} serves on")
     if sight.rollout is not None and (claim := _rolling_out(sight.rollout)) is not None:
         return claim
     ready = _ready(sight, sight.target)
+    if not endpoint.serving and ready and _is_held(sight):
+        return _Claim(True, "Gating", _release(sight.asked, sight.release).message)
     if endpoint.serving != sight.target or ready < sight.wanted_count:
         until = "" if endpoint.serving in ("", sight.target) else f"; {endpoint.serving} serves until all are"
         words = "" if failing is None else f"; {crash_message(failing)}"
@@ -114,6 +127,23 @@ def no_room(status: EndpointStatus) -> str:
     """Return why the endpoint's last missing replica has no node; "" if it has one."""
     found = conditions.find(status.conditions, PROGRESSING)
     return found.message if found is not None and found.reason == "NoCapacity" else ""
+
+
+def _release(asked: str, release: DossierState | None) -> _Claim:
+    if release is None or release.state == "complete":
+        because = release.because if release is not None else "it has no gates"
+        return _Claim(True, "Released", f"{asked} may take traffic: {because}")
+    if release.state == "pending":
+        return _Claim(False, release.reason, f"{asked} waits for its gates: {release.because}")
+    return _Claim(False, release.reason, f"{asked} is refused: {release.because}")
+
+
+def _is_held(sight: Sight) -> bool:
+    return sight.release is not None and sight.release.state != "complete"
+
+
+def _is_refused(sight: Sight) -> bool:
+    return sight.release is not None and sight.release.state == "refused"
 
 
 def _taken_back(rollout: RolloutState) -> _Claim:

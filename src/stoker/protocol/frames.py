@@ -77,6 +77,7 @@ class RequestHead(msgspec.Struct, frozen=True, omit_defaults=True):
     header_bytes: of an OIP binary body, the length of its JSON part (`Inference-Header-Content-Length`); -1 if absent.
     resume_bytes: so many bytes at the body's end are no part of it, but what another replica answered (`Resume`).
     trace, trace_state: W3C traceparent and tracestate of this try. Who does not know them leaves them unread.
+    probe: nobody's request, but one that looks how a model does: it leaves no trace in drift and predictions.
     segment: what the caller says the request is of (`x-stoker-segment`), for the quality of predictions.
     tenant: who asked, by the name or key id that metrics have, never a key; for the lines of the replica's log.
     """
@@ -92,6 +93,7 @@ class RequestHead(msgspec.Struct, frozen=True, omit_defaults=True):
     trace_state: str = ""
     segment: str = ""
     tenant: str = ""
+    probe: bool = False
 
 
 class EndHead(msgspec.Struct, omit_defaults=True):

@@ -79,7 +79,11 @@ def sign(name: str, files: Sequence[FileEntry], key: PrivateKey) -> str:
     """Return the bundle that says: these are the files of `name`. Raises InvalidInput where there are none."""
     if not files:
         raise InvalidInput(f"{name} has no files that could be signed; it is only an address")
-    payload = bundle.statement(name, files)
+    return sign_payload(bundle.statement(name, files), key)
+
+
+def sign_payload(payload: bytes, key: PrivateKey) -> str:
+    """Return the bundle around an in-toto statement."""
     signed = bundle.signed_bytes(payload)
     if isinstance(key, ed25519.Ed25519PrivateKey):
         made = key.sign(signed)
@@ -99,7 +103,7 @@ def examine(text: str | bytes, files: Sequence[FileEntry], roots: Sequence[Trust
     for root in roots:
         key = public_key(root.public_key)
         if found.fingerprint in ("", fingerprint(key)):
-            if _holds(found, key):
+            if holds(found, key):
                 return Finding("verified", root.name, fingerprint(key))
             if found.fingerprint:
                 why = f"it was not made with the key {root.name} that it names, or it was changed since"
@@ -127,7 +131,8 @@ def demand(named: str, files: Sequence[FileEntry], signed: SignedVersion) -> str
     return words
 
 
-def _holds(found: Bundle, key: PublicKey) -> bool:
+def holds(found: Bundle, key: PublicKey) -> bool:
+    """Return whether `key` made the signature over what is in the bundle."""
     signed = bundle.signed_bytes(found.payload)
     try:
         if isinstance(key, ed25519.Ed25519PublicKey):

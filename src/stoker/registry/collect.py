@@ -25,12 +25,16 @@ class Folder(msgspec.Struct, frozen=True):
 
 
 class Inventory(msgspec.Struct, frozen=True):
-    """Everything a collection looks at. `used` are the digests of versions that a revision or a replica needs."""
+    """Everything a collection looks at.
+
+    `used` are the digests of versions that a revision or a replica needs, `held` blobs that belong to no version.
+    """
 
     versions: tuple[ModelVersion, ...]
     used: frozenset[Digest]
     blobs: tuple[BlobInfo, ...] = ()
     folders: tuple[Folder, ...] = ()
+    held: frozenset[Digest] = frozenset()
 
 
 class Garbage(msgspec.Struct, frozen=True):
@@ -65,7 +69,7 @@ def decide(
     before = now_s - grace_s
     gone = _old_versions(inventory, before, keep_versions)
     kept = [version for version in inventory.versions if version not in gone]
-    needed = {entry.digest for version in kept for entry in version.manifest.files}
+    needed = {entry.digest for version in kept for entry in version.manifest.files} | inventory.held
     return Garbage(
         versions=tuple(gone),
         folders=tuple(
@@ -101,9 +105,17 @@ def collect(garbage: Garbage, blobs: BlobStore, models: Path) -> Collected:
     return Collected(folders, count, size_bytes)
 
 
-def discard(files: Iterable[FileEntry], blobs: BlobStore, versions: Sequence[ModelVersion]) -> int:
-    """Remove the blobs of a refused push that no registered version is made of; return how many went."""
-    needed = {entry.digest for version in versions for entry in version.manifest.files}
+def discard(
+    files: Iterable[FileEntry],
+    blobs: BlobStore,
+    versions: Sequence[ModelVersion],
+    held: frozenset[Digest] = frozenset(),
+) -> int:
+    """Remove the blobs of a refused push that no registered version is made of; return how many went.
+
+    held: blobs that belong to no version and stay.
+    """
+    needed = {entry.digest for version in versions for entry in version.manifest.files} | held
     doomed = {entry.digest for entry in files if is_digest(entry.digest)} - needed
     return sum(blobs.delete(digest) for digest in doomed)
 

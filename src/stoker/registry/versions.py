@@ -12,6 +12,8 @@ from typing import get_args
 import msgspec
 
 from stoker.blob.port import BlobStore
+from stoker.core.gate import golden
+from stoker.core.gate.golden import BadGolden
 from stoker.core.reference import Misplaced, bind
 from stoker.core.watched import seen_of
 from stoker.protocol.manifest import ManifestError, load_struct
@@ -22,6 +24,7 @@ from stoker.registry.paths import check_entries
 from stoker.types.drift import REFERENCE_BYTES_MAX, REFERENCE_FILE, decode_reference
 from stoker.types.errors import InvalidInput, NotFound, RefusedArtifact
 from stoker.types.models import FileEntry, Format, Lineage, Signature, TensorSpec, VersionManifest
+from stoker.types.releases import GOLDEN_BYTES_MAX, GOLDEN_FILE
 from stoker.types.resources import Task
 
 CARD_BYTES_MAX = 2**18
@@ -92,6 +95,7 @@ def build_manifest(files: Sequence[FileEntry], blobs: BlobStore, given: Given, *
         raise RefusedArtifact(found.problem, field="files")
     manifest = _manifest(ordered, found, inspection, card, given)
     _check_reference(manifest, blobs)
+    _check_golden(manifest, blobs)
     return manifest
 
 
@@ -159,6 +163,22 @@ def _check_reference(manifest: VersionManifest, blobs: BlobStore) -> None:
     if bound and all(isinstance(one, Misplaced) for one in bound):
         said = "; ".join(one.message for one in bound if isinstance(one, Misplaced))
         raise RefusedArtifact(f"{REFERENCE_FILE}: {said}", field="files")
+
+
+def _check_golden(manifest: VersionManifest, blobs: BlobStore) -> None:
+    """Refuse examples that cannot be read, or not be sent to this model. Raises RefusedArtifact with their lines."""
+    entry = next((one for one in manifest.files if one.path == GOLDEN_FILE), None)
+    if entry is None:
+        return
+    if entry.size_bytes > GOLDEN_BYTES_MAX:
+        raise RefusedArtifact(f"{GOLDEN_FILE} is larger than {GOLDEN_BYTES_MAX} bytes", field="files")
+    try:
+        examples = golden.read(blobs.path(entry.digest).read_bytes())
+    except BadGolden as wrong:
+        raise RefusedArtifact(f"{GOLDEN_FILE}: {wrong}", field="files") from wrong
+    faults = [golden.misfit(examples, task, manifest.signature) for task in manifest.tasks]
+    if all(faults):
+        raise RefusedArtifact(f"{GOLDEN_FILE}: {faults[0]}", field="files")
 
 
 def _card(files: Sequence[FileEntry], blobs: BlobStore) -> Card:

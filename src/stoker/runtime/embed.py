@@ -149,7 +149,8 @@ class EmbedWork:
         body = embedding_body(vectors, part.tokens, model=part.request.model, encoding=part.request.encoding_format)
         usage = Usage(input_tokens=sum(part.tokens), rows=len(part.whole))
         self._sender.end(job.exchange, EndHead(usage=usage, timings=self._batcher.timings(job, spent)), body)
-        self._watch.take(part.whole, part.tokens, vectors)
+        if not job.exchange.head.probe:
+            self._watch.take(part.whole, part.tokens, vectors)
 
 
 def _size(part: _Part) -> int:

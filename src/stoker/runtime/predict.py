@@ -138,7 +138,7 @@ class PredictWork:
         except InvalidInput:
             self._watch.refuse()
             raise
-        segment = self._predictions.segment_of(head, exchange.body)
+        segment = None if head.probe else self._predictions.segment_of(head, exchange.body)
         exchange.body = b""  # its tensors hold what they need of it
         rows, shapes = request.rows, request.key
         sizes: Sizes = ()
@@ -204,7 +204,8 @@ class PredictWork:
         else:
             inputs = {name: np.concatenate([job.payload.inputs[name] for job in jobs]) for name in self._names}
         wanted = jobs[0].payload.request.outputs if len(jobs) == 1 else _wanted(jobs)
-        seen = self._watch.held(inputs) if self._watch.is_on else None
+        is_watched = self._watch.is_on and not all(job.exchange.head.probe for job in jobs)
+        seen = self._watch.held(inputs) if is_watched else None
         outputs = self._engine.predict(inputs, wanted)
         if self._batches:
             rows = sum([job.rows for job in jobs])

@@ -104,6 +104,8 @@ def remove(connection: Connection, project: str, name: str) -> bool:
         return False
     here = and_(schema.revisions.c.project == project, schema.revisions.c.endpoint == name)
     connection.execute(delete(schema.revisions).where(here))
+    held = and_(schema.golden_sets.c.project == project, schema.golden_sets.c.endpoint == name)
+    connection.execute(delete(schema.golden_sets).where(held))
     connection.execute(delete(table).where(_is(project, name)))
     return True
 

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 # The newest migration's name; a database that says another one is migrated, or refused when it is from the future.
-VERSION: Final = "0008"
+VERSION: Final = "0009"
 
 metadata: Final = MetaData()
 
@@ -245,4 +245,40 @@ incidents: Final = Table(
     Column("record", Text, nullable=False),
     Index("incidents_endpoint", "project", "endpoint", "number"),
     sqlite_autoincrement=True,
+)
+
+# One row a revision and the gates it was judged by; what was decided is never written again. It outlives its endpoint.
+dossiers: Final = Table(
+    "dossiers",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("project", String(63), nullable=False),
+    Column("endpoint", String(63), nullable=False),
+    Column("revision", String(160), nullable=False),
+    Column("born_s", Float, nullable=False),
+    Column("gates", String(71), nullable=False),
+    Column("basis", String(71), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("because", Text, nullable=False),
+    Column("failed", String(16), nullable=False),
+    Column("has_served", Boolean, nullable=False),
+    Column("record", Text, nullable=False),
+    Column("statement", Text, nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("verdict_statement", Text, nullable=False),
+    Index("dossiers_endpoint", "project", "endpoint", "number"),
+    Index("dossiers_revision", "revision", "number"),
+    sqlite_autoincrement=True,
+)
+
+golden_sets: Final = Table(
+    "golden_sets",
+    metadata,
+    Column("project", String(63), primary_key=True),
+    Column("endpoint", String(63), primary_key=True),
+    Column("digest", String(71), nullable=False),
+    Column("rows", Integer, nullable=False),
+    Column("size_bytes", Integer, nullable=False),
+    Column("set_at_s", Float, nullable=False),
+    ForeignKeyConstraint(["project", "endpoint"], ["endpoints.project", "endpoints.name"], name="golden_sets_endpoint"),
 )

@@ -14,6 +14,7 @@ from stoker.types.fields import Bytes, Name, Seconds
 from stoker.types.ids import ProjectName
 from stoker.types.notifiers import NotifierSpec
 from stoker.types.policies import PolicySpec
+from stoker.types.releases import Gates
 from stoker.types.remedies import Remedy
 from stoker.types.rollouts import Rollout
 from stoker.types.signing import SignaturePolicy
@@ -297,6 +298,7 @@ class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Literal["allowed", "refused"],
         Meta(description="whether faults may be put into it on purpose (stoker gameday)"),
     ] = "refused"
+    gates: Annotated[Gates, Meta(description="what a new revision must pass before it gets traffic")] = Gates()
     rollout: Annotated[Rollout, Meta(description="how a new revision gets the traffic")] = Rollout()
     slos: Annotated[
         tuple[Objective, ...],

@@ -4,12 +4,13 @@ import msgspec
 import pytest
 
 from stoker.core import traffic
+from stoker.core.gate.law import DossierState
 from stoker.core.rollout.course import canary_s, resolve
-from stoker.core.rollout.decide import Dossier
+from stoker.types.releases import Gates
 from stoker.types.rollouts import ArmCounts, Arms, Mirror, Rollout
 from stoker.types.routes import RouteTable
 from stoker.types.slos import Objective
-from tests.core.worlds import World
+from tests.core.worlds import NO_GATES, World
 
 STEP = Rollout(strategy="canary", steps=(10, 50), dwell="60s", requests_min=50)
 GOOD, BASE = (60, 1), (540, 9)
@@ -327,12 +328,12 @@ def test_a_judges_own_metric_counts() -> None:
 
 def test_nothing_takes_traffic_before_its_dossier_is_complete() -> None:
     world = shipping(STEP)
-    world.dossiers["default.a-2"] = Dossier("pending")
+    world.dossiers["default.a-2"] = DossierState("pending")
     for _ in range(3):
         load(world)
     assert (world.rollout.phase, shares(world).get("default.a-2", 0)) == ("gating", 0)
     assert len(world.replicas("default.a-2")) == 1  # for the gates to measure
-    world.dossiers["default.a-2"] = Dossier("refused", "golden set: 0.31 of 0.95")
+    world.dossiers["default.a-2"] = DossierState("refused", "golden set: 0.31 of 0.95")
     world.turn()
     world.settle()
     assert world.rollout.phase == "refused"
@@ -340,13 +341,25 @@ def test_nothing_takes_traffic_before_its_dossier_is_complete() -> None:
     assert (reason, message.split(";")[0]) == ("Refused", "default.a-2 was refused: golden set: 0.31 of 0.95")
 
 
+def test_a_revision_that_is_just_being_made_has_not_passed_its_gates() -> None:
+    world = World()
+    world.apply("a", model=1, gates=NO_GATES)
+    world.settle()
+    world.apply("a", model=2, gates=Gates())
+    world.turn()
+    assert (world.rollout.canary, world.rollout.phase) == ("default.a-2", "gating")
+    world.dossiers["default.a-2"] = DossierState("pending")
+    load(world)
+    assert world.rollout.phase == "gating"
+
+
 def test_the_first_revision_waits_for_its_dossier_too() -> None:
     world = World()
     world.apply("a", model=1)
-    world.dossiers["default.a-1"] = Dossier("pending")
+    world.dossiers["default.a-1"] = DossierState("pending")
     load(world, 8)
     assert world.endpoints["a"].serving == ""
-    world.dossiers["default.a-1"] = Dossier("complete")
+    world.dossiers["default.a-1"] = DossierState("complete")
     world.turn()
     assert world.endpoints["a"].serving == "default.a-1"
 

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from stoker.core.gate.law import DossierState
 from stoker.core.rollout import reading
 from stoker.core.rollout.course import Course, course, replicas
 from stoker.core.rollout.reading import Since
@@ -21,13 +22,6 @@ from stoker.types.units import parse_seconds
 
 EVENTS_A_TURN_MAX: Final = 8
 LOOK_ENTRY_S: Final = 15.0  # between two entries of a timeline that say only how it stands
-
-
-class Dossier(msgspec.Struct, frozen=True):
-    """How far the gates of a revision are; complete where it has none."""
-
-    state: str = "complete"  # pending, complete, refused
-    because: str = ""
 
 
 class Sight(msgspec.Struct, frozen=True):
@@ -50,7 +44,7 @@ class Sight(msgspec.Struct, frozen=True):
     crash: str = ""
     blocked: str = ""
     gone: str = ""
-    dossier: Dossier = Dossier()
+    dossier: DossierState = DossierState()
     order: Order | None = None
     gateways: Mapping[str, RolloutCounts] = {}
     posted: Mapping[str, Arms] = {}

@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from stoker.core.conditions import crash_message, is_crash_looping
+from stoker.core.gate import law
+from stoker.core.gate.law import DossierState
 from stoker.core.rollout import course, decide
-from stoker.core.rollout.decide import Dossier, Sight, Turn
+from stoker.core.rollout.decide import Sight, Turn
 from stoker.core.rollout.state import Entry, RolloutState
 from stoker.core.snapshot import Assignment, EndpointState, Revision
 from stoker.core.world import World
@@ -106,7 +108,7 @@ def end(world: World, endpoint: EndpointState, because: str) -> Turn | None:
 def _first(world: World, scene: Scene) -> Release:
     """Return what runs while nothing serves: there is nobody to compare with, and nothing to return to."""
     name = scene.target.revision
-    dossier = world.snapshot.dossiers.get(name, Dossier())
+    dossier = _dossier(world, scene, name)
     if dossier.state != "complete":
         return Release(scene.target, {name: min(1, scene.wanted)}, (name,))
     ready = _ready(world, scene, name)
@@ -181,11 +183,19 @@ def _sight(world: World, scene: Scene, state: RolloutState) -> Sight:
         serves_canary=scene.endpoint.serving == state.canary,
         crash=_crash(world, scene, state.canary),
         blocked=scene.blocked,
-        dossier=world.snapshot.dossiers.get(state.canary, Dossier()),
+        dossier=_dossier(world, scene, state.canary),
         order=world.snapshot.orders.get(state.number),
         gateways=world.snapshot.readings.get(state.number, {}),
         posted=world.snapshot.posted.get(state.number, {}),
     )
+
+
+def _dossier(world: World, scene: Scene, revision: str) -> DossierState:
+    """Return how a revision stands with its gates; one that this turn makes has yet to begin with them."""
+    found = world.snapshot.dossiers.get(revision)
+    if found is None and revision not in world.revisions and law.has_any(scene.endpoint.resource.spec.gates):
+        return law.BEGINS
+    return found if found is not None else DossierState()
 
 
 def _ready(world: World, scene: Scene, revision: str) -> int:

@@ -15,6 +15,7 @@ PLATFORM: Final[tuple[Metric, ...]] = (
     Metric("stoker_decisions_total", "counter", "", ("action",), "Actions the loop took, by kind."),
     Metric("stoker_replicas", "gauge", "", (*ENDPOINT, "phase"), "Replicas by phase, as the nodes report them."),
     Metric("stoker_replicas_wanted", "gauge", "", ENDPOINT, "Replicas that there shall be, of all revisions.", "max"),
+    Metric("stoker_releases_total", "counter", "", ("state",), "Dossiers that were decided: complete or refused."),
     Metric("stoker_watch_seconds", "histogram", "seconds", (), "One look of the watch at all objectives."),
     Metric("stoker_watch_errors_total", "counter", "", (), "Looks of the watch that failed."),
     Metric(

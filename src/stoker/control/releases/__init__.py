@@ -1,0 +1,11 @@
+"""Makes dossiers: what every new revision must pass before it takes traffic, found out and signed by control.
+
+needs.py     which revisions want one, read in one look
+ask.py       requests to one replica over its own socket, timed
+golden.py    examples with known answers, asked of the new revision and of the one that serves
+profile.py   time and memory of a replica of either, in turns
+gates.py     all gates of one revision, in order
+runner.py    one task an endpoint, over and over, until every revision has its dossier
+policies.py  what policies say of a dossier
+keys.py      the platform's key
+"""

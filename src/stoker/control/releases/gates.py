@@ -1,0 +1,173 @@
+"""All gates of one revision, in order: what costs nothing, what needs a replica, and the project's policies last.
+
+A gate that fails does not hide what else is wrong, but what takes requests is left out once the dossier is lost.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+
+from stoker.blob.port import BlobStore
+from stoker.control.releases import golden, profile
+from stoker.control.releases.ask import POLL_S, Fleet
+from stoker.control.releases.needs import Need
+from stoker.core.gate import law, schema
+from stoker.core.trust import standing
+from stoker.protocol import signing
+from stoker.types.errors import NotFound, ReplicaLost, SignatureRefused
+from stoker.types.ids import Digest
+from stoker.types.releases import GOLDEN_FILE, Dossier, GateKind, GateResult, ProfileGate
+
+TRIES: Final = 3  # of a gate whose replica goes meanwhile
+RECREATES: Final = "the strategy recreate has no room for a replica before the old ones go"
+
+
+class Said(msgspec.Struct, frozen=True):
+    """What the project's policies say of a dossier: what denies it, and what is only remarked."""
+
+    denied: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+Policies = Callable[[Need, Dossier], Awaitable[Said]]
+Told = Callable[[tuple[GateResult, ...]], Awaitable[None]]
+_Measure = Callable[[Callable[[int, int], None]], Awaitable[GateResult]]
+
+
+class Examples(msgspec.Struct, frozen=True):
+    """Whose examples, and where they lie."""
+
+    about: str
+    digest: Digest
+
+
+class Gates:
+    """Judges revisions, one gate after the other."""
+
+    def __init__(self, blobs: BlobStore, fleet: Fleet, policies: Policies | None = None) -> None:
+        self._blobs = blobs
+        self._fleet = fleet
+        self._policies = policies
+
+    async def judge(self, need: Need, told: Told) -> Dossier:
+        """Return the decided dossier, waiting for a replica to be ready where one is needed; `told` of each result."""
+        results: list[GateResult] = [self._signature(need), self._schema(need)]
+        steps = self._steps(need)
+        for at, (kind, about, measure) in enumerate(steps):
+            if need.parent is not None and need.state.resource.spec.rollout.strategy == "recreate":
+                results.append(GateResult(kind, "skipped", RECREATES, about))
+                continue
+            if any(each.state == "failed" for each in results):
+                results.append(GateResult(kind, "skipped", "a gate before it was not passed", about))
+                continue
+            waiting = [GateResult(rest, "pending", "waits", whose) for rest, whose, _ in steps[at:]]
+            results.append(await self._measured(need, measure, (*results, *waiting), told))
+        if need.gates.policy == "on" and self._policies is not None:
+            results.append(await self._policy(need, self._policies, results))
+        state, because = law.outcome(results)
+        return msgspec.structs.replace(need.dossier(), state=state, because=because, results=tuple(results))
+
+    def _signature(self, need: Need) -> GateResult:
+        files, signed = need.version.manifest.files, need.signed
+        if signed.trust.policy == "off" or not files:
+            return GateResult("signature", "skipped", "the project demands no signatures")
+        finding = standing([signing.examine(text, files, signed.trust.roots) for text in signed.bundles])
+        try:
+            said = signing.demand(need.version.ref, files, signed)
+        except SignatureRefused as refused:
+            return GateResult("signature", "failed", refused.message)
+        return GateResult("signature", "passed", said or f"signed by {finding.signer}")
+
+    def _schema(self, need: Need) -> GateResult:
+        if need.gates.schema == "off":
+            return GateResult("schema", "skipped", "spec.gates.schema is off")
+        if need.parent is None or need.parent_version is None:
+            return GateResult("schema", "skipped", "nothing serves that clients know")
+        old, new = need.parent_version.manifest, need.version.manifest
+        found = schema.breaches(old, new, need.parent.config.task, need.revision.config.task)
+        beside = need.parent.config.ref
+        if not found:
+            return GateResult("schema", "passed", f"clients of {beside} can go on")
+        advice = "deploy it as a new endpoint, or set spec.gates.schema to off"
+        return GateResult("schema", "failed", f"clients of {beside} cannot go on: {'; '.join(found)}; {advice}")
+
+    def _steps(self, need: Need) -> list[tuple[GateKind, str, _Measure]]:
+        """Return the gates that need a replica, each with what it is about."""
+        held = self._examples(need)
+        steps: list[tuple[GateKind, str, _Measure]] = [
+            ("golden", each.about, self._golden_of(need, each)) for each in held
+        ]
+        wanted = need.gates.golden.set
+        if not held and wanted in ("version", "endpoint"):
+            steps.append(("golden", wanted, self._missing(wanted)))
+        if need.gates.profile is not None:
+            steps.append(("profile", "", self._profile_of(need, need.gates.profile, held)))
+        return steps
+
+    def _examples(self, need: Need) -> list[Examples]:
+        found = []
+        wanted = need.gates.golden.set
+        own = next((each for each in need.version.manifest.files if each.path == GOLDEN_FILE), None)
+        if wanted in ("auto", "version") and own is not None:
+            found.append(Examples("version", own.digest))
+        if wanted in ("auto", "endpoint") and need.golden is not None:
+            found.append(Examples("endpoint", need.golden.digest))
+        return found
+
+    def _missing(self, which: str) -> _Measure:
+        how = "stoker push … --golden FILE" if which == "version" else "stoker golden set ENDPOINT FILE"
+
+        async def measure(_told: Callable[[int, int], None]) -> GateResult:
+            return GateResult("golden", "failed", f"the {which} has no examples, which the spec demands ({how})", which)
+
+        return measure
+
+    def _golden_of(self, need: Need, held: Examples) -> _Measure:
+        async def measure(told: Callable[[int, int], None]) -> GateResult:
+            try:
+                data = await asyncio.to_thread(self._read, held.digest)
+            except (NotFound, OSError) as gone:
+                return GateResult("golden", "failed", f"its examples cannot be read: {gone}", held.about)
+            return await golden.judge(need, held.about, data, self._fleet, told)
+
+        return measure
+
+    def _profile_of(self, need: Need, gate: ProfileGate, held: list[Examples]) -> _Measure:
+        async def measure(told: Callable[[int, int], None]) -> GateResult:
+            data = await asyncio.to_thread(self._read, held[0].digest) if held else b""
+            return await profile.judge(need, gate, data, self._fleet, told)
+
+        return measure
+
+    async def _measured(self, need: Need, measure: _Measure, so_far: tuple[GateResult, ...], told: Told) -> GateResult:
+        """Return what a gate finds, once a replica is ready; anew while its replica goes, at most TRIES times."""
+        at = next(at for at, each in enumerate(so_far) if each.state == "pending")
+        kind, about = so_far[at].kind, so_far[at].about
+        why = ""
+        for _ in range(TRIES):
+            await told(_with(so_far, at, f"waits for a replica of {need.revision.revision}"))
+            await self._fleet.until_ready(need.revision.revision)
+            await told(_with(so_far, at, "runs"))
+            try:
+                return await measure(lambda _done, _total: None)
+            except ReplicaLost as gone:
+                why = gone.message
+                await asyncio.sleep(POLL_S)
+        return GateResult(kind, "failed", f"its replica went {TRIES} times while it was looked at: {why}", about)
+
+    async def _policy(self, need: Need, policies: Policies, results: list[GateResult]) -> GateResult:
+        state, because = law.outcome(results)
+        dossier = msgspec.structs.replace(need.dossier(), state=state, because=because, results=tuple(results))
+        said = await policies(need, dossier)
+        if said.denied:
+            return GateResult("policy", "failed", "; ".join(said.denied))
+        return GateResult("policy", "passed", "; ".join(said.remarks) or "no policy objects")
+
+    def _read(self, digest: Digest) -> bytes:
+        return self._blobs.path(digest).read_bytes()
+
+
+def _with(results: tuple[GateResult, ...], at: int, because: str) -> tuple[GateResult, ...]:
+    return (*results[:at], msgspec.structs.replace(results[at], because=because), *results[at + 1 :])

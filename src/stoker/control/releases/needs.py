@@ -1,0 +1,109 @@
+"""Which revisions want a dossier: those that specs ask for, do not serve, and were not judged by the gates of now."""
+
+import msgspec
+
+from stoker.core.gate import law
+from stoker.core.refs import ModelRef
+from stoker.core.snapshot import EndpointState, Revision
+from stoker.store import endpoints, models, policies, releases, revisions, signing
+from stoker.store.engine import Connection
+from stoker.types.ids import ModelName
+from stoker.types.models import ModelVersion, sha256_digest
+from stoker.types.releases import Dossier, Gates, GoldenSet
+from stoker.types.signing import SignedVersion
+
+
+class Need(msgspec.Struct, frozen=True):
+    """A revision to be judged, and what it is judged beside. basis: tells other circumstances apart."""
+
+    state: EndpointState
+    revision: Revision
+    version: ModelVersion
+    parent: Revision | None
+    parent_version: ModelVersion | None
+    golden: GoldenSet | None
+    signed: SignedVersion
+    basis: str
+    number: int = 0  # of the dossier that was begun; 0: none was
+
+    @property
+    def key(self) -> tuple[str, float, str, str]:
+        """What a judgement is of: the revision, its gates, the circumstances."""
+        return (self.revision.revision, self.revision.created_at_s, law.law(self.gates), self.basis)
+
+    @property
+    def gates(self) -> Gates:
+        """The gates of the endpoint."""
+        return self.state.resource.spec.gates
+
+    def dossier(self) -> Dossier:
+        """Return the dossier before anything is known."""
+        revision = self.revision
+        return Dossier(
+            project=revision.project,
+            endpoint=revision.endpoint,
+            revision=revision.revision,
+            born_s=revision.created_at_s,
+            model=revision.config.ref,
+            digest=revision.config.digest,
+            config_digest=revision.digest,
+            parent=self.parent.revision if self.parent is not None else "",
+            parent_model=self.parent.config.ref if self.parent is not None else "",
+            gates=self.gates,
+            state="pending",
+            because="its gates begin",
+        )
+
+
+def find(connection: Connection) -> list[Need]:
+    """Return what there is to judge."""
+    asked = {
+        each.status.revision: each
+        for each in endpoints.everything(connection)
+        if not each.is_deleting and not each.resource.spec.backends and each.status.revision not in ("", each.serving)
+    }
+    if not asked:
+        return []
+    rows = releases.standing(connection)
+    found = []
+    for name, state in asked.items():
+        mine = {each.revision: each for each in revisions.everything(connection, state.project, state.name)}
+        revision = next((each for each in mine.values() if each.revision == name), None)
+        if revision is None:
+            continue
+        begun = rows.get((revision.revision, revision.created_at_s))
+        kept = begun.kept if begun is not None else None
+        stands = law.stands(kept, state.resource.spec.gates, serves=False)
+        if stands.state == "complete":
+            continue
+        parent = next((each for each in mine.values() if each.revision == state.serving), None)
+        need = _need(connection, state, revision, parent)
+        is_same = begun is not None and begun.basis == need.basis and begun.kept.gates == law.law(need.gates)
+        if stands.state == "refused" and is_same:
+            continue
+        number = begun.number if begun is not None and is_same and begun.kept.state == "pending" else 0
+        found.append(msgspec.structs.replace(need, number=number))
+    return found
+
+
+def _need(connection: Connection, state: EndpointState, revision: Revision, parent: Revision | None) -> Need:
+    golden = releases.golden(connection, state.project, state.name)
+    config = revision.config
+    beside = parent.digest if parent is not None else ""
+    signed = signing.signed(connection, state.project, config.model, config.number)
+    held = golden.digest if golden is not None else ""
+    basis = msgspec.json.encode((beside, held, signed, policies.everything(connection)))
+    return Need(
+        state=state,
+        revision=revision,
+        version=_version(connection, revision),
+        parent=parent,
+        parent_version=_version(connection, parent) if parent is not None else None,
+        golden=golden,
+        signed=signed,
+        basis=sha256_digest(basis),
+    )
+
+
+def _version(connection: Connection, revision: Revision) -> ModelVersion:
+    return models.get(connection, ModelRef(name=ModelName(revision.config.model), number=revision.config.number))
