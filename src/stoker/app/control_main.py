@@ -30,6 +30,7 @@ from stoker.blob.folder import FolderBlobs
 from stoker.control import chores, gameday, keys, replicas
 from stoker.control.apply import Effects
 from stoker.control.around import Around
+from stoker.control.compare import Comparer
 from stoker.control.drift.files import Learning
 from stoker.control.drift.watch import DriftWatch
 from stoker.control.feedback import FeedbackWatch
@@ -42,6 +43,7 @@ from stoker.control.numbers import Numbers
 from stoker.control.observe import Observer
 from stoker.control.plane import ControlPlane
 from stoker.control.policies import Admission
+from stoker.control.quantize import Quantizer
 from stoker.control.remedies import Remedies
 from stoker.control.rollouts import RolloutWatch
 from stoker.control.routes import RoutePublisher
@@ -203,6 +205,8 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
         observer=observer,
         models=ModelRegistry(database, blobs, home.models, home.tmp, admission),
         admission=admission,
+        quantizer=Quantizer(blobs, home.tmp),
+        comparer=Comparer(blobs, home.models, home.tmp),
         routes=routes,
         loop=loop,
         history=history,
