@@ -33,6 +33,7 @@ class QuantizeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     to: Quantization
     requantize: bool = False
+    project: Name = DEFAULT_PROJECT  # whose demands of signatures the version is held to, before a tool opens it
 
 
 class CompareBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,6 +48,7 @@ class CompareBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def _quantize(call: Call) -> Response:
     body = await decoded(call.request, QuantizeBody)
     version = await _version(call, call.request.path_params["name"], call.request.path_params["which"])
+    await call.plane.database.reading(partial(demanded, version=version, project=body.project))
     return await _lines(call.plane.quantizer.quantize(version, body.to, requantize=body.requantize))
 
 

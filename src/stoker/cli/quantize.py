@@ -18,7 +18,7 @@ from stoker.cli.signing import signer, wanted
 from stoker.client import works
 from stoker.client.registration import Registration
 from stoker.client.views import PushedVersion
-from stoker.types.errors import NotReachable
+from stoker.types.errors import NotReachable, SignatureRefused
 from stoker.types.models import ModelVersion
 from stoker.types.quantization import Quantization, Quantized
 from stoker.types.units import format_bytes
@@ -54,7 +54,6 @@ def command(
     version: str,
     to: str,
     output: str,
-    project: str,
     **given: Any,
 ) -> None:
     """Make a version of a model in fewer bits, with the quantizer of its engine.
@@ -67,6 +66,10 @@ def command(
     # Before the work, so that a wrong key or password is told at once.
     own = signer(given["as_"] or found.name, given["sign_key"]) if given["sign_key"] is not None else None
     control = session.control()
+    if own is None and control.trust(given["project"]).policy == "required":
+        raise SignatureRefused(
+            f"the project {given['project']} demands a signature of every version; give --sign-key FILE"
+        )
     with Progress(f"Quantizing {found.ref} to {to}", is_bytes=True) as progress:
         made = _made(session, found, to, given, progress)
         progress.step("scanning, reading the signature")
@@ -84,7 +87,7 @@ def command(
                 "pushed_from": pushed_from(os.environ),
             },
             signatures=(own(made.files),) if own is not None else None,
-            project=project,
+            project=given["project"],
         )
         pushed = control.register(name, what)
     for alias in given["aliases"]:
@@ -95,8 +98,9 @@ def command(
 
 
 def _made(session: Session, found: ModelVersion, to: str, given: Mapping[str, Any], progress: Progress) -> Quantized:
+    which = (found.name, str(found.number))
     steps = works.quantize(
-        session.control().connection, found.name, str(found.number), to, requantize=given["requantize"]
+        session.control().connection, *which, to, requantize=given["requantize"], project=given["project"]
     )
     with closing(steps):
         for said in steps:

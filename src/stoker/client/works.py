@@ -13,20 +13,27 @@ from stoker.client.connection import Connection, decode
 from stoker.types.errors import NotReachable, StokerError, all_codes
 from stoker.types.likeness import Likeness
 from stoker.types.quantization import Quantized
+from stoker.types.resources import DEFAULT_PROJECT
 from stoker.types.work import Problem, Step
 
 _T = TypeVar("_T")
 
 
 def quantize(
-    connection: Connection, name: str, which: str, to: str, *, requantize: bool = False
+    connection: Connection,
+    name: str,
+    which: str,
+    to: str,
+    *,
+    requantize: bool = False,
+    project: str = DEFAULT_PROJECT,
 ) -> Generator[Step | Quantized, None, None]:
     """Make files of a version with fewer bits. Nothing is registered: that is `ControlClient.register`, with them.
 
     Raises what control says went wrong, NotReachable if it breaks off; nothing is left then.
     """
     path = f"/api/v1/models/{name}/versions/{which}/quantize"
-    return _steps(connection, path, {"to": to, "requantize": requantize}, Quantized)
+    return _steps(connection, path, {"to": to, "requantize": requantize, "project": project}, Quantized)
 
 
 def compare(

@@ -26,6 +26,7 @@ from stoker.types.likeness import Loaded, Scored, ScoreJob, Text
 from stoker.types.work import Problem, Step
 
 PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+NICE: Final = 10  # replicas go first
 ENGINE: Final = "llamacpp"
 
 
@@ -66,6 +67,7 @@ def _loaded(job: ScoreJob) -> Scorer:
 
 def _limit(job: ScoreJob) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.nice(NICE)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
