@@ -1,5 +1,6 @@
 """Quantizing and comparing over the API: real models, real processes, and nothing left of what was cut."""
 
+import asyncio
 import os
 import signal
 from collections.abc import Iterator
@@ -11,10 +12,12 @@ import msgspec
 import psutil
 import pytest
 
+from stoker.blob.folder import FolderBlobs
 from stoker.client import works
 from stoker.client.connection import Connection
 from stoker.client.credentials import read_credentials
 from stoker.client.registration import Registration
+from stoker.control.compare import Comparer
 from stoker.types.errors import Conflict, InvalidInput, NotFound, Unavailable, Unsupported
 from stoker.types.likeness import Likeness
 from stoker.types.quantization import Quantized
@@ -183,6 +186,25 @@ def test_a_version_is_like_itself(rig: Rig) -> None:
     found = made_of(works.compare(connection(rig), ("smol", "1"), ("smol", "1"), TEXTS, "default"), Likeness)
     assert found.perplexity_ratio.value == found.agreement_ratio.value == found.size_ratio == 1.0
     assert found.agreement_ratio.low < 0.9  # five texts prove little
+
+
+def test_a_judge_gets_the_outcome_alone_and_a_judge_who_stops_leaves_nothing(rig: Rig) -> None:
+    version = rig.client.version("smol", "1")
+
+    async def judged() -> tuple[Likeness, list[Path]]:
+        comparer = Comparer(FolderBlobs(rig.home.blobs, rig.home.tmp), rig.home.models, rig.home.tmp)
+        found = await comparer.likeness(version, version, TEXTS)
+        stopped = asyncio.create_task(comparer.likeness(version, version, TEXTS * 20))
+        while not [child for child in psutil.Process().children() if READING in child.cmdline()]:
+            await asyncio.sleep(0.01)
+        stopped.cancel()
+        await asyncio.gather(stopped, return_exceptions=True)
+        return found, list(rig.home.tmp.iterdir())
+
+    found, left = asyncio.run(asyncio.wait_for(judged(), 100))
+    assert found.perplexity_ratio.value == 1.0
+    assert left == []
+    assert not [child for child in psutil.Process().children() if READING in child.cmdline()]
 
 
 def test_too_few_texts_are_refused_at_once(rig: Rig) -> None:

@@ -24,7 +24,7 @@ def run(code: str, folder: Path, within_s: float = 30.0, tell: Any = "x") -> Any
             await worker.tell(tell)
             return await worker.hear(Step, within_s)
 
-    return asyncio.run(ask())
+    return asyncio.run(asyncio.wait_for(ask(), 60))
 
 
 def test_a_line_goes_in_and_a_line_comes_out(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_every_end_is_told(code: str, error: type[Exception], words: str, tmp_pa
 
 def test_what_it_started_ends_with_it(tmp_path: Path) -> None:
     code = (
-        "child = subprocess.Popen(['sleep', '60'])\n"
+        "child = subprocess.Popen(['sleep', '600'])\n"
         'print(json.dumps({"type": "step", "stage": str(child.pid)}), flush=True); time.sleep(60)'
     )
     pid = int(run(code, tmp_path).stage)

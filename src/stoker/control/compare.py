@@ -1,7 +1,7 @@
 """How alike two versions of a language model answer: both read the same texts, in turns, each in a process of its own.
 
-In turns, so that what else the machine does meanwhile slows both alike. `Comparer.compare` is what the API, and whoever
-judges a release, asks.
+In turns, so that what else the machine does meanwhile slows both alike. `Comparer.compare` says how far it is, for the
+API; `Comparer.likeness` is for whoever judges a release and only wants the outcome.
 """
 
 import asyncio
@@ -77,6 +77,14 @@ class Comparer:
                     yield said
         finally:
             self._waiting -= 1
+
+    async def likeness(self, base: ModelVersion, other: ModelVersion, texts: Sequence[str] = ()) -> Likeness:
+        """Return how alike they are; as `compare`, without the steps. Cancelling it ends the work."""
+        async with aclosing(self.compare(base, other, texts)) as steps:
+            async for said in steps:
+                if isinstance(said, Likeness):
+                    return said
+        raise AssertionError("unreachable: the last thing that is said is the outcome")
 
     async def _compared(
         self, base: ModelVersion, other: ModelVersion, texts: Sequence[str]

@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 
 LINE_BYTES_MAX: Final = 8 * 2**20
 TAIL_BYTES_MAX: Final = 2_000
-END_WAIT_S: Final = 5.0  # of a process that closed its output
+END_WAIT_S: Final = 5.0  # of a process that closed its output, or was killed
 _KEPT_VARIABLES: Final = ("PATH", "LANG", "LC_ALL", "PYTHONPATH", "LD_LIBRARY_PATH")
 
 
@@ -113,8 +113,11 @@ async def started(module: str, doing: str, errors: Path, env: dict[str, str]) ->
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        # Shielded: also a caller that is cancelled leaves no process behind that nobody waited for.
-        await asyncio.shield(process.wait())
+        # Also a caller that is cancelled leaves no process behind that nobody waited for; but one that hangs in the
+        # kernel, on a broken disk, holds nobody for ever.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(END_WAIT_S):
+                await process.wait()
 
 
 def _tail(file: Path) -> str:
