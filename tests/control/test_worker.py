@@ -6,6 +6,7 @@ from typing import Any
 
 import psutil
 import pytest
+import uvloop
 
 from stoker.control.worker import started
 from stoker.types.errors import Conflict, DeadlineExceeded, Unavailable
@@ -56,6 +57,23 @@ def test_what_it_says_went_wrong_is_raised_as_that(tmp_path: Path) -> None:
 def test_every_end_is_told(code: str, error: type[Exception], words: str, tmp_path: Path) -> None:
     with pytest.raises(error, match=words):
         run(code, tmp_path, 0.3 if error is DeadlineExceeded and "sleep" in code else 30.0)
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_one_that_died_before_it_was_told_is_told_as_any_death(loop: Any, tmp_path: Path) -> None:
+    (tmp_path / "work_of_a_test.py").write_text(HEAD + "sys.exit('at once')")
+
+    async def ask() -> None:
+        env = {"PYTHONPATH": str(tmp_path)}
+        async with started("work_of_a_test", "testing", tmp_path / "stderr", env) as worker:
+            while "at once" not in (tmp_path / "stderr").read_text():
+                await asyncio.sleep(0.01)
+            for _ in range(50):  # the pipe is known to be closed once the loop has seen it
+                await worker.tell("x")
+                await asyncio.sleep(0.01)
+
+    with asyncio.Runner(loop_factory=loop) as runner, pytest.raises(Unavailable, match="ended with code 1: at once"):
+        runner.run(asyncio.wait_for(ask(), 60))
 
 
 def test_what_it_started_ends_with_it(tmp_path: Path) -> None:

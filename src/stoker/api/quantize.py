@@ -3,6 +3,7 @@
 Whoever closes the connection ends the work, and nothing of it is left.
 """
 
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
@@ -26,6 +27,7 @@ from stoker.types.resources import DEFAULT_PROJECT
 from stoker.types.work import Problem
 
 LINES: Final = "application/x-ndjson"
+log: Final = logging.getLogger(__name__)
 
 
 class QuantizeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -84,6 +86,9 @@ async def _encoded(first: Any, steps: AsyncGenerator[Any, None]) -> AsyncGenerat
                 yield msgspec.json.encode(said) + b"\n"
         except StokerError as problem:
             yield msgspec.json.encode(Problem(problem.code, problem.message)) + b"\n"
+        except Exception:  # the answer has begun: the caller hears of it in a line, as of everything else
+            log.exception("a longer operation failed")
+            yield msgspec.json.encode(Problem("internal", "this is a bug; control's log has the details")) + b"\n"
 
 
 _VERSION: Final = "/api/v1/models/{name}/versions/{which}"

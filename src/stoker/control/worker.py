@@ -41,7 +41,7 @@ class Worker:
             await self._process.stdin.drain()
             if is_last:
                 self._process.stdin.close()
-        except (BrokenPipeError, ConnectionResetError) as gone:
+        except (OSError, RuntimeError) as gone:  # a RuntimeError is what uvloop says of a pipe that is closed
             raise await self._death() from gone
 
     async def hear(self, kind: type[_T], within_s: float) -> _T:
