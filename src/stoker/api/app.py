@@ -26,6 +26,7 @@ from stoker.api import (
     openapi,
     platform,
     policies,
+    quantize,
     query,
     releases,
     rollouts,
@@ -44,6 +45,7 @@ from stoker.types.errors import NotFound, StokerError
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *manifests.OPERATIONS,
     *models.OPERATIONS,
+    *quantize.OPERATIONS,
     *signing.OPERATIONS,
     *policies.OPERATIONS,
     *keys.OPERATIONS,

@@ -30,6 +30,7 @@ from stoker.blob.folder import FolderBlobs
 from stoker.control import chores, gameday, keys, replicas
 from stoker.control.apply import Effects
 from stoker.control.around import Around
+from stoker.control.compare import Comparer
 from stoker.control.drift.files import Learning
 from stoker.control.drift.watch import DriftWatch
 from stoker.control.feedback import FeedbackWatch
@@ -42,6 +43,7 @@ from stoker.control.numbers import Numbers
 from stoker.control.observe import Observer
 from stoker.control.plane import ControlPlane
 from stoker.control.policies import Admission
+from stoker.control.quantize import Quantizer
 from stoker.control.releases import ask, gates, policies
 from stoker.control.releases.keys import Signer
 from stoker.control.releases.runner import Releases
@@ -195,19 +197,18 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
     incidents = Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, watch.alerted)
     remedies = Remedies(database, incidents, lambda: observer.statuses, metrics, loop.wake)
     loop.acts = remedies.in_force
-    rollouts = RolloutWatch(home.address, chosen.gateways, routes, history, loop.wake)
-    loop.readings, loop.rates = rollouts.readings, rollouts.rates
     feedback = FeedbackWatch(database, FeedbackStore(home.feedback), home.address, metrics, _expect)
     feedback.judged = loop.wake
     admission = Admission(database, blobs, observer, metrics)
-    reach = ask.Fleet(lambda: observer.statuses, home.address)
-    judges = gates.Gates(blobs, reach, policies.Asked(admission))
+    judges = gates.Gates(blobs, ask.Fleet(lambda: observer.statuses, home.address), policies.Asked(admission))
     return ControlPlane(
         database=database,
         driver=driver,
         observer=observer,
         models=ModelRegistry(database, blobs, home.models, home.tmp, admission),
         admission=admission,
+        quantizer=Quantizer(blobs, home.tmp),
+        comparer=Comparer(blobs, home.models, home.tmp),
         routes=routes,
         loop=loop,
         history=history,
@@ -218,7 +219,7 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
         post=post,
         incidents=incidents,
         remedies=remedies,
-        rollouts=rollouts,
+        rollouts=_rollouts(RolloutWatch(home.address, chosen.gateways, routes, history, loop.wake), loop),
         shares=Teller(chosen.gateways, time.monotonic()),
         metrics=metrics,
         samples=SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes),
@@ -235,6 +236,11 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
 def _changed(numbers: Numbers, loop: Loop) -> None:
     numbers.look()
     loop.wake()
+
+
+def _rollouts(watch: RolloutWatch, loop: Loop) -> RolloutWatch:
+    loop.readings, loop.rates = watch.readings, watch.rates
+    return watch
 
 
 def _releases(home: Home, database: Database, judges: gates.Gates, loop: Loop, metrics: Registry) -> Releases:

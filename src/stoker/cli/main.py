@@ -41,8 +41,9 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
     },
     "Models": {
         "push": Entry("push", "Register a model from a file, a folder, a hub or a URL."),
-        "models": Entry("models", "List models and versions, inspect and sign them."),
+        "models": Entry("models", "List models and versions, inspect, compare and sign them."),
         "trust": Entry("trust", "Say whose signatures of models count, and whether they are demanded."),
+        "quantize": Entry("quantize", "Make a version of a model in fewer bits."),
         "alias": Entry("alias", "Name a version, such as digits@prod."),
     },
     "Endpoints": {

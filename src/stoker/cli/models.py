@@ -1,10 +1,11 @@
-"""`stoker models`: versions in the registry, what they are made of, and who signed them."""
+"""`stoker models`: versions in the registry, what they are made of, who signed them, how alike they are."""
 
 from typing import Final
 
 import click
 
 from stoker.cli import tables
+from stoker.cli.compare import compare
 from stoker.cli.inspect import bom, inspect
 from stoker.cli.kinds import split_reference
 from stoker.cli.output import items, show
@@ -16,6 +17,7 @@ _EXAMPLE: Final = """
 stoker models
 stoker models digits -o json
 stoker models inspect digits@prod
+stoker models compare smol@1 smol@2
 stoker models sign digits@3 --key team.pem
 """
 
@@ -36,7 +38,7 @@ class ModelsGroup(click.Group):
 
 @click.group(cls=ModelsGroup)
 def command() -> None:
-    """List models and versions, inspect and sign them."""
+    """List models and versions, inspect, compare and sign them."""
 
 
 @command.command(
@@ -61,5 +63,5 @@ def list_models(session: Session, name: str | None, output: str) -> None:
     show(items(found), output, lambda: tables.versions_table(found))
 
 
-for _each in (inspect, bom, sign, verify):
+for _each in (inspect, bom, compare, sign, verify):
     command.add_command(_each)

@@ -70,6 +70,15 @@ def admit(connection: Connection, name: str, manifest: VersionManifest, bundles:
     keys.demand(name, manifest.files, SignedVersion(trust, (*bundles, *stored)))
 
 
+def demanded(connection: Connection, version: ModelVersion, project: str) -> None:
+    """Refuse a version that an engine is about to open, where the project demands a signature that it has not.
+
+    Raises SignatureRefused, NotFound (no such project).
+    """
+    signed = signing.signed(connection, project, version.name, version.number)
+    keys.demand(version.ref, version.manifest.files, signed)
+
+
 def keep(connection: Connection, version: ModelVersion, text: str, now_s: float) -> None:
     """Keep a signature that was judged. Raises Conflict over the maximum."""
     fingerprint = wire.read(text).fingerprint

@@ -4,7 +4,7 @@ The loop acts on what is written here: an order to abort, or a spec that asks fo
 without steps that leads there (core/rollout).
 """
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 import msgspec
 

@@ -1,0 +1,113 @@
+"""Operations that take a while and say how far they are: quantize a version, compare two. An answer is lines of JSON.
+
+Whoever closes the connection ends the work, and nothing of it is left.
+"""
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import partial
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+from starlette.responses import Response, StreamingResponse
+
+from stoker.api.bodies import decoded
+from stoker.api.operations import Call, Operation
+from stoker.control.compare import TEXTS_MAX
+from stoker.control.models import reference
+from stoker.control.signatures import demanded
+from stoker.store import models
+from stoker.types.errors import StokerError
+from stoker.types.fields import Name
+from stoker.types.models import ModelVersion
+from stoker.types.quantization import Quantization
+from stoker.types.resources import DEFAULT_PROJECT
+from stoker.types.work import Problem
+
+LINES: Final = "application/x-ndjson"
+log: Final = logging.getLogger(__name__)
+
+
+class QuantizeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to make of a version. requantize: also what is quantized already."""
+
+    to: Quantization
+    requantize: bool = False
+    project: Name = DEFAULT_PROJECT  # whose demands of signatures the version is held to, before a tool opens it
+
+
+class CompareBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which version of the same model, or of another, is held to the one in the path, on which texts."""
+
+    name: Name
+    version: str
+    texts: Annotated[tuple[str, ...], Meta(max_length=TEXTS_MAX)] = ()
+    project: Name = DEFAULT_PROJECT  # whose demands of signatures both are held to, before an engine opens them
+
+
+async def _quantize(call: Call) -> Response:
+    body = await decoded(call.request, QuantizeBody)
+    version = await _version(call, call.request.path_params["name"], call.request.path_params["which"])
+    await call.plane.database.reading(partial(demanded, version=version, project=body.project))
+    return await _lines(call.plane.quantizer.quantize(version, body.to, requantize=body.requantize))
+
+
+async def _compare(call: Call) -> Response:
+    body = await decoded(call.request, CompareBody)
+    base = await _version(call, call.request.path_params["name"], call.request.path_params["which"])
+    other = await _version(call, body.name, body.version)
+    for version in (base, other):
+        await call.plane.database.reading(partial(demanded, version=version, project=body.project))
+    return await _lines(call.plane.comparer.compare(base, other, body.texts))
+
+
+async def _version(call: Call, name: str, which: str) -> ModelVersion:
+    ref = reference(name, which)
+    return await call.plane.database.reading(lambda connection: models.get(connection, ref))
+
+
+async def _lines(steps: AsyncGenerator[Any, None]) -> Response:
+    """Return the answer that has each of `steps` in a line; what is refused at once is an ordinary refusal."""
+    try:
+        first = await anext(steps)
+    except BaseException:
+        await steps.aclose()
+        raise
+    return StreamingResponse(_encoded(first, steps), media_type=LINES)
+
+
+async def _encoded(first: Any, steps: AsyncGenerator[Any, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(steps):
+        yield msgspec.json.encode(first) + b"\n"
+        try:
+            async for said in steps:
+                yield msgspec.json.encode(said) + b"\n"
+        except StokerError as problem:
+            yield msgspec.json.encode(Problem(problem.code, problem.message)) + b"\n"
+        except Exception:  # the answer has begun: the caller hears of it in a line, as of everything else
+            log.exception("a longer operation failed")
+            yield msgspec.json.encode(Problem("internal", "this is a bug; control's log has the details")) + b"\n"
+
+
+_VERSION: Final = "/api/v1/models/{name}/versions/{which}"
+
+OPERATIONS: Final = (
+    Operation(
+        "POST",
+        _VERSION + "/quantize",
+        _quantize,
+        "Make files of a version with fewer bits, to be registered; lines of JSON say how far it is",
+        body=QuantizeBody,
+        media=LINES,
+    ),
+    Operation(
+        "POST",
+        _VERSION + "/compare",
+        _compare,
+        "Compare a language model's version with another on texts; lines of JSON say how far it is",
+        body=CompareBody,
+        media=LINES,
+    ),
+)

@@ -1,0 +1,1 @@
+"""Quantizing a version's model, in a process of its own."""
