@@ -197,8 +197,6 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
     incidents = Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, watch.alerted)
     remedies = Remedies(database, incidents, lambda: observer.statuses, metrics, loop.wake)
     loop.acts = remedies.in_force
-    feedback = FeedbackWatch(database, FeedbackStore(home.feedback), home.address, metrics, _expect)
-    feedback.judged = loop.wake
     admission = Admission(database, blobs, observer, metrics)
     judges = gates.Gates(blobs, ask.Fleet(lambda: observer.statuses, home.address), policies.Asked(admission))
     return ControlPlane(
@@ -226,7 +224,7 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
         numbers=numbers,
         drift=DriftWatch(database, blobs, home.drift, home.address, metrics, _learn, _compare),
         traces=Traces(home.address, chosen.gateways, metrics),
-        feedback=feedback,
+        feedback=_feedback(home, database, loop, metrics),
         hooks=HookPost(database, home.root / "hooks", lambda: loop.lease, metrics),
         releases=_releases(home, database, judges, loop, metrics),
         process=NAME,
@@ -236,6 +234,12 @@ def compose(home: Home, chosen: Settings, database: Database, blobs: FolderBlobs
 def _changed(numbers: Numbers, loop: Loop) -> None:
     numbers.look()
     loop.wake()
+
+
+def _feedback(home: Home, database: Database, loop: Loop, metrics: Registry) -> FeedbackWatch:
+    feedback = FeedbackWatch(database, FeedbackStore(home.feedback), home.address, metrics, _expect)
+    feedback.judged = loop.wake
+    return feedback
 
 
 def _rollouts(watch: RolloutWatch, loop: Loop) -> RolloutWatch:
