@@ -25,8 +25,9 @@ RECREATES: Final = "the strategy recreate has no room for a replica before the o
 
 
 class Said(msgspec.Struct, frozen=True):
-    """What the project's policies say of a dossier: what denies it, and what is only remarked."""
+    """What policies say of a dossier: how many rules looked at it, what denies it, and what is only remarked."""
 
+    rules: int = 0
     denied: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
@@ -161,9 +162,11 @@ class Gates:
         state, because = law.outcome(results)
         dossier = msgspec.structs.replace(need.dossier(), state=state, because=because, results=tuple(results))
         said = await policies(need, dossier)
+        if not said.rules:
+            return GateResult("policy", "skipped", "no policy looks at releases here")
         if said.denied:
             return GateResult("policy", "failed", "; ".join(said.denied))
-        return GateResult("policy", "passed", "; ".join(said.remarks) or "no policy objects")
+        return GateResult("policy", "passed", "; ".join(said.remarks) or f"none of {said.rules} rules objects")
 
     def _read(self, digest: Digest) -> bytes:
         return self._blobs.path(digest).read_bytes()

@@ -19,4 +19,4 @@ class Asked:
         """Return what denies the release and what is only remarked. Raises Busy when too many wait."""
         found = await self._admission.release(need.state.resource, need.version, msgspec.to_builtins(dossier))
         denied = tuple(policy.said(each) for each in policy.denials(found))
-        return Said(denied, tuple(policy.said(each) for each in policy.warnings(found)))
+        return Said(len(found), denied, tuple(policy.said(each) for each in policy.warnings(found)))
