@@ -1,0 +1,164 @@
+"""The parts that the control plane is made of, and how they are joined. Composition only."""
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from stoker.app.home import Home
+from stoker.app.settings import Settings
+from stoker.blob.folder import FolderBlobs
+from stoker.control.apply import Effects
+from stoker.control.around import Around
+from stoker.control.compare import Comparer
+from stoker.control.drift.files import Learning
+from stoker.control.drift.watch import DriftWatch
+from stoker.control.feedback import FeedbackWatch
+from stoker.control.fleet import Fleet
+from stoker.control.gauges import Gauges
+from stoker.control.hooks import HookPost
+from stoker.control.loop import Loop
+from stoker.control.models import ModelRegistry
+from stoker.control.numbers import Numbers
+from stoker.control.observe import Observer
+from stoker.control.plane import ControlPlane
+from stoker.control.policies import Admission
+from stoker.control.quantize import Quantizer
+from stoker.control.releases import ask, gates, policies
+from stoker.control.releases.keys import Signer
+from stoker.control.releases.runner import Releases
+from stoker.control.remedies import Remedies
+from stoker.control.rollouts import RolloutWatch
+from stoker.control.routes import RoutePublisher
+from stoker.control.stats import StatsReader
+from stoker.control.traces import Traces
+from stoker.core.drift import Apart
+from stoker.core.shares import Teller
+from stoker.core.watched import Seen
+from stoker.observe.feedback.quality import Estimated
+from stoker.observe.feedback.store import FeedbackStore
+from stoker.observe.history.collect import Collector, Own, Remote
+from stoker.observe.history.history import History
+from stoker.observe.incidents.evidence import Recorded
+from stoker.observe.incidents.incidents import Incidents
+from stoker.observe.notify.post import Post
+from stoker.observe.objectives.watch import Watch
+from stoker.observe.samples import SampleStore
+from stoker.placement.local import LocalDriver
+from stoker.store import signing
+from stoker.store.engine import Database
+from stoker.telemetry.metrics import Registry, Snapshot
+from stoker.telemetry.sealing import KeyRing
+from stoker.types.drift import Answer, Drawn, Reference
+from stoker.types.signing import SignedVersion
+
+
+def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: FolderBlobs) -> ControlPlane:
+    """Return the control plane of concrete parts. name: its process' in metrics."""
+    driver = LocalDriver(str(home.run / "agent.sock"))
+    metrics = Registry(name)
+    routes = RoutePublisher()
+    observer = Observer(driver)
+    effects = Effects(driver, observer, blobs, home, time.time, partial(_signed, database))
+    holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    loop = Loop(database, observer, effects, routes, home, holder, metrics)
+    history = History(home.metrics, bytes_max=chosen.metrics_max_bytes)
+    gauges = Gauges(metrics, observer, routes, history)
+    fleet = Fleet(metrics)
+    gateways = [Remote(each, home.address(each)) for each in (f"gateway-{n}" for n in range(chosen.gateways))]
+    around = Around(driver, observer, metrics, fleet.loaded)
+    collector = Collector(history, (Own(metrics, gauges.refresh), *gateways), around.due)
+    post = Post(metrics, f"http://127.0.0.1:{chosen.api_port}")
+    counted = partial(_counted, collector, name, chosen.otlp_interval_s)
+    numbers = Numbers(metrics, driver, observer, fleet, gauges.refresh, counted)
+    observer.on_change = partial(_changed, numbers, loop)
+    watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
+    loop.asked = watch.asked
+    evidence = Recorded(database, history)
+    incidents = Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, watch.alerted)
+    remedies = Remedies(database, incidents, lambda: observer.statuses, metrics, loop.wake)
+    loop.acts = remedies.in_force
+    admission = Admission(database, blobs, observer, metrics)
+    judges = gates.Gates(blobs, ask.Fleet(lambda: observer.statuses, home.address), policies.Asked(admission))
+    return ControlPlane(
+        database=database,
+        driver=driver,
+        observer=observer,
+        models=ModelRegistry(database, blobs, home.models, home.tmp, admission),
+        admission=admission,
+        quantizer=Quantizer(blobs, home.tmp),
+        comparer=Comparer(blobs, home.models, home.tmp),
+        routes=routes,
+        loop=loop,
+        history=history,
+        collector=collector,
+        stats=StatsReader(database, observer, routes, collector, chosen.gateways),
+        gauges=gauges,
+        watch=watch,
+        post=post,
+        incidents=incidents,
+        remedies=remedies,
+        rollouts=_rollouts(RolloutWatch(home.address, chosen.gateways, routes, history, loop.wake), loop),
+        shares=Teller(chosen.gateways, time.monotonic()),
+        metrics=metrics,
+        samples=SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes),
+        numbers=numbers,
+        drift=DriftWatch(database, blobs, home.drift, home.address, metrics, _learn, _compare),
+        traces=Traces(home.address, chosen.gateways, metrics),
+        feedback=_feedback(home, database, loop, metrics),
+        hooks=HookPost(database, home.root / "hooks", lambda: loop.lease, metrics),
+        releases=_releases(home, database, judges, loop, metrics),
+        process=name,
+    )
+
+
+def _changed(numbers: Numbers, loop: Loop) -> None:
+    numbers.look()
+    loop.wake()
+
+
+def _feedback(home: Home, database: Database, loop: Loop, metrics: Registry) -> FeedbackWatch:
+    feedback = FeedbackWatch(database, FeedbackStore(home.feedback), home.address, metrics, _expect)
+    feedback.judged = loop.wake
+    return feedback
+
+
+def _rollouts(watch: RolloutWatch, loop: Loop) -> RolloutWatch:
+    loop.readings, loop.rates = watch.readings, watch.rates
+    return watch
+
+
+def _releases(home: Home, database: Database, judges: gates.Gates, loop: Loop, metrics: Registry) -> Releases:
+    releases = Releases(database, judges, Signer(home.platform_key), lambda: loop.lease, metrics, loop.wake)
+    loop.decided = releases.wake
+    return releases
+
+
+async def _counted(collector: Collector, process: str, age_max_s: float) -> list[Snapshot]:
+    """Return what the gateways counted, as the history was told it last."""
+    sample = await collector.newest(age_max_s)
+    return [answer.snapshot for name, answer in sample.answers.items() if name != process]
+
+
+async def _signed(database: Database, project: str, model: str, number: int) -> SignedVersion:
+    return await database.reading(lambda connection: signing.signed(connection, project, model, number))
+
+
+def _learn(learning: Learning, answers: Mapping[str, Answer], seen: Seen, now_s: float) -> Reference | str:
+    from stoker.control.drift.learning import learned  # numpy: 0.1 s that most starts need not pay
+
+    return learned(learning, answers, seen, now_s)
+
+
+def _compare(reference: Reference, drawn: Sequence[Drawn]) -> tuple[Apart, ...]:
+    from stoker.observe.drift.space import compared
+
+    return compared(reference, drawn)
+
+
+def _expect(known: Sequence[tuple[float, bool]], waiting: Sequence[float]) -> Estimated:
+    from stoker.observe.feedback.expected import expected  # as with drift: numpy, which most starts need not pay
+
+    return expected(known, waiting)
