@@ -51,7 +51,7 @@ async def _quantize(call: Call) -> Response:
     body = await decoded(call.request, QuantizeBody)
     version = await _version(call, call.request.path_params["name"], call.request.path_params["which"])
     await call.plane.database.reading(partial(demanded, version=version, project=body.project))
-    return await _lines(call.plane.quantizer.quantize(version, body.to, requantize=body.requantize))
+    return await _lines(call.plane.models.quantizer.quantize(version, body.to, requantize=body.requantize))
 
 
 async def _compare(call: Call) -> Response:
@@ -60,7 +60,7 @@ async def _compare(call: Call) -> Response:
     other = await _version(call, body.name, body.version)
     for version in (base, other):
         await call.plane.database.reading(partial(demanded, version=version, project=body.project))
-    return await _lines(call.plane.comparer.compare(base, other, body.texts))
+    return await _lines(call.plane.models.comparer.compare(base, other, body.texts))
 
 
 async def _version(call: Call, name: str, which: str) -> ModelVersion:

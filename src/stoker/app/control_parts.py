@@ -12,7 +12,6 @@ from stoker.app.settings import Settings
 from stoker.blob.folder import FolderBlobs
 from stoker.control.apply import Effects
 from stoker.control.around import Around
-from stoker.control.compare import Comparer
 from stoker.control.drift.files import Learning
 from stoker.control.drift.watch import DriftWatch
 from stoker.control.feedback import FeedbackWatch
@@ -25,7 +24,6 @@ from stoker.control.numbers import Numbers
 from stoker.control.observe import Observer
 from stoker.control.plane import ControlPlane
 from stoker.control.policies import Admission
-from stoker.control.quantize import Quantizer
 from stoker.control.releases import ask, gates, policies
 from stoker.control.releases.keys import Signer
 from stoker.control.releases.runner import Releases
@@ -88,8 +86,6 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         observer=observer,
         models=ModelRegistry(database, blobs, home.models, home.tmp, admission),
         admission=admission,
-        quantizer=Quantizer(blobs, home.tmp),
-        comparer=Comparer(blobs, home.models, home.tmp),
         routes=routes,
         loop=loop,
         history=history,

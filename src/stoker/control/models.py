@@ -12,7 +12,9 @@ from typing import Final
 
 from stoker.blob.port import BlobStore
 from stoker.control import changes, signatures
+from stoker.control.compare import Comparer
 from stoker.control.policies import Admission
+from stoker.control.quantize import Quantizer
 from stoker.control.signatures import UNSIGNED, SignedPush
 from stoker.core.refs import ModelRef, is_alias, parse_version
 from stoker.registry import collect
@@ -43,6 +45,8 @@ class ModelRegistry:
         self._admission = admission
         self._slots = asyncio.Semaphore(PUSHES_AT_ONCE)
         self._pushes = 0
+        self.quantizer = Quantizer(blobs, scratch)
+        self.comparer = Comparer(blobs, models_dir, scratch)
 
     async def push(
         self,

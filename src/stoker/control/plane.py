@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from stoker.control.compare import Comparer
 from stoker.control.drift.watch import DriftWatch
 from stoker.control.feedback import FeedbackWatch
 from stoker.control.gauges import Gauges
@@ -12,7 +11,6 @@ from stoker.control.models import ModelRegistry
 from stoker.control.numbers import Numbers
 from stoker.control.observe import Observer
 from stoker.control.policies import Admission
-from stoker.control.quantize import Quantizer
 from stoker.control.releases.runner import Releases
 from stoker.control.remedies import Remedies
 from stoker.control.rollouts import RolloutWatch
@@ -40,8 +38,6 @@ class ControlPlane:
     observer: Observer
     models: ModelRegistry
     admission: Admission
-    quantizer: Quantizer
-    comparer: Comparer
     routes: RoutePublisher
     loop: Loop
     history: History
