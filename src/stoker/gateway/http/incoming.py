@@ -12,38 +12,10 @@ from typing import Final, Protocol
 
 import httptools
 
+from stoker.gateway.http.headers import LISTS, WANTED
 from stoker.gateway.http.known import MISSES_MAX, Known, remember
 from stoker.types.errors import InvalidInput, StokerError, TooLarge, Unavailable
 
-# The headers anybody here reads; the others are counted and dropped.
-WANTED: Final = frozenset(
-    (
-        b"accept",
-        b"authorization",
-        b"cache-control",
-        b"connection",
-        b"content-encoding",
-        b"content-length",
-        b"expect",
-        b"host",
-        b"inference-header-content-length",
-        b"x-session-id",
-        b"traceparent",
-        b"tracestate",
-        b"transfer-encoding",
-        b"upgrade",
-        b"x-api-key",
-        b"x-request-id",
-        b"x-request-timeout-ms",
-        b"x-stainless-retry-count",
-        b"x-stoker-flag",
-        b"x-stoker-priority",
-        b"x-stoker-project",
-        b"x-stoker-segment",
-        b"x-stoker-tier",
-    )
-)
-LISTS: Final = frozenset((b"accept", b"tracestate"))  # of them: those that may come in several lines
 HEAD_MAX_BYTES: Final = 32 << 10
 HEADERS_MAX: Final = 128
 SMALL_BODY_BYTES: Final = 16 << 10  # comes with its head; judged with the request, not before it
