@@ -11,7 +11,6 @@ from stoker.app.home import Home
 from stoker.gateway.meters import GONE_KEPT_S, Meters
 from stoker.gateway.tenants import ATTEMPTS, DURATION, FIRST_TOKEN, PROMISED, TENANTS_MAX, TURN_S
 from stoker.telemetry.metrics import Registry
-from stoker.types.replica import Usage
 from tests.gateway.rig import Answer, Rig, ask, chat, infer, run, until
 
 NAMES = ("urgent", "noisy", "quiet", "rates", "tokens", "background")
@@ -286,13 +285,13 @@ def test_a_promised_tenant_is_counted_however_busy_the_others_are_and_until_noth
     registry = Registry("gateway-0")
     meters = Meters(registry, "default", "a")
 
-    meters.tenants.of("small").ended(200, Usage())
+    meters.tenants.of("small").ended(200, 1, ())
     meters.promised.follow(["small"], {"small": (DURATION,)})
     meters.promised.attempt("small", "good")
     meters.promised.attempt("big-1", "good")  # it is promised nothing
     for number in range(TENANTS_MAX):
         for _ in range(10):
-            meters.tenants.of(f"big-{number}").ended(200, Usage())
+            meters.tenants.of(f"big-{number}").ended(200, 1, ())
     meters.turn(TURN_S)
     meters.promised.attempt("small", "good")
     times = meters.promised.times("small")

@@ -208,6 +208,8 @@ def test_bytes_may_come_one_at_a_time(rig: Rig) -> None:
 class Echo:
     """server.Requests that answers each request with the size of its body, or many bytes for GET."""
 
+    wanted: frozenset[bytes] = frozenset()
+
     def serve(self, connection: Connection, request: HttpRequest) -> None:
         if request.method == b"GET":
             connection.start_stream(b"", b"first")

@@ -9,12 +9,17 @@ from stoker.gateway.meters import GONE_KEPT_S, Meters
 from stoker.gateway.tally import TALLY_MAX
 from stoker.gateway.tenants import TENANTS_MAX
 from stoker.telemetry.metrics import Registry, Snapshot
+from stoker.types.replica import Usage
 
 LABELS = {"project": "p", "endpoint": "e"}
 seconds = st.sampled_from([0.0, 1e-9, 2.0**-20, 0.00123, 0.00124, 0.5, 3.0, 2.0**20, 1e9]) | st.floats(0, 100)
 requests = st.tuples(
     st.sampled_from(["r1", "r2"]), st.sampled_from([200, 204, 404]), st.sampled_from(["", "a", "b"]),
     st.integers(0, 3), st.sampled_from([0, 1, 8]), seconds,
+    st.none() | st.builds(
+        Usage, input_tokens=st.integers(0, 3), output_tokens=st.integers(0, 3), cached_tokens=st.integers(0, 2),
+        rows=st.just(0), guessed_tokens=st.integers(0, 4), accepted_tokens=st.integers(0, 4), loops=st.integers(0, 2),
+    ),
 )  # fmt: skip
 tries = st.tuples(st.sampled_from(["one", "two"]), st.sampled_from([200, 499]), seconds)
 
@@ -48,9 +53,9 @@ def test_many_at_a_time_is_each_alone(happened: list[Any], times: int) -> None:
             plain.counter("stoker_replica_requests_total", code=str(status), **labels).add()
             plain.histogram("stoker_replica_request_duration_seconds", **labels).observe(took_s)
         else:
-            revision, status, tenant, rows, batch_rows, took_s = one
+            revision, status, tenant, rows, batch_rows, took_s, usage = one
             kind = (meters.revision(revision, "infer"), status, tenant, rows, batch_rows)
-            meters.tally.request(kind, took_s)
+            meters.tally.request(kind, took_s, usage)
             labels = {**LABELS, "revision": revision}
             plain.counter("stoker_requests_total", code=str(status), method="infer", **labels).add()
             plain.counter("stoker_rows_total", **labels).add(rows)
@@ -59,8 +64,30 @@ def test_many_at_a_time_is_each_alone(happened: list[Any], times: int) -> None:
                 plain.histogram("stoker_batch_rows", **labels).observe(batch_rows)
             if tenant:
                 plain.counter("stoker_tenant_requests_total", code=str(status), tenant=tenant, **LABELS).add()
+            if usage is not None:
+                count_tokens(plain, usage, labels, tenant)
     meters.gauges(waiting=0, in_flight=0, ready=0)
     assert numbers(counted.snapshot()) == numbers(plain.snapshot())
+
+
+def count_tokens(plain: Registry, usage: Usage, labels: dict[str, str], tenant: str) -> None:
+    """Count one answer's tokens by themselves."""
+    for kind in ("input", "output", "cached"):
+        count = getattr(usage, f"{kind}_tokens")
+        plain.counter("stoker_tokens_total", kind=kind, **labels).add(count)
+        if tenant:
+            plain.counter("stoker_tenant_tokens_total", kind=kind, tenant=tenant, **LABELS).add(count)
+    plain.histogram("stoker_prompt_tokens", method="infer", **labels).observe(usage.input_tokens)
+    if usage.output_tokens:
+        plain.histogram("stoker_output_tokens", method="infer", **labels).observe(usage.output_tokens)
+    if usage.output_tokens <= 1:
+        plain.counter("stoker_empty_outputs_total", **labels).add()
+    if usage.loops:
+        plain.counter("stoker_repeating_outputs_total", **labels).add()
+    if usage.guessed_tokens:
+        held = min(usage.accepted_tokens, usage.guessed_tokens)
+        for outcome, count in (("accepted", held), ("rejected", usage.guessed_tokens - held)):
+            plain.counter("stoker_speculative_tokens_total", outcome=outcome, **labels).add(count)
 
 
 def test_what_is_noted_is_bounded_and_counted_by_itself() -> None:

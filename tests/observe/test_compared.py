@@ -54,9 +54,9 @@ class Live:
             revision.code(status).add()
             revision.duration.observe(sum(phases.values()))
             self.meters.replica("chat-1", name).ended(status, network_s + work_s)
-            self.meters.tenants.of(whom).ended(status, Usage(10, tokens))
+            self.meters.tenants.of(whom).ended(status, 1, (Usage(10, tokens),))
             if status == 200:
-                revision.tokens(Usage(10, tokens))
+                revision.tokens((Usage(10, tokens),))
                 for phase, seconds in phases.items():
                     self.registry.histogram(
                         "stoker_request_phase_seconds", phase=phase, revision="chat-1", **WHOSE

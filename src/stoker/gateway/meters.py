@@ -1,6 +1,6 @@
 """The numbers of one endpoint, each handle obtained once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -78,23 +78,26 @@ class RevisionMeters:
         if first_s and self._text is not None:
             self._text.first_token.show(Exemplar(first_s, trace, span, at_s))
 
-    def tokens(self, usage: Usage) -> None:
-        """Count what a language model read and wrote for one answer."""
+    def tokens(self, usages: Sequence[Usage]) -> None:
+        """Count what a language model read and wrote, for one answer or many."""
         text = self.text
-        text.input.add(usage.input_tokens)
-        text.output.add(usage.output_tokens)
-        text.cached.add(usage.cached_tokens)
-        text.prompt_length.observe(usage.input_tokens)
-        if usage.output_tokens:
-            text.output_length.observe(usage.output_tokens)
-        if usage.output_tokens <= 1 and not usage.rows:  # embeddings have rows
-            self._counter("stoker_empty_outputs_total", "", "").add(1)
-        if usage.loops:
-            self._counter("stoker_repeating_outputs_total", "", "").add(1)
-        if usage.guessed_tokens:
-            held = min(usage.accepted_tokens, usage.guessed_tokens)
+        inputs, outputs = [usage.input_tokens for usage in usages], [usage.output_tokens for usage in usages]
+        text.input.add(sum(inputs))
+        text.output.add(sum(outputs))
+        text.cached.add(sum([usage.cached_tokens for usage in usages]))
+        text.prompt_length.observe_all(inputs)
+        text.output_length.observe_all([count for count in outputs if count])
+        empty = sum([usage.output_tokens <= 1 and not usage.rows for usage in usages])  # embeddings have rows
+        if empty:
+            self._counter("stoker_empty_outputs_total", "", "").add(empty)
+        loops = sum([usage.loops > 0 for usage in usages])
+        if loops:
+            self._counter("stoker_repeating_outputs_total", "", "").add(loops)
+        guessed = sum([usage.guessed_tokens for usage in usages])
+        if guessed:
+            held = sum([min(usage.accepted_tokens, usage.guessed_tokens) for usage in usages])
             self._counter("stoker_speculative_tokens_total", "outcome", "accepted").add(held)
-            self._counter("stoker_speculative_tokens_total", "outcome", "rejected").add(usage.guessed_tokens - held)
+            self._counter("stoker_speculative_tokens_total", "outcome", "rejected").add(guessed - held)
 
     def save(self, usage: Usage) -> None:
         """Count the tokens of an answer that was given once more without being computed."""

@@ -11,19 +11,21 @@ from stoker.types.keys import KeyLimits
 from stoker.types.routes import KeyRoute, RouteTable
 
 MINUTE_S: Final = 60.0
+_HEADERS: Final = b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n"
 FADE: Final = 0.5  # of what was asked, once a second: the traffic of the last few seconds
 
 
 class Account:
     """One limited key. Rates are None where it has no limit."""
 
-    __slots__ = ("_share", "asked", "limits", "requests", "tokens")
+    __slots__ = ("_share", "_told", "asked", "limits", "requests", "tokens")
 
     def __init__(self, limits: KeyLimits, share: float) -> None:
         self.limits = limits
         self.requests: Rate | None = None
         self.tokens: Rate | None = None
         self.asked = 0.0  # requests that came lately, let in or not
+        self._told: list[tuple[bytes, Rate]] = []  # header lines of each rate, without what changes by the request
         self._share = 0.0
         self.follow(limits, share, 0.0)
 
@@ -37,6 +39,8 @@ class Account:
         self.requests = _rate(self.requests, limits.requests_per_s * share, burst, now_s)
         per_s = limits.tokens_per_min * share / MINUTE_S
         self.tokens = _rate(self.tokens, per_s, max(per_s * MINUTE_S, 1.0), now_s)
+        named = ((b"requests", self.requests), (b"tokens", self.tokens))
+        self._told = [(_HEADERS % (name, rate.burst, name, name), rate) for name, rate in named if rate is not None]
 
     def take(self, tokens: float, now_s: float) -> None:
         """Take one request and `tokens`. Raises RateLimited, and takes nothing, when they are not there."""
@@ -58,16 +62,8 @@ class Account:
     def headers(self, now_s: float) -> bytes:
         """Return the header lines that tell the caller where it stands, as OpenAI's SDKs know them."""
         lines = b""
-        for name, rate in ((b"requests", self.requests), (b"tokens", self.tokens)):
-            if rate is not None:
-                lines += b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n" % (
-                    name,
-                    rate.burst,
-                    name,
-                    rate.left(now_s),
-                    name,
-                    _duration(rate.full_in_s(now_s)),
-                )
+        for told, rate in self._told:
+            lines += told % (rate.left(now_s), _duration(rate.full_in_s(now_s)))
         return lines
 
 

@@ -1,6 +1,6 @@
 """What each tenant of an endpoint asks for, so that a noisy one is seen; the busiest by name, the rest as one."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from stoker.core.leaders import Leaders
@@ -35,25 +35,21 @@ class TenantMeters:
             self._queue_wait = self._registry.histogram("stoker_tenant_queue_wait_seconds", **self._labels)
         self._queue_wait.observe(seconds)
 
-    def answered(self, status: int, count: int) -> None:
-        """Count requests without tokens that ended with `status`."""
+    def ended(self, status: int, count: int, tokens: Sequence[Usage]) -> None:
+        """Count `count` requests that ended with `status`, and the tokens of those that have some."""
         code = self._codes.get(status)
         if code is None:
             code = self._codes[status] = self._registry.counter(
                 "stoker_tenant_requests_total", code=str(status), **self._labels
             )
         code.value += count
-
-    def ended(self, status: int, usage: Usage) -> None:
-        """Count a request that ended with `status`."""
-        self.answered(status, 1)
-        if usage.input_tokens or usage.output_tokens:
-            tokens = self._tokens
-            if tokens is None:
-                tokens = self._tokens = (self._kind("input"), self._kind("output"), self._kind("cached"))
-            tokens[0].add(usage.input_tokens)
-            tokens[1].add(usage.output_tokens)
-            tokens[2].add(usage.cached_tokens)
+        if tokens:
+            counters = self._tokens
+            if counters is None:
+                counters = self._tokens = (self._kind("input"), self._kind("output"), self._kind("cached"))
+            counters[0].add(sum([usage.input_tokens for usage in tokens]))
+            counters[1].add(sum([usage.output_tokens for usage in tokens]))
+            counters[2].add(sum([usage.cached_tokens for usage in tokens]))
 
     def _kind(self, kind: str) -> Counter:
         return self._registry.counter("stoker_tenant_tokens_total", kind=kind, **self._labels)

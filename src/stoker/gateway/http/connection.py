@@ -44,7 +44,7 @@ class Site(Protocol):
     date_line: bytes
     is_draining: bool
     limits: Limits
-    wanted: AbstractSet[bytes]  # headers that are read besides those of incoming.WANTED
+    wanted: AbstractSet[bytes]  # headers that are read besides those of headers.WANTED
 
     def enter(self, connection: "Connection", address: str) -> StokerError | None:
         """Count a new connection from `address`; return why it is one too many, if it is."""

@@ -12,37 +12,10 @@ from typing import Final, Protocol
 
 import httptools
 
+from stoker.gateway.http.headers import LISTS, WANTED
+from stoker.gateway.http.known import MISSES_MAX, Known, remember
 from stoker.types.errors import InvalidInput, StokerError, TooLarge, Unavailable
 
-# The headers anybody here reads; the others are counted and dropped.
-WANTED: Final = frozenset(
-    (
-        b"accept",
-        b"authorization",
-        b"cache-control",
-        b"connection",
-        b"content-encoding",
-        b"content-length",
-        b"expect",
-        b"host",
-        b"inference-header-content-length",
-        b"x-session-id",
-        b"traceparent",
-        b"tracestate",
-        b"transfer-encoding",
-        b"upgrade",
-        b"x-api-key",
-        b"x-request-id",
-        b"x-request-timeout-ms",
-        b"x-stainless-retry-count",
-        b"x-stoker-flag",
-        b"x-stoker-priority",
-        b"x-stoker-project",
-        b"x-stoker-segment",
-        b"x-stoker-tier",
-    )
-)
-LISTS: Final = frozenset((b"accept", b"tracestate"))  # of them: those that may come in several lines
 HEAD_MAX_BYTES: Final = 32 << 10
 HEADERS_MAX: Final = 128
 SMALL_BODY_BYTES: Final = 16 << 10  # comes with its head; judged with the request, not before it
@@ -135,7 +108,8 @@ class Incoming:
 
     __slots__ = (
         "_begun", "_body", "_first_piece", "_framing_bytes", "_head_bytes", "_headers", "_headers_count", "_host",
-        "_limit", "_more", "_owner", "_parser", "_raw_left", "_target", "phase", "phase_s", "received", "request",
+        "_known", "_limit", "_misses", "_more", "_owner", "_parser", "_raw_left", "_target", "phase", "phase_s",
+        "received", "request",
     )  # fmt: skip
 
     def __init__(self, owner: Owner, more: AbstractSet[bytes] = frozenset()) -> None:
@@ -152,7 +126,9 @@ class Incoming:
         self._body: bytearray | None = None
         self._framing_bytes = 0
         self._limit = 0
-        self._raw_left = -1  # body bytes of a request that offered an upgrade; the parser leaves them to us
+        self._raw_left = -1  # body bytes that are not for the parser: behind a known head, or an offer to upgrade
+        self._known: Known | None = None  # the last head, if it may be known again
+        self._misses = 0  # heads in a row that were another than the last
         self.phase = Phase.IDLE
         self.phase_s = owner.now_s()  # since when
         self.received = 0  # body bytes of the request on its way
@@ -161,7 +137,16 @@ class Incoming:
     def feed(self, data: bytes) -> None:
         """Read `data`, which calls the owner with every request that it completes."""
         while data and self.phase is not Phase.DEAF:
-            data = self._take_raw(data) if self._raw_left > 0 else self._parse(data)
+            if self._raw_left > 0:
+                data = self._take_raw(data)
+            elif (
+                self._known is None
+                or self.phase is not Phase.IDLE
+                or (found := self._known.match(data, self._more)) is None
+            ):
+                data = self._parse(data)
+            else:
+                data = self._begin_known(self._known, found[1], data[found[0] :])
 
     def deafen(self) -> None:
         """Expect nothing more."""
@@ -279,21 +264,42 @@ class Incoming:
         self._headers_count = 0
         self._head_bytes = 0
 
+    def _begin_known(self, known: Known, length: int, rest: bytes) -> bytes:
+        """Begin a request with a head that was judged before. The parser does not see it, nor its body."""
+        self.request = HttpRequest(known.method, known.target, known.headers, time.monotonic())
+        self.phase = Phase.BODY
+        self.phase_s = self._owner.now_s()
+        self.received = self._misses = 0
+        self._raw_left = length
+        if length == 0:
+            self.on_message_complete()
+        return rest
+
+    def _remember(self, data: bytes) -> None:
+        """Keep the head that `data` began with, unless this client says another one each time."""
+        self._known = None
+        is_kept = self.phase is Phase.IDLE or (self.request is not None and self.request.keep_alive)
+        if self._misses < MISSES_MAX and is_kept and self._parser.get_http_version() == "1.1":
+            self._misses += 1
+            self._known = remember(data, self._parser.get_method(), self._target, self._headers, self._more)
+
     def _parse(self, data: bytes) -> bytes:
-        self._begun = 0 if self.phase is not Phase.IDLE else -1  # one that begins with the read is all of it
-        if self.phase is Phase.IDLE:
+        is_first = self.phase is Phase.IDLE
+        self._begun = -1 if is_first else 0  # one that begins with the read is all of it
+        if is_first:
             self._begin_head()
         request, received = self.request, self.received
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            if self._raw_left <= 0:  # no body, or none left: what follows is the next request
-                self._parser = httptools.HttpRequestParser(self)
+            self._parser = httptools.HttpRequestParser(self)  # for the request that follows it, and its body
             return data[upgrade.args[0] :]
         except httptools.HttpParserError as broken:
             if self.phase is not Phase.DEAF:  # after a last request, or a refusal, nothing that follows matters
                 self._owner.refuse(InvalidInput(_words(str(broken))))
             return b""
+        if is_first and self._begun == 0 and self.phase in (Phase.IDLE, Phase.BODY):
+            self._remember(data)
         if self.phase is Phase.HEAD:  # the parser holds what has no end yet, so the bytes count, not the headers
             # Of a head that began behind other requests in this read, it is not known how much is its own.
             self._head_bytes += len(data) if self._begun <= 0 else 0
@@ -310,13 +316,12 @@ class Incoming:
         return b""
 
     def _take_raw(self, data: bytes) -> bytes:
-        """Take the body of a request that offered an upgrade; return what follows it, for a fresh parser."""
+        """Take the body of a request whose body the parser does not see; return what follows it."""
         mine, rest = data[: self._raw_left], data[self._raw_left :]
         self.on_body(mine)
         self._raw_left -= len(mine)
         if self._raw_left == 0:
             self.on_message_complete()
-            self._parser = httptools.HttpRequestParser(self)
         return rest
 
     def _judge_head(self, request: HttpRequest, host: bytes | None) -> StokerError | None:

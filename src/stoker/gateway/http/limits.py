@@ -6,7 +6,7 @@ import msgspec
 
 from stoker.gateway import relay, router
 from stoker.gateway.directory import KEY_MAX_BYTES
-from stoker.gateway.http import incoming, server, tls
+from stoker.gateway.http import incoming, known, server, tls
 from stoker.gateway.http.connection import LINGER_BYTES, WRITE_HIGH_BYTES, Limits
 from stoker.gateway.layers.deadline import TIMEOUT_MAX_S
 from stoker.gateway.rpc import bounds
@@ -71,6 +71,7 @@ def _requests(limits: Limits) -> list[Row]:
     return [
         ("a head, and its headers with all trailers", format_bytes(incoming.HEAD_MAX_BYTES), LARGE, FIXED),
         ("headers and trailers", str(incoming.HEADERS_MAX), LARGE, FIXED),
+        ("the last head, kept by a connection", format_bytes(known.HEAD_MAX_BYTES), "it is parsed each time", FIXED),
         ("from a head's first byte to its last", _seconds(limits.head_s), SLOW, FIXED),
         ("a path", format_bytes(router.PATH_MAX_BYTES), "400 `invalid_input`", FIXED),
         ("a key", format_bytes(KEY_MAX_BYTES), "401 `unauthenticated`", FIXED),

@@ -75,20 +75,20 @@ def observe(exchange: Exchange, lane: Lane, status: int, now_s: float) -> None:
     end = relay.end if relay is not None else None
     tenant = "" if key is None else key.limits.tenant or key.key
     times = lane.meters.promised.times(tenant)
-    # Most answers come whole, from where they were asked for, without tokens or news of the engine. One expression,
-    # because a call costs as much as all of it.
+    has_tokens = bool(usage.output_tokens or usage.input_tokens)
+    # Most answers come whole, from where they were asked for, without news of the engine. One expression, because a
+    # call costs as much as all of it.
     if (
         end is not None
         and end.usage is usage
         and not exchange.first_byte_s
-        and not usage.output_tokens
-        and not usage.input_tokens
         and not exchange.served_by
         and exchange.cut is None
         and end.timings.calls is None
         and times is None
     ):
-        lane.meters.tally.request((meters, status, tenant, usage.rows, end.timings.batch_rows), took_s)
+        kind = (meters, status, tenant, usage.rows, end.timings.batch_rows)
+        lane.meters.tally.request(kind, took_s, usage if has_tokens else None)
     else:
         meters.code(status).add(1)
         if exchange.cut is not None:
@@ -96,7 +96,7 @@ def observe(exchange: Exchange, lane: Lane, status: int, now_s: float) -> None:
             lane.meters.migration(exchange.cut.code, outcome)
         meters.duration.observe(took_s)
         if tenant:
-            lane.meters.tenants.of(tenant).ended(status, usage)
+            lane.meters.tenants.of(tenant).ended(status, 1, (usage,) if has_tokens else ())
         if times is not None:
             times.took(took_s)
         if end is None or not _count_answer(exchange, lane, meters, times, end, now_s):
@@ -118,7 +118,7 @@ def _count_answer(
     if usage.rows:
         meters.rows.add(usage.rows)
     if usage.input_tokens or usage.output_tokens:
-        meters.tokens(usage)
+        meters.tokens((usage,))
     if timings.batch_rows:
         meters.batch_rows.observe(timings.batch_rows)
     if timings.calls is not None:

@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple
 import grpc
 
 from stoker.gateway.exchange import Exchange, error_headers
-from stoker.gateway.http.incoming import WANTED, HttpRequest
+from stoker.gateway.http.headers import WANTED
+from stoker.gateway.http.incoming import HttpRequest
 from stoker.gateway.router import Route
 from stoker.protocol import grpc_status, oip, protobuf
 from stoker.types.errors import DeadlineExceeded, InvalidInput, StokerError
