@@ -17,9 +17,7 @@ from tests.whole.rig import Platform, until
 pytestmark = pytest.mark.timeout(300)
 
 ADDER = """
-import os
 import random
-import signal
 import time
 
 class Model:
@@ -38,13 +36,11 @@ WORK = {
     1: "time.sleep(0.004)",
     2: "time.sleep(0.004)",
     3: "assert random.random() > 0.3, 'a bad model'",
-    4: "time.sleep(0.02)",
-    5: "random.random() > 0.05 or os.kill(os.getpid(), signal.SIGKILL)",
-    6: "pass",
-    7: "time.sleep(0.004)",
+    4: "pass",
+    5: "time.sleep(0.004)",
 }
-LOAD = {6: "raise OSError('the weights are on another disk')"}
-# What the verdict needs in the median to find any of these (docs/benchmarks.md), of which a tenth is the canary's.
+LOAD = {4: "raise OSError('the weights are on another disk')"}
+# What the verdict needs in the median to find one that fails more (docs/benchmarks.md); a tenth is the canary's.
 EXPOSED_MAX = 250
 CANARY = {"strategy": "canary", "steps": [10, 50], "dwell": "1s", "requests_min": 100}
 
@@ -127,25 +123,23 @@ def test_a_good_version_goes_through_its_steps_and_no_request_is_lost(adder: Pla
     assert weights == [10, 50]
 
 
-@pytest.mark.parametrize(("version", "words"), [(3, "error"), (4, "later than"), (5, "")])
-def test_a_bad_version_is_rolled_back_by_itself(adder: Platform, version: int, words: str) -> None:
+def test_a_bad_version_is_rolled_back_by_itself(adder: Platform) -> None:
+    """Slow and crashing ones: bench/rollouts.py."""
     with load(adder) as traffic:
         traffic.wait_for(500)
-        ask(adder, version, CANARY | {"requests_min": 1_000_000})
+        ask(adder, 3, CANARY | {"requests_min": 1_000_000})
         found = ended(adder, "rolled-back")
         traffic.wait_for(200)
     assert exposed(found) <= EXPOSED_MAX, found.lines[:3]
-    worst = found.lines[0].metric if found.lines else ""
-    assert words in worst or not words
-    # What a bad model answers is its own; whatever is the platform's to give is given: a crash is tried elsewhere.
-    assert set(traffic.outcome.failed()) <= ({500} if version == 3 else set()), traffic.outcome
+    assert found.lines[0].metric == "error"
+    assert traffic.outcome.failed() == {}, traffic.outcome  # tried again in the version before
     assert traffic.outcome.broken == 0
     until(lambda: adder.json("describe", "endpoint", "adder")["status"]["replicas_ready"] == 2, 30, "the old ones stay")
 
 
 def test_a_version_that_does_not_load_is_rolled_back_with_its_own_words(adder: Platform) -> None:
     with load(adder) as traffic:
-        ask(adder, 6, CANARY)
+        ask(adder, 4, CANARY)
         found = ended(adder, "rolled-back", 90)
     assert "the weights are on another disk" in found.because
     assert traffic.outcome.failed() == {}
@@ -165,7 +159,7 @@ def test_control_that_is_killed_in_any_phase_goes_on_with_it(adder: Platform) ->
         adder.cli("rollouts", "resume", "adder")
         dies_in("stepping")
         ended(adder, "promoted")
-        ask(adder, 7, {"strategy": "blue-green", "keep": "5m"})
+        ask(adder, 5, {"strategy": "blue-green", "keep": "5m"})
         dies_in("keeping")
         adder.cli("rollouts", "abort", "adder")
         ended(adder, "rolled-back")
