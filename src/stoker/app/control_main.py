@@ -200,6 +200,7 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
         asyncio.create_task(plane.incidents.run()),
         asyncio.create_task(plane.remedies.run()),
         asyncio.create_task(plane.rollouts.run()),
+        asyncio.create_task(plane.quiet.run()),
         asyncio.create_task(plane.hooks.run()),
         asyncio.create_task(gameday.watch(plane)),
         asyncio.create_task(plane.releases.run()),

@@ -24,6 +24,7 @@ from stoker.control.numbers import Numbers
 from stoker.control.observe import Observer
 from stoker.control.plane import ControlPlane
 from stoker.control.policies import Admission
+from stoker.control.quiet import Quiet
 from stoker.control.releases import ask, gates, policies
 from stoker.control.releases.keys import Signer
 from stoker.control.releases.runner import Releases
@@ -79,7 +80,10 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
     remedies = Remedies(database, incidents, lambda: observer.statuses, metrics, loop.wake)
     loop.acts = remedies.in_force
     admission = Admission(database, blobs, observer, metrics)
-    judges = gates.Gates(blobs, ask.Fleet(lambda: observer.statuses, home.address), policies.Asked(admission))
+    reach = ask.Fleet(lambda: observer.statuses, home.address)
+    judges = gates.Gates(blobs, reach, policies.Asked(admission))
+    samples = SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes)
+    quiet = Quiet(database, samples, reach, lambda: loop.lease is not None, loop.wake)
     return ControlPlane(
         database=database,
         driver=driver,
@@ -96,10 +100,11 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         post=post,
         incidents=incidents,
         remedies=remedies,
-        rollouts=_rollouts(RolloutWatch(home.address, chosen.gateways, routes, history, loop.wake), loop),
+        rollouts=_rollouts(RolloutWatch(home.address, chosen.gateways, routes, history, loop.wake), loop, quiet),
+        quiet=quiet,
         shares=Teller(chosen.gateways, time.monotonic()),
         metrics=metrics,
-        samples=SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes),
+        samples=samples,
         numbers=numbers,
         drift=DriftWatch(database, blobs, home.drift, home.address, metrics, _learn, _compare),
         traces=Traces(home.address, chosen.gateways, metrics),
@@ -121,7 +126,8 @@ def _feedback(home: Home, database: Database, loop: Loop, metrics: Registry) -> 
     return feedback
 
 
-def _rollouts(watch: RolloutWatch, loop: Loop) -> RolloutWatch:
+def _rollouts(watch: RolloutWatch, loop: Loop, quiet: Quiet) -> RolloutWatch:
+    watch.replayed = quiet.readings
     loop.readings, loop.rates = watch.readings, watch.rates
     return watch
 

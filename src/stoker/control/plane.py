@@ -11,6 +11,7 @@ from stoker.control.models import ModelRegistry
 from stoker.control.numbers import Numbers
 from stoker.control.observe import Observer
 from stoker.control.policies import Admission
+from stoker.control.quiet import Quiet
 from stoker.control.releases.runner import Releases
 from stoker.control.remedies import Remedies
 from stoker.control.rollouts import RolloutWatch
@@ -47,6 +48,7 @@ class ControlPlane:
     incidents: Incidents
     remedies: Remedies
     rollouts: RolloutWatch
+    quiet: Quiet
     shares: Teller
     watch: Watch
     post: Post

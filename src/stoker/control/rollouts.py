@@ -5,6 +5,7 @@ loop. Counts only grow: an answer that is lost, late or read twice changes nothi
 """
 
 import asyncio
+import copy
 import logging
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -46,6 +47,8 @@ class RolloutWatch:
         self._history = history
         self._changed = changed
         self._readings: dict[int, dict[str, RolloutCounts]] = {}
+        # What kept requests that were sent again came to (control/quiet.py), by number and process.
+        self.replayed: Callable[[], Mapping[int, Mapping[str, RolloutCounts]]] = dict
         self._rates: dict[EndpointKey, float] = {}
 
     def readings(self) -> Mapping[int, Mapping[str, RolloutCounts]]:
@@ -78,6 +81,9 @@ class RolloutWatch:
                 for each in counts:
                     if each.number in found:
                         found[each.number][boot] = each
+            for number, replayed in self.replayed().items():
+                if number in found:
+                    found[number].update(copy.deepcopy(dict(replayed)))
         if found != self._readings:
             self._readings = found
             self._changed()

@@ -1,0 +1,89 @@
+"""A rollout that nobody's requests come to: kept ones are sent to both arms, and judge it."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stoker.client.rollouts import RolloutClient
+from stoker.control import quiet
+from stoker.control.releases.ask import Answer
+from stoker.types.rollouts import ArmCounts, Rollout
+from stoker.types.samples import SampleRecord
+from tests.control.rig import Rig, endpoint, infer, is_served, python_model, until
+from tests.store.test_rollouts import state
+
+REPLAY: dict[str, Any] = {
+    "strategy": "canary",
+    "steps": [10],
+    "dwell": "1s",
+    "requests_min": 40,
+    "quiet": "replay",
+    "first_failed": 0,
+}
+
+
+def record(method: str = "infer", request: Any = None, *, stream: bool = False) -> SampleRecord:
+    return SampleRecord("id", 1.0, "default", "a", method, 200, ("drawn",), 0.1, request=request, stream=stream)
+
+
+def test_only_a_step_that_waits_for_requests_alone_is_quiet() -> None:
+    spec = Rollout(quiet="replay", dwell="60s", requests_min=50)
+    waiting = state(spec=spec, since_s=0.0)
+    assert quiet.is_quiet(waiting, 60.0)
+    assert not quiet.is_quiet(waiting, 59.0)
+    assert not quiet.is_quiet(msgspec.structs.replace(waiting, phase="paused"), 60.0)
+    assert not quiet.is_quiet(msgspec.structs.replace(waiting, spec=Rollout(dwell="60s")), 60.0)
+
+
+def test_a_sample_is_sent_as_it_came_but_never_as_a_stream() -> None:
+    assert quiet.request(record(request={"inputs": []})) == ("infer", b'{"inputs":[]}')
+    streamed = quiet.request(record("chat", {"messages": [], "stream": True}, stream=True))
+    assert streamed == ("chat", b'{"messages":[],"stream":false}')
+    assert quiet.request(record(request=None)) is None
+    assert quiet.request(record("rerank", {})) is None
+
+
+def test_an_answer_counts_as_a_gateway_would_count_it() -> None:
+    arm = ArmCounts()
+    quiet.counted(arm, Answer({}, 0.2), 0.1)
+    quiet.counted(arm, Answer({}, 0.01), 0.1)
+    quiet.counted(arm, Answer(None, 0.01, "the model raised"), 0.1)
+    quiet.counted(arm, Answer(None, quiet.TIMEOUT_S, "no answer"), 0.0)
+    assert arm.total == 4
+    assert arm.bad == {"slow": 1, "error": 1, "timeout": 1}
+    assert sum(arm.latencies.values()) == 2
+
+
+def test_kept_requests_promote_a_good_version_and_end_a_bad_one_without_any_client(rig: Rig, tmp_path: Path) -> None:
+    for at, work in enumerate(("pass", "pass", "raise ValueError('a bad model')"), 1):
+        rig.home.make()
+        python_model(tmp_path / str(at), work=work, scale=at)
+    rig.start_agent()
+    for at in (1, 2, 3):
+        rig.push("m", tmp_path / str(at), tasks=("predict",))
+    client = RolloutClient(rig.client.connection)
+
+    def ask_for(version: int) -> None:
+        spec = endpoint(model=f"m@{version}", samples={"rate": 1.0}, rollout=REPLAY)
+        assert rig.request("POST", "/api/v1/apply", spec)[0] == 200
+
+    def ends_as(number: int, phase: str) -> None:
+        def found() -> bool:
+            every = client.everything("default", "a")
+            return any(each.number == number and each.is_ended for each in every)
+
+        until(found, f"rollout {number} ends", 60)
+        assert client.numbered("default", number).phase == phase, client.numbered("default", number).because
+
+    ask_for(1)
+    until(lambda: is_served(rig), "the first revision serves", 40)
+    for _ in range(20):
+        infer(rig)
+    ask_for(2)
+    ends_as(1, "promoted")
+    assert infer(rig) == [2.0] * 4
+    ask_for(3)
+    ends_as(2, "rolled-back")
+    assert client.numbered("default", 2).because.startswith("error: ")
+    assert infer(rig) == [2.0] * 4
