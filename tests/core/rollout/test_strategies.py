@@ -353,6 +353,16 @@ def test_a_revision_that_is_just_being_made_has_not_passed_its_gates() -> None:
     assert world.rollout.phase == "gating"
 
 
+def test_gates_that_no_replica_can_be_measured_for_do_not_wait_for_ever() -> None:
+    world = shipping(msgspec.structs.replace(STEP, progress="10m"), cores=(2.5,))
+    world.dossiers["default.a-2"] = DossierState("pending")
+    load(world)
+    assert world.rollout.phase == "gating"
+    world.now_s += 601.0
+    world.turn()
+    assert (world.rollout.phase, world.rollout.because[:15]) == ("rolled-back", "needs 1.0 core,")
+
+
 def test_the_first_revision_waits_for_its_dossier_too() -> None:
     world = World()
     world.apply("a", model=1)

@@ -183,7 +183,8 @@ def _worse(state: RolloutState, sight: Sight, evidence: Evidence, now_s: float) 
         return "worse", f"all of the first {seen.all_failed} requests of the canary failed"
     if judgement is not None and judgement.verdict == "abort":
         return "worse", judgement.because
-    if state.phase in ("scaling", "clearing") and now_s - state.since_s >= parse_seconds(state.spec.progress):
+    waits = state.phase in ("scaling", "clearing") or (state.phase == "gating" and not sight.canary_ready)
+    if waits and now_s - state.since_s >= parse_seconds(state.spec.progress):
         return "stalled", sight.blocked or f"its replicas were not ready within {state.spec.progress}"
     return None
 
@@ -270,7 +271,7 @@ def _due_s(state: RolloutState, now_s: float) -> float | None:
             ends_s = state.since_s + parse_seconds(state.spec.dwell)
         case "keeping":
             ends_s = state.since_s + way.keep_s
-        case "scaling" | "clearing" if way.is_guarded:
+        case "gating" | "scaling" | "clearing" if way.is_guarded:
             ends_s = state.since_s + parse_seconds(state.spec.progress)
         case _:
             return None
