@@ -13,8 +13,8 @@ from stoker.types.fields import Seconds
 Strategy = Literal["auto", "direct", "canary", "blue-green", "shadow", "a-b", "recreate"]
 HookEvent = Literal["pre-release", "step", "verdict", "promoted", "rolled-back"]
 HOOK_EVENTS: Final[tuple[HookEvent, ...]] = ("pre-release", "step", "verdict", "promoted", "rolled-back")
-# error: the replica failed or broke off. timeout: nothing by the deadline. invalid: an answer that is none (empty, in
-# circles, not what the model's signature says). slow: later than `slow`. disagreement: a mirrored request that was
+# error: the replica failed or broke off. timeout: nothing by the deadline. invalid: a text that is none (empty, or in
+# circles). slow: later than `slow`. disagreement: a mirrored request that was
 # answered differently; it has no baseline, and `disagree_max` stands for one.
 BadEvent = Literal["error", "timeout", "invalid", "slow"]
 BAD_EVENTS: Final[tuple[BadEvent, ...]] = ("error", "timeout", "invalid", "slow")

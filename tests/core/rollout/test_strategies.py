@@ -7,7 +7,7 @@ from stoker.core import traffic
 from stoker.core.gate.law import DossierState
 from stoker.core.rollout.course import canary_s, resolve
 from stoker.types.releases import Gates
-from stoker.types.rollouts import ArmCounts, Arms, Mirror, Rollout
+from stoker.types.rollouts import ArmCounts, Arms, Mirror, Rollout, RolloutCounts
 from stoker.types.routes import RouteTable
 from stoker.types.slos import Objective
 from tests.core.worlds import NO_GATES, World
@@ -294,6 +294,16 @@ def test_a_shadow_gets_copies_and_no_traffic_and_is_promoted_when_it_agrees() ->
     load(world)
     world.settle()
     assert (world.rollout.phase, world.endpoints["a"].serving) == ("promoted", "default.a-2")
+
+
+def test_a_shadow_whose_copies_wait_is_not_taken_for_slow() -> None:
+    world = shipping(Rollout(strategy="shadow", requests_min=50))
+    load(world)
+    for at in range(1, 20):
+        arms = Arms(ArmCounts(60 * at, {}, {8: 60 * at}), ArmCounts(60 * at, {}, {-40: 60 * at}))
+        world.readings[1] = {"g0": RolloutCounts(1, arms, copies=60 * at)}
+        world.turn()
+    assert world.rollout.phase == "stepping"
 
 
 def test_a_shadow_that_answers_differently_is_taken_back() -> None:

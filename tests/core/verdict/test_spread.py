@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoker.core.verdict.spread import BASELINE_MIN, LATER_THAN, Spread, gap, radius
+from stoker.telemetry.histogram import bucket_index
 
 BUCKETS = st.dictionaries(st.integers(-160, 161), st.integers(1, 1000), min_size=1, max_size=12)
 
@@ -81,3 +82,14 @@ def test_looked_at_often_alike_arms_are_called_late_as_seldom_as_promised() -> N
 
 def _done(arm: dict[int, int], at: int) -> float:
     return sum(count for bucket, count in arm.items() if bucket <= at) / sum(arm.values())
+
+
+@pytest.mark.parametrize(
+    ("usual_s", "canary_s", "is_worse"),
+    [(0.0005, 0.0009, False), (0.0005, 0.004, True), (0.1, 0.106, False), (0.1, 0.15, True)],
+)
+def test_a_little_longer_is_none_the_worse(usual_s: float, canary_s: float, is_worse: bool) -> None:
+    seen = Spread()
+    for _ in range(40):
+        seen = seen.seen({bucket_index(canary_s): 50}, {bucket_index(usual_s): 450}, 0.05)
+    assert any(each.log_e > 5.0 for each in seen.odds) is is_worse

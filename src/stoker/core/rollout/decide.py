@@ -125,7 +125,7 @@ def _judged(state: RolloutState, sight: Sight, seen: Since, now_s: float) -> tup
     judgement = judge(
         state.memory,
         seen.looks,
-        seen.latencies,
+        seen.latencies if way.mirror is None else ({}, {}),  # a copy waits behind those that somebody waits for
         criteria(state.spec),
         metrics=metrics_of(state, len(sight.posted)),
         step=arrivals,

@@ -5,13 +5,17 @@ What was before is no part of the look, so that late requests of alike arms fall
 odds.py is as fair on them as on errors. It finds a canary of one request in ten that takes half as long again in some
 thousand requests. Tails beyond are bad events of their own: "slower than the objective allows".
 
+A canary that takes a little longer is none the worse: what it may take besides (LONGER) is taken off its latencies
+first. Two processes that run the same model differ by some tenths of a millisecond, by how full their batches are and
+how warm their caches, and in enough requests any difference is seen.
+
 How large the gap is at the least, whatever chance did, comes from a confidence sequence around both distribution
 functions, which holds at every moment at once: Howard and Ramdas 2022 ("Sequential estimation of quantiles", theorem
 2), radius 0.85·√((ln ln(e·n) + 0.8·ln(1612/α)) / n). To abort by it alone takes three times as many requests.
 """
 
 from collections.abc import Mapping
-from math import ceil, inf, log, sqrt
+from math import ceil, inf, log, log2, sqrt
 from typing import Final
 
 import msgspec
@@ -21,6 +25,9 @@ from stoker.core.verdict.odds import Odds, Tally
 Buckets = Mapping[int, int]  # counts by bucket index (telemetry/histogram.py)
 
 LATER_THAN: Final = (0.5, 0.9)  # of the baseline's requests
+LONGER_BUCKETS: Final = 1  # of 9 % each (telemetry/histogram.py)
+LONGER_S: Final = 0.0005
+_LEAST: Final = -1000  # under every bucket
 BASELINE_MIN: Final = 50  # requests of it before anything is late
 
 
@@ -50,10 +57,10 @@ class Spread(msgspec.Struct, frozen=True):
             baseline: the same of the other arm.
             gap_max: the share of all requests that may be late besides those that always are.
         """
-        odds = self.odds
+        odds, excused = self.odds, _excused(canary)
         if sum(self.baseline.values()) >= BASELINE_MIN:
             odds = tuple(
-                each.seen(_late(canary, limit), _late(baseline, limit), _tolerated(1.0 - ratio, gap_max))
+                each.seen(_late(excused, limit), _late(baseline, limit), _tolerated(1.0 - ratio, gap_max))
                 for each, ratio, limit in zip(
                     odds, LATER_THAN, (_quantile(self.baseline, ratio) for ratio in LATER_THAN), strict=True
                 )
@@ -83,6 +90,16 @@ def gap(canary: Buckets, baseline: Buckets, alpha: float) -> Gap:
             widest = Gap(ratio, bucket=bucket)
     chance = radius(canary_count, alpha / 2) + radius(baseline_count, alpha / 2)
     return Gap(widest.ratio, widest.ratio - chance, widest.bucket)
+
+
+def _excused(buckets: Buckets) -> dict[int, int]:
+    """Return latencies without what a canary may take longer."""
+    found: dict[int, int] = {}
+    for bucket, count in buckets.items():
+        seconds = 2.0 ** (bucket / 8) - LONGER_S
+        shorter = ceil(8 * log2(seconds)) - LONGER_BUCKETS if seconds > 0.0 else _LEAST
+        found[shorter] = found.get(shorter, 0) + count
+    return found
 
 
 def _quantile(buckets: Buckets, ratio: float) -> int:
