@@ -16,7 +16,7 @@ from stoker.types.drift import Answer, Question, Reference
 from stoker.types.errors import InvalidInput
 from stoker.types.models import Signature, TensorSpec
 from tests.runtime.models import spec_of
-from tests.runtime.rig import ask, hosted, infer
+from tests.runtime.rig import ask, hosted, infer, infer_body
 
 SIGNATURE = Signature((TensorSpec("input", "FP64", (-1, 2)),), (TensorSpec("y", "FP64", (-1, 2)),))
 
@@ -91,6 +91,26 @@ def test_gathered_rows_are_bounded_and_drawn_from_all_that_passed() -> None:
     assert len(columns["y[1]"]) == len(set(columns["y[1]"])) == GATHER_MAX
     assert np.mean(columns["input[0]"]) == pytest.approx(2 * GATHER_MAX, rel=0.05)  # its sd is 0.8 %
     assert not watch.is_on
+
+
+def test_requests_of_gates_are_in_no_window_alone_or_beside_others_or_refused(tmp_path: Path) -> None:
+    async def main() -> None:
+        (tmp_path / "model.onnx").touch()
+        async with hosted(tmp_path, InPlace(), spec_of(tmp_path, "onnx")) as (_, link):
+            await asked(link, Question("sha", reference()))
+            await infer(link, [[0.5, 0.5]])
+            body = infer_body([[7.0, 7.0]])
+            probes = [ask(link, "infer", body, probe=True) for _ in range(20)]
+            await asyncio.gather(*probes, *(infer(link, [[0.5, 0.5]]) for _ in range(20)))
+            with pytest.raises(InvalidInput):
+                await ask(link, "infer", b"{}", probe=True)
+            counts = (await asked(link, Question("sha"))).counts
+            assert counts is not None
+            assert 1 <= counts.rows <= 21
+            assert counts.refused == 0
+            assert [slots[-2] for slots in counts.slots] == [0, 0, 0], "none above the reference's largest"
+
+    asyncio.run(main())
 
 
 def test_a_model_without_batches_says_that_it_is_not_watched() -> None:

@@ -99,6 +99,25 @@ def shifts_of(reference: Reference, counts: Counts) -> dict[str, str]:
     return {one.feature: one.level for one in found.shifts}
 
 
+def test_what_gates_ask_a_language_model_is_in_no_window(tmp_path: Path) -> None:
+    async def body(process: Process) -> None:
+        link = await process.ready()
+        await asked(link, Question("probe", probe("prompt.characters", CHAT)))
+        data = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hello"}]}).encode()
+        for _ in range(3):
+            await ask(link, "chat", data, probe=True)
+        counts = (await asked(link, Question("probe"))).counts
+        assert counts is not None
+        assert counts.rows == 0
+        await ask(link, "chat", data)
+        counts = (await asked(link, Question("probe"))).counts
+        assert counts is not None
+        assert counts.rows == 1
+
+    with running(python_spec(tmp_path / "model", TALKER, "chat"), tmp_path) as process:
+        drive(process, body)
+
+
 def test_a_language_model_that_answers_another_kind_of_text_is_told_by_name(tmp_path: Path) -> None:
     async def body(process: Process) -> None:
         link = await process.ready()

@@ -87,6 +87,18 @@ def test_each_row_is_handed_over_by_its_request_until_it_is_taken(tmp_path: Path
     asyncio.run(main())
 
 
+def test_requests_of_gates_are_no_predictions(tmp_path: Path) -> None:
+    async def main() -> None:
+        (tmp_path / "model.onnx").touch()
+        async with hosted(tmp_path, Model(), spec_of(tmp_path, "onnx")) as (_, link):
+            await asked(link, Demand(CLASSES))
+            probes = [sent(link, [[0.2, 0.8]], f"gate{at}", probe=True) for at in range(9)]
+            await asyncio.gather(*probes, sent(link, [[0.75, 0.25]], "client"))
+            assert essence(await asked(link, Demand(CLASSES))) == [("client", "0", 0.75, "")]
+
+    asyncio.run(main())
+
+
 def test_the_segment_is_the_header_or_else_the_named_parameter(tmp_path: Path) -> None:
     async def main() -> None:
         (tmp_path / "model.onnx").touch()

@@ -117,7 +117,8 @@ class GenerateWork:
         self._check_room(exchange.head.body_bytes)
         exchange.body = b""
         turn = _Turn(exchange, request, reply, so_far)
-        turn.said = self._watch.begin(request, so_far.text if so_far is not None else "")
+        if not exchange.head.probe:
+            turn.said = self._watch.begin(request, so_far.text if so_far is not None else "")
         exchange.on_cancel = lambda: self._forget(turn)
         self._waiting.append(turn)
         self._waiting_bytes += exchange.head.body_bytes

@@ -136,7 +136,8 @@ class PredictWork:
         try:
             request = self._reader.read(exchange.body, head.header_bytes)
         except InvalidInput:
-            self._watch.refuse()
+            if not head.probe:
+                self._watch.refuse()
             raise
         segment = None if head.probe else self._predictions.segment_of(head, exchange.body)
         exchange.body = b""  # its tensors hold what they need of it
@@ -204,7 +205,8 @@ class PredictWork:
         else:
             inputs = {name: np.concatenate([job.payload.inputs[name] for job in jobs]) for name in self._names}
         wanted = jobs[0].payload.request.outputs if len(jobs) == 1 else _wanted(jobs)
-        is_watched = self._watch.is_on and not all(job.exchange.head.probe for job in jobs)
+        # Rows of one call are counted together: the few that come beside a probe's are left out rather than mixed.
+        is_watched = self._watch.is_on and not any(job.exchange.head.probe for job in jobs)
         seen = self._watch.held(inputs) if is_watched else None
         outputs = self._engine.predict(inputs, wanted)
         if self._batches:
