@@ -17,12 +17,14 @@ from stoker.client import works
 from stoker.client.connection import Connection
 from stoker.client.credentials import read_credentials
 from stoker.client.registration import Registration
+from stoker.client.releases import ReleaseClient
 from stoker.control.compare import Comparer
 from stoker.types.errors import Conflict, InvalidInput, NotFound, Unavailable, Unsupported
 from stoker.types.likeness import Likeness
 from stoker.types.quantization import Quantized
+from stoker.types.releases import GateResult, ReleaseView
 from stoker.types.work import Step
-from tests.control.rig import Rig, until
+from tests.control.rig import Rig, conditions, endpoint, until
 from tests.engines_llm.support import packaged_model
 
 QUANTIZING, READING = "stoker.registry.quantize.main", "stoker.runtime.score_main"
@@ -239,3 +241,60 @@ def test_what_a_dying_control_leaves_goes_with_it_and_at_its_next_start(tmp_path
         assert not list(rig.home.tmp.iterdir())
     finally:
         rig.close()
+
+
+def gated(rig: Rig, name: str, model: str, **likeness: Any) -> ReleaseView:
+    """Ask an endpoint for a version and return its dossier once it is decided."""
+    spec = endpoint(name, model=model, task="chat", gates={"likeness": {"texts": 5, **likeness}})
+    status, answer, _ = rig.request("POST", "/api/v1/apply", spec)
+    assert status == 200, answer
+
+    def decided() -> ReleaseView | None:
+        try:
+            view = ReleaseClient(rig.client.connection).get("default", name)
+        except NotFound:
+            return None
+        return view if view.dossier.state != "pending" else None
+
+    return until(decided, "the dossier is decided", 180)
+
+
+def of(view: ReleaseView) -> GateResult | None:
+    return next((each for each in view.dossier.results if each.kind == "likeness"), None)
+
+
+@pytest.mark.timeout(240)
+def test_a_quantized_version_that_is_surely_worse_than_its_parent_is_refused_with_both_numbers(
+    rig: Rig, small: str
+) -> None:
+    view = gated(rig, "strict", f"smol@{small}")
+    found = of(view)
+    assert found is not None
+    assert (view.dossier.state, found.state) == ("refused", "failed"), found.because
+    assert "that of smol@1" in found.because
+    assert "the same next token less than 80.0% of the time, and chance does not explain it" in found.because
+    assert found.numbers["texts"] == 5
+    assert found.numbers["agreement_ratio_high"] < 0.8
+    assert found.numbers["perplexity_parent"] < found.numbers["perplexity"]
+    assert found.numbers["size_ratio"] < 1
+    until(lambda: conditions(rig, "strict")["Released"].reason == "LikenessWorse", "the condition says so")
+    assert is_clean(rig)
+
+
+def test_what_cannot_be_compared_is_left_out_with_its_reason_and_the_rest_unasked(rig: Rig) -> None:
+    def registered(name: str, **more: Any) -> str:
+        options = {"url": "http://127.0.0.1:1/v1"}
+        return rig.client.register(name, Registration(files=(), format="remote", options=options, **more)).version.ref
+
+    plain = registered("plain")
+    assert of(gated(rig, "unasked", plain)) is None
+    alone = of(gated(rig, "alone", plain, when="always"))
+    assert alone is not None
+    assert (alone.state, alone.because) == ("skipped", "nothing serves, and it does not say what it was made from")
+    odd = of(gated(rig, "odd", registered("made", metadata={"quantized_from": "smol@1"})))
+    assert odd is not None
+    assert odd.state == "skipped"
+    assert "not compared with smol@1: made@1 is no language model in the format gguf" in odd.because
+    lost = of(gated(rig, "lost", registered("orphan", metadata={"quantized_from": "gone@7"})))
+    assert lost is not None
+    assert (lost.state, lost.because) == ("skipped", "gone@7, which it was made from, is not in the registry")

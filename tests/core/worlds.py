@@ -18,7 +18,7 @@ from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Node, R
 from stoker.types.ids import Digest, EndpointName, ModelName, NodeName, ProjectName
 from stoker.types.models import ModelVersion, VersionManifest
 from stoker.types.process import ProcessStatus
-from stoker.types.releases import Gates, GoldenGate
+from stoker.types.releases import Gates, GoldenGate, LikenessGate
 from stoker.types.remedies import Act, ActKind
 from stoker.types.resources import Backend, Endpoint, EndpointSpec, Limits, Metadata, Replicas, Resources
 from stoker.types.rollouts import ArmCounts, Arms, Rollout, RolloutCounts
@@ -35,7 +35,7 @@ def version(number: int, **fields: Any) -> ModelVersion:
 
 
 # Nobody makes dossiers here but tests that put one into `World.dossiers`.
-NO_GATES = Gates(schema="off", golden=GoldenGate(set="off"), policy="off")
+NO_GATES = Gates(schema="off", golden=GoldenGate(set="off"), likeness=LikenessGate(when="off"), policy="off")
 
 
 def resource(name: str, replicas: int = 1, cpu: float = 1.0, **spec: Any) -> Endpoint:

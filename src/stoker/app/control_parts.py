@@ -80,15 +80,16 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
     remedies = Remedies(database, incidents, lambda: observer.statuses, metrics, loop.wake)
     loop.acts = remedies.in_force
     admission = Admission(database, blobs, observer, metrics)
+    models = ModelRegistry(database, blobs, home.models, home.tmp, admission)
     reach = ask.Fleet(lambda: observer.statuses, home.address)
-    judges = gates.Gates(blobs, reach, policies.Asked(admission))
+    judges = gates.Gates(blobs, reach, models.comparer, policies.Asked(admission))
     samples = SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes)
     quiet = Quiet(database, samples, reach, lambda: loop.lease is not None, loop.wake)
     return ControlPlane(
         database=database,
         driver=driver,
         observer=observer,
-        models=ModelRegistry(database, blobs, home.models, home.tmp, admission),
+        models=models,
         admission=admission,
         routes=routes,
         loop=loop,

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing
 from importlib import resources
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 from stoker.blob.port import BlobStore
@@ -47,7 +48,7 @@ class Comparer:
         self._waiting = 0
 
     async def compare(
-        self, base: ModelVersion, other: ModelVersion, texts: Sequence[str] = ()
+        self, base: ModelVersion, other: ModelVersion, texts: Sequence[str] = (), *, seconds: float = WHOLE_MAX_S
     ) -> AsyncGenerator[Step | Likeness, None]:
         """Yield how far it is, and at last how alike they are. Closing the iterator ends the work.
 
@@ -55,6 +56,7 @@ class Comparer:
             base: what the other is held to.
             other: as a rule made from it.
             texts: that both read; without any, those of `everyday_texts`.
+            seconds: of reading; after it what was read is compared, once that are as many texts as it takes.
 
         Raises:
             InvalidInput: too few texts, too many, or one that is too long.
@@ -72,23 +74,26 @@ class Comparer:
         try:
             if self._turn.locked():
                 yield Step("waiting for another to be done")
-            async with self._turn, aclosing(self._compared(base, other, texts)) as steps:
+            async with self._turn, aclosing(self._compared((base, other), texts, seconds)) as steps:
                 async for said in steps:
                     yield said
         finally:
             self._waiting -= 1
 
-    async def likeness(self, base: ModelVersion, other: ModelVersion, texts: Sequence[str] = ()) -> Likeness:
+    async def likeness(
+        self, base: ModelVersion, other: ModelVersion, texts: Sequence[str] = (), *, seconds: float = WHOLE_MAX_S
+    ) -> Likeness:
         """Return how alike they are; as `compare`, without the steps. Cancelling it ends the work."""
-        async with aclosing(self.compare(base, other, texts)) as steps:
+        async with aclosing(self.compare(base, other, texts, seconds=seconds)) as steps:
             async for said in steps:
                 if isinstance(said, Likeness):
                     return said
         raise AssertionError("unreachable: the last thing that is said is the outcome")
 
     async def _compared(
-        self, base: ModelVersion, other: ModelVersion, texts: Sequence[str]
+        self, versions: tuple[ModelVersion, ModelVersion], texts: Sequence[str], seconds: float
     ) -> AsyncGenerator[Step | Likeness, None]:
+        base, other = versions
         _check_memory(base, other)
         folder = self._scratch / f"{layout.PARTIAL_PREFIX}{secrets.token_hex(8)}"
         try:
@@ -103,10 +108,13 @@ class Comparer:
                     loaded.append(await worker.hear(Loaded, LOAD_MAX_S))
                     workers.append(worker)
                 pairs: list[likeness.Pair] = []
+                end_s = monotonic() + seconds
                 for at, text in enumerate(texts):
+                    if monotonic() > end_s and len(pairs) >= likeness.TEXTS_MIN:
+                        break
                     yield Step("reading texts", at, len(texts))
                     pairs.append(await _pair(workers, text, is_swapped=at % 2 == 1))
-            yield _judged((base, other), loaded, pairs)
+            yield _judged(versions, loaded, pairs)
         finally:
             layout.remove(folder)
 

@@ -12,15 +12,17 @@ GOLDEN_BYTES_MAX: Final = 8 << 20
 GOLDEN_ROWS_MAX: Final = 5_000
 DOSSIERS_MAX: Final = 50  # kept of one endpoint, besides those of revisions that are kept
 BECAUSE_MAX: Final = 1_000
+LIKENESS_TEXTS: Final = 48  # as many as are built in
 
 Metric = Literal["accuracy", "f1", "rmse", "exact", "cosine", "logprob", "perplexity"]
-GateKind = Literal["signature", "schema", "golden", "profile", "policy"]
+GateKind = Literal["signature", "schema", "likeness", "golden", "profile", "policy"]
 GateState = Literal["pending", "passed", "failed", "skipped"]
 ReleaseState = Literal["pending", "complete", "refused"]
 # What the condition Released says of each gate that fails.
 REASONS: Final[dict[str, str]] = {
     "signature": "SignatureRefused",
     "schema": "SchemaIncompatible",
+    "likeness": "LikenessWorse",
     "golden": "GoldenFailed",
     "profile": "ProfileWorse",
     "policy": "PolicyDenied",
@@ -60,6 +62,32 @@ class GoldenGate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
 
 
+class LikenessGate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How much worse than the one that it was made from a language model may be: both read the same texts."""
+
+    when: Annotated[
+        Literal["quantized", "always", "off"],
+        Meta(
+            description="which versions are compared: those that `stoker quantize` made, with what they were made "
+            "from; every one, others with what serves; or none"
+        ),
+    ] = "quantized"
+    perplexity_worse_max: Annotated[
+        float, Meta(ge=0, le=100, description="share by which its perplexity may be higher: 0.1 is a tenth")
+    ] = 0.1
+    agreement_min: Annotated[
+        float,
+        Meta(ge=0, le=1, description="the least share of places where both find the same next token most probable"),
+    ] = 0.8
+    slower_max: Annotated[
+        Annotated[float, Meta(ge=0, le=1)] | None,
+        Meta(description="share of the other's tokens a second that it may read or write less; by default not judged"),
+    ] = None
+    texts: Annotated[
+        int, Meta(ge=5, le=LIKENESS_TEXTS, description="of those that are built in, how many both read")
+    ] = LIKENESS_TEXTS
+
+
 class ProfileGate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How much slower and larger than the serving revision's replicas those of a new one may be."""
 
@@ -85,6 +113,9 @@ class Gates(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     profile: Annotated[
         ProfileGate | None, Meta(description="time and memory beside the serving revision; by default not compared")
     ] = None
+    likeness: Annotated[
+        LikenessGate, Meta(description="what a language model says of texts, beside the one that it was made from")
+    ] = LikenessGate()
     policy: Annotated[Literal["on", "off"], Meta(description="whether the project's policies judge the dossier")] = "on"
 
 

@@ -5,15 +5,17 @@ A gate that fails does not hide what else is wrong, but what takes requests is l
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from stoker.blob.port import BlobStore
-from stoker.control.releases import golden, profile
+from stoker.control.compare import Comparer
+from stoker.control.releases import golden, likeness, profile
 from stoker.control.releases.ask import POLL_S, Fleet
 from stoker.control.releases.needs import Need
 from stoker.core.gate import law, schema
+from stoker.core.gate.likeness import is_asked
 from stoker.core.trust import standing
 from stoker.protocol import signing
 from stoker.types.errors import NotFound, ReplicaLost, SignatureRefused
@@ -37,6 +39,15 @@ Told = Callable[[tuple[GateResult, ...]], Awaitable[None]]
 _Measure = Callable[[Callable[[int, int], None]], Awaitable[GateResult]]
 
 
+class Step(NamedTuple):
+    """A gate that takes a while. about: of several of a kind, which."""
+
+    kind: GateKind
+    about: str
+    measure: _Measure
+    takes_replica: bool = True
+
+
 class Examples(msgspec.Struct, frozen=True):
     """Whose examples, and where they lie."""
 
@@ -47,8 +58,9 @@ class Examples(msgspec.Struct, frozen=True):
 class Gates:
     """Judges revisions, one gate after the other."""
 
-    def __init__(self, blobs: BlobStore, fleet: Fleet, policies: Policies | None = None) -> None:
+    def __init__(self, blobs: BlobStore, fleet: Fleet, comparer: Comparer, policies: Policies | None = None) -> None:
         self._blobs = blobs
+        self._comparer = comparer
         self._fleet = fleet
         self._policies = policies
 
@@ -56,15 +68,16 @@ class Gates:
         """Return the decided dossier, waiting for a replica to be ready where one is needed; `told` of each result."""
         results: list[GateResult] = [self._signature(need), self._schema(need)]
         steps = self._steps(need)
-        for at, (kind, about, measure) in enumerate(steps):
-            if need.parent is not None and need.state.resource.spec.rollout.strategy == "recreate":
-                results.append(GateResult(kind, "skipped", RECREATES, about))
+        recreates = need.parent is not None and need.state.resource.spec.rollout.strategy == "recreate"
+        for at, step in enumerate(steps):
+            if step.takes_replica and recreates:
+                results.append(GateResult(step.kind, "skipped", RECREATES, step.about))
                 continue
             if any(each.state == "failed" for each in results):
-                results.append(GateResult(kind, "skipped", "a gate before it was not passed", about))
+                results.append(GateResult(step.kind, "skipped", "a gate before it was not passed", step.about))
                 continue
-            waiting = [GateResult(rest, "pending", "waits", whose) for rest, whose, _ in steps[at:]]
-            results.append(await self._measured(need, measure, (*results, *waiting), told))
+            waiting = [GateResult(rest.kind, "pending", "waits", rest.about) for rest in steps[at:]]
+            results.append(await self._measured(need, step, (*results, *waiting), told))
         if need.gates.policy == "on" and self._policies is not None:
             results.append(await self._policy(need, self._policies, results))
         state, because = law.outcome(results)
@@ -94,17 +107,18 @@ class Gates:
         advice = "deploy it as a new endpoint, or set spec.gates.schema to off"
         return GateResult("schema", "failed", f"clients of {beside} cannot go on: {'; '.join(found)}; {advice}")
 
-    def _steps(self, need: Need) -> list[tuple[GateKind, str, _Measure]]:
-        """Return the gates that need a replica, each with what it is about."""
+    def _steps(self, need: Need) -> list[Step]:
+        """Return the gates that take a while, in order."""
         held = self._examples(need)
-        steps: list[tuple[GateKind, str, _Measure]] = [
-            ("golden", each.about, self._golden_of(need, each)) for each in held
-        ]
+        steps = []
+        if is_asked(need.gates.likeness, need.version.manifest):
+            steps.append(Step("likeness", "", self._likeness_of(need), takes_replica=False))
+        steps += [Step("golden", each.about, self._golden_of(need, each)) for each in held]
         wanted = need.gates.golden.set
         if not held and wanted in ("version", "endpoint"):
-            steps.append(("golden", wanted, self._missing(wanted)))
+            steps.append(Step("golden", wanted, self._missing(wanted)))
         if need.gates.profile is not None:
-            steps.append(("profile", "", self._profile_of(need, need.gates.profile, held)))
+            steps.append(Step("profile", "", self._profile_of(need, need.gates.profile, held)))
         return steps
 
     def _examples(self, need: Need) -> list[Examples]:
@@ -125,6 +139,12 @@ class Gates:
 
         return measure
 
+    def _likeness_of(self, need: Need) -> _Measure:
+        async def measure(_told: Callable[[int, int], None]) -> GateResult:
+            return await likeness.judge(need, self._comparer)
+
+        return measure
+
     def _golden_of(self, need: Need, held: Examples) -> _Measure:
         async def measure(told: Callable[[int, int], None]) -> GateResult:
             try:
@@ -142,21 +162,22 @@ class Gates:
 
         return measure
 
-    async def _measured(self, need: Need, measure: _Measure, so_far: tuple[GateResult, ...], told: Told) -> GateResult:
+    async def _measured(self, need: Need, step: Step, so_far: tuple[GateResult, ...], told: Told) -> GateResult:
         """Return what a gate finds, once a replica is ready; anew while its replica goes, at most TRIES times."""
         at = next(at for at, each in enumerate(so_far) if each.state == "pending")
-        kind, about = so_far[at].kind, so_far[at].about
         why = ""
         for _ in range(TRIES):
-            await told(_with(so_far, at, f"waits for a replica of {need.revision.revision}"))
-            await self._fleet.until_ready(need.revision.revision)
+            if step.takes_replica:
+                await told(_with(so_far, at, f"waits for a replica of {need.revision.revision}"))
+                await self._fleet.until_ready(need.revision.revision)
             await told(_with(so_far, at, "runs"))
             try:
-                return await measure(lambda _done, _total: None)
+                return await step.measure(lambda _done, _total: None)
             except ReplicaLost as gone:
                 why = gone.message
                 await asyncio.sleep(POLL_S)
-        return GateResult(kind, "failed", f"its replica went {TRIES} times while it was looked at: {why}", about)
+        because = f"its replica went {TRIES} times while it was looked at: {why}"
+        return GateResult(step.kind, "failed", because, step.about)
 
     async def _policy(self, need: Need, policies: Policies, results: list[GateResult]) -> GateResult:
         state, because = law.outcome(results)

@@ -1,12 +1,15 @@
 """Which revisions want a dossier: those that specs ask for, do not serve, and were not judged by the gates of now."""
 
+from typing import Any
+
 import msgspec
 
-from stoker.core.gate import law
-from stoker.core.refs import ModelRef
+from stoker.core.gate import law, likeness
+from stoker.core.refs import ModelRef, parse_ref
 from stoker.core.snapshot import EndpointState, Revision
 from stoker.store import endpoints, models, policies, releases, revisions, signing
 from stoker.store.engine import Connection
+from stoker.types.errors import NotFound
 from stoker.types.ids import ModelName
 from stoker.types.models import ModelVersion, sha256_digest
 from stoker.types.releases import Dossier, Gates, GoldenSet
@@ -14,7 +17,10 @@ from stoker.types.signing import SignedVersion
 
 
 class Need(msgspec.Struct, frozen=True):
-    """A revision to be judged, and what it is judged beside. basis: tells other circumstances apart."""
+    """A revision to be judged, and what it is judged beside. basis: tells other circumstances apart.
+
+    base: the version that it is compared with as a language model, where it is and there is one.
+    """
 
     state: EndpointState
     revision: Revision
@@ -24,6 +30,8 @@ class Need(msgspec.Struct, frozen=True):
     golden: GoldenSet | None
     signed: SignedVersion
     basis: str
+    base: ModelVersion | None = None
+    base_signed: SignedVersion = SignedVersion()
     number: int = 0  # of the dossier that was begun; 0: none was
 
     @property
@@ -92,17 +100,38 @@ def _need(connection: Connection, state: EndpointState, revision: Revision, pare
     beside = parent.digest if parent is not None else ""
     signed = signing.signed(connection, state.project, config.model, config.number)
     held = golden.digest if golden is not None else ""
-    basis = msgspec.json.encode((beside, held, signed, policies.everything(connection)))
+    version = _version(connection, revision)
+    parent_version = _version(connection, parent) if parent is not None else None
+    circumstances: list[Any] = [beside, held, signed, policies.everything(connection)]
+    base, base_signed = None, SignedVersion()
+    gate = state.resource.spec.gates.likeness
+    if likeness.is_asked(gate, version.manifest):
+        base = _origin(connection, version) or (parent_version if gate.when == "always" else None)
+        if base is not None:
+            base_signed = signing.signed(connection, state.project, base.name, base.number)
+        circumstances += [base.ref if base is not None else "", base_signed]
     return Need(
         state=state,
         revision=revision,
-        version=_version(connection, revision),
+        version=version,
         parent=parent,
-        parent_version=_version(connection, parent) if parent is not None else None,
+        parent_version=parent_version,
         golden=golden,
         signed=signed,
-        basis=sha256_digest(basis),
+        basis=sha256_digest(msgspec.json.encode(circumstances)),
+        base=base,
+        base_signed=base_signed,
     )
+
+
+def _origin(connection: Connection, version: ModelVersion) -> ModelVersion | None:
+    """Return the version that another says it was made from; None where it says none that is there."""
+    try:
+        ref = parse_ref(likeness.origin(version.manifest))
+        found = models.get(connection, ref) if ref.number is not None else None
+    except (ValueError, NotFound):
+        return None
+    return found if found is not None and found.ref != version.ref else None
 
 
 def _version(connection: Connection, revision: Revision) -> ModelVersion:

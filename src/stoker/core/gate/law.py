@@ -39,7 +39,8 @@ class Kept(msgspec.Struct, frozen=True):
 
 def has_any(gates: Gates) -> bool:
     """Return whether there is anything to pass."""
-    return gates.schema != "off" or gates.golden.set != "off" or gates.profile is not None or gates.policy != "off"
+    is_compared = gates.golden.set != "off" or gates.likeness.when != "off" or gates.profile is not None
+    return is_compared or gates.schema != "off" or gates.policy != "off"
 
 
 def law(gates: Gates) -> Digest:
