@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 
 from stoker.client.registration import Registration
 from stoker.client.releases import ReleaseClient
+from stoker.client.rollouts import RolloutClient
 from stoker.client.upload import LocalFile, push
 from stoker.protocol import dossier as wire
 from stoker.protocol import signing
@@ -227,3 +228,55 @@ def test_examples_that_do_not_fit_the_model_are_refused_with_their_line_at_the_p
     golden.write_text('{"input": [1,1,1,1]}')
     with pytest.raises(RefusedArtifact, match="line 1: no `expected`"):
         pushed(rig, python_model(tmp_path / "n"), golden)
+
+
+def ends(view: ReleaseView, rig: Rig) -> list[tuple[int, str]]:
+    """Return the ends of rollouts that are signed into a dossier: their numbers and what became of them."""
+    public = signing.public_key(releases(rig).key().public_key)
+    said = [wire.verify(each, public) for each in view.statements]
+    assert said[0]["predicateType"] == wire.GATES
+    assert all(each["predicateType"] == wire.ROLLOUT for each in said[1:])
+    return [(each["predicate"]["rollout"], each["predicate"]["verdict"]) for each in said[1:]]
+
+
+def phase(rig: Rig, canary: int) -> tuple[int, str]:
+    """Return the number and the phase of the newest rollout, if it is of that revision."""
+    try:
+        found = RolloutClient(rig.client.connection).newest("default", "a")
+    except NotFound:
+        return 0, ""
+    return (found.number, found.phase) if found.canary == f"default.a-{canary}" else (0, "")
+
+
+def test_how_each_rollout_ended_is_signed_into_its_dossier_once_whoever_dies_meanwhile(
+    rig: Rig, tmp_path: Path
+) -> None:
+    def of(number: int) -> list[tuple[int, str]]:
+        return ends(releases(rig).get("default", "a", number), rig)
+
+    rig.start_apart()
+    for scale in (1, 2):
+        pushed(rig, python_model(tmp_path / f"m{scale}", scale=scale))
+    direct = {"strategy": "direct"}
+    apply(rig, model="m@1", rollout=direct)
+    until(lambda: serving(rig) == "default.a-1", "it serves", PATIENCE_S)
+    apply(rig, model="m@2", rollout=direct)
+    until(lambda: phase(rig, 2)[1] == "promoted", "the rollout ends", PATIENCE_S)
+    rig.kill()
+    rig.start()
+    number, _ = phase(rig, 2)
+    until(lambda: of(2) == [(number, "promoted")], "its end is in the dossier", PATIENCE_S)
+    assert releases(rig).get("default", "a", 2).verdict.startswith(f"{number} promoted (direct): ")
+    held = {"strategy": "canary", "steps": [5], "requests_min": 1_000_000}
+    apply(rig, model="m@1", rollout=held, resources={"cpu": 0.3, "memory": "256Mi"})
+    until(lambda: phase(rig, 3)[1] == "stepping", "the canary has its share", PATIENCE_S)
+    RolloutClient(rig.client.connection).say("default", "a", "abort")
+    until(lambda: len(of(3)) == 1, "its end is in the dossier", PATIENCE_S)
+    RolloutClient(rig.client.connection).say("default", "a", "retry")
+    until(lambda: phase(rig, 3)[1] == "stepping", "it is tried again", PATIENCE_S)
+    apply(rig, model="m@2", rollout=direct)
+    until(lambda: len(of(3)) == 2, "and that end is there too", PATIENCE_S)
+    rig.kill()
+    rig.start()
+    assert [verdict for _, verdict in of(3)] == ["rolled-back", "superseded"]
+    assert of(2) == [(number, "promoted")]

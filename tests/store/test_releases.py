@@ -96,16 +96,23 @@ def test_a_revision_of_the_same_name_of_an_endpoint_that_was_deleted_inherits_no
     assert database.read(lambda each: releases.served(each, "default", "a")) == set()
 
 
-def test_how_the_rollout_ended_is_added_once(database: Database) -> None:
+def test_how_rollouts_ended_is_added_to_what_was_decided_the_newest_shown(database: Database) -> None:
+    def add(verdict: str, statement: str) -> bool:
+        return database.write(lambda each: releases.add_verdict(each, "default.a-1", verdict, statement))
+
     database.write(lambda each: make(each, 1))
-    assert not database.write(lambda each: releases.add_verdict(each, "default.a-1", "promoted", "s"))
+    assert not add("promoted", "s")
     number = database.write(lambda each: releases.begin(each, dossier(), "b"))
-    assert not database.write(lambda each: releases.add_verdict(each, "default.a-1", "promoted", "s")), "not decided"
+    assert not add("promoted", "s"), "not decided"
     database.write(lambda each: releases.put(each, number, dossier(state="complete"), "gates"))
-    assert database.write(lambda each: releases.add_verdict(each, "default.a-1", "promoted", "end"))
-    assert not database.write(lambda each: releases.add_verdict(each, "default.a-1", "rolled back", "other"))
+    assert add("rolled back", "end")
+    assert add("promoted", "another end")
     view = database.read(lambda each: releases.get(each, "default", "a", "default.a-1"))
-    assert (view.verdict, view.statements) == ("promoted", ("gates", "end"))
+    assert (view.verdict, view.statements) == ("promoted", ("gates", "end", "another end"))
+    for at in range(releases.VERDICTS_MAX):
+        assert add(f"{at}", f"end {at}")
+    view = database.read(lambda each: releases.get(each, "default", "a", "default.a-1"))
+    assert view.statements == ("gates", *(f"end {at}" for at in range(releases.VERDICTS_MAX)))
 
 
 def test_old_dossiers_go_but_not_those_of_revisions_that_are_kept(database: Database) -> None:

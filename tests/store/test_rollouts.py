@@ -168,3 +168,22 @@ def test_old_rollouts_go_and_one_that_runs_never_does(database: Database, monkey
         assert rollouts.timeline(connection, running.number)[0]
 
     database.write(work)
+
+
+def test_an_end_is_told_once_and_one_that_was_not_written_is_told_again(database: Database) -> None:
+    def begin(connection: Connection) -> tuple[int, int]:
+        ended = rollouts.keep(connection, state(phase="promoted", ended_s=5.0))
+        return ended.number, rollouts.keep(connection, state(endpoint="b")).number
+
+    def die(connection: Connection) -> None:
+        assert rollouts.mark_told(connection, ended)
+        raise OSError("a full disk")
+
+    ended, runs = database.write(begin)
+    with pytest.raises(OSError, match="full"):
+        database.write(die)
+    assert [each.number for each in database.read(rollouts.untold)] == [ended]
+    assert database.write(lambda connection: rollouts.mark_told(connection, ended))
+    assert not database.write(lambda connection: rollouts.mark_told(connection, ended))
+    assert not database.write(lambda connection: rollouts.mark_told(connection, runs + 1))
+    assert database.read(rollouts.untold) == []

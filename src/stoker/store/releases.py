@@ -12,6 +12,8 @@ from stoker.types.errors import NotFound
 from stoker.types.ids import Digest
 from stoker.types.releases import DOSSIERS_MAX, Dossier, GoldenSet, ReleaseView
 
+VERDICTS_MAX: Final = 20  # of one dossier: a revision may be tried again and again
+
 _DOSSIERS: Final = schema.dossiers
 _SETS: Final = schema.golden_sets
 RevisionKey = tuple[str, float]  # its name, and when it was made
@@ -71,13 +73,17 @@ def mark_served(connection: Connection, revision: str) -> None:
 
 
 def add_verdict(connection: Connection, revision: str, verdict: str, statement: str) -> bool:
-    """Append how the rollout of a revision ended to its dossier, once; False when there is none without a verdict."""
-    newest = select(func.max(_DOSSIERS.c.number)).where(
-        _DOSSIERS.c.revision == revision, _DOSSIERS.c.state == "complete"
-    )
-    where = and_(_DOSSIERS.c.number == newest.scalar_subquery(), _DOSSIERS.c.verdict == "")
-    values = {"verdict": verdict, "verdict_statement": statement}
-    return bool(connection.execute(update(_DOSSIERS).where(where).values(**values)).rowcount)
+    """Append how a rollout of a revision ended to its newest decided dossier; False when there is none.
+
+    verdict: a sentence, shown until the next one. statement: signed; of more than VERDICTS_MAX the oldest goes.
+    """
+    newest = _newest_decided(revision, _DOSSIERS.c.number, _DOSSIERS.c.verdict_statement)
+    row = connection.execute(newest).one_or_none()
+    if row is None:
+        return False
+    statements = [*row.verdict_statement.splitlines(), statement][-VERDICTS_MAX:]
+    values = {"verdict": verdict, "verdict_statement": "\n".join(statements)}
+    return bool(connection.execute(update(_DOSSIERS).where(_DOSSIERS.c.number == row.number).values(**values)).rowcount)
 
 
 def standing(connection: Connection) -> dict[RevisionKey, Begun]:
@@ -129,10 +135,9 @@ def served(connection: Connection, project: str, endpoint: str) -> set[str]:
     return set(connection.execute(ask).scalars())
 
 
-def newest(connection: Connection, revision: str) -> Dossier | None:
-    """Return the newest dossier of the revision of that name that is kept now."""
-    ask = select(_DOSSIERS.c.record).where(_DOSSIERS.c.revision == revision, _born(revision), _DOSSIERS.c.record != "")
-    text = connection.execute(ask.order_by(_DOSSIERS.c.number.desc()).limit(1)).scalar()
+def decided(connection: Connection, revision: str) -> Dossier | None:
+    """Return the newest decided dossier of the revision of that name that is kept now."""
+    text = connection.execute(_newest_decided(revision, _DOSSIERS.c.record)).scalar()
     return None if text is None else msgspec.json.decode(text, type=Dossier)
 
 
@@ -184,6 +189,12 @@ def _record(dossier: Dossier) -> dict[str, Any]:
     }
 
 
+def _newest_decided(revision: str, *columns: Any) -> Any:
+    mine = and_(_DOSSIERS.c.revision == revision, _born(revision), _DOSSIERS.c.record != "")
+    ask = select(*columns).where(mine, _DOSSIERS.c.state != "pending")
+    return ask.order_by(_DOSSIERS.c.number.desc()).limit(1)
+
+
 def _born(revision: str) -> Any:
     """Return the clause that means the revision of that name that is kept now, not one of a deleted endpoint."""
     table = schema.revisions
@@ -195,5 +206,5 @@ def _is(project: str, endpoint: str) -> Any:
 
 
 def _view(row: Row[tuple[object, ...]]) -> ReleaseView:
-    statements = tuple(each for each in (row.statement, row.verdict_statement) if each)
+    statements = tuple(each for each in (row.statement, *row.verdict_statement.splitlines()) if each)
     return ReleaseView(row.number, msgspec.json.decode(row.record, type=Dossier), statements, verdict=row.verdict)

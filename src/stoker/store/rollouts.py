@@ -14,6 +14,7 @@ from stoker.types.errors import InvalidInput, NotFound
 from stoker.types.rollouts import POSTED_MAX, WRONG, ArmCounts, Arms
 
 KEPT: Final = 50  # ended ones of an endpoint, the newest
+UNTOLD_MAX: Final = 20  # that are told of at a time
 ENTRIES_MAX: Final = 1000  # of a timeline; over it the oldest mere looks go
 
 POSTED_IDS_MAX: Final = 1000  # of a rollout; a judge that tries again does so before as many others have told
@@ -71,6 +72,20 @@ def running(connection: Connection) -> list[Stored]:
     """Return the rollouts that have not ended."""
     table = schema.rollouts
     return [_stored(row) for row in connection.execute(select(table).where(table.c.ended_at_s == 0.0))]
+
+
+def untold(connection: Connection) -> list[RolloutState]:
+    """Return rollouts that have ended and are not in their dossiers, the oldest first, at most UNTOLD_MAX."""
+    table = schema.rollouts
+    ask = select(table).where(table.c.ended_at_s > 0.0, table.c.is_told.is_(False)).order_by(table.c.number)
+    return [_stored(row).state for row in connection.execute(ask.limit(UNTOLD_MAX))]
+
+
+def mark_told(connection: Connection, number: int) -> bool:
+    """Note that the end of a rollout was told; False when it was before, or it is gone."""
+    table = schema.rollouts
+    ask = update(table).where(table.c.number == number, table.c.is_told.is_(False)).values(is_told=True)
+    return bool(connection.execute(ask).rowcount)
 
 
 def everything(connection: Connection, project: str, endpoint: str | None = None) -> list[Stored]:
@@ -190,6 +205,7 @@ def _begin(connection: Connection, state: RolloutState) -> RolloutState:
         "state": "",
         "ordered": "",
         "posted": "{}",
+        "is_told": False,
     }
     made = connection.execute(insert(schema.rollouts).values(row)).inserted_primary_key
     assert made is not None

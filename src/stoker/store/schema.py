@@ -20,10 +20,11 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 # The newest migration's name; a database that says another one is migrated, or refused when it is from the future.
-VERSION: Final = "0009"
+VERSION: Final = "0010"
 
 metadata: Final = MetaData()
 
@@ -169,6 +170,7 @@ rollouts: Final = Table(
     Column("state", Text, nullable=False),
     Column("ordered", String(16), nullable=False),  # what somebody said, until the loop has done it
     Column("posted", Text, nullable=False),  # what a user's own judge has told, by metric
+    Column("is_told", Boolean, nullable=False, server_default=false()),  # its end stands in the dossier of its revision
     Index("rollouts_endpoint", "project", "endpoint", "number"),
     sqlite_autoincrement=True,
 )

@@ -7,6 +7,7 @@ golden.py    examples with known answers, asked of the new revision and of the o
 profile.py   time and memory of a replica of either, in turns
 gates.py     all gates of one revision, in order
 runner.py    one task an endpoint, over and over, until every revision has its dossier
+ends.py      how rollouts ended, appended to dossiers
 policies.py  what policies say of a dossier
 keys.py      the platform's key
 """

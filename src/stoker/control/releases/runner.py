@@ -9,17 +9,18 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Final, TypeVar
 
 import msgspec
 
-from stoker.control.releases import needs
+from stoker.control.releases import ends, needs
 from stoker.control.releases.gates import Gates
 from stoker.control.releases.keys import Signer
 from stoker.control.releases.needs import Need
 from stoker.core.gate import law
 from stoker.protocol import dossier as wire
-from stoker.store import journal, leases, releases
+from stoker.store import journal, leases, releases, rollouts
 from stoker.store.engine import Connection, Database
 from stoker.store.leases import Lease, LeaseLost
 from stoker.telemetry.metrics import Registry
@@ -80,6 +81,7 @@ class Releases:
         wanted: dict[_Key, Need] = {}
         if self._lease() is not None:
             wanted = {each.key: each for each in await self._database.reading(needs.find)}
+            await self._tell_ends()
         await self._end([key for key in self._tasks if key not in wanted])
         now_s = time.monotonic()
         self._broken_s = {key: at_s for key, at_s in self._broken_s.items() if key in wanted and at_s > now_s}
@@ -90,21 +92,6 @@ class Releases:
     def public_key(self) -> PlatformKey:
         """Return the key that others check dossiers with; blocks. Raises OSError, InvalidInput."""
         return self._signer.public()
-
-    async def add_verdict(self, revision: str, verdict: dict[str, Any], summary: str) -> bool:
-        """Append how a rollout ended to the dossier of its revision, signed, once; False when there is none for it.
-
-        Raises Unavailable, or LeaseLost.
-        """
-        key = await asyncio.to_thread(self._signer.key)
-
-        def add(connection: Connection) -> bool:
-            found = releases.newest(connection, revision)
-            if found is None:
-                return False
-            return releases.add_verdict(connection, revision, summary, wire.sign_verdict(found, verdict, key))
-
-        return await self._written(add)
 
     async def _end(self, keys: list[_Key]) -> None:
         tasks = [self._tasks.pop(key) for key in keys]
@@ -138,6 +125,21 @@ class Releases:
             if self._tasks.get(key) is asyncio.current_task():
                 del self._tasks[key]
             self.wake()
+
+    async def _tell_ends(self) -> None:
+        """Append to dossiers how rollouts ended."""
+        ended = await self._database.reading(rollouts.untold)
+        if not ended:
+            return
+        key = await asyncio.to_thread(self._signer.key)
+        for state in ended:
+            try:
+                is_told = await self._written(partial(ends.tell, state=state, key=key))
+            except (LeaseLost, Unavailable) as lost:
+                log.warning("the end of a rollout waits: %s", lost, extra={"rollout": state.number})
+                return
+            if is_told:
+                log.info("the end of a rollout is in its dossier", extra={"rollout": state.number})
 
     async def _tell(self, number: int, need: Need, results: tuple[GateResult, ...]) -> None:
         _, because = law.outcome(results)
