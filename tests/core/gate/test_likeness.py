@@ -37,7 +37,7 @@ def test_what_reads_surely_worse_is_refused_with_its_numbers() -> None:
     refused = likeness.judge(LikenessGate(), found((1.2, 1.11, 1.3)))
     assert not refused.is_passed
     assert "perplexity is more than 10.0% higher, and chance does not explain it" in refused.because
-    assert "+20.0 %, +11.0 to +30.0 at 95 %" in refused.because
+    assert "+20.0%, +11.0 to +30.0 at 95 %" in refused.because
     assert refused.numbers["perplexity_ratio_low"] == 1.11
 
 

@@ -81,13 +81,14 @@ class Releases:
         wanted: dict[_Key, Need] = {}
         if self._lease() is not None:
             wanted = {each.key: each for each in await self._database.reading(needs.find)}
-            await self._tell_ends()
         await self._end([key for key in self._tasks if key not in wanted])
         now_s = time.monotonic()
         self._broken_s = {key: at_s for key, at_s in self._broken_s.items() if key in wanted and at_s > now_s}
         for key, need in wanted.items():
             if key not in self._tasks and key not in self._broken_s and len(self._tasks) < AT_ONCE:
                 self._tasks[key] = asyncio.create_task(self._make(key, need))
+        if self._lease() is not None:
+            await self._tell_ends()
 
     def public_key(self) -> PlatformKey:
         """Return the key that others check dossiers with; blocks. Raises OSError, InvalidInput."""
@@ -138,6 +139,9 @@ class Releases:
             except (LeaseLost, Unavailable) as lost:
                 log.warning("the end of a rollout waits: %s", lost, extra={"rollout": state.number})
                 return
+            except Exception:  # one that cannot be told of must not hold up the others
+                log.exception("the end of a rollout could not be told", extra={"rollout": state.number})
+                continue
             if is_told:
                 log.info("the end of a rollout is in its dossier", extra={"rollout": state.number})
 

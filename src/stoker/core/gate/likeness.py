@@ -80,4 +80,4 @@ def _numbers(found: Likeness) -> dict[str, float]:
 
 def _span(estimate: Estimate, shift: float = 0.0, sign: str = "") -> str:
     value, low, high = (100.0 * (each + shift) for each in (estimate.value, estimate.low, estimate.high))
-    return f"{value:{sign}.1f} %, {low:{sign}.1f} to {high:{sign}.1f} at 95 %"
+    return f"{value:{sign}.1f}%, {low:{sign}.1f} to {high:{sign}.1f} at 95 %"
