@@ -57,6 +57,13 @@ def test_it_goes_to_what_served_before(serving: int, asked: int, moves: list[tup
     assert (found.number if found is not None else 0) == to
 
 
+def test_where_nothing_has_served_yet_it_goes_to_the_revision_before() -> None:
+    new = msgspec.structs.replace(endpoint(1, 3), serving="")
+    found = earlier(new, [revision(number) for number in range(1, 4)], [], set())
+    assert found is not None
+    assert found.number == 2
+
+
 def test_after_a_way_back_the_next_one_goes_further_back_and_not_forth_again() -> None:
     back = msgspec.structs.replace(past((3, 2, "promoted"))[0], is_return=True)
     history = [revision(number) for number in range(1, 4)]

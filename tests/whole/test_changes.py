@@ -25,6 +25,7 @@ class Model:
             os.kill(os.getpid(), signal.SIGKILL)
         return {{"y": inputs["x"] + {number}}}
 """
+DIRECT = ("--strategy", "direct", "--wait")  # what rollouts with steps do: test_rollouts.py
 ONE = {"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [1.0]}]}
 KILLER = {"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [1001.0]}]}
 
@@ -53,7 +54,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 @pytest.fixture
 def adder(one: Platform) -> Platform:
     """The platform with version 1, which adds 1, on two replicas, whatever the test before left."""
-    one.cli("deploy", "adder", "--model", "adder@1", "--replicas", "2", "--cpu", "0.25", "--wait")
+    one.cli("deploy", "adder", "--model", "adder@1", "--replicas", "2", "--cpu", "0.25", *DIRECT)
     return one
 
 

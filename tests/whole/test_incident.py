@@ -93,7 +93,7 @@ def test_a_version_that_fails_is_paged_explained_and_taken_back_as_the_page_says
         assert failing, said
         assert float(failing[1]) > float(failing[2]), said
         written = bash(demo, repair.replace(" 1 ", f" {incident.number} "), tmp_path)
-    assert "goes back to prices@1" in written
+    assert "default.prices-1 (prices@1) takes the traffic" in written
     draft = (tmp_path / "postmortem.md").read_text()
     assert "1. **a new version or configuration is worse**" in draft
     assert "over: rolled back to prices@1" in demo.cli("incidents", "show", str(incident.number))

@@ -59,7 +59,8 @@ def earlier(
     """Return the revision that served before the one that does; never one that was taken back or refused.
 
     Where the spec asks for one that was taken back, that is what serves: asking for it makes the spec agree. `past`:
-    rollouts, newest first; of a time before there were any, the newest of those that `served` before the present one.
+    rollouts, newest first; of a time before there were any, the newest of those that `served` before the present
+    one; any, where none did yet.
     """
     known = {each.revision: each for each in history}
     if endpoint.serving and endpoint.status.revision != endpoint.serving:
@@ -73,7 +74,7 @@ def earlier(
     able = [
         each
         for each in history
-        if each.revision in served
+        if (each.revision in served or not endpoint.serving)
         and (present is None or each.number < present.number)
         and newest.get(each.revision) not in REJECTED
     ]

@@ -6,6 +6,7 @@ import pytest
 from stoker.core import traffic
 from stoker.core.gate.law import DossierState
 from stoker.core.rollout.course import canary_s, resolve
+from stoker.types.faults import BAD_REVISION
 from stoker.types.releases import Gates
 from stoker.types.rollouts import ArmCounts, Arms, Mirror, Rollout, RolloutCounts
 from stoker.types.routes import RouteTable
@@ -425,6 +426,16 @@ def test_auto_takes_a_canary_only_where_enough_comes_to_judge_one() -> None:
         "direct", "auto: 0 requests/s are too few to judge a canary in 30 min",
     )  # fmt: skip
     assert resolve(spec, 10.0, serves=False)[0] == "direct"
+
+
+def test_a_game_days_bad_revision_gets_all_of_the_traffic() -> None:
+    world = World((6.0,))
+    world.apply("a", model=1, replicas=2, rollout=STEP)
+    world.settle()
+    world.apply("a", model=1, replicas=2, rollout=STEP, env={BAD_REVISION: "{}"})
+    load(world)
+    world.settle()
+    assert (world.rollout.strategy, world.rollout.phase) == ("direct", "promoted")
 
 
 def test_slower_than_an_objective_allows_is_a_bad_event() -> None:

@@ -17,6 +17,7 @@ from stoker.core.rollout.decide import Sight, Turn
 from stoker.core.rollout.state import Entry, RolloutState
 from stoker.core.snapshot import Assignment, EndpointState, Revision
 from stoker.core.world import World
+from stoker.types.faults import BAD_REVISION
 
 REJECTED = ("rolled-back", "refused")
 
@@ -125,6 +126,8 @@ def _begun(world: World, scene: Scene) -> RolloutState:
     serves = bool(_ready(world, scene, endpoint.serving)) or not _is_out(world, scene, endpoint.serving)
     rate_per_s = world.snapshot.rates.get(endpoint.key, 0.0)
     strategy, because = course.resolve(spec.rollout, rate_per_s, serves=serves and bool(scene.wanted))
+    if BAD_REVISION in scene.target.config.env:
+        strategy, because = "direct", "a game day gives its bad revision all of the traffic"
     return RolloutState(
         project=endpoint.project,
         endpoint=endpoint.name,
