@@ -38,6 +38,7 @@ WORK = {
     3: "assert random.random() > 0.3, 'a bad model'",
     4: "pass",
     5: "time.sleep(0.004)",
+    6: "time.sleep(0.004)",
 }
 LOAD = {4: "raise OSError('the weights are on another disk')"}
 # What the verdict needs in the median to find one that fails more (docs/benchmarks.md); a tenth is the canary's.
@@ -163,7 +164,7 @@ def test_control_that_is_killed_in_any_phase_goes_on_with_it(adder: Platform) ->
         dies_in("keeping")
         adder.cli("rollouts", "abort", "adder")
         ended(adder, "rolled-back")
-        ask(adder, 1, {"strategy": "a-b", "dwell": "1s", "requests_min": 50})
+        ask(adder, 6, {"strategy": "a-b", "dwell": "1s", "requests_min": 50})
         dies_in("reported")
         adder.cli("rollouts", "promote", "adder")
         ended(adder, "promoted")

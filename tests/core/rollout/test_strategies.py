@@ -394,6 +394,22 @@ def test_another_version_takes_the_place_of_a_rollout_and_begins_from_what_serve
     assert shares(world) == {"default.a-1": 90, "default.a-3": 10}
 
 
+@pytest.mark.parametrize(("has_served", "strategy"), [(True, "direct"), (False, "canary")])
+def test_applying_the_manifest_of_yesterday_is_a_way_back_if_it_served(has_served: bool, strategy: str) -> None:
+    world = shipping(STEP)
+    world.apply("a", model=2, replicas=2, rollout=msgspec.structs.replace(STEP, strategy="direct"))
+    load(world)
+    world.order("promote")
+    load(world)
+    world.settle()
+    assert world.endpoints["a"].serving == "default.a-2"
+    world.dossiers["default.a-1"] = DossierState("complete", has_served=has_served)
+    world.apply("a", model=1, replicas=2, rollout=STEP)
+    load(world)
+    assert (world.rollout.canary, world.rollout.strategy) == ("default.a-1", strategy)
+    assert world.rollout.is_return is has_served
+
+
 def test_asking_again_for_what_serves_ends_a_rollout() -> None:
     world = shipping(STEP)
     load(world)

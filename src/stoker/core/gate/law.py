@@ -16,12 +16,13 @@ RELEASED: Final = "Released"
 class DossierState(msgspec.Struct, frozen=True):
     """How a revision stands: pending, complete (it may take traffic; also where it has no gates) or refused; and why.
 
-    reason: for programs, as conditions have one; because: a sentence.
+    reason: for programs, as conditions have one; because: a sentence. has_served: it had all of the traffic once.
     """
 
     state: ReleaseState = "complete"
     because: str = ""
     reason: str = ""
+    has_served: bool = False
 
 
 BEGINS: Final = DossierState("pending", "its gates have yet to begin", PENDING)
@@ -55,7 +56,7 @@ def stands(kept: Kept | None, gates: Gates, *, serves: bool) -> DossierState:
     again.
     """
     if serves or (kept is not None and kept.has_served):
-        return DossierState("complete", "it has served", RELEASED)
+        return DossierState("complete", "it has served", RELEASED, has_served=True)
     if kept is None or kept.gates != law(gates):
         return BEGINS
     if kept.state == "refused":

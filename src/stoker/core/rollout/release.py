@@ -128,6 +128,9 @@ def _begun(world: World, scene: Scene) -> RolloutState:
     strategy, because = course.resolve(spec.rollout, rate_per_s, serves=serves and bool(scene.wanted))
     if BAD_REVISION in scene.target.config.env:
         strategy, because = "direct", "a game day gives its bad revision all of the traffic"
+    is_return = _is_return(world, scene)
+    if is_return:
+        strategy, because = "direct", "it served before what serves now: there are no steps on the way back"
     return RolloutState(
         project=endpoint.project,
         endpoint=endpoint.name,
@@ -141,7 +144,19 @@ def _begun(world: World, scene: Scene) -> RolloutState:
         since_s=world.now_s,
         slow_s=course.slow_s(spec.rollout, spec.slos),
         baseline_count=sum(each.revision == endpoint.serving for each in scene.counted),
+        is_return=is_return,
     )
+
+
+def _is_return(world: World, scene: Scene) -> bool:
+    """Return whether the spec asks for a revision that is older than the one that serves, and served once.
+
+    Whoever applies the manifest of yesterday is in the same hurry as whoever says `stoker rollback`.
+    """
+    serving = world.revisions.get(scene.endpoint.serving)
+    if serving is None or scene.target.number >= serving.number:
+        return False
+    return _dossier(world, scene, scene.target.revision).has_served
 
 
 def _advance(world: World, scene: Scene, state: RolloutState, *, is_new: bool = False) -> Release:
