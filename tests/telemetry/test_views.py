@@ -75,7 +75,7 @@ def test_what_language_models_do_goes_by_the_operation_that_the_conventions_know
     revision.duration.observe(1.0)
     revision.text.first_token.observe(0.1)
     revision.text.per_token.observe(0.01)
-    revision.tokens(Usage(10, 5))
+    revision.tokens([Usage(10, 5)])
     seen = seen_as(registry.snapshot(), GEN_AI)
     expected = [operation] if operation else []
     for view in GEN_AI:

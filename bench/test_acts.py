@@ -1,7 +1,7 @@
 """What an incident does by itself on a whole platform, provoked by a game day: it begins, is shown, helps, and ends.
 
-The suite sees one act, which takes half a minute; `STOKER_ACTS=all` sees those too for which an endpoint must have
-served well for some minutes, or its deploy is what is suspected first.
+By name, `pytest bench/test_acts.py`: it takes half a minute to two, by how fast the machine is. `STOKER_ACTS=all` sees
+those acts too for which an endpoint must have served well for some minutes, or its deploy is what is suspected first.
 """
 
 import json
@@ -21,8 +21,10 @@ from stoker.client.registration import Registration
 from stoker.client.upload import push
 from stoker.core.diagnose.incident import Incident
 from stoker.types.remedies import ActKind
+from tests.whole import conftest
 from tests.whole.rig import STOKER, Platform, until
 
+demo = conftest.demo  # a fixture
 MODEL = """
 import time
 class Model:
