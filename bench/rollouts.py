@@ -89,11 +89,12 @@ def _ask(platform: Platform, version: int, rollout: dict[str, object]) -> None:
 
 def _ship(platform: Platform, client: RolloutClient, version: int) -> RolloutDetail:
     """Ship a version as a canary that only its verdict can end, and return how it ended."""
+    before = max((each.number for each in client.everything("default", "adder")), default=0)
     _ask(platform, version, {"strategy": "canary", "steps": [round(SHARE * 100)], "requests_min": 1_000_000})
-    return _ended(client)
+    return _ended(client, before)
 
 
-def _ended(client: RolloutClient, after: int = 0) -> RolloutDetail:
+def _ended(client: RolloutClient, after: int) -> RolloutDetail:
     ends_s = time.monotonic() + ENDS_S
     while time.monotonic() < ends_s:
         found = client.newest("default", "adder")
