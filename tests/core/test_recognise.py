@@ -213,3 +213,8 @@ def test_what_is_accepted_stays_within_its_ways(first: int, second: int) -> None
         assert first * second * 2 > 2_000
         return
     assert list(own.find("a" * 3_000)) == []
+
+
+@pytest.mark.parametrize("letter", ["İ", "ı", "ſ", "\N{KELVIN SIGN}"])
+def test_a_letter_that_is_latin_only_without_its_case_hides_no_number(letter: str) -> None:
+    assert [span.kind for span in find(f"my social security nr{letter}219099999")] == ["id"]

@@ -23,11 +23,12 @@ _PHONE_TELLS: Final = (
 )
 _TELLS_PHONE: Final = re.compile(_PHONE_TELLS + r"\Z", re.IGNORECASE)
 _PHONE: Final = re.compile(
-    _PHONE_TELLS + r"(?<![A-Za-z0-9_.])(\d(?:[ .\-/()]{0,2}\d){6,14}" + EXTENSION + r"(?![A-Za-z0-9_]|[.,]\d))",
+    _PHONE_TELLS + r"(?-i:(?<![A-Za-z0-9_.]))(\d(?:[ .\-/()]{0,2}\d){6,14}" + EXTENSION + r"(?![A-Za-z0-9_]|[.,]\d))",
     re.IGNORECASE,
 )
-_NINE: Final = r"[^\d\n\x00]{0,16}(?<![A-Za-z0-9_.\-])"
-_NINE_END: Final = r"(?![A-Za-z0-9_]|-\d)"
+# Without IGNORECASE, by which [A-Z] would be İ, ı, ſ and the Kelvin sign too.
+_NINE: Final = r"[^\d\n\x00]{0,16}(?-i:(?<![A-Za-z0-9_.\-]))"
+_NINE_END: Final = r"(?-i:(?![A-Za-z0-9_]|-\d))"
 _SSN: Final = re.compile(
     r"(?:\bssn\b|social.?security)" + _NINE + r"(\d{3}(?:\d{2}| \d{2} )\d{4})" + _NINE_END, re.IGNORECASE
 )
