@@ -4,18 +4,15 @@ A ScoreJob comes first, then a Text a line; a Loaded goes out, then a Scored eac
 at its time, and first when the machine has no memory left.
 """
 
-import ctypes
 import os
-import resource
-import signal
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from stoker.protocol.work import limit_this_process
 from stoker.runtime.engines import registry
 from stoker.runtime.engines.cores import usable_cores
 from stoker.runtime.engines.llamacpp_load import thread_count
@@ -25,8 +22,6 @@ from stoker.types.errors import StokerError, Unsupported
 from stoker.types.likeness import Loaded, Scored, ScoreJob, Text
 from stoker.types.work import Problem, Step
 
-PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
-NICE: Final = 10  # replicas go first
 ENGINE: Final = "llamacpp"
 
 
@@ -41,7 +36,7 @@ def main() -> None:
 
     try:
         job = msgspec.json.decode(sys.stdin.buffer.readline(), type=ScoreJob)
-        _limit(job)
+        limit_this_process(seconds=job.seconds, memory_bytes=job.memory_bytes)
         start_s = time.perf_counter()
         scorer = _loaded(job)
         tell(Loaded(f"{ENGINE} {registry.version(ENGINE)}", round(time.perf_counter() - start_s, 3)))
@@ -63,19 +58,6 @@ def _loaded(job: ScoreJob) -> Scorer:
         raise Unsupported(f"what a model of the format {manifest.format} says of texts cannot be asked; a GGUF can")
     verify(Path(job.model_dir), manifest, lambda _stage, _fraction: None)
     return Scorer(Path(job.model_dir) / manifest.entry, thread_count(None, job.cores, usable_cores()))
-
-
-def _limit(job: ScoreJob) -> None:
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    os.nice(NICE)
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, job.seconds)
-    for what, most in ((resource.RLIMIT_AS, job.memory_bytes), (resource.RLIMIT_CORE, 0)):
-        _, hard = resource.getrlimit(what)
-        limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(what, (limit, limit))
 
 
 if __name__ == "__main__":

@@ -4,25 +4,20 @@ It has limits on memory and time, dies with control, gives way to replicas for t
 first when the machine has no memory left.
 """
 
-import ctypes
 import os
-import resource
-import signal
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from stoker.protocol.work import limit_this_process
 from stoker.registry.quantize import gguf, onnx
 from stoker.types.errors import StokerError
 from stoker.types.quantization import POSSIBLE, QuantizeJob, Written
 from stoker.types.work import Problem, Step
 
-PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
-NICE: Final = 10
 TELL_EVERY_S: Final = 0.2
 
 
@@ -32,7 +27,7 @@ def main() -> int:
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=QuantizeJob)
-    _limit(job)
+    limit_this_process(seconds=job.seconds, memory_bytes=job.memory_bytes)
     last_s = 0.0
 
     def tell(value: Step | Problem | Written) -> None:
@@ -47,19 +42,6 @@ def main() -> int:
 
     tell(_done(job, on_progress))
     return 0
-
-
-def _limit(job: QuantizeJob) -> None:
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    os.nice(NICE)
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, job.seconds)
-    for what, most in ((resource.RLIMIT_AS, job.memory_bytes), (resource.RLIMIT_CORE, 0)):
-        _, hard = resource.getrlimit(what)
-        limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(what, (limit, limit))
 
 
 def _done(job: QuantizeJob, on_progress: onnx.OnProgress) -> Written | Problem:
