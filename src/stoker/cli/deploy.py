@@ -121,7 +121,7 @@ def command(
     with Progress(f"Deploying {name}") as progress:
         followed = follower.follow(detail.generation, timeout_s, progress, passing.look)
     if junit is not None and followed.rollout is not None:
-        following.junit(followed.rollout, junit)
+        following.junit_report(followed.rollout, junit)
     show(followed.detail, output, lambda: _ended(result, followed))
     return followed.exit
 

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from xml.sax.saxutils import quoteattr
 
 import click
 
+from stoker.cli import junit
 from stoker.cli.exits import Exit
 from stoker.cli.output import is_live
 from stoker.cli.progress import Progress
@@ -160,23 +160,14 @@ def why(one: RolloutDetail) -> str:
     return next((each.because for each in reversed(one.timeline) if each.event in bad), one.because)
 
 
-def junit(one: RolloutDetail, path: Path) -> None:
-    """Write a rollout as a test report: one case for its outcome, one for each metric and cohort."""
+def junit_report(one: RolloutDetail, path: Path) -> None:
+    """Write a rollout as a test report: its outcome, and each metric and cohort. Raises InvalidInput."""
     has_failed = one.phase in ("rolled-back", "refused", "superseded")
-    suite = quoteattr(f"rollout {one.number} of {one.project}/{one.endpoint}")
-    cases = [_case("outcome", one.phase, why(one) if has_failed else "")]
+    cases = [junit.Case("outcome", one.phase, failed=why(one) if has_failed else "")]
     for each in seen(one):
         name = each.metric + (f" of {each.cohort}" if each.cohort else "")
-        cases.append(_case("evidence", name, each.because if each.part >= 1 else ""))
-    failed = sum("<failure" in case for case in cases)
-    head = '<?xml version="1.0" encoding="UTF-8"?>'
-    suite_head = f'<testsuite name={suite} tests="{len(cases)}" failures="{failed}">'
-    path.write_text("\n".join([head, suite_head, *cases, "</testsuite>", ""]))
-
-
-def _case(group: str, name: str, failure: str) -> str:
-    head = f"  <testcase classname={quoteattr(group)} name={quoteattr(name)}"
-    return f"{head}><failure message={quoteattr(failure)}/></testcase>" if failure else f"{head}/>"
+        cases.append(junit.Case("evidence", name, failed=each.because if each.part >= 1 else ""))
+    junit.write(path, junit.report(f"rollout {one.number} of {one.project}/{one.endpoint}", cases))
 
 
 def _fraction(one: RolloutDetail) -> float:

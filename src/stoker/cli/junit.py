@@ -1,32 +1,64 @@
 """Results of checks as JUnit XML, which every CI reads."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from xml.sax.saxutils import escape, quoteattr
+from typing import NamedTuple
+from xml.etree.ElementTree import Element, SubElement, tostring
 
 from stoker.types.errors import InvalidInput
 
+_CONTROL = {code: None for code in range(32) if chr(code) not in "\t\n"}  # what XML 1.0 has no form for
 
-def write(path: Path, suite: str, results: Sequence[tuple[str, str]]) -> None:
-    """Write (name, why it failed) of each check; an empty why is a success. Raises InvalidInput."""
-    failed = sum(1 for _, why in results if why)
-    lines = [
-        '<?xml version="1.0" encoding="utf-8"?>',
-        f'<testsuite name={quoteattr(suite)} tests="{len(results)}" failures="{failed}" errors="0" skipped="0">',
-    ]
-    for name, why in results:
-        case = f"  <testcase classname={quoteattr(suite)} name={quoteattr(_clean(name))}"
-        lines.append(
-            f"{case}><failure message={quoteattr(_clean(why))}>{escape(_clean(why))}</failure></testcase>"
-            if why
-            else f"{case}/>"
+
+class Case(NamedTuple):
+    """One check. failed, skipped: why it was; "" if it was not. kind: of the failure. detail: its numbers, in lines."""
+
+    group: str
+    name: str
+    failed: str = ""
+    skipped: str = ""
+    kind: str = ""
+    detail: str = ""
+    seconds: float = 0.0
+
+
+def report(suite: str, cases: Sequence[Case], properties: Mapping[str, str] | None = None) -> bytes:
+    """Return the report as XML."""
+    root = Element(
+        "testsuite",
+        name=_text(suite),
+        tests=str(len(cases)),
+        failures=str(sum(bool(each.failed) for each in cases)),
+        skipped=str(sum(bool(each.skipped) for each in cases)),
+        errors="0",
+        time=f"{sum(each.seconds for each in cases):.3f}",
+    )
+    if properties:
+        shown = SubElement(root, "properties")
+        for name, value in properties.items():
+            SubElement(shown, "property", name=name, value=_text(value))
+    for each in cases:
+        case = SubElement(
+            root, "testcase", classname=_text(each.group), name=_text(each.name), time=f"{each.seconds:.3f}"
         )
+        if each.failed:
+            failure = SubElement(case, "failure", message=_text(each.failed), type=_text(each.kind or each.name))
+            failure.text = _text(each.detail or each.failed)
+        elif each.skipped:
+            SubElement(case, "skipped", message=_text(each.skipped))
+        elif each.detail:
+            SubElement(case, "system-out").text = _text(each.detail)
+    made: bytes = tostring(root, encoding="utf-8", xml_declaration=True)
+    return made
+
+
+def write(path: Path, made: bytes) -> None:
+    """Write a report. Raises InvalidInput where it cannot be."""
     try:
-        path.write_text("\n".join([*lines, "</testsuite>"]) + "\n", encoding="utf-8")
+        path.write_bytes(made)
     except OSError as refused:
         raise InvalidInput(f"{path} cannot be written: {refused.strerror}") from refused
 
 
-def _clean(text: str) -> str:
-    """Return `text` without the control characters that XML cannot have."""
-    return "".join(letter for letter in text if letter >= " " or letter in "\t\n")
+def _text(value: str) -> str:
+    return value.translate(_CONTROL)

@@ -164,4 +164,5 @@ def _broken(one: PolicyFinding) -> str:
 
 def _report(report: Path | None, results: Sequence[tuple[str, str]]) -> None:
     if report is not None:
-        junit.write(report, "stoker policy test", results)
+        name = "stoker policy test"
+        junit.write(report, junit.report(name, [junit.Case(name, what, failed=why) for what, why in results]))
