@@ -37,15 +37,15 @@ class Model:
 """
 
 
-def until(claim: Callable[[], Any], what: str = "", timeout_s: float = WAIT_S) -> Any:
-    """Poll `claim` until it is true and return what it said."""
+def until(claim: Callable[[], Any], what: str | Callable[[], str] = "", timeout_s: float = WAIT_S) -> Any:
+    """Poll `claim` until it is true and return what it said; `what` may look at how far it came."""
     end_s = time.monotonic() + timeout_s
     while True:
         value = claim()
         if value:
             return value
         if time.monotonic() > end_s:
-            raise AssertionError(f"not within {timeout_s} s: {what or claim}")
+            raise AssertionError(f"not within {timeout_s} s: {(what() if callable(what) else what) or claim}")
         time.sleep(0.01)
 
 
