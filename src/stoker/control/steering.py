@@ -96,10 +96,10 @@ def judged(connection: Connection, project: str, name: str, metric: str, more: A
 
 def _newest(connection: Connection, project: str, name: str) -> Stored:
     endpoints.get(connection, project, name)
-    found = rollouts.everything(connection, project, name)[:1]
-    if not found:
+    found = rollouts.latest(connection, project, name)
+    if found is None:
         raise NotFound(f"endpoint {name!r} had no rollout yet; the next change of its model makes one")
-    return found[0]
+    return found
 
 
 def _is_asked_for(connection: Connection, endpoint: EndpointState, revision: str) -> bool:
