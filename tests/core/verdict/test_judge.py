@@ -29,7 +29,7 @@ def test_a_canary_that_is_as_good_is_promoted_once_enough_came_for_long_enough()
     assert (soon.verdict, soon.because) == ("hold", "59 of 60 s of this step are over")
 
 
-def test_without_requests_it_holds_for_ever() -> None:
+def test_without_requests_there_is_no_verdict() -> None:
     assert after(step=Tally(), step_s=1e9).verdict == "hold"
 
 

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from stoker.core.gate.law import DossierState
-from stoker.core.rollout import reading
+from stoker.core.rollout import inconclusive, reading
 from stoker.core.rollout.course import Course, course, replicas
 from stoker.core.rollout.reading import Since
 from stoker.core.rollout.state import FINDINGS_SHOWN, Entry, RolloutState
@@ -121,7 +121,10 @@ def _judged(state: RolloutState, sight: Sight, seen: Since, now_s: float) -> tup
     is_due = state.phase == "stepping" and now_s - state.since_s >= parse_seconds(state.spec.dwell)
     if not seen.is_new and not is_due:
         return state, None
-    arrivals = state.arrivals + seen.canary if state.is_stepping else state.arrivals
+    arrivals, asked = state.arrivals, state.asked
+    if state.is_stepping:
+        arrivals += seen.canary
+        asked = (asked[0] + seen.asked[0], asked[1] + seen.asked[1])
     judgement = judge(
         state.memory,
         seen.looks,
@@ -138,7 +141,10 @@ def _judged(state: RolloutState, sight: Sight, seen: Since, now_s: float) -> tup
         memory=judgement.memory,
         findings=judgement.findings[:FINDINGS_SHOWN],
         arrivals=arrivals,
+        asked=asked,
     )
+    if judgement.verdict == "hold" and (why := inconclusive.why(after_look, judgement.because, now_s)):
+        judgement = msgspec.structs.replace(judgement, verdict="inconclusive", because=why)
     return after_look, judgement
 
 
@@ -205,6 +211,9 @@ def _better(state: RolloutState, sight: Sight, evidence: Evidence, now_s: float)
             return _scaled(state, sight, way)
         case "stepping" if judgement is not None and judgement.verdict == "promote":
             return ("passed" if way.promotes else "reported"), judgement.because
+        case "stepping" if judgement is not None and judgement.verdict == "inconclusive":
+            ending = inconclusive.ending(state.spec, promotes=way.promotes)
+            return (ending, judgement.because) if ending is not None else None
         case "keeping" if now_s - state.since_s >= way.keep_s or sight.baseline_left == 0:
             return "kept", f"{state.canary} serves"
         case "returning" if sight.baseline_ready or not state.baseline_count or not sight.serves_canary:
@@ -251,6 +260,7 @@ def _moved(state: RolloutState, event: Event, because: str, now_s: float) -> Rol
         weight=weight,
         held=held,
         arrivals=Tally() if event == "ready" else state.arrivals,
+        asked=(Tally(), Tally()) if event == "ready" else state.asked,
         ended_s=now_s if phase in ENDED else 0.0,
     )
 
@@ -268,7 +278,8 @@ def _due_s(state: RolloutState, now_s: float) -> float | None:
     way = course(state.spec, state.strategy)
     match state.phase:
         case "stepping":
-            ends_s = state.since_s + parse_seconds(state.spec.dwell)
+            dwelt_s, over_s = inconclusive.due_s(state)
+            ends_s = dwelt_s if dwelt_s > now_s else over_s
         case "keeping":
             ends_s = state.since_s + way.keep_s
         case "gating" | "scaling" | "clearing" if way.is_guarded:

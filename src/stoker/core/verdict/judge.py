@@ -29,7 +29,8 @@ DISAGREEMENT: Final = "disagreement"
 _LOG_E_MAX: Final = 500.0
 _NO_COPIES: Final = Tally()
 
-Verdict = Literal["abort", "hold", "promote"]
+# inconclusive: what a rollout makes of a hold that lasts too long (core/rollout/inconclusive.py).
+Verdict = Literal["abort", "hold", "promote", "inconclusive"]
 
 
 class Criteria(msgspec.Struct, frozen=True):
