@@ -156,7 +156,7 @@ def _view(connection: Connection, stored: Stored) -> RolloutView:
 def _detail(connection: Connection, stored: Stored, entries: int | None) -> RolloutDetail:
     state = stored.state
     timeline, earlier = rollouts.timeline(connection, state.number, entries)
-    found = findings(state.memory, criteria(state.spec), metrics_of(state, len(stored.posted)))
+    found = findings(state.memory, criteria(state.spec), metrics_of(state))
     seen = {(each.metric, each.cohort): (each.canary, each.baseline) for each in state.memory.lines}
     shown = _view(connection, stored)
     last = timeline[-1] if timeline else None

@@ -61,7 +61,7 @@ class Turn(msgspec.Struct, frozen=True):
 def turn(state: RolloutState, sight: Sight, now_s: float) -> Turn:
     """Return the rollout after what was seen. `now_s`: unix seconds."""
     seen = reading.since(state.read, sight.gateways, sight.posted, slow=state.slow_s > 0.0)
-    state, judgement = _judged(state, sight, seen, now_s)
+    state, judgement = _judged(state, seen, now_s)
     entries: list[Entry] = []
     order = sight.order
     for _ in range(EVENTS_A_TURN_MAX):
@@ -113,7 +113,7 @@ def wants(state: RolloutState, wanted: int) -> tuple[int, int]:
             return (0, old)
 
 
-def _judged(state: RolloutState, sight: Sight, seen: Since, now_s: float) -> tuple[RolloutState, Judgement | None]:
+def _judged(state: RolloutState, seen: Since, now_s: float) -> tuple[RolloutState, Judgement | None]:
     """Return what the counts since the last look say; no judgement where nothing is compared."""
     way = course(state.spec, state.strategy)
     if state.is_ended or not way.steps or state.phase in ("gating", "returning", "reported", "keeping"):
@@ -130,7 +130,7 @@ def _judged(state: RolloutState, sight: Sight, seen: Since, now_s: float) -> tup
         seen.looks,
         seen.latencies if way.mirror is None else ({}, {}),  # a copy waits behind those that somebody waits for
         criteria(state.spec),
-        metrics=metrics_of(state, len(sight.posted)),
+        metrics=metrics_of(state),
         step=arrivals,
         step_s=now_s - state.since_s,
         copies=seen.copies,
@@ -148,10 +148,10 @@ def _judged(state: RolloutState, sight: Sight, seen: Since, now_s: float) -> tup
     return after_look, judgement
 
 
-def metrics_of(state: RolloutState, posted: int) -> int:
-    """Return how many kinds of bad events are judged, with those that judges have `posted`."""
+def metrics_of(state: RolloutState) -> int:
+    """Return how many kinds of bad events are watched, the same from its beginning to its end."""
     is_mirrored = course(state.spec, state.strategy).mirror is not None
-    return len(BAD_EVENTS) - (state.slow_s <= 0.0) + is_mirrored + posted
+    return len(BAD_EVENTS) - (state.slow_s <= 0.0) + is_mirrored
 
 
 def criteria(spec: Rollout) -> Criteria:
