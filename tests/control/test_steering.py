@@ -1,12 +1,15 @@
-"""What a freeze of rollouts lets people say to them, and what the journal keeps of it."""
+"""What people may say to rollouts, what the journal keeps of it, and what they hear of what was taken back."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
 
-from stoker.control import steering
+from stoker.cli import apply
+from stoker.client.views import TakenBack
+from stoker.control import specs, steering
 from stoker.control.steering import Word
 from stoker.core.rollout.state import RolloutState
 from stoker.core.rollout.table import Order, Phase
@@ -14,6 +17,7 @@ from stoker.store import endpoints, journal, migrate, models, projects, revision
 from stoker.store.engine import Connection, Database, open_engine, sqlite_url
 from stoker.types.errors import Conflict
 from stoker.types.ids import ModelName
+from stoker.types.resources import Metadata
 from stoker.types.rollouts import Rollout
 from tests.store import rows
 
@@ -91,5 +95,34 @@ def test_a_revision_is_not_tried_again_while_rollouts_are_frozen_unless_somebody
         latest = rollouts.latest(connection, "default", "a")
         assert latest is not None
         assert latest.state.phase == "superseded"
+
+    database.write(work)
+
+
+def test_asking_again_for_what_was_taken_back_says_when_and_why_and_what_happens_now(database: Database) -> None:
+    again = msgspec.structs.replace(rows.endpoint(), metadata=Metadata(name="a", labels={"by": "ada"}))
+
+    def work(connection: Connection) -> None:
+        back = begun(connection, "rolled-back", ended_s=5.0)
+        (result,) = specs.apply(connection, [again], 6.0)
+        assert result.action == "updated"
+        assert result.taken_back == TakenBack(
+            back.canary, "m@1", back.number, "rolled-back", "a test", 5.0, serving="", begins=False
+        )
+        said = click.unstyle(apply.result_lines([result], with_diff=False))
+        assert "note: default.a-2 (m@1) was rolled back at" in said
+        assert (
+            f"(rollout {back.number}): a test\n  it does not begin again by itself: `stoker rollouts retry a`" in said
+        )
+        (unchanged,) = specs.apply(connection, [again], 7.0)
+        assert (unchanged.action, unchanged.taken_back) == ("unchanged", result.taken_back)
+        other = msgspec.structs.replace(back, number=0, canary="default.a-3", phase="promoted", ended_s=8.0)
+        rollouts.keep(connection, other)
+        (anew,) = specs.apply(connection, [again], 9.0)
+        assert anew.taken_back is not None
+        assert anew.taken_back.begins
+        assert "it is tried again now" in apply.result_lines([anew], with_diff=False)
+        rollouts.keep(connection, msgspec.structs.replace(back, number=0, phase="superseded", ended_s=9.0))
+        assert specs.apply(connection, [again], 10.0)[0].taken_back is None
 
     database.write(work)

@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 
 from stoker.client.rollouts import LineView, RolloutDetail, RolloutView, Told
+from stoker.client.views import TakenBack
 from stoker.control.observe import target
 from stoker.core.revisions import ServingConfig, config_digest, serving_config
 from stoker.core.rollout.course import course
@@ -113,6 +114,30 @@ def retry(connection: Connection, project: str, name: str, word: Word, now_s: fl
     journal.add(connection, journal.Entry(now_s, "RetryRollout", because, project, name, state.canary))
 
 
+def taken_back(connection: Connection, endpoint: EndpointState) -> TakenBack | None:
+    """Return what became of the revision that the endpoint's spec asks for, if it was taken back; None if not."""
+    config = _asked_for(connection, endpoint)
+    if config is None:
+        return None
+    digest = config_digest(config)
+    history = revisions.everything(connection, endpoint.project, endpoint.name)
+    revision = next((each.revision for each in history if each.digest == digest), "")
+    past = [each.state for each in rollouts.everything(connection, endpoint.project, endpoint.name)]
+    last = next((each for each in past if each.canary == revision), None)
+    if last is None or last.phase not in REJECTED or revision == endpoint.serving:
+        return None
+    return TakenBack(
+        revision=revision,
+        model=config.ref,
+        rollout=last.number,
+        phase=last.phase,
+        because=last.because,
+        ended_s=last.ended_s,
+        serving=endpoint.serving,
+        begins=last is not past[0],
+    )
+
+
 def judged(connection: Connection, project: str, name: str, metric: str, more: Arms, id_: str) -> Told:
     """Add what a judge has told to the rollout that runs. Raises NotFound, Conflict, InvalidInput."""
     if metric in RESERVED:
@@ -138,13 +163,19 @@ def _newest(connection: Connection, project: str, name: str) -> Stored:
 
 def _is_asked_for(connection: Connection, endpoint: EndpointState, revision: str) -> bool:
     """Return whether the endpoint's spec means `revision` now."""
-    version = target(connection, endpoint)
-    config = serving_config(endpoint.resource.spec, version) if version is not None else None
+    config = _asked_for(connection, endpoint)
     try:
         kept = revisions.get(connection, revision)
     except NotFound:
         return False
-    return isinstance(config, ServingConfig) and config_digest(config) == kept.digest
+    return config is not None and config_digest(config) == kept.digest
+
+
+def _asked_for(connection: Connection, endpoint: EndpointState) -> ServingConfig | None:
+    """Return what the endpoint's spec means now, None where it can be no revision."""
+    version = target(connection, endpoint)
+    config = serving_config(endpoint.resource.spec, version) if version is not None else None
+    return config if isinstance(config, ServingConfig) else None
 
 
 def _stands(phase: Phase) -> str:
