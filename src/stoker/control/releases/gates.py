@@ -11,19 +11,19 @@ import msgspec
 
 from stoker.blob.port import BlobStore
 from stoker.control.compare import Comparer
-from stoker.control.releases import golden, likeness, profile
+from stoker.control.releases import golden, kept, likeness, profile
 from stoker.control.releases.ask import POLL_S, Fleet
 from stoker.control.releases.needs import Need
 from stoker.core.gate import law, schema
 from stoker.core.gate.likeness import is_asked
 from stoker.core.trust import standing
+from stoker.observe.samples import SampleStore
 from stoker.protocol import signing
 from stoker.types.errors import NotFound, ReplicaLost, SignatureRefused
 from stoker.types.ids import Digest
 from stoker.types.releases import GOLDEN_FILE, Dossier, GateKind, GateResult, ProfileGate
 
 TRIES: Final = 3  # of a gate whose replica goes meanwhile
-RECREATES: Final = "the strategy recreate has no room for a replica before the old ones go"
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -58,10 +58,18 @@ class Examples(msgspec.Struct, frozen=True):
 class Gates:
     """Judges revisions, one gate after the other."""
 
-    def __init__(self, blobs: BlobStore, fleet: Fleet, comparer: Comparer, policies: Policies | None = None) -> None:
+    def __init__(
+        self,
+        blobs: BlobStore,
+        fleet: Fleet,
+        comparer: Comparer,
+        samples: SampleStore,
+        policies: Policies | None = None,
+    ) -> None:
         self._blobs = blobs
         self._comparer = comparer
         self._fleet = fleet
+        self._samples = samples
         self._policies = policies
 
     async def judge(self, need: Need, told: Told) -> Dossier:
@@ -71,7 +79,7 @@ class Gates:
         recreates = need.parent is not None and need.state.resource.spec.rollout.strategy == "recreate"
         for at, step in enumerate(steps):
             if step.takes_replica and recreates:
-                results.append(GateResult(step.kind, "skipped", RECREATES, step.about))
+                results.append(GateResult(step.kind, "skipped", law.RECREATES, step.about))
                 continue
             if any(each.state == "failed" for each in results):
                 results.append(GateResult(step.kind, "skipped", "a gate before it was not passed", step.about))
@@ -157,8 +165,9 @@ class Gates:
 
     def _profile_of(self, need: Need, gate: ProfileGate, held: list[Examples]) -> _Measure:
         async def measure(told: Callable[[int, int], None]) -> GateResult:
+            samples = await kept.newest(self._samples, need.state.project, need.state.name, profile.SAMPLES_MAX)
             data = await asyncio.to_thread(self._read, held[0].digest) if held else b""
-            return await profile.judge(need, gate, data, self._fleet, told)
+            return await profile.judge(need, gate, profile.chosen(need, samples, data), self._fleet, told)
 
         return measure
 
