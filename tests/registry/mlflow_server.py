@@ -74,7 +74,11 @@ def serve() -> Iterator[Tracking]:
         def log_message(self, *args: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            """Clients that hang up are part of the tests."""
+
+    server = Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     tracking.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
