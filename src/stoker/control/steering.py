@@ -105,9 +105,10 @@ def retry(connection: Connection, project: str, name: str, word: Word, now_s: fl
         )
     if not _is_asked_for(connection, endpoint, state.canary):
         raise Conflict(f"{project}/{name} asks for something else than {state.canary} now, so it is not tried again")
-    if word.frozen:
+    is_frozen = bool(word.frozen) and not state.is_return
+    if is_frozen:
         word.check("retry")
-    asked = word.because(f"asked to try {state.canary} again", is_frozen=bool(word.frozen))
+    asked = word.because(f"asked to try {state.canary} again", is_frozen=is_frozen)
     because = f"{asked}; it {_stands(state.phase)}: {state.because}"
     ended = msgspec.structs.replace(state, phase="superseded", because=because)
     rollouts.keep(connection, ended, (Entry(now_s, "retry", "superseded", because),))
