@@ -47,7 +47,7 @@ async def judge(
         if theirs is not None:
             with suppress(ReplicaLost):
                 there = await fleet.link(theirs.name)
-        measuring = _Measuring(here, there, bodies)
+        measuring = Measuring(here, there, bodies)
         failed = await measuring.run(gate.requests, told)
     finally:
         for link in (here, there):
@@ -64,7 +64,7 @@ async def judge(
     return GateResult("profile", state, because, numbers=found.numbers, seconds=seconds)
 
 
-class _Measuring:
+class Measuring:
     """Asks both replicas in turns. `new`, `old`: seconds of what each answered."""
 
     def __init__(self, here: Link, there: Link | None, bodies: Bodies) -> None:
