@@ -4,12 +4,14 @@ import ipaddress
 import re
 from collections.abc import Iterator
 
-from stoker.core.recognise import _SCAN, _joined, _lower, checks, secrets, told
+from stoker.core.recognise import _SCREENS, _joined, _lower, checks, secrets, told
+from stoker.core.recognise.cards import _SCHEMES, _is_in_uuid
 from stoker.core.recognise.numbers import BEFORE, is_date
 from stoker.core.recognise.scan import Form
 from stoker.core.recognise.spans import Span
 from stoker.core.recognise.words import _AT, _AT_IN_URL, _LOCAL_MAX, _SIGNS, _USERINFO
 
+CARD = re.compile(r"(?<!\d[.,])(?:[2-6]\d{3}|1800)(?:[ \-\u00a0\u202f]?\d){8,15}(?!\d)")
 TOLD = re.compile(
     r"\(?\d(?:[ .\-/()]{0,2}\d){6,14}(?:,? ?(?:x|ext\.?|#) ?\d{1,6})?(?![A-Za-z0-9_]|[.,]\d)", re.IGNORECASE
 )
@@ -20,13 +22,13 @@ IPV6 = re.compile(r"[0-9A-Fa-f:](?<![A-Za-z0-9_:.]{2})[0-9A-Fa-f]{0,3}:[0-9A-Fa-
 
 
 def find(text: str) -> list[Span]:
-    found = [span for form in _SCAN.forms for span in of_form(form, text)]
-    found += [*phones(text), *nines(text), *emails(text), *ipv6(text), *secrets.find(text, _lower(text))]
+    found = [span for screen in _SCREENS for form in screen.forms for span in of_form(form, text)]
+    found += [*cards(text), *phones(text), *nines(text), *emails(text), *ipv6(text), *secrets.find(text, _lower(text))]
     return _joined(found, [])
 
 
 def of_form(form: Form, text: str) -> Iterator[Span]:
-    pattern, after = re.compile(r"\d(?:" + form.pattern + ")"), 0
+    pattern, after = form.pattern, 0
     for at, letter in enumerate(text):
         is_first = letter.isdecimal() and not text[at - 1 : at].isdecimal()
         found = pattern.match(text, at) if is_first and at >= after else None
@@ -36,10 +38,29 @@ def of_form(form: Form, text: str) -> Iterator[Span]:
             yield span
 
 
+def cards(text: str) -> Iterator[Span]:
+    after = 0
+    for at, letter in enumerate(text):
+        is_first = letter.isdecimal() and not text[at - 1 : at].isdecimal()
+        found = CARD.match(text, at) if is_first and at >= after else None
+        if found is None:
+            continue
+        ends = [end for end in range(at + 12, found.end()) if text[end - 1].isdecimal() and not text[end].isdecimal()]
+        for end in (found.end(), *ends):
+            digits = "".join(str(int(digit)) for digit in text[at:end] if digit.isdecimal())
+            prefix = next((digits[:size] for size in (4, 3, 2, 1) if digits[:size] in _SCHEMES), None)
+            if prefix and len(digits) in _SCHEMES[prefix] and checks.luhn(digits):
+                if not _is_in_uuid(text, at, end):
+                    after = end
+                    yield Span(at, end, "card")
+                break
+
+
 def phones(text: str) -> Iterator[Span]:
     for at in range(len(text)):
         found = TOLD.match(text, at)
-        if found is None or re.match(r"[A-Za-z0-9_.]", text[at - 1 : at]) or not told.is_told_phone(text, at):
+        goes_on = found is not None and found[0][0] != "(" and re.match(r"[A-Za-z0-9_.]", text[at - 1 : at])
+        if found is None or goes_on or not told.is_told_phone(text, at):
             continue
         if not is_date(found[0].lstrip("(")):
             yield Span(at, found.end(), "phone")

@@ -119,7 +119,7 @@ PIECES = [
     "2001", "+49", "+", "(", ")", " ", " ", "-", ".", "/", ",", ":", "::", "x12", "\u00a0", "\n", "\x00", "_", "'", "@",
     "%40", "a.com", "b@c.de", "tel", "Tel. ", "call ", "phone: ", "电话", "ssn ", "BSN: ", "social security ", "DE89",
     "GB29 NWBK", "X", "12345678Z", "RSSMRA85T10A562S", "AB 12", "C", "fe80", "ffff", "1.1.1.1", "10.0.0", "v", "=", "é",
-    "Σ", "İ", "٣",
+    "Σ", "İ", "٣", "1800", "3782 822463 10005", "212", "555-0187", "(212)", "457-55-5462", "850101-1234", "12.34",
 ]  # fmt: skip
 texts = st.lists(st.sampled_from(PIECES), max_size=24).map("".join)
 
@@ -213,6 +213,15 @@ def test_what_is_accepted_stays_within_its_ways(first: int, second: int) -> None
         assert first * second * 2 > 2_000
         return
     assert list(own.find("a" * 3_000)) == []
+
+
+def test_a_number_beside_the_word_that_tells_it_is_hidden_from_its_first_digit_on() -> None:
+    assert find("电话457-55-54624111") == [Span(2, 17, "phone")]
+
+
+@given(st.text(alphabet="0123456789 -.+()/AZa٣", max_size=60))
+def test_so_it_does_in_any_digits_and_signs(text: str) -> None:
+    assert find(text) == plain_recognise.find(text)
 
 
 @pytest.mark.parametrize("letter", ["İ", "ı", "ſ", "\N{KELVIN SIGN}"])

@@ -1,10 +1,10 @@
 """What in a text names a person or opens a door: `find` tells where, and what it is.
 
-A recogniser a file: `numbers` (phones, cards, IPv4) and `ids` (national ids, IBANs), whose forms `scan` looks for all
-at once; `told` (numbers known by the word before them), `words` (addresses of mail, IPv6), `secrets` (keys, tokens,
-passwords), `custom` (an endpoint's own patterns). Each looks for a form and then, where the form has one, at the check
-digit: the form alone would take order numbers for cards. What is in no form (names, streets, what a person tells of
-himself) is not found.
+A recogniser a file: `cards`; `numbers` (phones, IPv4) and `ids` (national ids, IBANs), whose forms `scan` looks for
+where the outline of the text has them; `told` (numbers known by the word before them), `words` (addresses of mail,
+IPv6), `secrets` (keys, tokens, passwords), `custom` (an endpoint's own patterns). Each looks for a form and then, where
+the form has one, at the check digit: the form alone would take order numbers for cards. What is in no form (names,
+streets, what a person tells of himself) is not found.
 
 Every pattern is linear in the text: repeats are bounded, and what is not is one class of letters that ends before the
 search goes on (tests/core/test_recognise.py holds the growth).
@@ -13,14 +13,13 @@ search goes on (tests/core/test_recognise.py holds the growth).
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from stoker.core.recognise import ids, numbers, secrets, told, words
+from stoker.core.recognise import cards, ids, numbers, scan, secrets, told, words
 from stoker.core.recognise.custom import Custom
-from stoker.core.recognise.scan import Scan
 from stoker.core.recognise.spans import Span
 
 # What an overlap is called: the first of these in it. A secret first, because it is the one that opens something.
 RANKS: Final = ("secret", "iban", "card", "id", "email", "phone", "ip")
-_SCAN: Final = Scan((*numbers.SCREENS, *ids.SCREENS))
+_SCREENS: Final = (*numbers.SCREENS, *ids.SCREENS)
 _CAPITALS: Final = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 
 
@@ -35,7 +34,8 @@ def find(text: str, custom: Sequence[Custom] = ()) -> list[Span]:
     lower = _lower(text)
     found += secrets.find(text, lower)
     found += words.find(text)
-    found += _SCAN.find(text)
+    found += cards.find(text)
+    found += scan.find(_SCREENS, text)
     found += told.find(text, lower)
     return _joined(found, [own.kind for own in custom])
 

@@ -18,11 +18,22 @@ _CF_ODD: Final = (1, 0, 5, 7, 9, 13, 15, 17, 19, 21, 2, 4, 18, 20, 11, 3, 6, 8, 
 
 def luhn(digits: str) -> bool:
     """Return whether the last digit is right after Luhn (ISO/IEC 7812-1)."""
+    return luhn_piece(plain_and_doubled(digits), 0, len(digits))
+
+
+def plain_and_doubled(digits: str) -> tuple[bytes, bytes]:
+    """Return what each digit counts after Luhn at a plain place, and at one whose digit is doubled."""
     if not digits.isascii():
         digits = "".join(str(int(digit)) for digit in digits)
-    ascii_digits = digits.encode()
-    doubled = sum(ascii_digits[-2::-2].translate(_DOUBLED))
-    return (doubled + sum(ascii_digits[-1::-2].translate(_PLAIN))) % 10 == 0
+    plain = digits.encode()
+    return plain.translate(_PLAIN), plain.translate(_DOUBLED)
+
+
+def luhn_piece(counts: tuple[bytes, bytes], start: int, end: int) -> bool:
+    """Return whether the last digit of a piece of what `plain_and_doubled` was given is right after Luhn."""
+    plain, doubled = counts
+    odd = (end - start) % 2
+    return (sum(doubled[start + odd : end : 2]) + sum(plain[start + 1 - odd : end : 2])) % 10 == 0
 
 
 def mod97(text: str) -> bool:

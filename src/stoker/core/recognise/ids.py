@@ -6,11 +6,11 @@ from typing import Final
 
 from stoker.core.recognise import checks
 from stoker.core.recognise.numbers import digits_of
-from stoker.core.recognise.scan import END, Form, Screen
+from stoker.core.recognise.scan import END, Screen, form, odd_form
 from stoker.core.recognise.spans import Span
 from stoker.core.recognise.told import is_told_phone
 
-_ALONE: Final = r"(?<![A-Za-z0-9_.\-]\d)"
+_ALONE: Final = r"(?<![A-Za-z0-9_.\-]\d)"  # the first digit
 _AFTER: Final = r"(?![A-Za-z0-9_])"
 _SSN: Final = _ALONE + r"\d{2}-\d{2}-\d{4}(?![A-Za-z0-9_]|-\d)"
 _ELEVEN: Final = _ALONE + r"\d{10}" + END
@@ -42,7 +42,6 @@ _IBAN_LENGTHS: Final = {
     }.items()
     for country in countries.split()
 }  # fmt: skip
-_IBAN_SEPARATORS: Final = {ord(letter): None for letter in " -\u00a0"}
 _SEPARATOR: Final = re.compile(r"[ \-\u00a0]")
 
 
@@ -88,7 +87,7 @@ def _iban(text: str, start: int, end: int) -> Span | None:
     if not length:
         return None
     whole = text[first:end]
-    letters = whole.translate(_IBAN_SEPARATORS)
+    letters = whole.replace(" ", "").replace("-", "").replace("\u00a0", "")
     if len(letters) < length:
         return None
     last = first + length  # and the separators among so many letters
@@ -101,27 +100,38 @@ def _iban(text: str, start: int, end: int) -> Span | None:
     return Span(first, last, "iban") if is_whole and checks.mod97(letters[:length].upper()) else None
 
 
+_SEVEN: Final = b"9999999"
 SCREENS: Final = (
     Screen(
-        r"(?=\d{5})",
+        (_SEVEN,),
         (
-            Form(_ELEVEN, _eleven),
-            Form(_SWEDISH, _checked(checks.personnummer)),
-            Form(_SPANISH, _spanish),
-            Form(_FINNISH, _finnish),
+            odd_form(_ELEVEN, _eleven, re.compile(rb"99999999999(?:9*+)")),
+            form(_SPANISH, _spanish, b"9" + _SEVEN + b"A", b"9" + _SEVEN + b"-A", b"9-" + _SEVEN),
+            form(_SPANISH_FOREIGN, _spanish_foreign, b"A" + _SEVEN, first=(1,)),
+            form(_SPANISH_FOREIGN, _spanish_foreign, b"A-" + _SEVEN, first=(2,)),
         ),
     ),
-    Screen(r"(?=\d[ .]\d)", (Form(_ELEVEN_PARTED, _eleven),)),
-    Screen(r"(?=\d\d-)", (Form(_SSN, _checked(checks.ssn)),)),
-    Screen(r"(?=-)", (Form(_SPANISH, _spanish),)),
-    Screen(r"(?<=[12])(?= ?\d\d ?\d\d ?\d)", (Form(_NIR, _checked(checks.nir)),)),
     Screen(
-        r"(?:(?<=[A-Za-z]\d)|(?<=[A-Z][ \-]\d))",
+        (b"999999",),
         (
-            Form(_IBAN, _iban),
-            Form(_SPANISH_FOREIGN, _spanish_foreign),
-            Form(_ITALIAN, _italian),
-            Form(_BRITISH, _british),
+            form(_SWEDISH, _checked(checks.personnummer), b"999999-9999", b"999999+9999", first=(0, -2)),
+            form(_FINNISH, _finnish, b"999999-999", b"999999+999", b"999999A999"),
+        ),
+    ),
+    Screen(
+        (b"999999", b"999 999"),
+        (odd_form(_NIR, _checked(checks.nir), re.compile(r"[12]" + _ALONE + r"(?= ?\d\d ?\d\d ?\d\d ?\d{3})")),),
+    ),
+    Screen((b"99 999 999",), (form(_ELEVEN_PARTED, _eleven, b"99 999 999 999"),)),
+    Screen((b"99.99.99",), (form(_ELEVEN_PARTED, _eleven, b"99.99.99-999", b"99.99.99 999"),)),
+    Screen((b"999-99-9999",), (form(_SSN, _checked(checks.ssn), b"999-99-9999"),)),
+    Screen(
+        (b"A99", b"a99", b"A 99"),
+        (
+            form(_IBAN, _iban, b"AA99", b"Aa99", b"aA99", b"aa99", first=(2,)),
+            form(_ITALIAN, _italian, b"99A99A999A"),
+            form(_BRITISH, _british, b"AA99", first=(2,)),
+            form(_BRITISH, _british, b"AA 99", first=(3,)),
         ),
     ),
 )

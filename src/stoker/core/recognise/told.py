@@ -19,7 +19,7 @@ _SSN_WORDS: Final = ("ssn", "social")
 _BSN_WORDS: Final = ("bsn", "burgerservice", "sofi")
 _PHONE_TELLS: Final = (
     r"(?:\btel|\btél|phone|mobil|\bcel|\bfax|\bcall(?:ed|ing|er)?\b|whatsapp|\bsms\b|\bhandy|\bring|\btext me|\bgsm\b"
-    r"|\btlf|\bpuh|komórk|\bтел|\bτηλ|電話|电话|手机|手機|携帯|전화|휴대)\w{0,4}[^\d\n\x00]{0,14}"
+    r"|\btlf|\bpuh|komórk|\bтел|\bτηλ|電話|电话|手机|手機|携帯|전화|휴대)[^\W\d]{0,4}[^\d\n\x00]{0,14}"
 )
 _TELLS_PHONE: Final = re.compile(_PHONE_TELLS + r"\Z", re.IGNORECASE)
 _PHONE: Final = re.compile(
