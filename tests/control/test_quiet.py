@@ -43,6 +43,8 @@ def test_a_sample_is_sent_as_it_came_but_never_as_a_stream() -> None:
     streamed = kept.request(record("chat", {"messages": [], "stream": True}, stream=True))
     assert streamed == ("chat", b'{"messages":[],"stream":false}')
     assert kept.request(record(request=None)) is None
+    killing = msgspec.structs.replace(record(request={"inputs": []}), code="replica_lost", status=503)
+    assert kept.request(killing) is None  # no gateway is between it and the next replica
     assert kept.request(record("rerank", {})) is None
 
 

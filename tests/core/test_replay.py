@@ -65,3 +65,54 @@ def test_texts_and_vectors_are_compared_by_what_they_say() -> None:
     vectors = replay.agreement({"data": [{"embedding": [1.0, 0.0]}]}, {"data": [{"embedding": [0.0, 1.0]}]})
     assert (vectors.equal, vectors.cosine) == (False, 0.0)
     assert not replay.agreement({"choices": [{"message": None}]}, {"choices": "x"}).equal
+
+
+def test_it_is_told_where_two_answers_part() -> None:
+    def chat(text: str | None, **more: Any) -> dict[str, Any]:
+        return {"choices": [{"message": {"content": text, **more}, "finish_reason": "stop"}]}
+
+    long = "x" * 40
+    assert replay.agreement(chat("it is four."), chat("it is five.")).where == (
+        "choices[0].content at character 7: it is four. → it is five."
+    )
+    assert replay.agreement(chat(long + "a" + long), chat(long + "b" + long)).where == (
+        f"choices[0].content at character 40: …{'x' * 12}a{'x' * 23}… → …{'x' * 12}b{'x' * 23}…"
+    )
+    assert replay.agreement(chat("yes"), chat("yes, it is")).where.endswith("at character 3: yes → yes, it is")
+    call = {"tool_calls": [{"function": {"name": "look", "arguments": "{}"}}]}
+    assert replay.agreement(chat("yes"), chat(None, **call)).where == "choices[0].content: yes → (nothing)"
+    assert replay.agreement(outputs([1.0, 2.0]), outputs([1.0, 2.5])).where == "y[1]: 2 → 2.5"
+    assert replay.agreement(outputs([1.0]), outputs([1.0, 2.0])).where == "y: 1 values → 2 values"
+    assert replay.agreement({"choices": []}, {"outputs": []}).where != ""
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text("ab", max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["outputs", "choices", "a"]), inner),
+    max_leaves=8,
+)
+
+
+@given(values, values)
+def test_whatever_differs_is_told_where_and_nothing_else_is(one: Any, other: Any) -> None:
+    found = replay.agreement(one, other)
+    assert found.equal == (found.where == "")
+
+
+def test_a_summary_counts_tokens_and_what_was_answered_by_both() -> None:
+    def answered(text: str, tokens: int) -> dict[str, Any]:
+        return {"choices": [{"text": text}], "usage": {"prompt_tokens": 5, "completion_tokens": tokens}}
+
+    ok, refused = answered("a", 2), replay.reply(None, 429, 0.1, "busy")
+    pairs = [(ok, ok), (ok, answered("b", 3))]
+    outcomes = [
+        replay.outcome(record({}), (replay.reply(one, 200, 0.1), one), (replay.reply(two, 200, 0.3), two))
+        for one, two in pairs
+    ]
+    outcomes.append(replay.outcome(record({}), (replay.reply(ok, 200, 0.1), ok), (refused, None)))
+    numbers = replay.summary(outcomes, {"no room": 1}, "e-1", "e-2")
+    assert (numbers.sent, numbers.answered, numbers.equal) == (3, 2, 1)
+    assert (numbers.input_tokens, numbers.output_tokens) == ((15, 10), (6, 5))
+    assert numbers.statuses == {"200 → 200": 2, "200 → 429": 1}
+    assert (numbers.p50_s, numbers.before, numbers.after) == ((0.1, 0.3), "e-1", "e-2")
+    assert outcomes[2].agreement is None

@@ -3,31 +3,24 @@
 Whoever closes the connection ends the work, and nothing of it is left.
 """
 
-import logging
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from stoker.api.bodies import decoded
+from stoker.api.lines import LINES, lines
 from stoker.api.operations import Call, Operation
 from stoker.control.compare import TEXTS_MAX
 from stoker.control.models import reference
 from stoker.control.signatures import demanded
 from stoker.store import models
-from stoker.types.errors import StokerError
 from stoker.types.fields import Name
 from stoker.types.models import ModelVersion
 from stoker.types.quantization import Quantization
 from stoker.types.resources import DEFAULT_PROJECT
-from stoker.types.work import Problem
-
-LINES: Final = "application/x-ndjson"
-log: Final = logging.getLogger(__name__)
 
 
 class QuantizeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,7 +44,7 @@ async def _quantize(call: Call) -> Response:
     body = await decoded(call.request, QuantizeBody)
     version = await _version(call, call.request.path_params["name"], call.request.path_params["which"])
     await call.plane.database.reading(partial(demanded, version=version, project=body.project))
-    return await _lines(call.plane.models.quantizer.quantize(version, body.to, requantize=body.requantize))
+    return await lines(call.plane.models.quantizer.quantize(version, body.to, requantize=body.requantize))
 
 
 async def _compare(call: Call) -> Response:
@@ -60,35 +53,12 @@ async def _compare(call: Call) -> Response:
     other = await _version(call, body.name, body.version)
     for version in (base, other):
         await call.plane.database.reading(partial(demanded, version=version, project=body.project))
-    return await _lines(call.plane.models.comparer.compare(base, other, body.texts))
+    return await lines(call.plane.models.comparer.compare(base, other, body.texts))
 
 
 async def _version(call: Call, name: str, which: str) -> ModelVersion:
     ref = reference(name, which)
     return await call.plane.database.reading(lambda connection: models.get(connection, ref))
-
-
-async def _lines(steps: AsyncGenerator[Any, None]) -> Response:
-    """Return the answer that has each of `steps` in a line; what is refused at once is an ordinary refusal."""
-    try:
-        first = await anext(steps)
-    except BaseException:
-        await steps.aclose()
-        raise
-    return StreamingResponse(_encoded(first, steps), media_type=LINES)
-
-
-async def _encoded(first: Any, steps: AsyncGenerator[Any, None]) -> AsyncGenerator[bytes, None]:
-    async with aclosing(steps):
-        yield msgspec.json.encode(first) + b"\n"
-        try:
-            async for said in steps:
-                yield msgspec.json.encode(said) + b"\n"
-        except StokerError as problem:
-            yield msgspec.json.encode(Problem(problem.code, problem.message)) + b"\n"
-        except Exception:  # the answer has begun: the caller hears of it in a line, as of everything else
-            log.exception("a longer operation failed")
-            yield msgspec.json.encode(Problem("internal", "this is a bug; control's log has the details")) + b"\n"
 
 
 _VERSION: Final = "/api/v1/models/{name}/versions/{which}"

@@ -3,13 +3,16 @@
 import asyncio
 import logging
 import time
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 from starlette.responses import Response
 
-from stoker.api.bodies import nothing, number, reply
+from stoker.api.bodies import decoded, nothing, number, reply
+from stoker.api.lines import LINES, lines
 from stoker.api.operations import Call, Operation, Parameter
+from stoker.control.replay import Replay
 from stoker.core.sampling import REASONS
 from stoker.observe.samples import LIMIT_MAX, Wanted
 from stoker.store import journal
@@ -27,6 +30,23 @@ class SampleList(msgspec.Struct, frozen=True):
     """Samples of one endpoint, newest first."""
 
     items: list[SampleRecord]
+
+
+class ReplayBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which samples are sent to which two revisions, by number or name.
+
+    before: who is compared with; without it the one that serves.
+    rate: samples a second, at most; 0: as fast as they are answered.
+    """
+
+    after: str
+    before: str = ""
+    limit: Annotated[int, Meta(ge=1, le=LIMIT_MAX)] = 100
+    since: float = 0.0
+    reasons: tuple[str, ...] = ()
+    tenant: str = ""
+    key: str = ""
+    rate: Annotated[float, Meta(ge=0)] = 0.0
 
 
 async def _samples(call: Call) -> Response:
@@ -49,6 +69,17 @@ async def _samples(call: Call) -> Response:
         raise Unavailable(f"the samples of {project}/{name} cannot be read: {wrong}") from wrong
     await _note(call, "ReadSamples", f"{len(found)} samples")
     return reply(SampleList(found))
+
+
+async def _replay(call: Call) -> Response:
+    project, name = call.request.path_params["project"], call.request.path_params["name"]
+    body = await decoded(call.request, ReplayBody)
+    if unknown := set(body.reasons) - set(REASONS):
+        raise InvalidInput(f"{min(unknown)!r} is no reason; there are {', '.join(REASONS)}", field="reasons")
+    wanted = Wanted(body.limit, body.since, body.reasons, body.tenant, body.key)
+    asked = Replay(body.after, wanted, body.before, body.rate)
+    await _note(call, "ReplaySamples", f"up to {body.limit} samples to revision {body.after}")
+    return await lines(call.plane.replayer.run(project, name, asked))
 
 
 async def _delete_samples(call: Call) -> Response:
@@ -91,6 +122,14 @@ OPERATIONS: Final = (
             Parameter("key", str, "only those of this key, by its id"),
             Parameter("id", str, "only those whose request id begins so"),
         ),
+    ),
+    Operation(
+        "POST",
+        _WHERE + "/replay",
+        _replay,
+        "Send sampled requests to two revisions past the gateways; lines of JSON say how far the answers agree",
+        body=ReplayBody,
+        media=LINES,
     ),
     Operation("DELETE", _WHERE, _delete_samples, "Delete every sample of an endpoint", status=204),
 )

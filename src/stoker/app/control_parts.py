@@ -29,6 +29,7 @@ from stoker.control.releases import ask, gates, policies
 from stoker.control.releases.keys import Signer
 from stoker.control.releases.runner import Releases
 from stoker.control.remedies import Remedies
+from stoker.control.replay import Replayer
 from stoker.control.rollouts import RolloutWatch
 from stoker.control.routes import RoutePublisher
 from stoker.control.stats import StatsReader
@@ -61,8 +62,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
     routes = RoutePublisher()
     observer = Observer(driver)
     effects = Effects(driver, observer, blobs, home, time.time, partial(_signed, database))
-    holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    loop = Loop(database, observer, effects, routes, home, holder, metrics)
+    loop = Loop(database, observer, effects, routes, home, _holder(), metrics)
     history = History(home.metrics, bytes_max=chosen.metrics_max_bytes)
     gauges = Gauges(metrics, observer, routes, history)
     fleet = Fleet(metrics)
@@ -103,6 +103,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         remedies=remedies,
         rollouts=_rollouts(RolloutWatch(home.address, chosen.gateways, routes, history, loop.wake), loop, quiet),
         quiet=quiet,
+        replayer=Replayer(database, samples, reach),
         shares=Teller(chosen.gateways, time.monotonic()),
         metrics=metrics,
         samples=samples,
@@ -114,6 +115,11 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         releases=_releases(home, database, judges, loop, metrics),
         process=name,
     )
+
+
+def _holder() -> str:
+    """Return a name for this process in leases."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 def _changed(numbers: Numbers, loop: Loop) -> None:

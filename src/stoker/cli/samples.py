@@ -1,6 +1,7 @@
 """`stoker samples`: requests that were kept, to be looked at, taken along and sent again."""
 
 import time
+from collections.abc import Iterable
 from typing import Any, Final
 
 import click
@@ -8,18 +9,22 @@ import msgspec
 
 from stoker.cli.output import clock, columns, duration, fields, items, show
 from stoker.cli.session import Command, Session, complete_endpoint, output_option, project_option, write_example
-from stoker.client.replay import Outcome, Summary, Target, run, summary
-from stoker.core.replay import obstacle
+from stoker.client import works
+from stoker.client.replay import Target, run
+from stoker.core.replay import obstacle, summary
 from stoker.types.errors import NotFound
+from stoker.types.replay import Outcome, Summary
 from stoker.types.samples import SampleRecord
 from stoker.types.units import format_bytes, parse_seconds
 
 LIMIT_MAX: Final = 1_000
+DIFFER_MAX: Final = 20  # that are shown of those that differ
 _EXAMPLE: Final = """
 stoker samples digits --errors --since 1h
 stoker samples digits req-5f0c1a
 stoker samples export digits > digits.jsonl
 stoker samples replay digits --to digits-next
+stoker samples replay chat --revision 4
 stoker samples delete digits
 """
 _SHOWN: Final = "list"  # the command of `stoker samples ENDPOINT`
@@ -125,6 +130,8 @@ def export(session: Session, /, name: str, limit: int, project: str, **chosen: A
 @command.command(
     cls=Command,
     example="""
+    stoker samples replay chat --revision 4
+    stoker samples replay chat --revision 4 --against 2 --since 1h
     stoker samples replay digits --to digits-next --limit 200
     stoker samples replay digits --version 3
     """,
@@ -132,6 +139,10 @@ def export(session: Session, /, name: str, limit: int, project: str, **chosen: A
 @click.argument("name", shell_complete=complete_endpoint)
 @click.option("--to", help="The endpoint that is compared with NAME, of the same project.")
 @click.option("--version", default="", help="Or a model version of NAME that is up beside the serving one (predict).")
+@click.option(
+    "--revision", default="", help="Or a revision of NAME that is up, by number: past gateways, for any task."
+)
+@click.option("--against", default="", help="With --revision: who is compared with it; else the serving revision.")
 @chosen
 @click.option("--limit", type=click.IntRange(1, LIMIT_MAX), default=100, help="How many at most.")
 @click.option("--rate", type=click.FloatRange(min=0), default=0.0, help="Samples a second; 0: as fast as they answer.")
@@ -142,18 +153,39 @@ def replay(
     session: Session,
     /,
     name: str,
-    to: str | None,
-    version: str,
     limit: int,
     rate: float,
     output: str,
     project: str,
     **chosen: Any,
 ) -> None:
-    """Send sampled requests to NAME and to another endpoint or version, and compare status, time and answer."""
-    if bool(to) == bool(version):
-        raise click.UsageError("say who is compared: --to ENDPOINT or --version N")
-    records = session.control().samples(project, name, limit=limit, **_wanted(chosen))
+    """Send sampled requests to NAME and to another endpoint, version or revision, and compare what both say."""
+    to, version, revision, against = (chosen[each] for each in ("to", "version", "revision", "against"))
+    if sum(map(bool, (to, version, revision))) != 1:
+        raise click.UsageError("say who is compared: --to ENDPOINT, --version N or --revision N")
+    if against and not revision:
+        raise click.UsageError("--against goes with --revision")
+    wanted = _wanted(chosen)
+    if revision:
+        asked = {"after": revision, "before": against, "rate": rate, "limit": limit, **_filters(wanted)}
+        said = list(works.replay(session.control().connection, project, name, asked))
+    else:
+        records = session.control().samples(project, name, limit=limit, **wanted)
+        said = _through_gateways(session, project, records, (Target(name), Target(to or name, version)), rate)
+    outcomes = [each for each in said if isinstance(each, Outcome)]
+    numbers = next(each for each in reversed(said) if isinstance(each, Summary))
+    show({"summary": numbers, "outcomes": outcomes}, output, lambda: _comparison(numbers, outcomes))
+
+
+def _filters(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Return which samples are meant as a body says it; a query says the same in texts."""
+    chosen = {name: wanted[name] for name in ("since", "tenant", "key") if wanted[name]}
+    return {**chosen, "reasons": wanted["reason"].split(",")} if wanted["reason"] else chosen
+
+
+def _through_gateways(
+    session: Session, project: str, records: Iterable[SampleRecord], both: tuple[Target, Target], rate: float
+) -> list[Outcome | Summary]:
     skipped: dict[str, int] = {}
     sendable = []
     for record in records:
@@ -161,11 +193,9 @@ def replay(
             skipped[why] = skipped.get(why, 0) + 1
         else:
             sendable.append(record)
-    after = Target(to or name, version)
-    outcomes = list(run(session.data(project), sendable, Target(name), after, rate=rate))
-    numbers = summary(outcomes, skipped)
-    answer = {"summary": numbers, "outcomes": outcomes}
-    show(answer, output, lambda: _comparison(name, to or f"version {version}", numbers, outcomes))
+    outcomes = list(run(session.data(project), sendable, *both, rate=rate))
+    before, after = (f"{each.endpoint}{f' version {each.version}' if each.version else ''}" for each in both)
+    return [*outcomes, summary(outcomes, skipped, before, after)]
 
 
 @command.command(cls=Command, example="stoker samples delete digits")
@@ -223,21 +253,23 @@ def _detail(one: SampleRecord) -> str:
     return "\n\n".join(parts)
 
 
-def _comparison(before: str, after: str, numbers: Summary, outcomes: list[Outcome]) -> str:
-    shares = ""
-    if numbers.answered:
-        shares = f"{numbers.equal} of {numbers.answered} equal"
+def _comparison(numbers: Summary, outcomes: list[Outcome]) -> str:
     cosine = ""
     if numbers.cosine_min is not None and numbers.cosine_mean is not None:
         cosine = f"mean {numbers.cosine_mean:.6f}, least {numbers.cosine_min:.6f}"
+    tokens = ""
+    if any(numbers.output_tokens):
+        (read, read_too), (wrote, wrote_too) = numbers.input_tokens, numbers.output_tokens
+        tokens = f"{read} → {read_too} read, {wrote} → {wrote_too} written"
     about = fields(
         [
-            ("sent", f"{numbers.sent} samples to {before} and {after}"),
+            ("sent", f"{numbers.sent} samples to {numbers.before} and {numbers.after}"),
             ("skipped", ", ".join(f"{count}: {why}" for why, count in numbers.skipped.items())),
             ("status", ", ".join(f"{change}: {count}" for change, count in numbers.statuses.items())),
             ("p50", f"{duration(numbers.p50_s[0])} → {duration(numbers.p50_s[1])}" if numbers.sent else ""),
             ("p99", f"{duration(numbers.p99_s[0])} → {duration(numbers.p99_s[1])}" if numbers.sent else ""),
-            ("answers", shares),
+            ("tokens", tokens),
+            ("answers", f"{numbers.equal} of {numbers.answered} equal" if numbers.answered else ""),
             ("cosine", cosine),
         ]
     )
@@ -247,13 +279,28 @@ def _comparison(before: str, after: str, numbers: Summary, outcomes: list[Outcom
             each.id,
             f"{each.before.status} → {each.after.status}",
             f"{duration(each.before.took_s)} → {duration(each.after.took_s)}",
+            _tokens(each),
             "-" if each.agreement is None or each.agreement.cosine is None else f"{each.agreement.cosine:.6f}",
             str(each.hidden or "-"),
+            _where(each),
         )
-        for each in differ[:20]
+        for each in differ[:DIFFER_MAX]
     ]
-    return "\n\n".join(filter(None, (about, columns(("DIFFERS", "STATUS", "TOOK", "COSINE", "HIDDEN"), rows))))
+    table = columns(("DIFFERS", "STATUS", "TOOK", "TOKENS", "COSINE", "HIDDEN", "WHERE"), rows)
+    more = f"and {len(differ) - DIFFER_MAX} more; `--output json` has all" if len(differ) > DIFFER_MAX else ""
+    return "\n\n".join(filter(None, (about, table, more)))
 
 
 def _differs(outcome: Outcome) -> bool:
     return outcome.agreement is not None and not outcome.agreement.equal
+
+
+def _tokens(outcome: Outcome) -> str:
+    before, after = outcome.before.output_tokens, outcome.after.output_tokens
+    return f"{before} → {after}" if before or after else "-"
+
+
+def _where(outcome: Outcome) -> str:
+    if outcome.agreement is not None:
+        return outcome.agreement.where
+    return " → ".join(reply.problem or "answered" for reply in (outcome.before, outcome.after))

@@ -5,7 +5,7 @@ Closing the iterator closes the connection, and control ends the work.
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -13,6 +13,7 @@ from stoker.client.connection import Connection, decode
 from stoker.types.errors import NotReachable, StokerError, all_codes
 from stoker.types.likeness import Likeness
 from stoker.types.quantization import Quantized
+from stoker.types.replay import Outcome, Summary
 from stoker.types.resources import DEFAULT_PROJECT
 from stoker.types.work import Problem, Step
 
@@ -45,6 +46,19 @@ def compare(
     """
     body = {"name": other[0], "version": other[1], "texts": list(texts), "project": project}
     return _steps(connection, f"/api/v1/models/{base[0]}/versions/{base[1]}/compare", body, Likeness)
+
+
+def replay(
+    connection: Connection, project: str, name: str, asked: dict[str, Any]
+) -> Generator[Outcome | Summary, None, None]:
+    """Send samples of an endpoint to two of its revisions; `asked` is the operation's body. The last is the Summary.
+
+    Raises what control says went wrong, NotReachable if it breaks off.
+    """
+    path = f"/api/v1/projects/{project}/endpoints/{name}/samples/replay"
+    for said in _steps(connection, path, asked, cast("type[Outcome | Summary]", Outcome | Summary)):
+        assert not isinstance(said, Step)  # it says none
+        yield said
 
 
 def _steps(connection: Connection, path: str, body: dict[str, Any], kind: type[_T]) -> Generator[Step | _T, None, None]:

@@ -14,6 +14,7 @@ from stoker.control.policies import Admission
 from stoker.control.quiet import Quiet
 from stoker.control.releases.runner import Releases
 from stoker.control.remedies import Remedies
+from stoker.control.replay import Replayer
 from stoker.control.rollouts import RolloutWatch
 from stoker.control.routes import RoutePublisher
 from stoker.control.stats import StatsReader
@@ -49,6 +50,7 @@ class ControlPlane:
     remedies: Remedies
     rollouts: RolloutWatch
     quiet: Quiet
+    replayer: Replayer
     shares: Teller
     watch: Watch
     post: Post

@@ -10,19 +10,23 @@ import msgspec
 
 from stoker.protocol.frames import RequestHead
 from stoker.protocol.link import Link, connect
-from stoker.types.errors import DeadlineExceeded, Draining, ReplicaLost, StokerError, Unavailable
+from stoker.types.errors import DeadlineExceeded, Draining, EngineFailed, ReplicaLost, StokerError, Unavailable
 from stoker.types.process import NodeStatus, ProcessStatus
+from stoker.types.replica import ReplicaStats
 
 REQUEST_S: Final = 60.0  # the longest that one may take
 POLL_S: Final = 0.1
+STATS_S: Final = 2.0
 
 
 class Answer(NamedTuple):
-    """What came back: the answer's JSON, or why there is none."""
+    """What came back: the answer's JSON, or why there is none, with the code and status of the error."""
 
     value: Any
     seconds: float
     problem: str = ""
+    code: str = ""
+    status: int = 200
 
 
 class Fleet:
@@ -53,10 +57,33 @@ class Fleet:
         return await connect(self._address(replica))
 
 
-async def ask(link: Link, method: str, body: bytes, timeout_s: float = REQUEST_S) -> Answer:
-    """Ask a replica once. A request that it refuses or fails is an answer too; raises ReplicaLost when it is gone."""
+async def stats(link: Link) -> ReplicaStats:
+    """Return what a replica says of itself now. Raises ReplicaLost when it says nothing for STATS_S."""
+    said: asyncio.Queue[ReplicaStats] = asyncio.Queue()
+    link.on_stats = said.put_nowait
+    link.ping()
+    try:
+        async with asyncio.timeout(STATS_S):
+            return await said.get()
+    except TimeoutError as silent:
+        raise ReplicaLost(f"the replica said nothing of itself for {STATS_S:g} s") from silent
+    finally:
+        link.on_stats = None
+
+
+async def ask(link: Link, method: str, body: bytes, timeout_s: float = REQUEST_S, *, alone: bool = False) -> Answer:
+    """Ask a replica once. A request that it refuses or fails is an answer too; raises ReplicaLost when it is gone.
+
+    Args:
+        alone: in no engine call with a client's request, whose rows drift would leave out too.
+    """
     head = RequestHead(
-        method, request=f"gate-{secrets.token_hex(8)}", body_bytes=len(body), timeout_s=timeout_s, probe=True
+        method,
+        request=f"gate-{secrets.token_hex(8)}",
+        body_bytes=len(body),
+        timeout_s=timeout_s,
+        probe=True,
+        alone=alone,
     )
     began_s = time.perf_counter()
     call = link.call(head, body)
@@ -67,13 +94,13 @@ async def ask(link: Link, method: str, body: bytes, timeout_s: float = REQUEST_S
     except (ReplicaLost, Draining):
         raise
     except TimeoutError:
-        problem: str = DeadlineExceeded(f"no answer within {timeout_s:g} s").message
+        problem: StokerError = DeadlineExceeded(f"no answer within {timeout_s:g} s")
     except Unavailable as gone:
         raise ReplicaLost(gone.message) from gone
     except StokerError as refused:
-        problem = refused.message
+        problem = refused
     except (msgspec.DecodeError, UnicodeDecodeError) as odd:
-        problem = f"an answer that is no JSON: {odd}"
+        problem = EngineFailed(f"an answer that is no JSON: {odd}")
     finally:
         call.cancel()
-    return Answer(None, time.perf_counter() - began_s, problem)
+    return Answer(None, time.perf_counter() - began_s, problem.message, problem.code, problem.status)

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from stoker.core.replay import is_killing
 from stoker.observe.samples import SampleStore, Wanted
 from stoker.telemetry.sealing import Unreadable
 from stoker.types.samples import SampleRecord
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 
 def request(record: SampleRecord) -> Asking | None:
     """Return a sample as a call; None where nothing of it can be sent again."""
-    if record.method not in _EVERY or not isinstance(record.request, dict):
+    if record.method not in _EVERY or not isinstance(record.request, dict) or is_killing(record):
         return None
     return record.method, msgspec.json.encode({**record.request, "stream": False} if record.stream else record.request)
 
