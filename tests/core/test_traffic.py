@@ -13,15 +13,17 @@ from tests.core.worlds import World
 SIGNATURE = Signature(inputs=(TensorSpec("x", "FP32", (-1, 4)),))
 
 
-def table(world: World, keys: tuple[KeyRoute, ...] = ()) -> RouteTable:
+def table(
+    world: World, keys: tuple[KeyRoute, ...] = (), judged: dict[str, tuple[str, ...]] | None = None
+) -> RouteTable:
     return route_table(
-        version=1,
         endpoints=world.endpoints.values(),
         revisions=world.revisions.values(),
         assignments=world.assignments.values(),
         keys=keys,
         signatures={("m", 1): SIGNATURE},
         address=lambda name: f"unix:/run/{name}.sock",
+        judged=judged,
     )
 
 
@@ -149,6 +151,18 @@ def test_gateways_are_told_which_tenants_to_count_and_which_of_their_times() -> 
         "bob": ("stoker_tenant_request_duration_seconds", "stoker_tenant_time_to_first_token_seconds")
     }
     assert msgspec.json.decode(msgspec.json.encode(route), type=EndpointRoute) == route
+
+
+def test_gateways_count_the_tenants_that_an_objective_for_each_follows() -> None:
+    world = World()
+    each = Objective(name="each", target=0.9, each="tenant")
+    quick = Objective(name="quick", target=0.9, sli="latency", under="1s", each="tenant")
+    world.apply("a", slos=(each, quick))
+    world.settle()
+    (route,) = table(world, judged={"default/a/each": ("ada", "bob"), "default/a/quick": ("bob",)}).endpoints
+    assert route.promised_to == ("ada", "bob")
+    assert route.timed_for == {"bob": ("stoker_tenant_request_duration_seconds",)}
+    assert only(world).promised_to == ()
 
 
 def test_an_endpoint_says_its_own_share_of_traces_or_none() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from stoker.client.views import Chart
 from stoker.observe.port import Selector
+from stoker.telemetry.histogram import Distribution
 from stoker.telemetry.snapshot import Snapshot
 
 
@@ -25,6 +26,14 @@ class Sums:
             share = ratio if is_bad else 1 - ratio if selector.at_most is not None else 1.0
             found.append(tuple(100.0 * window_s * share for window_s in windows_s))
         return found
+
+    async def sums_by(
+        self, selector: Selector, by: Sequence[str], windows_s: Sequence[float], *, now_s: float | None = None
+    ) -> dict[tuple[str, ...], tuple[float, ...]]:
+        return {}
+
+    async def distribution(self, selector: Selector, window_s: float, *, end_s: float | None = None) -> Distribution:
+        return Distribution()
 
     async def query(self, text: str, *, end_s: float | None = None) -> Chart:
         return Chart([end_s or 0.0], [])

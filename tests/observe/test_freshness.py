@@ -116,7 +116,7 @@ def test_an_endpoint_whose_version_grows_old_burns_and_a_new_version_ends_it(rig
     made = {"default.a-1": START_S - UNDER_S + 300.0}
 
     def look() -> str:
-        (standing,) = rig.run(judge.look([state()], {}, lambda _state: made, rig.clock.now_s))
+        (standing,) = rig.run(judge.look([state()], {}, {}, lambda _state: made, rig.clock.now_s))
         return standing.decision.severity
 
     seen = []

@@ -46,7 +46,7 @@ class Desk:
 
     def look(self) -> dict[str, Standing]:
         self.rig.tick(self.gateway, self.control)
-        looked = self.judge.look([self.state], {}, lambda _state: {}, self.rig.clock.now_s)
+        looked = self.judge.look([self.state], {}, {}, lambda _state: {}, self.rig.clock.now_s)
         return {each.objective.name: each for each in self.rig.run(looked)}
 
 

@@ -24,6 +24,9 @@ FRESH = Objective(name="fresh", sli="freshness", under="7d", target=0.99, alert=
 WORTH = Objective(name="worth", sli="business", metric="revenue", at_least=5.0, target=0.6, segment="eu")
 CHEAP = Objective(name="cheap", sli="business", metric="refund", at_most=0.5, target=0.9)
 FAR = Objective(name="far", sli="drift", at_most=0.2, target=0.9, window="7d")
+EACH = Objective(name="each", target=0.99, each="tenant", each_max=5)
+REGIONS = Objective(name="regions", sli="quality", at_least=0.8, target=0.9, each="segment")
+MEAN = Objective(name="mean", sli="latency", under="300ms", target=0.99, slices=Slices("5m", mean=True))
 SHIFT = Objective(name="shift", sli="drift", at_most=0.2, target=0.9, policy=(BudgetStep("scale-up"),))
 
 
@@ -36,7 +39,24 @@ def slos(*objectives: Objective) -> list[dict[str, Any]]:
 
 
 def test_what_is_exported_reads_back_to_the_same_objective() -> None:
-    for objective in (ANSWERS, QUICK, OWN, OWN_QUICK, MINUTES, SHARES, TICKET, RIGHT, NEVER, FRESH, WORTH, CHEAP, FAR):
+    for objective in (
+        ANSWERS,
+        QUICK,
+        OWN,
+        OWN_QUICK,
+        MINUTES,
+        SHARES,
+        TICKET,
+        RIGHT,
+        NEVER,
+        FRESH,
+        WORTH,
+        CHEAP,
+        FAR,
+        EACH,
+        REGIONS,
+        MEAN,
+    ):
         (document,) = slos(objective)
         (tree,), faults = yamltree.parse(yamltree.to_text([document]))
         assert not faults
@@ -68,6 +88,20 @@ def test_what_no_two_counters_say_is_exported_as_the_share_that_control_judged()
         },
     }
     assert document["metadata"]["annotations"]["stoker.dev/segment"] == "eu"
+
+
+def test_an_objective_for_each_tenant_or_segment_is_one_query_by_it() -> None:
+    each, regions, mean = (
+        document["spec"]["indicator"]["spec"]["ratioMetric"] for document in slos(EACH, REGIONS, MEAN)
+    )
+    query = each["total"]["metricSource"]["spec"]["query"]
+    assert query == 'sum by (tenant)(stoker_tenant_first_attempts_total{project="default",endpoint="digits"})'
+    assert 'min(stoker_slo_budget_left_ratio{project="default",endpoint="digits",slo=~"regions/.+"})' in str(regions)
+    assert mean["rawType"] == "success"
+    first, second = promrules.rules(endpoint(EACH, MEAN))["groups"]
+    alert = next(rule for rule in first["rules"] if "alert" in rule)
+    assert "and on (tenant) (sum by (tenant)(increase(" in alert["expr"]
+    assert 'stoker_slo_slices_total{project="default",endpoint="digits",slo="mean"' in second["rules"][0]["expr"]
 
 
 def test_what_is_only_tracked_has_no_policy_and_the_policy_of_a_budget_stays_with_the_endpoint() -> None:

@@ -59,6 +59,13 @@ def test_an_objective_has_sane_defaults_and_survives_a_round_trip() -> None:
         ),
         ("{name: a, target: 0.9, slices: {length: 2h}}", "slices.length: '2h' is not in whole minutes, from 1m to 1h"),
         ("{name: a, target: 0.9, window: 1h, slices: {length: 5m}}", "'1h' has fewer than 20 slices of that length"),
+        ("{name: a, target: 0.9, each: segment}", "spec.slos[0].each: availability is not measured by segment"),
+        ("{name: a, target: 0.9, each: tenant, tenant: b}", "spec.slos[0].tenant: `each: tenant` is one objective for"),
+        ("{name: a, target: 0.9, slices: {mean: true}}", "slices.mean: an event of availability is good or bad"),
+        (
+            "{name: a, target: 0.9, sli: latency, under: 1s, slices: {mean: true, target: 0.9}}",
+            "slices.target: a slice whose mean is judged",
+        ),
         ("{name: a, target: 0.9, slices: {target: 95}}", "spec.slos[0].slices.target: 95"),
         ("{name: a, target: 0.9, runbook: 'javascript:x'}", "is no http or https address"),
         ("{name: a, target: 0.9, policy: [{do: freeze}]}", "expected freeze-rollouts or"),

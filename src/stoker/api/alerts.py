@@ -14,6 +14,7 @@ from stoker.api.operations import Call, Operation, Parameter
 from stoker.client.views import Alerts, AlertView, BurnView, SilenceView, SloView, StepView
 from stoker.control.changes import Change
 from stoker.control.policies import actor
+from stoker.core import slo
 from stoker.core.alerts import UNTOLD, Alert, Silence
 from stoker.core.notices import Notice
 from stoker.observe.objectives.judge import Standing
@@ -85,6 +86,7 @@ def slo_view(standing: Standing) -> SloView:
             for burn in decision.burns
         ),
         in_force=tuple(StepView(due.move, due.because, due.since_s) for due in decision.due),
+        part=slo.part(objective),
     )
 
 

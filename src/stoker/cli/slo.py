@@ -49,7 +49,7 @@ def slos_table(found: Sequence[SloView]) -> str:
     rows = [
         (
             f"{one.project}/{one.endpoint}",
-            one.name,
+            named(one),
             percent(one.target),
             percent(one.attained) if one.attained is not None else "-",
             budget(one),
@@ -60,6 +60,11 @@ def slos_table(found: Sequence[SloView]) -> str:
         for one in found
     ]
     return columns(header, rows, empty="nothing was judged yet; every endpoint is, within seconds")
+
+
+def named(one: SloView) -> str:
+    """Return an objective's name, and whose it is where each tenant or segment has one by itself."""
+    return f"{one.name}/{one.part}" if one.part else one.name
 
 
 def budget(one: SloView) -> str:
@@ -93,7 +98,7 @@ def span(seconds: float) -> str:
 def _one(found: Sequence[SloView]) -> str:
     parts = [slos_table(found)]
     for one in found:
-        parts += ["", click.style(one.name, bold=True) + f"  {one.because}"]
+        parts += ["", click.style(named(one), bold=True) + f"  {one.because}"]
         header = ("RULE", "SEVERITY", "WINDOWS", "FIRES AT", "LONG", "SHORT", "")
         rows = [
             (

@@ -310,7 +310,7 @@ class StepView(msgspec.Struct, frozen=True):
 
 
 class SloView(msgspec.Struct, frozen=True):
-    """How one objective stands. `state` is ok, ticket or page."""
+    """How one objective stands. `state` is ok, ticket or page; `part` whose it is where each has one by itself."""
 
     project: str
     endpoint: str
@@ -327,6 +327,7 @@ class SloView(msgspec.Struct, frozen=True):
     exhausted_in_s: float | None = None
     burns: tuple[BurnView, ...] = ()
     in_force: tuple[StepView, ...] = ()
+    part: str = ""
 
 
 class AlertView(msgspec.Struct, frozen=True):

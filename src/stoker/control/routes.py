@@ -12,7 +12,7 @@ import msgspec
 
 from stoker.control.observe import State
 from stoker.core.traffic import route_table
-from stoker.store import keys, projects, settings
+from stoker.store import alerts, keys, projects, settings
 from stoker.store.engine import Connection
 from stoker.types.ids import ReplicaId
 from stoker.types.models import sha256_digest
@@ -26,7 +26,6 @@ def next_table(
 ) -> tuple[RouteTable, bytes]:
     """Return the table of `state` and its JSON, numbered; stores a new number when its content is new."""
     table = route_table(
-        version=0,
         endpoints=state.endpoints,
         revisions=state.revisions,
         assignments=state.assignments,
@@ -34,6 +33,7 @@ def next_table(
         signatures={where: version.manifest.signature for where, version in state.versions.items()},
         address=address,
         rollouts=(each.state for each in state.rollouts),
+        judged=alerts.followed(connection),
     )
     digest = sha256_digest(msgspec.json.encode(table))
     version = int(settings.get(connection, settings.ROUTE_VERSION) or 0)

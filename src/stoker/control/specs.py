@@ -17,6 +17,7 @@ from stoker.store.engine import Connection
 from stoker.types.errors import Conflict, InvalidInput, NotFound
 from stoker.types.ids import EndpointName, ProjectName
 from stoker.types.resources import Endpoint, EndpointSpec, Notifier, Policy, Project, Resource
+from stoker.types.slos import Objective
 
 # What of a spec makes a new revision (core/revisions.py).
 ROLLS: Final = (
@@ -97,11 +98,11 @@ def apply(
 
 def _too_many_tenants(connection: Connection, given: Iterable[Endpoint]) -> list[Wrong]:
     """Return what is wrong with the endpoints that promise tenants something, if too many are promised something."""
-    promising = [each for each in given if any(objective.tenant for objective in each.spec.slos)]
+    promising = [each for each in given if _tenants(each.spec.slos)]
     if not promising:
         return []
     every = [state.resource.spec.slos for state in endpoints.everything(connection) if not state.is_deleting]
-    count = sum(len({objective.tenant for objective in slos if objective.tenant}) for slos in every)
+    count = sum(map(_tenants, every))
     if count <= PROMISED_TENANTS_MAX:
         return []
     message = (
@@ -109,6 +110,13 @@ def _too_many_tenants(connection: Connection, given: Iterable[Endpoint]) -> list
         "promise it to the endpoint, or to fewer tenants"
     )
     return [_wrong(each, "spec.slos", message, is_alone=len(promising) == 1) for each in promising]
+
+
+def _tenants(slos: Sequence[Objective]) -> int:
+    """Return how many tenants of an endpoint may have objectives of their own."""
+    return len({each.tenant for each in slos if each.tenant}) + max(
+        (each.each_max for each in slos if each.each == "tenant"), default=0
+    )
 
 
 def delete(connection: Connection, project: str, name: str, now_s: float) -> None:

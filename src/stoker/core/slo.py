@@ -140,7 +140,18 @@ def objectives(promised: tuple[Objective, ...]) -> tuple[Objective, ...]:
 def counted(objective: Objective) -> str:
     """Return the metric that counts the objective's events; that of a tenant has the label `tenant`."""
     whole, of_tenant = METRICS[objective.sli]
-    return of_tenant if objective.tenant else whole
+    return of_tenant if objective.tenant or objective.each == "tenant" else whole
+
+
+def part(objective: Objective) -> str:
+    """Return whose objective it is, of one that judges each tenant or segment by itself; else ""."""
+    return {"": "", "tenant": objective.tenant, "segment": objective.segment}[objective.each]
+
+
+def label(objective: Objective) -> str:
+    """Return what an objective goes by at its endpoint, in metrics too."""
+    whose = part(objective)
+    return f"{objective.name}/{whose}" if whose else objective.name
 
 
 def rules(window_s: float, slice_s: float = 0.0) -> tuple[Rule, ...]:

@@ -8,7 +8,9 @@ moment a replica is ready.
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypedDict
 
-from stoker.core import chains, enforce, sampling, slo
+import msgspec
+
+from stoker.core import chains, enforce, parts, sampling, slo
 from stoker.core.revisions import TASKS
 from stoker.core.rollout.course import course
 from stoker.core.rollout.state import RolloutState
@@ -41,8 +43,6 @@ class _Chained(TypedDict):
     fallback_after_s: float
     breaker: BreakerRoute
     samples: SamplesRoute | None
-    promised_to: tuple[str, ...]
-    timed_for: dict[str, tuple[str, ...]]
     trace_ratio: float | None
     sheds: bool
 
@@ -83,7 +83,6 @@ def is_replaced(rollout: RolloutState | None) -> bool:
 
 
 def route_table(
-    version: int,
     endpoints: Iterable[EndpointState],
     revisions: Iterable[Revision],
     assignments: Iterable[Assignment],
@@ -91,12 +90,14 @@ def route_table(
     signatures: Mapping[tuple[str, int], Signature],
     address: Callable[[ReplicaId], str],
     rollouts: Iterable[RolloutState] = (),
+    judged: Mapping[str, tuple[str, ...]] | None = None,
 ) -> RouteTable:
     """Return the table for this moment, in a stable order, so that equal states give equal tables.
 
-    `signatures` is by model and version number. Replicas that drain, or that an incident keeps without traffic, are
-    left out: gateways finish what they hold there and send nothing new. So is an endpoint that is being deleted, or
-    has no revision yet.
+    `signatures` is by model and version number, `judged` whom objectives judge that judge each (core/parts.py).
+    Replicas that drain, or that an incident keeps without traffic, are left out: gateways finish what they hold there
+    and send nothing new. So is an endpoint that is being deleted, or has no revision yet. Whoever publishes the table
+    numbers it.
     """
     by_endpoint: dict[tuple[str, str], list[Revision]] = {}
     for revision in sorted(revisions, key=lambda each: each.number):
@@ -113,12 +114,13 @@ def route_table(
         each.key: _endpoint_route(each, by_endpoint.get(each.key, []), replicas, signatures, running.get(each.key))
         for each in living
     }
-    routes = (
-        _tier_route(each, living, own) if _is_handed_over(each, own[each.key]) else own[each.key] for each in living
-    )
+    routes = [
+        (_tier_route(each, living, own) if _is_handed_over(each, own[each.key]) else own[each.key], each)
+        for each in living
+    ]
     return RouteTable(
-        version=version,
-        endpoints=tuple(route for route in routes if route is not None),
+        version=0,
+        endpoints=tuple(_promising(route, each, judged or {}) for route, each in routes if route is not None),
         keys=tuple(sorted(keys, key=lambda key: key.key)),
     )
 
@@ -202,10 +204,22 @@ def _tier_route(
     )
 
 
+def _promising(route: EndpointRoute, endpoint: EndpointState, judged: Mapping[str, tuple[str, ...]]) -> EndpointRoute:
+    """Return the route with the tenants that have objectives of their own, which are counted by themselves."""
+    own = [each for each in parts.judged(endpoint.key, endpoint.resource.spec.slos, judged) if each.tenant]
+    return msgspec.structs.replace(
+        route,
+        promised_to=tuple(sorted({each.tenant for each in own if each.sli == "availability"})),
+        timed_for={
+            tenant: tuple(sorted({slo.counted(each) for each in own if each.tenant == tenant and each.under}))
+            for tenant in sorted({each.tenant for each in own if each.under})
+        },
+    )
+
+
 def _chained(endpoint: EndpointState) -> _Chained:
     spec = endpoint.resource.spec
     breaker = spec.breaker
-    own = [each for each in spec.slos if each.tenant]
     return _Chained(
         fallback=tuple(EndpointName(name) for name in spec.fallback),
         fallback_on=spec.fallback_on,
@@ -218,11 +232,6 @@ def _chained(endpoint: EndpointState) -> _Chained:
             refuse=breaker.refuse,
         ),
         samples=sampling.route(spec.samples) if spec.samples is not None else None,
-        promised_to=tuple(sorted({each.tenant for each in own if each.sli == "availability"})),
-        timed_for={
-            tenant: tuple(sorted({slo.counted(each) for each in own if each.tenant == tenant and each.under}))
-            for tenant in sorted({each.tenant for each in own if each.under})
-        },
         trace_ratio=spec.traces.rate if spec.traces is not None else None,
         sheds=enforce.is_in_force("shed-sheddable", endpoint.status.moves),
     )

@@ -14,7 +14,7 @@ from stoker.core.feedback import number_of
 from stoker.protocol.promised import objective_problems
 from stoker.types.errors import InvalidInput
 from stoker.types.resources import Endpoint
-from stoker.types.slos import TIMED, Objective, Severity, Sli, Slices
+from stoker.types.slos import EACH_MAX, TIMED, Objective, Part, Severity, Sli, Slices
 from stoker.types.units import parse_seconds
 
 API_VERSION: Final = "openslo/v1"
@@ -67,12 +67,14 @@ def objective(document: dict[str, Any]) -> tuple[str, Objective]:
         target=_target(name, spec),
         tenant=str(annotations.get(_PREFIX + "tenant", "")),
         segment=str(annotations.get(_PREFIX + "segment", "")),
+        each=_each(name, annotations),
+        each_max=int(_number(name, annotations, "each_max") or EACH_MAX),
         under=annotations.get(_PREFIX + "under") if sli in TIMED else None,
         metric=str(annotations[_PREFIX + "metric"]) if _PREFIX + "metric" in annotations else None,
         at_least=_number(name, annotations, "at_least") if sli in ("quality", "business") else None,
         at_most=_number(name, annotations, "at_most") if sli in ("drift", "business") else None,
         window=_window(name, spec),
-        slices=_slices(name, spec),
+        slices=_slices(name, spec, annotations),
         alert=_alert(name, spec, annotations),
         owner=str(annotations.get(_PREFIX + "owner", "")),
         runbook=str(annotations.get(_PREFIX + "runbook", "")),
@@ -99,6 +101,18 @@ def annotations_of(document: dict[str, Any]) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def _each(name: str, annotations: dict[str, Any]) -> Part:
+    match annotations.get(_PREFIX + "each", ""):
+        case "":
+            return ""
+        case "tenant":
+            return "tenant"
+        case "segment":
+            return "segment"
+        case other:
+            raise InvalidInput(f"{name}: {other!r} is neither tenant nor segment", field="metadata.annotations")
+
+
 def _alert(name: str, spec: dict[str, Any], annotations: dict[str, Any]) -> Severity:
     """Return how urgent it is: OpenSLO says whether somebody is told, an annotation that a ticket is enough."""
     if not spec.get("alertPolicies"):
@@ -115,9 +129,13 @@ def _alert(name: str, spec: dict[str, Any], annotations: dict[str, Any]) -> Seve
 def _slo(endpoint: Endpoint, objective: Objective) -> dict[str, Any]:
     name = f"{endpoint.metadata.name}-{objective.name}"
     said = {_PREFIX + "sli": objective.sli, _PREFIX + "project": str(endpoint.metadata.project)}
-    for field in ("tenant", "segment", "metric", "under", *_NUMBERS, "owner", "runbook"):
+    for field in ("tenant", "segment", "each", "metric", "under", *_NUMBERS, "owner", "runbook"):
         if getattr(objective, field) not in ("", None):
             said[_PREFIX + field] = str(getattr(objective, field))
+    if objective.each:
+        said[_PREFIX + "each_max"] = str(objective.each_max)
+    if objective.slices is not None and objective.slices.mean:
+        said[_PREFIX + "mean"] = "true"
     if objective.alert == "ticket":
         said[_PREFIX + "alert"] = objective.alert
     return {
@@ -171,16 +189,29 @@ def _policy(endpoint: Endpoint, objective: Objective) -> dict[str, Any]:
 
 def _ratio(endpoint: Endpoint, objective: Objective) -> dict[str, Any]:
     """Return what is measured: two counters, or, where no two of them say it, the share that control has judged."""
-    if objective.sli in COUNTED:
-        good, total = (_metric(f"sum({each})") for each in queries(endpoint, objective))
+    if is_counted(objective):
+        by = f" by ({objective.each})" if objective.each else ""
+        good, total = (_metric(f"sum{by}({each})") for each in queries(endpoint, objective))
         return {"counter": True, "good": good, "total": total}
-    whose = f'project="{endpoint.metadata.project}",endpoint="{endpoint.metadata.name}",slo="{objective.name}"'
-    left = f"stoker_slo_budget_left_ratio{{{whose}}}"
+    left = f"stoker_slo_budget_left_ratio{{{judged_by(endpoint, objective)}}}"
+    if objective.each:
+        left = f"min({left})"  # of all parts the one that is worst off
     return {
         "counter": False,
         "rawType": "success",
         "raw": _metric(f"1 - (1 - {left}) * {1 - objective.target:.9g}"),
     }
+
+
+def is_counted(objective: Objective) -> bool:
+    """Return whether two counters of Prometheus say which events are good."""
+    return objective.sli in COUNTED and not (objective.slices is not None and objective.slices.mean)
+
+
+def judged_by(endpoint: Endpoint, objective: Objective) -> str:
+    """Return the labels of what control has judged of an objective, or of all its parts."""
+    slos = f'slo=~"{objective.name}/.+"' if objective.each else f'slo="{objective.name}"'
+    return f'project="{endpoint.metadata.project}",endpoint="{endpoint.metadata.name}",{slos}'
 
 
 def queries(endpoint: Endpoint, objective: Objective) -> tuple[str, str]:
@@ -201,7 +232,7 @@ def queries(endpoint: Endpoint, objective: Objective) -> tuple[str, str]:
 def _method(slices: Slices | None) -> str:
     if slices is None:
         return "Occurrences"
-    return "RatioTimeslices" if slices.target is None else "Timeslices"
+    return "RatioTimeslices" if slices.target is None and not slices.mean else "Timeslices"
 
 
 def _sliced(slices: Slices | None) -> dict[str, Any]:
@@ -209,10 +240,11 @@ def _sliced(slices: Slices | None) -> dict[str, Any]:
     if slices is None:
         return {}
     said: dict[str, Any] = {"timeSliceWindow": duration(parse_seconds(slices.length))}
-    return said if slices.target is None else {"timeSliceTarget": slices.target, **said}
+    target = 1.0 if slices.mean else slices.target
+    return said if target is None else {"timeSliceTarget": target, **said}
 
 
-def _slices(name: str, spec: dict[str, Any]) -> Slices | None:
+def _slices(name: str, spec: dict[str, Any], annotations: dict[str, Any]) -> Slices | None:
     method, one = spec.get("budgetingMethod", "Occurrences"), spec["objectives"][0]
     if method not in ("Occurrences", "Timeslices", "RatioTimeslices"):
         raise InvalidInput(f"{name}: {method!r} is no budgeting method of OpenSLO", field="spec.budgetingMethod")
@@ -227,7 +259,8 @@ def _slices(name: str, spec: dict[str, Any]) -> Slices | None:
         )
     if not isinstance(length, str):  # the specification allows a bare number, and does not say of what
         raise InvalidInput(f"{name}: timeSliceWindow is a time such as 1m, not {length!r}", field="spec.objectives")
-    return Slices(length, None if target is None else float(target))
+    is_mean = str(annotations.get(_PREFIX + "mean", "")).lower() == "true"
+    return Slices(length, None if target is None or is_mean else float(target), is_mean)
 
 
 def _number(name: str, annotations: dict[str, Any], field: str) -> float | None:

@@ -85,13 +85,29 @@ def _one(objective: Objective) -> list[tuple[str, str]]:
             found.append(("slices.length", f"{objective.slices.length!r} is not in whole minutes, from 1m to 1h"))
         elif parse_seconds(objective.window) < SLICES_MIN * length_s:
             found.append(("slices.length", f"{objective.window!r} has fewer than {SLICES_MIN} slices of that length"))
-    if objective.tenant and not slo.METRICS[objective.sli][1]:
-        known = ", ".join(sli for sli, (_, of_tenant) in slo.METRICS.items() if of_tenant)
-        found.append(("tenant", f"{objective.sli} is not measured by tenant; known: {known}"))
-    if objective.segment and objective.sli not in ("quality", "business"):
-        found.append(("segment", f"{objective.sli} is not measured by segment; known: quality, business"))
+        if objective.slices.mean and objective.sli in ("availability", "freshness"):
+            found.append(("slices.mean", f"an event of {objective.sli} is good or bad and has no mean"))
+        if objective.slices.mean and objective.slices.target is not None:
+            found.append(("slices.target", "a slice whose mean is judged is good or bad as a whole; leave it out"))
+    found += _parts(objective)
     if objective.runbook and urlsplit(objective.runbook).scheme not in ("http", "https"):
         found.append(("runbook", f"{objective.runbook!r} is no http or https address"))
+    return found
+
+
+def _parts(objective: Objective) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    by_tenant = [sli for sli, (_, of_tenant) in slo.METRICS.items() if of_tenant]
+    for field, value, known in (
+        ("tenant", objective.tenant, by_tenant),
+        ("segment", objective.segment, ["quality", "business"]),
+    ):
+        is_each = objective.each == field
+        if (value or is_each) and objective.sli not in known:
+            where = "each" if is_each else field
+            found.append((where, f"{objective.sli} is not measured by {field}; known: {', '.join(known)}"))
+        if value and is_each:
+            found.append((field, f"`each: {field}` is one objective for every {field}; leave it out"))
     return found
 
 

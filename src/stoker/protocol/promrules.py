@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from stoker.core import slo
 from stoker.core.slo import BAD_MIN, Rule
-from stoker.protocol.openslo import COUNTED, duration, queries
+from stoker.protocol.openslo import duration, is_counted, judged_by, queries
 from stoker.types.resources import Endpoint
 from stoker.types.slos import Objective
 
@@ -17,7 +17,7 @@ SHORT_S_MIN: Final = 60.0
 
 def rules(endpoint: Endpoint) -> dict[str, Any]:
     """Return the content of a rules file."""
-    found = [each for each in slo.objectives(endpoint.spec.slos) if each.sli in COUNTED or each.slices is not None]
+    found = [each for each in slo.objectives(endpoint.spec.slos) if is_counted(each) or each.slices is not None]
     return {"groups": [_group(endpoint, objective) for objective in found]}
 
 
@@ -26,11 +26,12 @@ def _group(endpoint: Endpoint, objective: Objective) -> dict[str, Any]:
     labels = {"sloth_id": name, "sloth_service": endpoint.metadata.name, "sloth_slo": objective.name}
     good, total = _slices(endpoint, objective) if objective.slices is not None else queries(endpoint, objective)
     used = [rule for rule in slo.rules_of(objective) if rule.short_s >= SHORT_S_MIN]
+    by = _by(objective)
     lengths = sorted({length_s for rule in used for length_s in (rule.long_s, rule.short_s)})
     recorded = [
         {
             "record": f"slo:sli_error:ratio_rate{duration(length_s)}",
-            "expr": f"1 - (sum(rate({good}[{duration(length_s)}])) / sum(rate({total}[{duration(length_s)}])))",
+            "expr": f"1 - (sum{by}(rate({good}[{duration(length_s)}])) / sum{by}(rate({total}[{duration(length_s)}])))",
             "labels": labels,
         }
         for length_s in lengths
@@ -41,8 +42,19 @@ def _group(endpoint: Endpoint, objective: Objective) -> dict[str, Any]:
 
 def _slices(endpoint: Endpoint, objective: Objective) -> tuple[str, str]:
     """Return the counters of good and of all slices, which control has judged, as Prometheus selectors."""
-    whose = f'project="{endpoint.metadata.project}",endpoint="{endpoint.metadata.name}",slo="{objective.name}"'
+    whose = judged_by(endpoint, objective)
     return f'stoker_slo_slices_total{{{whose},outcome="good"}}', f"stoker_slo_slices_total{{{whose}}}"
+
+
+def _part_label(objective: Objective) -> str:
+    """Return the label by which the parts of an objective that judges each are told apart."""
+    if not objective.each:
+        return ""
+    return "slo" if objective.slices is not None else objective.each
+
+
+def _by(objective: Objective) -> str:
+    return f" by ({_part_label(objective)})" if objective.each else ""
 
 
 def _alert(name: str, objective: Objective, rule: Rule, counted: tuple[str, str]) -> dict[str, Any]:
@@ -52,7 +64,7 @@ def _alert(name: str, objective: Objective, rule: Rule, counted: tuple[str, str]
         f'slo:sli_error:ratio_rate{duration(length_s)}{{sloth_id="{name}"}} >= {bound}'
         for length_s in (rule.long_s, rule.short_s)
     )
-    good, total = (f"sum(increase({each}[{duration(rule.long_s)}]))" for each in counted)
+    good, total = (f"sum{_by(objective)}(increase({each}[{duration(rule.long_s)}]))" for each in counted)
     severity = "ticket" if objective.alert == "ticket" else rule.severity
     owner = {"owner": objective.owner} if objective.owner else {}
     annotations = {"summary": f"{name} burns its error budget {rule.burn:g} times too fast"}
@@ -60,7 +72,7 @@ def _alert(name: str, objective: Objective, rule: Rule, counted: tuple[str, str]
         annotations["runbook_url"] = objective.runbook
     return {
         "alert": "StokerSloBurn",
-        "expr": f"({over}) and on () ({total} - {good} >= {BAD_MIN})",
+        "expr": f"({over}) and on ({_part_label(objective)}) ({total} - {good} >= {BAD_MIN})",
         "labels": {"severity": severity, "slo": objective.name, **owner},
         "annotations": annotations,
     }

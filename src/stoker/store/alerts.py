@@ -16,16 +16,30 @@ _NAME: Final = "alerts"
 
 
 class WatchMemory(msgspec.Struct, frozen=True):
-    """Alerts, and by "project/endpoint/objective" which rules fire."""
+    """Alerts, and by "project/endpoint/objective" which rules fire.
+
+    parts: whom objectives judge that judge each by itself, by the same key (core/parts.py).
+    """
 
     alerts: AlertMemory = AlertMemory()
     slos: dict[str, SloMemory] = {}
+    parts: dict[str, tuple[str, ...]] = {}
+
+
+class _Followed(msgspec.Struct):
+    parts: dict[str, tuple[str, ...]] = {}
 
 
 def load(connection: Connection) -> WatchMemory:
     """Return what was stored last; an empty one before the first time."""
     found = connection.execute(select(schema.watch.c.value).where(schema.watch.c.name == _NAME)).scalar_one_or_none()
     return WatchMemory() if found is None else msgspec.json.decode(found, type=WatchMemory)
+
+
+def followed(connection: Connection) -> dict[str, tuple[str, ...]]:
+    """Return the `parts` of what was stored last, and read nothing else of it."""
+    found = connection.execute(select(schema.watch.c.value).where(schema.watch.c.name == _NAME)).scalar_one_or_none()
+    return {} if found is None else msgspec.json.decode(found, type=_Followed).parts
 
 
 def save(connection: Connection, memory: WatchMemory) -> None:

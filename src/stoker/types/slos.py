@@ -21,6 +21,7 @@ from msgspec import Meta
 from stoker.types.fields import Name, Seconds
 
 Sli = Literal["availability", "latency", "ttft", "inter_token", "freshness", "quality", "drift", "business"]
+Part = Literal["", "tenant", "segment"]
 Severity = Literal["page", "ticket", "none"]
 Move = Literal["freeze-rollouts", "shed-sheddable", "scale-up"]
 
@@ -29,6 +30,7 @@ METRIC_PATTERN: Final = r"^[a-z][a-z0-9_]{0,62}$"
 TIMED: Final[tuple[Sli, ...]] = ("latency", "ttft", "inter_token", "freshness")
 URGENCY: Final[dict[Severity, int]] = {"none": 0, "ticket": 1, "page": 2}
 DEFAULT_WINDOW: Final = "30d"
+EACH_MAX: Final = 20
 
 
 class BudgetStep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,6 +56,13 @@ class Slices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[float, Meta(gt=0, le=1)] | None,
         Meta(description="share of good events that makes a slice good; left out: it counts with its share"),
     ] = None
+    mean: Annotated[
+        bool,
+        Meta(
+            description="a slice is good when the mean of its times, scores or amounts keeps the limit (`under`, "
+            "`at_least`, `at_most`), however single ones were; without `target`"
+        ),
+    ] = False
 
 
 class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,6 +95,14 @@ class Objective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "that `feedback.segment` names)",
         ),
     ] = ""
+    each: Annotated[
+        Part,
+        Meta(
+            description="tenant or segment: an objective, with a budget and alerts of its own, for each of the busiest "
+            "that `tenant` or `segment` could name"
+        ),
+    ] = ""
+    each_max: Annotated[int, Meta(ge=1, le=50, description="for how many at most, with `each`")] = EACH_MAX
     metric: Annotated[
         Annotated[str, Meta(pattern=METRIC_PATTERN)] | None,
         Meta(description="business: which of the metrics that feedback tells, such as revenue"),

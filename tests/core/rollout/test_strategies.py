@@ -37,7 +37,7 @@ def load(world: World, turns: int = 4) -> None:
 def table(world: World) -> RouteTable:
     snapshot = world.snapshot()
     return traffic.route_table(
-        1, snapshot.endpoints, snapshot.revisions, snapshot.assignments, (), {}, str, snapshot.rollouts
+        snapshot.endpoints, snapshot.revisions, snapshot.assignments, (), {}, str, snapshot.rollouts
     )
 
 

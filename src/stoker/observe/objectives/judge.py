@@ -11,11 +11,11 @@ from typing import Final, Protocol
 
 import msgspec
 
-from stoker.core import slo
+from stoker.core import parts, slo
 from stoker.core.slo import EVERY_S, Counts, SloDecision, SloMemory
 from stoker.core.snapshot import EndpointState
 from stoker.observe.objectives import slis
-from stoker.observe.objectives.slicer import Slicer, Watched
+from stoker.observe.objectives.slicer import Means, Slicer, Watched
 from stoker.observe.objectives.slis import Source
 from stoker.observe.port import SELECTORS_MAX, Selector
 from stoker.telemetry.metrics import Registry
@@ -25,7 +25,7 @@ LONG_S: Final = 600.0  # windows over this are long
 REFRESH_S: Final = 60.0
 
 
-class Sums(Protocol):
+class Sums(Means, Protocol):
     """What is asked of the history (port.Questions has it)."""
 
     async def sums(
@@ -45,7 +45,7 @@ class Standing(msgspec.Struct, frozen=True):
     @property
     def key(self) -> str:
         """What its memory goes by."""
-        return _key(self.project, self.endpoint, self.objective)
+        return parts.key(self.project, self.endpoint, self.objective)
 
 
 class Judge:
@@ -53,7 +53,7 @@ class Judge:
 
     def __init__(self, sums: Sums, metrics: Registry) -> None:
         self._sums = sums
-        self._slicer = Slicer(metrics)
+        self._slicer = Slicer(sums, metrics)
         self._long: dict[Source, dict[float, Counts]] = {}
         self._asked_s: dict[Source, float] = {}
 
@@ -61,6 +61,7 @@ class Judge:
         self,
         endpoints: Iterable[EndpointState],
         memory: Mapping[str, SloMemory],
+        followed: Mapping[str, tuple[str, ...]],
         made: Callable[[EndpointState], Mapping[str, float]],
         now_s: float,
     ) -> tuple[Standing, ...]:
@@ -68,17 +69,20 @@ class Judge:
 
         Args:
             memory: of the last look, by key.
+            followed: tenants or segments of objectives that judge each, by key.
             made: when the versions that may have answered for an endpoint were made, by revision.
             now_s: unix seconds, as are those of `made`.
         """
         asked: list[tuple[EndpointState, Objective, Source]] = []
         watched: list[Watched] = []
         for state in endpoints:
-            for objective in slo.objectives(state.resource.spec.slos) if not state.is_deleting else ():
+            promised = slo.objectives(state.resource.spec.slos) if not state.is_deleting else ()
+            for objective in parts.judged(state.key, promised, followed):
                 known = made(state) if objective.sli == "freshness" else {}
                 found = slis.source(state.project, state.name, objective, known, now_s)
                 if objective.slices is not None:
-                    watched.append(Watched(state.project, state.name, objective.name, objective.slices, found))
+                    mean, label = slis.mean(state.project, state.name, objective), slo.label(objective)
+                    watched.append(Watched(state.project, state.name, label, objective.slices, found, mean))
                     found = slis.sliced(state.project, state.name, objective)
                 asked.append((state, objective, found))
         await self._slicer.judge(watched, self._ask, now_s // EVERY_S * EVERY_S)
@@ -91,7 +95,7 @@ class Judge:
                 slo.decide(
                     objective,
                     {window_s: counts[found, window_s] for window_s in slo.windows(objective)},
-                    memory.get(_key(state.project, state.name, objective), SloMemory()),
+                    memory.get(parts.key(state.project, state.name, objective), SloMemory()),
                     now_s,
                 ),
             )
@@ -180,7 +184,3 @@ def _together(sources: Sequence[Source]) -> Iterator[list[Source]]:
 
 def _sum(*parts: Counts) -> Counts:
     return Counts(sum(each.bad for each in parts), sum(each.total for each in parts))
-
-
-def _key(project: str, endpoint: str, objective: Objective) -> str:
-    return f"{project}/{endpoint}/{objective.name}"

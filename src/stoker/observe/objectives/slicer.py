@@ -11,7 +11,9 @@ import msgspec
 
 from stoker.core import slices
 from stoker.core.slo import Counts
-from stoker.observe.objectives.slis import SLICES, Source
+from stoker.observe.objectives.slis import SLICES, Mean, Source
+from stoker.observe.port import Selector
+from stoker.telemetry.histogram import Distribution
 from stoker.telemetry.metrics import Registry
 from stoker.types.slos import Slices
 from stoker.types.units import parse_seconds
@@ -20,13 +22,17 @@ OUTCOMES: Final = ("good", "bad")
 
 
 class Watched(msgspec.Struct, frozen=True):
-    """An objective that budgets by slices: whose it is, and where the events in a slice are counted."""
+    """An objective that budgets by slices: whose it is, and where the events in a slice are counted.
+
+    mean: of one that judges a slice by the mean of its values.
+    """
 
     project: str
     endpoint: str
     slo: str
     slices: Slices
     events: Source
+    mean: Mean | None = None
 
     @property
     def labels(self) -> dict[str, str]:
@@ -43,10 +49,18 @@ class Asked(Protocol):
         """Return the counts of each source in each window up to `now_s`."""
 
 
+class Means(Protocol):
+    """What is asked of the history (port.Questions has it)."""
+
+    async def distribution(self, selector: Selector, window_s: float, *, end_s: float | None = None) -> Distribution:
+        """Return what the histograms saw in the window that ends at `end_s`, merged."""
+
+
 class Slicer:
     """Used by one task."""
 
-    def __init__(self, metrics: Registry) -> None:
+    def __init__(self, means: Means, metrics: Registry) -> None:
+        self._means = means
         self._metrics = metrics
         self._since_s: dict[tuple[str, ...], float] = {}  # when the next slice of each begins, at the earliest
 
@@ -66,9 +80,13 @@ class Slicer:
             for end_s in ended:
                 due.setdefault((end_s, length_s), []).append(each)
         for (end_s, length_s), some in sorted(due.items(), key=lambda item: item[0]):
-            counts = await ask(list({each.events: None for each in some}), (length_s,), end_s)
+            counts = await ask(list({each.events: None for each in some if each.mean is None}), (length_s,), end_s)
             for each in some:
-                self._count(each, slices.goodness(counts[each.events, length_s], each.slices))
+                if each.mean is None:
+                    self._count(each, slices.goodness(counts[each.events, length_s], each.slices))
+                else:
+                    seen = await self._means.distribution(each.mean.values, length_s, end_s=end_s)
+                    self._count(each, float(each.mean.is_kept(seen.mean)))
         for project, endpoint, slo in self._since_s.keys() - since_s.keys():
             for outcome in OUTCOMES:
                 self._metrics.drop(SLICES, project=project, endpoint=endpoint, slo=slo, outcome=outcome)

@@ -31,9 +31,30 @@ class Source(msgspec.Struct, frozen=True):
     parts_are_good: bool = False
 
 
+class Mean(msgspec.Struct, frozen=True):
+    """Values whose mean over a slice is to keep the one limit that is given."""
+
+    values: Selector
+    at_least: float | None
+    at_most: float | None
+
+    def is_kept(self, mean: float | None) -> bool:
+        """Return whether a mean keeps the limit; one of nothing does."""
+        if mean is None:
+            return True
+        return (self.at_least is None or mean >= self.at_least) and (self.at_most is None or mean <= self.at_most)
+
+
+def mean(project: str, endpoint: str, objective: Objective) -> Mean | None:
+    """Return what is judged by its mean; None of an objective that judges events."""
+    if objective.slices is None or not objective.slices.mean:
+        return None
+    return Mean(events_of(project, endpoint, objective), objective.at_least, _at_most(objective))
+
+
 def sliced(project: str, endpoint: str, objective: Objective) -> Source:
     """Return where the slices of an objective that budgets by them are counted (slicer.py)."""
-    events = select(SLICES, project=project, endpoint=endpoint, slo=objective.name)
+    events = select(SLICES, project=project, endpoint=endpoint, slo=slo.label(objective))
     return Source(events, (_only(events, "outcome", "bad"),))
 
 
@@ -42,23 +63,30 @@ def source(project: str, endpoint: str, objective: Objective, made: Mapping[str,
 
     made: when the versions that may have answered were made (unix seconds), by revision.
     """
-    events = select(slo.counted(objective), project=project, endpoint=endpoint)
-    if objective.tenant:
-        events = _only(events, "tenant", objective.tenant)
-    if objective.segment:
-        events = _only(events, "segment", objective.segment)
+    events = events_of(project, endpoint, objective)
     if objective.sli == "availability":
         return Source(events, (_only(events, "outcome", "bad"),))
-    if objective.metric:
-        events = _only(events, "metric", objective.metric)
     if objective.at_least is not None:  # quality, business
         # Bad is what lies below the bucket of `at_least`.
         return Source(events, (msgspec.structs.replace(events, at_most=objective.at_least / BUCKET),))
-    limit = objective.at_most if objective.under is None else parse_seconds(objective.under)
+    limit = _at_most(objective)
     assert limit is not None
     if objective.sli == "freshness":
         return _freshness(events, limit, made, now_s)
     return Source(events, (msgspec.structs.replace(events, at_most=limit),), parts_are_good=True)
+
+
+def events_of(project: str, endpoint: str, objective: Objective) -> Selector:
+    """Return what counts the events of an objective, and tells their values where they have some."""
+    events = select(slo.counted(objective), project=project, endpoint=endpoint)
+    for label, value in (("tenant", objective.tenant), ("segment", objective.segment), ("metric", objective.metric)):
+        if value:
+            events = _only(events, label, value)
+    return events
+
+
+def _at_most(objective: Objective) -> float | None:
+    return objective.at_most if objective.under is None else parse_seconds(objective.under)
 
 
 def _freshness(attempts: Selector, under_s: float, made: Mapping[str, float], now_s: float) -> Source:

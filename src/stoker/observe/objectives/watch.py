@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from stoker.core import notices
+from stoker.core import notices, slo
 from stoker.core.alerts import Alert, Signal, Silence
 from stoker.core.notices import AlertMemory, Route
 from stoker.core.slo import EVERY_S
@@ -21,6 +21,7 @@ from stoker.observe.notify.post import Post
 from stoker.observe.objectives.ages import Ages, Snapshots
 from stoker.observe.objectives.alarms import Alarms, Asks
 from stoker.observe.objectives.judge import Judge, Standing, Sums
+from stoker.observe.objectives.parts import Parts, SumsBy
 from stoker.store import alerts, endpoints, journal, leases, notifiers, revisions
 from stoker.store.alerts import WatchMemory
 from stoker.store.engine import Connection, Database
@@ -39,7 +40,7 @@ TICKET_HOLDS_S: Final = 60.0
 log = logging.getLogger(__name__)
 
 
-class History(Sums, Asks, Snapshots, Protocol):
+class History(Sums, SumsBy, Asks, Snapshots, Protocol):
     """What the watch asks of the history."""
 
 
@@ -61,6 +62,7 @@ class Watch:
     ) -> None:
         self._database = database
         self._judge = Judge(history, metrics)
+        self._parts = Parts(history)
         self._ages = Ages(history, metrics)
         self._alarms = Alarms(history)
         self._post = post
@@ -90,7 +92,7 @@ class Watch:
         for each in self.standings:
             for due in each.decision.due:
                 moves = found.setdefault((ProjectName(each.project), EndpointName(each.endpoint)), {})
-                moves.setdefault(due.move, f"objective {each.objective.name!r}: {due.because}")
+                moves.setdefault(due.move, f"objective {slo.label(each.objective)!r}: {due.because}")
         return found
 
     @property
@@ -150,7 +152,8 @@ class Watch:
         before, states, receivers, made = await self._database.reading(lambda connection: self._read(connection, known))
         now_s = self._clock()
         await self._ages.follow(states, made, now_s)
-        standings = await self._judge.look(states, before.slos, self._ages.of, now_s)
+        followed = await self._parts.look(states, before.parts, now_s)
+        standings = await self._judge.look(states, before.slos, followed, self._ages.of, now_s)
         burns = (burn for each in standings if (burn := _burning(each)))
         signals = (*burns, *await self._alarms.look(states, now_s, before.alerts.alerts.values()))
         routes = [_route(each) for each in receivers]
@@ -161,7 +164,7 @@ class Watch:
             for each in standings
             if each.decision.memory.firing or each.decision.memory.steps
         }
-        after = WatchMemory(decision.memory, slos)
+        after = WatchMemory(decision.memory, slos, followed)
         if after != before:
             await self._store(lease, after, decision.changed, now_s)
         self._stored, self.standings = after, standings
@@ -204,7 +207,7 @@ class Watch:
                 gauge.set(float(states.count((severity, state))))
         shown = {}
         for each in self.standings:
-            whose = {"project": each.project, "endpoint": each.endpoint, "slo": each.objective.name}
+            whose = {"project": each.project, "endpoint": each.endpoint, "slo": slo.label(each.objective)}
             self._metrics.gauge("stoker_slo_budget_left_ratio", **whose).set(each.decision.budget_left)
             self._metrics.gauge("stoker_slo_burn_rate", **whose).set(each.decision.burn_rate)
             shown[each.key] = whose
@@ -227,12 +230,14 @@ def _burning(standing: Standing) -> Signal | None:
     }
     if objective.tenant:
         labels["tenant"] = objective.tenant
+    if objective.segment:
+        labels["segment"] = objective.segment
     if objective.owner:
         labels["owner"] = objective.owner
     return Signal(
         labels=labels,
         severity=decision.severity,
-        summary=f"{standing.project}/{standing.endpoint} misses its objective {objective.name!r}",
+        summary=f"{standing.project}/{standing.endpoint} misses its objective {slo.label(objective)!r}",
         because=decision.because,
         runbook=objective.runbook,
         holds_s=TICKET_HOLDS_S if decision.severity == "ticket" else 0.0,
