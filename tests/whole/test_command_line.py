@@ -38,10 +38,13 @@ def read_until(run: "subprocess.Popen[str]", words: str) -> str:
 
 def test_a_second_start_finds_all_there_and_is_quick(demo: Platform) -> None:
     began = time.monotonic()
+    demo.cli("status")
+    asked = time.monotonic()
     text = demo.cli("up", "--detach", "--demo", "--gateways", "2")
+    took_s = time.monotonic() - asked
     assert "was running" in text
     assert all(f"{name:<10} serving" in text for name in NAMES)
-    assert time.monotonic() - began < 3
+    assert took_s < 4 * (asked - began), "it asks what there is, and a few things more, whatever else the machine does"
 
 
 def test_every_printed_curl_line_works_as_it_stands(demo: Platform) -> None:
@@ -95,7 +98,7 @@ def test_deploy_waits_for_readiness_and_rollback_returns(demo: Platform, tmp_pat
     demo.cli("deploy", "other", "--env", "MARK=2", "--wait")
     detail = demo.json("describe", "other")
     assert [one["number"] for one in detail["revisions"] if one["serving"]] == [2]
-    assert "thread" in detail["replicas"][0]["engine"]
+    until(lambda: "thread" in demo.json("describe", "other")["replicas"][0]["engine"], what="the engine is described")
     demo.cli("rollback", "other", "--wait")
     detail = demo.json("describe", "other")
     assert [one["number"] for one in detail["revisions"] if one["serving"]] == [1]
