@@ -18,6 +18,7 @@ from typing import Any, cast
 import msgspec
 
 from bench import rounds
+from bench.build import need_sources
 from bench.figures import Figure
 from bench.gateway import BODY
 from bench.load import Load
@@ -59,6 +60,7 @@ MODULES = {
 
 def measure(folder: Path, *, seconds: float, turns: int) -> Section:
     """Measure all of them."""
+    need_sources("what metering costs")
     small = {**instruments(), **tracing()}
     with rigs.rig(folder / "rig", replicas=1) as rig, contextlib.ExitStack() as stack:
         contenders = [stack.enter_context(gateway(rig, folder / name, name)) for name in MODULES]

@@ -36,9 +36,13 @@ def free_port() -> int:
 
 
 class Platform:
-    """A running platform in a folder of its own; stopped and removed at the end of the block."""
+    """A running platform in a folder of its own; stopped and removed at the end of the block.
 
-    def __init__(self, folder: Path | None = None, *, gateways: int = 1) -> None:
+    command: the `stoker` that starts it, and so the build that runs.
+    """
+
+    def __init__(self, folder: Path | None = None, *, gateways: int = 1, command: Path = STOKER) -> None:
+        self._command = command
         self._made = None if folder else tempfile.TemporaryDirectory(prefix="stoker-bench-")
         self.home = Home((folder or Path(self._made.name if self._made else "")).resolve())
         self.port = free_port()
@@ -59,7 +63,7 @@ class Platform:
         """Run `stoker …` against this platform and return what it printed. Raises RuntimeError with all it said."""
         own = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
         done = subprocess.run(
-            [str(STOKER), *arguments],
+            [str(self._command), *arguments],
             env={**own, "STOKER_HOME": str(self.home.root), "PORT": str(self.port)},
             input=stdin,
             capture_output=True,

@@ -24,6 +24,7 @@ from bench.peers.process import Running, Start, ask, free_port, rss_mb
 from bench.report import Section
 from bench.rounds import Effort, say
 from bench.servers import Contender, Server
+from bench.up import STOKER as STOKER_COMMAND
 from bench.up import Platform
 
 PATH = "/v1/chat/completions"
@@ -149,7 +150,7 @@ def measure(effort: Effort) -> Section:
     with (
         tempfile.TemporaryDirectory() as folder,
         Server(DIRECT, "bench.peers.upstream") as upstream,
-        _stoker(upstream.port) as (platform, ours),
+        serving(upstream.port) as (platform, ours),
     ):
         rounds = Rounds(found, upstream.contender(PATH), ours, effort)
         rounds.beside("bare relay", "relay", _relay(upstream.port))
@@ -256,8 +257,9 @@ class Peak:
 
 
 @contextmanager
-def _stoker(upstream_port: int) -> Iterator[tuple[Platform, Callable[[], Contender]]]:
-    with Platform() as platform:
+def serving(upstream_port: int, command: Path = STOKER_COMMAND) -> Iterator[tuple[Platform, Callable[[], Contender]]]:
+    """Run stoker before the upstream, with a key that is held to limits."""
+    with Platform(command=command) as platform:
         platform.up()
         url = f"url=http://127.0.0.1:{upstream_port}/v1"
         platform.cli("push", "fake", "--format", "remote", "--task", "chat", "--option", url)

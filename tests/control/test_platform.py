@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from stoker.telemetry.build import build
 from stoker.types.errors import StokerError
 from tests.control.rig import Rig, conditions, endpoint, infer, python_model, until
 
@@ -94,7 +95,7 @@ def test_rolling_out_rolling_back_and_scaling_lose_no_request(rig: Rig, onnx_fil
     assert len(replica_processes(rig)) == 1
     assert len(list(rig.home.replicas.glob("*.json"))) == 1, "files of ended replicas are gone"
     stats = rig.client.stats()
-    assert [each.index for each in stats.gateways] == [0]
+    assert [(each.index, each.build) for each in stats.gateways] == [(0, build())]
     (mine,) = stats.endpoints
     assert (mine.task, mine.ready, mine.replicas_ready) == ("predict", True, 1)
     assert mine.requests_per_s > 0

@@ -10,15 +10,18 @@ from stoker.gateway import access
 from stoker.gateway.access import AccessLog
 from stoker.gateway.exchange import Exchange
 from stoker.gateway.http.incoming import HttpRequest
+from stoker.gateway.protocols.oip_http import OipShapes
+from stoker.gateway.router import Route
 from stoker.telemetry.metrics import Registry
 
 
-class Route:
-    method = "infer"
+async def never(_: Exchange) -> None:
+    raise AssertionError
 
 
 def exchange(name: str = "digits") -> Exchange:
-    return Exchange(cast(Any, None), HttpRequest(b"POST", b"/", {}, 1.0), cast(Any, Route()), name, "")
+    route = Route(OipShapes(), never, "infer")
+    return Exchange(cast(Any, None), HttpRequest(b"POST", b"/", {}, 1.0), route, name, "")
 
 
 def written(log: AccessLog) -> None:

@@ -1,13 +1,17 @@
 """What a real gateway counts of real requests: phases that add up, tenants, replicas, tokens, pieces of streams."""
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import Iterator
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
 
+from stoker import __version__
+from stoker.gateway import exchange
 from stoker.telemetry.metrics import subtract
 from tests.gateway import rig as rigs
 from tests.gateway.rig import Rig, ask, chat, counted, infer, run
@@ -20,6 +24,16 @@ SMOL = {"endpoint": "smol", "project": "default"}
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     with rigs.rig(tmp_path_factory.mktemp("numbers"), replicas=1) as made:
         yield made
+
+
+def test_a_gateway_says_which_build_it_is_in_its_log_and_its_numbers(rig: Rig) -> None:
+    async def work() -> None:
+        (build,) = (await counted(rig)).values_of("stoker_gateway_build_info", "build")
+        assert build == ("compiled" if exchange.__file__.endswith(tuple(EXTENSION_SUFFIXES)) else "interpreted")
+        (line,) = [line for line in map(json.loads, rig.lines("gateway-0")) if line["message"] == "serving"]
+        assert (line["build"], line["version"], line["port"]) == (build, __version__, rig.port)
+
+    run(work)
 
 
 def test_the_phases_of_requests_are_their_duration(rig: Rig) -> None:

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from stoker.gateway.remote import pool as pools
-from stoker.gateway.remote.pool import Pool
+from stoker.gateway.remote.pool import CONNECT_TIMEOUT_S, IDLE_S, Pool
 from stoker.protocol.direct import Direct
 from stoker.protocol.frames import WINDOW_BYTES, EndHead, RequestHead
 from stoker.types.errors import (
@@ -85,8 +84,12 @@ def body(**fields: Any) -> bytes:
 
 
 @asynccontextmanager
-async def pool(url: str, model: str = "m", **more: Any) -> AsyncIterator[Pool]:
-    made = Pool(Direct(url, model, **more), asyncio.get_running_loop(), lambda: None)
+async def pool(
+    url: str, model: str = "m", *, connect_timeout_s: float = CONNECT_TIMEOUT_S, idle_s: float = IDLE_S, **more: Any
+) -> AsyncIterator[Pool]:
+    direct = Direct(url, model, **more)
+    loop = asyncio.get_running_loop()
+    made = Pool(direct, loop, lambda: None, connect_timeout_s=connect_timeout_s, idle_s=idle_s)
     yield made
     made.close()
     await until(lambda: made.connections == 0)
@@ -457,8 +460,7 @@ def test_what_an_answer_has_after_its_end_is_never_the_next_ones() -> None:
         run(work)
 
 
-def test_idle_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pools, "IDLE_S", 0.1)
+def test_idle_connections_are_closed() -> None:
     gone = threading.Event()
 
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
@@ -468,7 +470,7 @@ def test_idle_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
         gone.set()
 
     async def work() -> None:
-        async with pool(server.url) as made:
+        async with pool(server.url, idle_s=0.1) as made:
             await ask(made, stream=True)
             await until(gone.is_set)
 
@@ -506,14 +508,13 @@ def test_a_server_that_is_severed_is_out_of_reach_and_in_reach_again(upstream: U
     run(work)
 
 
-def test_a_server_that_does_not_accept_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pools, "CONNECT_TIMEOUT_S", 0.1)
-
+def test_a_server_that_does_not_accept_is_given_up_in_time() -> None:
     async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _number: int) -> None:
         await reader.read(-1)
 
     async def work() -> None:
-        async with pool(server.url.replace("http:", "https:")) as made:  # its handshake is not answered
+        url = server.url.replace("http:", "https:")  # its handshake is not answered
+        async with pool(url, connect_timeout_s=0.1) as made:
             got = await ask(made)
             assert type(got.problem) is NotReachable
             assert "in 0 s" in got.problem.message

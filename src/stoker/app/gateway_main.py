@@ -7,11 +7,13 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import logging
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from stoker import __version__
 from stoker.app import process_main
 from stoker.app.home import Home
 from stoker.app.settings import Settings, check_grpc, load
@@ -43,6 +45,7 @@ from stoker.gateway.stack import Stack
 from stoker.gateway.tracer import Tracer
 from stoker.gateway.watch import Watch
 from stoker.protocol.link import serve
+from stoker.telemetry.build import build
 from stoker.telemetry.metrics import Registry
 from stoker.telemetry.sealing import KeyRing
 from stoker.types.routes import RouteTable
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
 
 # A gateway allocates a few hundred objects a request and frees them by count; the collector only looks for cycles.
 GC_THRESHOLD: Final = 50_000
+_log: Final = logging.getLogger(__name__)
 
 
 async def run(home: Home, arguments: argparse.Namespace, settings: Settings, asked: asyncio.Event) -> None:
@@ -96,6 +100,7 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
         rpc = await _start_rpc(stack, server, (arguments.host, settings.grpc_port), certificates)
         await server.start(arguments.host, arguments.port)
         process.serves = True
+        _tell_build(registry, arguments.port)
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD, 20, 20)
@@ -110,6 +115,13 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
         await samples.close()
         await frames.close()
         await directory.close()
+
+
+def _tell_build(registry: Registry, port: int) -> None:
+    """Say in log and numbers which build serves."""
+    made = build()
+    registry.gauge("stoker_gateway_build_info", process=registry.process, version=__version__, build=made).set(1.0)
+    _log.info("serving", extra={"port": port, "version": __version__, "build": made})
 
 
 def _tracer(home: Home, settings: Settings, registry: Registry) -> Tracer:

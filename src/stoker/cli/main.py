@@ -15,6 +15,7 @@ import click
 from stoker import __version__
 from stoker.cli.exits import Exit, exit_code, explain, explain_crash
 from stoker.cli.session import Session
+from stoker.telemetry.build import build
 from stoker.types.errors import StokerError
 
 
@@ -130,7 +131,7 @@ class LazyGroup(click.Group):
 @click.option(
     "--cert", envvar="STOKER_CERT", default="", help="Certificate and key (PEM) to show the gateway.  [env STOKER_CERT]"
 )
-@click.version_option(__version__, prog_name="stoker")
+@click.version_option(__version__, prog_name="stoker", message=f"%(prog)s, version %(version)s ({build()})")
 @click.pass_context
 def cli(
     ctx: click.Context, home: Path, api: str | None, gateway: str | None, key: str | None, ca: str, cert: str

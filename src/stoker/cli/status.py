@@ -44,7 +44,8 @@ def command(session: Session, output: str) -> None:
 
 def _gateways(stats: Stats) -> str:
     count = len(stats.gateways)
-    return click.style(f"{count} process{'' if count == 1 else 'es'}", dim=True)
+    builds = sorted({gateway.build for gateway in stats.gateways if gateway.build})
+    return click.style(", ".join([f"{count} process{'' if count == 1 else 'es'}", *builds]), dim=True)
 
 
 def _node(node: NodeStatus) -> str:

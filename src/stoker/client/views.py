@@ -172,6 +172,7 @@ class GatewayStats(msgspec.Struct, frozen=True):
 
     index: int
     rss_bytes: int = 0
+    build: str = ""  # compiled or interpreted (telemetry/build.py)
 
 
 class Stats(msgspec.Struct, frozen=True):

@@ -47,14 +47,18 @@ class StatsReader:
                 )
                 for state in states
             ),
-            gateways=tuple(self._gateway(index) for name, index in self._names.items() if name in now.answers),
+            gateways=tuple(
+                self._gateway(name, index, now.answers[name].snapshot)
+                for name, index in self._names.items()
+                if name in now.answers
+            ),
         )
 
-    def _gateway(self, index: int) -> GatewayStats:
-        name = f"gateway-{index}"
+    def _gateway(self, name: str, index: int, counted: Snapshot) -> GatewayStats:
         seen = (self._observer.process(status.node, name) for status in self._observer.statuses)
         rss_bytes = next((process.rss_bytes for process in seen if process is not None), 0)
-        return GatewayStats(index=index, rss_bytes=rss_bytes)
+        build = "".join(counted.values_of("stoker_gateway_build_info", "build"))
+        return GatewayStats(index=index, rss_bytes=rss_bytes, build=build)
 
 
 def _endpoint(state: EndpointState, task: str, change: Snapshot, seconds: float) -> EndpointStats:

@@ -77,18 +77,22 @@ class Client(Protocol):
         """Give the client up, without an answer."""
 
 
+# Of an exchange. By name, because a compiled class does not tell its slots.
+FIELDS: Final = (
+    "admitted_s", "arm", "arrived_s", "avoid", "band", "began_s", "between", "body", "cache_key", "caller",
+    "can_move", "can_spill", "cause", "code", "connection", "cut", "deadline_s", "extra", "first_byte_s",
+    "header_bytes", "id", "identity", "is_answered", "is_copied", "is_proven", "is_repeatable", "is_sampled",
+    "is_started", "key", "known_s", "lane", "max_tokens", "method", "name", "on_start", "on_trial", "piece_s",
+    "project", "relay", "replica", "request", "resume", "revision", "route", "routed_s", "sends", "sent_s",
+    "served_by", "shape", "share", "span", "status", "stream", "task", "took_s", "trace", "trail", "transcript",
+    "tries", "units", "usage", "user", "version", "waited_s", "wish",
+)  # fmt: skip
+
+
 class Exchange:
     """One request. Layers fill it from top to bottom; `send`, `start`, … answer it, once."""
 
-    __slots__ = (
-        "admitted_s", "arm", "arrived_s", "avoid", "band", "began_s", "between", "body", "cache_key", "caller",
-        "can_move", "can_spill", "cause", "code", "connection", "cut", "deadline_s", "extra", "first_byte_s",
-        "header_bytes", "id", "identity", "is_answered", "is_copied", "is_proven", "is_repeatable", "is_sampled",
-        "is_started", "key", "known_s", "lane", "max_tokens", "method", "name", "on_start", "on_trial", "piece_s",
-        "project", "relay", "replica", "request", "resume", "revision", "route", "routed_s", "sends", "sent_s",
-        "served_by", "shape", "share", "span", "status", "stream", "task", "took_s", "trace", "trail", "transcript",
-        "tries", "units", "usage", "user", "version", "waited_s", "wish",
-    )  # fmt: skip
+    __slots__ = FIELDS
 
     def __init__(self, connection: Client, request: HttpRequest, route: "Route", name: str, version: str) -> None:
         self.connection = connection
@@ -150,6 +154,14 @@ class Exchange:
         self.is_started = self.is_answered = False
         self.cause: StokerError | None = None
         self.task: asyncio.Task[None] | None = None
+
+    def standing_in(self, connection: Client) -> "Exchange":
+        """Return this exchange as the layers have left it, for another client and in no task yet."""
+        made = Exchange(connection, self.request, self.route, self.name, self.version)
+        for name in FIELDS:
+            if name not in ("connection", "task"):
+                setattr(made, name, getattr(self, name))
+        return made
 
     def names(self) -> dict[str, str]:
         """Return what a log line about this request carries, as `extra`."""

@@ -183,15 +183,17 @@ class Replica:
         wait_s = BACKOFF_MIN_S
         try:
             while not (self._closing and self.in_flight == 0):
-                try:
-                    self.link = await connect(self.address)
-                except ReplicaLost:
+                link = None
+                with contextlib.suppress(ReplicaLost):
+                    link = await connect(self.address)
+                if link is None:
                     bound_s = BACKOFF_WANTED_S if self._watcher.is_wanted() else BACKOFF_MAX_S
                     wait_s = min(wait_s * 1.6, bound_s)
                     await asyncio.sleep(wait_s * random.uniform(0.75, 1.25))
                     continue
+                self.link = link
                 wait_s = BACKOFF_MIN_S
-                await self._watch(self.link)
+                await self._watch(link)
         finally:
             if self._pause is not None:
                 self._pause.cancel()

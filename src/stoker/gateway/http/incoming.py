@@ -111,6 +111,7 @@ class Incoming:
         "_known", "_limit", "_misses", "_more", "_owner", "_parser", "_raw_left", "_target", "phase", "phase_s",
         "received", "request",
     )  # fmt: skip
+    __deletable__ = ("_parser",)  # compiled, too (docs/decisions/compiled-hot-path.md)
 
     def __init__(self, owner: Owner, more: AbstractSet[bytes] = frozenset()) -> None:
         self._owner = owner

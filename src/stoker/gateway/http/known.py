@@ -43,8 +43,10 @@ class Known:
             return None
         at = len(before)
         end = data.find(b"\r", at, at + DIGITS_MAX + 1)
+        if end < 0:
+            return None
         digits = data[at:end]
-        if end < 0 or not digits.isdigit() or not data.startswith(after, end):
+        if not digits.isdigit() or not data.startswith(after, end):
             return None
         return end + len(after), int(digits)
 

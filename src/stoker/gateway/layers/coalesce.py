@@ -49,7 +49,7 @@ class Flight:
         self.relay: Relay | None = None  # of the try that ended it; whoever is told first takes it to be counted
         self.is_stalled = False
         self.on_writable: Callable[[], None] | None = None
-        self.exchange = _stand_in(first, self)
+        self.exchange = first.standing_in(self)
 
     def takes(self, lane: Lane) -> bool:
         """Return whether one more may share it. What began before the newest route table is no longer shared: an
@@ -178,14 +178,6 @@ def _may_share(lane: Lane, exchange: Exchange) -> bool:
     if lane.arms is not None and lane.arms.rollout.sticky:
         return False  # who asks the same may be of another arm
     return not lane.book or lane.book.standing(suspicion.shape(exchange), time.monotonic()) == "clear"
-
-
-def _stand_in(first: Exchange, flight: Flight) -> Exchange:
-    """Return the exchange of the call: the first one's request, and a client that outlives the first one's."""
-    made = copy.copy(first)  # as the layers above left it
-    made.connection = flight
-    made.task = None
-    return made
 
 
 def _give(flight: Flight, exchange: Exchange) -> None:

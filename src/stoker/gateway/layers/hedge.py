@@ -45,12 +45,16 @@ def hedge(inner: Handler) -> Handler:
         delay_s = hedges.delay_s  # 0 while too little is known
         if delay_s:
             race.start(delay_s)
+        failure: TryFailed | None = None
         try:
-            await inner(exchange)
-        except TryFailed:
-            if not await race.is_won():
-                raise
+            try:
+                await inner(exchange)
+            except TryFailed as failed:
+                failure = failed
+            if failure is not None and not await race.is_won():
+                raise failure
         finally:
+            failure = None  # its traceback knows this frame
             race.end()
         hedges.observe(time.monotonic() - began_s)
 

@@ -33,8 +33,6 @@ def retry(inner: Handler) -> Handler:
                 wait_s = may_go_on(exchange, failed)
                 if wait_s is None:
                     return
-                if wait_s:
-                    await asyncio.sleep(wait_s)
             except StokerError as problem:
                 if exchange.relay is not None and exchange.relay.problem is problem:
                     suspicion.clear(lane, exchange)  # the replica's own word: it outlived the request
@@ -42,6 +40,8 @@ def retry(inner: Handler) -> Handler:
             else:
                 suspicion.clear(lane, exchange)
                 return
+            if wait_s:
+                await asyncio.sleep(wait_s)
 
     return handle
 

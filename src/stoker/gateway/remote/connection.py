@@ -45,6 +45,7 @@ class Connection(asyncio.Protocol):
         "_is_judged", "_is_kept", "_is_paused", "_kept", "_owner", "_parser", "_rest_bytes", "_status",
         "_transport", "_until_eof", "call", "is_open", "since_s",
     )  # fmt: skip
+    __deletable__ = ("_parser",)  # compiled, too (docs/decisions/compiled-hot-path.md)
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner

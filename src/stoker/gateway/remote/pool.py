@@ -42,8 +42,18 @@ class Pool:
         tell: has the door-keeper told what runs here, at once; it is told with every PING anyway.
     """
 
-    def __init__(self, direct: Direct, loop: asyncio.AbstractEventLoop, tell: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        direct: Direct,
+        loop: asyncio.AbstractEventLoop,
+        tell: Callable[[], object],
+        *,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        idle_s: float = IDLE_S,
+    ) -> None:
         self.loop = loop
+        self._connect_timeout_s = connect_timeout_s
+        self._idle_s = idle_s
         self._tell = tell
         self._is_told = False  # that anything runs
         self._progress = 0
@@ -158,7 +168,7 @@ class Pool:
             self._unreachable(call, SEVERED)
             return
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            async with asyncio.timeout(self._connect_timeout_s):
                 if self._is_tls and self._tls is None:
                     self._tls = await asyncio.to_thread(_context)
                 _, connection = await self.loop.create_connection(
@@ -169,7 +179,7 @@ class Pool:
                     server_hostname=self._host if self._is_tls else None,
                 )
         except TimeoutError:
-            self._unreachable(call, f"no connection in {CONNECT_TIMEOUT_S:.0f} s")
+            self._unreachable(call, f"no connection in {self._connect_timeout_s:.0f} s")
         except (OSError, ValueError) as down:  # ValueError: a name that cannot be one
             self._unreachable(call, str(down) or type(down).__name__)
         else:
@@ -210,7 +220,7 @@ class Pool:
                 break
             self._fail(call, DeadlineExceeded(f"the upstream server took over {timeout_s:.0f} s"))
         for connection in [each for each in self._open if each.call is None]:
-            limit_s = IDLE_S if connection in self._idle else REST_S
+            limit_s = self._idle_s if connection in self._idle else REST_S
             if now_s - connection.since_s > limit_s:
                 self._idle.pop(connection, None)
                 connection.cut()

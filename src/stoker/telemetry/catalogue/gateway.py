@@ -310,6 +310,15 @@ GATEWAY: Final[tuple[Metric, ...]] = (
         "Replicas a gateway may send to: connected and not ejected.",
         "max",
     ),
+    Metric(
+        "stoker_gateway_build_info",
+        "gauge",
+        "",
+        ("process", "version", "build"),
+        "1; version is stoker's, build whether the hot path is compiled or interpreted.",
+        "max",
+        kept=False,
+    ),
     Metric("stoker_gateway_connections", "gauge", "", ("process",), "Client connections open now."),
     Metric("stoker_route_table_version", "gauge", "", ("process",), "Version of the route table in use.", "max"),
     Metric(
