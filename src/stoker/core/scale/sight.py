@@ -1,6 +1,11 @@
 """What is known of an endpoint's load at one moment: the input of a scaling decision."""
 
+from typing import Final
+
 import msgspec
+
+SHORT_S: Final = 6.0
+LONG_S: Final = 60.0
 
 
 class Language(msgspec.Struct, frozen=True):
@@ -23,7 +28,7 @@ class Sight(msgspec.Struct, frozen=True):
     """An endpoint's load, all gateways together.
 
     at_s: when it was measured, on the clock of `decide`'s now_s. rate_short, rate_long: arrivals a second over the last
-    6 s and 60 s. service_s: mean seconds that the requests which ended since the last sight held their place in a
+    6 s and 60 s; span_s: how far back the long window really reaches. service_s: mean seconds that the requests which ended since the last sight held their place in a
     replica; ended: how many those were. places: requests that one replica works on at once; 0: unknown. waiting: for a
     place. pending: replicas that are starting. cold_start_s: from start to ready, measured (p90); 0: unknown.
     failures: times in a row that it could not be measured at all. offsets_s: of local time against UTC now, for each
@@ -33,6 +38,7 @@ class Sight(msgspec.Struct, frozen=True):
     at_s: float
     rate_short: float = 0.0
     rate_long: float = 0.0
+    span_s: float = LONG_S
     service_s: float = 0.0
     ended: int = 0
     places: float = 0.0
