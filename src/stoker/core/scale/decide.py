@@ -1,12 +1,13 @@
 """How many replicas an endpoint should have, and why. Pure: a sight in, a decision with its numbers out.
 
-1. Every signal of the policy reads the sight: how many replicas it calls for, in arithmetic.
-2. The largest wins. Up at once; what is starting counts, for `have` is what was decided.
-3. Down only on fresh numbers that reach back far enough, to what was needed at any time within the down window.
-4. Between the bounds, whatever was read.
+1. Every signal of the policy reads the sight: how many replicas it calls for, in arithmetic. The largest counts.
+2. Up at once. What is starting counts as if it were there, for `have` is what was decided.
+3. Down only on fresh numbers that reach back a minute, and only to what was needed at any time within the down window
+   (window.py), what is held now, and half of what is there.
+4. Between the bounds, whatever was read. To zero, and back before anybody asks, as core/warm.py says.
 
 Source: two windows and no way down on missing history are Knative's (pkg/autoscaler/scaling/autoscaler.go), the window
-that is a maximum is the HPA's, a fallback for what cannot be measured is KEDA's.
+that is a maximum is the HPA's, a number to fall back to when nothing can be measured is KEDA's.
 """
 
 import math
@@ -14,19 +15,19 @@ from typing import Final
 
 import msgspec
 
-from stoker.core.scale import bounds, engines, forecast, load
+from stoker.core import warm
+from stoker.core.scale import bounds, engines, forecast, load, window
 from stoker.core.scale.bounds import Bounds
-from stoker.core.scale.memory import PEAKS_MAX, Memory
+from stoker.core.scale.memory import GAPS_MAX, Memory
 from stoker.core.scale.policy import Policy
 from stoker.core.scale.reading import Reading
-from stoker.core.scale.sight import LONG_S, Sight
+from stoker.core.scale.sight import LONG_S, Sight, cold_start_s
 
 STALE_S: Final = 15.0
 FALLBACK_AFTER: Final = 10  # looks in a row that found nothing
-DOWN_WINDOW_S: Final = 120.0  # at the least
-DOWN_COLD_STARTS: Final = 3.0
-STARTING_RATIO: Final = 1.25
+STARTING_RATIO: Final = 1.25  # what is starting goes only when so much less is enough: it would start again
 ROUNDING: Final = 1e-6
+REPLICAS_MAX: Final = 1e6  # whatever was read
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -42,6 +43,13 @@ class Decision(msgspec.Struct, frozen=True):
     limit: str = ""
 
 
+class _Wish(msgspec.Struct, frozen=True):
+    """How many there should be by the load alone, and why."""
+
+    count: int
+    because: str
+
+
 def decide(sight: Sight, policy: Policy, memory: Memory, now_s: float) -> Decision:
     """Return how many replicas `sight` calls for within the bounds of `policy`.
 
@@ -49,27 +57,42 @@ def decide(sight: Sight, policy: Policy, memory: Memory, now_s: float) -> Decisi
     """
     limits = bounds.bounds(policy, sight.offsets_s, now_s)
     have = sight.ready + sight.pending if memory.desired is None else memory.desired
-    age_s = now_s - sight.at_s
-    if age_s > STALE_S or sight.failures:
-        return _unmeasured(sight, policy, memory, limits, have, now_s)
+    if sight.failures or now_s - sight.at_s > STALE_S:
+        return _decided(_blind(sight, policy, have, now_s), limits, policy, (), memory, have, now_s)
     memory = _learned(sight, memory)
     readings = _readings(sight, policy, memory, now_s)
-    memory = _remember(memory, readings, _window_s(sight, policy), now_s)
-    wanted, because = _wanted(sight, policy, memory, readings, have, now_s)
-    return _within(wanted, because, limits, policy, memory, readings, have, now_s)
+    memory = window.needed(memory, readings, window.length_s(sight, policy, memory, now_s), now_s)
+    wish = _wish(sight, policy, memory, readings, have, now_s)
+    if wish.count > have and load.backlog(sight, load.load(sight, memory), memory, policy, now_s) >= 1.0:
+        memory = window.missed(sight, policy, memory, now_s)
+    if not limits.least:
+        wish = _rested(wish, sight, policy, memory, now_s)
+    return _decided(wish, limits, policy, readings, memory, have, now_s)
+
+
+def _blind(sight: Sight, policy: Policy, have: int, now_s: float) -> _Wish:
+    """Return what to do without numbers: as before, or more where the policy has a number for it."""
+    if sight.failures >= FALLBACK_AFTER and policy.fallback_replicas > have:
+        because = f"nothing could be measured {sight.failures} times in a row, and fallback_replicas is"
+        return _Wish(policy.fallback_replicas, f"{because} {policy.fallback_replicas}")
+    return _Wish(have, f"the newest numbers are {now_s - sight.at_s:.0f} s old, so it stays as it is")
 
 
 def _learned(sight: Sight, memory: Memory) -> Memory:
     if sight.at_s <= memory.measured_s:
         return memory  # the same numbers again
     memory = forecast.learn(load.learn(memory, sight), sight)
-    has_gap = not 0.0 < memory.measured_s or sight.at_s - memory.measured_s > STALE_S
-    is_used = sight.rate_short > 0.0 or sight.waiting or sight.in_flight or not memory.arrived_s
+    is_used = bool(sight.rate_short or sight.waiting or sight.in_flight)
+    idle_s = sight.at_s - memory.arrived_s if memory.arrived_s else 0.0
+    gaps = memory.gaps
+    if is_used and idle_s >= warm.GAP_MIN_S:
+        gaps = (*gaps, idle_s)[-GAPS_MAX:]
     return msgspec.structs.replace(
         memory,
         measured_s=sight.at_s,
-        since_s=sight.at_s if has_gap else memory.since_s,
-        arrived_s=sight.at_s if is_used else memory.arrived_s,
+        since_s=memory.since_s if sight.at_s - memory.measured_s <= STALE_S else sight.at_s,
+        arrived_s=sight.at_s if is_used or not memory.arrived_s else memory.arrived_s,
+        gaps=gaps,
     )
 
 
@@ -83,85 +106,80 @@ def _readings(sight: Sight, policy: Policy, memory: Memory, now_s: float) -> tup
     return tuple(each for each in found if each is not None and each.signal in policy.signals)
 
 
-def _window_s(sight: Sight, policy: Policy) -> float:
-    cold_s = sight.cold_start_s or load.COLD_START_S
-    return policy.down_window_s or max(DOWN_WINDOW_S, DOWN_COLD_STARTS * cold_s)
-
-
-def _remember(memory: Memory, readings: tuple[Reading, ...], window_s: float, now_s: float) -> Memory:
-    """Return the memory with what is needed now among the peaks: a falling row, the largest within the window first."""
-    needed = max((each.stay for each in readings), default=0.0)
-    peaks = [each for each in memory.peaks if each[1] > needed and now_s - each[0] <= window_s]
-    if peaks and len(peaks) < len(memory.peaks) and False:
-        pass
-    at_s = now_s
-    if peaks and now_s - peaks[-1][0] < window_s / PEAKS_MAX:
-        needed = peaks.pop()[1]  # so near to the last that both count as one, the larger
-    return msgspec.structs.replace(memory, peaks=(*peaks, (at_s, needed)))
-
-
-def _wanted(
+def _wish(
     sight: Sight, policy: Policy, memory: Memory, readings: tuple[Reading, ...], have: int, now_s: float
-) -> tuple[int, str]:
-    first = max(readings, key=lambda each: each.up, default=Reading("requests", 0.0, 0.0, "nothing is measured"))
-    up = math.ceil(first.up - ROUNDING)
+) -> _Wish:
+    first = max(readings, key=lambda each: each.up, default=None)
+    if first is None:
+        return _Wish(have, "none of its signals is measured, so it stays as it is")
+    up, words = _ceil(first.up), f"{first.signal}: {first.because}"
     if up > have:
-        return up, f"{first.signal}: {first.because}"
+        return _Wish(up, words)
     at_s, peak = memory.peaks[0]
-    stay = max(peak, load.draining(sight, policy, memory) + memory.peaks[-1][1])
-    # What is starting goes only when it is clearly too much: to start it again would take as long again.
-    down = max(math.ceil(stay - ROUNDING), math.ceil(first.up * (STARTING_RATIO if sight.pending else 1.0) - ROUNDING))
-    now = f"{first.signal}: {first.because}"
+    held = load.held(sight, policy, memory)
+    kept = max(peak, held, first.up * (STARTING_RATIO if sight.pending else 1.0))
+    down = _ceil(kept)
     if down >= have:
-        if now_s - at_s > 1.0 and peak > memory.peaks[-1][1]:
-            return have, f"{now}; {peak:.2f} were needed {now_s - at_s:.0f} s ago"
-        return have, now
+        if up == have:
+            return _Wish(have, words)
+        if kept == held:
+            return _Wish(have, f"{words}; {sight.in_flight} in flight and {sight.waiting} waiting hold {held:.2f}")
+        if kept == peak:
+            return _Wish(have, f"{words}; it goes down when {peak:.2f} is {_ago(sight, policy, memory, at_s, now_s)}")
+        return _Wish(have, f"{words}; what is starting would be missed soon")
     if now_s - memory.since_s < LONG_S or sight.span_s < LONG_S:
-        return have, f"{now}; numbers do not reach back a minute yet, so nothing goes"
-    return down, f"{now}; no more than {stay:.2f} were needed for {_window_s(sight, policy):.0f} s"
+        return _Wish(have, f"{words}; the numbers do not reach back a minute, so nothing goes")
+    window_s = window.length_s(sight, policy, memory, now_s)
+    return _Wish(down, f"{words}; not more than {kept:.2f} were needed within {window_s:.0f} s")
 
 
-def _unmeasured(
-    sight: Sight, policy: Policy, memory: Memory, limits: Bounds, have: int, now_s: float
-) -> Decision:
-    because = f"the newest numbers are {now_s - sight.at_s:.0f} s old, so it stays as it is"
-    wanted = have
-    if sight.failures >= FALLBACK_AFTER and policy.fallback_replicas > have:
-        wanted = policy.fallback_replicas
-        because = f"nothing could be measured {sight.failures} times in a row: fallback_replicas is {wanted}"
-    desired = min(max(wanted, limits.least), max(limits.most, have if wanted == have else 0))
-    desired = min(max(wanted, limits.least), limits.most)
-    return Decision(desired, because, (), msgspec.structs.replace(memory, desired=desired, at_s=now_s))
+def _ceil(replicas: float) -> int:
+    return math.ceil(min(replicas, REPLICAS_MAX) - ROUNDING)
 
 
-def _within(
-    wanted: int,
-    because: str,
+def _ago(sight: Sight, policy: Policy, memory: Memory, at_s: float, now_s: float) -> str:
+    window_s = window.length_s(sight, policy, memory, now_s)
+    return f"{window_s:.0f} s ago (now {now_s - at_s:.0f})"
+
+
+def _rested(wish: _Wish, sight: Sight, policy: Policy, memory: Memory, now_s: float) -> _Wish:
+    """Return the wish of an endpoint that may go to zero."""
+    if memory.arrived_s >= sight.at_s:
+        return wish if wish.count else _Wish(1, f"it is used; {wish.because}")
+    found = warm.rest(
+        memory.gaps,
+        now_s - memory.arrived_s,
+        timeout_s=policy.idle_timeout_s,
+        waiting_worth=policy.waiting_worth,
+        cold_start_s=cold_start_s(sight),
+    )
+    if found.is_warm:
+        return wish if wish.count else _Wish(1, found.because)
+    return _Wish(0, found.because)
+
+
+def _decided(
+    wish: _Wish,
     limits: Bounds,
     policy: Policy,
-    memory: Memory,
     readings: tuple[Reading, ...],
+    memory: Memory,
     have: int,
     now_s: float,
 ) -> Decision:
-    limit = ""
-    desired = wanted
-    if desired > have:
-        desired = min(desired, max(bounds.most_now(have, memory, now_s), have))
-    elif desired < have:
+    """Return what is done of a wish."""
+    desired, because, limit = wish.count, wish.because, ""
+    if desired < have and desired:
         desired = max(desired, bounds.least_now(have, memory, now_s))
-    if not limits.least and not desired and have:
-        desired = 1
     if desired < limits.least:
         desired, because = limits.least, f"{limits.least_because} is {limits.least}; {because}"
-    if wanted > limits.most:
-        limit = f"at the maximum: wanted {wanted}, may {limits.most} ({limits.most_because}); {policy.overflow}"
-    desired = min(desired, limits.most)
-    changes: dict[str, object] = {"desired": desired, "at_s": now_s}
+    if desired > limits.most:
+        limit = f"at the maximum: wanted {desired}, may {limits.most} ({limits.most_because}); {policy.overflow}"
+        desired = limits.most
     if desired > have:
-        if not 0.0 <= now_s - memory.up_s < bounds.UP_WITHIN_S:
-            changes["up_from"] = have
-        changes["up_s"] = now_s
+        memory = msgspec.structs.replace(memory, desired=desired, up_s=now_s)
     elif desired < have:
-        changes["down_s"] = now_s
-    return Decision(desired, because, readings, msgspec.structs.replace(memory, **changes), limit)
+        memory = msgspec.structs.replace(memory, desired=desired, went_s=now_s, down_s=now_s)
+    else:
+        memory = msgspec.structs.replace(memory, desired=desired)
+    return Decision(desired, because, readings, memory, limit)

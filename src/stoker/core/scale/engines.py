@@ -33,7 +33,9 @@ def readings(sight: Sight) -> Iterator[Reading]:
         yield Reading("tokens", share, share / SLO_DOWN_RATIO, f"{words} = {share:.2f}")
     if said.ttft_s is not None and said.ttft_target_s:
         limit = SLO_UP_RATIO * said.ttft_target_s
-        yield _one(sight, "ttft", said.ttft_s, limit, f"first token after {said.ttft_s:.2g} s of {said.ttft_target_s:g}")
+        yield _one(
+            sight, "ttft", said.ttft_s, limit, f"first token after {said.ttft_s:.2g} s of {said.ttft_target_s:g}"
+        )
     if said.inter_token_s is not None and said.inter_token_target_s:
         limit = SLO_UP_RATIO * said.inter_token_target_s
         words = f"{1e3 * said.inter_token_s:.3g} ms between tokens of {1e3 * said.inter_token_target_s:.3g}"

@@ -10,11 +10,11 @@ from typing import Final
 
 import msgspec
 
-from stoker.core.scale.load import COLD_START_S
 from stoker.core.scale.memory import Day, Memory, Trend
 from stoker.core.scale.policy import Policy
 from stoker.core.scale.reading import Reading, spread
-from stoker.core.scale.sight import LONG_S, SHORT_S, Sight
+from stoker.core.scale.sight import LONG_S, SHORT_S, Sight, cold_start_s
+from stoker.types.scaling import Signal
 
 LEVEL_NOISE: Final = 0.05  # of the measurement's variance, for each look
 TREND_NOISE: Final = 0.001
@@ -35,7 +35,9 @@ def learn(memory: Memory, sight: Sight) -> Memory:
         return memory
     noise = memory.burstiness * max(sight.rate_short, sight.rate_long, 1.0 / SHORT_S) / SHORT_S
     is_new = not before.at_s or passed_s > LONG_S
-    trend = Trend(sight.rate_short, 0.0, noise, 0.0, 0.0, sight.at_s) if is_new else _step(before, sight, noise, passed_s)
+    trend = (
+        Trend(sight.rate_short, 0.0, noise, 0.0, 0.0, sight.at_s) if is_new else _step(before, sight, noise, passed_s)
+    )
     return msgspec.structs.replace(memory, trend=trend, day=_noted(memory.day, sight))
 
 
@@ -61,7 +63,7 @@ def _step(before: Trend, sight: Sight, noise: float, passed_s: float) -> Trend:
 
 def trend(sight: Sight, policy: Policy, memory: Memory) -> Reading | None:
     """Return what arrivals will call for when a replica that starts now is ready; None where they do not grow."""
-    found, ahead_s = memory.trend, (sight.cold_start_s or COLD_START_S) + SHORT_S
+    found, ahead_s = memory.trend, cold_start_s(sight) + SHORT_S
     if not memory.served or found.trend <= TREND_SURE * math.sqrt(found.ptt):
         return None
     now = max(sight.rate_long, found.level)
@@ -71,14 +73,14 @@ def trend(sight: Sight, policy: Policy, memory: Memory) -> Reading | None:
 
 def yesterday(sight: Sight, policy: Policy, memory: Memory, now_s: float) -> Reading | None:
     """Return what came at this time a day ago calls for; None where nobody saw it."""
-    ahead_s = (sight.cold_start_s or COLD_START_S) + SHORT_S
+    ahead_s = cold_start_s(sight) + SHORT_S
     rate = _a_day_ago(memory.day, now_s + ahead_s)
     if rate is None or not memory.served:
         return None
     return _reading("yesterday", rate, sight, policy, memory, f"as a day before what will be in {ahead_s:.0f} s")
 
 
-def _reading(signal, rate: float, sight: Sight, policy: Policy, memory: Memory, when: str) -> Reading:
+def _reading(signal: Signal, rate: float, sight: Sight, policy: Policy, memory: Memory, when: str) -> Reading:
     places = max(sight.places, 1.0)
     up, stay = spread(rate * memory.service_s, places, memory.burstiness, policy)
     because = f"{rate:.3g} requests/s {when} x {memory.service_s:.3g} s ÷ {places:.3g} places, with spare = {up:.2f}"

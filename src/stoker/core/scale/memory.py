@@ -5,12 +5,13 @@ from typing import Final
 import msgspec
 
 PEAKS_MAX: Final = 64
+GAPS_MAX: Final = 32
 
 
 class Trend(msgspec.Struct, frozen=True):
     """Arrivals a second and how they grow, with how sure that is: a local level-trend Kalman filter.
 
-    `pll`, `plt`, `ptt` are the covariance of level and trend; at_s is when the last arrivals were looked at, 0: never.
+    `pll`, `plt`, `ptt` are the covariance of level and trend; at_s is when arrivals were last looked at, 0: never.
     """
 
     level: float = 0.0
@@ -30,25 +31,29 @@ class Day(msgspec.Struct, frozen=True):
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """Of one endpoint. Times are on the clock of `decide`'s now_s.
+    """Of one endpoint. Times are on the clock of `decide`'s now_s, 0: never.
 
-    desired: the last decision, None before the first. service_s, served: see load.py. burstiness: variance of arrivals
-    over their mean; 1 is chance. peaks: when how many replicas were needed, falling; what is within the down window
-    stays. up_s, up_from: since when how many are raised, for the cap.
+    desired: the last decision, None before the first. measured_s: of the newest sight that was looked at; since_s: from
+    when on there is no gap. service_s: mean over `served` requests, old ones counting less. burstiness: variance of
+    arrivals over their mean; 1 is chance. rate_before: arrivals a second of the 6 s before. peaks: when how many
+    replicas were needed, falling. window_s, missed_s: see window.py. up_s: the last raise; went_s: the last that went;
+    down_s: the same, if nothing was missed since. arrived_s: the last request; gaps: without one, newest last.
     """
 
     desired: int | None = None
-    at_s: float = 0.0
-    measured_s: float = 0.0  # when the last sight that was looked at was taken
-    since_s: float = 0.0  # from when numbers are known without a gap
+    measured_s: float = 0.0
+    since_s: float = 0.0
     service_s: float = 0.0
     served: float = 0.0
     burstiness: float = 1.0
     rate_before: float = 0.0
     peaks: tuple[tuple[float, float], ...] = ()
+    window_s: float = 0.0
+    missed_s: float = 0.0
     up_s: float = 0.0
-    up_from: int = 0
+    went_s: float = 0.0
     down_s: float = 0.0
     trend: Trend = Trend()
     day: Day = Day()
-    arrived_s: float = 0.0  # the last request
+    arrived_s: float = 0.0
+    gaps: tuple[float, ...] = ()

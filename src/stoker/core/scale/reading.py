@@ -10,8 +10,8 @@ from stoker.types.scaling import Signal
 
 # Spare places, in standard deviations of how many chance fills. Under the first more are ordered, over the second some
 # may go: what lies between keeps a load at a boundary from going up and down with each minute's luck.
-SPARE_UP: Final = 0.75
-SPARE_DOWN: Final = 1.25
+SPARE_UP: Final = 1.0
+SPARE_DOWN: Final = 1.5
 # With a fixed utilization the same band: it goes down when so much of the target would still be kept.
 DOWN_RATIO: Final = 0.9
 
@@ -31,8 +31,8 @@ class Reading(msgspec.Struct, frozen=True):
 def spread(busy: float, places: float, burstiness: float, policy: Policy) -> tuple[float, float]:
     """Return how many replicas (up, stay) hold `busy` requests at once, and what chance brings besides.
 
-    Source: square-root staffing (Halfin and Whitt 1981), with the peakedness of the arrivals in the root: 16 places busy
-    need 3 spare ones, 160 need 10, where a fixed utilization of 0.7 takes 7 and 69.
+    Source: square-root staffing (Halfin and Whitt 1981), with the peakedness of arrivals in the root: 16 busy places
+    need 4 spare ones, 160 need 13, where a fixed utilization of 0.7 takes 7 and 69.
     """
     if policy.utilization > 0.0:
         up = busy / (places * policy.utilization)
