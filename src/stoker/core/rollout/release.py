@@ -177,7 +177,7 @@ def _advance(world: World, scene: Scene, state: RolloutState, *, is_new: bool = 
             revision, counts, (after.baseline,), serving, after, is_new, entries, rejected=after, again_s=turn.again_s
         )
     canary, baseline = decide.wants(after, scene.wanted)
-    grows = (after.baseline,) if after.phase == "returning" else (after.canary,)
+    grows: tuple[str, ...] = (after.baseline,) if after.phase == "returning" else (after.canary,)
     if scene.called > max(baseline, scene.least) and baseline and after.phase in GROWING and not scene.blocked:
         baseline, grows = scene.called, (*grows, after.baseline)  # the load that has grown is still its own
     counts = {after.canary: canary, after.baseline: baseline}

@@ -27,7 +27,7 @@ def length_s(sight: Sight, policy: Policy, memory: Memory, now_s: float) -> floa
     if policy.down_window_s:
         return policy.down_window_s
     least_s = max(LEAST_S, LEAST_COLD_STARTS * cold_start_s(sight))
-    learned_s = max(memory.window_s - least_s, 0.0) * 0.5 ** max((now_s - memory.missed_s) / MISSED_HALF_S, 0.0)
+    learned_s: float = max(memory.window_s - least_s, 0.0) * 0.5 ** max((now_s - memory.missed_s) / MISSED_HALF_S, 0.0)
     return least_s + learned_s
 
 
