@@ -59,6 +59,16 @@ def test_goes_down_only_when_nothing_more_was_needed_for_the_whole_window_and_th
     assert day.replicas == 1
 
 
+@pytest.mark.parametrize("window_s", [30.0, 300.0, 3600.0])
+def test_what_was_needed_is_forgotten_after_the_window_however_long_that_is(window_s: float) -> None:
+    day = Day(Policy(max=20, down_window_s=window_s), replicas=5)
+    day.go(40.0, 300.0)
+    day.go(4.0, window_s - 10.0)
+    assert day.replicas == 5
+    day.go(4.0, window_s / 16 + 60.0)
+    assert day.replicas == 1
+
+
 def test_a_replica_that_is_missed_soon_after_it_went_is_kept_longer_the_next_time() -> None:
     day = Day(Policy(max=20))
     day.go(40.0, 300.0)

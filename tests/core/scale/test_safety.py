@@ -125,6 +125,6 @@ def test_there_are_at_least_as_many_as_what_arrives_keeps_busy(
         sight = msgspec.structs.replace(seen, at_s=now_s, failures=0)
         found = decide(sight, policy, memory, now_s)
         memory = found.memory
-        if memory.served:
-            busy = load.load(sight, memory).busy / max(sight.places, 1.0)
+        if memory.served and memory.places:
+            busy = load.load(sight, memory).busy / memory.places
             assert found.desired >= min(math.ceil(busy - 1e-6), policy.max), found.because

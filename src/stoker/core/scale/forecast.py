@@ -68,7 +68,7 @@ def trend(sight: Sight, policy: Policy, memory: Memory) -> Reading | None:
         return None
     now = max(sight.rate_long, found.level)
     rate = min(found.level + found.trend * ahead_s, now * AHEAD_RATIO_MAX)
-    return _reading("forecast", rate, sight, policy, memory, f"in {ahead_s:.0f} s ({found.level:.3g} now, growing)")
+    return _reading("forecast", rate, policy, memory, f"in {ahead_s:.0f} s ({found.level:.3g} now, growing)")
 
 
 def yesterday(sight: Sight, policy: Policy, memory: Memory, now_s: float) -> Reading | None:
@@ -77,11 +77,11 @@ def yesterday(sight: Sight, policy: Policy, memory: Memory, now_s: float) -> Rea
     rate = _a_day_ago(memory.day, now_s + ahead_s)
     if rate is None or not memory.served:
         return None
-    return _reading("yesterday", rate, sight, policy, memory, f"as a day before what will be in {ahead_s:.0f} s")
+    return _reading("yesterday", rate, policy, memory, f"as a day before what will be in {ahead_s:.0f} s")
 
 
-def _reading(signal: Signal, rate: float, sight: Sight, policy: Policy, memory: Memory, when: str) -> Reading:
-    places = max(sight.places, 1.0)
+def _reading(signal: Signal, rate: float, policy: Policy, memory: Memory, when: str) -> Reading:
+    places = max(memory.places, 1.0)
     up, stay = spread(rate * memory.service_s, places, memory.burstiness, policy)
     because = f"{rate:.3g} requests/s {when} x {memory.service_s:.3g} s ÷ {places:.3g} places, with spare = {up:.2f}"
     return Reading(signal, up, stay, because)

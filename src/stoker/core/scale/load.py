@@ -64,6 +64,7 @@ def learn(memory: Memory, sight: Sight) -> Memory:
         memory,
         service_s=service_s,
         served=served,
+        places=sight.places or memory.places,
         burstiness=min(max(burstiness, 1.0), BURSTINESS_MAX),
         rate_before=rate_before,
     )
@@ -80,7 +81,7 @@ def load(sight: Sight, memory: Memory) -> Load:
         rate=max(sure, sight.rate_long),
         long=sight.rate_long,
         service_s=memory.service_s,
-        places=max(sight.places, 1.0),
+        places=max(memory.places, 1.0),
         burstiness=memory.burstiness,
         is_burst=sure > sight.rate_long,
         is_known=is_known,
@@ -95,6 +96,9 @@ def _surely(rate: float, window_s: float, sigmas: float, burstiness: float) -> f
 def requests(sight: Sight, policy: Policy, memory: Memory, now_s: float) -> Reading:
     """Return what arrivals and queue call for."""
     found = load(sight, memory)
+    if not memory.places:
+        up = float(bool(sight.in_flight or sight.waiting or sight.rate_long))
+        return Reading("requests", up, up, "no replica was ever ready, so what one can do is not known")
     if not found.is_known:
         held = float(sight.in_flight + sight.waiting)
         up, stay = spread(held, found.places, found.burstiness, policy)
@@ -118,7 +122,7 @@ def held(sight: Sight, policy: Policy, memory: Memory) -> float:
     """Return how many replicas must stay for what is held and waits now, whatever is needed later."""
     share = memory.service_s / max(policy.drain_s, memory.service_s) if memory.served else 1.0
     waiting = sight.waiting * share
-    return (sight.in_flight + waiting) / max(sight.places, 1.0)
+    return (sight.in_flight + waiting) / max(memory.places, 1.0)
 
 
 def backlog(sight: Sight, found: Load, memory: Memory, policy: Policy, now_s: float) -> float:

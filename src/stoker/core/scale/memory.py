@@ -34,10 +34,11 @@ class Memory(msgspec.Struct, frozen=True):
     """Of one endpoint. Times are on the clock of `decide`'s now_s, 0: never.
 
     desired: the last decision, None before the first. measured_s: of the newest sight that was looked at; since_s: from
-    when on there is no gap. service_s: mean over `served` requests, old ones counting less. burstiness: variance of
-    arrivals over their mean; 1 is chance. rate_before: arrivals a second of the 6 s before. peaks: when how many
-    replicas were needed, falling. window_s, missed_s: see window.py. up_s: the last raise; went_s: the last that went;
-    down_s: the same, if nothing was missed since. arrived_s: the last request; gaps: without one, newest last.
+    when on there is no gap. service_s: mean over `served` requests, old ones counting less. places: of a replica, when
+    one was last seen. burstiness: variance of arrivals over their mean; 1 is chance. rate_before: arrivals a second of
+    the 6 s before. peaks: when how many replicas were needed, falling. window_s, missed_s: see window.py. up_s: the
+    last raise; went_s: the last that went; down_s: the same, if nothing was missed since. arrived_s: the last request;
+    gaps: without one, newest last.
     """
 
     desired: int | None = None
@@ -45,6 +46,7 @@ class Memory(msgspec.Struct, frozen=True):
     since_s: float = 0.0
     service_s: float = 0.0
     served: float = 0.0
+    places: float = 0.0
     burstiness: float = 1.0
     rate_before: float = 0.0
     peaks: tuple[tuple[float, float], ...] = ()

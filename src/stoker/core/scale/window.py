@@ -35,9 +35,9 @@ def needed(memory: Memory, readings: tuple[Reading, ...], window_s: float, now_s
     """Return the memory with what is needed now among the peaks: a falling row, the largest of the window first."""
     now = max((each.stay for each in readings), default=0.0)
     peaks = [each for each in memory.peaks if each[1] > now and now_s - each[0] <= window_s]
-    if peaks and now_s - peaks[-1][0] < window_s / PEAKS_MAX:
-        now = peaks.pop()[1]  # so near to the last that both count as one, the larger
-    return msgspec.structs.replace(memory, peaks=(*peaks, (now_s, now)))
+    if not peaks or now_s - peaks[-1][0] >= window_s / PEAKS_MAX:  # a smaller one so near to the last tells nothing
+        peaks.append((now_s, now))
+    return msgspec.structs.replace(memory, peaks=tuple(peaks))
 
 
 def missed(sight: Sight, policy: Policy, memory: Memory, now_s: float) -> Memory:
