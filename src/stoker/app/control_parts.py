@@ -31,6 +31,9 @@ from stoker.control.releases.runner import Releases
 from stoker.control.remedies import Remedies
 from stoker.control.rollouts import RolloutWatch
 from stoker.control.routes import RoutePublisher
+from stoker.control.scaling.gather import Gatherer
+from stoker.control.scaling.promises import Promises
+from stoker.control.scaling.watch import ScalingWatch
 from stoker.control.stats import StatsReader
 from stoker.control.traces import Traces
 from stoker.core.drift import Apart
@@ -84,6 +87,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
     reach = ask.Fleet(lambda: observer.statuses, home.address)
     judges = gates.Gates(blobs, reach, models.comparer, policies.Asked(admission))
     samples = SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes)
+    gatherer = Gatherer(home.address, chosen.gateways, observer, Promises(history))
     quiet = Quiet(database, samples, reach, lambda: loop.lease is not None, loop.wake)
     return ControlPlane(
         database=database,
@@ -112,6 +116,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         feedback=_feedback(home, database, loop, metrics),
         hooks=HookPost(database, home.root / "hooks", lambda: loop.lease, metrics),
         releases=_releases(home, database, judges, loop, metrics),
+        scaling=_scaling(database, gatherer, chosen.gateways, loop, metrics),
         process=name,
     )
 
@@ -130,6 +135,12 @@ def _feedback(home: Home, database: Database, loop: Loop, metrics: Registry) -> 
 def _rollouts(watch: RolloutWatch, loop: Loop, quiet: Quiet) -> RolloutWatch:
     watch.replayed = quiet.readings
     loop.readings, loop.rates = watch.readings, watch.rates
+    return watch
+
+
+def _scaling(database: Database, gatherer: Gatherer, gateways: int, loop: Loop, metrics: Registry) -> ScalingWatch:
+    watch = ScalingWatch(database, gatherer, gateways, lambda: loop.state, lambda: loop.lease, metrics, loop.wake)
+    loop.scaled = watch.scaled
     return watch
 
 
