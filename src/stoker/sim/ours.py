@@ -25,7 +25,8 @@ class Stoker:
         self._rules = rules
         self._memory = Memory()
         self._short, self._long = Mean(SHORT_S), Mean(LONG_S)
-        self._finished = 0
+        self._finished = self._arrived = 0
+        self._seen_s = 0.0
         self._service_s = 0.0
 
     def tick(self, seen: Observation) -> int:
@@ -39,11 +40,15 @@ class Stoker:
     def _sight(self, seen: Observation) -> Sight:
         ended = seen.finished - self._finished
         service_s = (seen.service_s - self._service_s) / ended if ended else 0.0
+        arrived, since_s = seen.arrived - self._arrived, seen.now_s - self._seen_s
+        self._arrived, self._seen_s = seen.arrived, seen.now_s
         self._finished, self._service_s = seen.finished, seen.service_s
         return Sight(
             at_s=seen.now_s,
             rate_short=self._short.read(seen.now_s, seen.arrived),
             rate_long=self._long.read(seen.now_s, seen.arrived),
+            arrived=arrived,
+            since_s=since_s,
             service_s=service_s,
             ended=ended,
             places=seen.places,

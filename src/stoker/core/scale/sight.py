@@ -1,6 +1,12 @@
 """What is known of an endpoint's load at one moment: the input of a scaling decision."""
 
+from typing import Final
+
 import msgspec
+
+SHORT_S: Final = 6.0
+LONG_S: Final = 60.0
+COLD_START_S: Final = 40.0  # while none was measured
 
 
 class Language(msgspec.Struct, frozen=True):
@@ -23,16 +29,20 @@ class Sight(msgspec.Struct, frozen=True):
     """An endpoint's load, all gateways together.
 
     at_s: when it was measured, on the clock of `decide`'s now_s. rate_short, rate_long: arrivals a second over the last
-    6 s and 60 s. service_s: mean seconds that the requests which ended since the last sight held their place in a
-    replica; ended: how many those were. places: requests that one replica works on at once; 0: unknown. waiting: for a
-    place. pending: replicas that are starting. cold_start_s: from start to ready, measured (p90); 0: unknown.
-    failures: times in a row that it could not be measured at all. offsets_s: of local time against UTC now, for each
-    schedule of the policy. cpu_ratio, gpu_ratio: used share of what the ready replicas have.
+    6 s and 60 s; span_s: how far back the long window really reaches. arrived: in the since_s seconds since the sight
+    before. service_s: mean seconds that the requests which ended since then held their place in a replica; ended: how
+    many those were. places: requests that one replica works on at once; 0: unknown. waiting: for a place. pending:
+    replicas that are starting. cold_start_s: from start to ready, measured (p90); 0: unknown. failures: times in a row
+    that it could not be measured at all. offsets_s: local time less UTC, for each schedule of the policy. cpu_ratio,
+    gpu_ratio: used share of what the ready replicas have.
     """
 
     at_s: float
     rate_short: float = 0.0
     rate_long: float = 0.0
+    span_s: float = LONG_S
+    arrived: int = 0
+    since_s: float = 0.0
     service_s: float = 0.0
     ended: int = 0
     places: float = 0.0
@@ -46,3 +56,8 @@ class Sight(msgspec.Struct, frozen=True):
     gpu_ratio: float | None = None
     language: Language = Language()
     offsets_s: tuple[float, ...] = ()
+
+
+def cold_start_s(sight: Sight) -> float:
+    """Return how long a replica takes to become ready."""
+    return sight.cold_start_s or COLD_START_S
