@@ -30,6 +30,7 @@ from bench import (
     relay,
     rollouts,
     scaling,
+    simulated,
     soak,
     startup,
     telemetry,
@@ -137,6 +138,9 @@ class Bench:
     def scaling(self) -> Section:
         return scaling.measure(seeds=2 * self.effort.rounds)
 
+    def simulated(self) -> Section:
+        return simulated.measure()
+
     def migration(self) -> Section:
         return migration.measure(self.folder / "migration")
 
@@ -147,7 +151,7 @@ def main(arguments: list[str]) -> int:
         "startup", "predict", "chat", "engines", "relay", "overload", "affinity", "faults", "migration", "history",
         "telemetry", "diagnosis", "drift", "verdict", "rollouts",
     )  # fmt: skip
-    long = ("peers", "gateways", "soak", "scaling")  # they install other servers or take long: only when asked for
+    long = ("peers", "gateways", "soak", "scaling", "simulated")  # they install servers or take long: when asked for
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[2])
     parser.add_argument("--quick", action="store_true", help="a minute rather than half an hour; noisy")
     parser.add_argument(

@@ -216,8 +216,8 @@ class Lane:
             return found[0] if count and found[0].in_flight < found[0].places else None
         first, second = route.pair(count, self._draws.random(), self._draws.random())
         one, other = found[first], found[second]
-        price_s, other_s = (route.price_s(each.cost.value_s, each.busy + each.others) for each in (one, other))
-        chosen = one if price_s <= other_s else other
+        price_s = route.price_s(one.cost.value_s, one.busy + one.others)
+        chosen = one if price_s <= route.price_s(other.cost.value_s, other.busy + other.others) else other
         if chosen.in_flight >= chosen.places:
             chosen = min(found, key=_fullness)
         return chosen if chosen.in_flight < chosen.places else None

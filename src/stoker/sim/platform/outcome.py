@@ -1,6 +1,7 @@
 """What became of every request of an endpoint, in arrays while it runs and in numbers at the end."""
 
 from array import array
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 
 from stoker.sim.platform.request import ENDS, End, Request
 from stoker.sim.run import Sample
+
+_NUMBERS: Final = {how: number for number, how in enumerate(ENDS)}
 
 
 class Ledger:
@@ -20,7 +23,6 @@ class Ledger:
         self.ends: dict[End, int] = dict.fromkeys(ENDS, 0)
         self.retries = 0
         self.timeline: list[Sample] = []
-        self._at_s = array("d")
         self._wait_s = array("d")
         self._first_s = array("d")
         self._latency_s = array("d")
@@ -42,11 +44,10 @@ class Ledger:
         if request.begun_s >= 0.0:
             self.service_s += now_s - request.sent_s
         began_s = request.begun_s if request.begun_s >= 0.0 else now_s
-        self._at_s.append(request.arrived_s)
         self._wait_s.append(began_s - request.arrived_s)
         self._first_s.append((request.first_s if request.first_s >= 0.0 else now_s) - request.arrived_s)
         self._latency_s.append(now_s - request.arrived_s)
-        self._ends.append(ENDS.index(how))
+        self._ends.append(_NUMBERS[how])
 
     def columns(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int8]]:
         """Return waiting, time to first token, latency and end (index in ENDS) of each request that ended."""
