@@ -102,7 +102,7 @@ class Comparison(msgspec.Struct, frozen=True):
     "names",
     default="stoker,kpa,ray,hpa",
     show_default=True,
-    help="What is compared: stoker, kpa, kpa-300, ray, hpa, and fixed-N for N replicas.",
+    help="What is compared: stoker, kpa, kpa-300, ray, hpa, apa, and fixed-N for N replicas.",
 )
 @click.option("--cold-start", "cold_start_s", type=Seconds(), default=40.0, help="From order to ready.  [default: 40s]")
 @click.option("--min", "least", type=click.IntRange(0), default=1, show_default=True, help="Fewest replicas.")
