@@ -218,7 +218,7 @@ def test_aliases_within_the_maxima_may_be_used() -> None:
         ("model: m, samples: {patterns: {card: a}}", "spec.samples.patterns.card", "hidden already"),
         ("model: m, limits: {queue_max: 1.5}", "spec.limits.queue_max", "expected a whole number, got 1.5"),
         ("model: m, limits: {queue_max: 100001}", "spec.limits.queue_max", "is more than 100000"),
-        ("model: m, replicas: {max: 0}", "spec.replicas.max", "less than 1"),
+        ("model: m, replicas: {max: -1}", "spec.replicas.max", "less than 0"),
         ("model: m, batching: 5", "spec.batching", "expected a map of fields, got 5"),
         ("model: m, batching: {max_bytes: 0}", "spec.batching.max_bytes", "nothing would fit"),
         ("model: m, batching: {pad: {s: {to: 16}}}", "spec.batching.pad.s.to", "powers-of-two or a list, got 16"),
