@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Source = tuple[Draw, Service]  # of a seed, its arrivals; what a request takes
 
 OURS: Final = "stoker"
+POLICIES: Final = "stoker,kpa,ray,hpa"
 LOADS: Final = ("step", "spike", "sine", "gamma", "edge", "poisson", "day", "bursts")
 HEADINGS: Final = ("POLICY", "LATE", "REPLICA-HOURS", "WAIT P50", "P95", "P99", "CHANGES/H")
 COLOURS: Final = {"better": "green", "trade": "yellow", "same": None, "worse": "red"}
@@ -80,7 +81,7 @@ class Comparison(msgspec.Struct, frozen=True):
     stoker simulate --load spike
     stoker simulate --load step --cold-start 2m --policy stoker,kpa,ray,hpa,fixed-6 --chart spike.html
     stoker simulate --trace azure_llm_2023_code.csv --seeds 5 -o json
-    stoker simulate --plan platform.yaml
+    stoker simulate --plan platform.yaml --policy stoker,hpa
     """,
 )
 @click.option("--load", type=click.Choice(LOADS), help="The shape of arrivals, an hour of it.  [default: spike]")
@@ -100,9 +101,9 @@ class Comparison(msgspec.Struct, frozen=True):
 @click.option(
     "--policy",
     "names",
-    default="stoker,kpa,ray,hpa",
-    show_default=True,
-    help="What is compared: stoker, kpa, kpa-300, ray, hpa, apa, and fixed-N for N replicas.",
+    default="",
+    help="What is compared: stoker, kpa, kpa-300, ray, hpa, apa, and fixed-N for N replicas; of a plan, for every "
+    "endpoint instead of its own.  [default: stoker,kpa,ray,hpa]",
 )
 @click.option("--cold-start", "cold_start_s", type=Seconds(), default=40.0, help="From order to ready.  [default: 40s]")
 @click.option("--min", "least", type=click.IntRange(0), default=1, show_default=True, help="Fewest replicas.")
@@ -154,13 +155,13 @@ def command(load: str | None, trace: Path | None, plan: Path | None, **given: An
     if plan is not None:
         from stoker.cli.simulate_plan import run
 
-        run(plan, asked.late_s, asked.chart, asked.output)
+        run(plan, asked.names, asked.late_s, asked.chart, asked.output)
         return
     from stoker.sim.endpoint import Terms
     from stoker.sim.policies import named
 
     terms = Terms(asked.places, asked.cold_start_s, asked.least, asked.most)
-    policies = {name.strip(): named(name.strip()) for name in asked.names.split(",")}
+    policies = {name.strip(): named(name.strip()) for name in (asked.names or POLICIES).split(",")}
     title = trace.name if trace is not None else load or "spike"
     source = _source(title, trace, asked)
     rows = _rows(policies, source, terms, asked)

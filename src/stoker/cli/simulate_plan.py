@@ -1,5 +1,6 @@
 """`stoker simulate --plan`: a whole platform on virtual time, and what became of each endpoint."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,9 @@ from stoker.protocol import yamltree
 from stoker.protocol.conform import misfits
 from stoker.sim.document import Platform, read
 from stoker.sim.picture import Track, page
+from stoker.sim.platform.plan import PlatformPlan
 from stoker.sim.platform.world import World
+from stoker.sim.policies import named
 from stoker.types.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -22,22 +25,38 @@ HEADINGS = ("ENDPOINT", "POLICY", "REQUESTS", "ANSWERED", "LATE", "WAIT P99", "F
             "MOST", "REPLICA-HOURS", "RETRIES")  # fmt: skip
 
 
-def run(file: Path, late_s: float, chart: Path | None, output: str) -> None:
-    """Simulate the platform that `file` describes, and print what became of it."""
+def run(file: Path, names: str, late_s: float, chart: Path | None, output: str) -> None:
+    """Simulate the platform that `file` describes, and print what became of it.
+
+    names: policies, by commas, each for every endpoint in a run of its own; "": as the plan says, in one run.
+    """
     from stoker.cli.simulate import write
 
     plan = read(_tree(file), file.parent)
+    count = sum(len(each.arrivals) for each in plan.endpoints)
+    outcomes: list[Outcome] = []
+    tracks: list[Track] = []
     with Progress("Simulating") as progress:
-        progress.step(f"{sum(len(each.arrivals) for each in plan.endpoints):,} requests")
-        world = World(plan, late_s)
-        outcomes = world.run(progress.update)
+        for name in names.split(","):
+            progress.step(f"{count:,} requests{f', {name}' if name else ''}")
+            world = World(under(plan, name.strip()), late_s)
+            outcomes += world.run(progress.update)
+            title = f" {name}" if name else ""
+            tracks += [Track(f"{key}{title}", site.ledger.timeline) for key, site in world.sites.items()]
+    outcomes.sort(key=lambda each: list(world.sites).index(each.endpoint))
     if chart is not None:
-        tracks = [Track(name, site.ledger.timeline) for name, site in world.sites.items()]
         table = [HEADINGS, *(_cells(each) for each in outcomes)]
         write(chart, page(f"Simulation of {file.name}", f"seed {plan.seed}, {plan.gateways} gateways", tracks, table))
     show(items(outcomes), output, lambda: _text(outcomes, late_s))
     if chart is not None and output == "table":
         click.echo(f"picture: {chart}")
+
+
+def under(plan: PlatformPlan, name: str) -> PlatformPlan:
+    """Return `plan` with the policy `name` for every endpoint; "": as it is."""
+    if not name:
+        return plan
+    return replace(plan, endpoints=tuple(replace(each, policy=named(name)) for each in plan.endpoints))
 
 
 def _tree(file: Path) -> object:
@@ -57,20 +76,24 @@ def _tree(file: Path) -> object:
     return yamltree.plain(trees[0])
 
 
-def _text(outcomes: "tuple[Outcome, ...]", late_s: float) -> str:
+def _text(outcomes: "list[Outcome]", late_s: float) -> str:
     lines = [columns(HEADINGS, [_cells(each) for each in outcomes])]
     lines.append(click.style(f"late: waited over {late_s:g} s, or was not answered in time", dim=True))
     for each in outcomes:
         lost = {how: count for how, count in each.ends.items() if count and how != "ok"}
         if lost:
-            lines.append(f"{each.endpoint}: {', '.join(f'{count:,} {how}' for how, count in lost.items())}")
+            lines.append(f"{_title(each)}: {', '.join(f'{count:,} {how}' for how, count in lost.items())}")
         if each.blocked_s > 0.0:
-            lines.append(f"{each.endpoint}: for {duration(each.blocked_s)} a replica had no room: {each.blocked}")
+            lines.append(f"{_title(each)}: for {duration(each.blocked_s)} a replica had no room: {each.blocked}")
         lines += [
-            f"{each.endpoint}: {move.at_s:8.0f} s  {move.phase:<12} {move.weight:>3} %  {move.because}"
+            f"{_title(each)}: {move.at_s:8.0f} s  {move.phase:<12} {move.weight:>3} %  {move.because}"
             for move in each.rollout
         ]
     return "\n".join(lines)
+
+
+def _title(one: "Outcome") -> str:
+    return f"{one.endpoint} ({one.policy})"
 
 
 def _cells(one: "Outcome") -> tuple[str, ...]:

@@ -38,13 +38,14 @@ class Batches(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Language(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A language model: sequences at once, time of a step (and of each sequence in it), tokens/s of reading."""
+    """A language model: sequences at once, time of a step (and of each in it), tokens/s read, prompt blocks kept."""
 
     slots: int = 16
     step: Seconds = "20ms"
     sequence: Seconds = "0.6ms"
     read_tokens_per_s: float = 5000.0
     chunk_tokens: int = 512
+    cache_blocks: int = 200
 
 
 class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -196,7 +197,9 @@ def _engine(said: Engine, name: str) -> plan.Engine:
             return plan.Batching(parse_seconds(one.base), parse_seconds(one.row), one.rows)
         case Language() as one:
             step_s, sequence_s = parse_seconds(one.step), parse_seconds(one.sequence)
-            return plan.Generating(one.slots, step_s, sequence_s, 1.0 / one.read_tokens_per_s, one.chunk_tokens)
+            return plan.Generating(
+                one.slots, step_s, sequence_s, 1.0 / one.read_tokens_per_s, one.chunk_tokens, one.cache_blocks
+            )
 
 
 def _fault(said: Fault, endpoints: Mapping[str, Endpoint], nodes: set[str]) -> plan.Fault:

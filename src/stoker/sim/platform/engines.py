@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from stoker.core import batch, concurrency
 from stoker.core.latency import Lines
 from stoker.sim.platform import plan
+from stoker.sim.platform.cache import BLOCK_TOKENS, PrefixCache
 from stoker.sim.platform.clock import Clock
 from stoker.sim.platform.request import Request
 
@@ -144,6 +145,7 @@ class GeneratingEngine:
     def __init__(self, kind: plan.Generating, clock: Clock, done: Done, slower: float) -> None:
         self.slots = kind.slots
         self._kind, self._clock, self._done, self._slower = kind, clock, done, slower
+        self._cache = PrefixCache(kind.cache_blocks)
         self._waiting: deque[Request] = deque()
         self._reading: deque[Request] = deque()
         self._left_tokens = 0.0  # of the first prompt that is read
@@ -172,8 +174,14 @@ class GeneratingEngine:
     def _read(self, request: Request) -> None:
         request.begun_s = self._clock.now_s
         if not self._reading:
-            self._left_tokens = float(max(request.input_tokens, 1))
+            self._open(request)
         self._reading.append(request)
+
+    def _open(self, request: Request) -> None:
+        """Begin to read a prompt, behind what is known of it; its last token is always read."""
+        known = self._cache.read(request.blocks) * BLOCK_TOKENS if request.blocks else 0
+        request.cached_tokens = max(min(known, request.input_tokens - 1), 0)
+        self._left_tokens = float(max(request.input_tokens - request.cached_tokens, 1))
 
     def _go_on(self) -> None:
         """Let steps pass until now, at the pace that held since the last change."""
@@ -216,7 +224,7 @@ class GeneratingEngine:
             else:
                 heappush(self._writing, (self._steps + read.output_tokens - 1, read.number, read))
             if self._reading:
-                self._left_tokens = float(max(self._reading[0].input_tokens, 1))
+                self._open(self._reading[0])
         while self._writing and self._writing[0][0] <= self._steps + 1e-6:
             ended.append(heappop(self._writing)[2])
         while self._waiting and len(self._writing) + len(self._reading) < self.slots:

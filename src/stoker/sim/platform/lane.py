@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
 
-from stoker.core import admit, concurrency, fairness, retry, route, sizes
+from stoker.core import admit, affinity, concurrency, fairness, retry, route, sizes
 from stoker.sim.platform import plan
 from stoker.sim.platform.arms import Watch
+from stoker.sim.platform.cache import BLOCK_TOKENS
 from stoker.sim.platform.clock import Clock
 from stoker.sim.platform.replica import OPEN, Replica
 from stoker.sim.platform.request import End, Request
@@ -27,7 +28,7 @@ Finished = Callable[[Request, End], None]
 class View:
     """A replica as one gateway sees it: what it has there itself, and what others had when it last heard."""
 
-    __slots__ = ("busy", "cost", "in_flight", "is_ejected", "others", "places", "replica")
+    __slots__ = ("busy", "cost", "in_flight", "is_ejected", "known", "others", "places", "replica")
 
     def __init__(self, replica: Replica) -> None:
         self.replica = replica
@@ -36,6 +37,7 @@ class View:
         self.others = 0
         self.places = 0
         self.cost = route.Cost()
+        self.known = affinity.Known()  # prompts that were sent there
         self.is_ejected = False
 
 
@@ -198,7 +200,7 @@ class Lane:
         if view is None:
             return False
         if self._is_chat:
-            request.share = self._sizes.share(int(request.input_tokens * sizes.CHARS_PER_TOKEN), 0, 0)
+            self._remember(view, request)
         view.in_flight += 1
         view.busy += request.share
         self.in_flight += 1
@@ -214,13 +216,48 @@ class Lane:
         count = len(found)
         if count < 2:
             return found[0] if count and found[0].in_flight < found[0].places else None
-        first, second = route.pair(count, self._draws.random(), self._draws.random())
-        one, other = found[first], found[second]
-        price_s = route.price_s(one.cost.value_s, one.busy + one.others)
-        chosen = one if price_s <= route.price_s(other.cost.value_s, other.busy + other.others) else other
+        if request.blocks:
+            return self._by_prefix(request, found)
+        chosen = self._cheaper(found)
         if chosen.in_flight >= chosen.places:
             chosen = min(found, key=_fullness)
         return chosen if chosen.in_flight < chosen.places else None
+
+    def _cheaper(self, found: list[View]) -> View:
+        first, second = route.pair(len(found), self._draws.random(), self._draws.random())
+        one, other = found[first], found[second]
+        price_s = route.price_s(one.cost.value_s, one.busy + one.others)
+        return one if price_s <= route.price_s(other.cost.value_s, other.busy + other.others) else other
+
+    def _by_prefix(self, request: Request, found: list[View]) -> View | None:
+        """As gateway/fleet/choice.py: who knows the prompt's beginning and is not overloaded, else the cheaper."""
+        free = [each for each in found if each.in_flight < each.places]
+        if not free:
+            return None
+        index = self._owner(request, found)
+        if index >= 0 and found[index].in_flight >= found[index].places:
+            found, index = free, self._owner(request, free)
+        if index >= 0:
+            return found[index]
+        return self._cheaper(free) if len(free) > 1 else free[0]
+
+    def _owner(self, request: Request, found: list[View]) -> int:
+        now_s = self._clock.now_s
+        loads = [each.busy + each.others for each in found]
+        prices_s = [route.price_s(each.cost.value_s, load) for each, load in zip(found, loads, strict=True)]
+        matched = [each.known.matched(request.blocks, now_s) for each in found]
+        spill = affinity.spill(found[0].replica.engine.slots)
+        index, _ = affinity.by_prefix(matched, len(request.blocks), loads, prices_s, spill, self._draws.random())
+        return index
+
+    def _remember(self, view: View, request: Request) -> None:
+        """Know what a replica gets of prompts, and how large the request is beside the usual."""
+        known = 0
+        if request.blocks:
+            known = view.known.matched(request.blocks, self._clock.now_s) * BLOCK_TOKENS
+            view.known.learn(request.blocks, self._clock.now_s)
+        chars = sizes.CHARS_PER_TOKEN
+        request.share = self._sizes.share(int(request.input_tokens * chars), int(known * chars), 0)
 
     def _of_arm(self, request: Request) -> list[View]:
         """As gateway/fleet/choice.py: a full canary's request goes to the baseline, a second try does too."""
@@ -256,10 +293,10 @@ class Lane:
 
     def _learn(self, view: View, request: Request, took_s: float, now_s: float) -> None:
         if self._is_chat:
-            units = sizes.units(request.input_tokens, request.output_tokens)
+            units = sizes.units(request.input_tokens - request.cached_tokens, request.output_tokens)
             self._sizes.ended(request.output_tokens)
             view.cost.observe(took_s / units, now_s)
-            served = fairness.token_units(request.input_tokens, 0, request.output_tokens)
+            served = fairness.token_units(request.input_tokens, request.cached_tokens, request.output_tokens)
         else:
             view.cost.observe(took_s, now_s)
             served = (now_s - request.begun_s) * 1000.0

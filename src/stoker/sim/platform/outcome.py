@@ -22,6 +22,7 @@ class Ledger:
         self.presence_s = 0.0  # arrivals negative, ends positive
         self.ends: dict[End, int] = dict.fromkeys(ENDS, 0)
         self.retries = 0
+        self.read_tokens = self.cached_tokens = 0
         self.timeline: list[Sample] = []
         self._wait_s = array("d")
         self._first_s = array("d")
@@ -41,6 +42,8 @@ class Ledger:
         self.presence_s += now_s
         self.ends[how] += 1
         self.retries += request.tries
+        self.read_tokens += request.input_tokens
+        self.cached_tokens += request.cached_tokens
         if request.begun_s >= 0.0:
             self.service_s += now_s - request.sent_s
         began_s = request.begun_s if request.begun_s >= 0.0 else now_s
@@ -86,6 +89,7 @@ class Outcome(msgspec.Struct, frozen=True):
     first: Quantiles
     latency: Quantiles
     late_ratio: float
+    cached_ratio: float  # of prompt tokens, those that an engine knew already
     replica_hours: float
     changes_per_hour: float
     replicas_most: int

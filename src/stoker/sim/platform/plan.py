@@ -44,6 +44,7 @@ class Generating:
     sequence_s: float = 0.0006
     read_token_s: float = 0.0002
     chunk_tokens: int = 512
+    cache_blocks: int = 200  # of prompts, kept for the next that begins with them; 512 tokens each
 
 
 Engine = Places | Batching | Generating

@@ -22,8 +22,8 @@ class Request(Ticket):
     """Times are of the virtual clock; -1: not yet. It is what waits in a gateway's line and in a replica's batch."""
 
     __slots__ = (
-        "alone", "arm", "arrived_s", "begun_s", "end", "ended_s", "first_s", "input_tokens", "lane", "number",
-        "output_tokens", "replica", "rows", "sent_s", "service_s", "shapes", "share", "tries",
+        "alone", "arm", "arrived_s", "begun_s", "blocks", "cached_tokens", "end", "ended_s", "first_s", "input_tokens",
+        "lane", "number", "output_tokens", "replica", "rows", "sent_s", "service_s", "shapes", "share", "tries",
     )  # fmt: skip
 
     def __init__(
@@ -34,7 +34,8 @@ class Request(Ticket):
         self.number = number
         self.arrived_s = at_s
         self.service_s = service_s  # of an engine with places
-        self.input_tokens = self.output_tokens = 0
+        self.input_tokens = self.output_tokens = self.cached_tokens = 0
+        self.blocks: tuple[int, ...] = ()
         self.rows, self.shapes, self.alone = 1, _ONE, False  # core/batch.Waiting
         self.sent_s = self.begun_s = self.first_s = self.ended_s = -1.0
         self.tries = 0

@@ -92,6 +92,7 @@ class World:
             request = Request(index, now_s, tenants[owners[index]], now_s + kind.deadline_s, service_s[index])
             if tokens is not None:
                 request.input_tokens, request.output_tokens = tokens[0][index], tokens[1][index]
+                request.blocks = kind.arrivals.blocks[index] if kind.arrivals.blocks else ()
             ledger.arrive(now_s)
             if index + 1 < len(at_s):
                 clock.at(at_s[index + 1], come, index + 1)
@@ -140,6 +141,7 @@ class World:
             first=quantiles(first_s[answered]),
             latency=quantiles(latency_s[answered]),
             late_ratio=late_ratio(ledger, self._late_s),
+            cached_ratio=ledger.cached_tokens / max(ledger.read_tokens, 1),
             replica_hours=paid_s / 3600.0,
             changes_per_hour=site.changes * 3600.0 / site.kind.arrivals.duration_s,
             replicas_most=site.most_replicas,
