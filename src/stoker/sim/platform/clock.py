@@ -22,10 +22,6 @@ class Clock:
         self._asked += 1
         heappush(self._heap, (max(when_s, self.now_s), self._asked, call, arguments))
 
-    def next_s(self) -> float | None:
-        """Return when the next event is; None when there is none."""
-        return self._heap[0][0] if self._heap else None
-
     def run(self, until_s: float) -> None:
         """Handle every event before `until_s`, and be there."""
         heap = self._heap

@@ -50,6 +50,7 @@ class Control:
 
     def _reconcile(self, site: Site, cold_start_s: float) -> None:
         """Order what is missing where it fits, and drain what is too much."""
+        self._bury(site)
         counts = site.counts()
         is_changed, blocked = False, ""
         for revision, count in counts.items():
@@ -91,6 +92,7 @@ class Control:
                 yield Held(NodeName(each.node), site.demand(each.revision))
 
     def _load(self, site: Site, replica: Replica, cold_start_s: float) -> None:
+        replica.started_s = self._clock.now_s
         if cold_start_s <= 0.0:
             self._become_ready(site, replica, replica.boot)
         else:

@@ -84,7 +84,6 @@ class Replica:
         self.boot += 1
         self.engine = self._engine()
         self.state = "starting"
-        self.started_s = self._clock.now_s
         return lost
 
     def _engine(self) -> engines.Engine:
