@@ -1,5 +1,7 @@
 """What an operator asks of scaling, one by one."""
 
+import math
+
 import msgspec
 import pytest
 
@@ -71,11 +73,11 @@ def test_what_was_needed_is_forgotten_after_the_window_however_long_that_is(wind
 
 def test_a_replica_that_is_missed_soon_after_it_went_is_kept_longer_the_next_time() -> None:
     day = Day(Policy(max=20))
-    day.go(40.0, 300.0)
+    enough = day.go(40.0, 300.0).desired
     kept_s = []
     for _ in range(3):
         day.go(4.0, 400.0)
-        kept_s.append(TICK_S * len([each for each in day.desired[-200:] if each == max(day.desired[-200:])]))
+        kept_s.append(TICK_S * len([each for each in day.desired[-200:] if each >= enough]))
         day.go(40.0, 300.0, waiting=100)
     assert kept_s[1] > kept_s[0] + 60.0, kept_s
 
@@ -227,6 +229,16 @@ def test_the_trend_orders_before_a_slope_arrives() -> None:
     ahead = next(each for each in day.last.signals if each.signal == "forecast")
     now = next(each for each in day.last.signals if each.signal == "requests")
     assert ahead.up > 1.05 * now.up
+
+
+def test_what_only_the_trend_called_for_goes_with_it() -> None:
+    day = Day(Policy(max=50, down_window_s=600.0))
+    day.go(4.0, 600.0)
+    needed = 0.0
+    for tick in range(180):
+        found = day.look(4.0 + min(tick, 60))  # from then on it grows no longer
+        needed = max(needed, *(each.stay for each in found.signals if each.signal == "requests"))
+    assert day.replicas == math.ceil(needed) < max(day.desired)
 
 
 def test_a_memory_survives_its_wire_form() -> None:

@@ -128,3 +128,15 @@ def test_there_are_at_least_as_many_as_what_arrives_keeps_busy(
         if memory.served and memory.places:
             busy = load.load(sight, memory).busy / memory.places
             assert found.desired >= min(math.ceil(busy - 1e-6), policy.max), found.because
+
+
+@settings(max_examples=50, deadline=None)
+@given(policies, histories)
+def test_a_forecast_holds_nothing_when_it_is_over(policy: Policy, history: list[tuple[Sight, float]]) -> None:
+    memory, now_s, needed = Memory(), NOW_S, [0.0]
+    for seen, passed_s in history:
+        now_s += passed_s
+        found = decide(msgspec.structs.replace(seen, at_s=now_s, failures=0), policy, memory, now_s)
+        memory = found.memory
+        needed += [each.stay for each in found.signals if each.signal != "forecast"]
+        assert max(each for _, each in memory.peaks) <= max(needed)

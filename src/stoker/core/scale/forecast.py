@@ -1,6 +1,6 @@
 """Where arrivals will be when a replica that starts now is ready: the trend of the last minutes, and yesterday.
 
-Both are floors only: a forecast never takes a replica away.
+Both are floors only: a forecast never takes a replica away. Nor does the trend keep one (window.py).
 Source of the trend: the local level-trend Kalman filter of Dynamo's planner, whose noise is set here by the arrivals
 themselves: the mean of n of them is off by its root.
 """
