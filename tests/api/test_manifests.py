@@ -172,7 +172,7 @@ def test_what_is_no_manifest_is_refused(rig: Rig, body: bytes) -> None:
 def test_decisions_are_in_the_journal_with_their_reason(rig: Rig, model: str) -> None:
     apply(rig, endpoint("why", model))
     until(lambda: rig.client.endpoint("default", "why").revisions, "a revision")
-    entries = rig.client.journal(endpoint="why")
+    entries = until(lambda: rig.client.journal(endpoint="why")[-2:], "what was done first")
     assert [entry.action for entry in entries] == ["CreateRevision default.why-1", "ApplyEndpoint"]
     assert entries[0].because == "the spec (generation 1) and model m@2 make a new configuration"
     assert rig.client.journal(endpoint="default/why") == entries

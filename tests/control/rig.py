@@ -37,15 +37,15 @@ class Model:
 """
 
 
-def until(claim: Callable[[], Any], what: str = "", timeout_s: float = WAIT_S) -> Any:
-    """Poll `claim` until it is true and return what it said."""
+def until(claim: Callable[[], Any], what: str | Callable[[], str] = "", timeout_s: float = WAIT_S) -> Any:
+    """Poll `claim` until it is true and return what it said; `what` may look at how far it came."""
     end_s = time.monotonic() + timeout_s
     while True:
         value = claim()
         if value:
             return value
         if time.monotonic() > end_s:
-            raise AssertionError(f"not within {timeout_s} s: {what or claim}")
+            raise AssertionError(f"not within {timeout_s} s: {(what() if callable(what) else what) or claim}")
         time.sleep(0.01)
 
 
@@ -119,19 +119,21 @@ class Rig:
         return self.process.wait(timeout_s)
 
     def processes(self) -> dict[str, int]:
-        """Return the pids of everything that runs for this state folder, by process name."""
-        found = {}
+        """Return the pids of everything that runs for this state folder, by process name; no helpers of replicas."""
+        names, parents = {}, {}
         for folder in Path("/proc").iterdir():
             if folder.name.isdigit():
                 try:
                     environment = (folder / "environ").read_bytes().split(b"\0")
-                    state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+                    state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
                 except OSError:
                     continue
                 for pair in environment:
                     if pair.startswith(f"STOKER_PROCESS={self.home.id}/".encode()) and state != "Z":
-                        found[pair.decode().partition("/")[2]] = int(folder.name)
-        return found
+                        names[int(folder.name)] = pair.decode().partition("/")[2]
+                        parents[int(folder.name)] = int(parent)
+        # A replica's child (it measures its threads in one) has the environment, and so the name, of the replica.
+        return {name: pid for pid, name in names.items() if names.get(parents[pid]) != name}
 
     def request(
         self, method: str, path: str, body: Any = None, *, key: str | None = "", headers: dict[str, str] | None = None

@@ -98,9 +98,9 @@ def test_a_tier_has_no_replicas_follows_its_backends_and_a_killed_one_costs_no_r
         until(lambda: load.values[8.0] > 20, "big serves")
         pid = next(pid for name, pid in replica_processes(rig).items() if name.startswith("default.big"))
         os.kill(pid, signal.SIGKILL)
-        until(lambda: load.values[4.0] > 0, "small serves for big")
+        until(lambda: load.values[4.0] > 0, lambda: f"small serves for big: {load}")
         seen = load.values[8.0]
-        until(lambda: load.values[8.0] > seen + 20, "big serves again", READY_S)
+        until(lambda: load.values[8.0] > seen + 20, lambda: f"big serves again: {load}", READY_S)
     assert load.failures == []
 
 

@@ -1,5 +1,6 @@
 """Control with a real agent, gateway and replicas: rollouts under load, crashes with their reasons, kills."""
 
+import http.client
 import os
 import random
 import re
@@ -56,8 +57,11 @@ class Load:
         while not self._stop.is_set():
             try:
                 self.values[infer(rig, name)[0]] += 1
-            except (AssertionError, OSError) as wrong:
-                self.failures.append(str(wrong))
+            except (AssertionError, OSError, http.client.HTTPException) as wrong:
+                self.failures.append(repr(wrong))
+
+    def __str__(self) -> str:
+        return f"{dict(self.values)} answered, {len(self.failures)} failed: {self.failures[-3:]}"
 
     def __enter__(self) -> "Load":
         for thread in self._threads:

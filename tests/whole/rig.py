@@ -20,15 +20,15 @@ from tests.ports import free_ports
 STOKER = Path(sys.executable).parent / "stoker"
 
 
-def until(claim: Callable[[], Any], timeout_s: float = 30.0, what: str = "") -> Any:
-    """Poll `claim` until it is true and return what it said; fail with `what` after `timeout_s`."""
+def until(claim: Callable[[], Any], timeout_s: float = 30.0, what: str | Callable[[], str] = "") -> Any:
+    """Poll `claim` until it is true and return what it said; fail with `what`, which may look at how far it came."""
     deadline = time.monotonic() + timeout_s
     while True:
         value = claim()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s} s: {what or claim}")
+            raise AssertionError(f"not within {timeout_s} s: {(what() if callable(what) else what) or claim}")
         time.sleep(0.02)
 
 

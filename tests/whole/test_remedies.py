@@ -47,7 +47,7 @@ def test_a_version_that_fails_is_rolled_back_once_over_a_kill_of_control(demo: P
     with callers(demo, tmp_path, "rates"):
         until(lambda: answered() >= GOOD_MIN, 60, "callers are answered")
         bash(demo, break_it, tmp_path)
-        until(acting, 90, "the incident acts")
+        until(acting, 90, lambda: f"the incident acts: {demo.cli('why', 'rates')}")
         demo.kill("control")
         until(demo.client.is_ready, 30, "control is back")
         found = until(over, 90, "the act is over")

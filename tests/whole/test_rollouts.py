@@ -64,7 +64,8 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 
 
 def ask(platform: Platform, version: int, rollout: dict[str, Any], replicas: int = 2) -> None:
-    """Apply the endpoint with this version and this way to get there."""
+    """Apply the endpoint with this version and this way to get there; its rollout is the newest when this returns."""
+    before = numbers(platform)
     spec = {
         "model": f"adder@{version}",
         "replicas": {"min": replicas, "max": replicas},
@@ -73,6 +74,8 @@ def ask(platform: Platform, version: int, rollout: dict[str, Any], replicas: int
     }
     manifest = {"apiVersion": "stoker/v1", "kind": "Endpoint", "metadata": {"name": "adder"}, "spec": spec}
     platform.cli("apply", "-f", "-", stdin=json.dumps(manifest))
+    if rollout["strategy"] != "direct":
+        until(lambda: numbers(platform) != before, 30, "its rollout begins")
 
 
 @pytest.fixture
@@ -90,10 +93,18 @@ def is_settled(platform: Platform, ref: str) -> bool:
     return bool(served) and served[0]["model"] == ref and progress["reason"] == "Complete"
 
 
+def rollouts(platform: Platform) -> RolloutClient:
+    return RolloutClient(Connection(f"unix:{Home(platform.home).run / 'control-api.sock'}", platform.key))
+
+
+def numbers(platform: Platform) -> list[int]:
+    """Return the endpoint's rollouts, newest first."""
+    return [each.number for each in rollouts(platform).everything("default", "adder")]
+
+
 def newest(platform: Platform) -> RolloutDetail:
     """Return the newest rollout, whole."""
-    socket = Home(platform.home).run / "control-api.sock"
-    return RolloutClient(Connection(f"unix:{socket}", platform.key)).newest("default", "adder")
+    return rollouts(platform).newest("default", "adder")
 
 
 def load(platform: Platform, **settings: int) -> Load:
@@ -101,7 +112,7 @@ def load(platform: Platform, **settings: int) -> Load:
 
 
 def ended(platform: Platform, phase: str, timeout_s: float = 60.0) -> RolloutDetail:
-    until(lambda: newest(platform).is_ended, timeout_s, f"the rollout ends: {newest(platform)}")
+    until(lambda: newest(platform).is_ended, timeout_s, lambda: f"the rollout ends: {newest(platform)}")
     found = newest(platform)
     assert found.phase == phase, found.because
     return found
@@ -148,7 +159,7 @@ def test_a_version_that_does_not_load_is_rolled_back_with_its_own_words(adder: P
 
 def test_control_that_is_killed_in_any_phase_goes_on_with_it(adder: Platform) -> None:
     def dies_in(phase: str) -> None:
-        until(lambda: newest(adder).phase == phase, 60, f"{phase}: {newest(adder)}")
+        until(lambda: newest(adder).phase == phase, 60, lambda: f"{phase}: {newest(adder)}")
         adder.kill("control")
         until(adder.client.is_ready, 30, "control is back")
 
