@@ -73,6 +73,7 @@ def test_a_jsonl_trace_counts_milliseconds(tmp_path: Path) -> None:
     file.write_text(JSONL)
     found = traces.read(file)
     assert found.at_s.tolist() == [0.0, 2.5]
+    assert found.blocks == ((0, 1), ())
     assert seconds(ByTokens(1.0, 0.1, 1.0), found, 0).tolist() == [11.0, 8.0]
 
 

@@ -5,7 +5,8 @@ import math
 import pytest
 
 from stoker.sim.policy import Highest, Mean
-from stoker.sim.rivals import hpa, knative, ray_serve
+from stoker.sim.rivals import aibrix, hpa, knative, ray_serve
+from stoker.sim.rivals.aibrix import Aibrix
 from stoker.sim.rivals.hpa import Hpa, Rule
 from stoker.sim.rivals.knative import Knative
 from stoker.sim.rivals.ray_serve import RayServe
@@ -170,6 +171,32 @@ def test_the_hpas_defaults() -> None:
     assert (found.tolerance, found.sync_period_s, found.down_stabilization_s) == (0.1, 15.0, 300.0)
     assert found.up == (Rule("Percent", 100, 15), Rule("Pods", 4, 15))
     assert found.down == (Rule("Percent", 100, 15),)
+
+
+# ---- AIBrix: cases of pkg/controller/podautoscaler/algorithm/apa_test.go
+
+
+@pytest.mark.parametrize(
+    ("pods", "used", "rates", "wanted"),
+    [
+        (2, 45.0, (2.0, 2.0), 3),
+        (2, 35.0, (2.0, 2.0), 3),
+        (2, 90.0, (2.0, 2.0), 4),
+        (2, 90.0, (2.5, 2.0), 5),
+        (6, 20.0, (2.0, 2.0), 4),
+        (6, 18.0, (2.0, 2.0), 4),
+        (6, 10.0, (2.0, 2.0), 3),
+        (6, 5.0, (2.0, 2.5), 2),
+        (2, 33.0, (2.0, 2.0), 2),
+        (2, 27.0, (2.0, 2.0), 2),
+    ],
+)
+def test_aibrix_follows_the_ratio_within_its_tolerance_and_rates(
+    pods: int, used: float, rates: tuple[float, float], wanted: int
+) -> None:
+    up, down = rates
+    found = Aibrix(aibrix.Settings(max_scale_up_rate=up, max_scale_down_rate=down))
+    assert found.scale(used, 30.0, pods=pods) == wanted
 
 
 # ---- windows

@@ -68,6 +68,9 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "policy": Entry("policy", "Say what changes are held to, and test it."),
         "gameday": Entry("gameday", "Break something on purpose and score what happens."),
     },
+    "Plan": {
+        "simulate": Entry("simulate", "Compare scaling policies on simulated load."),
+    },
     "Call": {
         "chat": Entry("chat", "Talk to a chat endpoint."),
         "predict": Entry("predict", "Send a request to an endpoint and print the outputs."),

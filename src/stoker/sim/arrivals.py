@@ -23,6 +23,7 @@ class Arrivals:
     duration_s: float  # all of `at_s` are below it
     input_tokens: Tokens
     output_tokens: Tokens
+    blocks: tuple[tuple[int, ...], ...] = ()  # of each prompt, where a trace says them (see platform/cache.py)
 
     def __len__(self) -> int:
         return len(self.at_s)
@@ -151,4 +152,5 @@ def rotated(trace: Arrivals, seed: int) -> Arrivals:
     order = np.argsort(at_s, kind="stable")
     sizes = (trace.input_tokens, trace.output_tokens)
     first, second = (tokens[order] if len(tokens) else tokens for tokens in sizes)
-    return Arrivals(at_s[order], trace.duration_s, first, second)
+    blocks = tuple(trace.blocks[at] for at in order) if trace.blocks else ()
+    return Arrivals(at_s[order], trace.duration_s, first, second, blocks)

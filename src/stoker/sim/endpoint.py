@@ -19,6 +19,7 @@ NEVER: Final = math.inf
 SAMPLE_S: Final = 10.0  # between two points of the timeline
 # What is left in the queue when arrivals end is served; who has not been after so long never is.
 GRACE_S: Final = 3600.0
+_CANCELLED: Final = -1
 _READY: Final = -1  # in place of a request's index: the event is a replica that became ready
 
 Told = Callable[[float], None]  # of the virtual time reached
@@ -69,8 +70,7 @@ class _Endpoint:
         self._busy_s = self._presence_s = 0.0  # of what finished; arrivals negative, departures positive
         self._ordered_s: list[float] = []  # of each replica ever ordered
         self._stopped_s: list[float] = []
-        self._ready_s: list[float] = []  # NEVER: not yet; such a replica may still be cancelled
-        self._held: list[int] = []  # places of each replica that are taken
+        self._held: list[int] = []  # places of each replica that are taken, or _CANCELLED
         self._ready: list[int] = []
         self._starting: list[int] = []
         self._draining: set[int] = set()
@@ -153,7 +153,6 @@ class _Endpoint:
     def _order(self, now_s: float, takes_s: float) -> None:
         replica = len(self._held)
         self._ordered_s.append(now_s)
-        self._ready_s.append(NEVER)
         self._stopped_s.append(NEVER)
         self._held.append(0)
         self._starting.append(replica)
@@ -162,7 +161,6 @@ class _Endpoint:
     def _become_ready(self, now_s: float, replica: int) -> None:
         if self._held[replica] < 0:
             return
-        self._ready_s[replica] = now_s
         self._starting.remove(replica)
         self._ready.append(replica)
         self._free.extend([replica] * self._terms.places)
@@ -181,7 +179,7 @@ class _Endpoint:
         for _ in range(spare):
             if self._starting:  # the youngest: it has the most of its start before it
                 replica = self._starting.pop()
-                self._held[replica] = -1
+                self._held[replica] = _CANCELLED
                 self._stopped_s[replica] = self._now_s
             else:
                 self._drain(min(self._ready, key=lambda each: (self._held[each], -each)))

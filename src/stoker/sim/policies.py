@@ -8,6 +8,7 @@ from stoker.sim.endpoint import Terms
 from stoker.sim.ours import Stoker
 from stoker.sim.policy import Fixed, Policy
 from stoker.sim.rivals import knative
+from stoker.sim.rivals.aibrix import Aibrix
 from stoker.sim.rivals.hpa import Hpa
 from stoker.sim.rivals.knative import Knative
 from stoker.sim.rivals.ray_serve import RayServe
@@ -22,6 +23,7 @@ POLICIES: Final[dict[str, Make]] = {
     "kpa-300": lambda _: Knative(knative.Settings(scale_down_delay_s=300.0), "kpa-300"),
     "ray": lambda _: RayServe(),
     "hpa": lambda _: Hpa(),
+    "apa": lambda _: Aibrix(),
 }
 RIVALS: Final = ("kpa", "ray", "hpa")
 

@@ -1,7 +1,8 @@
 """Recorded arrivals from files: Azure's CSV and Mooncake's JSONL, both public formats of language-model traces.
 
 CSV: `TIMESTAMP,ContextTokens,GeneratedTokens`, a timestamp as `2023-11-16 18:17:03.9799600` or in seconds.
-JSONL: `{"timestamp": <ms>, "input_length": <tokens>, "output_length": <tokens>}`; more fields are ignored.
+JSONL: `{"timestamp": <ms>, "input_length": <tokens>, "output_length": <tokens>, "hash_ids": [<block>, …]}`; a block's
+number stands for 512 tokens of the prompt and all before them. More fields are ignored.
 """
 
 import csv
@@ -19,13 +20,14 @@ from stoker.types.errors import InvalidInput, NotFound
 REQUESTS_MAX: Final = 5_000_000
 COLUMNS: Final = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 
-Row = tuple[float, int, int]  # seconds, input tokens, output tokens
+Row = tuple[float, int, int, tuple[int, ...]]  # seconds, input tokens, output tokens, blocks of the prompt
 
 
 class _Line(msgspec.Struct):
     timestamp: float  # milliseconds
     input_length: int = 0
     output_length: int = 0
+    hash_ids: tuple[int, ...] = ()
 
 
 def read(file: Path) -> Arrivals:
@@ -46,8 +48,9 @@ def read(file: Path) -> Arrivals:
     at_s = np.array([row[0] for row in rows]) - rows[0][0]
     # One mean gap after the last, so that a trace that is joined to itself has no request twice at one moment.
     duration_s = float(at_s[-1]) * (1 + 1 / len(rows)) or 1.0
-    sizes = [np.array([row[at] for row in rows], dtype=np.int64) for at in (1, 2)]
-    return Arrivals(at_s, duration_s, *sizes)
+    read, written = (np.array([row[at] for row in rows], dtype=np.int64) for at in (1, 2))
+    blocks = tuple(row[3] for row in rows) if any(row[3] for row in rows) else ()
+    return Arrivals(at_s, duration_s, read, written, blocks)
 
 
 def _csv(file: Path, lines: list[str]) -> Iterator[Row]:
@@ -57,7 +60,7 @@ def _csv(file: Path, lines: list[str]) -> Iterator[Row]:
         raise InvalidInput(f"{file} has no column {missing[0]}; a trace is CSV with {', '.join(COLUMNS)}, or JSONL")
     for number, row in enumerate(reader, 2):
         try:
-            yield _seconds(row["TIMESTAMP"]), int(row["ContextTokens"]), int(row["GeneratedTokens"])
+            yield _seconds(row["TIMESTAMP"]), int(row["ContextTokens"]), int(row["GeneratedTokens"]), ()
         except (ValueError, TypeError) as wrong:
             raise InvalidInput(f"line {number} of {file} is no request: {wrong}") from wrong
 
@@ -71,7 +74,7 @@ def _jsonl(file: Path, lines: list[str]) -> Iterator[Row]:
             one = decoder.decode(line)
         except msgspec.MsgspecError as wrong:
             raise InvalidInput(f"line {number} of {file} is no request: {wrong}") from wrong
-        yield one.timestamp / 1000, one.input_length, one.output_length
+        yield one.timestamp / 1000, one.input_length, one.output_length, one.hash_ids
 
 
 def _seconds(text: str) -> float:
