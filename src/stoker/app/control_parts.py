@@ -84,8 +84,8 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
     admission = Admission(database, blobs, observer, metrics)
     models = ModelRegistry(database, blobs, home.models, home.tmp, admission)
     reach = ask.Fleet(lambda: observer.statuses, home.address)
-    judges = gates.Gates(blobs, reach, models.comparer, policies.Asked(admission))
     samples = SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes)
+    judges = gates.Gates(blobs, reach, models.comparer, samples, policies.Asked(admission))
     quiet = Quiet(database, samples, reach, lambda: loop.lease is not None, loop.wake)
     return ControlPlane(
         database=database,
