@@ -11,6 +11,7 @@ import msgspec
 from stoker import __version__
 from stoker.api.app import OPERATIONS
 from stoker.app import settings
+from stoker.app.limits import sections
 from stoker.cli import exits
 from stoker.cli.main import SECTIONS, cli
 from stoker.core import alarms
@@ -137,7 +138,7 @@ def first_line(text: str | None) -> str:
 
 
 def limits_page() -> str:
-    return f"{limits.page(Limits())}\n{MADE}"
+    return f"{limits.page(Limits(), sections())}\n{MADE}"
 
 
 def alerts_page() -> str:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from functools import cache
 from pathlib import Path
 
 # Before numpy is there: threads of linear algebra wait for each other by spinning, which a busy machine pays for.
@@ -18,8 +19,9 @@ from stoker.app import demo as demo_models
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("any machine")
 
-# Rooms whose tests share what is dear to start, a platform or loaded engines: each goes to one worker, whole.
-SHARING = ("tests/whole/", "tests/engines_llm/")
+# Rooms whose tests share what is dear to start, loaded engines or the demo's platform: each goes to one worker, whole.
+ENGINES, WHOLE = "tests/engines_llm/", "tests/whole/"
+ROOT = Path(__file__).parent.parent
 
 
 def pytest_configure() -> None:
@@ -32,7 +34,15 @@ class ByWhatIsShared(LoadScopeScheduling):
     """Gives a worker a file at a time, because its tests share processes, or one of the rooms that share more."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return next((room for room in SHARING if nodeid.startswith(room)), nodeid.partition("::")[0])
+        file = nodeid.partition("::")[0]
+        if file.startswith(ENGINES):
+            return ENGINES
+        return WHOLE if file.startswith(WHOLE) and _is_of_the_demo(file) else file
+
+
+@cache
+def _is_of_the_demo(file: str) -> bool:
+    return "demo: Platform" in (ROOT / file).read_text()
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
@@ -41,7 +51,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes longest: the worker that began it last would be waited for."""
-    items.sort(key=lambda item: not item.nodeid.startswith(SHARING))
+    items.sort(key=lambda item: not item.nodeid.startswith((WHOLE, ENGINES)))
 
 
 @pytest.fixture(scope="session")

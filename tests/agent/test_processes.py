@@ -109,6 +109,7 @@ def test_a_killed_process_comes_back_and_its_signal_is_named(shared: Rig) -> Non
     os.kill(first.pid, signal.SIGKILL)
     again = shared.wait("w1", lambda status: status.phase == "ready" and status.pid != first.pid)
     assert (again.last_exit, again.restarts) == ("killed by SIGKILL", 1)
+    assert (again.crashes_in_row, again.ready_crashes) == (1, 1)
     assert again.last_error == "killed by SIGKILL, by a person or, short of memory, by the kernel"
 
 

@@ -175,7 +175,7 @@ def test_decisions_are_in_the_journal_with_their_reason(rig: Rig, model: str) ->
     entries = until(lambda: rig.client.journal(endpoint="why")[-2:], "what was done first")
     assert [entry.action for entry in entries] == ["CreateRevision default.why-1", "ApplyEndpoint"]
     assert entries[0].because == "the spec (generation 1) and model m@2 make a new configuration"
-    assert rig.client.journal(endpoint="default/why") == entries
+    assert rig.client.journal(endpoint="default/why")[-2:] == entries
 
 
 def test_without_a_node_the_condition_says_so(rig: Rig, model: str) -> None:

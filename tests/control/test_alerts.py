@@ -137,6 +137,8 @@ def test_a_replica_that_dies_for_good_is_told_in_seconds_and_the_policy_of_the_b
         assert "insist with --over-budget" in refused_too.stderr
         insisted = stoker("deploy", "a", "--env", "NEW=1", "--over-budget", home=rig.home.root)
         assert "updated" in insisted.stdout, insisted.stderr
+        promoted = stoker("rollouts", "promote", "a", home=rig.home.root)
+        assert "rollouts are frozen: objective 'answers'" in promoted.stderr
         (written, *_) = [each for each in rig.client.journal(endpoint="a") if each.action == "ApplyEndpoint"]
         assert "changed: spec.env.NEW; over the freeze of rollouts: objective 'answers'" in written.because
         unpromised = json(endpoint(env={"NEW": "1"}, limits={"timeout": "1s"}, replicas={"max": 2}))

@@ -18,11 +18,12 @@ from stoker.client.connection import Connection
 from stoker.client.credentials import read_credentials
 from stoker.client.registration import Registration
 from stoker.client.releases import ReleaseClient
+from stoker.client.upload import LocalFile, push
 from stoker.control.compare import Comparer
 from stoker.types.errors import Conflict, InvalidInput, NotFound, Unavailable, Unsupported
 from stoker.types.likeness import Likeness
 from stoker.types.quantization import Quantized
-from stoker.types.releases import GateResult, ReleaseView
+from stoker.types.releases import GOLDEN_FILE, GateResult, ReleaseView
 from stoker.types.work import Step
 from tests.control.rig import Rig, conditions, endpoint, until
 from tests.engines_llm.support import packaged_model
@@ -243,9 +244,10 @@ def test_what_a_dying_control_leaves_goes_with_it_and_at_its_next_start(tmp_path
         rig.close()
 
 
-def gated(rig: Rig, name: str, model: str, **likeness: Any) -> ReleaseView:
+def gated(rig: Rig, name: str, model: str, golden: dict[str, Any] | None = None, **likeness: Any) -> ReleaseView:
     """Ask an endpoint for a version and return its dossier once it is decided."""
-    spec = endpoint(name, model=model, task="chat", gates={"likeness": {"texts": 5, **likeness}})
+    gates = {"likeness": {"texts": 5, **likeness}, "golden": golden or {}}
+    spec = endpoint(name, model=model, task="chat", gates=gates)
     status, answer, _ = rig.request("POST", "/api/v1/apply", spec)
     assert status == 200, answer
 
@@ -259,8 +261,8 @@ def gated(rig: Rig, name: str, model: str, **likeness: Any) -> ReleaseView:
     return until(decided, "the dossier is decided", 180)
 
 
-def of(view: ReleaseView) -> GateResult | None:
-    return next((each for each in view.dossier.results if each.kind == "likeness"), None)
+def of(view: ReleaseView, kind: str = "likeness") -> GateResult | None:
+    return next((each for each in view.dossier.results if each.kind == kind), None)
 
 
 @pytest.mark.timeout(240)
@@ -279,6 +281,23 @@ def test_a_quantized_version_that_is_surely_worse_than_its_parent_is_refused_wit
     assert found.numbers["size_ratio"] < 1
     until(lambda: conditions(rig, "strict")["Released"].reason == "LikenessWorse", "the condition says so")
     assert is_clean(rig)
+
+
+@pytest.mark.timeout(240)
+def test_a_version_reads_its_own_examples_beside_its_parent_and_for_their_perplexity(rig: Rig, tmp_path: Path) -> None:
+    lines = [msgspec.json.encode({"input": text[:20], "expected": text[20:]}) for text in TEXTS]
+    (tmp_path / "golden").write_bytes(b"\n".join(lines))
+    beside = (LocalFile(tmp_path / "golden", GOLDEN_FILE, (tmp_path / "golden").stat().st_size),)
+    made_from = Registration(files=(), metadata={"quantized_from": "smol@1"})
+    push(rig.client, "told", packaged_model(), made_from, lambda *_: None, beside)
+    view = gated(rig, "reads", "told@1", {"metric": "perplexity", "at_most": 1.5}, texts_of="golden")
+    alike, golden = of(view), of(view, "golden")
+    assert alike is not None
+    assert (alike.state, alike.numbers["texts"], alike.numbers["perplexity_ratio"]) == ("passed", 5, 1.0)
+    assert golden is not None
+    assert golden.state == "failed"
+    assert golden.because.endswith("on 5 examples; at most 1.5 is asked")
+    assert golden.numbers["perplexity"] == pytest.approx(alike.numbers["perplexity"])
 
 
 def test_what_cannot_be_compared_is_left_out_with_its_reason_and_the_rest_unasked(rig: Rig) -> None:

@@ -5,8 +5,10 @@ from typing import Any
 
 import msgspec
 
+from stoker.client.releases import ReleaseClient
 from stoker.client.rollouts import RolloutClient
 from stoker.control import quiet
+from stoker.control.releases import kept
 from stoker.control.releases.ask import Answer
 from stoker.types.rollouts import ArmCounts, Rollout
 from stoker.types.samples import SampleRecord
@@ -37,11 +39,18 @@ def test_only_a_step_that_waits_for_requests_alone_is_quiet() -> None:
 
 
 def test_a_sample_is_sent_as_it_came_but_never_as_a_stream() -> None:
-    assert quiet.request(record(request={"inputs": []})) == ("infer", b'{"inputs":[]}')
-    streamed = quiet.request(record("chat", {"messages": [], "stream": True}, stream=True))
+    assert kept.request(record(request={"inputs": []})) == ("infer", b'{"inputs":[]}')
+    streamed = kept.request(record("chat", {"messages": [], "stream": True}, stream=True))
     assert streamed == ("chat", b'{"messages":[],"stream":false}')
-    assert quiet.request(record(request=None)) is None
-    assert quiet.request(record("rerank", {})) is None
+    assert kept.request(record(request=None)) is None
+    assert kept.request(record("rerank", {})) is None
+
+
+def test_of_a_language_models_samples_a_gate_asks_for_short_answers_and_only_what_its_task_answers() -> None:
+    chat = record("chat", {"messages": [], "max_completion_tokens": 900, "stream": True}, stream=True)
+    assert kept.shortened(chat, "chat", 32) == ("chat", b'{"messages":[],"stream":false,"max_tokens":32}')
+    assert kept.shortened(chat, "predict", 32) is None
+    assert kept.shortened(msgspec.structs.replace(chat, status=500), "chat", 32) is None
 
 
 def test_an_answer_counts_as_a_gateway_would_count_it() -> None:
@@ -64,8 +73,8 @@ def test_kept_requests_promote_a_good_version_and_end_a_bad_one_without_any_clie
         rig.push("m", tmp_path / str(at), tasks=("predict",))
     client = RolloutClient(rig.client.connection)
 
-    def ask_for(version: int) -> None:
-        spec = endpoint(model=f"m@{version}", samples={"rate": 1.0}, rollout=REPLAY)
+    def ask_for(version: int, **more: Any) -> None:
+        spec = endpoint(model=f"m@{version}", samples={"rate": 1.0}, rollout=REPLAY, **more)
         assert rig.request("POST", "/api/v1/apply", spec)[0] == 200
 
     def ends_as(number: int, phase: str) -> None:
@@ -80,8 +89,11 @@ def test_kept_requests_promote_a_good_version_and_end_a_bad_one_without_any_clie
     until(lambda: is_served(rig), "the first revision serves", 40)
     for _ in range(20):
         infer(rig)
-    ask_for(2)
+    ask_for(2, gates={"profile": {"requests": 20}})
     ends_as(1, "promoted")
+    results = ReleaseClient(rig.client.connection).get("default", "a", 2).dossier.results
+    (profile,) = [each for each in results if each.kind == "profile"]
+    assert (profile.state, profile.because.rpartition("; ")[2]) == ("passed", "asked 1 kept request")
     assert infer(rig) == [2.0] * 4
     ask_for(3)
     ends_as(2, "rolled-back")

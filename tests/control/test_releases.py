@@ -15,6 +15,7 @@ from skl2onnx import to_onnx
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
+from stoker.cli.exits import Exit
 from stoker.client.registration import Registration
 from stoker.client.releases import ReleaseClient
 from stoker.client.rollouts import RolloutClient
@@ -23,6 +24,7 @@ from stoker.protocol import dossier as wire
 from stoker.protocol import signing
 from stoker.types.errors import Conflict, NotFound, RefusedArtifact
 from stoker.types.releases import GOLDEN_FILE, GateResult, ReleaseView
+from tests.cli.run import stoker_here
 from tests.control.rig import Rig, conditions, endpoint, infer, is_served, python_model, until
 
 PATIENCE_S = 90.0  # to give up, not to be quick: processes start on the way
@@ -138,6 +140,8 @@ def test_a_model_of_shuffled_labels_and_one_of_other_inputs_never_take_a_request
     assert len(said) > 20
     assert set(said) == {"1"}, set(said)
     assert serving(rig) == "default.a-1"
+    for reference, code in (("a@1", Exit.OK), ("a@2", Exit.REFUSED), ("a@9", Exit.TIMED_OUT), ("b", Exit.NOT_FOUND)):
+        assert stoker_here("release", "wait", reference, "--timeout", "0", home=rig.home.root).returncode == code
     assert bad.dossier.state == narrow.dossier.state == "refused"
     assert "accuracy" in bad.dossier.because
     assert "chance does not explain it" in bad.dossier.because

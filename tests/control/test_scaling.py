@@ -90,7 +90,7 @@ class Scene:
         gatherer = Gatherer(self.address, 1, self.observer, Promises(self.history))
         state = self.database.read(read_state)
         return ScalingWatch(
-            self.database, gatherer, 1, lambda: state, lambda: self.lease, self.metrics, self._wake, lambda: self.now_s
+            self.database, gatherer, lambda: state, lambda: self.lease, self.metrics, self._wake, lambda: self.now_s
         )
 
     def address(self, name: str) -> str:

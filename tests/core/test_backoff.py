@@ -1,9 +1,13 @@
 """When a process that died starts again."""
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
 from stoker.core.backoff import ACCIDENT_S, DELAY_MAX_S, JITTER_SHARE, SETTLED_S, after_death
+from stoker.core.conditions import crash_message
+from stoker.types.process import ProcessStatus
 
 jitters = some.floats(0, 1)
 lives = some.floats(0, 10_000)
@@ -60,3 +64,26 @@ def test_a_crash_loop_never_starts_more_often_than_the_doubling_allows(lives_s: 
 @given(counts, jitters)
 def test_what_everything_needs_never_waits_longer_than_its_own_maximum(count: int, jitter: float) -> None:
     assert after_death(count, ready_s=0.0, jitter=jitter, delay_max_s=5.0).delay_s <= 5.0
+
+
+def test_deaths_of_a_process_that_had_been_ready_are_told_from_those_while_it_loads() -> None:
+    restart = after_death(0, ready_s=0.0, jitter=0.0)
+    found = [(restart.crashes_in_row, restart.ready_crashes)]
+    for ready_s in (5.0, 0.0, SETTLED_S, 0.0):
+        restart = after_death(restart.crashes_in_row, restart.ready_crashes, ready_s=ready_s, jitter=0.0)
+        found.append((restart.crashes_in_row, restart.ready_crashes))
+    assert found == [(1, 0), (2, 1), (3, 1), (1, 1), (2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("crashes", "ready", "words"),
+    [
+        (3, 0, "replica crashed 3 times loading: bad weights"),
+        (1, 1, "replica crashed 1 time after it was ready: bad weights"),
+        (3, 3, "replica crashed 3 times after it was ready: bad weights"),
+        (3, 1, "replica crashed 3 times, 1 of them after it was ready: bad weights"),
+    ],
+)
+def test_a_crash_is_said_to_be_while_loading_only_where_it_was(crashes: int, ready: int, words: str) -> None:
+    process = ProcessStatus("a", "replica", "backoff", crashes_in_row=crashes, ready_crashes=ready)
+    assert crash_message(msgspec.structs.replace(process, last_error="bad weights")) == words

@@ -51,6 +51,9 @@ def resource(name: str, replicas: int = 1, cpu: float = 1.0, **spec: Any) -> End
     )
 
 
+FAR_S = 3600.0  # what is due after so long is nothing to wait for, such as the end of a step without requests
+
+
 class World:
     """State, clock and agents. Versions in `broken` crash while they load."""
 
@@ -115,14 +118,21 @@ class World:
 
     # what gateways and people do in a rollout
 
-    def count(self, canary: tuple[int, int], baseline: tuple[int, int], boot: str = "g0", **more: Any) -> None:
-        """Have a gateway count (all, failed) more tries of either arm of the newest rollout."""
+    def count(
+        self,
+        canary: tuple[int, int],
+        baseline: tuple[int, int],
+        boot: str = "g0",
+        unjudged: tuple[int, int] = (0, 0),
+        **more: Any,
+    ) -> None:
+        """Have a gateway count (all, failed) more tries of either arm of the newest rollout, and `unjudged` ones."""
         if not self.rollouts:
             return
         number = len(self.rollouts)
         table = self.readings.setdefault(number, {})
         old = table.get(boot, RolloutCounts(number))
-        arms = Arms(_more(old.arms.canary, *canary), _more(old.arms.baseline, *baseline))
+        arms = Arms(_more(old.arms.canary, *canary, unjudged[0]), _more(old.arms.baseline, *baseline, unjudged[1]))
         table[boot] = RolloutCounts(number, arms, **more)
 
     def order(self, said: Order) -> None:
@@ -230,7 +240,7 @@ class World:
         """Turn, let agents work and let time pass until nothing is left to do; return how many turns it took."""
         for taken in range(turns):
             plan = self.turn()
-            if plan.is_empty and plan.again_s is None and self._is_quiet():
+            if plan.is_empty and (plan.again_s or FAR_S) >= FAR_S and self._is_quiet():
                 return taken
             self.work()
             self.now_s += 1.0
@@ -316,9 +326,10 @@ class World:
         self.endpoints[name] = msgspec.structs.replace(self.endpoints[name], **fields)
 
 
-def _more(arm: ArmCounts, total: int, failed: int) -> ArmCounts:
+def _more(arm: ArmCounts, total: int, failed: int, unjudged: int = 0) -> ArmCounts:
     latencies = {**arm.latencies, 0: arm.latencies.get(0, 0) + total - failed}
-    return ArmCounts(arm.total + total, {"error": arm.bad.get("error", 0) + failed}, latencies)
+    bad = {"error": arm.bad.get("error", 0) + failed}
+    return ArmCounts(arm.total + total, bad, latencies, arm.unjudged + unjudged)
 
 
 _NAMES = st.sampled_from(("a", "a", "b"))

@@ -37,7 +37,30 @@ def test_a_reference_page_is_what_the_code_says(name: str) -> None:
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Limits)])
 def test_every_limit_of_a_connection_is_on_its_page(name: str) -> None:
     other = dataclasses.replace(Limits(), **{name: 987654})
-    assert limits.page(other) != limits.page(Limits())
+    assert limits.page(other, {}) != limits.page(Limits(), {})
+
+
+# The rooms of rollouts and releases.
+BOUNDED = (
+    *("gateway/arms.py", "gateway/reverts.py", "gateway/layers/shadow.py", "core/rollout", "core/verdict"),
+    *("control/quiet.py", "control/judge.py", "control/policies.py", "control/evidence.py", "control/hooks.py"),
+    *("control/rollouts.py", "control/releases", "store/rollouts.py", "store/outbox.py", "api/rollouts.py"),
+    *("types/rollouts.py", "types/releases.py", "core/gate/golden.py"),
+)
+
+
+def test_every_maximum_of_rollouts_and_releases_is_on_the_page_of_limits() -> None:
+    listed = (ROOT / "src" / "stoker" / "app" / "limits.py").read_text()
+    places = [ROOT / "src" / "stoker" / each for each in BOUNDED]
+    files = [file for place in places for file in (place.rglob("*.py") if place.is_dir() else (place,))]
+    maxima = {
+        (file.name, name)
+        for file in files
+        for name in re.findall(r"^([A-Z]\w*_MAX(?:_\w+)?)(?:: Final)? =", file.read_text(), re.MULTILINE)
+    }
+    assert len(maxima) > 25
+    missing = [f"{file}: {name}" for file, name in sorted(maxima) if f".{name}" not in listed]
+    assert missing == [], "a row for each in app/limits.py"
 
 
 def test_the_headers_that_are_read_and_no_others_are_on_the_page_of_the_data_plane() -> None:

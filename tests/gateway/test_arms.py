@@ -90,6 +90,7 @@ def test_what_the_caller_did_wrong_asked_by_version_or_gave_up_in_time_is_not_co
             await asyncio.sleep(0.01)
         found = await counts(even)
         assert found.arms.canary.total + found.arms.baseline.total == 0
+        assert found.arms.canary.unjudged + found.arms.baseline.unjudged == 1
 
     run(work)
 

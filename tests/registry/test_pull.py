@@ -160,7 +160,7 @@ def test_a_token_goes_to_the_hub_and_not_to_where_it_redirects(hub: Hub, tmp_pat
     with pytest.raises(Unauthenticated, match="HF_TOKEN"):
         fetched(hub, tmp_path)
     hub.asked.clear()
-    fetched(hub, tmp_path, token="hf_secret")
+    fetched(hub, tmp_path, authorization="Bearer hf_secret")
     assert {bearer for path, _, bearer in hub.asked if not path.startswith("/cdn/")} == {"Bearer hf_secret"}
     assert {bearer for path, _, bearer in hub.asked if path.startswith("/cdn/")} == {""}
 
@@ -249,7 +249,7 @@ def test_sources_are_read_as_they_are_written() -> None:
 def test_the_environment_names_the_hub_and_the_token() -> None:
     assert pull.settings_from({}).endpoint == "https://huggingface.co"
     given = pull.settings_from({"HF_ENDPOINT": "https://mirror.example/", "HF_TOKEN": "t"})
-    assert (given.endpoint, given.token) == ("https://mirror.example", "t")
+    assert (given.endpoint, given.authorization) == ("https://mirror.example", "Bearer t")
 
 
 def test_the_listing_of_the_test_hub_has_the_hubs_own_form(hub: Hub) -> None:

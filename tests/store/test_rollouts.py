@@ -1,14 +1,19 @@
 """What the rows of rollouts promise: one number each, a timeline within bounds, and orders that are obeyed once."""
 
+from pathlib import Path
+
 import msgspec
 import pytest
+from sqlalchemy import Column, MetaData, Table, insert
 
-from stoker.core.rollout.state import Entry, RolloutState
-from stoker.store import rollouts
-from stoker.store.engine import Connection, Database
+from stoker.core.rollout.state import Entry, Read, RolloutState
+from stoker.core.verdict.judge import Finding, Line, Memory
+from stoker.core.verdict.odds import Tally
+from stoker.store import migrate, rollouts, schema
+from stoker.store.engine import Connection, Database, open_engine, sqlite_url
 from stoker.types.errors import InvalidInput, NotFound
 from stoker.types.ids import EndpointName, ProjectName
-from stoker.types.rollouts import POSTED_MAX, WRONG, ArmCounts, Arms, Rollout
+from stoker.types.rollouts import POSTED_MAX, WRONG, ArmCounts, Arms, Rollout, RolloutCounts
 
 
 def state(canary: str = "default.a-2", endpoint: str = "a", **fields: object) -> RolloutState:
@@ -187,3 +192,52 @@ def test_an_end_is_told_once_and_one_that_was_not_written_is_told_again(database
     assert not database.write(lambda connection: rollouts.mark_told(connection, ended))
     assert not database.write(lambda connection: rollouts.mark_told(connection, runs + 1))
     assert database.read(rollouts.untold) == []
+
+
+def judged(number: int, ended_s: float) -> RolloutState:
+    """Return a rollout that was judged by something."""
+    seen = Finding("error", "", 3.0, 0.2, "a test")
+    read = Read({"gateway": RolloutCounts(number, Arms(ArmCounts(20, {"error": 3}, {-32: 17}), ArmCounts(90)))})
+    memory = Memory(lines=(Line("error", "", canary=Tally(3, 20), baseline=Tally(0, 90)),))
+    phase = "promoted" if ended_s else "stepping"
+    return state(number=number, phase=phase, ended_s=ended_s, read=read, memory=memory, findings=(seen,))
+
+
+def test_the_evidence_of_a_rollout_that_ended_is_read_only_where_it_is_asked_for(database: Database) -> None:
+    told = Arms(ArmCounts(60, {"judge": 30}), ArmCounts(60))
+
+    def work(connection: Connection) -> None:
+        number = rollouts.keep(connection, state()).number
+        rollouts.post(connection, number, "judge", told)
+        runs = judged(number, 0.0)
+        rollouts.keep(connection, runs)
+        assert rollouts.newest(connection) == [rollouts.Stored(runs, "", {"judge": told})]
+        ended = judged(number, 9.0)
+        rollouts.keep(connection, ended)
+        (brief,) = rollouts.newest(connection)
+        assert brief == rollouts.everything(connection, "default", "a")[0]
+        assert (brief.posted, brief.state.read, brief.state.memory, brief.state.findings) == ({}, Read(), Memory(), ())
+        whole = rollouts.Stored(ended, "", {"judge": told})
+        assert rollouts.latest(connection, "default", "a") == rollouts.get(connection, "default", number) == whole
+        assert rollouts.untold(connection) == [ended]
+        rollouts.keep(connection, msgspec.structs.replace(brief.state, phase="superseded"))
+        assert rollouts.get(connection, "default", number).state == msgspec.structs.replace(ended, phase="superseded")
+        assert rollouts.latest(connection, "default", "b") is None
+
+    database.write(work)
+
+
+def test_a_rollout_of_before_evidence_had_a_column_keeps_it(path: Path) -> None:
+    engine = open_engine(sqlite_url(path))
+    migrate.upgrade(engine, "0010")
+    was = judged(1, 9.0)
+    row = {"project": "default", "endpoint": "a", "ended_at_s": 9.0, "ordered": "", "posted": "{}", "is_told": False}
+    with engine.begin() as connection:
+        old = [each for each in schema.rollouts.columns if each.name != "evidence"]
+        table = Table("rollouts", MetaData(), *(Column(each.name, each.type) for each in old))
+        connection.execute(insert(table).values(number=1, state=msgspec.json.encode(was).decode(), **row))
+    migrate.upgrade(engine)
+    with engine.begin() as connection:
+        assert rollouts.get(connection, "default", 1).state == was
+        assert rollouts.newest(connection)[0].state.memory == Memory()
+    engine.dispose()

@@ -52,9 +52,9 @@ def test_a_version_that_fails_is_rolled_back_once_over_a_kill_of_control(demo: P
         until(demo.client.is_ready, 30, "control is back")
         found = until(over, 90, "the act is over")
     assert [(act.number, act.kind, act.outcome) for act in found.acts] == [(1, "roll-back", "it serves")]
-    view = demo.client.endpoint("default", "rates")
-    assert view.resource.spec.model == "rates@1"
-    assert view.status.serving == found.acts[0].subject
+    assert demo.client.endpoint("default", "rates").resource.spec.model == "rates@1"
+    serving = found.acts[0].subject
+    until(lambda: demo.client.endpoint("default", "rates").status.serving == serving, 30, "its status says so too")
     done = [entry.action.split()[0] for entry in demo.client.journal(endpoint="rates")]
     assert [done.count(action) for action in ("Remedy", "Rollback", "RemedyEnded")] == [1, 1, 1]
     said = demo.cli("incidents", "show", str(found.number))

@@ -180,6 +180,7 @@ class Owned:
             ready_at_s=self._ready_at_s,
             restarts=max(0, record.starts - 1),
             crashes_in_row=record.crashes_in_row,
+            ready_crashes=record.ready_crashes,
             next_start_s=self._next_start_s if self.phase == "backoff" else 0.0,
             last_exit=record.last_exit,
             killed_for=record.killed_for,
@@ -308,6 +309,7 @@ class Owned:
         is_replica = self.record.spec.kind == "replica"
         restart = backoff.after_death(
             self.record.crashes_in_row,
+            self.record.ready_crashes,
             ready_s=ready_s,
             jitter=random.random(),
             delay_max_s=backoff.DELAY_MAX_S if is_replica else backoff.DELAY_MAX_SYSTEM_S,
@@ -319,6 +321,7 @@ class Owned:
             pid=0,
             start_ticks=0,
             crashes_in_row=restart.crashes_in_row,
+            ready_crashes=restart.ready_crashes,
             last_exit=last_exit,
             last_error=reason,
             killed_for=killed_for,

@@ -34,6 +34,7 @@ class Record(msgspec.Struct, frozen=True):
     started_at_s: float = 0.0
     starts: int = 0
     crashes_in_row: int = 0
+    ready_crashes: int = 0
     last_exit: str = ""
     last_error: str = ""
     killed_for: KilledFor = ""

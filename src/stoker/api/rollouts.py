@@ -16,10 +16,12 @@ from stoker.control import steering
 from stoker.store.engine import Connection
 from stoker.store.rollouts import ENTRIES_MAX
 from stoker.types.errors import InvalidInput, NotFound
+from stoker.types.ids import EndpointName, ProjectName
 from stoker.types.rollouts import ArmCounts, Arms
 
 ACTED_WAIT_S: Final = 1.0  # for the decision, so that an answer shows it
 LIMIT_MAX: Final = 1000
+REASON_MAX: Final = 500  # characters
 COUNT_MAX: Final = 10_000_000  # of one call
 _METRIC: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
@@ -33,9 +35,14 @@ class RolloutList(msgspec.Struct, frozen=True):
 
 
 class OrderBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is said to a rollout."""
+    """What is said to a rollout.
+
+    reason: for the journal. over_budget: also where the policy of an error budget freezes rollouts.
+    """
 
     order: Said
+    reason: Annotated[str, Meta(max_length=REASON_MAX)] = ""
+    over_budget: bool = False
 
 
 class CountsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,15 +83,17 @@ async def _newest_rollout(call: Call) -> Response:
 
 
 async def _steer(call: Call) -> Response:
-    order = (await decoded(call.request, OrderBody)).order
+    body = await decoded(call.request, OrderBody)
     project, name = _whose(call)
+    frozen = call.plane.watch.frozen.get((ProjectName(project), EndpointName(name)), "")
+    word = steering.Word(" ".join(body.reason.split()), frozen, body.over_budget)
     await call.plane.loop.turned(ACTED_WAIT_S)  # what was applied just now may have begun it
 
     def change(connection: Connection) -> None:
-        if order == "retry":
-            steering.retry(connection, project, name, time.time())
+        if body.order == "retry":
+            steering.retry(connection, project, name, word, time.time())
         else:
-            steering.say(connection, project, name, order, time.time())
+            steering.say(connection, project, name, body.order, word, time.time())
 
     await call.plane.database.writing(change)
     await call.plane.loop.turned(ACTED_WAIT_S)

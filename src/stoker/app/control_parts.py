@@ -77,17 +77,15 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
     numbers = Numbers(metrics, driver, observer, fleet, gauges.refresh, counted)
     observer.on_change = partial(_changed, numbers, loop)
     watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
-    loop.asked = watch.asked
     evidence = Recorded(database, history)
     incidents = Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, watch.alerted)
     remedies = Remedies(database, incidents, lambda: observer.statuses, metrics, loop.wake)
-    loop.acts = remedies.in_force
+    loop.asked, loop.acts = watch.asked, remedies.in_force
     admission = Admission(database, blobs, observer, metrics)
     models = ModelRegistry(database, blobs, home.models, home.tmp, admission)
     reach = ask.Fleet(lambda: observer.statuses, home.address)
-    judges = gates.Gates(blobs, reach, models.comparer, policies.Asked(admission))
     samples = SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes)
-    gatherer = Gatherer(home.address, chosen.gateways, observer, Promises(history))
+    judges = gates.Gates(blobs, reach, models.comparer, samples, policies.Asked(admission))
     quiet = Quiet(database, samples, reach, lambda: loop.lease is not None, loop.wake)
     return ControlPlane(
         database=database,
@@ -116,7 +114,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         feedback=_feedback(home, database, loop, metrics),
         hooks=HookPost(database, home.root / "hooks", lambda: loop.lease, metrics),
         releases=_releases(home, database, judges, loop, metrics),
-        scaling=_scaling(database, gatherer, chosen.gateways, loop, metrics),
+        scaling=_scaling(database, Gatherer(home.address, chosen.gateways, observer, Promises(history)), loop, metrics),
         process=name,
     )
 
@@ -138,8 +136,8 @@ def _rollouts(watch: RolloutWatch, loop: Loop, quiet: Quiet) -> RolloutWatch:
     return watch
 
 
-def _scaling(database: Database, gatherer: Gatherer, gateways: int, loop: Loop, metrics: Registry) -> ScalingWatch:
-    watch = ScalingWatch(database, gatherer, gateways, lambda: loop.state, lambda: loop.lease, metrics, loop.wake)
+def _scaling(database: Database, gatherer: Gatherer, loop: Loop, metrics: Registry) -> ScalingWatch:
+    watch = ScalingWatch(database, gatherer, lambda: loop.state, lambda: loop.lease, metrics, loop.wake)
     loop.scaled = watch.scaled
     return watch
 

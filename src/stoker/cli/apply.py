@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import click
 
 from stoker.cli.manifests import read_manifests
-from stoker.cli.output import show
+from stoker.cli.output import clock, show
 from stoker.cli.session import Command, Session, output_option
 from stoker.client.connection import ManifestRefused, PolicyRefused
 from stoker.client.views import ApplyResult
@@ -24,13 +24,28 @@ def result_lines(results: Sequence[ApplyResult], *, with_diff: bool) -> str:
             lines += [
                 f"    {change.path}: {_value(change.old, 'red')} → {_value(change.new, 'green')}" for change in one.diff
             ]
-        lines += warning_lines(one)
+        lines += [*warning_lines(one), *taken_back_lines(one)]
     return "\n".join(lines)
 
 
 def warning_lines(result: ApplyResult) -> list[str]:
     """Return what admission policies warn of, a line each."""
     return [f"  {click.style('warning', fg='yellow')}: {text}" for text in result.warnings]
+
+
+def taken_back_lines(result: ApplyResult) -> list[str]:
+    """Return what became of the revision that is asked for when it was tried before, if it was taken back."""
+    back = result.taken_back
+    if back is None:
+        return []
+    was = "was refused" if back.phase == "refused" else "was rolled back"
+    said = f"{back.revision} ({back.model}) {was} at {clock(back.ended_s)} (rollout {back.rollout}): {back.because}"
+    if back.begins:
+        then = "it is tried again now"
+    else:
+        serving = f"; {back.serving} serves on" if back.serving else ""
+        then = f"it does not begin again by itself{serving}: `stoker rollouts retry {result.name}` tries it again"
+    return [f"  {click.style('note', fg='yellow')}: {said}", f"  {then}"]
 
 
 @click.command(

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from stoker.cli import following
-from stoker.cli.apply import warning_lines
+from stoker.cli.apply import taken_back_lines, warning_lines
 from stoker.cli.exits import Exit
 from stoker.cli.following import Followed, Follower
 from stoker.cli.following import newest as newest_rollout
@@ -169,7 +169,7 @@ def _people(result: ApplyResult, detail: EndpointDetail) -> str:
     line = f"endpoint {detail.project}/{detail.name} {result.action}"
     if result.action != "unchanged":
         line = f"{line}; watch it with `stoker describe {detail.name}`"
-    return "\n".join([line, *warning_lines(result)])
+    return "\n".join([line, *warning_lines(result), *taken_back_lines(result)])
 
 
 def _ended(result: ApplyResult, followed: Followed) -> str:

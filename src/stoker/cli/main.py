@@ -35,7 +35,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "logs": Entry("logs", "Show the logs of an endpoint."),
         "query": Entry("query", "Ask what any metric was, now or over time."),
         "why": Entry("why", "Say why an endpoint is worse than before."),
-        "explain": Entry("explain", "Say why an endpoint has as many replicas as it has."),
+        "explain": Entry("explain", "Say why the platform decided as it did."),
         "incidents": Entry("incidents", "List, show and close incidents."),
         "traces": Entry("traces", "List requests that left a trace."),
         "trace": Entry("trace", "Show where the time of one request went."),

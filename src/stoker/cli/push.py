@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -31,6 +31,7 @@ from stoker.types.errors import RefusedArtifact
 from stoker.types.releases import GOLDEN_FILE
 from stoker.types.units import format_bytes
 
+OnFile = Callable[[str, int, int], None]  # hears of a file how many bytes of how many are here
 _STAGES: dict[Stage, str] = {"hash": "reading", "upload": "uploading", "register": "scanning, reading the signature"}
 
 
@@ -107,7 +108,8 @@ def command(
 ) -> None:
     """Register a model from a file, a folder, a hub or a URL.
 
-    mlflow:FOLDER and mlflow:RUN_ID[/ARTIFACT] are models that MLflow keeps on this disk.
+    mlflow:FOLDER and mlflow:RUN_ID[/ARTIFACT] are models that MLflow keeps on this disk; where MLFLOW_TRACKING_URI is a
+    server's address, mlflow:RUN_ID[/ARTIFACT] and mlflow:models:/NAME/VERSION (or @ALIAS) come from there.
 
     The files are read and scanned, here and by the registry, and inputs and outputs found in the model itself; what is
     not safe to load is refused. The same content again is the same version. A model.sig beside the files is kept as
@@ -170,31 +172,54 @@ def golden_file(path: Path) -> LocalFile:
 
 def push_source(session: Session, name: str, source: str, what: Registration, beside: Beside = ALONE) -> PushedVersion:
     """Fetch what is elsewhere, upload what control does not have, and register it; with progress."""
-    from stoker.registry import mlflow, pull  # not needed for what lies here
+    from stoker.registry import mlflow, pull, tracking  # not needed for what lies here
 
+    known = what.lineage or {}
+    if source.startswith(mlflow.PREFIX) and tracking.is_on_server(source, os.environ, Path.cwd()):
+        server = tracking.settings_from(os.environ)
+
+        def tracked(folder: Path, on_file: OnFile) -> Registration:
+            got = tracking.fetch(source, folder, on_file, server)
+            lineage = {**known, "run": known.get("run") or got.run, "source": got.origin}
+            return replace(what, entry=what.entry or got.entry, lineage=lineage)
+
+        return _push_fetched(session, name, source, tracked, beside)
     if source.startswith(mlflow.PREFIX):
         found = mlflow.resolve(source, os.environ, Path.cwd())
-        known = what.lineage or {}
         lineage = {**known, "run": known.get("run") or found.run, "code": known.get("code") or code_of(found.folder)}
         what = replace(what, entry=what.entry or found.entry, lineage=lineage)
         return push_files(session.control(), name, found.folder, what, beside)
     if not pull.is_remote(source):
         return push_files(session.control(), name, Path(source), what, beside)
     settings = pull.settings_from(os.environ)
-    # The same folder for the same source: a pull that was cut goes on where it stopped.
+
+    def pulled(folder: Path, on_file: OnFile) -> Registration:
+        fetched = pull.resolve(source, settings)
+        pull.run(fetched, folder, on_file, settings)
+        return replace(what, lineage={**known, "source": fetched.origin})
+
+    return _push_fetched(session, name, source, pulled, beside)
+
+
+def _push_fetched(
+    session: Session,
+    name: str,
+    source: str,
+    fetch: Callable[[Path, OnFile], Registration],
+    beside: Beside,
+) -> PushedVersion:
+    """Push what `fetch` brings into a folder, the same for the same source: what was cut goes on where it stopped."""
     folder = session.home / "pulls" / hashlib.sha256(source.encode()).hexdigest()[:16]
     with Progress(f"Pulling {name}", is_bytes=True) as progress:
         progress.step("asking what there is")
-        fetched = pull.resolve(source, settings)
 
         def on_file(path: str, done: int, total: int) -> None:
             progress.step(path)
             progress.update(done, total)
 
-        pull.run(fetched, folder, on_file, settings)
-    origin = {**(what.lineage or {}), "source": fetched.origin}
+        what = fetch(folder, on_file)
     try:
-        pushed = push_files(session.control(), name, folder, replace(what, lineage=origin), beside)
+        pushed = push_files(session.control(), name, folder, what, beside)
     except RefusedArtifact:
         shutil.rmtree(folder, ignore_errors=True)  # what is hostile stays nowhere
         raise

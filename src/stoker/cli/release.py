@@ -137,7 +137,11 @@ def wait(
     output: str,
     project: str,
 ) -> None:
-    """Wait until a revision is released or refused. Ends with 0, 4 (refused) or 6 (not known in time)."""
+    """Wait until a revision is released or refused.
+
+    Ends with 0 when it is released (also where it serves and had no gates to pass), 4 when it is refused, 6 when that
+    was not known after --timeout (it may still be decided), 3 when there is no such endpoint.
+    """
     view = wait_decided(session.control(), project, reference, timeout_s)
     if view is None:
         click.echo(f"{reference[0]} serves what it asks for, which had no gates to pass")

@@ -25,6 +25,7 @@ _EVENTS: Final = {
     "worse": "red",
     "crashed": "red",
     "stalled": "red",
+    "inconclusive": "red",
     "returned": "red",
     "refused": "red",
     "abort": "red",
@@ -147,7 +148,7 @@ def timeline(entries: Iterable[Entry]) -> list[str]:
         "  ".join(
             (
                 click.style(clock(each.at_s), dim=True),
-                click.style(each.event.ljust(10), fg=_EVENTS.get(each.event, "cyan")),
+                click.style(each.event.ljust(12), fg=_EVENTS.get(each.event, "cyan")),
                 f"{each.weight:3d} %",
                 each.because,
             )

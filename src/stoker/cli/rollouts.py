@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -126,57 +126,56 @@ def _patiently(look: Callable[[], RolloutDetail]) -> RolloutDetail:
     return look()
 
 
+def _steering(*, forward: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return what every word to a rollout takes; `forward`: one that a freeze of rollouts forbids."""
+
+    def decorate(said: Callable[..., None]) -> Callable[..., None]:
+        over = click.option("--over-budget", is_flag=True, help="Also where an error budget's policy freezes rollouts.")
+        reason = click.option("--reason", default="", help="Why, for the journal.")
+        options = (click.argument("endpoint", shell_complete=complete_endpoint), *((over,) if forward else ()), reason)
+        for each in reversed((*options, output_option, project_option)):
+            said = each(said)
+        return click.pass_obj(said)
+
+    return decorate
+
+
 @command.command(cls=Command, example="stoker rollouts pause digits")
-@click.argument("endpoint", shell_complete=complete_endpoint)
-@output_option
-@project_option
-@click.pass_obj
-def pause(session: Session, endpoint: str, output: str, project: str) -> None:
+@_steering(forward=False)
+def pause(session: Session, **said: Any) -> None:
     """Keep the canary's share as it is until somebody resumes it."""
-    _say(session, (project, endpoint), "pause", "waits", output)
+    _say(session, "pause", "waits", **said)
 
 
 @command.command(cls=Command, example="stoker rollouts resume digits")
-@click.argument("endpoint", shell_complete=complete_endpoint)
-@output_option
-@project_option
-@click.pass_obj
-def resume(session: Session, endpoint: str, output: str, project: str) -> None:
+@_steering(forward=True)
+def resume(session: Session, **said: Any) -> None:
     """Go on with a rollout that is paused; its step begins anew."""
-    _say(session, (project, endpoint), "resume", "goes on", output)
+    _say(session, "resume", "goes on", **said)
 
 
 @command.command(cls=Command, example="stoker rollouts promote digits")
-@click.argument("endpoint", shell_complete=complete_endpoint)
-@output_option
-@project_option
-@click.pass_obj
-def promote(session: Session, endpoint: str, output: str, project: str) -> None:
+@_steering(forward=True)
+def promote(session: Session, **said: Any) -> None:
     """Give the canary all of the traffic, whatever steps are left."""
-    _say(session, (project, endpoint), "promote", "is promoted", output)
+    _say(session, "promote", "is promoted", **said)
 
 
 @command.command(cls=Command, example="stoker rollouts abort digits")
-@click.argument("endpoint", shell_complete=complete_endpoint)
-@output_option
-@project_option
-@click.pass_obj
-def abort(session: Session, endpoint: str, output: str, project: str) -> None:
+@_steering(forward=False)
+def abort(session: Session, **said: Any) -> None:
     """Take the traffic away from the canary."""
-    _say(session, (project, endpoint), "abort", "is aborted", output)
+    _say(session, "abort", "is aborted", **said)
 
 
 @command.command(cls=Command, example="stoker rollouts retry digits")
-@click.argument("endpoint", shell_complete=complete_endpoint)
-@output_option
-@project_option
-@click.pass_obj
-def retry(session: Session, endpoint: str, output: str, project: str) -> None:
+@_steering(forward=True)
+def retry(session: Session, **said: Any) -> None:
     """Try the revision again that was rolled back or refused."""
-    _say(session, (project, endpoint), "retry", "is tried again", output)
+    _say(session, "retry", "is tried again", **said)
 
 
-def _say(session: Session, whose: tuple[str, str], order: Said, done: str, output: str) -> None:
-    found = session.rollouts().say(*whose, order)
-    words = f"rollout {found.number} of {'/'.join(whose)} {done}: {rollout_page.phase(found.phase)}"
+def _say(session: Session, order: Said, done: str, *, endpoint: str, project: str, output: str, **said: Any) -> None:
+    found = session.rollouts().say(project, endpoint, order, **said)
+    words = f"rollout {found.number} of {project}/{endpoint} {done}: {rollout_page.phase(found.phase)}"
     show(found, output, lambda: f"{words}, {found.canary} has {found.weight} % of the traffic")

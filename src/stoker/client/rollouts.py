@@ -118,10 +118,15 @@ class RolloutClient:
         """Return the newest rollout of an endpoint. Raises NotFound when there was none."""
         return self._get(f"/api/v1/projects/{project}/endpoints/{endpoint}/rollout", entries)
 
-    def say(self, project: str, endpoint: str, order: Said) -> RolloutView:
-        """Have the endpoint's newest rollout paused, resumed, promoted, aborted or tried again. Raises Conflict."""
+    def say(
+        self, project: str, endpoint: str, order: Said, *, reason: str = "", over_budget: bool = False
+    ) -> RolloutView:
+        """Have the endpoint's newest rollout paused, resumed, promoted, aborted or tried again. Raises Conflict.
+
+        reason: for the journal. over_budget: also where the policy of an error budget freezes rollouts.
+        """
         where = f"/api/v1/projects/{project}/endpoints/{endpoint}/rollout"
-        body = msgspec.json.encode({"order": order})
+        body = msgspec.json.encode({"order": order, "reason": reason, "over_budget": over_budget})
         return decode(self.connection.exchange("POST", where, body=body, headers=_JSON).body, RolloutView)
 
     def judged(self, project: str, endpoint: str, counts: Mapping[str, object]) -> Told:

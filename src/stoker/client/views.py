@@ -22,6 +22,22 @@ class FieldChange(msgspec.Struct, frozen=True):
     new: object = None
 
 
+class TakenBack(msgspec.Struct, frozen=True):
+    """A revision that a spec asks for, which was rolled back or refused when it was tried last.
+
+    begins: it is tried again now; else only when somebody says so. serving: the revision that serves meanwhile.
+    """
+
+    revision: str
+    model: str
+    rollout: int
+    phase: str
+    because: str
+    ended_s: float
+    serving: str
+    begins: bool
+
+
 class ApplyResult(msgspec.Struct, frozen=True):
     """What applying did to one resource. `action` is created, updated or unchanged."""
 
@@ -31,6 +47,7 @@ class ApplyResult(msgspec.Struct, frozen=True):
     project: str = ""
     diff: tuple[FieldChange, ...] = ()
     warnings: tuple[str, ...] = ()  # of admission policies
+    taken_back: TakenBack | None = None
 
 
 class PolicyFinding(msgspec.Struct, frozen=True):

@@ -13,26 +13,22 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
-import msgspec
-
+from stoker.control.releases import kept
 from stoker.control.releases.ask import Answer, Fleet, ask
 from stoker.core import arms
 from stoker.core.rollout.course import course
 from stoker.core.rollout.state import RolloutState
-from stoker.observe.samples import SampleStore, Wanted
+from stoker.observe.samples import SampleStore
 from stoker.store import rollouts
 from stoker.store.engine import Database
 from stoker.telemetry.histogram import bucket_index
-from stoker.telemetry.sealing import Unreadable
 from stoker.types.errors import Draining, ReplicaLost
 from stoker.types.rollouts import ArmCounts, RolloutCounts
-from stoker.types.samples import SampleRecord
 from stoker.types.units import parse_seconds
 
 EVERY_S: Final = 2.0
 PAIRS_MAX: Final = 50  # in one round of one rollout
 SAMPLES_MAX: Final = 500  # that are sent again and again, the newest
-METHODS: Final = ("infer", "chat", "completions", "embeddings")
 TIMEOUT_S: Final = 30.0
 
 log = logging.getLogger(__name__)
@@ -81,13 +77,8 @@ class Quiet:
                 await self._send(each.state)
 
     async def _send(self, state: RolloutState) -> None:
-        wanted = Wanted(SAMPLES_MAX)
-        try:
-            found = await asyncio.to_thread(self._samples.read, state.project, state.endpoint, wanted, time.time())
-        except (OSError, Unreadable) as problem:
-            log.warning("samples could not be read", extra={"endpoint": state.endpoint, "reason": str(problem)})
-            return
-        bodies = [body for each in found if (body := request(each)) is not None]
+        found = await kept.newest(self._samples, state.project, state.endpoint, SAMPLES_MAX)
+        bodies = [body for each in found if (body := kept.request(each)) is not None]
         canary, baseline = self._fleet.ready(state.canary), self._fleet.ready(state.baseline)
         if not bodies or canary is None or baseline is None:
             return
@@ -132,13 +123,6 @@ def is_quiet(state: RolloutState, now_s: float) -> bool:
         and state.arrivals.total < spec.requests_min
         and now_s - state.since_s >= parse_seconds(spec.dwell)
     )
-
-
-def request(record: SampleRecord) -> tuple[str, bytes] | None:
-    """Return a sample as a call's method and body; None where nothing of it can be sent again."""
-    if record.method not in METHODS or not isinstance(record.request, dict):
-        return None
-    return record.method, msgspec.json.encode({**record.request, "stream": False} if record.stream else record.request)
 
 
 def counted(side: ArmCounts, answer: Answer, slow_s: float) -> None:

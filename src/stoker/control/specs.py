@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from stoker.client.views import ApplyResult, FieldChange
-from stoker.control import chains
+from stoker.control import chains, steering
 from stoker.core.refs import parse_ref
 from stoker.core.revisions import Unservable, serving_config
 from stoker.core.snapshot import EndpointKey
@@ -154,13 +154,16 @@ def _apply_endpoint(
         )
     revived = stored is not None and stored.is_deleting
     if changes or revived:
-        endpoints.put(connection, endpoint, pinned, now_s)
+        stored = endpoints.put(connection, endpoint, pinned, now_s)
         because = "asked to" if old is None else f"changed: {', '.join(change.path for change in changes)}"
         if is_frozen:
             because = f"{because}; over the freeze of rollouts: {frozen}"
         journal.add(connection, journal.Entry(now_s, "ApplyEndpoint", because, project, name))
     action = "created" if revived else _verb(old, changes)
-    return ApplyResult(kind="Endpoint", name=name, action=action, project=project, diff=_shown(changes))
+    back = steering.taken_back(connection, stored) if stored is not None else None
+    return ApplyResult(
+        kind="Endpoint", name=name, action=action, project=project, diff=_shown(changes), taken_back=back
+    )
 
 
 def _apply_notifier(connection: Connection, notifier: Notifier, now_s: float) -> ApplyResult:

@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 
 from stoker.client.rollouts import LineView, RolloutDetail, RolloutView, Told
+from stoker.client.views import TakenBack
 from stoker.control.observe import target
 from stoker.core.revisions import ServingConfig, config_digest, serving_config
 from stoker.core.rollout.course import course
@@ -22,7 +23,31 @@ from stoker.types.errors import Conflict, InvalidInput, NotFound
 from stoker.types.rollouts import BAD_EVENTS, WRONG, ArmCounts, Arms
 from stoker.types.units import parse_seconds
 
+# What brings a canary on. A freeze of rollouts forbids it unless all of the traffic is there, or it served before.
+FORWARD: Final[frozenset[Order]] = frozenset(("resume", "promote"))
 RESERVED: Final = (*BAD_EVENTS, DISAGREEMENT, WRONG)  # metrics that the platform counts itself
+
+
+class Word(msgspec.Struct, frozen=True):
+    """How somebody says something. reason: their own words, for the journal. frozen: why the policy of a budget freezes
+    the endpoint's rollouts, "" where none does; who `insists` is obeyed all the same."""
+
+    reason: str = ""
+    frozen: str = ""
+    insists: bool = False
+
+    def because(self, asked: str = "asked to", *, is_frozen: bool = False) -> str:
+        """Return what the journal says."""
+        over = f"; over the freeze of rollouts: {self.frozen}" if is_frozen else ""
+        return f"{asked}{f' ({self.reason})' if self.reason else ''}{over}"
+
+    def check(self, order: str) -> None:
+        """Raise Conflict where the freeze holds."""
+        if not self.insists:
+            raise Conflict(
+                f"rollouts are frozen: {self.frozen}; `stoker rollouts abort` and `stoker rollback` still work, and "
+                f"`stoker rollouts {order}` insists with --over-budget"
+            )
 
 
 def listed(connection: Connection, project: str, endpoint: str | None, limit: int) -> list[RolloutView]:
@@ -46,8 +71,8 @@ def running(connection: Connection) -> dict[tuple[str, str], RolloutView]:
     return {(each.state.project, each.state.endpoint): _view(connection, each) for each in found}
 
 
-def say(connection: Connection, project: str, name: str, order: Order, now_s: float) -> None:
-    """Keep an order for the loop. Raises NotFound; Conflict where it means nothing."""
+def say(connection: Connection, project: str, name: str, order: Order, word: Word, now_s: float) -> None:
+    """Keep an order for the loop. Raises NotFound; Conflict where it means nothing, or rollouts are frozen."""
     stored = _newest(connection, project, name)
     state = stored.state
     if after(state.phase, order) is None:
@@ -57,13 +82,20 @@ def say(connection: Connection, project: str, name: str, order: Order, now_s: fl
         if state.phase in REJECTED:
             hint = f"`stoker rollouts retry {name}` tries it again"
         raise Conflict(f"rollout {state.number} of {project}/{name} {_stands(state.phase)}; {hint}")
+    is_frozen = bool(word.frozen) and order in FORWARD and state.phase != "keeping" and not state.is_return
+    if is_frozen:
+        word.check(order)
     rollouts.order(connection, state.number, order)
     action = f"{order.capitalize()}Rollout"
-    journal.add(connection, journal.Entry(now_s, action, "asked to", project, name, state.canary))
+    because = word.because(is_frozen=is_frozen)
+    journal.add(connection, journal.Entry(now_s, action, because, project, name, state.canary))
 
 
-def retry(connection: Connection, project: str, name: str, now_s: float) -> None:
-    """Have the revision tried again that was rolled back or refused. Raises NotFound; Conflict where there is none."""
+def retry(connection: Connection, project: str, name: str, word: Word, now_s: float) -> None:
+    """Have the revision tried again that was rolled back or refused.
+
+    Raises NotFound; Conflict where there is none, or rollouts are frozen.
+    """
     endpoint = endpoints.get(connection, project, name)
     state = _newest(connection, project, name).state
     if state.phase not in REJECTED:
@@ -73,10 +105,38 @@ def retry(connection: Connection, project: str, name: str, now_s: float) -> None
         )
     if not _is_asked_for(connection, endpoint, state.canary):
         raise Conflict(f"{project}/{name} asks for something else than {state.canary} now, so it is not tried again")
-    because = f"asked to try {state.canary} again; it {_stands(state.phase)}: {state.because}"
+    is_frozen = bool(word.frozen) and not state.is_return
+    if is_frozen:
+        word.check("retry")
+    asked = word.because(f"asked to try {state.canary} again", is_frozen=is_frozen)
+    because = f"{asked}; it {_stands(state.phase)}: {state.because}"
     ended = msgspec.structs.replace(state, phase="superseded", because=because)
     rollouts.keep(connection, ended, (Entry(now_s, "retry", "superseded", because),))
     journal.add(connection, journal.Entry(now_s, "RetryRollout", because, project, name, state.canary))
+
+
+def taken_back(connection: Connection, endpoint: EndpointState) -> TakenBack | None:
+    """Return what became of the revision that the endpoint's spec asks for, if it was taken back; None if not."""
+    config = _asked_for(connection, endpoint)
+    if config is None:
+        return None
+    digest = config_digest(config)
+    history = revisions.everything(connection, endpoint.project, endpoint.name)
+    revision = next((each.revision for each in history if each.digest == digest), "")
+    past = [each.state for each in rollouts.everything(connection, endpoint.project, endpoint.name)]
+    last = next((each for each in past if each.canary == revision), None)
+    if last is None or last.phase not in REJECTED or revision == endpoint.serving:
+        return None
+    return TakenBack(
+        revision=revision,
+        model=config.ref,
+        rollout=last.number,
+        phase=last.phase,
+        because=last.because,
+        ended_s=last.ended_s,
+        serving=endpoint.serving,
+        begins=last is not past[0],
+    )
 
 
 def judged(connection: Connection, project: str, name: str, metric: str, more: Arms, id_: str) -> Told:
@@ -96,21 +156,27 @@ def judged(connection: Connection, project: str, name: str, metric: str, more: A
 
 def _newest(connection: Connection, project: str, name: str) -> Stored:
     endpoints.get(connection, project, name)
-    found = rollouts.everything(connection, project, name)[:1]
-    if not found:
+    found = rollouts.latest(connection, project, name)
+    if found is None:
         raise NotFound(f"endpoint {name!r} had no rollout yet; the next change of its model makes one")
-    return found[0]
+    return found
 
 
 def _is_asked_for(connection: Connection, endpoint: EndpointState, revision: str) -> bool:
     """Return whether the endpoint's spec means `revision` now."""
-    version = target(connection, endpoint)
-    config = serving_config(endpoint.resource.spec, version) if version is not None else None
+    config = _asked_for(connection, endpoint)
     try:
         kept = revisions.get(connection, revision)
     except NotFound:
         return False
-    return isinstance(config, ServingConfig) and config_digest(config) == kept.digest
+    return config is not None and config_digest(config) == kept.digest
+
+
+def _asked_for(connection: Connection, endpoint: EndpointState) -> ServingConfig | None:
+    """Return what the endpoint's spec means now, None where it can be no revision."""
+    version = target(connection, endpoint)
+    config = serving_config(endpoint.resource.spec, version) if version is not None else None
+    return config if isinstance(config, ServingConfig) else None
 
 
 def _stands(phase: Phase) -> str:
@@ -156,7 +222,7 @@ def _view(connection: Connection, stored: Stored) -> RolloutView:
 def _detail(connection: Connection, stored: Stored, entries: int | None) -> RolloutDetail:
     state = stored.state
     timeline, earlier = rollouts.timeline(connection, state.number, entries)
-    found = findings(state.memory, criteria(state.spec), metrics_of(state, len(stored.posted)))
+    found = findings(state.memory, criteria(state.spec), metrics_of(state))
     seen = {(each.metric, each.cohort): (each.canary, each.baseline) for each in state.memory.lines}
     shown = _view(connection, stored)
     last = timeline[-1] if timeline else None

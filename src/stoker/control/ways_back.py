@@ -82,8 +82,8 @@ def earlier(
 
 
 def _running(connection: Connection, endpoint: EndpointState) -> RolloutState | None:
-    newest = rollouts.everything(connection, endpoint.project, endpoint.name)[:1]
-    return next((each.state for each in newest if not each.state.is_ended), None)
+    newest = rollouts.latest(connection, endpoint.project, endpoint.name)
+    return newest.state if newest is not None and not newest.state.is_ended else None
 
 
 def _go_back(

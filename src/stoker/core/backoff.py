@@ -19,27 +19,33 @@ JITTER_SHARE: Final = 0.2
 
 
 class Restart(msgspec.Struct, frozen=True):
-    """When to start again, and the count that the next decision must be given."""
+    """When to start again, and the counts that the next decision must be given."""
 
     delay_s: float
     crashes_in_row: int
+    ready_crashes: int = 0
 
 
-def after_death(crashes_in_row: int, *, ready_s: float, jitter: float, delay_max_s: float = DELAY_MAX_S) -> Restart:
+def after_death(
+    crashes_in_row: int, ready_crashes: int = 0, *, ready_s: float, jitter: float, delay_max_s: float = DELAY_MAX_S
+) -> Restart:
     """Return when a process that just died starts again.
 
     Args:
         crashes_in_row: deaths before this one, as the last decision returned it.
+        ready_crashes: those of them that came after it had been ready.
         ready_s: how long this life had been ready; 0 when it never was.
         jitter: a random number in 0–1.
         delay_max_s: the longest wait.
     """
     before = 0 if ready_s >= SETTLED_S else crashes_in_row
+    after_ready = (ready_crashes if before else 0) + (ready_s > 0.0)
     if before == 0 and ready_s > ACCIDENT_S:
-        return Restart(delay_s=0.0, crashes_in_row=1)
+        return Restart(delay_s=0.0, crashes_in_row=1, ready_crashes=after_ready)
     # 2**6 is over the longest delay already; a larger exponent would only be a larger number.
     delay_s = DELAY_FIRST_S * 2.0 ** min(before, 6)
     return Restart(
         delay_s=min(delay_max_s, delay_s * (1.0 + JITTER_SHARE * jitter)),
         crashes_in_row=before + 1,
+        ready_crashes=after_ready,
     )

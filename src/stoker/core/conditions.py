@@ -50,7 +50,13 @@ def is_crash_looping(process: ProcessStatus | None) -> bool:
 
 def crash_message(process: ProcessStatus) -> str:
     """Return `replica crashed 3 times loading: <its own words>`. Does not change while it waits for its next start."""
-    times = "1 time" if process.crashes_in_row == 1 else f"{process.crashes_in_row} times"
-    loading = "" if process.ready_at_s else " loading"
+    crashes, ready = process.crashes_in_row, process.ready_crashes
+    times = "1 time" if crashes == 1 else f"{crashes} times"
+    if not ready:
+        loading = " loading"
+    elif ready >= crashes:
+        loading = " after it was ready"
+    else:
+        loading = f", {ready} of them after it was ready"
     words = process.last_error or process.last_exit or "it left no message; see its log"
     return f"replica crashed {times}{loading}: {words}"

@@ -58,13 +58,14 @@ class Tally:
 class Arm(Tally):
     """One arm as a whole."""
 
-    __slots__ = ("_meters", "_outcomes", "latencies", "name", "side")
+    __slots__ = ("_meters", "_outcomes", "latencies", "name", "side", "unjudged")
 
     def __init__(self, name: str, side: int, meters: Meters) -> None:
         super().__init__()
         self.name = name  # as its metrics say
         self.side = side  # its place in the pairs of cohorts
         self.latencies = Histogram()
+        self.unjudged = 0
         self._meters = meters
         self._outcomes: dict[str, Counter] = {}
 
@@ -84,7 +85,7 @@ class Arm(Tally):
 
     def counts(self) -> ArmCounts:
         """Return what was counted."""
-        return ArmCounts(self.total, dict(self.bad), self.latencies.read().buckets)
+        return ArmCounts(self.total, dict(self.bad), self.latencies.read().buckets, self.unjudged)
 
 
 Pair = tuple[Tally, Tally]  # the canary's and the baseline's
@@ -230,9 +231,12 @@ class Arms:
             self._failed = -1
 
     def failed(self, exchange: Exchange, replica: Replica, problem: StokerError, now_s: float) -> None:
-        """Count a try that the replica did not answer, unless that says nothing of its arm."""
+        """Count a try that the replica did not answer; apart where that says nothing of its arm."""
         arm = self._arms.get(replica.revision)
-        if arm is None or problem.status < 500 or isinstance(problem, (Busy, Draining)):
+        if arm is None or isinstance(problem, Draining):
+            return
+        if problem.status < 500 or isinstance(problem, Busy):
+            arm.unjudged += 1
             return
         first_s = (exchange.first_byte_s or now_s) - exchange.sent_s
         events = rules.failed(first_s, self.rollout.slow_s, is_late=isinstance(problem, DeadlineExceeded))

@@ -41,10 +41,17 @@ Progress = Callable[[str, int, int], None]
 
 
 class PullSettings(msgspec.Struct, frozen=True):
-    """How files are fetched. `attempts` count from the last byte that came: a slow line is no error."""
+    """How files are fetched. `attempts` count from the last byte that came: a slow line is no error.
+
+    authorization: goes to `endpoint` and nowhere else. kind: what that is; who: how to say who one is; terms: what else
+    may be missing where that is known.
+    """
 
     endpoint: str = "https://huggingface.co"
-    token: str = ""
+    authorization: str = ""
+    kind: str = "a model hub"
+    who: str = "it may be private or gated, so set HF_TOKEN"
+    terms: str = "accept the model's terms on its page; "
     timeout_s: float = 30.0
     attempts: int = 5
     backoff_s: float = 0.5
@@ -118,7 +125,7 @@ def get_json(url: str, settings: PullSettings, limit_bytes: int = 2**24) -> Any:
                 raise TooLarge(f"the answer of {_host(url)} is longer than {limit_bytes} bytes")
             return msgspec.json.decode(raw)
         except msgspec.DecodeError as error:
-            raise Unavailable(f"{_host(url)} did not answer with JSON; is it a model hub?") from error
+            raise Unavailable(f"{_host(url)} did not answer with JSON; is it {settings.kind}?") from error
         except (_Cut, OSError, http.client.HTTPException) as error:
             failures += 1
             _pause(error, failures, url, settings)
@@ -247,27 +254,27 @@ def _open(url: str, headers: dict[str, str], settings: PullSettings) -> _Answer:
     request = urllib.request.Request(url, headers={"User-Agent": "stoker", **headers})  # noqa: S310 - checked below
     if request.type not in ("http", "https"):
         raise InvalidInput(f"{url[:200]} is not an https address")
-    if settings.token and urlsplit(url).netloc == urlsplit(settings.endpoint).netloc:
-        request.add_header("Authorization", f"Bearer {settings.token}")
+    if settings.authorization and urlsplit(url).netloc == urlsplit(settings.endpoint).netloc:
+        request.add_header("Authorization", settings.authorization)
     try:
         body = urllib.request.build_opener(redirects).open(request, timeout=settings.timeout_s)
     except urllib.error.HTTPError as error:
         if error.code != 416:
-            raise _refusal(error, url) from error
+            raise _refusal(error, url, settings) from error
         return _Answer(416, error.headers, "", error)
     return _Answer(body.status, body.headers, redirects.linked or _linked(body.headers), body)
 
 
-def _refusal(error: urllib.error.HTTPError, url: str) -> StokerError | _Cut:
+def _refusal(error: urllib.error.HTTPError, url: str, settings: PullSettings) -> StokerError | _Cut:
     with error:
         words = f"{_host(url)} answered {error.code} {error.reason} for {urlsplit(url).path}"
     if error.code in (408, 425, 429) or error.code >= 500:
         after = error.headers.get("Retry-After", "")
         return _Cut(words, float(after) if after.isdigit() else 0.0)
     if error.code == 401:
-        return Unauthenticated(f"{words}; it may be private or gated: set HF_TOKEN")
+        return Unauthenticated(f"{words}; it asks who you are: {settings.who}")
     if error.code == 403:
-        return Forbidden(f"{words}; accept the model's terms on its page, and set HF_TOKEN")
+        return Forbidden(f"{words}; {settings.terms}{settings.who}")
     if error.code in (404, 410):
         return NotFound(words)
     return Unavailable(words)

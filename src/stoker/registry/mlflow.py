@@ -1,7 +1,7 @@
 """Models that MLflow keeps: which files of a model folder can be served, and the run that made them.
 
 `mlflow:FOLDER` is a folder with an `MLmodel` file; `mlflow:RUN_ID[/ARTIFACT]` is looked up in a tracking store on this
-disk. MLflow itself is not needed and nothing of the model is loaded.
+disk (on a server: tracking.py). MLflow itself is not needed and nothing of the model is loaded.
 """
 
 import re
@@ -20,7 +20,7 @@ PREFIX: Final = "mlflow:"
 DESCRIPTION: Final = "MLmodel"
 DESCRIPTION_BYTES_MAX: Final = 2**20
 EXPERIMENTS_MAX: Final = 10_000
-_RUN: Final = re.compile(r"[0-9a-f]{32}")
+RUN: Final = re.compile(r"[0-9a-f]{32}")
 
 
 class Found(NamedTuple):
@@ -48,11 +48,11 @@ def resolve(source: str, environ: Mapping[str, str], here: Path) -> Found:
         NotFound: no such folder, run or artifact.
         InvalidInput: several models; name the artifact.
         RefusedArtifact: no flavor that can be served; the message says what to do instead.
-        Unsupported: the tracking store is a server.
+        Unsupported: the tracking store is a database.
     """
     named = source.removeprefix(PREFIX)
     run, _, artifact = named.partition("/")
-    if not _RUN.fullmatch(run):
+    if not RUN.fullmatch(run):
         folder = here / named
         if not (folder / DESCRIPTION).is_file():
             raise NotFound(f"there is no {DESCRIPTION} file in {folder}; write mlflow:FOLDER or mlflow:RUN_ID/ARTIFACT")
@@ -65,7 +65,7 @@ def _store(environ: Mapping[str, str], here: Path) -> Path:
     parts = urlsplit(address)
     if parts.scheme not in ("", "file"):
         raise Unsupported(
-            f"the tracking store is at {parts.scheme}://{parts.hostname or ''}; fetch the model first: "
+            f"the tracking store is {parts.scheme}:…, and only folders and servers are asked; fetch the model first: "
             "mlflow artifacts download --run-id RUN_ID --artifact-path ARTIFACT, then push mlflow:FOLDER"
         )
     return here / (unquote(parts.path) if address else "mlruns")
@@ -89,8 +89,8 @@ def _artifact(store: Path, run: str, artifact: str) -> Path:
     return models[0]
 
 
-def _read(folder: Path) -> Found:
-    file = folder / DESCRIPTION
+def served(file: Path) -> tuple[str, str]:
+    """Return the file that a description names to be served, and its run. Raises RefusedArtifact."""
     if file.stat().st_size > DESCRIPTION_BYTES_MAX:
         raise RefusedArtifact(f"{file} is larger than {DESCRIPTION_BYTES_MAX} bytes")
     documents, faults = yamltree.parse(file.read_bytes())
@@ -105,9 +105,15 @@ def _read(folder: Path) -> Found:
         raise RefusedArtifact(f"{file} has the flavors {', '.join(described.flavors)}, and {_advice(described)}")
     if reason := unsafe_reason(entry):
         raise RefusedArtifact(f"{file} names the file {entry[:200]!r}: {reason}")
+    return entry, described.run_id or ""
+
+
+def _read(folder: Path) -> Found:
+    file = folder / DESCRIPTION
+    entry, run = served(file)
     if not (folder / entry).is_file():
         raise NotFound(f"{file} names {entry}, which is not there")
-    return Found(folder, entry, described.run_id or "")
+    return Found(folder, entry, run)
 
 
 def _served(flavors: Mapping[str, Mapping[str, Any]]) -> str:

@@ -67,7 +67,8 @@ class _Repository(msgspec.Struct):
 def settings_from(environ: Mapping[str, str]) -> PullSettings:
     """Return the settings that HF_ENDPOINT and HF_TOKEN ask for."""
     endpoint = environ.get("HF_ENDPOINT", "").rstrip("/") or PullSettings().endpoint
-    return PullSettings(endpoint=endpoint, token=environ.get("HF_TOKEN", ""))
+    token = environ.get("HF_TOKEN", "")
+    return PullSettings(endpoint=endpoint, authorization=f"Bearer {token}" if token else "")
 
 
 def is_remote(source: str) -> bool:

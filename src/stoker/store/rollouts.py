@@ -1,14 +1,19 @@
-"""Rollouts as rows, with their timelines, and what people and judges said of them."""
+"""Rollouts as rows, with their timelines, and what people and judges said of them.
+
+What a rollout was judged by takes some 10 KB, in a column of its own: of those that have ended it is read only where
+somebody asks for it (`get`, `latest`), for the loop looks at the newest of every endpoint in each of its turns.
+"""
 
 from collections.abc import Iterable
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, Select, and_, case, delete, func, insert, select, update
 
 from stoker.core.rollout.hooks import message
-from stoker.core.rollout.state import Entry, RolloutState
+from stoker.core.rollout.state import Entry, Read, RolloutState
 from stoker.core.rollout.table import Order
+from stoker.core.verdict.judge import Finding, Memory
 from stoker.store import outbox, revisions, schema
 from stoker.types.errors import InvalidInput, NotFound
 from stoker.types.rollouts import POSTED_MAX, WRONG, ArmCounts, Arms
@@ -30,11 +35,24 @@ class Posted(msgspec.Struct, frozen=True):
     ids: tuple[str, ...] = ()
 
 
+class Evidence(msgspec.Struct, frozen=True):
+    """What a rollout was judged by."""
+
+    read: Read = Read()
+    memory: Memory = Memory()
+    findings: tuple[Finding, ...] = ()
+
+
+_NO_EVIDENCE: Final = Evidence()
 _posted = msgspec.json.Decoder(Posted)
+_evidence = msgspec.json.Decoder(Evidence)
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """A rollout with what was said to it: an order ("" for none), and by metric what a judge has told."""
+    """A rollout with what was said to it: an order ("" for none), and by metric what a judge has told.
+
+    Where the evidence was left out, nothing is posted either, and the state's read, memory and findings are empty.
+    """
 
     state: RolloutState
     ordered: str
@@ -42,15 +60,18 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 def keep(connection: Connection, state: RolloutState, entries: Iterable[Entry] = ()) -> RolloutState:
-    """Store a rollout and what is new in its timeline; a new one gets its number. What was ordered is done with."""
+    """Store a rollout and what is new in its timeline; a new one gets its number. What was ordered is done with.
+
+    Evidence only grows: an empty one was left out when the state was read, and what is stored of it stays.
+    """
     numbered = state if state.number else _begin(connection, state)
     table = schema.rollouts
-    text = msgspec.json.encode(numbered).decode()
-    connection.execute(
-        update(table)
-        .where(table.c.number == numbered.number)
-        .values(state=text, ended_at_s=numbered.ended_s, ordered="")
-    )
+    head = msgspec.structs.replace(numbered, read=Read(), memory=Memory(), findings=())
+    values = {"state": msgspec.json.encode(head).decode(), "ended_at_s": numbered.ended_s, "ordered": ""}
+    evidence = Evidence(numbered.read, numbered.memory, numbered.findings)
+    if evidence != _NO_EVIDENCE:
+        values["evidence"] = msgspec.json.encode(evidence).decode()
+    connection.execute(update(table).where(table.c.number == numbered.number).values(values))
     for entry in entries:
         values = {"rollout": numbered.number, "entry": msgspec.json.encode(entry).decode()}
         made = connection.execute(insert(schema.rollout_entries).values(values)).inserted_primary_key
@@ -62,10 +83,10 @@ def keep(connection: Connection, state: RolloutState, entries: Iterable[Entry] =
 
 
 def newest(connection: Connection) -> list[Stored]:
-    """Return the newest rollout of every endpoint."""
+    """Return the newest rollout of every endpoint; ended ones without their evidence."""
     table = schema.rollouts
     last = select(func.max(table.c.number)).group_by(table.c.project, table.c.endpoint)
-    return [_stored(row) for row in connection.execute(select(table).where(table.c.number.in_(last)))]
+    return [_stored(row) for row in connection.execute(_brief().where(table.c.number.in_(last)))]
 
 
 def running(connection: Connection) -> list[Stored]:
@@ -89,12 +110,20 @@ def mark_told(connection: Connection, number: int) -> bool:
 
 
 def everything(connection: Connection, project: str, endpoint: str | None = None) -> list[Stored]:
-    """Return the rollouts of a project, or of one endpoint of it, the newest first."""
+    """Return the rollouts of a project, or of one endpoint of it, the newest first; ended ones without evidence."""
     table = schema.rollouts
-    ask = select(table).where(table.c.project == project).order_by(table.c.number.desc())
+    ask = _brief().where(table.c.project == project).order_by(table.c.number.desc())
     if endpoint is not None:
         ask = ask.where(table.c.endpoint == endpoint)
     return [_stored(row) for row in connection.execute(ask.limit(KEPT * 20))]
+
+
+def latest(connection: Connection, project: str, endpoint: str) -> Stored | None:
+    """Return the newest rollout of an endpoint, whole; None where there was none."""
+    table = schema.rollouts
+    ask = select(table).where(table.c.project == project, table.c.endpoint == endpoint)
+    row = connection.execute(ask.order_by(table.c.number.desc()).limit(1)).first()
+    return _stored(row) if row is not None else None
 
 
 def get(connection: Connection, project: str, number: int) -> Stored:
@@ -206,6 +235,7 @@ def _begin(connection: Connection, state: RolloutState) -> RolloutState:
         "ordered": "",
         "posted": "{}",
         "is_told": False,
+        "evidence": "",
     }
     made = connection.execute(insert(schema.rollouts).values(row)).inserted_primary_key
     assert made is not None
@@ -238,5 +268,21 @@ def _shorten(connection: Connection, number: int) -> None:
     connection.execute(delete(table).where(table.c.sequence.in_(gone)))
 
 
+def _brief() -> Select[tuple[object, ...]]:
+    """Return a question for rollouts that leaves out the evidence of those that have ended."""
+    table = schema.rollouts
+    runs = table.c.ended_at_s == 0.0
+    return select(
+        table.c.state,
+        table.c.ordered,
+        case((runs, table.c.posted), else_="").label("posted"),
+        case((runs, table.c.evidence), else_="").label("evidence"),
+    )
+
+
 def _stored(row: Row[tuple[object, ...]]) -> Stored:
-    return Stored(_state.decode(row.state), row.ordered, _posted.decode(row.posted).metrics)
+    state: RolloutState = _state.decode(row.state)
+    if row.evidence:
+        found = _evidence.decode(row.evidence)
+        state = msgspec.structs.replace(state, read=found.read, memory=found.memory, findings=found.findings)
+    return Stored(state, row.ordered, _posted.decode(row.posted).metrics if row.posted else {})

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 # The newest migration's name; a database that says another one is migrated, or refused when it is from the future.
-VERSION: Final = "0011"
+VERSION: Final = "0012"
 
 metadata: Final = MetaData()
 
@@ -171,6 +171,7 @@ rollouts: Final = Table(
     Column("ordered", String(16), nullable=False),  # what somebody said, until the loop has done it
     Column("posted", Text, nullable=False),  # what a user's own judge has told, by metric
     Column("is_told", Boolean, nullable=False, server_default=false()),  # its end stands in the dossier of its revision
+    Column("evidence", Text, nullable=False, server_default=""),  # what it is judged by; "" while there is none
     Index("rollouts_endpoint", "project", "endpoint", "number"),
     sqlite_autoincrement=True,
 )

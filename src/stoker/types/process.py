@@ -54,6 +54,7 @@ class ProcessStatus(msgspec.Struct, frozen=True):
     ready_at_s: float = 0.0
     restarts: int = 0  # starts after the first, since the spec was given
     crashes_in_row: int = 0  # deaths without having been ready for 60 s in between
+    ready_crashes: int = 0  # those of them that came after it had been ready
     next_start_s: float = 0.0  # unix time of the next start while phase is backoff
     last_exit: str = ""  # "exit code 3", "killed by SIGKILL", "" if it never died
     killed_for: KilledFor = ""  # by its agent, at its last death

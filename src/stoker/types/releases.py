@@ -43,7 +43,7 @@ class GoldenGate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Metric | None,
         Meta(
             description="what is compared; by default accuracy for labels, rmse for numbers, cosine for vectors, exact "
-            "for texts"
+            "for texts. perplexity: how likely a language model (GGUF) finds each prompt with its expected answer"
         ),
     ] = None
     output: Annotated[
@@ -83,9 +83,14 @@ class LikenessGate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Annotated[float, Meta(ge=0, le=1)] | None,
         Meta(description="share of the other's tokens a second that it may read or write less; by default not judged"),
     ] = None
-    texts: Annotated[
-        int, Meta(ge=5, le=LIKENESS_TEXTS, description="of those that are built in, how many both read")
-    ] = LIKENESS_TEXTS
+    texts: Annotated[int, Meta(ge=5, le=LIKENESS_TEXTS, description="how many both read")] = LIKENESS_TEXTS
+    texts_of: Annotated[
+        Literal["built-in", "golden"],
+        Meta(
+            description="which texts: those that are built in, or the examples of the endpoint, else of the version, "
+            "each prompt with its expected answer"
+        ),
+    ] = "built-in"
 
 
 class ProfileGate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -92,6 +92,17 @@ class Rollout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     first_failed: Annotated[
         int, Meta(ge=0, le=1000, description="so many first requests of the canary all failed: abort at once; 0: never")
     ] = 10
+    analysis: Annotated[
+        Seconds,
+        Meta(description="how long a step may go on after its dwell without a verdict; then it is inconclusive"),
+    ] = "24h"
+    inconclusive: Annotated[
+        Literal["abort", "promote", "hold"],
+        Meta(
+            description="what ends an inconclusive step, also one whose canary refuses most requests: abort, promote "
+            "(to the next step), or hold (nothing does). An a-b is reported"
+        ),
+    ] = "abort"
     progress: Annotated[Seconds, Meta(description="a canary whose replicas are not ready after so long is aborted")] = (
         "30m"
     )
@@ -133,13 +144,15 @@ class ArmCounts(msgspec.Struct):
     """What one arm did since a gateway heard of the rollout: tries that this arm is answerable for, each once.
 
     What the caller did wrong, refusals before a replica was chosen, and callers who left in good time are not there.
-    bad: by BadEvent. latencies: tries answered well, by histogram bucket (telemetry/histogram.py); of a stream, until
+    bad: by BadEvent. unjudged: tries beside `total` that say nothing of the arm: it refused (429), or found the request
+    at fault. latencies: tries answered well, by histogram bucket (telemetry/histogram.py); of a stream, until
     its first byte.
     """
 
     total: int = 0
     bad: dict[str, int] = {}
     latencies: dict[int, int] = {}
+    unjudged: int = 0
 
 
 class Arms(msgspec.Struct):

@@ -143,3 +143,13 @@ def test_the_usual_metric_fits_what_is_expected() -> None:
     assert answers.usual_metric("predict", [[1, 2]]) == "rmse"
     assert answers.usual_metric("chat", ["x"]) == "exact"
     assert answers.usual_metric("embed", [None]) == "cosine"
+
+
+def test_examples_are_read_as_texts_from_all_over_the_file() -> None:
+    lines = [b'{"input": "%d?", "expected": "yes"}' % at for at in range(10)]
+    lines += [b'{"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}], "expected": "c"}']
+    found = golden.read(b"\n".join(lines))
+    assert golden.texts(found, 3) == ("0?\nyes", "3?\nyes", "7?\nyes")
+    assert golden.texts(found, 100)[-1] == "a\nb\nc"
+    with pytest.raises(golden.BadGolden, match="line 1: no text to read"):
+        golden.texts(golden.read(b'{"input": [1, 2], "expected": "x"}'), 5)

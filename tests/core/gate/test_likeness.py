@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from stoker.core.gate import likeness
 from stoker.types.likeness import Estimate, Likeness, Side
 from stoker.types.models import Lineage, VersionManifest
-from stoker.types.releases import LikenessGate
+from stoker.types.releases import GoldenGate, LikenessGate
 
 
 def found(
@@ -93,3 +93,22 @@ def test_versions_in_fewer_bits_are_compared_by_default_and_others_where_asked(
     manifest = VersionManifest("gguf", (), "m.gguf", metadata=dict(metadata), lineage=Lineage(parent="base@3"))
     assert likeness.is_asked(LikenessGate(when=when), manifest) is is_asked  # type: ignore[arg-type]
     assert likeness.origin(manifest) == ("m@1" if is_quantized else "base@3")
+
+
+@pytest.mark.parametrize(
+    ("gate", "ratio", "is_alone", "is_passed", "words"),
+    [
+        (GoldenGate(at_most=19.0), (1.0, 1.0, 1.0), True, False, "perplexity 20 on 48 examples; at most 19 is asked"),
+        (GoldenGate(at_most=21.0), (1.0, 1.0, 1.0), True, True, "perplexity 20 on 48 examples"),
+        (GoldenGate(), (1.0, 1.0, 1.0), True, True, "perplexity 20 on 48 examples; nothing to compare it with"),
+        (GoldenGate(), (1.04, 1.03, 1.05), False, True, "20 by the serving revision (+4.0%, +3.0 to +5.0 at 95 %)"),
+        (GoldenGate(), (1.2, 1.1, 1.3), False, False, "worse by 20.0%, at most 0.05 is allowed, and chance does not"),
+        (GoldenGate(), (1.2, 1.01, 1.4), False, True, "worse by 20.0%, at most 0.05 is allowed, but other texts may"),
+        (GoldenGate(worse_max=0.5), (1.2, 1.1, 1.3), False, True, "perplexity 24 on 48 examples, 20 by the serving"),
+    ],
+)
+def test_examples_are_held_to_a_bound_and_to_what_serves_but_not_beyond_chance(
+    gate: GoldenGate, ratio: tuple[float, float, float], is_alone: bool, is_passed: bool, words: str
+) -> None:
+    judged = likeness.perplexity(gate, found(ratio), is_alone=is_alone)
+    assert (judged.is_passed, words in judged.because) == (is_passed, True), judged.because

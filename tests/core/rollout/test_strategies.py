@@ -119,15 +119,66 @@ def test_a_cohort_that_is_broken_is_found() -> None:
     assert world.rollout.because.startswith("error of tenant=acme: 6 of 6 (100.00%)")
 
 
-def test_with_too_little_traffic_it_holds_for_days_and_says_what_it_waits_for() -> None:
+def test_with_too_little_traffic_it_holds_and_says_what_it_waits_for() -> None:
     world = shipping(STEP)
     load(world)
     for _ in range(10):
         step(world, (2, 0), (18, 0))
-        world.now_s += 86_400.0
+        world.now_s += 3_600.0
     assert (world.rollout.phase, world.rollout.weight) == ("stepping", 10)
     looks = [each.because for each in world.timeline if each.event == "look"]
     assert looks[-1] == "20 of 50 requests of this step have come to the canary"
+
+
+@pytest.mark.parametrize(
+    ("said", "strategy", "phase", "weight", "event"),
+    [
+        ("abort", "canary", "rolled-back", 0, "inconclusive"),
+        ("promote", "canary", "stepping", 50, "passed"),
+        ("hold", "canary", "stepping", 10, "look"),
+        ("abort", "a-b", "reported", 0, "reported"),
+    ],
+)
+def test_a_step_that_cannot_be_judged_in_its_time_ends_as_the_manifest_says_and_the_timeline_tells_why(
+    said: str, strategy: str, phase: str, weight: int, event: str
+) -> None:
+    spec = msgspec.structs.replace(STEP, strategy=strategy, inconclusive=said, analysis="2h")
+    world = shipping(spec)
+    load(world)
+    step(world, (20, 0), (180, 0))
+    world.now_s += 7_100.0
+    load(world)
+    assert world.rollout.phase == "stepping"
+    world.now_s += 100.0
+    load(world)
+    assert (world.rollout.phase, world.rollout.weight) == (phase, weight)
+    found = next(each for each in reversed(world.timeline) if each.because.startswith("inconclusive"))
+    assert found.event == event
+    assert found.because == (
+        "inconclusive: 2h after its dwell this step cannot be judged; "
+        "20 of 50 requests of this step have come to the canary"
+    )
+
+
+def test_a_canary_that_refuses_what_the_baseline_answers_is_inconclusive_when_its_dwell_is_over() -> None:
+    world = shipping(STEP)
+    load(world)
+    world.count((0, 0), (540, 0), unjudged=(60, 3))
+    load(world)
+    assert world.rollout.phase == "stepping"
+    step(world, (0, 0), (0, 0))
+    assert world.rollout.phase == "rolled-back"
+    assert world.rollout.because == (
+        "inconclusive: it refused, or found at fault, 60 of 60 requests of this step, the baseline 3 of 543"
+    )
+
+
+def test_callers_who_are_at_fault_in_both_arms_say_nothing_of_the_canary() -> None:
+    world = shipping(STEP)
+    load(world)
+    world.count((0, 0), (0, 0), unjudged=(60, 540))
+    step(world, (10, 0), (90, 0))
+    assert world.rollout.phase == "stepping"
 
 
 def test_all_of_the_first_requests_failing_is_enough() -> None:

@@ -50,7 +50,10 @@ def test_the_most_tokens_that_a_replica_did_are_learned_while_requests_wait() ->
         seen = counts.add(2.0 * tick, {"g": load(tick, served=tick, tokens=200 * tick)})
     assert seen.tokens_per_s == pytest.approx(100.0)
     assert seen.replica_tokens_per_s is None
-    for tick in range(40, 80):
+    for tick in range(40, 60):
+        seen = counts.add(2.0 * tick, {"g": load(2 * tick - 40, served=tick, tokens=200 * tick, waiting=5)})
+    assert seen.replica_tokens_per_s is None, "it was full for less than a minute"
+    for tick in range(60, 80):
         seen = counts.add(2.0 * tick, {"g": load(2 * tick - 40, served=tick, tokens=200 * tick, waiting=5)})
     assert seen.replica_tokens_per_s == pytest.approx(100.0, rel=0.1)
     assert seen.tokens_per_s == pytest.approx(200.0)

@@ -1,12 +1,24 @@
 """What somebody who ships a revision asks of the verdict: stopped when it is bad, never for nothing, never unseen."""
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker.core.verdict.judge import COHORTS_MAX, Criteria, Judgement, Look, Memory, judge
+from stoker.core.verdict.judge import (
+    COHORTS_MAX,
+    WEIGHT_LATENCY,
+    Criteria,
+    Judgement,
+    Line,
+    Look,
+    Memory,
+    judge,
+    weights,
+)
 from stoker.core.verdict.odds import Tally
+from stoker.types.rollouts import BAD_EVENTS, POSTED_MAX
 
 CRITERIA = Criteria(requests_min=500, dwell_s=60.0)
 ENOUGH = {"step": Tally(0, 1000), "step_s": 100.0}
@@ -29,7 +41,7 @@ def test_a_canary_that_is_as_good_is_promoted_once_enough_came_for_long_enough()
     assert (soon.verdict, soon.because) == ("hold", "59 of 60 s of this step are over")
 
 
-def test_without_requests_it_holds_for_ever() -> None:
+def test_without_requests_there_is_no_verdict() -> None:
     assert after(step=Tally(), step_s=1e9).verdict == "hold"
 
 
@@ -110,3 +122,47 @@ def test_nothing_is_promoted_that_was_not_seen_enough_or_looks_worse(
         assert sum(each.part for each in found.findings) < 0.1
     if found.verdict == "abort":
         assert bad / 1000 > other / 9000
+
+
+KINDS = st.lists(st.sampled_from((*BAD_EVENTS, *(f"judge_{at}" for at in range(POSTED_MAX)))), unique=True)
+
+
+@given(kinds=KINDS, cohorts=st.lists(st.sampled_from([f"tenant={at}" for at in range(COHORTS_MAX)]), unique=True))
+def test_all_weights_together_are_at_most_one_whatever_comes_and_none_changes_when_more_does(
+    kinds: list[str], cohorts: list[str]
+) -> None:
+    lines = [Line(kind, cohort) for kind in kinds for cohort in ("", *(cohorts if kind in BAD_EVENTS else ()))]
+    whole = weights(lines, len(BAD_EVENTS))
+    assert all(weight > 0.0 for weight in whole)
+    assert sum(whole) + WEIGHT_LATENCY <= 1.0 + 1e-9
+    for at in range(len(lines)):
+        assert weights(lines[:at], len(BAD_EVENTS)) == whole[:at]
+
+
+def test_a_judge_who_comes_late_takes_nothing_from_what_was_seen() -> None:
+    before = after(errors(18, 1000, 90, 9000))
+    (was,) = [each.part for each in before.findings if each.metric == "error"]
+    later = after(Look("judge", Tally(1, 10), Tally(9, 90)), memory=before.memory)
+    assert [each.part for each in later.findings if each.metric == "error"] == [was]
+
+
+def test_alike_arms_are_aborted_as_seldom_as_promised_though_judges_come_and_go() -> None:
+    """Judges tell of a metric as soon as it looks bad by chance, which is the worst that they can do honestly."""
+    rng = np.random.default_rng(5)
+    runs, wrong, criteria = 80, 0, Criteria(alpha=0.1)
+
+    def drawn(total: int, rate: float) -> tuple[int, int]:
+        return int(rng.binomial(total, rate)), total
+
+    for _ in range(runs):
+        memory, begun = Memory(), 0
+        for _ in range(20):
+            looks = [errors(*drawn(10, 0.1), *drawn(40, 0.1))]
+            looks += [Look(f"judge_{at}", Tally(*drawn(5, 0.2)), Tally(*drawn(20, 0.2))) for at in range(begun)]
+            begun = min(begun + (looks[0].canary.bad > 1), POSTED_MAX)
+            found = judge(memory, looks, ({}, {}), criteria, metrics=2, step=Tally(), step_s=0.0)
+            memory = found.memory
+            if found.verdict == "abort":
+                wrong += 1
+                break
+    assert wrong <= 0.1 * runs

@@ -4,6 +4,7 @@ needs.py     which revisions want one, read in one look
 ask.py       requests to one replica over its own socket, timed
 likeness.py  a language model beside the one that it was made from, on texts
 golden.py    examples with known answers, asked of the new revision and of the one that serves
+kept.py      kept requests of the endpoint, to be asked again
 profile.py   time and memory of a replica of either, in turns
 gates.py     all gates of one revision, in order
 runner.py    one task an endpoint, over and over, until every revision has its dossier

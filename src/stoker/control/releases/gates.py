@@ -11,19 +11,19 @@ import msgspec
 
 from stoker.blob.port import BlobStore
 from stoker.control.compare import Comparer
-from stoker.control.releases import golden, likeness, profile
+from stoker.control.releases import golden, kept, likeness, profile
 from stoker.control.releases.ask import POLL_S, Fleet
 from stoker.control.releases.needs import Need
 from stoker.core.gate import law, schema
 from stoker.core.gate.likeness import is_asked
 from stoker.core.trust import standing
+from stoker.observe.samples import SampleStore
 from stoker.protocol import signing
 from stoker.types.errors import NotFound, ReplicaLost, SignatureRefused
 from stoker.types.ids import Digest
 from stoker.types.releases import GOLDEN_FILE, Dossier, GateKind, GateResult, ProfileGate
 
 TRIES: Final = 3  # of a gate whose replica goes meanwhile
-RECREATES: Final = "the strategy recreate has no room for a replica before the old ones go"
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -58,10 +58,18 @@ class Examples(msgspec.Struct, frozen=True):
 class Gates:
     """Judges revisions, one gate after the other."""
 
-    def __init__(self, blobs: BlobStore, fleet: Fleet, comparer: Comparer, policies: Policies | None = None) -> None:
+    def __init__(
+        self,
+        blobs: BlobStore,
+        fleet: Fleet,
+        comparer: Comparer,
+        samples: SampleStore,
+        policies: Policies | None = None,
+    ) -> None:
         self._blobs = blobs
         self._comparer = comparer
         self._fleet = fleet
+        self._samples = samples
         self._policies = policies
 
     async def judge(self, need: Need, told: Told) -> Dossier:
@@ -71,7 +79,7 @@ class Gates:
         recreates = need.parent is not None and need.state.resource.spec.rollout.strategy == "recreate"
         for at, step in enumerate(steps):
             if step.takes_replica and recreates:
-                results.append(GateResult(step.kind, "skipped", RECREATES, step.about))
+                results.append(GateResult(step.kind, "skipped", law.RECREATES, step.about))
                 continue
             if any(each.state == "failed" for each in results):
                 results.append(GateResult(step.kind, "skipped", "a gate before it was not passed", step.about))
@@ -109,27 +117,18 @@ class Gates:
 
     def _steps(self, need: Need) -> list[Step]:
         """Return the gates that take a while, in order."""
-        held = self._examples(need)
+        held = [each for each in _all_examples(need) if need.gates.golden.set in ("auto", each.about)]
         steps = []
         if is_asked(need.gates.likeness, need.version.manifest):
             steps.append(Step("likeness", "", self._likeness_of(need), takes_replica=False))
-        steps += [Step("golden", each.about, self._golden_of(need, each)) for each in held]
+        asks = need.gates.golden.metric != "perplexity"  # which is read on control's machine
+        steps += [Step("golden", each.about, self._golden_of(need, each), takes_replica=asks) for each in held]
         wanted = need.gates.golden.set
         if not held and wanted in ("version", "endpoint"):
             steps.append(Step("golden", wanted, self._missing(wanted)))
         if need.gates.profile is not None:
             steps.append(Step("profile", "", self._profile_of(need, need.gates.profile, held)))
         return steps
-
-    def _examples(self, need: Need) -> list[Examples]:
-        found = []
-        wanted = need.gates.golden.set
-        own = next((each for each in need.version.manifest.files if each.path == GOLDEN_FILE), None)
-        if wanted in ("auto", "version") and own is not None:
-            found.append(Examples("version", own.digest))
-        if wanted in ("auto", "endpoint") and need.golden is not None:
-            found.append(Examples("endpoint", need.golden.digest))
-        return found
 
     def _missing(self, which: str) -> _Measure:
         how = "stoker push … --golden FILE" if which == "version" else "stoker golden set ENDPOINT FILE"
@@ -141,7 +140,12 @@ class Gates:
 
     def _likeness_of(self, need: Need) -> _Measure:
         async def measure(_told: Callable[[int, int], None]) -> GateResult:
-            return await likeness.judge(need, self._comparer)
+            held = _all_examples(need)[-1:]  # the endpoint's, else the version's
+            try:
+                data = await asyncio.to_thread(self._read, held[0].digest) if held else None
+            except (NotFound, OSError) as gone:
+                return GateResult("likeness", "failed", f"its examples cannot be read: {gone}")
+            return await likeness.judge(need, self._comparer, data)
 
         return measure
 
@@ -151,14 +155,17 @@ class Gates:
                 data = await asyncio.to_thread(self._read, held.digest)
             except (NotFound, OSError) as gone:
                 return GateResult("golden", "failed", f"its examples cannot be read: {gone}", held.about)
+            if need.gates.golden.metric == "perplexity":
+                return await likeness.perplexity(need, held.about, data, self._comparer)
             return await golden.judge(need, held.about, data, self._fleet, told)
 
         return measure
 
     def _profile_of(self, need: Need, gate: ProfileGate, held: list[Examples]) -> _Measure:
         async def measure(told: Callable[[int, int], None]) -> GateResult:
+            samples = await kept.newest(self._samples, need.state.project, need.state.name, profile.SAMPLES_MAX)
             data = await asyncio.to_thread(self._read, held[0].digest) if held else b""
-            return await profile.judge(need, gate, data, self._fleet, told)
+            return await profile.judge(need, gate, profile.chosen(need, samples, data), self._fleet, told)
 
         return measure
 
@@ -191,6 +198,13 @@ class Gates:
 
     def _read(self, digest: Digest) -> bytes:
         return self._blobs.path(digest).read_bytes()
+
+
+def _all_examples(need: Need) -> list[Examples]:
+    """Return the examples that are there: the version's, then the endpoint's."""
+    own = next((each for each in need.version.manifest.files if each.path == GOLDEN_FILE), None)
+    found = [Examples("version", own.digest)] if own is not None else []
+    return [*found, *([Examples("endpoint", need.golden.digest)] if need.golden is not None else [])]
 
 
 def _with(results: tuple[GateResult, ...], at: int, because: str) -> tuple[GateResult, ...]:

@@ -48,9 +48,9 @@ async def judge(need: Need, about: str, data: bytes, fleet: Fleet, told: Callabl
         return result(False, f"the examples do not fit it: {wrong_line}")
     gate = need.gates.golden
     metric: Metric = gate.metric or answers.usual_metric(task, _expectations(examples, gate.output))
-    if metric in ("logprob", "perplexity"):
-        advice = "spec.gates.likeness compares it on texts; set spec.gates.golden.metric to another one, such as exact"
-        return result(False, f"{metric} cannot be measured by examples, whose answers hold no probabilities: {advice}")
+    if metric == "logprob":
+        advice = "set spec.gates.golden.metric to perplexity, which is the same said otherwise"
+        return result(False, f"logprob cannot be measured by answers, which hold no probabilities: {advice}")
     is_alone = task == "embed" and any(each.expected is None for each in examples)
     said = await _Round(need, examples, fleet, time.monotonic() + SECONDS_MAX).both(told)
     if is_alone and not any(each.old is not None for each in said):

@@ -3,44 +3,52 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
-from stoker.control.releases.ask import Fleet, ask
+from stoker.control.releases import kept
+from stoker.control.releases.ask import Answer, Fleet, ask
+from stoker.control.releases.kept import Asking
 from stoker.control.releases.needs import Need
 from stoker.core.gate import golden, profile
 from stoker.core.gate.golden import BadGolden
 from stoker.core.gate.profile import Measured
 from stoker.protocol.link import Link
 from stoker.types.errors import Draining, ReplicaLost
-from stoker.types.releases import GateResult, ProfileGate
+from stoker.types.releases import GateResult, GateState, ProfileGate
+from stoker.types.samples import SampleRecord
 
 WARM_UP: Final = 5  # requests to either that are not counted
 SECONDS_MAX: Final = 120.0  # then what was measured until then is judged
+SAMPLES_MAX: Final = 200  # that are looked at, the newest
 BODIES_MAX: Final = 50  # different requests
+TOKENS_MAX: Final = 32  # of an answer to a kept request; how much somebody wanted is no matter of speed
+
+
+class Bodies(NamedTuple):
+    """What is sent. said: what it is, in words. is_kept: what was kept has been hidden in, and may fit nothing now."""
+
+    calls: tuple[Asking, ...]
+    said: str
+    is_kept: bool = False
 
 
 async def judge(
-    need: Need, gate: ProfileGate, data: bytes, fleet: Fleet, told: Callable[[int, int], None]
+    need: Need, gate: ProfileGate, bodies: Bodies, fleet: Fleet, told: Callable[[int, int], None]
 ) -> GateResult:
-    """Return how long a replica takes and what it holds, beside one that serves. Raises ReplicaLost when it goes.
-
-    data: examples to send; without any, the simplest request that the model takes.
-    """
+    """Return how long a replica takes and what it holds, beside one that serves. Raises ReplicaLost when it goes."""
     began_s = time.perf_counter()
     mine = fleet.ready(need.revision.revision)
     if mine is None:
         raise ReplicaLost(f"no replica of {need.revision.revision} is ready")
     theirs = fleet.ready(need.parent.revision) if need.parent is not None else None
-    bodies = _bodies(need, data)
-    new: list[float] = []
-    old: list[float] = []
     here = await fleet.link(mine.name)
     there = None
     try:
         if theirs is not None:
             with suppress(ReplicaLost):
                 there = await fleet.link(theirs.name)
-        failed = await _measure(here, there, bodies, gate.requests, (new, old), told)
+        measuring = Measuring(here, there, bodies)
+        failed = await measuring.run(gate.requests, told)
     finally:
         for link in (here, there):
             if link is not None:
@@ -48,47 +56,68 @@ async def judge(
     seconds = time.perf_counter() - began_s
     if failed:
         return GateResult("profile", "failed", f"a request was not answered: {failed}", seconds=seconds)
+    old = measuring.old
     known = Measured(tuple(old), fleet.memory_bytes(theirs.name)) if theirs is not None and old else None
-    found = profile.judge(gate, Measured(tuple(new), fleet.memory_bytes(mine.name)), known)
-    return GateResult(
-        "profile", "passed" if found.is_passed else "failed", found.because, numbers=found.numbers, seconds=seconds
-    )
+    found = profile.judge(gate, Measured(tuple(measuring.new), fleet.memory_bytes(mine.name)), known)
+    state: GateState = "passed" if found.is_passed else "failed"
+    because = f"{found.because}; asked {bodies.said}"
+    return GateResult("profile", state, because, numbers=found.numbers, seconds=seconds)
 
 
-async def _measure(
-    here: Link,
-    there: Link | None,
-    bodies: Sequence[tuple[str, bytes]],
-    requests: int,
-    found: tuple[list[float], list[float]],
-    told: Callable[[int, int], None],
-) -> str:
-    """Measure both in turns; return why the new one did not answer, "" when it did. Raises ReplicaLost when it goes."""
-    end_s = time.monotonic() + SECONDS_MAX
-    for at in range(WARM_UP + requests):
-        method, body = bodies[at % len(bodies)]
-        answer = await ask(here, method, body)
-        if answer.problem:
-            return answer.problem
-        if at >= WARM_UP:
-            found[0].append(answer.seconds)
-        if there is not None:
-            try:
-                old = await ask(there, method, body)
-            except (ReplicaLost, Draining):
-                there = None
-            else:
-                if at >= WARM_UP and not old.problem:
-                    found[1].append(old.seconds)
-        told(at, WARM_UP + requests)
-        if time.monotonic() > end_s:
-            break
-    return ""
+class Measuring:
+    """Asks both replicas in turns. `new`, `old`: seconds of what each answered."""
+
+    def __init__(self, here: Link, there: Link | None, bodies: Bodies) -> None:
+        self.new: list[float] = []
+        self.old: list[float] = []
+        self._here = here
+        self._there = there
+        self._left = list(bodies.calls)
+        self._is_kept = bodies.is_kept
+
+    async def run(self, requests: int, told: Callable[[int, int], None]) -> str:
+        """Return why the new one did not answer, "" when it did. Raises ReplicaLost when it goes."""
+        end_s = time.monotonic() + SECONDS_MAX
+        at = 0
+        while at < WARM_UP + requests:
+            call = self._left[at % len(self._left)]
+            answer, old = await ask(self._here, *call), await self._theirs(call)
+            if answer.problem:
+                if not self._is_kept or (old is not None and not old.problem):
+                    return answer.problem
+                self._left.remove(call)  # neither answers it: it was kept in a way that cannot be asked again
+                if not self._left:
+                    return f"none of the kept requests, the last: {answer.problem}"
+                continue
+            if at >= WARM_UP:
+                self.new.append(answer.seconds)
+                if old is not None and not old.problem:
+                    self.old.append(old.seconds)
+            at += 1
+            told(at, WARM_UP + requests)
+            if time.monotonic() > end_s:
+                break
+        return ""
+
+    async def _theirs(self, call: Asking) -> Answer | None:
+        if self._there is None:
+            return None
+        try:
+            return await ask(self._there, *call)
+        except (ReplicaLost, Draining):
+            self._there = None
+            return None
 
 
-def _bodies(need: Need, data: bytes) -> list[tuple[str, bytes]]:
+def chosen(need: Need, samples: Sequence[SampleRecord], data: bytes) -> Bodies:
+    """Return what is sent: kept requests of the endpoint, else the examples in `data`, else the simplest request."""
     task, signature = need.revision.config.task, need.version.manifest.signature
+    found = [call for each in samples if (call := kept.shortened(each, task, TOKENS_MAX)) is not None]
+    calls = tuple(dict.fromkeys(found))[:BODIES_MAX]
+    if calls:
+        return Bodies(calls, f"{len(calls)} kept request{'s' if len(calls) > 1 else ''}", is_kept=True)
     with suppress(BadGolden):
         if data:
-            return [golden.request(each, task, signature) for each in golden.read(data)[:BODIES_MAX]]
-    return [golden.simplest(task, signature)]
+            calls = tuple(golden.request(each, task, signature) for each in golden.read(data)[:BODIES_MAX])
+            return Bodies(calls, f"{len(calls)} of its examples")
+    return Bodies((golden.simplest(task, signature),), "the simplest request, for there are no others")

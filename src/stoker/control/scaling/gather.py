@@ -54,6 +54,11 @@ class Gatherer:
         self._failures = 0
         self._answered_s = 0.0
 
+    @property
+    def gateways(self) -> int:
+        """How many there are."""
+        return len(self._addresses)
+
     async def look(self, state: State, endpoints: list[EndpointState], now_s: float) -> dict[EndpointKey, Sight]:
         """Return a sight of each of `endpoints`. now_s: unix seconds."""
         answers, missing = await self._ask()

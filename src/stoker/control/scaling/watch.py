@@ -41,7 +41,6 @@ class ScalingWatch:
         self,
         database: Database,
         gatherer: Gatherer,
-        gateways: int,
         state: Callable[[], State | None],
         lease: Callable[[], Lease | None],
         metrics: Registry,
@@ -50,7 +49,6 @@ class ScalingWatch:
     ) -> None:
         self._database = database
         self._gatherer = gatherer
-        self._gateways = gateways
         self._state = state
         self._lease = lease
         self._metrics = metrics
@@ -106,7 +104,7 @@ class ScalingWatch:
             # Both revisions of a rollout, or a replica that an incident added: neither is there because of the load.
             ready = min(sight.ready, before)
             sight = msgspec.structs.replace(sight, ready=ready, pending=min(sight.pending, before - ready))
-        found = decide(sight, policy_of(endpoint.resource.spec, self._gateways), memory, now_s)
+        found = decide(sight, policy_of(endpoint.resource.spec, self._gatherer.gateways), memory, now_s)
         return found, record(found, sight, before, now_s)
 
     async def _write(self, lease: Lease, found: Mapping[EndpointKey, tuple[Decision, Record]], now_s: float) -> None:

@@ -11,6 +11,7 @@ and optionally `weight` (1 by default).
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -150,6 +151,27 @@ def _tensor(spec: TensorSpec, value: Any) -> dict[str, Any]:
     if any(want not in (-1, have) for want, have in zip(spec.shape, shape, strict=True)):
         raise BadGolden(f"input {spec.name!r} has the shape {shape}; the model takes {list(spec.shape)}")
     return {"name": spec.name, "datatype": spec.datatype, "shape": shape, "data": flat}
+
+
+def texts(examples: Sequence[Example], most: int) -> tuple[str, ...]:
+    """Return at most `most` examples as plain texts, from all over the file: a prompt, and on the next line its answer.
+
+    Raises BadGolden where one has no text.
+    """
+    count = min(most, len(examples))
+    return tuple(_text(examples[at * len(examples) // count]) for at in range(count))
+
+
+def _text(example: Example) -> str:
+    said = example.given if example.field == "messages" else [{"content": example.given}]
+    given = [each.get("content") if isinstance(each, dict) else None for each in said] if isinstance(said, list) else []
+    given += [example.expected] if example.expected is not None else []
+    found = [each for each in given if isinstance(each, str)]
+    if not found or len(found) < len(given):
+        raise BadGolden(
+            f"line {example.line}: no text to read; `input` or `messages` with texts, and one in `expected`"
+        )
+    return "\n".join(found)
 
 
 def simplest(task: str, signature: Signature) -> tuple[str, bytes]:

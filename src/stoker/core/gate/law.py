@@ -11,6 +11,7 @@ from stoker.types.releases import BECAUSE_MAX, REASONS, GateResult, Gates, Relea
 
 PENDING: Final = "Pending"
 RELEASED: Final = "Released"
+RECREATES: Final = "the strategy recreate has no room for a replica before the old ones go"
 
 
 class DossierState(msgspec.Struct, frozen=True):
@@ -65,7 +66,7 @@ def stands(kept: Kept | None, gates: Gates, *, serves: bool) -> DossierState:
 
 
 def outcome(results: Sequence[GateResult]) -> tuple[ReleaseState, str]:
-    """Return what results make of a dossier, and why."""
+    """Return what results make of a dossier, and why; also which gates could not be asked for want of room."""
     failed = [each for each in results if each.state == "failed"]
     if failed:
         return "refused", "; ".join(f"{each.kind}: {each.because}" for each in failed)[:BECAUSE_MAX]
@@ -73,4 +74,8 @@ def outcome(results: Sequence[GateResult]) -> tuple[ReleaseState, str]:
     if waiting is not None:
         return "pending", f"{waiting.kind}: {waiting.because}"[:BECAUSE_MAX]
     passed = sum(each.state == "passed" for each in results)
-    return "complete", f"{passed} gate{'' if passed == 1 else 's'} passed" if passed else "no gate to pass"
+    because = f"{passed} gate{'' if passed == 1 else 's'} passed" if passed else "no gate to pass"
+    left_out = dict.fromkeys(each.kind for each in results if each.because == RECREATES)
+    if left_out:
+        because = f"{because}; {' and '.join(left_out)} left out: {RECREATES}"
+    return "complete", because

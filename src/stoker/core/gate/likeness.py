@@ -7,10 +7,11 @@ is, other texts might have said otherwise: the version passes, and the sentence 
 import math
 from typing import Final
 
+from stoker.core.gate.metrics import WORSE_MAX
 from stoker.core.gate.profile import Judgement
 from stoker.types.likeness import Estimate, Likeness
 from stoker.types.models import VersionManifest
-from stoker.types.releases import LikenessGate
+from stoker.types.releases import GoldenGate, LikenessGate
 
 QUANTIZED_FROM: Final = "quantized_from"  # in the metadata of a version that `stoker quantize` made: name@number
 _CHANCE: Final = "but other texts may say otherwise; more of them would tell"
@@ -57,6 +58,38 @@ def judge(gate: LikenessGate, found: Likeness) -> Judgement:
         return Judgement(False, f"{words}: {', and '.join(sure)}, and chance does not explain it", numbers)
     seen = [said for is_seen, _, said in claims if is_seen]
     return Judgement(True, f"{words}: {', and '.join(seen)}, {_CHANCE}" if seen else words, numbers)
+
+
+def perplexity(gate: GoldenGate, found: Likeness, *, is_alone: bool) -> Judgement:
+    """Return whether the other version of `found` finds texts as likely as the gate of examples wants it to.
+
+    is_alone: nothing serves, and `found` compares the version with itself.
+    """
+    ratio, value = found.perplexity_ratio, found.other.perplexity.value
+    numbers = {"rows": float(found.texts), "perplexity": value, "tokens": float(found.tokens)}
+    numbers = {name: each for name, each in numbers.items() if math.isfinite(each)}
+    words = f"perplexity {value:.4g} on {found.texts} examples"
+    if not all(math.isfinite(each) for each in (value, ratio.value, ratio.low)):
+        return Judgement(False, f"{words}: what it says of texts are no numbers", numbers)
+    if gate.at_most is not None and value > gate.at_most:
+        return Judgement(False, f"{words}; at most {gate.at_most:g} is asked", numbers)
+    if is_alone:
+        return Judgement(True, words if gate.at_most is not None else f"{words}; nothing to compare it with", numbers)
+    bound = gate.worse_max if gate.worse_max is not None else WORSE_MAX["perplexity"]
+    numbers |= {
+        "perplexity_serving": found.base.perplexity.value,
+        "worse": ratio.value - 1.0,
+        "worse_max": bound,
+        "worse_low": ratio.low - 1.0,
+        "worse_high": ratio.high - 1.0,
+    }
+    words = f"{words}, {found.base.perplexity.value:.4g} by the serving revision ({_span(ratio, -1.0, '+')})"
+    if ratio.value - 1.0 <= bound:
+        return Judgement(True, words, numbers)
+    said = f"worse by {ratio.value - 1.0:.1%}, at most {bound:g} is allowed"
+    if ratio.low - 1.0 > bound:
+        return Judgement(False, f"{words}: {said}, and chance does not explain it", numbers)
+    return Judgement(True, f"{words}: {said}, {_CHANCE}", numbers)
 
 
 def _numbers(found: Likeness) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from stoker.core.gate.law import DossierState
-from stoker.core.rollout import reading
+from stoker.core.rollout import inconclusive, reading
 from stoker.core.rollout.course import Course, course, replicas
 from stoker.core.rollout.reading import Since
 from stoker.core.rollout.state import FINDINGS_SHOWN, Entry, RolloutState
@@ -61,7 +61,7 @@ class Turn(msgspec.Struct, frozen=True):
 def turn(state: RolloutState, sight: Sight, now_s: float) -> Turn:
     """Return the rollout after what was seen. `now_s`: unix seconds."""
     seen = reading.since(state.read, sight.gateways, sight.posted, slow=state.slow_s > 0.0)
-    state, judgement = _judged(state, sight, seen, now_s)
+    state, judgement = _judged(state, seen, now_s)
     entries: list[Entry] = []
     order = sight.order
     for _ in range(EVENTS_A_TURN_MAX):
@@ -113,7 +113,7 @@ def wants(state: RolloutState, wanted: int) -> tuple[int, int]:
             return (0, old)
 
 
-def _judged(state: RolloutState, sight: Sight, seen: Since, now_s: float) -> tuple[RolloutState, Judgement | None]:
+def _judged(state: RolloutState, seen: Since, now_s: float) -> tuple[RolloutState, Judgement | None]:
     """Return what the counts since the last look say; no judgement where nothing is compared."""
     way = course(state.spec, state.strategy)
     if state.is_ended or not way.steps or state.phase in ("gating", "returning", "reported", "keeping"):
@@ -121,13 +121,16 @@ def _judged(state: RolloutState, sight: Sight, seen: Since, now_s: float) -> tup
     is_due = state.phase == "stepping" and now_s - state.since_s >= parse_seconds(state.spec.dwell)
     if not seen.is_new and not is_due:
         return state, None
-    arrivals = state.arrivals + seen.canary if state.is_stepping else state.arrivals
+    arrivals, asked = state.arrivals, state.asked
+    if state.is_stepping:
+        arrivals += seen.canary
+        asked = (asked[0] + seen.asked[0], asked[1] + seen.asked[1])
     judgement = judge(
         state.memory,
         seen.looks,
         seen.latencies if way.mirror is None else ({}, {}),  # a copy waits behind those that somebody waits for
         criteria(state.spec),
-        metrics=metrics_of(state, len(sight.posted)),
+        metrics=metrics_of(state),
         step=arrivals,
         step_s=now_s - state.since_s,
         copies=seen.copies,
@@ -138,14 +141,17 @@ def _judged(state: RolloutState, sight: Sight, seen: Since, now_s: float) -> tup
         memory=judgement.memory,
         findings=judgement.findings[:FINDINGS_SHOWN],
         arrivals=arrivals,
+        asked=asked,
     )
+    if judgement.verdict == "hold" and (why := inconclusive.why(after_look, judgement.because, now_s)):
+        judgement = msgspec.structs.replace(judgement, verdict="inconclusive", because=why)
     return after_look, judgement
 
 
-def metrics_of(state: RolloutState, posted: int) -> int:
-    """Return how many kinds of bad events are judged, with those that judges have `posted`."""
+def metrics_of(state: RolloutState) -> int:
+    """Return how many kinds of bad events are watched, the same from its beginning to its end."""
     is_mirrored = course(state.spec, state.strategy).mirror is not None
-    return len(BAD_EVENTS) - (state.slow_s <= 0.0) + is_mirrored + posted
+    return len(BAD_EVENTS) - (state.slow_s <= 0.0) + is_mirrored
 
 
 def criteria(spec: Rollout) -> Criteria:
@@ -205,6 +211,9 @@ def _better(state: RolloutState, sight: Sight, evidence: Evidence, now_s: float)
             return _scaled(state, sight, way)
         case "stepping" if judgement is not None and judgement.verdict == "promote":
             return ("passed" if way.promotes else "reported"), judgement.because
+        case "stepping" if judgement is not None and judgement.verdict == "inconclusive":
+            ending = inconclusive.ending(state.spec, promotes=way.promotes)
+            return (ending, judgement.because) if ending is not None else None
         case "keeping" if now_s - state.since_s >= way.keep_s or sight.baseline_left == 0:
             return "kept", f"{state.canary} serves"
         case "returning" if sight.baseline_ready or not state.baseline_count or not sight.serves_canary:
@@ -251,6 +260,7 @@ def _moved(state: RolloutState, event: Event, because: str, now_s: float) -> Rol
         weight=weight,
         held=held,
         arrivals=Tally() if event == "ready" else state.arrivals,
+        asked=(Tally(), Tally()) if event == "ready" else state.asked,
         ended_s=now_s if phase in ENDED else 0.0,
     )
 
@@ -268,7 +278,8 @@ def _due_s(state: RolloutState, now_s: float) -> float | None:
     way = course(state.spec, state.strategy)
     match state.phase:
         case "stepping":
-            ends_s = state.since_s + parse_seconds(state.spec.dwell)
+            dwelt_s, over_s = inconclusive.due_s(state)
+            ends_s = dwelt_s if dwelt_s > now_s else over_s
         case "keeping":
             ends_s = state.since_s + way.keep_s
         case "gating" | "scaling" | "clearing" if way.is_guarded:

@@ -21,6 +21,7 @@ _TOLD: Final[dict[str, HookEvent]] = {
     "worse": "verdict",
     "crashed": "verdict",
     "stalled": "verdict",
+    "inconclusive": "verdict",
     "reported": "verdict",
     "refused": "verdict",
     "promote": "verdict",

@@ -21,14 +21,16 @@ class Since(msgspec.Struct, frozen=True):
     """What was counted since the last look.
 
     latencies: of the canary and of the baseline. canary: requests of the canary, with how many were bad in any way at
-    the most. copies: of a shadow, with how many disagreed. all_failed: requests of the canary since the rollout began
-    if not one of them was answered, else 0. reverted: why a gateway gives the canary nothing any more.
+    the most. asked: all tries of either arm, the bad ones of which said nothing of it. copies: of a shadow, with how
+    many disagreed. all_failed: requests of the canary since the rollout began if not one of them was answered, else 0.
+    reverted: why a gateway gives the canary nothing any more.
     """
 
     read: Read
     looks: tuple[Look, ...] = ()
     latencies: tuple[Buckets, Buckets] = ({}, {})
     canary: Tally = Tally()
+    asked: tuple[Tally, Tally] = (Tally(), Tally())
     copies: Tally = Tally()
     all_failed: int = 0
     reverted: str = ""
@@ -72,6 +74,7 @@ def since(read: Read, gateways: Mapping[str, RolloutCounts], posted: Mapping[str
         looks=tuple(looks),
         latencies=(whole.canary_s, whole.baseline_s),
         canary=Tally(sum(whole.canary_bad.values()), whole.canary),
+        asked=whole.asked(),
         copies=Tally(disagreements, copies),
         all_failed=_all_failed(gateways.values()),
         reverted=next((each.reverted for each in gateways.values() if each.reverted), ""),
@@ -84,6 +87,8 @@ class ArmsSum:
     def __init__(self) -> None:
         self.canary = 0
         self.baseline = 0
+        self.canary_unjudged = 0
+        self.baseline_unjudged = 0
         self.canary_bad: dict[str, int] = {}
         self.baseline_bad: dict[str, int] = {}
         self.canary_s: dict[int, int] = {}
@@ -93,10 +98,19 @@ class ArmsSum:
         """Add what one gateway counted between `before` and `now`. What shrank is not believed."""
         self.canary += max(now.canary.total - before.canary.total, 0)
         self.baseline += max(now.baseline.total - before.baseline.total, 0)
+        self.canary_unjudged += max(now.canary.unjudged - before.canary.unjudged, 0)
+        self.baseline_unjudged += max(now.baseline.unjudged - before.baseline.unjudged, 0)
         _grow(self.canary_bad, now.canary.bad, before.canary.bad)
         _grow(self.baseline_bad, now.baseline.bad, before.baseline.bad)
         _grow(self.canary_s, now.canary.latencies, before.canary.latencies)
         _grow(self.baseline_s, now.baseline.latencies, before.baseline.latencies)
+
+    def asked(self) -> tuple[Tally, Tally]:
+        """Return all tries of the canary and of the baseline, with how many said nothing of it."""
+        return (
+            Tally(self.canary_unjudged, self.canary + self.canary_unjudged),
+            Tally(self.baseline_unjudged, self.baseline + self.baseline_unjudged),
+        )
 
     def looks(self, metrics: Iterable[str], cohort: str = "") -> Iterable[Look]:
         """Return a look for each metric, if there was any request."""

@@ -30,7 +30,8 @@ class RolloutState(msgspec.Struct, frozen=True):
     number: of all of the platform, 0 before it is stored. strategy: never auto. weight: percent of the traffic that
     the canary gets. held: the phase that `paused` and `returning` came from. step: which of the course's steps runs, or
     is prepared; as many as there are: all of the traffic. baseline_count: replicas of the baseline at the beginning.
-    is_return: asked for by `stoker rollback`. arrivals: the canary's requests in this step. told_s: when the newest
+    is_return: asked for by `stoker rollback`. arrivals: the canary's requests in this step. asked: all tries of
+    the canary and of the baseline in it; the bad ones of these said nothing of their arm. told_s: when the newest
     entry of its timeline was made.
     """
 
@@ -52,6 +53,7 @@ class RolloutState(msgspec.Struct, frozen=True):
     baseline_count: int = 1
     is_return: bool = False
     arrivals: Tally = Tally()
+    asked: tuple[Tally, Tally] = (Tally(), Tally())
     read: Read = Read()
     memory: Memory = Memory()
     findings: tuple[Finding, ...] = ()

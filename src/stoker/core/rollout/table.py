@@ -4,7 +4,7 @@ gating ─released─► scaling ─ready─► stepping ─passed─► scaling
    │       ▲cleared    │                │ ▲
    │    clearing       │          pause ▼ │ resume
    └─refused─► refused │              paused          (a-b: stepping ─reported─► reported)
-                       └──worse, crashed, stalled, abort──► returning ─returned─► rolled-back
+                       └──worse, crashed, stalled, inconclusive, abort──► returning ─returned─► rolled-back
 """
 
 from typing import Final, Literal, get_args
@@ -18,7 +18,7 @@ Phase = Literal[
 ]  # fmt: skip
 Event = Literal[
     "released", "refused", "cleared", "ready", "arrived", "passed", "reported", "kept", "returned",
-    "worse", "crashed", "stalled", "superseded", "pause", "resume", "promote", "abort",
+    "worse", "crashed", "stalled", "inconclusive", "superseded", "pause", "resume", "promote", "abort",
 ]  # fmt: skip
 PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
 EVENTS: Final[tuple[Event, ...]] = get_args(Event)
@@ -37,6 +37,7 @@ TABLE: Final[dict[tuple[Phase, Event], Phase]] = {
     ("scaling", "arrived"): "keeping",
     ("stepping", "passed"): "scaling",
     ("stepping", "reported"): "reported",
+    ("stepping", "inconclusive"): "returning",
     ("stepping", "promote"): "scaling",
     ("scaling", "promote"): "scaling",
     ("paused", "promote"): "scaling",

@@ -58,16 +58,16 @@ def decide(sight: Sight, policy: Policy, memory: Memory, now_s: float) -> Decisi
     limits = bounds.bounds(policy, sight.offsets_s, now_s)
     have = sight.ready + sight.pending if memory.desired is None else memory.desired
     if sight.failures or now_s - sight.at_s > STALE_S:
-        return _decided(_blind(sight, policy, have, now_s), limits, policy, (), memory, have, now_s)
+        return _decided(sight, _blind(sight, policy, have, now_s), limits, policy, (), memory, have, now_s)
     memory = _learned(sight, memory)
     readings = _readings(sight, policy, memory, now_s)
-    memory = window.needed(memory, readings, window.length_s(sight, policy, memory, now_s), now_s)
+    memory = window.needed(sight, memory, readings, window.length_s(sight, policy, memory, now_s), now_s)
     wish = _wish(sight, policy, memory, readings, have, now_s)
     if wish.count > have and load.backlog(sight, load.load(sight, memory), memory, policy, now_s) >= 1.0:
         memory = window.missed(sight, policy, memory, now_s)
     if not limits.least:
         wish = _rested(wish, sight, policy, memory, now_s)
-    return _decided(wish, limits, policy, readings, memory, have, now_s)
+    return _decided(sight, wish, limits, policy, readings, memory, have, now_s)
 
 
 def _blind(sight: Sight, policy: Policy, have: int, now_s: float) -> _Wish:
@@ -159,6 +159,7 @@ def _rested(wish: _Wish, sight: Sight, policy: Policy, memory: Memory, now_s: fl
 
 
 def _decided(
+    sight: Sight,
     wish: _Wish,
     limits: Bounds,
     policy: Policy,
@@ -179,7 +180,7 @@ def _decided(
     if desired > have:
         memory = msgspec.structs.replace(memory, desired=desired, up_s=now_s)
     elif desired < have:
-        memory = msgspec.structs.replace(memory, desired=desired, went_s=now_s, down_s=now_s)
+        memory = window.went(sight, msgspec.structs.replace(memory, desired=desired), now_s)
     else:
         memory = msgspec.structs.replace(memory, desired=desired)
     return Decision(desired, because, readings, memory, limit)

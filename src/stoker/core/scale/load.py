@@ -16,6 +16,7 @@ from stoker.core.scale.sight import LONG_S, SHORT_S, Sight, cold_start_s
 
 SERVICE_MEMORY_S: Final = 120.0
 SERVED_MIN: Final = 50.0  # requests that the mean is of, however long ago they ended
+KNOWN_MIN: Final = 20.0  # of fewer the mean is not known: the first to end are the short ones
 SHORT_SURE: Final = 2.0  # standard deviations that the short window must be over chance to count
 NOW_SURE: Final = 3.0  # and the arrivals since the last look, of which there are many more
 BURSTINESS_STEP: Final = 0.05  # weight of the newest 6 s: a memory of two minutes
@@ -27,7 +28,7 @@ class Load(msgspec.Struct, frozen=True):
     """What arrives, and what one replica can do about it.
 
     rate, long: arrivals a second that count for more and for fewer replicas. service_s: that a request holds a place.
-    is_burst: whether `rate` is that of the short window. is_known: whether any request ever ended.
+    is_burst: whether `rate` is that of the short window. is_known: whether enough requests have ended to know it.
     """
 
     rate: float
@@ -76,7 +77,7 @@ def load(sight: Sight, memory: Memory) -> Load:
         _surely(sight.rate_short, SHORT_S, SHORT_SURE, memory.burstiness),
         _surely(sight.arrived / sight.since_s, sight.since_s, NOW_SURE, memory.burstiness) if sight.since_s else 0.0,
     )
-    is_known = memory.served > 0.0
+    is_known = memory.served >= KNOWN_MIN
     return Load(
         rate=max(sure, sight.rate_long),
         long=sight.rate_long,
@@ -99,12 +100,7 @@ def requests(sight: Sight, policy: Policy, memory: Memory, now_s: float) -> Read
     if not memory.places:
         up = float(bool(sight.in_flight or sight.waiting or sight.rate_long))
         return Reading("requests", up, up, "no replica was ever ready, so what one can do is not known")
-    if not found.is_known:
-        held = float(sight.in_flight + sight.waiting)
-        up, stay = spread(held, found.places, found.burstiness, policy)
-        words = spare_words(held, found.places, found.burstiness, policy)
-        return Reading("requests", up, stay, f"{held:.0f} requests held, and none has ended yet, {words} = {up:.2f}")
-    up, stay = spread(found.busy, found.places, found.burstiness, policy)
+    up, _ = spread(found.busy, found.places, found.burstiness, policy)
     _, stay_long = spread(found.long * found.service_s, found.places, found.burstiness, policy)
     words = spare_words(found.busy, found.places, found.burstiness, policy)
     window = " (of the last 6 s)" if found.is_burst else ""
@@ -115,6 +111,13 @@ def requests(sight: Sight, policy: Policy, memory: Memory, now_s: float) -> Read
         drain = queued * found.service_s / (found.places * drain_s)
         up += drain
         because += f", + {drain:.2f} for {queued:.0f} waiting when they are ready, to be gone in {drain_s:.3g} s"
+    if not found.is_known:
+        here = float(sight.in_flight + sight.waiting)
+        least, least_stay = spread(here, found.places, found.burstiness, policy)
+        if least > up:
+            words = spare_words(here, found.places, found.burstiness, policy)
+            because = f"{here:.0f} requests here, and few have ended yet, {words} = {least:.2f}"
+            return Reading("requests", least, max(least_stay, stay_long), because)
     return Reading("requests", up, stay_long, f"{because} = {up:.2f}")
 
 

@@ -4,6 +4,10 @@ What aborts is surely worse: the chance that a revision as good as the one that 
 `alpha`, for the whole rollout with all its metrics, cohorts and looks. The e-values of all lines are one as their
 weighted mean, whose mean is at most 1 too; it aborts at 1/α. That is never later than giving each line its part of α.
 
+What weight a line has is fixed before its first look and never changes, or the mean would be none. The kinds of events
+that are watched are known when a rollout begins. Metrics of judges come whenever they come: each takes the next part of
+a reserve of their own, 1/(k·(k + 1)) of it for the k-th, whose sum is bounded however many come.
+
 What promotes was seen to be good: enough requests, for long enough, and nothing suspicious. Too little traffic is no
 evidence, and holds.
 """
@@ -17,19 +21,22 @@ import msgspec
 from stoker.core.verdict.excess import Excess
 from stoker.core.verdict.odds import Odds, Tally
 from stoker.core.verdict.spread import LATER_THAN, Buckets, Spread, gap
+from stoker.types.rollouts import BAD_EVENTS
 
 COHORTS_MAX: Final = 20  # that are judged, each with its part of the weight; those after them count for everybody only
 SUSPICIOUS_RATIO: Final = 10.0  # promoting wants an e-value so many times under the one that aborts
 EVERYBODY: Final = ""
-# Parts of the weight: bad events of everybody, latencies of everybody, bad events of cohorts.
-WEIGHT_EVENTS: Final = 0.7
+# Parts of the weight: bad events of everybody, latencies of everybody, bad events of cohorts, metrics of judges.
+WEIGHT_EVENTS: Final = 0.6
 WEIGHT_LATENCY: Final = 0.1
-WEIGHT_COHORTS: Final = 0.2
+WEIGHT_COHORTS: Final = 0.15
+WEIGHT_JUDGES: Final = 0.15
 DISAGREEMENT: Final = "disagreement"
 _LOG_E_MAX: Final = 500.0
 _NO_COPIES: Final = Tally()
 
-Verdict = Literal["abort", "hold", "promote"]
+# inconclusive: what a rollout makes of a hold that lasts too long (core/rollout/inconclusive.py).
+Verdict = Literal["abort", "hold", "promote", "inconclusive"]
 
 
 class Criteria(msgspec.Struct, frozen=True):
@@ -112,7 +119,7 @@ def judge(
     Args:
         looks: one for each metric of everybody, and of each cohort that had requests.
         latencies: of the canary and of the baseline since the look before, counts by bucket.
-        metrics: how many kinds of bad events are watched, fixed for the rollout.
+        metrics: how many kinds of bad events are watched, fixed for the rollout; those of judges are none of them.
         step: the canary's requests since this step began.
         step_s: seconds since then.
         copies: of a shadow since the look before, with how many were answered differently; it is one of `metrics`.
@@ -129,12 +136,28 @@ def judge(
 
 def findings(seen: Memory, criteria: Criteria, metrics: int) -> tuple[Finding, ...]:
     """Return what each line of what was seen says, the worst first; `metrics` as for judge."""
-    weight = {True: WEIGHT_COHORTS / (metrics * COHORTS_MAX), False: WEIGHT_EVENTS / metrics}
-    found = [_finding(each, weight[bool(each.cohort)] * criteria.alpha) for each in seen.lines]
+    found = [
+        _finding(each, weight * criteria.alpha)
+        for each, weight in zip(seen.lines, weights(seen.lines, metrics), strict=True)
+    ]
     found += _of_latency(seen.spread, WEIGHT_LATENCY / len(LATER_THAN) * criteria.alpha, criteria.alpha)
     if seen.copies.total:
-        found.append(_of_copies(seen, weight[False] * criteria.alpha, criteria.disagree_max))
+        found.append(_of_copies(seen, WEIGHT_EVENTS / metrics * criteria.alpha, criteria.disagree_max))
     return tuple(sorted(found, key=lambda each: (-each.part, each.metric, each.cohort)))
+
+
+def weights(lines: Iterable[Line], metrics: int) -> list[float]:
+    """Return the weight of each line, in the order in which they came; `metrics` as for judge."""
+    found, judges = [], 0
+    for each in lines:
+        if each.cohort:
+            found.append(WEIGHT_COHORTS / (metrics * COHORTS_MAX))
+        elif each.metric in BAD_EVENTS:
+            found.append(WEIGHT_EVENTS / metrics)
+        else:
+            judges += 1
+            found.append(WEIGHT_JUDGES / (judges * (judges + 1)))
+    return found
 
 
 def _verdict(findings: Sequence[Finding], criteria: Criteria, step: Tally, step_s: float) -> tuple[Verdict, str]:

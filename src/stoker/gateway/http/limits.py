@@ -1,5 +1,6 @@
 """The page of the documentation with every bound that a client of the data plane can meet, from the code itself."""
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -25,19 +26,20 @@ FULL: Final = "503 `unavailable`"
 EXHAUSTED: Final = "`RESOURCE_EXHAUSTED`"
 
 
-def page(limits: Limits) -> str:
-    """Return the page."""
+def page(limits: Limits, more: Mapping[str, Sequence[Row]]) -> str:
+    """Return the page; more: what others have to tell, by title."""
     parts = [
-        "# Limits of the data plane",
+        "# Limits",
         "",
         "What one client can make a gateway do, take and wait for. All of it holds in each gateway process, with and",
-        "without TLS. What has no setting is fixed.",
+        "without TLS. Then what rollouts and releases may keep, wait for and take. What has no setting is fixed.",
     ]
-    titles = {
+    titles: dict[str, Sequence[Row]] = {
         "Connections": _connections(limits),
         "Requests": _requests(limits),
         "Answers": _answers(limits),
         "gRPC": _grpc(limits),
+        **more,
     }
     for title, rows in titles.items():
         parts += ["", f"## {title}", "", "| what | limit | past it | changed by |", "|---|---|---|---|"]

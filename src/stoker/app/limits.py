@@ -1,0 +1,123 @@
+"""Every bound of rollouts and releases, for the page of the documentation that lists limits, from the code itself."""
+
+from stoker.api import rollouts as api
+from stoker.control import hooks, policies, quiet
+from stoker.control import judge as judging
+from stoker.control import rollouts as watch
+from stoker.control.releases import ask, gates, golden, likeness, profile, runner
+from stoker.core.gate import golden as examples
+from stoker.core.rollout import decide, ending, state
+from stoker.core.verdict import judge
+from stoker.gateway import arms, reverts
+from stoker.gateway.http.limits import FIXED, Row
+from stoker.gateway.layers import shadow
+from stoker.observe.notify import delivery
+from stoker.store import outbox, rollouts
+from stoker.types import releases
+from stoker.types import rollouts as types
+from stoker.types.units import format_bytes
+
+
+def sections() -> dict[str, list[Row]]:
+    """Return the rows by title."""
+    return {
+        "Rollouts in a gateway": _gateway(),
+        "Rollouts in control": _control(),
+        "Judges and hooks": _told(),
+        "Gates and dossiers": _gates(),
+    }
+
+
+def _gateway() -> list[Row]:
+    return [
+        ("cohorts of a rollout", str(types.COHORTS_MAX), "later ones count for everybody only", FIXED),
+        ("a cohort's name", f"{types.COHORT_NAME_MAX} characters", "it is cut", FIXED),
+        (
+            "values of a segment whose cohort is remembered",
+            str(arms.VALUES_MAX),
+            "they count for everybody only",
+            FIXED,
+        ),
+        ("deaths of replicas that wait for a judgement", str(arms.DEATHS_MAX), "the oldest is charged", FIXED),
+        ("… for", _seconds(arms.FORGIVE_S), "it is charged", FIXED),
+        ("tries of one death", str(arms.TRIES_MAX), "those after them are charged at once", FIXED),
+        ("endpoints that it gave back to an earlier revision", str(reverts.REVERTS_MAX), "the oldest goes", FIXED),
+        (
+            "copies under way at once, of an endpoint",
+            str(types.Mirror().in_flight_max),
+            "no copy is made",
+            "`spec.rollout.mirror.in_flight_max`",
+        ),
+        ("a request that is copied", format_bytes(shadow.BODY_MAX_BYTES), "no copy is made", FIXED),
+        ("an answer that is compared", format_bytes(shadow.ANSWER_MAX_BYTES), "it is not compared", FIXED),
+    ]
+
+
+def _control() -> list[Row]:
+    return [
+        ("between two readings of a gateway", _seconds(watch.LOOK_S), "–", FIXED),
+        ("a reading", _seconds(watch.ASK_TIMEOUT_S), "it comes with the next one", FIXED),
+        ("gateway processes whose counts are remembered", str(state.GATEWAYS_MAX), "those heard of last stay", FIXED),
+        ("cohorts that are judged", str(judge.COHORTS_MAX), "later ones count for everybody only", FIXED),
+        ("findings of a verdict that are kept", str(state.FINDINGS_SHOWN), "the worst stay", FIXED),
+        (
+            "a step without a verdict, after its dwell",
+            str(types.Rollout().analysis),
+            "it is inconclusive",
+            "`spec.rollout.analysis`",
+        ),
+        ("events of a rollout in one turn", str(decide.EVENTS_A_TURN_MAX), "the next turn goes on", FIXED),
+        ("rollouts of an endpoint that have ended", str(rollouts.KEPT), "the oldest go", FIXED),
+        ("entries of a timeline", str(rollouts.ENTRIES_MAX), "the oldest mere looks go", FIXED),
+        ("rollouts in one answer of the API", str(api.LIMIT_MAX), "400 `invalid_input`", FIXED),
+        ("a reason in words", f"{api.REASON_MAX} characters", "400 `invalid_input`", FIXED),
+        ("kept requests that are sent in a round", f"{quiet.PAIRS_MAX} to each arm", "the next round goes on", FIXED),
+        ("… of the newest", f"{quiet.SAMPLES_MAX} samples", "older ones are not sent", FIXED),
+        ("… and an answer to one", _seconds(quiet.TIMEOUT_S), "it counts as a timeout", FIXED),
+    ]
+
+
+def _told() -> list[Row]:
+    posted = f"{types.POSTED_MAX - 1}, and `{types.WRONG}`"
+    return [
+        ("metrics of judges of a rollout", posted, "400 `invalid_input`", FIXED),
+        ("ids of a judge that are remembered", str(rollouts.POSTED_IDS_MAX), "an older one counts again", FIXED),
+        ("requests, and bad ones, in one telling", str(api.COUNT_MAX), "400 `invalid_input`", FIXED),
+        ("messages that wait for one hook", str(outbox.OUTBOX_MAX), "the oldest goes", FIXED),
+        ("between two looks at what waits", _seconds(hooks.EVERY_S), "–", FIXED),
+        ("between two tries of a message", _seconds(delivery.RETRY_MAX_S), "–", FIXED),
+        ("a message is tried for", _seconds(delivery.GIVE_UP_S), "it is given up, with a line in the log", FIXED),
+    ]
+
+
+def _gates() -> list[Row]:
+    left = "what was done until then is judged, and the dossier says so"
+    return [
+        ("examples of a file", f"{releases.GOLDEN_ROWS_MAX}", "400 `invalid_input`", FIXED),
+        ("… in all", format_bytes(releases.GOLDEN_BYTES_MAX), "400 `invalid_input`", FIXED),
+        ("… a line", format_bytes(examples.LINE_BYTES_MAX), "400 `invalid_input`", FIXED),
+        ("asked of a new replica at once", str(golden.AT_ONCE), "the others wait", FIXED),
+        ("one request of a gate", _seconds(ask.REQUEST_S), "it counts as unanswered", FIXED),
+        ("all examples of a gate", _seconds(golden.SECONDS_MAX), left, FIXED),
+        ("texts of a comparison", str(releases.LIKENESS_TEXTS), "400 `invalid_input`", "`spec.gates.likeness.texts`"),
+        ("texts of a perplexity", str(likeness.TEXTS_MAX), "as many are read, from all over the file", FIXED),
+        ("reading texts", _seconds(likeness.SECONDS_MAX), left, FIXED),
+        ("tries of a comparison that finds no turn or memory", str(likeness.TRIES), "the gate is not passed", FIXED),
+        ("samples that a profile looks at", str(profile.SAMPLES_MAX), "older ones are not sent", FIXED),
+        ("different requests of a profile", str(profile.BODIES_MAX), "the others are not sent", FIXED),
+        ("tokens of an answer to one", str(profile.TOKENS_MAX), "it ends there", FIXED),
+        ("a profile", _seconds(profile.SECONDS_MAX), left, FIXED),
+        ("tries of a gate whose replica goes meanwhile", str(gates.TRIES), "the gate is not passed", FIXED),
+        ("endpoints whose revisions are judged at once", str(runner.AT_ONCE), "the others wait", FIXED),
+        ("dossiers of an endpoint", str(releases.DOSSIERS_MAX), "the oldest go, but of kept revisions", FIXED),
+        ("a reason in a dossier", f"{releases.BECAUSE_MAX} characters", "it is cut", FIXED),
+        ("entries of a timeline in a dossier", str(ending.ENTRIES_MAX), "the newest stay", FIXED),
+        ("ends of rollouts written down at a time", str(rollouts.UNTOLD_MAX), "the others come next", FIXED),
+        ("changes that wait for policies", str(policies.JUDGES_WAITING_MAX), "429 `busy`", FIXED),
+        ("tries of a change whose surroundings change", str(policies.TRIES_MAX), "409 `conflict`", FIXED),
+        ("what policies look at", format_bytes(judging.JOB_BYTES_MAX), "413 `body_too_large`", FIXED),
+    ]
+
+
+def _seconds(value: float) -> str:
+    return f"{value:g} s"
