@@ -4,7 +4,7 @@ Starts its own platform in a folder and on a port of its own, puts it in alterna
 write or run instead, prints a table with what must hold, and writes JSON and Markdown to bench/results/.
 The exit code is 1 when a number is missed. `--only peers` and `--only gateways` compare with other servers: those are
 installed into folders of their own in ~/.cache/stoker-bench the first time (some 3 GB), never into this environment.
-`--only soak` takes an hour.
+`--only soak` takes an hour, `--only scaling` minutes.
 """
 
 import argparse
@@ -29,6 +29,8 @@ from bench import (
     predict,
     relay,
     rollouts,
+    scaling,
+    simulated,
     soak,
     startup,
     telemetry,
@@ -133,6 +135,12 @@ class Bench:
     def rollouts(self) -> Section:
         return rollouts.measure(rounds=4 * self.effort.rounds)
 
+    def scaling(self) -> Section:
+        return scaling.measure(seeds=2 * self.effort.rounds)
+
+    def simulated(self) -> Section:
+        return simulated.measure()
+
     def migration(self) -> Section:
         return migration.measure(self.folder / "migration")
 
@@ -143,7 +151,7 @@ def main(arguments: list[str]) -> int:
         "startup", "predict", "chat", "engines", "relay", "overload", "affinity", "faults", "migration", "history",
         "telemetry", "diagnosis", "drift", "verdict", "rollouts",
     )  # fmt: skip
-    long = ("peers", "gateways", "soak")  # they install other servers, or take an hour: only when asked for
+    long = ("peers", "gateways", "soak", "scaling", "simulated")  # they install servers or take long: when asked for
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[2])
     parser.add_argument("--quick", action="store_true", help="a minute rather than half an hour; noisy")
     parser.add_argument(

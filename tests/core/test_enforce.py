@@ -35,13 +35,13 @@ def test_what_is_asked_for_is_in_force_and_ends_with_the_asking_but_an_added_rep
 
 
 @given(st.integers(0, 1000), st.integers(1, 1000), st.booleans())
-def test_scaling_up_adds_one_within_the_maximum_and_starts_nothing_that_is_kept_at_zero(
-    least: int, most: int, is_asked: bool
+def test_scaling_up_adds_one_within_the_maximum_and_starts_nothing_that_is_at_zero(
+    usual: int, most: int, is_asked: bool
 ) -> None:
     moves = (MoveInForce("scale-up", "asked", 1.0),) if is_asked else ()
-    count = enforce.replicas(Replicas(min=least, max=max(least, most)), moves)
-    assert least <= count <= min(max(least, most), least + 1)
-    assert count == least or (is_asked and least > 0)
+    count = enforce.replicas(usual, Replicas(min=0, max=most), moves)
+    assert usual <= count <= max(usual, min(most, usual + 1))
+    assert count == usual or (is_asked and usual > 0)
 
 
 @given(SCRIPTS)

@@ -311,3 +311,18 @@ def test_a_clock_that_was_set_back_holds_nothing_up() -> None:
     world.now_s -= 5000
     world.settle(turns=10)
     assert not world.processes["n0"]
+
+
+def test_what_the_load_calls_for_runs_and_goes_again_within_the_bounds() -> None:
+    world = World()
+    world.apply("a", 1, 1, 0.5)  # one to two replicas
+    world.settle()
+    for called, runs in ((2, 2), (9, 2), (1, 1), (0, 1)):
+        world.scale("a", called)
+        world.settle()
+        assert world.status("a").replicas_ready == runs
+    world.scale("a", 2)
+    world.settle()
+    world.scaled = None  # a new control has not looked yet
+    world.settle()
+    assert world.status("a").replicas_ready == 2

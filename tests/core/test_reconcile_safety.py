@@ -144,12 +144,16 @@ def test_every_history_converges_once_agents_answer_and_a_settled_world_needs_no
     world.silent.clear()
     world.broken.clear()
     world.asked = None  # what is in force stays
+    world.scaled = world.scaled or {}
     world.settle(turns=40)
     decided = plan(world.snapshot(), world.now_s + 100)
     assert decided.is_empty, decided
     for endpoint in world.endpoints.values():
         status = endpoint.status
-        wanted = enforce.replicas(endpoint.resource.spec.replicas, status.moves)
+        bounds = endpoint.resource.spec.replicas
+        usual = bounds.min if bounds.max == bounds.min else world.scaled.get(endpoint.key, 1)
+        usual = min(max(usual, bounds.min), bounds.max)
+        wanted = enforce.replicas(usual, bounds, status.moves)
         conditions = {each.type: each for each in status.conditions}
         if conditions["Progressing"].reason != "NoCapacity":
             assert status.replicas_ready == wanted

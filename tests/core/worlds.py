@@ -44,7 +44,7 @@ def resource(name: str, replicas: int = 1, cpu: float = 1.0, **spec: Any) -> End
         spec=EndpointSpec(
             model="m@1",
             resources=Resources(cpu=cpu, memory="100Mi"),
-            replicas=Replicas(min=replicas, max=replicas + 1),  # one more under scale-up
+            replicas=Replicas(min=replicas, max=replicas + 1 if replicas else 0),  # one more under scale-up
             limits=Limits(timeout="5s"),
             **({"gates": NO_GATES} | spec),
         ),
@@ -77,6 +77,7 @@ class World:
         self.posted: dict[int, dict[str, Arms]] = {}
         self.rates: dict[EndpointKey, float] = {}
         self.dossiers: dict[str, DossierState] = {}
+        self.scaled: dict[EndpointKey, int] | None = {}  # what the load calls for
 
     # what people and their objectives do
 
@@ -105,6 +106,10 @@ class World:
     def ask(self, name: str, *moves: Move) -> None:
         """Have the objectives of `name` ask for `moves`, and for nothing else."""
         self.asked = {**(self.asked or {}), (PROJECT, EndpointName(name)): dict.fromkeys(moves, "its budget is gone")}
+
+    def scale(self, name: str, replicas: int) -> None:
+        """Have the load of `name` call for so many replicas."""
+        self.scaled = {**(self.scaled or {}), (PROJECT, EndpointName(name)): replicas}
 
     def act(self, name: str, *acts: tuple[ActKind, str]) -> None:
         """Have an incident of `name` do this (kind, subject), and nothing else."""
@@ -211,6 +216,7 @@ class World:
             posted=self.posted,
             rates=self.rates,
             dossiers=self.dossiers,
+            scaled=self.scaled,
         )
 
     def turn(self, *, checks: tuple[Check, ...] = (), effects: bool = True) -> Plan:
@@ -350,6 +356,8 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("ask"), _NAMES, st.sampled_from(("scale-up", "shed-sheddable"))),
     st.tuples(st.just("ask"), _NAMES),
     st.tuples(st.just("unwatch")),
+    st.tuples(st.just("scale"), _NAMES, st.integers(0, 4)),
+    st.tuples(st.just("blind")),
 )
 SCRIPTS = st.lists(OPERATIONS, min_size=5, max_size=40).map(
     lambda rest: [("apply", "a", 1, 2, 1.0), ("round", 4), *rest]
@@ -384,6 +392,7 @@ RELEASES = st.lists(
         st.tuples(st.just("fix"), st.integers(1, 3)),
         st.tuples(st.just("gate"), st.sampled_from(("pending", "complete", "refused"))),
         st.tuples(st.just("restart")),
+        st.tuples(st.just("scale"), st.just("a"), st.integers(1, 4)),
         st.tuples(st.just("delete"), st.just("a")),
     ),
     min_size=5,
@@ -419,6 +428,10 @@ def play(script: list[tuple[Any, ...]], *checks: Check, cores: tuple[float, ...]
                 world.ask(*arguments)
             case "unwatch":
                 world.asked = None
+            case "scale":
+                world.scale(*arguments)
+            case "blind":
+                world.scaled = None
             case "silence":
                 world.silent.add(f"n{arguments[0]}")
             case "speak":

@@ -31,6 +31,7 @@ from stoker.api import (
     releases,
     rollouts,
     samples,
+    scaling,
     signing,
     traces,
 )
@@ -56,6 +57,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *releases.OPERATIONS,
     *platform.OPERATIONS,
     *rollouts.OPERATIONS,
+    *scaling.OPERATIONS,
     *query.OPERATIONS,
     *drift.OPERATIONS,
     *traces.OPERATIONS,

@@ -32,6 +32,9 @@ from stoker.control.remedies import Remedies
 from stoker.control.replay import Replayer
 from stoker.control.rollouts import RolloutWatch
 from stoker.control.routes import RoutePublisher
+from stoker.control.scaling.gather import Gatherer
+from stoker.control.scaling.promises import Promises
+from stoker.control.scaling.watch import ScalingWatch
 from stoker.control.stats import StatsReader
 from stoker.control.traces import Traces
 from stoker.core.drift import Apart
@@ -74,11 +77,10 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
     numbers = Numbers(metrics, driver, observer, fleet, gauges.refresh, counted)
     observer.on_change = partial(_changed, numbers, loop)
     watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
-    loop.asked = watch.asked
     evidence = Recorded(database, history)
     incidents = Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, watch.alerted)
     remedies = Remedies(database, incidents, lambda: observer.statuses, metrics, loop.wake)
-    loop.acts = remedies.in_force
+    loop.asked, loop.acts = watch.asked, remedies.in_force
     admission = Admission(database, blobs, observer, metrics)
     models = ModelRegistry(database, blobs, home.models, home.tmp, admission)
     reach = ask.Fleet(lambda: observer.statuses, home.address)
@@ -113,6 +115,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         feedback=_feedback(home, database, loop, metrics),
         hooks=HookPost(database, home.root / "hooks", lambda: loop.lease, metrics),
         releases=_releases(home, database, judges, loop, metrics),
+        scaling=_scaling(database, Gatherer(home.address, chosen.gateways, observer, Promises(history)), loop, metrics),
         process=name,
     )
 
@@ -136,6 +139,12 @@ def _feedback(home: Home, database: Database, loop: Loop, metrics: Registry) -> 
 def _rollouts(watch: RolloutWatch, loop: Loop, quiet: Quiet) -> RolloutWatch:
     watch.replayed = quiet.readings
     loop.readings, loop.rates = watch.readings, watch.rates
+    return watch
+
+
+def _scaling(database: Database, gatherer: Gatherer, loop: Loop, metrics: Registry) -> ScalingWatch:
+    watch = ScalingWatch(database, gatherer, lambda: loop.state, lambda: loop.lease, metrics, loop.wake)
+    loop.scaled = watch.scaled
     return watch
 
 

@@ -149,7 +149,7 @@ def apply_endpoint(
     rollout: dict[str, Any] = {"strategy": wish.strategy, "steps": wish.steps or None, "dwell": wish.dwell}
     _merge(spec, "rollout", {**rollout, "requests_min": wish.requests_min})
     if wish.replicas is not None:
-        spec["replicas"] = {"min": wish.replicas, "max": max(1, wish.replicas)}
+        spec["replicas"] = {"min": wish.replicas, "max": wish.replicas}
     manifest = {
         "apiVersion": "stoker/v1",
         "kind": "Endpoint",

@@ -36,6 +36,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "logs": Entry("logs", "Show the logs of an endpoint."),
         "query": Entry("query", "Ask what any metric was, now or over time."),
         "why": Entry("why", "Say why an endpoint is worse than before."),
+        "explain": Entry("explain", "Say why the platform decided as it did."),
         "incidents": Entry("incidents", "List, show and close incidents."),
         "traces": Entry("traces", "List requests that left a trace."),
         "trace": Entry("trace", "Show where the time of one request went."),
@@ -67,6 +68,9 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "alerts": Entry("alerts", "List alerts and silences."),
         "policy": Entry("policy", "Say what changes are held to, and test it."),
         "gameday": Entry("gameday", "Break something on purpose and score what happens."),
+    },
+    "Plan": {
+        "simulate": Entry("simulate", "Compare scaling policies on simulated load."),
     },
     "Call": {
         "chat": Entry("chat", "Talk to a chat endpoint."),

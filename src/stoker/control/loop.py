@@ -84,6 +84,8 @@ class Loop:
         # What gateways counted of rollouts, by number and boot; requests a second of endpoints lately.
         self.readings: Callable[[], Mapping[int, Mapping[str, RolloutCounts]]] = dict
         self.rates: Callable[[], Mapping[EndpointKey, float]] = dict
+        self.scaled: Callable[[], Mapping[EndpointKey, int] | None] = dict  # replicas that the load calls for
+        self.state: State | None = None  # what was stored after the last turn
         self.decided: Callable[[], None] = lambda: None  # called when a turn did something
         self._wanted: set[tuple[str, str]] = set()  # endpoints with that gauge
         self._told: dict[str, int] = {}  # restarts by replica that are in the journal
@@ -159,8 +161,10 @@ class Loop:
             acts=self.acts(),
             readings=self.readings(),
             rates=self.rates(),
+            scaled=self.scaled(),
         )
         decision, self._told = await self._database.writing(lambda connection: self._decide(connection, lease, seen))
+        self.state = decision.state
         self._routes.publish(decision.table, decision.encoded)
         self._count_wanted(decision.state.endpoints)
         for action in decision.plan.actions:

@@ -17,6 +17,7 @@ from stoker.control.remedies import Remedies
 from stoker.control.replay import Replayer
 from stoker.control.rollouts import RolloutWatch
 from stoker.control.routes import RoutePublisher
+from stoker.control.scaling.watch import ScalingWatch
 from stoker.control.stats import StatsReader
 from stoker.control.traces import Traces
 from stoker.core.shares import Teller
@@ -62,6 +63,7 @@ class ControlPlane:
     feedback: FeedbackWatch
     hooks: HookPost
     releases: Releases
+    scaling: ScalingWatch
     process: str = "control"
 
     @property

@@ -21,6 +21,7 @@ from stoker.core.diagnose.causes import Cause
 from stoker.core.diagnose.incident import Incident
 from stoker.core.diagnose.verdict import Explanation
 from stoker.core.remedies import Pool
+from stoker.core.scale.policy import is_scaled
 from stoker.core.snapshot import EndpointKey, EndpointState
 from stoker.store import endpoints, incidents, journal, revisions
 from stoker.store.engine import Connection, Database
@@ -224,7 +225,7 @@ class Remedies:
             allowed=() if state.is_deleting else spec.remedies,
             replicas=frozenset(replicas),
             ready=frozenset(replicas & ready),
-            least=spec.replicas.min,
+            least=max(spec.replicas.min, state.status.replicas_wanted if is_scaled(spec) else 0),
             most=spec.replicas.max,
             serving=state.serving,
             target=state.status.revision,

@@ -4,8 +4,8 @@ Objectives ask (core/slo.py); what begins and ends is journaled with its reason.
 and the moment it began with, however the budget looks meanwhile.
 
 - shed-sheddable: gateways refuse the sheddable band of the endpoint (gateway/layers/admit.py).
-- scale-up: one replica more than `replicas.min`, within `replicas.max`. It is a bonus: traffic moves to a new revision
-  when the usual number is ready, for the fix of a burning endpoint must not wait for room.
+- scale-up: one replica more than the load calls for (core/scale), within `replicas.max`. It is a bonus: traffic moves
+  to a new revision when the usual number is ready, for the fix of a burning endpoint must not wait for room.
 - freeze-rollouts: who applies is refused (control/specs.py).
 """
 
@@ -28,9 +28,13 @@ def decide(before: tuple[MoveInForce, ...], asked: Asked, now_s: float) -> tuple
     return tuple(each for _, each in sorted((kept | begun).items()))
 
 
-def replicas(bounds: Replicas, moves: tuple[MoveInForce, ...]) -> int:
-    """Return how many replicas shall run, never over `bounds.max`. An endpoint that is kept at 0 stays there."""
-    return min(bounds.min + 1, bounds.max) if bounds.min and is_in_force("scale-up", moves) else bounds.min
+def replicas(usual: int, bounds: Replicas, moves: tuple[MoveInForce, ...]) -> int:
+    """Return how many replicas shall run where `usual` are enough: one more is never over `bounds.max`.
+
+    An endpoint that is at 0 stays there: whoever asks for it wakes it.
+    """
+    has_bonus = usual and usual < bounds.max and is_in_force("scale-up", moves)
+    return usual + 1 if has_bonus else usual
 
 
 def is_in_force(move: Move, moves: tuple[MoveInForce, ...]) -> bool:

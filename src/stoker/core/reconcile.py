@@ -2,7 +2,8 @@
 
 Per endpoint, in this order, whatever state a crash left behind:
 
-0. what its objectives and incidents ask for begins or ends (core/enforce.py, core/remedies.py)
+0. what its objectives and incidents ask for begins or ends (core/enforce.py, core/remedies.py); how many replicas the
+   load calls for was decided before (core/scale)
 1. its spec and the version it means make a serving config; a config never seen becomes a new revision (the target)
 2. which revisions run, how many replicas of each, and who gets the traffic, is what its rollout says (core/rollout)
 3. replicas that are missing are placed beside what runs, where they fit
@@ -34,6 +35,7 @@ from stoker.core.place import Held, NoRoom
 from stoker.core.revisions import ServingConfig, Unservable, config_digest, revision_id, serving_config
 from stoker.core.rollout.release import Release, Scene, end, release
 from stoker.core.rollout.state import Entry, RolloutState
+from stoker.core.scale.policy import is_scaled
 from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Revision, Snapshot
 from stoker.core.statuses import Sight, endpoint_status, no_room
 from stoker.core.world import World, demand
@@ -104,7 +106,8 @@ class _Endpoint:
         self.held: dict[str, ActKind] = (
             remedies.held_out(mine) if acts is not None else dict.fromkeys(endpoint.status.out, "eject")
         )
-        self.wanted_count = enforce.replicas(endpoint.resource.spec.replicas, self.moves)
+        self.usual = self._usual()
+        self.wanted_count = enforce.replicas(self.usual, endpoint.resource.spec.replicas, self.moves)
         self.blocked: str | None = None  # why a replica of the target has no node
         self.problem: Unservable | None = None  # why the spec has no target of its own
         self.release: Release | None = None
@@ -139,6 +142,26 @@ class _Endpoint:
             self._restart_lost(self.release)
         leaving.forget_history(self.world, self.endpoint, self.mine, self.revisions, target)
         return self._status(target)
+
+    def _usual(self) -> int:
+        """Return how many replicas the load calls for; those of the manifest where it does not scale.
+
+        While a rollout runs none goes: the baseline is what a bad canary goes back to.
+        """
+        spec, scaled = self.endpoint.resource.spec, self.world.snapshot.scaled
+        bounds = spec.replicas
+        if not is_scaled(spec):
+            return bounds.min
+        if scaled is None and self.endpoint.serving:
+            found = self.endpoint.status.replicas_wanted
+        else:
+            found = (scaled or {}).get(self.endpoint.key, 1)
+        if not spec.scaling.schedules:
+            found = min(max(found, bounds.min), bounds.max)
+        running = self.world.rollouts.get(self.endpoint.key)
+        if running is None or running.is_ended:
+            return found
+        return max(found, min(running.baseline_count, bounds.max))
 
     def _change_moves(self, before: tuple[MoveInForce, ...]) -> None:
         owner = (self.endpoint.project, self.endpoint.name)
@@ -197,9 +220,18 @@ class _Endpoint:
             mine=self.mine,
             counted=[each for each in self.mine if each.phase == "wanted" and each.replica not in self.held],
             wanted=self.wanted_count,
-            usual=self.endpoint.resource.spec.replicas.min,
+            usual=self._enough(),
+            called=self.usual if is_scaled(self.endpoint.resource.spec) else 0,
+            least=self.endpoint.resource.spec.replicas.min,
             blocked=no_room(self.endpoint.status),
         )
+
+    def _enough(self) -> int:
+        """Return how many ready replicas of a new revision can take all of the traffic: as many as serve now."""
+        if not self.endpoint.serving:
+            return self.usual
+        serves = sum(self.world.is_ready(each) for each in self._counted(self.endpoint.serving))
+        return max(min(self.usual, serves), min(self.endpoint.resource.spec.replicas.min, self.usual))
 
     def _known(self, revision: str, target: Revision) -> Revision:
         return next((each for each in self.revisions if each.revision == revision), target)
@@ -256,7 +288,9 @@ class _Endpoint:
         target, serving = found.revision.revision, self.endpoint.serving
         if target in found.counts:
             self._replace_held(target, found.counts[target])
-        spare = self._kept_first(serving)[self.endpoint.resource.spec.replicas.min :]
+        ready = sum(self.world.is_ready(each) for each in self._counted(target))
+        least = min(self.endpoint.resource.spec.replicas.min, self.usual)
+        spare = self._kept_first(serving)[max(least, self.usual - ready) :]
         for each in self.mine:
             if each.phase != "wanted" or each.revision == target:
                 continue
@@ -264,8 +298,8 @@ class _Endpoint:
                 self._drain(each, found.why_gone(each.revision))
             elif each.revision == serving and self.blocked is not None and is_crash_looping(self.world.process(each)):
                 self._drain(each, f"it crashes and holds the room that {target} needs")
-            elif each.revision == serving and self.blocked is not None and each in spare:  # added by scale-up
-                self._drain(each, f"it is one more than usual and holds the room that {target} needs")
+            elif each.revision == serving and self.blocked is not None and each in spare:
+                self._drain(each, f"it is more than is needed and holds the room that {target} needs")
 
     def _replace_held(self, target: str, wanted: int) -> None:
         """Drain what the revision has too many of, and what an incident has replaced."""

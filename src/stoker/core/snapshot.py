@@ -92,7 +92,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     `rollouts` has the newest rollout of each endpoint, ended or not. By their number: `orders` is what people said,
     `readings` what gateways counted (by the boot of each), `posted` what users' own judges told (by metric).
     `rates` has the requests a second of the last minutes, `dossiers` how far the gates of revisions are; one that is
-    not there has none.
+    not there has none. `scaled` has how many replicas the load calls for (core/scale), of each endpoint that scales;
+    None while nobody has looked: it stays as it is.
     Nodes are observed before the rest is read, so a process without an assignment has been forgotten, not just made.
     """
 
@@ -110,3 +111,4 @@ class Snapshot(msgspec.Struct, frozen=True):
     posted: Mapping[int, Mapping[str, Arms]] = {}
     rates: Mapping[EndpointKey, float] = {}
     dossiers: Mapping[str, DossierState] = {}
+    scaled: Mapping[EndpointKey, int] | None = {}

@@ -79,7 +79,9 @@ def _readiness(endpoint: EndpointState, sight: Sight, serving: str) -> _Claim:
     if sight.problem is not None and not serving:
         return _Claim(False, "Unservable", sight.problem)
     if sight.wanted_count == 0:
-        return _Claim(False, "ScaledToZero", "replicas.min is 0; set it to 1 or more")
+        is_off = not endpoint.resource.spec.replicas.max
+        how = "replicas.max is 0; set it to 1 or more" if is_off else "nobody asks; the next request wakes it"
+        return _Claim(False, "ScaledToZero", how)
     if sight.blocked is not None and not _wanted(sight, serving):
         return _Claim(False, "NoCapacity", sight.blocked)
     if not serving:

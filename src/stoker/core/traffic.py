@@ -14,6 +14,7 @@ from stoker.core import chains, enforce, parts, sampling, slo
 from stoker.core.revisions import TASKS
 from stoker.core.rollout.course import course
 from stoker.core.rollout.state import RolloutState
+from stoker.core.scale.policy import can_sleep
 from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Revision
 from stoker.types.ids import EndpointName, ReplicaId
 from stoker.types.models import Signature
@@ -139,6 +140,7 @@ def _endpoint_route(
     shown = [each for each in revisions if share[each.revision] or each.revision in replicas]
     taker = max(shown, key=lambda each: share[each.revision], default=revisions[-1])
     limits, retry = endpoint.resource.spec.limits, endpoint.resource.spec.retry
+    names = [each.revision for each in shown]
     return EndpointRoute(
         project=endpoint.project,
         endpoint=endpoint.name,
@@ -166,7 +168,7 @@ def _endpoint_route(
         cache=_cache_route(endpoint.resource.spec.cache),
         coalesce=endpoint.resource.spec.coalesce,
         rollout=rollout_route(rollout),
-        holds=is_replaced(rollout),
+        holds=is_replaced(rollout) or (can_sleep(endpoint.resource.spec) and not any(map(replicas.get, names))),
         **_chained(endpoint),
     )
 

@@ -56,6 +56,9 @@ class Admission:
 
     def __init__(self, places: Places) -> None:
         self.service_s = 0.0
+        # For scaling (gateway/loads.py): who was refused at once, who waits or went without a place, who was answered.
+        self.turned_away = self.unplaced = self.served = self.tokens = 0
+        self.served_s = 0.0
         self._places = places
         self._samples = 0
         self._queue = Queue()  # route.queue_max and queue_max_bytes bound it
@@ -74,6 +77,12 @@ class Admission:
 
     def check(self, exchange: Exchange, now_s: float) -> None:
         """Raise what a request gets that would have to wait, if it may not."""
+        refusal = self._refusal(exchange, now_s)
+        if refusal is not None:
+            self.turned_away += 1
+            raise refusal
+
+    def _refusal(self, exchange: Exchange, now_s: float) -> StokerError | None:
         assert exchange.key is not None
         limits = exchange.key.limits
         tenant = limits.tenant or exchange.key.key
@@ -85,17 +94,16 @@ class Admission:
         left_s = exchange.deadline_s - now_s
         answer = admit.decide(wait_s=wait_s, service_s=self._one_s, left_s=left_s, is_down=places.is_down(now_s))
         if answer == "down":
-            raise places.unavailable()
+            return places.unavailable()
         pause_s = places.pause_s(exchange.version, now_s)
         if pause_s and not _waits(exchange, pause_s, now_s):
-            raise self._paused(pause_s)
+            return self._paused(pause_s)
         if answer == "late":
-            raise OutOfTime(
+            return OutOfTime(
                 f"{name} could answer in {wait_s + self._one_s:.2f} s; the deadline is in {left_s:.2f}",
                 retry_after_s=self._again_s(),
             )
-        if self._victims(ticket) is None:
-            raise self._full()
+        return self._full() if self._victims(ticket) is None else None
 
     async def wait(self, exchange: Exchange, *, in_front: bool = False) -> Replica:
         """Wait for a place and return its replica. Raises StokerError when there will be none."""
@@ -109,8 +117,11 @@ class Admission:
             self._places.meters.cold()
         self.serve()  # others may wait for what this one does not: another version's place
         began_s = time.monotonic()
+        self.unplaced += 1
         try:
-            return await waiting.place
+            place = await waiting.place
+            self.unplaced -= 1
+            return place
         except asyncio.CancelledError:
             self._queue.withdraw(waiting)
             if waiting.place.done() and not waiting.place.cancelled() and waiting.place.exception() is None:
@@ -128,6 +139,9 @@ class Admission:
 
     def finished(self, exchange: Exchange, end: EndHead, took_s: float) -> None:
         """Learn from an answer: how long a request is served, and what its tenant had of it."""
+        self.served += 1
+        self.served_s += took_s
+        self.tokens += end.usage.input_tokens + end.usage.output_tokens
         if self._samples < SERVICE_SAMPLES:
             self._samples += 1
         self.service_s += (took_s - self.service_s) / self._samples

@@ -7,12 +7,14 @@ from typing import Final
 
 from stoker.core.fallback import DEPTH_MAX
 from stoker.gateway.lane import Convicted, Lane
+from stoker.gateway.loads import load
 from stoker.gateway.meters import Meters
 from stoker.gateway.reverts import Reverts
 from stoker.telemetry.metrics import Registry
 from stoker.types.errors import NotFound
 from stoker.types.rollouts import RolloutCounts
 from stoker.types.routes import KeyRoute, RouteTable
+from stoker.types.scaling import LaneLoad
 
 KEYS_CACHED_MAX: Final = 4096
 KEY_MAX_BYTES: Final = 256
@@ -117,6 +119,10 @@ class Directory:
                 told = lane.reverted.because
                 found.append(RolloutCounts(0, reverted=told, project=project, endpoint=endpoint))
         return found
+
+    def loads(self) -> list[LaneLoad]:
+        """Return what scaling is told of every endpoint with replicas of its own."""
+        return [load(lane) for lane in self._lanes.values() if lane.tier is None]
 
     def leaves(self, lane: Lane) -> list[Lane]:
         """Return the lanes with replicas that serve for `lane`: itself, or its backends', each once."""

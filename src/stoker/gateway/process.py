@@ -64,13 +64,15 @@ class Process:
         raise refuse(exchange.head.method)
 
     def call(self, exchange: Exchange) -> None:
-        """Answer `metrics`, `traces` and `rollouts`, take `convict` from a sibling and `revert` from an operator."""
+        """Answer `metrics`, `traces`, `rollouts`, `loads`; take `convict` of a sibling, `revert` of an operator."""
         if exchange.head.method == "metrics":
             self._finish(exchange, encode_snapshot(self._snapshot()))
         elif exchange.head.method == "traces":
             self._finish(exchange, self._ring.answer(_read(exchange.body, TraceQuestion)))
         elif exchange.head.method == "rollouts":
             self._finish(exchange, msgspec.json.encode(self._directory.rollouts()))
+        elif exchange.head.method == "loads":
+            self._finish(exchange, msgspec.json.encode(self._directory.loads()))
         elif exchange.head.method == "revert":
             self._finish(exchange, msgspec.json.encode(self._go_back(exchange.body)))
         elif exchange.head.method == "convict":

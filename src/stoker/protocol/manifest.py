@@ -19,6 +19,7 @@ from stoker.protocol.policies import problems as policy_problems
 from stoker.protocol.promised import notifier_problems, objective_problems
 from stoker.protocol.rollouts import rollout_problems
 from stoker.protocol.samples import sample_problems
+from stoker.protocol.scaling import scaling_problems
 from stoker.protocol.yamltree import Branch, Leaf, Row, Tree
 from stoker.types.errors import InvalidInput
 from stoker.types.resources import Endpoint, EndpointSpec, Notifier, Policy, Project, Resource
@@ -49,6 +50,9 @@ _TIMES = (
     "spec.drift.window",
     "spec.drift.trigger.cooldown",
     "spec.feedback.keep",
+    "spec.scaling.drain",
+    "spec.scaling.down_window",
+    "spec.scaling.idle_timeout",
 )
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _MESSAGES_SHOWN_MAX = 20
@@ -254,14 +258,13 @@ def _endpoint_problems(spec: EndpointSpec) -> list[tuple[str, str]]:
         *drift_problems(spec.drift),
         *feedback_problems(spec),
         *rollout_problems(spec.rollout),
+        *scaling_problems(spec),
     ]
     try:
         if not spec.backends and spec.model:
             parse_ref(spec.model)
     except ValueError as error:
         found.append(("spec.model", f"{error}; write NAME, NAME@2, NAME@sha256:… or NAME@ALIAS"))
-    if spec.replicas.max < spec.replicas.min:
-        found.append(("spec.replicas.max", f"{spec.replicas.max} is less than min, {spec.replicas.min}"))
     if parse_bytes(spec.resources.memory) < MEMORY_BYTES_MIN:
         found.append(("spec.resources.memory", f"{shown(spec.resources.memory)} is less than 1Mi"))
     if parse_bytes(spec.batching.max_bytes) < 1:

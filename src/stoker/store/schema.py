@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 # The newest migration's name; a database that says another one is migrated, or refused when it is from the future.
-VERSION: Final = "0011"
+VERSION: Final = "0012"
 
 metadata: Final = MetaData()
 
@@ -284,4 +284,25 @@ golden_sets: Final = Table(
     Column("size_bytes", Integer, nullable=False),
     Column("set_at_s", Float, nullable=False),
     ForeignKeyConstraint(["project", "endpoint"], ["endpoints.project", "endpoints.name"], name="golden_sets_endpoint"),
+)
+
+# What the last scaling decision remembered (core/scale/memory.py). A control that is restarted goes on from it.
+scaling: Final = Table(
+    "scaling",
+    metadata,
+    Column("project", String(63), primary_key=True),
+    Column("endpoint", String(63), primary_key=True),
+    Column("memory", Text, nullable=False),
+)
+
+scale_decisions: Final = Table(
+    "scale_decisions",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("project", String(63), nullable=False),
+    Column("endpoint", String(63), nullable=False),
+    Column("at_s", Float, nullable=False),
+    Column("record", Text, nullable=False),
+    Index("scale_decisions_endpoint", "project", "endpoint", "number"),
+    sqlite_autoincrement=True,
 )

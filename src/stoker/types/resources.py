@@ -17,6 +17,7 @@ from stoker.types.policies import PolicySpec
 from stoker.types.releases import Gates
 from stoker.types.remedies import Remedy
 from stoker.types.rollouts import Rollout
+from stoker.types.scaling import Scaling
 from stoker.types.signing import SignaturePolicy
 from stoker.types.slos import Objective
 
@@ -49,10 +50,10 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Replicas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many replicas a revision runs."""
 
-    min: Annotated[int, Meta(ge=0, le=1000, description="how many run; 0 keeps the endpoint without serving it")] = 1
+    min: Annotated[int, Meta(ge=0, le=1000, description="the fewest that run; 0: none while nobody asks")] = 1
     max: Annotated[
         int,
-        Meta(ge=1, le=1000, description="the most that may run, while an objective's policy or an incident scales up"),
+        Meta(ge=0, le=1000, description="the most that run, as `scaling` says; 0 keeps the endpoint without serving"),
     ] = 1
 
 
@@ -267,6 +268,7 @@ class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     env: Annotated[dict[str, str], Meta(description="environment of the replica, besides the scrubbed default")] = {}
     resources: Resources = Resources()
     replicas: Replicas = Replicas()
+    scaling: Annotated[Scaling, Meta(description="how many of them, where max is more than min")] = Scaling()
     batching: Batching = Batching()
     limits: Limits = Limits()
     routing: Routing = Routing()

@@ -99,7 +99,8 @@ class EndpointRoute(msgspec.Struct, frozen=True):
     timed_for: dict[str, tuple[str, ...]] = {}  # and those whose times are, with the metrics of those times
     trace_ratio: float | None = None  # share of its requests that leave a trace; None: the platform's
     rollout: RolloutRoute | None = None  # while one runs
-    holds: bool = False  # its replicas are being replaced: requests wait for the next ones, within their deadlines
+    # Without a replica requests wait for the next one, within their deadlines: they are being replaced, or it sleeps.
+    holds: bool = False
     sheds: bool = False  # the sheddable band is refused: its budget is gone, and its policy says so
 
 

@@ -20,6 +20,7 @@ from stoker.core.world import World
 from stoker.types.faults import BAD_REVISION
 
 REJECTED = ("rolled-back", "refused")
+GROWING = ("gating", "scaling", "stepping", "paused", "reported")  # phases in which the baseline follows the load
 
 
 class Release(msgspec.Struct, frozen=True):
@@ -63,7 +64,8 @@ class Scene(msgspec.Struct, frozen=True):
     """An endpoint with its replicas, as one plan sees it.
 
     target: the revision that the spec asks for. wanted, usual: see decide.Sight. counted: its replicas that should
-    run and are counted on. blocked: why the last one had no room.
+    run and are counted on. called: replicas that the load calls for, 0 where it does not scale; least:
+    those of the manifest. blocked: why the last one had no room.
     """
 
     endpoint: EndpointState
@@ -73,6 +75,8 @@ class Scene(msgspec.Struct, frozen=True):
     counted: Sequence[Assignment]
     wanted: int
     usual: int
+    called: int = 0
+    least: int = 0
     blocked: str = ""
 
 
@@ -173,7 +177,9 @@ def _advance(world: World, scene: Scene, state: RolloutState, *, is_new: bool = 
             revision, counts, (after.baseline,), serving, after, is_new, entries, rejected=after, again_s=turn.again_s
         )
     canary, baseline = decide.wants(after, scene.wanted)
-    grows = (after.baseline,) if after.phase == "returning" else (after.canary,)
+    grows: tuple[str, ...] = (after.baseline,) if after.phase == "returning" else (after.canary,)
+    if scene.called > max(baseline, scene.least) and baseline and after.phase in GROWING and not scene.blocked:
+        baseline, grows = scene.called, (*grows, after.baseline)  # the load that has grown is still its own
     counts = {after.canary: canary, after.baseline: baseline}
     return Release(scene.target, counts, grows, serving, after, is_new, entries, again_s=turn.again_s)
 

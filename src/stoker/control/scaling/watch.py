@@ -1,0 +1,178 @@
+"""How many replicas the load calls for, every LOOK_S; what changes is written down before the loop makes it true.
+
+A decision, its inputs and what it remembers are one transaction, guarded by the lease: a control that is killed after
+it goes on from there, one that is killed before it has decided nothing. Between changes the memory is stored every
+REMEMBER_S, so that a restart loses no more than that of the windows, and holds until they are full again.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+
+from stoker.control.observe import State
+from stoker.control.scaling.gather import Gatherer
+from stoker.core.scale.decide import Decision, decide
+from stoker.core.scale.memory import Memory
+from stoker.core.scale.policy import is_scaled, policy_of
+from stoker.core.scale.record import Record, record
+from stoker.core.scale.sight import Sight
+from stoker.core.snapshot import EndpointKey, EndpointState
+from stoker.store import journal, leases, scaling
+from stoker.store.engine import Connection, Database
+from stoker.store.leases import Lease, LeaseLost
+from stoker.telemetry.metrics import Registry
+
+LOOK_S: Final = 2.0
+REMEMBER_S: Final = 15.0
+KEEP_EVERY_S: Final = 60.0  # decisions that change nothing are kept so often, while there is load
+BECAUSE_MAX: Final = 600
+
+log = logging.getLogger(__name__)
+
+
+class ScalingWatch:
+    """Looks at every endpoint that scales. One in a control process."""
+
+    def __init__(
+        self,
+        database: Database,
+        gatherer: Gatherer,
+        state: Callable[[], State | None],
+        lease: Callable[[], Lease | None],
+        metrics: Registry,
+        changed: Callable[[], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._database = database
+        self._gatherer = gatherer
+        self._state = state
+        self._lease = lease
+        self._metrics = metrics
+        self._changed = changed
+        self._clock = clock
+        self._memories: dict[EndpointKey, Memory] | None = None  # None: not read since this process acts
+        self._scaled: dict[EndpointKey, int] | None = None
+        self._newest: dict[EndpointKey, Record] = {}
+        self._kept_s: dict[EndpointKey, float] = {}  # when a decision was last written down
+        self._remembered_s = 0.0
+
+    def scaled(self) -> Mapping[EndpointKey, int] | None:
+        """Return how many replicas the load calls for, by endpoint; None before the first look."""
+        return self._scaled
+
+    def newest(self, key: EndpointKey) -> Record | None:
+        """Return the last decision, written down or not."""
+        return self._newest.get(key)
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except LeaseLost:
+                self._memories = self._scaled = None  # what another control decides is not known here
+            except Exception:  # what one endpoint meets must not end the control of all
+                log.exception("a look at the load failed; the next one looks again")
+            await asyncio.sleep(LOOK_S)
+
+    async def look(self) -> None:
+        """Look once. Raises LeaseLost."""
+        lease, state = self._lease(), self._state()
+        if lease is None or state is None:
+            self._memories = self._scaled = None
+            return
+        if self._memories is None:
+            self._memories = await self._database.reading(scaling.memories)
+        endpoints = [each for each in state.endpoints if not each.is_deleting and is_scaled(each.resource.spec)]
+        now_s = self._clock()
+        began_s = time.perf_counter()
+        sights = await self._gatherer.look(state, endpoints, now_s) if endpoints else {}
+        found = {each.key: self._decide(each, sights[each.key], now_s) for each in endpoints}
+        self._metrics.histogram("stoker_scaling_seconds").observe(time.perf_counter() - began_s)
+        await self._write(lease, found, now_s)
+        self._forget(set(found))
+
+    def _decide(self, endpoint: EndpointState, sight: Sight, now_s: float) -> tuple[Decision, Record]:
+        assert self._memories is not None
+        memory = self._memories.get(endpoint.key, Memory())
+        before = memory.desired if memory.desired is not None else sight.ready + sight.pending
+        if memory.desired is not None and sight.ready + sight.pending > before:
+            # Both revisions of a rollout, or a replica that an incident added: neither is there because of the load.
+            ready = min(sight.ready, before)
+            sight = msgspec.structs.replace(sight, ready=ready, pending=min(sight.pending, before - ready))
+        found = decide(sight, policy_of(endpoint.resource.spec, self._gatherer.gateways), memory, now_s)
+        return found, record(found, sight, before, now_s)
+
+    async def _write(self, lease: Lease, found: Mapping[EndpointKey, tuple[Decision, Record]], now_s: float) -> None:
+        """Store what changed, then let it be true."""
+        assert self._memories is not None
+        news = {key: kept for key, (_, kept) in found.items() if self._is_news(key, kept)}
+        is_due = now_s - self._remembered_s >= REMEMBER_S
+        gone = self._memories.keys() - found.keys()  # it is deleted, or does not scale any more
+        if news or gone or (is_due and found):
+
+            def write(connection: Connection) -> None:
+                leases.guard(connection, lease)
+                for key, (decision, _) in found.items():
+                    if is_due or key in news:
+                        scaling.remember(connection, key, decision.memory)
+                for key in gone:
+                    scaling.forget(connection, *key)
+                for key, kept in news.items():
+                    scaling.add(connection, key, kept)
+                    if kept.desired != kept.before:
+                        journal.add(connection, _entry(key, kept))
+
+            await self._database.writing(write)
+            self._kept_s.update(dict.fromkeys(news, now_s))
+            if is_due:
+                self._remembered_s = now_s
+        scaled = {key: decision.desired for key, (decision, _) in found.items()}
+        has_changed = scaled != self._scaled
+        self._memories = {key: decision.memory for key, (decision, _) in found.items()}
+        self._newest.update({key: kept for key, (_, kept) in found.items()})
+        self._scaled = scaled
+        self._show(found)
+        if has_changed:
+            self._changed()
+
+    def _is_news(self, key: EndpointKey, kept: Record) -> bool:
+        before = self._newest.get(key)
+        if kept.desired != kept.before or before is None or bool(kept.limit) != bool(before.limit):
+            return True
+        is_idle = not kept.sight.rate_long and not kept.sight.waiting
+        return not is_idle and kept.at_s - self._kept_s.get(key, 0.0) >= KEEP_EVERY_S
+
+    def _show(self, found: Mapping[EndpointKey, tuple[Decision, Record]]) -> None:
+        for (project, endpoint), (decision, kept) in found.items():
+            labels = {"project": str(project), "endpoint": str(endpoint)}
+            gauge = self._metrics.gauge
+            gauge("stoker_scaling_desired_replicas", **labels).set(float(decision.desired))
+            gauge("stoker_scaling_at_maximum", **labels).set(float(bool(decision.limit)))
+            for each in decision.signals:
+                gauge("stoker_scaling_signal_replicas", signal=each.signal, **labels).set(each.up)
+            if kept.desired != kept.before:
+                direction = "up" if kept.desired > kept.before else "down"
+                self._metrics.counter("stoker_scaling_changes_total", direction=direction, **labels).add()
+                log.info("scaled", extra={"endpoint": f"{project}/{endpoint}", "because": _words(kept)})
+
+    def _forget(self, living: set[EndpointKey]) -> None:
+        for key in self._newest.keys() - living:
+            labels = {"project": str(key[0]), "endpoint": str(key[1])}
+            self._metrics.drop("stoker_scaling_desired_replicas", **labels)
+            self._metrics.drop("stoker_scaling_at_maximum", **labels)
+            for each in self._newest.pop(key).signals:
+                self._metrics.drop("stoker_scaling_signal_replicas", signal=each.signal, **labels)
+            self._kept_s.pop(key, None)
+
+
+def _entry(key: EndpointKey, kept: Record) -> journal.Entry:
+    return journal.Entry(kept.at_s, "Scale", _words(kept)[:BECAUSE_MAX], key[0], key[1], f"{kept.desired} replicas")
+
+
+def _words(kept: Record) -> str:
+    return f"{kept.before} to {kept.desired}: {kept.because}" + (f"; {kept.limit}" if kept.limit else "")

@@ -1,0 +1,118 @@
+"""What is simulated: endpoints with their engines and load, gateways, nodes, faults and rollouts."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from stoker.core.place import Capacity
+from stoker.sim.arrivals import Arrivals
+from stoker.sim.endpoint import Terms
+from stoker.sim.policies import Make, named
+from stoker.sim.service import Drawn, Service
+from stoker.types.rollouts import Rollout
+
+GIB: Final = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """An engine that works on so many requests at once, each for itself."""
+
+    places: int = 4
+    service: Service = field(default_factory=Drawn)
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """An engine that runs one batch after the other, each for `base_s + row_s * rows` (core/latency.py fits it)."""
+
+    base_s: float = 0.004
+    row_s: float = 0.0005
+    max_rows: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Generating:
+    """A language model with continuous batching.
+
+    A step takes `step_s + sequence_s * sequences` and writes a token in each. Prompts are read one after the other, in
+    chunks that make the steps they ride on longer. The defaults are a 7B model on one mid-range GPU, about.
+    """
+
+    slots: int = 16
+    step_s: float = 0.02
+    sequence_s: float = 0.0006
+    read_token_s: float = 0.0002
+    chunk_tokens: int = 512
+    cache_blocks: int = 200  # of prompts, kept for the next that begins with them; 512 tokens each
+
+
+Engine = Places | Batching | Generating
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """Who calls: a share of the arrivals, the weight of its fair share, and how urgent it is (0 critical … 2)."""
+
+    name: str
+    share: float = 1.0
+    weight: float = 1.0
+    band: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointPlan:
+    """One endpoint: its load, its engine, how it scales, and its limits."""
+
+    name: str
+    arrivals: Arrivals
+    engine: Engine = field(default_factory=Places)
+    terms: Terms = field(default_factory=Terms)
+    policy: Make = field(default_factory=lambda: named("stoker"))
+    tenants: tuple[Tenant, ...] = (Tenant("all"),)
+    deadline_s: float = math.inf
+    queue_max: int = 100_000
+    cores: float = 1.0
+    memory_bytes: int = GIB
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What breaks: a replica of `target` (an endpoint) crashes, or the node `target` goes dark for `lasts_s`."""
+
+    kind: Literal["replica", "node"]
+    at_s: float
+    target: str
+    lasts_s: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutPlan:
+    """A new revision of an endpoint: it takes `slower` times as long, and this share of its answers are errors."""
+
+    endpoint: str
+    at_s: float
+    spec: Rollout = field(default_factory=lambda: Rollout(strategy="canary"))
+    slower: float = 1.0
+    error_ratio: float = 0.0
+    slow_s: float = 0.0  # later than this is a bad event; 0: nothing is
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformPlan:
+    """All of it. Without nodes there is room for everything.
+
+    table_lag_s: from a decision of control until gateways have heard of it. report_s: between two words of a replica
+    about what all gateways have in it. node_lost_s: silence after which a node's replicas are placed elsewhere.
+    """
+
+    endpoints: tuple[EndpointPlan, ...]
+    gateways: int = 1
+    nodes: tuple[Capacity, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    rollouts: tuple[RolloutPlan, ...] = ()
+    error_ratio: float = 0.0  # of every answer, whatever the revision
+    table_lag_s: float = 0.05
+    report_s: float = 0.25
+    node_lost_s: float = 15.0
+    seed: int = 1

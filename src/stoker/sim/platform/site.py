@@ -1,0 +1,76 @@
+"""One endpoint of the simulated platform, as control sees it: what is wanted, what there is, and how it scales."""
+
+from collections.abc import Sequence
+from random import Random
+
+from stoker.core.place import Demand
+from stoker.sim.platform import plan
+from stoker.sim.platform.arms import Watch
+from stoker.sim.platform.lane import Lane
+from stoker.sim.platform.outcome import Ledger
+from stoker.sim.platform.replica import Replica
+from stoker.sim.platform.rollouts import Course
+from stoker.sim.policy import Observation
+
+
+class Site:
+    """An endpoint: its replicas, its lanes (one a gateway), its policy and what was counted."""
+
+    def __init__(self, kind: plan.EndpointPlan, lanes: Sequence[Lane], draws: Random) -> None:
+        self.kind = kind
+        self.lanes = tuple(lanes)
+        self.draws = draws
+        self.policy = kind.policy(kind.terms)
+        self.ledger = Ledger()
+        self.replicas: list[Replica] = []  # that are not dead
+        self.serving = f"{kind.name}-1"
+        self.course: Course | None = None  # the rollout that runs, or ran last
+        self.watches: Sequence[Watch] = ()  # of it, one a gateway
+        self.slower: dict[str, float] = {}  # by revision
+        self.errors: dict[str, float] = {}
+        self.wanted = kind.terms.first
+        self.most_replicas = 0
+        self.changes = 0
+        self.cold_start_s = 0.0
+        self.paid_s = 0.0  # of replicas that are gone
+        self.paid_until_s = kind.arrivals.duration_s  # what is left to be done after it is not counted
+        self.blocked = ""
+        self.blocked_s = 0.0
+        self.blocked_since_s = -1.0
+
+    def demand(self, revision: str) -> Demand:
+        """Return what one replica needs."""
+        return Demand(self.kind.cores, self.kind.memory_bytes, revision, self.kind.name)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many replicas of each revision there should be."""
+        if self.course is not None and not self.course.is_ended:
+            return self.course.counts(self.wanted)
+        return {self.serving: self.wanted}
+
+    def weights(self) -> dict[str, int]:
+        """Return who gets the traffic, in percent."""
+        if self.course is not None and not self.course.is_ended:
+            return self.course.weights(self.serving)
+        return {self.serving: 100}
+
+    def observe(self, now_s: float) -> Observation:
+        """Return what a scaling policy sees."""
+        ledger = self.ledger
+        waiting = sum(lane.waiting for lane in self.lanes)
+        present = ledger.arrived - ledger.finished
+        ready = [each for each in self.replicas if each.state in ("ready", "lost")]
+        return Observation(
+            now_s=now_s,
+            ready=len(ready),
+            starting=sum(each.state == "starting" for each in self.replicas),
+            wanted=self.wanted,
+            places=self.replicas[0].engine.slots if self.replicas else self.kind.terms.places,
+            running=present - waiting,
+            waiting=waiting,
+            arrived=ledger.arrived,
+            finished=ledger.finished,
+            service_s=ledger.service_s,
+            presence_s=ledger.presence_s + present * now_s,
+            cold_start_s=self.cold_start_s,
+        )

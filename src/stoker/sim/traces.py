@@ -1,0 +1,86 @@
+"""Recorded arrivals from files: Azure's CSV and Mooncake's JSONL, both public formats of language-model traces.
+
+CSV: `TIMESTAMP,ContextTokens,GeneratedTokens`, a timestamp as `2023-11-16 18:17:03.9799600` or in seconds.
+JSONL: `{"timestamp": <ms>, "input_length": <tokens>, "output_length": <tokens>, "hash_ids": [<block>, …]}`; a block's
+number stands for 512 tokens of the prompt and all before them. More fields are ignored.
+"""
+
+import csv
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from stoker.sim.arrivals import Arrivals
+from stoker.types.errors import InvalidInput, NotFound
+
+REQUESTS_MAX: Final = 5_000_000
+COLUMNS: Final = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
+
+Row = tuple[float, int, int, tuple[int, ...]]  # seconds, input tokens, output tokens, blocks of the prompt
+
+
+class _Line(msgspec.Struct):
+    timestamp: float  # milliseconds
+    input_length: int = 0
+    output_length: int = 0
+    hash_ids: tuple[int, ...] = ()
+
+
+def read(file: Path) -> Arrivals:
+    """Return the arrivals of a trace, the first at 0. Raises NotFound, or InvalidInput with the line."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError as missing:
+        raise NotFound(f"there is no trace {file}") from missing
+    except (OSError, UnicodeDecodeError) as refused:
+        raise InvalidInput(f"{file} cannot be read: {refused}") from refused
+    lines = text.splitlines()
+    rows = list(_jsonl(file, lines) if text.lstrip().startswith("{") else _csv(file, lines))
+    if not rows:
+        raise InvalidInput(f"{file} has no request")
+    if len(rows) > REQUESTS_MAX:
+        raise InvalidInput(f"{file} has {len(rows):,} requests, more than {REQUESTS_MAX:,}; take a part of it")
+    rows.sort(key=lambda row: row[0])
+    at_s = np.array([row[0] for row in rows]) - rows[0][0]
+    # One mean gap after the last, so that a trace that is joined to itself has no request twice at one moment.
+    duration_s = float(at_s[-1]) * (1 + 1 / len(rows)) or 1.0
+    read, written = (np.array([row[at] for row in rows], dtype=np.int64) for at in (1, 2))
+    blocks = tuple(row[3] for row in rows) if any(row[3] for row in rows) else ()
+    return Arrivals(at_s, duration_s, read, written, blocks)
+
+
+def _csv(file: Path, lines: list[str]) -> Iterator[Row]:
+    reader = csv.DictReader(lines)
+    missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
+    if missing:
+        raise InvalidInput(f"{file} has no column {missing[0]}; a trace is CSV with {', '.join(COLUMNS)}, or JSONL")
+    for number, row in enumerate(reader, 2):
+        try:
+            yield _seconds(row["TIMESTAMP"]), int(row["ContextTokens"]), int(row["GeneratedTokens"]), ()
+        except (ValueError, TypeError) as wrong:
+            raise InvalidInput(f"line {number} of {file} is no request: {wrong}") from wrong
+
+
+def _jsonl(file: Path, lines: list[str]) -> Iterator[Row]:
+    decoder = msgspec.json.Decoder(_Line)
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            one = decoder.decode(line)
+        except msgspec.MsgspecError as wrong:
+            raise InvalidInput(f"line {number} of {file} is no request: {wrong}") from wrong
+        yield one.timestamp / 1000, one.input_length, one.output_length, one.hash_ids
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        whole, _, part = text.partition(".")
+        moment = datetime.strptime(whole, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+        return moment.timestamp() + (float(f"0.{part}") if part else 0.0)
