@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from stoker.control.observe import Observer, read_state
 from stoker.control.scaling.gather import Gatherer
 from stoker.control.scaling.promises import Promises
-from stoker.control.scaling.watch import ScalingWatch
+from stoker.control.scaling.watch import LOOK_S, ScalingWatch
 from stoker.observe.history.history import History
 from stoker.placement.local import LocalDriver
 from stoker.protocol import frames
@@ -38,6 +39,7 @@ class Gateway:
 
     def __init__(self) -> None:
         self.now = LaneLoad("default", "a", 0, 0, 0.0, 0, 0, 0, 1, 4.0)
+        self.asked = asyncio.Semaphore(0)
 
     def hello(self) -> Hello:
         return Hello(frames.WIRE_VERSION, "gateway-0", "gateway", os.getpid(), "boot", state="ready")
@@ -51,6 +53,7 @@ class Gateway:
     def call(self, exchange: Exchange) -> None:
         assert exchange.head.method == "loads"
         exchange.end(EndHead(), msgspec.json.encode([self.now]))
+        self.asked.release()
 
     def drain(self) -> None:
         pass
@@ -188,3 +191,21 @@ def test_without_an_answer_it_stays_and_what_does_not_scale_any_more_is_forgotte
     assert scene.watch.scaled() == {}
     assert scene.database.read(scaling.memories) == {}
     assert scene.written() == []
+
+
+def test_it_looks_at_once_when_somebody_waits_and_not_the_oftener_the_more_say_so(scene: Scene) -> None:
+    async def work() -> None:
+        server = await scene.served()
+        looking = asyncio.create_task(scene.watch.run())
+        await scene.gateway.asked.acquire()
+        began_s = time.monotonic()
+        for _ in range(100):
+            scene.watch.wake()
+        await scene.gateway.asked.acquire()
+        assert time.monotonic() - began_s < LOOK_S / 2
+        await scene.gateway.asked.acquire()
+        assert time.monotonic() - began_s > LOOK_S / 2, "the third look is the usual one"
+        looking.cancel()
+        await server.close()
+
+    asyncio.run(asyncio.wait_for(work(), 30))

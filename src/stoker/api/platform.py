@@ -111,6 +111,11 @@ async def _shares(call: Call) -> Response:
     return reply(call.plane.shares.answer(question, time.monotonic()))
 
 
+async def _wake(call: Call) -> Response:
+    call.plane.scaling.wake()
+    return nothing()
+
+
 async def _routes(call: Call) -> Response:
     after = int(number(call.request, "after", 0, -1, 2**53))
     wait_s = number(call.request, "wait_s", 0, 0, ROUTES_WAIT_MAX_S)
@@ -162,5 +167,12 @@ OPERATIONS: Final = (
         access="socket",
         body=Question,
         answer=Answer,
+    ),
+    Operation(
+        "POST",
+        "/internal/v1/wake",
+        _wake,
+        "Look at the load now: a gateway has a request that waits where nothing runs",
+        access="socket",
     ),
 )

@@ -43,6 +43,7 @@ from stoker.gateway.shares import Asker
 from stoker.gateway.siblings import Conviction, Siblings
 from stoker.gateway.stack import Stack
 from stoker.gateway.tracer import Tracer
+from stoker.gateway.wakes import Wakes
 from stoker.gateway.watch import Watch
 from stoker.protocol.link import serve
 from stoker.telemetry.build import build
@@ -67,8 +68,11 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
     siblings = Siblings(
         [home.address(f"gateway-{index}") for index in range(arguments.gateways) if index != arguments.index]
     )
-    reverts = Reverts(home.gateway / f"reverts-{name}.json")
-    directory = Directory(registry, _convicting(siblings, Quarantine(home.quarantine)), arguments.gateways, reverts)
+    control = home.run / "control-api.sock"
+    reverts, wakes = Reverts(home.gateway / f"reverts-{name}.json"), Wakes(control)
+    directory = Directory(
+        registry, _convicting(siblings, Quarantine(home.quarantine)), arguments.gateways, reverts, wakes.ask
+    )
     quotas, answers = Quotas(arguments.gateways), Answers(settings.cache_max_bytes)
     samples = Samples(home.samples, KeyRing(home.samples, settings.samples_key), settings.samples_max_bytes, name)
     tracer = _tracer(home, settings, registry)
@@ -81,14 +85,13 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
     secure = Door(certificates, registry) if certificates is not None else None
     server = Server(plane, Limits(per_address_max=settings.connections_per_address), connections, secure)
     process = Process(name, directory, pulse.snapshot, tracer.ring)
-    control = home.run / "control-api.sock"
 
     def follow(table: RouteTable) -> bool:
         quotas.apply(table)
         return directory.apply(table)
 
     watch = Watch(control, home.gateway / "routes.json", follow)
-    works = [watch.run, pulse.run, *([tracer.access.run] if tracer.access is not None else [])]
+    works = [watch.run, pulse.run, wakes.run, *([tracer.access.run] if tracer.access is not None else [])]
     if arguments.gateways > 1:
         works.append(Asker(control, quotas, arguments.index).run)
     if certificates is not None:

@@ -50,6 +50,9 @@ class Places(Protocol):
     def unavailable(self) -> StokerError:
         """Return why there will be none."""
 
+    def cold(self) -> None:
+        """Somebody waits while nobody takes requests."""
+
 
 class Admission:
     """The queue in front of `places`, and what is known of how long it takes."""
@@ -114,7 +117,7 @@ class Admission:
         if exchange.can_move:
             self._movable.add(waiting)
         if not self._places.ready_count:
-            self._places.meters.cold()
+            self._places.cold()
         self.serve()  # others may wait for what this one does not: another version's place
         began_s = time.monotonic()
         self.unplaced += 1

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from stoker.core.fallback import DEPTH_MAX
@@ -28,11 +28,18 @@ class Directory:
     Args:
         convicted: told of each request whose like this gateway puts into quarantine.
         gateways: how many processes share the replicas.
+        asleep: told when somebody waits at an endpoint that sleeps.
     """
 
     def __init__(
-        self, registry: Registry, convicted: Convicted, gateways: int = 1, reverts: Reverts | None = None
+        self,
+        registry: Registry,
+        convicted: Convicted,
+        gateways: int = 1,
+        reverts: Reverts | None = None,
+        asleep: Callable[[], None] = lambda: None,
     ) -> None:
+        self._asleep = asleep
         self._gateways = gateways
         self._reverts = reverts or Reverts()
         self.version = -1
@@ -65,7 +72,12 @@ class Directory:
             lane = self._lanes.get(name)
             if lane is None:
                 self._lanes[name] = Lane(
-                    endpoint, Meters(self._registry, *name), self._convicted, self._gateways, self._reverts
+                    endpoint,
+                    Meters(self._registry, *name),
+                    self._convicted,
+                    self._gateways,
+                    self._reverts,
+                    self._asleep,
                 )
             else:
                 lane.update(endpoint)

@@ -31,11 +31,16 @@ EVIDENCE_S: Final = 0.1  # all replicas' looks within so long share what was see
 Convicted = Callable[["Lane", Exchange, str], None]  # the request, and the replica that died last
 
 
+def _nobody() -> None:
+    """Tell nobody."""
+
+
 class Lane:
     """An endpoint's replicas and queue (fleet/replica.Watcher).
 
     Args:
         gateways: how many processes share the replicas' places.
+        asleep: told when somebody waits where nothing runs that could be waited for.
     """
 
     def __init__(
@@ -45,8 +50,10 @@ class Lane:
         convicted: "Convicted",
         gateways: int = 1,
         reverts: Reverts | None = None,
+        asleep: Callable[[], None] = _nobody,
     ) -> None:
         self._convicted = convicted
+        self._asleep = asleep
         self._reverts = reverts or Reverts()
         self._told = endpoint
         self._gateways = gateways
@@ -309,6 +316,12 @@ class Lane:
             (not replica.is_connected and now_s - replica.down_since_s > admit.DOWN_WAIT_S) or replica.state == "failed"
             for replica in self._replicas.values()
         )
+
+    def cold(self) -> None:
+        """Count a request that waits while no replica is ready, and have the endpoint wake if it sleeps."""
+        self.meters.cold()
+        if self.route.holds:
+            self._asleep()
 
     def unavailable(self) -> StokerError:
         """Return why nothing can serve, as far as known."""

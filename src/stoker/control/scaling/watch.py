@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -27,6 +28,7 @@ from stoker.store.leases import Lease, LeaseLost
 from stoker.telemetry.metrics import Registry
 
 LOOK_S: Final = 2.0
+WOKEN_S: Final = 0.2  # between two looks, however often somebody asks for one
 REMEMBER_S: Final = 15.0
 KEEP_EVERY_S: Final = 60.0  # decisions that change nothing are kept so often, while there is load
 BECAUSE_MAX: Final = 600
@@ -59,6 +61,7 @@ class ScalingWatch:
         self._newest: dict[EndpointKey, Record] = {}
         self._kept_s: dict[EndpointKey, float] = {}  # when a decision was last written down
         self._remembered_s = 0.0
+        self._woken = asyncio.Event()
 
     def scaled(self) -> Mapping[EndpointKey, int] | None:
         """Return how many replicas the load calls for, by endpoint; None before the first look."""
@@ -77,7 +80,14 @@ class ScalingWatch:
                 self._memories = self._scaled = None  # what another control decides is not known here
             except Exception:  # what one endpoint meets must not end the control of all
                 log.exception("a look at the load failed; the next one looks again")
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(WOKEN_S)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), LOOK_S - WOKEN_S)
+            self._woken.clear()
+
+    def wake(self) -> None:
+        """Look soon: somebody waits where nothing runs."""
+        self._woken.set()
 
     async def look(self) -> None:
         """Look once. Raises LeaseLost."""

@@ -1,0 +1,30 @@
+"""An endpoint that sleeps, on a real platform: who comes meanwhile waits, is answered, and wakes it once."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.control.rig import Rig, endpoint, infer, until
+from tests.control.test_platform import READY_S, answers, apply, replica_processes
+
+HERD = 200
+
+
+def test_a_herd_that_comes_while_it_sleeps_is_answered_by_the_one_replica_that_it_wakes(
+    rig: Rig, onnx_files: list[Path]
+) -> None:
+    rig.start_agent()
+    rig.push("m", onnx_files[0])
+    apply(rig, endpoint(model="m@1", replicas={"min": 0, "max": 2}, scaling={"idle_timeout": "2s"}))
+    until(lambda: answers(rig), "it is awake at first", READY_S)
+    until(lambda: not replica_processes(rig), "it sleeps", READY_S)
+    barrier = threading.Barrier(HERD)
+
+    def come(_: int) -> float:
+        barrier.wait()
+        return infer(rig)[0]
+
+    with ThreadPoolExecutor(HERD) as pool:
+        assert list(pool.map(come, range(HERD))) == [4.0] * HERD
+    started = [each for each in rig.client.journal(endpoint="a") if each.action.startswith("StartReplica")]
+    assert len(started) == 2, [(each.action, each.because) for each in started]
