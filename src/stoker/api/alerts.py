@@ -21,7 +21,8 @@ from stoker.observe.objectives.judge import Standing
 from stoker.store import journal, notifiers
 from stoker.store.engine import Connection
 from stoker.types.errors import NotFound
-from stoker.types.resources import DEFAULT_PROJECT, Notifier
+from stoker.types.ids import DEFAULT_PROJECT
+from stoker.types.resources import Notifier
 from stoker.types.slos import URGENCY
 from stoker.types.units import parse_seconds
 

@@ -13,7 +13,7 @@ from stoker.core.diagnose.verdict import Explanation
 from stoker.observe.incidents import postmortem
 from stoker.store import endpoints, incidents
 from stoker.types.errors import InvalidInput
-from stoker.types.resources import DEFAULT_PROJECT
+from stoker.types.ids import DEFAULT_PROJECT
 
 LIMIT_MAX: Final = 1000
 SINCE_MAX_S: Final = 7200.0

@@ -15,8 +15,8 @@ from stoker.store import journal, keys
 from stoker.store.engine import Connection
 from stoker.store.keys import KeyRow
 from stoker.types.fields import Name
+from stoker.types.ids import DEFAULT_PROJECT
 from stoker.types.keys import UNLIMITED, KeyLimits
-from stoker.types.resources import DEFAULT_PROJECT
 
 PUBLISHED_WAIT_S: Final = 2.0  # a key works, or works no more, when its caller hears so
 

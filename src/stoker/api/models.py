@@ -18,9 +18,8 @@ from stoker.registry.versions import Given, Scalar
 from stoker.store import models
 from stoker.types.errors import InvalidInput, NotFound
 from stoker.types.fields import Name
-from stoker.types.ids import Digest, is_digest
+from stoker.types.ids import DEFAULT_PROJECT, Digest, is_digest
 from stoker.types.models import FileEntry, Format, Lineage, ModelVersion
-from stoker.types.resources import DEFAULT_PROJECT
 from stoker.types.signing import SIGNATURE_BYTES_MAX
 
 FILES_MAX: Final = 10_000

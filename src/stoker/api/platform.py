@@ -17,8 +17,8 @@ from stoker.store.engine import Connection
 from stoker.telemetry import exposition
 from stoker.telemetry.metrics import merge
 from stoker.types.errors import InvalidInput, NotFound, Unavailable
+from stoker.types.ids import DEFAULT_PROJECT
 from stoker.types.process import NodeStatus
-from stoker.types.resources import DEFAULT_PROJECT
 from stoker.types.routes import RouteTable
 
 JOURNAL_LIMIT_MAX: Final = 1000

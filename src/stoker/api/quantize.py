@@ -18,9 +18,9 @@ from stoker.control.models import reference
 from stoker.control.signatures import demanded
 from stoker.store import models
 from stoker.types.fields import Name
+from stoker.types.ids import DEFAULT_PROJECT
 from stoker.types.models import ModelVersion
 from stoker.types.quantization import Quantization
-from stoker.types.resources import DEFAULT_PROJECT
 
 
 class QuantizeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

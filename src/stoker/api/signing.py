@@ -16,8 +16,7 @@ from stoker.control.policies import actor
 from stoker.store import projects, signing
 from stoker.store.engine import Connection
 from stoker.types.errors import InvalidInput
-from stoker.types.ids import is_name
-from stoker.types.resources import DEFAULT_PROJECT
+from stoker.types.ids import DEFAULT_PROJECT, is_name
 from stoker.types.signing import (
     PUBLIC_KEY_BYTES_MAX,
     SIGNATURE_BYTES_MAX,

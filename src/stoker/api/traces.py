@@ -10,7 +10,7 @@ from stoker.api.operations import Call, Operation, Parameter
 from stoker.client.views import TracedRequest
 from stoker.telemetry.spans import spans
 from stoker.types.errors import Forbidden, NotFound
-from stoker.types.resources import DEFAULT_PROJECT
+from stoker.types.ids import DEFAULT_PROJECT
 from stoker.types.traces import Trace, TraceQuestion
 
 LIMIT_MAX: Final = 1000

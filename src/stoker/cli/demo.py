@@ -16,7 +16,7 @@ from stoker.cli.waiting import wait_ready
 from stoker.client.control import ControlClient
 from stoker.client.registration import Registration
 from stoker.types.errors import StokerError
-from stoker.types.resources import DEFAULT_PROJECT
+from stoker.types.ids import DEFAULT_PROJECT
 
 NAMES: Final = ("digits", "minilm", "smol")
 WAIT_S: Final = 180.0

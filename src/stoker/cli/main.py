@@ -15,7 +15,6 @@ import click
 from stoker import __version__
 from stoker.cli.exits import Exit, exit_code, explain, explain_crash
 from stoker.cli.session import Session
-from stoker.telemetry.build import build
 from stoker.types.errors import StokerError
 
 
@@ -118,6 +117,14 @@ class LazyGroup(click.Group):
             formatter.write_text("stoker push mine model.onnx && stoker deploy mine --model mine --wait")
 
 
+def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from stoker.telemetry.build import build
+
+        click.echo(f"stoker, version {__version__} ({build()})")
+        ctx.exit()
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option(
     "--home",
@@ -135,7 +142,9 @@ class LazyGroup(click.Group):
 @click.option(
     "--cert", envvar="STOKER_CERT", default="", help="Certificate and key (PEM) to show the gateway.  [env STOKER_CERT]"
 )
-@click.version_option(__version__, prog_name="stoker", message=f"%(prog)s, version %(version)s ({build()})")
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Show the version and exit."
+)
 @click.pass_context
 def cli(
     ctx: click.Context, home: Path, api: str | None, gateway: str | None, key: str | None, ca: str, cert: str

@@ -7,7 +7,8 @@ import msgspec
 from stoker.client.control import ControlClient
 from stoker.protocol import manifest, openslo, yamltree
 from stoker.types.errors import InvalidInput
-from stoker.types.resources import DEFAULT_PROJECT, Endpoint
+from stoker.types.ids import DEFAULT_PROJECT
+from stoker.types.resources import Endpoint
 from stoker.types.slos import Objective
 
 _PROJECT: Final = "stoker.dev/project"

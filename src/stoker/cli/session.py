@@ -4,20 +4,21 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from stoker.app.home import Home
 from stoker.client.connection import ANSWER_TIMEOUT_S, Connection
-from stoker.client.control import ControlClient
 from stoker.client.credentials import Credentials, read_credentials
-from stoker.client.data import DataClient
-from stoker.client.rollouts import RolloutClient
 from stoker.client.trust import Trust
 from stoker.types.errors import StokerError
-from stoker.types.ids import is_name
-from stoker.types.resources import DEFAULT_PROJECT
+from stoker.types.ids import DEFAULT_PROJECT, is_name
+
+if TYPE_CHECKING:  # each reads in a hundred types that --help and completion need none of
+    from stoker.client.control import ControlClient
+    from stoker.client.data import DataClient
+    from stoker.client.rollouts import RolloutClient
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -52,18 +53,24 @@ class Session:
             gateway_cert="" if self.gateway else found.gateway_cert,
         )
 
-    def control(self, timeout_s: float = ANSWER_TIMEOUT_S) -> ControlClient:
+    def control(self, timeout_s: float = ANSWER_TIMEOUT_S) -> "ControlClient":
         """Return the client of the control API. timeout_s: the longest that an answer may take."""
+        from stoker.client.control import ControlClient
+
         credentials = self.credentials()
         trust = Trust(ca=self.ca, own=self.cert)
         return ControlClient(Connection(credentials.control_base(), credentials.key, trust=trust, timeout_s=timeout_s))
 
-    def rollouts(self) -> RolloutClient:
+    def rollouts(self) -> "RolloutClient":
         """Return the client of the control API for rollouts."""
+        from stoker.client.rollouts import RolloutClient
+
         return RolloutClient(self.control().connection)
 
-    def data(self, project: str) -> DataClient:
+    def data(self, project: str) -> "DataClient":
         """Return the client of the data plane."""
+        from stoker.client.data import DataClient
+
         if self.gateway and self.key:
             found = Credentials(api="", gateway=self.gateway, key=self.key)
         else:

@@ -11,10 +11,10 @@ import msgspec
 
 from stoker.client.connection import Connection, decode
 from stoker.types.errors import NotReachable, StokerError, all_codes
+from stoker.types.ids import DEFAULT_PROJECT
 from stoker.types.likeness import Likeness
 from stoker.types.quantization import Quantized
 from stoker.types.replay import Outcome, Summary
-from stoker.types.resources import DEFAULT_PROJECT
 from stoker.types.work import Problem, Step
 
 _T = TypeVar("_T")

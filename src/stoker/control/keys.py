@@ -18,9 +18,9 @@ from stoker.store import journal, keys, projects
 from stoker.store.engine import Connection, Database
 from stoker.store.keys import KeyRow
 from stoker.types.errors import Forbidden, Unauthenticated
-from stoker.types.ids import KeyId, ProjectName
+from stoker.types.ids import DEFAULT_PROJECT, KeyId, ProjectName
 from stoker.types.keys import UNLIMITED, KeyLimits
-from stoker.types.resources import DEFAULT_PROJECT, Project, ProjectMetadata, ProjectSpec
+from stoker.types.resources import Project, ProjectMetadata, ProjectSpec
 
 FIRST_KEY_NAME: Final = "first admin key"
 _TEXT: Final = re.compile(r"stk_([a-z0-9]{8})_[A-Za-z0-9_-]{43}")

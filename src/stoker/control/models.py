@@ -22,10 +22,9 @@ from stoker.registry.versions import Given, build_manifest
 from stoker.store import journal, models, releases, revisions
 from stoker.store.engine import Connection, Database
 from stoker.types.errors import Busy, InvalidInput, NotFound, PolicyDenied, RefusedArtifact
-from stoker.types.ids import ModelName, is_name
+from stoker.types.ids import DEFAULT_PROJECT, ModelName, is_name
 from stoker.types.models import FileEntry, ModelVersion
 from stoker.types.policies import PLATFORM, Actor
-from stoker.types.resources import DEFAULT_PROJECT
 
 # Each inspection is a process that may map gigabytes.
 PUSHES_AT_ONCE: Final = 2

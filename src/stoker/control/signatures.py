@@ -14,9 +14,8 @@ from stoker.protocol import signing as keys
 from stoker.store import journal, models, projects, signing
 from stoker.store.engine import Connection
 from stoker.types.errors import InvalidInput, NotFound, RefusedArtifact, SignatureRefused
-from stoker.types.ids import ModelName
+from stoker.types.ids import DEFAULT_PROJECT, ModelName
 from stoker.types.models import FileEntry, ModelVersion, VersionManifest, manifest_digest
-from stoker.types.resources import DEFAULT_PROJECT
 from stoker.types.signing import (
     SIGNATURE_BYTES_MAX,
     SIGNATURE_FILE,

@@ -12,6 +12,8 @@ NodeName = NewType("NodeName", str)
 KeyId = NewType("KeyId", str)
 Digest = NewType("Digest", str)  # "sha256:<64 hex digits>"
 
+DEFAULT_PROJECT = ProjectName("default")
+
 # DNS label, so that a name fits a URL, a file name, a metric label and, later, a host name.
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"

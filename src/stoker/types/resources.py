@@ -11,7 +11,7 @@ from msgspec import Meta
 from stoker.types.engines import Goal
 from stoker.types.feedback import PredictionKind
 from stoker.types.fields import Bytes, Name, Seconds
-from stoker.types.ids import ProjectName
+from stoker.types.ids import DEFAULT_PROJECT
 from stoker.types.notifiers import NotifierSpec
 from stoker.types.policies import PolicySpec
 from stoker.types.releases import Gates
@@ -22,7 +22,6 @@ from stoker.types.signing import SignaturePolicy
 from stoker.types.slos import Objective
 
 API_VERSION: Final = "stoker/v1"
-DEFAULT_PROJECT = ProjectName("default")
 
 Task = Literal["predict", "embed", "chat"]
 Affinity = Literal["auto", "prefix", "session", "none"]
