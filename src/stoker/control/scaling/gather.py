@@ -72,10 +72,12 @@ class Gatherer:
         moments = {str(node.name): node.observed_at_s for node in self._observer.nodes()}
         seen = {name: (process, moments.get(node.node, now_s)) for name, (process, node) in processes.items()}
         revisions = {str(each.revision): each for each in state.revisions}
+        mine: dict[EndpointKey, list[Assignment]] = {}
+        for one in state.assignments:
+            mine.setdefault((one.project, one.endpoint), []).append(one)
         found = {}
         for each in endpoints:
-            mine = [one for one in state.assignments if (one.project, one.endpoint) == each.key]
-            sight = self._sight(each, answers.get(each.key, {}), mine, seen, revisions, now_s)
+            sight = self._sight(each, answers.get(each.key, {}), mine.get(each.key, []), seen, revisions, now_s)
             found[each.key] = msgspec.structs.replace(sight, span_s=0.0) if missing else sight
         return found
 
