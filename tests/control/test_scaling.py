@@ -209,3 +209,21 @@ def test_it_looks_at_once_when_somebody_waits_and_not_the_oftener_the_more_say_s
         await server.close()
 
     asyncio.run(asyncio.wait_for(work(), 30))
+
+
+def test_a_clock_that_is_set_back_takes_no_replica_away_and_is_no_reason_to_see_no_load(scene: Scene) -> None:
+    async def work() -> None:
+        server = await scene.served()
+        await scene.look(arrived=20, lasts_s=90)
+        before = (scene.watch.scaled() or {})[KEY]
+        scene.now_s -= 86_400.0
+        await scene.look(arrived=20, lasts_s=10)
+        assert (scene.watch.scaled() or {})[KEY] >= before
+        await scene.look(arrived=100, lasts_s=60)
+        called = (scene.watch.scaled() or {})[KEY]
+        assert called > before
+        await scene.look(arrived=0, lasts_s=600)
+        assert scene.watch.scaled() == {KEY: 1}
+        await server.close()
+
+    asyncio.run(asyncio.wait_for(work(), 30))

@@ -25,6 +25,11 @@ class Wakes:
         self._socket = socket
         self._asked = asyncio.Event()
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether somebody waits of whom control is yet to be told."""
+        return self._asked.is_set()
+
     def ask(self) -> None:
         """Note that somebody waits where nothing runs."""
         self._asked.set()

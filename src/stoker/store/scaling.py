@@ -3,12 +3,13 @@
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, and_, delete, insert, select, update
+from sqlalchemy import Connection, and_, delete, insert, select
 
 from stoker.core.scale.memory import Memory
 from stoker.core.scale.record import Record
 from stoker.core.snapshot import EndpointKey
 from stoker.store import schema
+from stoker.store.dialects import upsert
 from stoker.types.ids import EndpointName, ProjectName
 
 RECORDS_MAX: Final = 500  # of an endpoint: the newest
@@ -25,10 +26,8 @@ def memories(connection: Connection) -> dict[EndpointKey, Memory]:
 
 def remember(connection: Connection, key: EndpointKey, memory: Memory) -> None:
     """Keep `memory` instead of what was remembered of the endpoint."""
-    table, text = schema.scaling, msgspec.json.encode(memory).decode()
-    whose = and_(table.c.project == key[0], table.c.endpoint == key[1])
-    if not connection.execute(update(table).where(whose).values(memory=text)).rowcount:
-        connection.execute(insert(table).values(project=key[0], endpoint=key[1], memory=text))
+    whose = {"project": key[0], "endpoint": key[1]}
+    connection.execute(upsert(connection, schema.scaling, whose, {"memory": msgspec.json.encode(memory).decode()}))
 
 
 def add(connection: Connection, key: EndpointKey, found: Record) -> None:

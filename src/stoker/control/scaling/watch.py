@@ -109,6 +109,8 @@ class ScalingWatch:
     def _decide(self, endpoint: EndpointState, sight: Sight, now_s: float) -> tuple[Decision, Record]:
         assert self._memories is not None
         memory = self._memories.get(endpoint.key, Memory())
+        if memory.measured_s > now_s:  # the clock was set back: what was kept of its moments would hold until then
+            memory = Memory(desired=memory.desired)
         before = memory.desired if memory.desired is not None else sight.ready + sight.pending
         if memory.desired is not None and sight.ready + sight.pending > before:
             # Both revisions of a rollout, or a replica that an incident added: neither is there because of the load.

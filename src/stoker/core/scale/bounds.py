@@ -56,8 +56,7 @@ def is_on(window: Window, local_s: float) -> bool:
 def least_now(have: int, memory: Memory, now_s: float) -> int:
     """Return how many must stay for now: whatever was read, half of them are there for the next look.
 
-    There is no such limit upwards: it costs those who wait more than it saves. Doubling every 15 s, as the HPA does,
-    makes 2.6 % late instead of 1.9 after a step to ten times the load.
+    There is no such limit upwards, unlike the HPA's: it costs those who wait more than it saves.
     """
     if 0.0 <= now_s - memory.went_s < DOWN_EVERY_S:
         return have

@@ -61,6 +61,8 @@ class Counts:
             self._served_s += max(now.served_s - before.served_s, 0.0)
             self._tokens += max(now.tokens - before.tokens, 0)
         self._last = {**{boot: each for boot, each in self._last.items() if boot in answers}, **answers}
+        if self._looks and at_s < self._looks[-1].at_s:  # the clock was set back: no window reaches over that
+            self._looks.clear()
         since_s = at_s - self._looks[-1].at_s if self._looks else 0.0
         is_full = any(each.waiting for each in answers.values())
         full = max((each.ready for each in answers.values()), default=0) if is_full else 0

@@ -1,0 +1,80 @@
+"""Control is told that somebody waits where nothing runs: once for a herd, and again after it was away."""
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from stoker.gateway.lane import Lane
+from stoker.gateway.meters import Meters
+from stoker.gateway.wakes import Wakes
+from stoker.telemetry.metrics import Registry
+from tests.gateway.test_answers import TABLE
+
+ANSWER = b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n"
+
+
+class Control:
+    """Takes what comes on its socket, and answers when it may."""
+
+    def __init__(self) -> None:
+        self.told = asyncio.Semaphore(0)
+        self.heads: list[bytes] = []
+        self.may_answer = asyncio.Event()
+
+    async def serve(self, socket: Path) -> asyncio.Server:
+        return await asyncio.start_unix_server(self._take, str(socket))
+
+    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+        self.told.release()
+        await self.may_answer.wait()
+        writer.write(ANSWER)
+        await writer.drain()
+        writer.close()
+
+
+def test_a_herd_is_one_call_and_who_comes_during_it_is_another(tmp_path: Path) -> None:
+    async def work() -> None:
+        control, wakes = Control(), Wakes(tmp_path / "s")
+        server = await control.serve(tmp_path / "s")
+        telling = asyncio.create_task(wakes.run())
+        for _ in range(200):
+            wakes.ask()
+        await control.told.acquire()
+        wakes.ask()  # nobody knows whether control looked before or after this one came
+        assert len(control.heads) == 1
+        control.may_answer.set()
+        await control.told.acquire()
+        assert [head.split(b" HTTP")[0] for head in control.heads] == [b"POST /internal/v1/wake"] * 2
+        telling.cancel()
+        server.close()
+
+    asyncio.run(asyncio.wait_for(work(), 20))
+
+
+def test_a_control_that_is_away_is_told_when_it_is_back(tmp_path: Path) -> None:
+    async def work() -> None:
+        control, wakes = Control(), Wakes(tmp_path / "s")
+        control.may_answer.set()
+        telling = asyncio.create_task(wakes.run())
+        wakes.ask()
+        while wakes.is_asked:
+            await asyncio.sleep(0)
+        server = await control.serve(tmp_path / "s")
+        wakes.ask()
+        await control.told.acquire()
+        telling.cancel()
+        server.close()
+
+    asyncio.run(asyncio.wait_for(work(), 20))
+
+
+@pytest.mark.parametrize("sleeps", [True, False])
+def test_only_who_waits_at_an_endpoint_that_sleeps_is_told_of(sleeps: bool) -> None:
+    told: list[bool] = []
+    route = msgspec.structs.replace(TABLE, holds=sleeps)
+    lane = Lane(route, Meters(Registry("t"), "p", "e"), lambda *_: None, asleep=lambda: told.append(True))
+    lane.cold()
+    assert bool(told) is sleeps
