@@ -1,14 +1,20 @@
 """What the profile gate makes of kept requests: both are asked, and what neither answers says nothing of either."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from stoker.control.releases import profile
+from stoker.control.releases.ask import Fleet
 from stoker.control.releases.kept import Asking
-from stoker.control.releases.profile import WARM_UP, Bodies, Measuring
+from stoker.control.releases.profile import ROUNDS, WARM_UP, Bodies, Measuring, Sides
 from stoker.protocol import link
 from stoker.types.errors import InvalidInput
+from stoker.types.ids import RevisionId
+from stoker.types.process import NodeStatus, ProcessStatus
+from stoker.types.releases import GateResult, ProfileGate
 from tests.protocol.test_link import Worker
 
 CALLS: tuple[Asking, ...] = tuple(("echo", b'{"at":%d}' % at) for at in range(4))
@@ -47,7 +53,7 @@ def measured(
             here, there = links
             assert here is not None
             measuring = Measuring(here, there, Bodies(CALLS, "4 requests", is_kept=is_kept))
-            failed = await measuring.run(20, lambda *_: None)
+            failed = await measuring.run(20)
             return failed, len(measuring.new), len(measuring.old)
 
     return asyncio.run(work())
@@ -68,3 +74,50 @@ def test_where_nothing_kept_is_answered_and_where_an_example_is_not_it_fails(tmp
     failed, *_ = measured(tmp_path, CALLS, CALLS, is_kept=True)
     assert failed == "none of the kept requests, the last: this is no request any more"
     assert measured(tmp_path, CALLS[1:2], CALLS[1:2], is_kept=False)[0] == "this is no request any more"
+
+
+class Slow(Worker):
+    """A replica that takes its time for so many requests, and none for those after them."""
+
+    def __init__(self, slow: int) -> None:
+        super().__init__()
+        self.asked = 0
+        self.slow = slow
+
+    def request(self, exchange: link.Exchange) -> None:
+        self.asked += 1
+        if self.asked <= self.slow:
+            time.sleep(0.004)
+        super().request(exchange)
+
+
+def judged(folder: Path, new: Worker, serving: Worker) -> GateResult:
+    """Return what the gate says of two replicas, each on its own socket."""
+
+    async def work() -> GateResult:
+        async with AsyncExitStack() as both:
+            for name, worker in (("new", new), ("serving", serving)):
+                server = await link.serve(f"unix:{folder / name}", worker)
+                both.push_async_callback(server.close)
+            replicas = tuple(
+                ProcessStatus(name, "replica", "ready", labels={"revision": name}) for name in ("new", "serving")
+            )
+            fleet = Fleet(lambda: [NodeStatus("n", 1, 2, 1, 1, replicas)], lambda name: f"unix:{folder / name}")
+            sides = Sides(RevisionId("new"), RevisionId("serving"))
+            bodies = Bodies(CALLS, "4 requests")
+            return await profile.judge(sides, ProfileGate(requests=20), bodies, fleet, pause_s=0.0)
+
+    return asyncio.run(work())
+
+
+def test_who_was_slow_for_a_moment_only_is_measured_again_and_passes(tmp_path: Path) -> None:
+    disturbed = Slow(WARM_UP + 20)  # the whole first round: no statistics of that moment alone could tell
+    found = judged(tmp_path, disturbed, Slow(0))
+    assert (found.state, disturbed.asked) == ("passed", 2 * (WARM_UP + 20)), found.because
+    assert "(2 times measured)" in found.because
+
+
+def test_who_is_slow_in_every_round_fails(tmp_path: Path) -> None:
+    found = judged(tmp_path, Slow(1_000), Slow(0))
+    assert found.state == "failed"
+    assert f"({ROUNDS} times measured)" in found.because

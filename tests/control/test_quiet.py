@@ -73,7 +73,7 @@ def test_kept_requests_promote_a_good_version_and_end_a_bad_one_without_any_clie
     rig.start_agent()
     for at in (1, 2, 3):
         rig.push("m", tmp_path / str(at), tasks=("predict",))
-    client = RolloutClient(rig.client.connection)
+    client, releases = RolloutClient(rig.client.connection), ReleaseClient(rig.client.connection)
 
     def ask_for(version: int, **more: Any) -> None:
         spec = endpoint(model=f"m@{version}", samples={"rate": 1.0}, rollout=REPLAY, **more)
@@ -84,16 +84,18 @@ def test_kept_requests_promote_a_good_version_and_end_a_bad_one_without_any_clie
             every = client.everything("default", "a")
             return any(each.number == number and each.is_ended for each in every)
 
-        until(found, f"rollout {number} ends", 60)
+        until(found, lambda: f"rollout {number} ends: {releases.all('default', 'a')}", 60)
         assert client.numbered("default", number).phase == phase, client.numbered("default", number).because
 
     ask_for(1)
-    until(lambda: is_served(rig), "the first revision serves", 40)
+    until(lambda: is_served(rig), "the gateway knows a ready replica", 40)
+    # which it may before control has written down who serves: what is asked for until then replaces, with no rollout
+    until(lambda: rig.client.endpoint("default", "a").status.serving, "the first revision serves")
     for _ in range(20):
         infer(rig)
     ask_for(2, gates={"profile": {"requests": 20}})
     ends_as(1, "promoted")
-    results = ReleaseClient(rig.client.connection).get("default", "a", 2).dossier.results
+    results = releases.get("default", "a", 2).dossier.results
     (profile,) = [each for each in results if each.kind == "profile"]
     assert (profile.state, profile.because.rpartition("; ")[2]) == ("passed", "asked 1 kept request")
     assert infer(rig) == [2.0] * 4

@@ -36,7 +36,7 @@ class Said(msgspec.Struct, frozen=True):
 
 Policies = Callable[[Need, Dossier], Awaitable[Said]]
 Told = Callable[[tuple[GateResult, ...]], Awaitable[None]]
-_Measure = Callable[[Callable[[int, int], None]], Awaitable[GateResult]]
+_Measure = Callable[[], Awaitable[GateResult]]
 
 
 class Step(NamedTuple):
@@ -133,13 +133,13 @@ class Gates:
     def _missing(self, which: str) -> _Measure:
         how = "stoker push … --golden FILE" if which == "version" else "stoker golden set ENDPOINT FILE"
 
-        async def measure(_told: Callable[[int, int], None]) -> GateResult:
+        async def measure() -> GateResult:
             return GateResult("golden", "failed", f"the {which} has no examples, which the spec demands ({how})", which)
 
         return measure
 
     def _likeness_of(self, need: Need) -> _Measure:
-        async def measure(_told: Callable[[int, int], None]) -> GateResult:
+        async def measure() -> GateResult:
             held = _all_examples(need)[-1:]  # the endpoint's, else the version's
             try:
                 data = await asyncio.to_thread(self._read, held[0].digest) if held else None
@@ -150,22 +150,23 @@ class Gates:
         return measure
 
     def _golden_of(self, need: Need, held: Examples) -> _Measure:
-        async def measure(told: Callable[[int, int], None]) -> GateResult:
+        async def measure() -> GateResult:
             try:
                 data = await asyncio.to_thread(self._read, held.digest)
             except (NotFound, OSError) as gone:
                 return GateResult("golden", "failed", f"its examples cannot be read: {gone}", held.about)
             if need.gates.golden.metric == "perplexity":
                 return await likeness.perplexity(need, held.about, data, self._comparer)
-            return await golden.judge(need, held.about, data, self._fleet, told)
+            return await golden.judge(need, held.about, data, self._fleet)
 
         return measure
 
     def _profile_of(self, need: Need, gate: ProfileGate, held: list[Examples]) -> _Measure:
-        async def measure(told: Callable[[int, int], None]) -> GateResult:
+        async def measure() -> GateResult:
             samples = await kept.newest(self._samples, need.state.project, need.state.name, profile.SAMPLES_MAX)
             data = await asyncio.to_thread(self._read, held[0].digest) if held else b""
-            return await profile.judge(need, gate, profile.chosen(need, samples, data), self._fleet, told)
+            sides = profile.Sides(need.revision.revision, None if need.parent is None else need.parent.revision)
+            return await profile.judge(sides, gate, profile.chosen(need, samples, data), self._fleet)
 
         return measure
 
@@ -179,7 +180,7 @@ class Gates:
                 await self._fleet.until_ready(need.revision.revision)
             await told(_with(so_far, at, "runs"))
             try:
-                return await step.measure(lambda _done, _total: None)
+                return await step.measure()
             except ReplicaLost as gone:
                 why = gone.message
                 await asyncio.sleep(POLL_S)

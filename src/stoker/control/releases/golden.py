@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -28,11 +28,8 @@ class Said(NamedTuple):
     old: Answer | None
 
 
-async def judge(need: Need, about: str, data: bytes, fleet: Fleet, told: Callable[[int, int], None]) -> GateResult:
-    """Return how the new revision does on the examples in `data`. Raises ReplicaLost when its replica goes.
-
-    about: whose examples they are. told: hears how many of how many are done.
-    """
+async def judge(need: Need, about: str, data: bytes, fleet: Fleet) -> GateResult:
+    """Return how the new revision does on the examples in `data`, `about` being whose they are. Raises ReplicaLost."""
     began_s = time.perf_counter()
 
     def result(is_passed: bool, because: str, numbers: dict[str, float] | None = None) -> GateResult:
@@ -52,7 +49,7 @@ async def judge(need: Need, about: str, data: bytes, fleet: Fleet, told: Callabl
         advice = "set spec.gates.golden.metric to perplexity, which is the same said otherwise"
         return result(False, f"logprob cannot be measured by answers, which hold no probabilities: {advice}")
     is_alone = task == "embed" and any(each.expected is None for each in examples)
-    said = await _Round(need, examples, fleet, time.monotonic() + SECONDS_MAX).both(told)
+    said = await _Round(need, examples, fleet, time.monotonic() + SECONDS_MAX).both()
     if is_alone and not any(each.old is not None for each in said):
         return result(True, "nothing serves that its vectors could be compared with", {"rows": float(len(said))})
     scored, failed = _scores(said, metric, gate.output, task)
@@ -75,7 +72,7 @@ class _Round(NamedTuple):
     fleet: Fleet
     end_s: float
 
-    async def both(self, told: Callable[[int, int], None]) -> list[Said]:
+    async def both(self) -> list[Said]:
         """Ask both; what neither had time for is left out. Raises ReplicaLost when the new one goes."""
         name = self.need.revision.revision
         mine = self.fleet.ready(name)
@@ -85,7 +82,7 @@ class _Round(NamedTuple):
         old: dict[int, Answer] = {}
         serving = asyncio.create_task(self._serving(old))
         try:
-            await self._all(mine.name, new, AT_ONCE, told)
+            await self._all(mine.name, new, AT_ONCE)
             await serving
         finally:
             serving.cancel()
@@ -97,11 +94,9 @@ class _Round(NamedTuple):
         theirs = self.fleet.ready(parent.revision) if parent is not None else None
         if theirs is not None:
             with suppress(ReplicaLost, Draining):
-                await self._all(theirs.name, found, 1, lambda _done, _total: None)
+                await self._all(theirs.name, found, 1)
 
-    async def _all(
-        self, replica: str, found: dict[int, Answer], at_once: int, told: Callable[[int, int], None]
-    ) -> None:
+    async def _all(self, replica: str, found: dict[int, Answer], at_once: int) -> None:
         link = await self.fleet.link(replica)
         left = iter(enumerate(self.examples))
         task, signature = self.need.revision.config.task, self.need.version.manifest.signature
@@ -111,7 +106,6 @@ class _Round(NamedTuple):
                 if time.monotonic() > self.end_s:
                     return
                 found[at] = await ask(link, *golden.request(each, task, signature))
-                told(len(found), len(self.examples))
 
         try:
             async with asyncio.TaskGroup() as group:
