@@ -10,6 +10,7 @@ import pytest
 
 from tests.gateway import rig as rigs
 from tests.gateway.rig import Answer, Rig, ask, chat, client, infer, keep_alive, run
+from tests.gateway.talkers import metric, metrics
 
 
 @pytest.fixture
@@ -177,20 +178,30 @@ def test_a_client_that_leaves_is_cancelled_down_to_the_engine(rig: Rig, text: st
     run(work)
 
 
-def test_a_full_queue_refuses_with_the_time_to_come_back_and_keeps_the_order(single: Rig) -> None:
+def test_a_full_queue_refuses_with_the_time_to_come_back_and_keeps_the_order(single: Rig, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+
+    async def held() -> float:
+        """Return how many hold a place or wait for one."""
+        text = await metrics(single)
+        return sum(metric(text, name, endpoint="digits") for name in ("stoker_in_flight", "stoker_queue_depth"))
+
+    def reached() -> list[str]:
+        return [line.split()[2] for line in single.lines("r0") if line.startswith("request infer")]
+
     async def work() -> None:
-        for _ in range(3):
-            await infer(single, "slow:0.3 learn")  # the service time is known now
+        names = [f"n{number:02d}" for number in range(12)]  # four places and eight in the queue
         tasks = []
-        for number in range(20):
-            tasks.append(asyncio.create_task(infer(single, f"slow:0.3 {number:02d}")))
-            await asyncio.sleep(0.01)
-        answers = await asyncio.gather(*tasks)
-        statuses = [answer.status for answer in answers]
-        assert statuses == [200] * 12 + [429] * 8  # four places and eight in the queue
-        assert all(1 <= int(answer.headers["retry-after"]) <= 120 for answer in answers if answer.status == 429)
-        order = [line.split()[-1] for line in single.lines("r0") if line.startswith("request infer")]
-        assert len(order) == 15
+        for count, name in enumerate(names, 1):
+            tasks.append(asyncio.create_task(infer(single, f"until:{gate}", x_request_id=name)))
+            while await held() < count or len(reached()) < min(count, 4):  # bounded by run
+                await asyncio.sleep(0.002)
+        refused = [await infer(single, f"until:{gate}") for _ in range(8)]
+        assert {answer.status for answer in refused} == {429}
+        assert all(1 <= int(answer.headers["retry-after"]) <= 120 for answer in refused)
+        gate.touch()
+        assert {answer.status for answer in await asyncio.gather(*tasks)} == {200}
+        assert reached() == names
 
     run(work)
 
