@@ -87,7 +87,7 @@ class Slow(Worker):
     def request(self, exchange: link.Exchange) -> None:
         self.asked += 1
         if self.asked <= self.slow:
-            time.sleep(0.004)
+            time.sleep(0.01)  # both are in this process: nothing but this makes one slower than the other
         super().request(exchange)
 
 

@@ -15,7 +15,7 @@ import pytest
 import tritonclient.grpc.aio as triton
 from tritonclient.grpc import service_pb2
 
-from stoker.gateway.rpc.call import Answer
+from stoker.gateway.rpc.call import CLOCKS_S, Answer, is_late
 from tests.gateway import rig as rigs
 from tests.gateway.grpc_client import AUTH, Code, Service, codes, in_flight, request, trailers
 from tests.gateway.rig import OLD_KEY, TEAM_KEY, WAIT_S, Rig, run, the_trace, until
@@ -167,6 +167,13 @@ def test_the_deadline_of_the_call_and_the_header_both_end_it_and_the_place_is_fr
     run(work)
     until(lambda: in_flight(rig) == 0, "the places are free")
     until(lambda: codes(rig, "504") == before + 2, "both are counted as deadlines, not as clients that left")
+
+
+@pytest.mark.parametrize(
+    ("remaining_s", "late"), [(None, False), (5.0, False), (CLOCKS_S + 0.01, False), (CLOCKS_S, True), (-0.1, True)]
+)
+def test_a_call_ended_just_before_our_clock_ran_out_ended_by_the_clients(remaining_s: float | None, late: bool) -> None:
+    assert is_late(remaining_s) is late
 
 
 def test_a_client_that_cancels_frees_its_place_and_the_replica_is_told(rig: Rig) -> None:

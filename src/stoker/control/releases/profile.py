@@ -50,18 +50,15 @@ async def judge(sides: Sides, gate: ProfileGate, bodies: Bodies, fleet: Fleet, p
     independent witnesses where the machine was busy with one of the two processes just then.
     """
     began_s = time.perf_counter()
-    for at in range(ROUNDS):
-        if at:
-            await asyncio.sleep(pause_s)
-        found = await _round(sides, gate, bodies, fleet)
-        if isinstance(found, str):
-            because = f"a request was not answered: {found}"
-            return GateResult("profile", "failed", because, seconds=time.perf_counter() - began_s)
-        if found.is_passed:
-            break
+    found, rounds = await _round(sides, gate, bodies, fleet), 1
+    while isinstance(found, Judgement) and not found.is_passed and rounds < ROUNDS:
+        await asyncio.sleep(pause_s)
+        found, rounds = await _round(sides, gate, bodies, fleet), rounds + 1
     seconds = time.perf_counter() - began_s
+    if isinstance(found, str):
+        return GateResult("profile", "failed", f"a request was not answered: {found}", seconds=seconds)
     state: GateState = "passed" if found.is_passed else "failed"
-    again = "" if not at else f" ({at + 1} times measured)"
+    again = f" ({rounds} times measured)" if rounds > 1 else ""
     because = f"{found.because}{again}; asked {bodies.said}"
     return GateResult("profile", state, because, numbers=found.numbers, seconds=seconds)
 
