@@ -234,6 +234,29 @@ def test_a_full_canary_holds_up_nobody_and_a_full_baseline_spills_nothing_into_i
         run(work)
 
 
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_what_fails_in_the_canary_after_the_rollout_has_ended_is_answered_by_the_baseline_too(
+    one_each: Rig, tmp_path: Path, is_listed: bool
+) -> None:
+    gate = tmp_path / "gate"
+
+    async def work() -> None:
+        async with control(one_each) as one:
+            await follow(one_each, one, table(one_each, (0, 100), {}))
+            held = asyncio.create_task(infer(one_each, f"until:{gate} refuse:engine_failed at:c0"))
+            while not asked(one_each, "c"):
+                await asyncio.sleep(0.005)
+            rolled_back = table(one_each, (100, 0), None)
+            for endpoint in rolled_back["endpoints"]:
+                endpoint["revisions"] = endpoint["revisions"][: 1 + is_listed]
+            await follow(one_each, one, rolled_back)
+            gate.touch()
+            assert (await held).status == 200
+            assert asked(one_each, "r") == 1
+
+    run(work)
+
+
 def test_what_was_under_way_when_a_rollout_began_or_another_took_its_place_is_dropped(
     even: Rig, tmp_path: Path
 ) -> None:

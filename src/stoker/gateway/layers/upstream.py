@@ -8,7 +8,6 @@ from stoker.gateway.arms import Arms
 from stoker.gateway.exchange import GONE, Exchange, TryFailed
 from stoker.gateway.fleet import learning, suspicion
 from stoker.gateway.fleet.replica import Replica
-from stoker.gateway.lane import Lane
 from stoker.gateway.relay import Relay
 from stoker.gateway.remote.request import is_plain
 from stoker.protocol import tracecontext
@@ -32,7 +31,7 @@ async def upstream(exchange: Exchange) -> None:
     if link is None or not link.is_open:
         raise TryFailed(ReplicaLost("the connection to the replica is down"), replica, was_death=False)
     began_s = time.monotonic()
-    arms = lane.arms
+    arms = rollout = lane.arms  # of now: it may have ended when the answer is here
     if arms is not None and not arms.counts_try(exchange):
         arms = None
     relay = send(exchange, replica, _way(exchange, replica, link), began_s)
@@ -59,7 +58,7 @@ async def upstream(exchange: Exchange) -> None:
         replica.drains()
     learning.failed(exchange, replica, problem)
     if isinstance(problem, (Unavailable, Busy)) or (
-        type(problem) is EngineFailed and (replica.is_ejected or _is_better_elsewhere(exchange, replica, lane))
+        type(problem) is EngineFailed and (replica.is_ejected or _is_better_elsewhere(exchange, replica, rollout))
     ):
         raise TryFailed(problem, replica, was_death=relay.was_death)
     raise problem
@@ -76,14 +75,18 @@ def _count(arms: Arms, exchange: Exchange, relay: Relay, now_s: float) -> None:
         arms.failed(exchange, relay.replica, relay.problem, now_s)
 
 
-def _is_better_elsewhere(exchange: Exchange, replica: Replica, lane: Lane) -> bool:
-    """Return whether an error of the engine is the canary's, and the baseline can answer instead of it."""
-    arms = lane.arms
+def _is_better_elsewhere(exchange: Exchange, replica: Replica, rollout: Arms | None) -> bool:
+    """Return whether an error of the engine is the canary's, and the baseline can answer instead of it.
+
+    `rollout` is the one under which the try began: an error of the canary may be what ended it.
+    """
+    lane = exchange.lane
     return (
-        arms is not None
-        and replica.revision == arms.canary
+        rollout is not None
+        and lane is not None
+        and replica.revision == rollout.canary
         and not (exchange.is_started or exchange.version)
-        and lane.choice.has_able(arms.baseline)
+        and lane.choice.has_able(rollout.baseline)
     )
 
 
