@@ -50,6 +50,33 @@ def test_a_first_revision_takes_traffic_with_its_first_ready_replica() -> None:
     assert kinds(world.turn()) == ["SetServing"]
 
 
+def test_a_version_asked_for_before_control_saw_the_first_one_ready_is_a_rollout_from_that() -> None:
+    world = World()
+    world.apply("a", model=1)
+    world.turn()
+    world.turn()
+    world.work()
+    world.work()  # gateways send to it from here on
+    world.apply("a", model=2)
+    assert kinds(world.turn()) == ["CreateRevision", "SetServing"]
+    assert kinds(world.turn()) == ["BeginRollout", "StartReplica"]
+    assert world.status("a").serving == "default.a-1"
+    world.settle()
+    assert world.status("a").serving == "default.a-2"
+
+
+def test_a_version_asked_for_before_the_first_one_is_ready_takes_its_place() -> None:
+    world = World()
+    world.apply("a", model=1)
+    world.turn()
+    world.turn()
+    world.apply("a", model=2)
+    decided = kinds(world.turn())
+    assert "SetServing" not in decided
+    world.settle()
+    assert world.status("a").serving == "default.a-2"
+
+
 def test_a_new_version_starts_beside_the_old_one_which_goes_only_after_the_switch() -> None:
     world = World()
     world.apply("a", model=1)

@@ -111,8 +111,18 @@ def end(world: World, endpoint: EndpointState, because: str) -> Turn | None:
 
 
 def _first(world: World, scene: Scene) -> Release:
-    """Return what runs while nothing serves: there is nobody to compare with, and nothing to return to."""
+    """Return what runs while nothing serves: there is nobody to compare with, and nothing to return to.
+
+    Gateways send to a first replica from the moment it is ready. What is asked for before this is written down
+    is a rollout from there, and does not take its place unseen.
+    """
     name = scene.target.revision
+    answers = _answers(world, scene)
+    if answers is not None:
+        why = f"a replica of {answers.revision} was ready before {name} was asked for"
+        return Release(
+            answers, {answers.revision: scene.wanted}, (answers.revision,), (answers.revision, why), again_s=0.0
+        )
     dossier = _dossier(world, scene, name)
     if dossier.state != "complete":
         return Release(scene.target, {name: min(1, scene.wanted)}, (name,))
@@ -123,6 +133,18 @@ def _first(world: World, scene: Scene) -> Release:
     elif ready:
         serving = (name, f"{ready} of {scene.usual} replicas of {name} are ready, and nothing served before")
     return Release(scene.target, {name: scene.wanted}, (name,), serving)
+
+
+def _answers(world: World, scene: Scene) -> Revision | None:
+    """Return the newest revision other than the target that requests are sent to, though it was never said to serve."""
+    ready = (
+        each
+        for each in scene.revisions
+        if each.revision != scene.target.revision
+        and _ready(world, scene, each.revision)
+        and _dossier(world, scene, each.revision).state == "complete"
+    )
+    return max(ready, key=lambda each: each.number, default=None)
 
 
 def _begun(world: World, scene: Scene) -> RolloutState:
