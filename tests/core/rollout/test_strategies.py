@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from stoker.core import traffic
+from stoker.core.actions import SetServing
 from stoker.core.gate.law import DossierState
 from stoker.core.rollout.course import canary_s, resolve
 from stoker.types.faults import BAD_REVISION
@@ -468,6 +469,16 @@ def test_asking_again_for_what_serves_ends_a_rollout() -> None:
     world.turn()
     world.settle()
     assert (world.rollout.phase, shares(world)) == ("superseded", {"default.a-1": 100})
+
+
+def test_an_endpoint_that_lives_again_serves_what_it_asks_for_and_not_the_canary_that_ran_beside() -> None:
+    world = shipping(STEP)
+    load(world)
+    assert world.rollout.phase == "stepping"
+    world.delete("a")
+    world.apply("a", model=1, replicas=2)
+    decided = world.turn()
+    assert [each.revision for each in decided.actions if isinstance(each, SetServing)] == ["default.a-1"]
 
 
 def test_a_fix_for_a_revision_that_is_down_is_not_held_up_by_steps() -> None:

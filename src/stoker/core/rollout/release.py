@@ -117,7 +117,8 @@ def _first(world: World, scene: Scene) -> Release:
     is a rollout from there, and does not take its place unseen.
     """
     name = scene.target.revision
-    answers = _answers(world, scene)
+    ready = _ready(world, scene, name)
+    answers = _answers(world, scene) if not ready else None
     if answers is not None:
         why = f"a replica of {answers.revision} was ready before {name} was asked for"
         return Release(
@@ -126,7 +127,6 @@ def _first(world: World, scene: Scene) -> Release:
     dossier = _dossier(world, scene, name)
     if dossier.state != "complete":
         return Release(scene.target, {name: min(1, scene.wanted)}, (name,))
-    ready = _ready(world, scene, name)
     serving = None
     if ready >= scene.usual:
         serving = (name, f"all {scene.usual} wanted replicas of {name} are ready")
@@ -136,7 +136,7 @@ def _first(world: World, scene: Scene) -> Release:
 
 
 def _answers(world: World, scene: Scene) -> Revision | None:
-    """Return the newest revision other than the target that requests are sent to, though it was never said to serve."""
+    """Return the newest revision beside the target that requests are sent to, though it was never said to serve."""
     ready = (
         each
         for each in scene.revisions
