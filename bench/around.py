@@ -92,7 +92,7 @@ async def figures(folder: Path) -> list[Figure]:
     )  # fmt: skip
     observer = Observer(LocalDriver(str(folder / "agent")))
     observer._take([NodeStatus("n1", 1, 2.0, 8 << 30, 1 << 30, processes)])
-    around = Around(LocalDriver(str(folder / "agent")), observer, Registry("control"), lambda *_: None)
+    around = Around(LocalDriver(str(folder / "agent")), observer, Registry("control"))
     used_s, answered = [], 0
     last: list[Answer] = []
     for _ in range(TICKS):

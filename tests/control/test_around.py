@@ -42,7 +42,7 @@ def around(*processes: ProcessStatus) -> Around:
     driver.statuses = (msgspec.structs.replace(NODE, processes=processes),)
     observer = Observer(driver)
     asyncio.run(observer.look())
-    return Around(driver, observer, Registry("control"), lambda *_: None)
+    return Around(driver, observer, Registry("control"))
 
 
 @given(st.integers(0, 2 * REPLICAS_MAX))

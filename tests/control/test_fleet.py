@@ -64,24 +64,35 @@ def test_restarts_are_counted_by_how_the_process_ended() -> None:
     assert seen.total("stoker_restarts_total", reason="exit", **WHOSE) == 1
 
 
-def test_the_stages_of_a_load_are_counted_once_a_start() -> None:
-    registry, own = Registry("control"), Registry("r0")
+def test_the_phases_of_a_start_are_counted_once_a_start() -> None:
+    registry = Registry("control")
     fleet = Fleet(registry)
-    labels = {**LABELS, "revision": "digits-1", "replica": "r0"}
-    own.gauge("stoker_load_seconds", stage="verify", **labels).set(0.5)
-    own.gauge("stoker_load_seconds", stage="engine", **labels).set(2.0)
-    ready = replica(phase="ready")
-    for status in (ready, ready, msgspec.structs.replace(ready, started_at_s=ready.started_at_s + 9)):
+    first = replica(phase="ready", phases={"imports": 0.5, "verify": 0.5})
+    first = msgspec.structs.replace(first, ready_at_s=first.started_at_s + 2.0)
+    later = {"started_at_s": first.started_at_s + 9, "ready_at_s": first.ready_at_s + 9}
+    second = msgspec.structs.replace(first, **later)
+    for status in (first, first, second, second):
         fleet.look([node(status)])
-        fleet.loaded("n1", status, own.snapshot())
     verify = registry.snapshot().distribution("stoker_cold_start_seconds", phase="verify", **WHOSE)
     assert (verify.count, verify.sum) == (2, 1.0)
 
 
-def test_the_load_of_what_ran_before_control_is_not_counted_again() -> None:
-    registry, own = Registry("control"), Registry("r0")
-    own.gauge("stoker_load_seconds", stage="verify", replica="r0", revision="digits-1", **LABELS).set(0.5)
-    Fleet(registry).loaded("n1", replica(phase="ready", started_at_s=5.0, ready_at_s=6.0), own.snapshot())
+def test_a_first_answer_is_counted_when_it_came() -> None:
+    registry = Registry("control")
+    fleet = Fleet(registry)
+    ready = replica(phase="ready", phases={"imports": 0.5})
+    ready = msgspec.structs.replace(ready, ready_at_s=ready.started_at_s + 2.0)
+    answered = msgspec.structs.replace(ready, phases={"imports": 0.5, "first answer": 0.25})
+    for status in (ready, answered, answered):
+        fleet.look([node(status)])
+    for phase, seconds in (("imports", 0.5), ("first answer", 0.25), ("total", 2.0)):
+        seen = registry.snapshot().distribution("stoker_cold_start_seconds", phase=phase, **WHOSE)
+        assert (seen.count, round(seen.sum, 6)) == (1, seconds)
+
+
+def test_the_start_of_what_ran_before_control_is_not_counted_again() -> None:
+    registry = Registry("control")
+    Fleet(registry).look([node(replica(phase="ready", started_at_s=5.0, ready_at_s=6.0, phases={"verify": 0.5}))])
     assert registry.snapshot().distribution("stoker_cold_start_seconds").count == 0
 
 

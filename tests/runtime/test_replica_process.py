@@ -279,6 +279,9 @@ def test_waiting_for_a_busy_engine_is_told_from_waiting_for_a_batch(tmp_path: Pa
         assert numbers.total("process_resident_memory_bytes", process=process.spec.replica) > 10 << 20
         assert {"verify", "engine", "warm-up"} <= set(numbers.values_of("stoker_load_seconds", "stage"))
         assert numbers.total("stoker_load_seconds", stage="engine") > 0
+        phases = (await stats_of(link)).phases
+        assert list(phases) == ["imports", "verify", "engine", "code", "warm-up", "first answer"]
+        assert phases["first answer"] >= alone.timings.compute_s
 
     with running(gated(tmp_path), tmp_path) as process:
         drive(process, body)

@@ -5,13 +5,14 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from stoker.core.refs import ModelRef, parse_ref
-from stoker.store import endpoints, journal, keys, models, projects, revisions, settings
+from stoker.store import endpoints, journal, keys, models, projects, revisions, settings, starts
 from stoker.store.engine import Database
 from stoker.store.journal import JOURNAL_MAX, PRUNE_EVERY, Entry
 from stoker.store.keys import KeyRow
 from stoker.types.errors import Conflict, NotFound
 from stoker.types.ids import KeyId, ModelName, ProjectName
 from stoker.types.models import manifest_digest
+from stoker.types.starts import Start
 from stoker.types.statuses import EndpointStatus
 from tests.store.rows import assignment, endpoint, manifest, project, revision
 
@@ -216,3 +217,20 @@ def test_a_reference_by_digest_is_of_its_own_model(database: Database) -> None:
     with database.engine.begin() as c:
         version, _ = models.add(c, M, manifest(1), 1.0)
         assert models.resolve(c, ModelRef(ModelName("n"), digest=version.digest)) is None
+
+
+def test_a_start_is_told_again_with_its_first_answer_and_only_the_newest_are_kept(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starts, "STARTS_MAX", 3)
+    with database.engine.begin() as c:
+        for at_s in (1.1, 2.2, 3.3, 4.4):
+            starts.keep(c, "default", "a", Start("a-1-x", "a-1", "onnx", at_s, {"imports": 0.5}, 1.0))
+        whole = Start("a-1-x", "a-1", "onnx", 4.4, {"imports": 0.5, "first answer": 0.1}, 1.0)
+        starts.keep(c, "default", "a", whole)
+        starts.keep(c, "default", "b", whole)
+        kept = starts.of_endpoint(c, "default", "a")
+        assert [each.at_s for each in kept] == [4.4, 3.3, 2.2]
+        assert kept[0] == whole
+        starts.forget(c, "default", "a")
+        assert (starts.of_endpoint(c, "default", "a"), starts.of_endpoint(c, "default", "b")) == ([], [whole])

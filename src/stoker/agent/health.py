@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -14,6 +15,7 @@ from stoker.types.errors import Conflict, ReplicaLost, StokerError
 from stoker.types.faults import METHOD, Fault
 from stoker.types.process import LoadProgress, ProcessPhase
 from stoker.types.replica import ReplicaStats
+from stoker.types.starts import PHASE_CHARS_MAX, PHASES_MAX
 
 PING_EVERY_S: Final = 1.0
 # A start is watched closely, because somebody waits for it; a start that takes longer is one that takes long.
@@ -52,6 +54,12 @@ class Watch:
     def progress(self) -> LoadProgress:
         """Return how far a load is."""
         return LoadProgress() if self.stats is None else LoadProgress(self.stats.stage, self.stats.fraction)
+
+    @property
+    def phases(self) -> dict[str, float]:
+        """Return what is over of its start, as it says, and no more than a start has."""
+        said = self.stats.phases if self.stats is not None else {}
+        return {name[:PHASE_CHARS_MAX]: seconds for name, seconds in islice(said.items(), PHASES_MAX)}
 
     def take_answered(self) -> bool:
         """Return whether it said anything since this was asked last."""
@@ -134,6 +142,9 @@ class Watch:
     def _take(self, stats: ReplicaStats) -> None:
         before, self.stats = self.stats, stats
         self._answers += 1
-        shown = (stats.state, stats.stage, stats.fraction, stats.error, stats.engine)
-        if before is None or shown != (before.state, before.stage, before.fraction, before.error, before.engine):
+        if before is None or _shown(stats) != _shown(before):
             self._on_change()
+
+
+def _shown(stats: ReplicaStats) -> tuple[object, ...]:
+    return (stats.state, stats.stage, stats.fraction, stats.error, stats.engine, stats.phases)

@@ -104,7 +104,7 @@ class Owned:
         self._watch: Watch | None = None
         self._injected: Injected | None = None
         self._corrupt: Corrupt | None = None  # what it is started from instead, while it lasts
-        self._ready_at_s = 0.0
+        self._ready_at_s = record.ready_at_s if child is not None else 0.0
         self._next_start_s = 0.0
         self._log_start = 0
         self._is_ending = False
@@ -190,6 +190,7 @@ class Owned:
             cpu_s=self.cpu_s if self.child is not None else 0.0,
             progress=watch.progress if watch is not None and self.phase == "loading" else LoadProgress(),
             engine=watch.stats.engine if watch is not None and watch.stats is not None else "",
+            phases=watch.phases if watch is not None else {},
             fault=self._injected.fault.kind if self._injected is not None else "",
             labels=record.spec.labels,
         )
@@ -229,16 +230,17 @@ class Owned:
                 return False
         self._move("spawn")
         try:
-            self._write(pid=0, start_ticks=0, boot="", starts=self.record.starts + 1)
+            self._write(pid=0, start_ticks=0, boot="", ready_at_s=0.0, starts=self.record.starts + 1)
             self._error_file.unlink(missing_ok=True)
             self._log_start = logs.size_of(self.log)
             spec = self._corrupt.spec if self._corrupt is not None else self.record.spec
+            spawned_at_s = time.time()
             self.child = Child.of_birth(spawn(spec, self._site.folders.home_id, self.log))
         except (OSError, ValueError, Unavailable) as refused:
             self._note_death(f"did not start: {refused}", last_exit="did not start")
             return False
         now = {"pid": self.child.pid, "start_ticks": self.child.start_ticks, "boot": boot_id()}
-        self._write_if_possible(**now, started_at_s=time.time())
+        self._write_if_possible(**now, started_at_s=spawned_at_s)
         _log.info("started", extra={"worker": self.name, "pid": self.child.pid})
         return True
 
@@ -388,6 +390,7 @@ class Owned:
         phase = self._watch.phase if self._watch is not None else "starting"
         if phase == "ready" and not self._ready_at_s:
             self._ready_at_s = time.time()
+            self._write_if_possible(ready_at_s=self._ready_at_s)
         if phase in ("loading", "ready", "draining"):
             self._move(phase)
         self._site.changed()

@@ -32,6 +32,7 @@ class Record(msgspec.Struct, frozen=True):
     start_ticks: int = 0
     boot: str = ""
     started_at_s: float = 0.0
+    ready_at_s: float = 0.0  # 0: not yet
     starts: int = 0
     crashes_in_row: int = 0
     ready_crashes: int = 0

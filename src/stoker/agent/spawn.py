@@ -7,6 +7,7 @@ the platform ends up in a model's process.
 import os
 import resource
 import subprocess
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Final
 from stoker.agent import logs
 from stoker.agent.kernel import MARKER
 from stoker.types.process import ProcessSpec
+from stoker.types.starts import SPAWNED
 
 # What a program needs to run at all: where programs and libraries are, language, time zone, certificates.
 BASE_NAMES: Final = (
@@ -68,7 +70,7 @@ def spawn(spec: ProcessSpec, home_id: str, log: Path) -> "subprocess.Popen[bytes
             stdout=output,
             stderr=output,
             cwd=spec.work_dir,
-            env=environment(spec, home_id, os.environ),
+            env={**environment(spec, home_id, os.environ), SPAWNED: f"{time.monotonic():.6f}"},
             start_new_session=True,
         )
     finally:

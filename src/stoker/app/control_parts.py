@@ -35,6 +35,7 @@ from stoker.control.routes import RoutePublisher
 from stoker.control.scaling.gather import Gatherer
 from stoker.control.scaling.promises import Promises
 from stoker.control.scaling.watch import ScalingWatch
+from stoker.control.starts import StartWatch
 from stoker.control.stats import StatsReader
 from stoker.control.traces import Traces
 from stoker.core.drift import Apart
@@ -68,14 +69,13 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
     loop = Loop(database, observer, effects, routes, home, _holder(), metrics)
     history = History(home.metrics, bytes_max=chosen.metrics_max_bytes)
     gauges = Gauges(metrics, observer, routes, history)
-    fleet = Fleet(metrics)
     gateways = [Remote(each, home.address(each)) for each in (f"gateway-{n}" for n in range(chosen.gateways))]
-    around = Around(driver, observer, metrics, fleet.loaded)
+    around = Around(driver, observer, metrics)
     collector = Collector(history, (Own(metrics, gauges.refresh), *gateways), around.due)
     post = Post(metrics, f"http://127.0.0.1:{chosen.api_port}")
     counted = partial(_counted, collector, name, chosen.otlp_interval_s)
-    numbers = Numbers(metrics, driver, observer, fleet, gauges.refresh, counted)
-    observer.on_change = partial(_changed, numbers, loop)
+    numbers = Numbers(metrics, driver, observer, Fleet(metrics), gauges.refresh, counted)
+    starts = _starts(database, observer, home, loop, numbers)
     watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
     evidence = Recorded(database, history)
     incidents = Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, watch.alerted)
@@ -116,6 +116,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         hooks=HookPost(database, home.root / "hooks", lambda: loop.lease, metrics),
         releases=_releases(home, database, judges, loop, metrics),
         scaling=_scaling(database, Gatherer(home.address, chosen.gateways, observer, Promises(history)), loop, metrics),
+        starts=starts,
         process=name,
     )
 
@@ -125,8 +126,15 @@ def _holder() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
-def _changed(numbers: Numbers, loop: Loop) -> None:
+def _starts(database: Database, observer: Observer, home: Home, loop: Loop, numbers: Numbers) -> StartWatch:
+    starts = StartWatch(database, observer, home, lambda: loop.state, lambda: loop.lease)
+    observer.on_change = partial(_changed, numbers, starts, loop)
+    return starts
+
+
+def _changed(numbers: Numbers, starts: StartWatch, loop: Loop) -> None:
     numbers.look()
+    starts.look()
     loop.wake()
 
 

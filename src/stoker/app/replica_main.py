@@ -1,16 +1,7 @@
 """`python -m stoker.app.replica_main SPECFILE`: one replica process. Composition only."""
 
-import logging
-import os
-import sys
-from pathlib import Path
+import time
 from typing import NoReturn
-
-import msgspec
-
-from stoker.runtime import caller, prints
-from stoker.telemetry import logs
-from stoker.types.replica import ReplicaSpec
 
 USAGE = "usage: python -m stoker.app.replica_main SPECFILE\n"
 EXIT_USAGE = 2
@@ -20,6 +11,19 @@ THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "
 
 def main() -> NoReturn:
     """Read the spec and serve until told to stop."""
+    began_s = time.monotonic()  # all that is imported from here on is counted
+    import logging
+    import os
+    import sys
+    from pathlib import Path
+
+    import msgspec
+
+    from stoker.runtime import caller, prints, stopwatch
+    from stoker.telemetry import logs
+    from stoker.types.replica import ReplicaSpec
+
+    watch = stopwatch.begun(began_s)
     if len(sys.argv) != 2:
         sys.stderr.write(USAGE)
         _end(EXIT_USAGE)
@@ -43,7 +47,7 @@ def main() -> NoReturn:
         from stoker.protocol.signing import demand  # 40 ms of cryptography that most starts need not pay
 
     try:
-        code = uvloop.run(run(spec, demand))
+        code = uvloop.run(run(spec, demand, watch))
     except OSError as taken:
         logging.getLogger(__name__).error("cannot listen", extra={"address": spec.address, "reason": str(taken)})
         code = EXIT_FAILED
@@ -52,6 +56,10 @@ def main() -> NoReturn:
 
 def _end(code: int) -> NoReturn:
     """Leave at once: engines keep native threads that interpreter shutdown would tear down under their feet."""
+    import logging
+    import os
+    import sys
+
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

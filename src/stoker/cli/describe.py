@@ -11,6 +11,7 @@ from stoker.cli.output import age, clock, columns, fields, show
 from stoker.cli.rollout_page import brief
 from stoker.cli.session import Command, Session, complete_endpoint, output_option, project_option
 from stoker.cli.slo import budget, percent, state
+from stoker.cli.starts_page import starts_table
 from stoker.client import policies
 from stoker.client.views import EndpointDetail, JournalEntry, ReplicaView, SloView
 from stoker.types.engines import AUTO
@@ -101,6 +102,7 @@ def _endpoint(detail: EndpointDetail, slos: Sequence[SloView], at_work: str) -> 
             *_section("Replicas", tables.replicas_table(detail.replicas)),
             *_section("In the last minute", at_work),
             *_section("Engines", _engines(detail.replicas)),
+            *_section("Starts", starts_table(detail.starts)),
             *_section("Revisions", tables.revisions_table(detail.revisions)),
             *_section("Journal", journal_lines(detail.journal)),
         ]

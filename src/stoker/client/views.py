@@ -10,6 +10,7 @@ from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.models import ModelVersion
 from stoker.types.policies import Verdict
 from stoker.types.signing import SignatureState
+from stoker.types.starts import StartTimes
 from stoker.types.statuses import EndpointView
 from stoker.types.traces import Trace
 
@@ -117,6 +118,7 @@ class EndpointDetail(EndpointView, frozen=True):
     replicas: tuple[ReplicaView, ...] = ()
     journal: tuple[JournalEntry, ...] = ()
     rollout: RolloutView | None = None
+    starts: tuple[StartTimes, ...] = ()  # of revision and engine; the one that started last comes first
 
 
 class ProjectView(msgspec.Struct, frozen=True):

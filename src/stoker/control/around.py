@@ -7,7 +7,6 @@ code, so it is believed about itself alone, and only what the catalogue keeps.
 
 import logging
 import time
-from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -35,28 +34,20 @@ log = logging.getLogger(__name__)
 class Around:
     """The rotation.
 
-    metrics: where it counts how far the nodes' clocks are. loaded: is given what each ready replica says of itself,
-        with its node.
+    metrics: where it counts how far the nodes' clocks are.
     """
 
-    def __init__(
-        self,
-        driver: Driver,
-        observer: Observer,
-        metrics: Registry,
-        loaded: Callable[[str, ProcessStatus, Snapshot], None],
-    ) -> None:
+    def __init__(self, driver: Driver, observer: Observer, metrics: Registry) -> None:
         self._metrics = metrics
         self._driver = driver
         self._observer = observer
-        self._loaded = loaded
         self._after = ""  # the replica that was asked last
         self._left_out = 0
 
     def due(self) -> list[Source]:
         """Return who is asked at this tick: every agent, and the replicas whose turn it is."""
         replicas = {
-            process.name: (status.node, process)
+            process.name: process
             for status in self._observer.statuses
             for process in status.processes
             if process.kind == "replica" and process.phase in _ASKED_IN
@@ -73,7 +64,7 @@ class Around:
         rounds = -(-len(names) // ASKED_MAX)
         good_for_s = GAUGE_STALE_S + TICK_S * max(rounds - 1, 0)
         agents = [_Agent(self._driver, status.node, self._metrics) for status in self._observer.statuses]
-        return [*agents, *(_Replica(*replicas[name], good_for_s, self._loaded) for name in turn)]
+        return [*agents, *(_Replica(replicas[name], good_for_s) for name in turn)]
 
 
 class _Agent:
@@ -105,25 +96,16 @@ class _Agent:
 class _Replica:
     """See observe.history.collect.Source."""
 
-    def __init__(
-        self,
-        node: str,
-        process: ProcessStatus,
-        good_for_s: float,
-        loaded: Callable[[str, ProcessStatus, Snapshot], None],
-    ) -> None:
+    def __init__(self, process: ProcessStatus, good_for_s: float) -> None:
         self.name = process.name
-        self._node = node
         self._process = process
         self._good_for_s = good_for_s
-        self._loaded = loaded
 
     async def ask(self) -> Answer | None:
         """See Source."""
         answer = await Remote(self.name, self._process.address).ask()
         if answer is None:
             return None
-        self._loaded(self._node, self._process, answer.snapshot)
         return Answer(self.name, answer.boot, of_itself(answer.snapshot, self._process), self._good_for_s)
 
 

@@ -6,13 +6,14 @@ What happened before it first saw a process is not counted.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
 
-from stoker.telemetry.metrics import Registry, Snapshot
+from stoker.telemetry.metrics import Registry
 from stoker.types.process import NodeStatus, ProcessStatus
+from stoker.types.starts import FIRST_ANSWER, TOTAL
 
 SEEN_MAX: Final = 10_000  # processes that are remembered; an agent runs at most 512
 
@@ -24,7 +25,6 @@ class Fleet:
         self._registry = registry
         self._began_at_s = time.time()
         self._seen: dict[tuple[str, str], ProcessStatus] = {}
-        self._loads: dict[str, float] = {}  # the start, in unix time, of the processes whose load was counted
 
     def look(self, statuses: Iterable[NodeStatus]) -> None:
         """Take the newest report of every node."""
@@ -38,27 +38,12 @@ class Fleet:
                 if process.kind == "replica":
                     self._used(status.node, process, before)
         self._seen = now
-        names = {name for _, name in now}
-        self._loads = {name: at_s for name, at_s in self._loads.items() if name in names}
-
-    def loaded(self, node: str, process: ProcessStatus, numbers: Snapshot) -> None:
-        """Count once a start how long each stage of the load took, as the replica says."""
-        if process.phase != "ready" or self._loads.get(process.name) == process.started_at_s:
-            return
-        if process.started_at_s < self._began_at_s:  # the control before this one counted it
-            return
-        self._loads[process.name] = process.started_at_s
-        for metric in numbers.metrics:
-            if metric.name == "stoker_load_seconds":
-                at = metric.labels.index("stage")
-                for series in metric.series:
-                    self._cold(node, process, series.labels[at], series.value)
 
     def _process(self, node: str, now: ProcessStatus, before: ProcessStatus | None) -> None:
         if before is None:
             if now.started_at_s < self._began_at_s:
                 return
-            before = msgspec.structs.replace(now, ready_at_s=0.0)  # it was ready before anybody looked
+            before = msgspec.structs.replace(now, ready_at_s=0.0, phases={})  # it was ready before anybody looked
         whose = _whose(now)
         if now.restarts > before.restarts:
             restarted = self._registry.counter(
@@ -72,7 +57,9 @@ class Fleet:
         if now.ready_at_s and now.ready_at_s != before.ready_at_s:
             self._registry.counter("stoker_cold_starts_total", kind=now.kind, node=node, **whose).add()
             if now.kind == "replica":
-                self._cold(node, now, "total", now.ready_at_s - now.started_at_s)
+                self._cold(node, now, {**now.phases, TOTAL: now.ready_at_s - now.started_at_s})
+        elif FIRST_ANSWER in now.phases and FIRST_ANSWER not in before.phases:
+            self._cold(node, now, {FIRST_ANSWER: now.phases[FIRST_ANSWER]})
 
     def _used(self, node: str, now: ProcessStatus, before: ProcessStatus | None) -> None:
         """Count what it used since the last report; of the first that is seen all it ever did is counted before."""
@@ -83,10 +70,10 @@ class Fleet:
         self._registry.counter("stoker_replica_cpu_seconds_total", **whose).add(0.0 if is_new else max(used_s, 0.0))
         self._registry.gauge("stoker_replica_memory_bytes", **whose).set(float(now.rss_bytes))
 
-    def _cold(self, node: str, process: ProcessStatus, phase: str, seconds: float) -> None:
-        self._registry.histogram("stoker_cold_start_seconds", node=node, phase=phase, **_whose(process)).observe(
-            seconds
-        )
+    def _cold(self, node: str, process: ProcessStatus, phases: Mapping[str, float]) -> None:
+        for phase, seconds in phases.items():
+            labels = {**_whose(process), "node": node, "phase": phase}
+            self._registry.histogram("stoker_cold_start_seconds", **labels).observe(seconds)
 
     def _node(self, status: NodeStatus) -> None:
         self._registry.gauge("stoker_node_cores", node=status.node).set(status.cores)

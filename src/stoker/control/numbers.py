@@ -44,14 +44,14 @@ class Numbers:
         """Return the numbers of control, of the agents and of the replicas: all that no gateway shows."""
         self.look()
         ready = [
-            (status.node, process)
+            process
             for status in self._observer.statuses
             for process in status.processes
             if process.kind == "replica" and process.phase in ("ready", "draining")
         ]
         found = await asyncio.gather(
             *(self._agent(status.node) for status in self._observer.statuses),
-            *(self._replica(node, process) for node, process in ready),
+            *(self._replica(process) for process in ready),
         )
         read_process(self._registry)
         self._refresh()
@@ -68,12 +68,9 @@ class Numbers:
         except StokerError:
             return None
 
-    async def _replica(self, node: str, process: ProcessStatus) -> Snapshot | None:
+    async def _replica(self, process: ProcessStatus) -> Snapshot | None:
         async with self._places:
-            numbers = await _counted(process.name, process.address)
-        if numbers is not None:
-            self._fleet.loaded(node, process, numbers)
-        return numbers
+            return await _counted(process.name, process.address)
 
 
 async def _counted(name: str, address: str) -> Snapshot | None:

@@ -18,6 +18,7 @@ from stoker.control.replay import Replayer
 from stoker.control.rollouts import RolloutWatch
 from stoker.control.routes import RoutePublisher
 from stoker.control.scaling.watch import ScalingWatch
+from stoker.control.starts import StartWatch
 from stoker.control.stats import StatsReader
 from stoker.control.traces import Traces
 from stoker.core.shares import Teller
@@ -64,6 +65,7 @@ class ControlPlane:
     hooks: HookPost
     releases: Releases
     scaling: ScalingWatch
+    starts: StartWatch
     process: str = "control"
 
     @property

@@ -11,7 +11,8 @@ from stoker.control.observe import Observer
 from stoker.control.ports import Folders
 from stoker.control.replicas import choice_file
 from stoker.core.snapshot import Assignment, EndpointState, Revision
-from stoker.store import endpoints, journal, revisions
+from stoker.core.starts import summarise
+from stoker.store import endpoints, journal, revisions, starts
 from stoker.store.engine import Connection
 from stoker.store.journal import Entry
 from stoker.types.engines import EngineChoice
@@ -41,6 +42,7 @@ def endpoint_detail(
         replicas=tuple(_replica(each, observer, folders) for each in revisions.assignments(connection, project, name)),
         journal=tuple(journal_views(journal.last(connection, JOURNAL_SHOWN, project, name))),
         rollout=steering.running(connection).get(state.key),
+        starts=summarise(starts.of_endpoint(connection, project, name)),
     )
 
 

@@ -13,6 +13,7 @@ import os
 import secrets
 import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
@@ -31,7 +32,8 @@ from stoker.runtime.faults import Failing, Faults, failing
 from stoker.runtime.generate import GenerateWork
 from stoker.runtime.numbers import Numbers
 from stoker.runtime.predict import PredictWork
-from stoker.runtime.verify import verify
+from stoker.runtime.stopwatch import Stopwatch
+from stoker.runtime.verify import VERIFY, verify
 from stoker.runtime.work import HandsOver, Watched, Work, WorkStats
 from stoker.telemetry.metrics import encode_snapshot
 from stoker.telemetry.process import watch_lag
@@ -43,6 +45,7 @@ from stoker.types.feedback import Handover
 from stoker.types.models import FileEntry
 from stoker.types.replica import ReplicaSpec, ReplicaState, ReplicaStats
 from stoker.types.signing import SignedVersion
+from stoker.types.starts import IMPORTS
 
 EXIT_FAILED: Final = 3
 LOADING_RETRY_S: Final = 1.0
@@ -58,7 +61,9 @@ _log = logging.getLogger(__name__)
 class Replica:
     """What the process answers (a link.Handler)."""
 
-    def __init__(self, spec: ReplicaSpec, loop: asyncio.AbstractEventLoop, demand: Demand | None = None) -> None:
+    def __init__(
+        self, spec: ReplicaSpec, loop: asyncio.AbstractEventLoop, demand: Demand | None, watch: Stopwatch
+    ) -> None:
         # Gateways hold the endpoint's own limit; a reference must fit besides.
         self.body_max_bytes = max(spec.max_body_bytes, 2 * REFERENCE_BYTES_MAX)
         self.state: ReplicaState = "loading"
@@ -72,7 +77,9 @@ class Replica:
         self._fraction = 0.0
         self._direct: Direct | None = None  # what gateways may speak to past this process; has a key
         self.about = ""  # the engine, as it says itself
-        self.numbers = Numbers(spec)
+        self.numbers = Numbers(spec, watch)
+        self._watch = watch
+        self._has_begun = False  # somebody asked for an answer
         self.faults = Faults(spec.memory_bytes, loop)
         self._failing: Failing | None = None
 
@@ -105,6 +112,7 @@ class Replica:
             error=self.error,
             engine=self.about,
             is_severed=self.faults.is_severed,
+            phases=self._watch.taken,
         )
 
     def request(self, exchange: Exchange) -> None:
@@ -115,6 +123,8 @@ class Replica:
         if self.state == "ready" and self.work is not None:
             if self._failing is not None:
                 self._failing.check(exchange.head.request)
+            if not self._has_begun:
+                self._time_first(exchange)
             self.work.take(exchange)
         elif self.state == "draining":
             raise Draining("this replica is draining", retry_after_s=LOADING_RETRY_S)
@@ -157,19 +167,20 @@ class Replica:
     def progress(self, stage: str, fraction: float) -> None:
         """Take how far the load is; called from the loading thread."""
         self._stage, self._fraction = stage, fraction
-        self.numbers.stage(stage)
+        self._watch.enter(stage)
 
     def serve_with(self, work: Work) -> None:
         """The engine is there: take requests from now on, unless told to drain meanwhile."""
         self.work = work
         self._stage, self._fraction = "", 1.0
-        self.numbers.stage("")
+        self._watch.enter("")
         if self.state == "loading":
             self.state = "ready"
 
     def load(self) -> Work:
         """Verify, load and warm up; blocks. Raises StokerError with the engine's words."""
         spec = self._spec
+        self.progress(VERIFY, 0.0)
         self._failing = failing(os.environ.get(faults.BAD_REVISION, ""))
         if self._demand is not None and (said := self._demand(spec.model, spec.manifest.files, spec.signed)):
             _log.warning("a version that no trusted key signed", extra={"replica": spec.replica, "reason": said})
@@ -177,8 +188,10 @@ class Replica:
         if spec.engine == AUTO:
             spec = measure.resolve(spec, self.progress)
             _log.info("engine chosen", extra={"replica": spec.replica, "engine": spec.engine})
+        self.progress(IMPORTS, 0.0)
+        engine_load = registry.find(spec)
         self.progress("engine", 0.0)
-        engine = registry.load(spec, self.progress)
+        engine = engine_load(spec, self.progress)
         if isinstance(engine, Describes):
             self.about = engine.about
         if isinstance(engine, HasServer):
@@ -197,11 +210,20 @@ class Replica:
         work.warm_up()
         return work
 
+    def _time_first(self, exchange: Exchange) -> None:
+        self._has_begun = True
+        began_s = time.monotonic()
 
-async def run(spec: ReplicaSpec, demand: Demand | None = None) -> int:
+        def ended(head: EndHead) -> None:
+            self._watch.answered(head.timings.first_token_s or time.monotonic() - began_s)
+
+        exchange.on_end = ended
+
+
+async def run(spec: ReplicaSpec, demand: Demand | None, watch: Stopwatch) -> int:
     """Serve until told to stop; return the exit code. `demand` holds the version to its signatures before a load."""
     loop = asyncio.get_running_loop()
-    replica = Replica(spec, loop, demand)
+    replica = Replica(spec, loop, demand, watch)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)

@@ -9,6 +9,7 @@ from stoker.runtime.engines.port import Progress
 from stoker.types.errors import RefusedArtifact
 from stoker.types.models import FileEntry, VersionManifest
 
+VERIFY: Final = "verify"  # the stage
 CHUNK_BYTES: Final = 4 << 20
 
 
@@ -23,11 +24,11 @@ def verify(folder: Path, manifest: VersionManifest, progress: Progress) -> None:
         before = seen
 
         def so_far(count: int, before: int = before) -> None:
-            progress("verify", min(1.0, (before + count) / total))
+            progress(VERIFY, min(1.0, (before + count) / total))
 
         _check(folder, entry, so_far)
         seen += entry.size_bytes
-    progress("verify", 1.0)
+    progress(VERIFY, 1.0)
 
 
 def _check(folder: Path, entry: FileEntry, so_far: Callable[[int], None]) -> None:

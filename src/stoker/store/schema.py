@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 # The newest migration's name; a database that says another one is migrated, or refused when it is from the future.
-VERSION: Final = "0012"
+VERSION: Final = "0013"
 
 metadata: Final = MetaData()
 
@@ -305,4 +305,16 @@ scale_decisions: Final = Table(
     Column("record", Text, nullable=False),
     Index("scale_decisions_endpoint", "project", "endpoint", "number"),
     sqlite_autoincrement=True,
+)
+
+# What starts of replicas took (types/starts.py), by when their process was spawned.
+starts: Final = Table(
+    "starts",
+    metadata,
+    Column("project", String(63), primary_key=True),
+    Column("endpoint", String(63), primary_key=True),
+    Column("replica", String(180), primary_key=True),
+    Column("at_s", Float, primary_key=True),
+    Column("start", Text, nullable=False),
+    Index("starts_newest", "project", "endpoint", "at_s"),
 )

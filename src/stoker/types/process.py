@@ -63,6 +63,7 @@ class ProcessStatus(msgspec.Struct, frozen=True):
     cpu_s: float = 0.0
     progress: LoadProgress = LoadProgress()
     engine: str = ""  # how a replica's engine was set up, in its own words
+    phases: dict[str, float] = {}  # of a replica's start, those that are over (types.starts.Start)
     fault: str = ""  # put into it on purpose (`stoker gameday`), a FaultKind
     labels: dict[str, str] = {}
 

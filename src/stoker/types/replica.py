@@ -92,7 +92,8 @@ class ReplicaStats(msgspec.Struct, frozen=True, omit_defaults=True):
     """A replica's own view, in each PONG. `finished` and `tokens` only grow: progress is their change.
 
     others: requests of other connections than the one this goes to; the link writes it. is_severed: the server behind
-    it is to be taken as out of reach, by gateways that speak to that themselves too (a game day).
+    it is to be taken as out of reach, by gateways that speak to that themselves too (a game day). phases: see
+    types.starts.Start; those that are over.
     """
 
     state: ReplicaState = "loading"
@@ -109,3 +110,4 @@ class ReplicaStats(msgspec.Struct, frozen=True, omit_defaults=True):
     others: int = 0
     engine: str = ""  # how the engine was set up, such as the threads it chose, for people
     is_severed: bool = False
+    phases: dict[str, float] = {}

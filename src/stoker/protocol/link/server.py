@@ -26,7 +26,7 @@ CLOSE_TIMEOUT_S = 2.0  # for what is written but not yet read by the peer
 class Exchange:
     """One request, at the server's end. Ends with exactly one `end` or `fail`; both are no-ops after a cancel."""
 
-    __slots__ = ("_budget", "_connection", "_credit", "body", "head", "is_done", "on_cancel", "stream")
+    __slots__ = ("_budget", "_connection", "_credit", "body", "head", "is_done", "on_cancel", "on_end", "stream")
 
     def __init__(self, connection: "_Connection", stream: int, head: RequestHead, body: bytes) -> None:
         self.stream = stream
@@ -34,6 +34,7 @@ class Exchange:
         self.body = body
         self.is_done = False  # ended, failed or cancelled: whatever is sent now is dropped
         self.on_cancel: Callable[[], object] | None = None  # what it returns is ignored
+        self.on_end: Callable[[EndHead], object] | None = None  # called when it ends well
         self._connection = connection
         self._budget = frames.WINDOW_BYTES
         self._credit: asyncio.Event | None = None
@@ -54,6 +55,8 @@ class Exchange:
         """Close the stream well. `body` is at most INLINE_MAX; use `finish` when it may be larger."""
         if not self.is_done:
             self._close()
+            if self.on_end is not None:
+                self.on_end(head)
             head.others = self._connection.others
             self._connection.write(frames.with_head(Kind.END, self.stream, head, body))
 

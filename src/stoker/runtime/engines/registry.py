@@ -3,7 +3,7 @@
 from importlib import import_module, metadata
 from typing import Final
 
-from stoker.runtime.engines.port import Engine, Progress
+from stoker.runtime.engines.port import Engine, Load, Progress
 from stoker.types.errors import InvalidInput, Unsupported
 from stoker.types.models import DEFAULT_ENGINE, Format
 from stoker.types.replica import ReplicaSpec
@@ -39,6 +39,11 @@ def version(engine: str) -> str:
 
 def load(spec: ReplicaSpec, progress: Progress) -> Engine:
     """Load the engine that `spec` names; blocks. Raises InvalidInput, Unsupported or what the engine raises."""
+    return find(spec)(spec, progress)
+
+
+def find(spec: ReplicaSpec) -> Load:
+    """Import the engine that `spec` names, and return what loads it. Raises InvalidInput or Unsupported."""
     tasks = _MODULES.get(spec.engine)
     if tasks is None:
         raise InvalidInput(f"no engine is called {spec.engine!r}; there are {sorted(_MODULES)}", field="engine")
@@ -51,5 +56,5 @@ def load(spec: ReplicaSpec, progress: Progress) -> Engine:
         raise Unsupported(
             f"the engine {spec.engine!r} needs the package {missing.name!r}, which is not installed here"
         ) from missing
-    engine: Engine = found.load(spec, progress)
-    return engine
+    load_of: Load = found.load
+    return load_of

@@ -192,7 +192,9 @@ PLATFORM: Final[tuple[Metric, ...]] = (
         "histogram",
         "seconds",
         (*ENDPOINT, "node", "phase"),
-        "How long a replica took to be ready; phase is total, or a stage of the load: verify, engine, warm-up.",
+        "How long a replica took to be ready; phase is total, or a part of it: process (the interpreter), imports, "
+        "verify (signature and digests), engine (or what the engine calls its stages), warm-up; and, after it, "
+        "first answer.",
     ),
     Metric(
         "stoker_restarts_total",

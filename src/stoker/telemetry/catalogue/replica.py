@@ -96,7 +96,8 @@ _SAID: Final[tuple[Metric, ...]] = (
         "gauge",
         "seconds",
         (*_ONE, "stage"),
-        "What the load of a replica took: verify (digests), engine (or what the engine calls its stages), warm-up.",
+        "What the start of a replica took: process, imports, verify, engine (or what the engine calls its stages), "
+        "warm-up; and its first answer.",
         "last",
         kept=False,  # stoker_cold_start_seconds has it, by endpoint and over all starts
     ),

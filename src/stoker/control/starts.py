@@ -1,0 +1,110 @@
+"""Keeps what starts of replicas took, from what their agents report: once they are ready, and again with their first
+answer. A report that comes while this control does not act is written by the one that does.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from stoker.control.observe import Observer, State
+from stoker.control.ports import Folders
+from stoker.control.replicas import choice_file
+from stoker.core.snapshot import Assignment, EndpointKey, Revision
+from stoker.store import leases, starts
+from stoker.store.engine import Connection, Database
+from stoker.store.leases import Lease, LeaseLost
+from stoker.types.engines import AUTO, EngineChoice
+from stoker.types.errors import StokerError
+from stoker.types.process import ProcessStatus
+from stoker.types.starts import ORDER, Start
+
+WRITE_EVERY_S: Final = 1.0  # a start and its first answer are often one write
+
+log = logging.getLogger(__name__)
+
+
+class StartWatch:
+    """Looks at every report of the nodes; `run` writes what is new."""
+
+    def __init__(
+        self,
+        database: Database,
+        observer: Observer,
+        folders: Folders,
+        state: Callable[[], State | None],
+        lease: Callable[[], Lease | None],
+    ) -> None:
+        self._database = database
+        self._observer = observer
+        self._folders = folders
+        self._state = state
+        self._lease = lease
+        self._written: dict[str, Start] = {}  # by replica, of those that run
+        self._is_news = asyncio.Event()
+
+    def look(self) -> None:
+        """The nodes reported."""
+        self._is_news.set()
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            await self._is_news.wait()
+            self._is_news.clear()
+            try:
+                await self.write()
+            except LeaseLost:
+                self._written = {}  # another control wrote meanwhile
+            except StokerError as problem:
+                log.warning("what starts took could not be kept", extra={"reason": problem.message})
+            await asyncio.sleep(WRITE_EVERY_S)
+
+    async def write(self) -> None:
+        """Write what is known of starts now and was not before. Raises LeaseLost or Unavailable."""
+        lease, state = self._lease(), self._state()
+        if lease is None or state is None:
+            return
+        found = self._found(state)
+        news = [(key, start) for key, start in found if self._written.get(start.replica) != start]
+        if news:
+
+            def keep(connection: Connection) -> None:
+                leases.guard(connection, lease)
+                for key, start in news:
+                    starts.keep(connection, *key, start)
+
+            await self._database.writing(keep)
+        self._written = {start.replica: start for _, start in found}
+
+    def _found(self, state: State) -> list[tuple[EndpointKey, Start]]:
+        revisions = {str(each.revision): each for each in state.revisions}
+        assigned = {str(each.replica): each for each in state.assignments}
+        return [
+            ((one.project, one.endpoint), self._start(process, one, revisions[one.revision]))
+            for status in self._observer.statuses
+            for process in status.processes
+            if process.ready_at_s and process.phases and (one := assigned.get(process.name)) is not None
+        ]
+
+    def _start(self, process: ProcessStatus, assignment: Assignment, revision: Revision) -> Start:
+        before_s = process.started_at_s - assignment.created_at_s
+        ordered = {} if process.restarts else {ORDER: max(before_s, 0.0)}
+        engine = revision.config.engine
+        return Start(
+            replica=process.name,
+            revision=str(revision.revision),
+            engine=self._chosen(process.name) if engine == AUTO else engine,
+            at_s=process.started_at_s,
+            phases={name: round(seconds, 6) for name, seconds in {**ordered, **process.phases}.items()},
+            total_s=round(max(process.ready_at_s - process.started_at_s, 0.0), 6),
+            is_restart=process.restarts > 0,
+        )
+
+    def _chosen(self, replica: str) -> str:
+        try:
+            return msgspec.json.decode(choice_file(self._folders, replica).read_bytes(), type=EngineChoice).engine
+        except (OSError, msgspec.DecodeError):
+            return AUTO

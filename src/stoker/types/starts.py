@@ -1,0 +1,49 @@
+"""What a start of a replica was made of: its phases, from the order to the first answer."""
+
+from typing import Final
+
+import msgspec
+
+ORDER: Final = "order"  # from control's decision to the spawn: signature, layout of the files, the agent's record
+PROCESS: Final = "process"  # from the spawn to the interpreter's first line of ours
+IMPORTS: Final = "imports"  # modules: ours and the engine's
+FIRST_ANSWER: Final = "first answer"  # of the first request, from its arrival in the replica; to the first token
+TOTAL: Final = "total"  # from the spawn to ready, as the agent saw both
+SPAWNED: Final = "STOKER_SPAWNED_S"  # tells a process what the monotonic clock, one for all, was at its spawn
+PHASES_MAX: Final = 32
+PHASE_CHARS_MAX: Final = 40
+
+
+class Start(msgspec.Struct, frozen=True):
+    """One start of one replica, in seconds by phase, in their order.
+
+    Between IMPORTS and FIRST_ANSWER stand the stages of the load by the engine's own names: `verify` (signature and
+    digests), `weights`, `warm-up`, … TOTAL has no ORDER and no FIRST_ANSWER in it.
+    """
+
+    replica: str
+    revision: str
+    engine: str
+    at_s: float  # unix time of the spawn
+    phases: dict[str, float]
+    total_s: float
+    is_restart: bool = False  # by its agent, after a death: nobody ordered it
+
+
+class PhaseTimes(msgspec.Struct, frozen=True):
+    """How long one phase took: in the last start, and over all that are known."""
+
+    phase: str
+    last_s: float | None  # None: the last start did not have it (yet)
+    median_s: float
+    p90_s: float
+    starts: int  # that had it
+
+
+class StartTimes(msgspec.Struct, frozen=True):
+    """What the starts of one revision with one engine took; phases in their order, TOTAL last but for FIRST_ANSWER."""
+
+    revision: str
+    engine: str
+    last_at_s: float
+    phases: tuple[PhaseTimes, ...]
