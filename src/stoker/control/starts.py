@@ -4,7 +4,7 @@ answer. A report that comes while this control does not act is written by the on
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -42,7 +42,7 @@ class StartWatch:
         self._folders = folders
         self._state = state
         self._lease = lease
-        self._written: dict[str, Start] = {}  # by replica, of those that run
+        self._written: dict[str, Start] | None = None  # the newest by replica; None: not read since this process acts
         self._is_news = asyncio.Event()
 
     def look(self) -> None:
@@ -57,7 +57,7 @@ class StartWatch:
             try:
                 await self.write()
             except LeaseLost:
-                self._written = {}  # another control wrote meanwhile
+                self._written = None  # another control writes
             except StokerError as problem:
                 log.warning("what starts took could not be kept", extra={"reason": problem.message})
             await asyncio.sleep(WRITE_EVERY_S)
@@ -66,9 +66,14 @@ class StartWatch:
         """Write what is known of starts now and was not before. Raises LeaseLost or Unavailable."""
         lease, state = self._lease(), self._state()
         if lease is None or state is None:
+            self._written = None
             return
-        found = self._found(state)
-        news = [(key, start) for key, start in found if self._written.get(start.replica) != start]
+        assigned = {str(each.replica): each for each in state.assignments}
+        if self._written is None:
+            self._written = await self._database.reading(lambda connection: starts.newest(connection, assigned))
+        written = self._written
+        found = self._found(state, assigned, written)
+        news = [(key, start) for key, start in found if written.get(start.replica) != start]
         if news:
 
             def keep(connection: Connection) -> None:
@@ -77,21 +82,28 @@ class StartWatch:
                     starts.keep(connection, *key, start)
 
             await self._database.writing(keep)
-        self._written = {start.replica: start for _, start in found}
+        now = {**written, **{start.replica: start for _, start in found}}
+        self._written = {replica: start for replica, start in now.items() if replica in assigned}
 
-    def _found(self, state: State) -> list[tuple[EndpointKey, Start]]:
+    def _found(
+        self, state: State, assigned: Mapping[str, Assignment], written: Mapping[str, Start]
+    ) -> list[tuple[EndpointKey, Start]]:
         revisions = {str(each.revision): each for each in state.revisions}
-        assigned = {str(each.replica): each for each in state.assignments}
         return [
-            ((one.project, one.endpoint), self._start(process, one, revisions[one.revision]))
+            ((one.project, one.endpoint), self._start(process, one, revisions[one.revision], written.get(process.name)))
             for status in self._observer.statuses
             for process in status.processes
             if process.ready_at_s and process.phases and (one := assigned.get(process.name)) is not None
         ]
 
-    def _start(self, process: ProcessStatus, assignment: Assignment, revision: Revision) -> Start:
-        before_s = process.started_at_s - assignment.created_at_s
-        ordered = {} if process.restarts else {ORDER: max(before_s, 0.0)}
+    def _start(self, process: ProcessStatus, assignment: Assignment, revision: Revision, before: Start | None) -> Start:
+        """Return the start of `process`. Only the first of a replica was ordered: not those after a death, nor after
+        the whole platform was down."""
+        if before is not None and before.at_s == process.started_at_s:
+            is_restart = before.is_restart  # it is the same start, with more known of it
+        else:
+            is_restart = before is not None or process.restarts > 0
+        ordered = {} if is_restart else {ORDER: max(process.started_at_s - assignment.created_at_s, 0.0)}
         engine = revision.config.engine
         return Start(
             replica=process.name,
@@ -100,7 +112,7 @@ class StartWatch:
             at_s=process.started_at_s,
             phases={name: round(seconds, 6) for name, seconds in {**ordered, **process.phases}.items()},
             total_s=round(max(process.ready_at_s - process.started_at_s, 0.0), 6),
-            is_restart=process.restarts > 0,
+            is_restart=is_restart,
         )
 
     def _chosen(self, replica: str) -> str:

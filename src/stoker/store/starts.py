@@ -1,5 +1,6 @@
 """What starts of replicas took, as rows: the newest of each endpoint."""
 
+from collections.abc import Collection
 from typing import Final
 
 import msgspec
@@ -24,6 +25,13 @@ def keep(connection: Connection, project: str, endpoint: str, start: Start) -> N
     last = connection.execute(newest.offset(STARTS_MAX).limit(1)).scalar()
     if last is not None:
         connection.execute(delete(table).where(and_(whose, table.c.at_s <= last)))
+
+
+def newest(connection: Connection, replicas: Collection[str]) -> dict[str, Start]:
+    """Return the newest start that is known of each of `replicas`."""
+    table = schema.starts
+    ask = select(table.c.start).where(table.c.replica.in_(replicas)).order_by(table.c.at_s)
+    return {start.replica: start for start in (_start.decode(row.start) for row in connection.execute(ask))}
 
 
 def of_endpoint(connection: Connection, project: str, endpoint: str) -> list[Start]:

@@ -27,7 +27,7 @@ class Start(msgspec.Struct, frozen=True):
     at_s: float  # unix time of the spawn
     phases: dict[str, float]
     total_s: float
-    is_restart: bool = False  # by its agent, after a death: nobody ordered it
+    is_restart: bool = False  # by its agent, after a death or when the platform came up again: nobody ordered it
 
 
 class PhaseTimes(msgspec.Struct, frozen=True):
