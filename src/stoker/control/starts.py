@@ -99,23 +99,26 @@ class StartWatch:
     def _start(self, process: ProcessStatus, assignment: Assignment, revision: Revision, before: Start | None) -> Start:
         """Return the start of `process`. Only the first of a replica was ordered: not those after a death, nor after
         the whole platform was down."""
-        if before is not None and before.at_s == process.started_at_s:
-            is_restart = before.is_restart  # it is the same start, with more known of it
+        if before is not None and before.at_s == process.started_at_s:  # the same start, with more known of it
+            is_restart, engine = before.is_restart, before.engine
         else:
             is_restart = before is not None or process.restarts > 0
+            engine = self._engine(process.name, revision)
         ordered = {} if is_restart else {ORDER: max(process.started_at_s - assignment.created_at_s, 0.0)}
-        engine = revision.config.engine
         return Start(
             replica=process.name,
             revision=str(revision.revision),
-            engine=self._chosen(process.name) if engine == AUTO else engine,
+            engine=engine,
             at_s=process.started_at_s,
             phases={name: round(seconds, 6) for name, seconds in {**ordered, **process.phases}.items()},
             total_s=round(max(process.ready_at_s - process.started_at_s, 0.0), 6),
             is_restart=is_restart,
         )
 
-    def _chosen(self, replica: str) -> str:
+    def _engine(self, replica: str, revision: Revision) -> str:
+        """Return what runs it: of `auto`, what the replica chose."""
+        if revision.config.engine != AUTO:
+            return revision.config.engine
         try:
             return msgspec.json.decode(choice_file(self._folders, replica).read_bytes(), type=EngineChoice).engine
         except (OSError, msgspec.DecodeError):

@@ -50,7 +50,6 @@ def load(spec: ReplicaSpec, progress: Progress) -> "LlamaEngine":
     except BaseException:
         engine.close()
         raise
-    progress("ready", 1.0)
     return engine
 
 

@@ -67,9 +67,7 @@ def load(spec: ReplicaSpec, progress: Progress, *, on_death: Callable[[], None] 
         memory_bytes=spec.memory_bytes,
         chat_template=wanted.chat_template,
     )
-    engine = OpenvinoEngine(setup, progress, on_death)
-    progress("ready", 1.0)
-    return engine
+    return OpenvinoEngine(setup, progress, on_death)
 
 
 class OpenvinoChoice(Choice):
