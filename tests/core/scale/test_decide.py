@@ -206,6 +206,61 @@ def test_an_idle_endpoint_goes_to_zero_after_its_time_out_and_wakes_for_the_firs
     assert day.go(4.0, 300.0).desired >= 1
 
 
+def test_what_was_woken_by_who_did_not_wait_is_there_for_an_idle_time_out_when_it_is_ready() -> None:
+    """A load longer than the time-out: who was told to come back when it is ready must find it."""
+    day = Day(Policy(min=0, max=2, idle_timeout_s=10.0), replicas=0)
+    day.look(0.0, ready=0)
+    assert day.go(0.0, 60.0, ready=0).desired == 0
+    assert day.look(0.0, ready=0, arrived=1, rate_short=0.2).desired == 1
+    assert day.go(0.0, 40.0, ready=0, pending=1).desired == 1
+    assert "is loaded for who asked" in day.last.because
+    assert day.go(0.0, 8.0, ready=1).desired == 1
+    assert day.go(0.0, 8.0, ready=1).desired == 0
+
+
+def test_what_never_becomes_ready_is_not_loaded_for_ever() -> None:
+    day = Day(Policy(min=0, max=2, idle_timeout_s=10.0), replicas=0)
+    day.look(0.0, ready=0, arrived=1, rate_short=0.2)
+    assert day.go(0.0, 3 * 40.0 - 10.0, ready=0, pending=1).desired == 1
+    assert day.go(0.0, 30.0, ready=0, pending=1).desired == 0
+
+
+def pauses(day: Day, *lengths_s: float) -> list[int]:
+    """Return how many replicas each request finds after a pause."""
+    found = []
+    for length_s in lengths_s:
+        day.go(0.0, length_s)
+        found.append(day.replicas)
+        day.look(0.5)
+    return found
+
+
+def test_a_job_that_comes_regularly_finds_a_replica_and_costs_a_sixth_of_keeping_it() -> None:
+    day = Day(Policy(min=0, max=2, idle_timeout_s=20.0), replicas=0)
+    assert pauses(day, *[600.0] * 8) == [0, 0, 0, 0, 1, 1, 1, 1]  # four pauses are enough to tell
+    assert sum(day.desired[-300:]) < 300 / 6
+    day.go(0.0, 540.0)
+    assert day.replicas == 0
+    assert day.go(0.0, 20.0).because.startswith(
+        "no request for 560 s; the next is expected 602 to 602 s after the last"
+    )
+    day.go(0.0, 100.0)  # it does not come
+    assert day.replicas == 0
+
+
+def test_a_worth_of_waiting_keeps_a_replica_over_pauses_that_cost_less_than_a_start() -> None:
+    irregular = (70.0, 110.0, 140.0, 80.0, 160.0, 90.0, 150.0, 75.0)
+    assert pauses(Day(Policy(min=0, max=2, idle_timeout_s=20.0), replicas=0), *irregular) == [0] * 8
+    day = Day(Policy(min=0, max=2, idle_timeout_s=20.0, waiting_worth=20.0), replicas=0)
+    assert pauses(day, *irregular) == [0] * 4 + [0, 1, 1, 1]  # 160 s were longer than any pause before
+    assert day.go(0.0, 160.0).desired == 1
+    assert day.go(0.0, 40.0).desired == 0
+    assert (
+        "after 167 s it is cheaper to wait 40 s for a start now and then: the last 8 pauses cost 888 s"
+        in day.last.because
+    )
+
+
 def test_zero_is_never_for_an_endpoint_that_says_so_or_has_a_minimum() -> None:
     assert Day(Policy(min=0, max=4, idle_timeout_s=0.0)).go(0.0, 3600.0).desired == 1
     assert Day(Policy(min=1, max=4)).go(0.0, 3600.0).desired == 1

@@ -93,6 +93,7 @@ def _learned(sight: Sight, memory: Memory) -> Memory:
         since_s=memory.since_s if sight.at_s - memory.measured_s <= STALE_S else sight.at_s,
         arrived_s=sight.at_s if is_used or not memory.arrived_s else memory.arrived_s,
         gaps=gaps,
+        ready_s=(memory.ready_s or sight.at_s) if sight.ready else 0.0,
     )
 
 
@@ -152,10 +153,20 @@ def _rested(wish: _Wish, sight: Sight, policy: Policy, memory: Memory, now_s: fl
         timeout_s=policy.idle_timeout_s,
         waiting_worth=policy.waiting_worth,
         cold_start_s=cold_start_s(sight),
+        ready_s=_ready_s(sight, memory, now_s),
     )
     if found.is_warm:
         return wish if wish.count else _Wish(1, found.because)
     return _Wish(0, found.because)
+
+
+def _ready_s(sight: Sight, memory: Memory, now_s: float) -> float | None:
+    """Return for how long a replica is ready of those that the last request ordered; None: none is yet."""
+    if memory.up_s - memory.arrived_s >= warm.GAP_MIN_S:
+        return math.inf  # nobody asked for it: it was expected
+    if not sight.ready:
+        return None if sight.pending else math.inf
+    return now_s - memory.ready_s
 
 
 def _decided(

@@ -38,7 +38,7 @@ class Memory(msgspec.Struct, frozen=True):
     one was last seen. burstiness: variance of arrivals over their mean; 1 is chance. rate_before: arrivals a second of
     the 6 s before. peaks: when how many replicas were needed, falling. window_s, missed_s: see window.py. up_s: the
     last raise; went_s: the last that went; down_s: the first that went with it, 0 if one was missed since.
-    arrived_s: the last request; gaps: without one, newest last.
+    arrived_s: the last request; gaps: without one, newest last. ready_s: since when any replica is ready.
     """
 
     desired: int | None = None
@@ -59,3 +59,4 @@ class Memory(msgspec.Struct, frozen=True):
     day: Day = Day()
     arrived_s: float = 0.0
     gaps: tuple[float, ...] = ()
+    ready_s: float = 0.0
