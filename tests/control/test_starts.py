@@ -10,14 +10,15 @@ from stoker.app.home import Home
 from stoker.control.loop import LEASE
 from stoker.control.observe import Observer, State
 from stoker.control.starts import StartWatch
-from stoker.store import leases, schema, starts
+from stoker.store import endpoints, leases, projects, schema, starts
 from stoker.store.engine import Database, open_engine, sqlite_url
 from stoker.types.ids import ModelName
+from stoker.types.loading import Usual
 from stoker.types.models import ModelVersion, manifest_digest
 from stoker.types.process import NodeStatus, ProcessStatus
 from stoker.types.starts import Start
 from tests.control.test_around import NODE, Nodes
-from tests.store.rows import assignment, manifest, revision
+from tests.store.rows import assignment, endpoint, manifest, project, revision
 
 VERSION = ModelVersion(ModelName("m"), 1, manifest_digest(manifest(1)), manifest(1), 1.0, 10)
 REVISION = revision(VERSION)
@@ -55,6 +56,9 @@ class Platform:
 
         asyncio.run(told())
         return self.database.read(lambda c: starts.of_endpoint(c, REVISION.project, REVISION.endpoint))
+
+    def usual(self) -> Usual:
+        return self.database.write(self._watch.usual)[REVISION.project, REVISION.endpoint]
 
 
 @pytest.fixture
@@ -95,3 +99,15 @@ def test_a_platform_that_comes_up_again_does_not_say_that_its_replicas_waited_si
         second, _ = platform.reports(started_at_s=9000.0, ready_at_s=9001.0, phases=phases)
         assert second.phases == phases
         assert second.is_restart
+
+
+def test_what_starts_usually_take_follows_each_that_is_kept(platform: Platform) -> None:
+    platform.database.write(lambda c: projects.put(c, project(), 1.0))
+    platform.database.write(lambda c: endpoints.put(c, endpoint(), 1, 1.0))
+    assert platform.usual() == ()
+    platform.reports()
+    assert platform.usual() == (("order", 0.5), ("process", 0.1), ("imports", 0.7))
+    platform.reports(started_at_s=300.0, ready_at_s=302.0, restarts=1, phases={"process": 0.3, "imports": 0.7})
+    assert platform.usual() == (("process", 0.2), ("imports", 0.7))
+    platform.control()
+    assert platform.usual() == (("process", 0.2), ("imports", 0.7))

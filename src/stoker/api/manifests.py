@@ -121,7 +121,8 @@ def _line(body: bytes, kind: str, project: str, name: str, field: str) -> int:
 async def _endpoints(call: Call) -> Response:
     project = call.request.query_params.get("project")
     found = await call.plane.database.reading(lambda connection: endpoints.everything(connection, project))
-    return reply(EndpointList([endpoint_view(state) for state in found]))
+    observer, table = call.plane.observer, call.plane.routes.table
+    return reply(EndpointList([endpoint_view(state, observer, table) for state in found]))
 
 
 async def _endpoint(call: Call) -> Response:
@@ -172,7 +173,7 @@ async def _rollback(call: Call) -> Response:
     )
     await call.plane.loop.turned(ACTED_WAIT_S)
     state = await call.plane.database.reading(lambda connection: endpoints.get(connection, project, name))
-    return reply(endpoint_view(state))
+    return reply(endpoint_view(state, call.plane.observer, call.plane.routes.table))
 
 
 async def _projects(call: Call) -> Response:
@@ -199,9 +200,9 @@ async def _delete_project(call: Call) -> Response:
 
 async def _detail(call: Call) -> EndpointDetail:
     project, name = call.request.path_params["project"], call.request.path_params["name"]
-    observer, folders = call.plane.observer, call.plane.loop.folders
+    observer, folders, table = call.plane.observer, call.plane.loop.folders, call.plane.routes.table
     return await call.plane.database.reading(
-        lambda connection: endpoint_detail(connection, observer, folders, project, name)
+        lambda connection: endpoint_detail(connection, observer, folders, table, project, name)
     )
 
 

@@ -128,6 +128,7 @@ def _holder() -> str:
 
 def _starts(database: Database, observer: Observer, home: Home, loop: Loop, numbers: Numbers) -> StartWatch:
     starts = StartWatch(database, observer, home, lambda: loop.state, lambda: loop.lease)
+    loop.starts = starts.usual
     observer.on_change = partial(_changed, numbers, starts, loop)
     return starts
 

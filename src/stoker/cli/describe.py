@@ -84,7 +84,7 @@ def _endpoint(detail: EndpointDetail, slos: Sequence[SloView], at_work: str) -> 
     head = fields(
         [
             ("endpoint", click.style(f"{detail.project}/{detail.name}", bold=True)),
-            ("state", tables.state_words(detail.status.conditions)),
+            ("state", tables.state_words(detail)),
             *(_backends(spec) if spec.backends else [("model", spec.model)]),
             ("task", spec.task or ""),
             *([] if spec.backends else _replicas(detail)),

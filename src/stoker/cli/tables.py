@@ -13,7 +13,7 @@ from stoker.types.keys import KeyLimits
 from stoker.types.models import ModelVersion, Signature
 from stoker.types.process import NodeStatus
 from stoker.types.resources import EndpointSpec, Notifier, Policy
-from stoker.types.statuses import Condition, EndpointView
+from stoker.types.statuses import EndpointView
 from stoker.types.units import format_bytes
 
 _PHASE_COLOURS: Final = {
@@ -36,7 +36,7 @@ def endpoints_table(views: Sequence[EndpointView]) -> str:
             serves(view.resource.spec),
             f"{view.status.replicas_ready}/{view.status.replicas_wanted}",
             short_revision(view.status.serving) or "-",
-            state_words(view.status.conditions),
+            state_words(view),
         )
         for view in views
     ]
@@ -70,7 +70,8 @@ def stats_table(stats: Sequence[EndpointStats]) -> str:
 
 
 def _stats_state(one: EndpointStats) -> str:
-    ready = click.style("Ready", fg="green") if one.ready else click.style(one.reason or "NotReady", fg="yellow")
+    words = "Ready" if one.ready else one.progress.words or one.reason or "NotReady"
+    ready = click.style(words, fg="green" if one.ready else "yellow")
     return ready if one.rollout is None else f"{ready}  {click.style(brief(one.rollout), fg='cyan')}"
 
 
@@ -231,21 +232,29 @@ def signature_lines(signature: Signature) -> list[tuple[str, str]]:
     ]
 
 
-def state_words(conditions: Sequence[Condition]) -> str:
-    """Return `Ready`, or the reason why not with its sentence."""
-    ready = next((one for one in conditions if one.type == "Ready"), None)
+def state_words(view: EndpointView) -> str:
+    """Return `Ready`, or the reason why not with its sentence, or with how far its start is."""
+    ready = next((one for one in view.status.conditions if one.type == "Ready"), None)
     if ready is None:
         return click.style("Pending", fg="yellow")
     if ready.status:
         return click.style("Ready", fg="green")
-    colour = "red" if ready.reason in ("CrashLoop", "Unservable", "NoCapacity") else "yellow"
-    return f"{click.style(ready.reason, fg=colour)}: {last_line(ready.message)}"
+    is_failed = ready.reason in ("CrashLoop", "Unservable", "NoCapacity")
+    if view.progress.words and not is_failed:
+        return click.style(view.progress.words, fg="yellow")
+    return f"{click.style(ready.reason, fg='red' if is_failed else 'yellow')}: {last_line(ready.message)}"
 
 
 def phase_words(replica: ReplicaView) -> str:
-    """Return a replica's phase in its colour, with how far its load is."""
-    far = f" {replica.progress.fraction:.0%}" if replica.phase == "loading" and replica.progress.fraction else ""
-    return click.style(f"{replica.phase}{far}", fg=_PHASE_COLOURS.get(replica.phase))
+    """Return a replica's phase in its colour, or how far its start is."""
+    return click.style(start_words(replica), fg=_PHASE_COLOURS.get(replica.phase))
+
+
+def start_words(replica: ReplicaView) -> str:
+    """Return how far a replica's start is, `loading 62 %, about 9 s (weights)`; its phase when it does not start."""
+    if not replica.progress.words:
+        return replica.phase
+    return f"{replica.progress.words} ({replica.progress.stage})" if replica.progress.stage else replica.progress.words
 
 
 def endpoint_title(stats: EndpointStats) -> str:

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeVar
 
+from stoker.cli.output import is_live
 from stoker.cli.progress import Progress
+from stoker.cli.tables import start_words
 from stoker.client.control import ControlClient
 from stoker.client.views import EndpointDetail
 from stoker.types.errors import Conflict, DeadlineExceeded, EngineFailed, NotReachable
@@ -120,7 +122,8 @@ def _loading(detail: EndpointDetail) -> Progressing:
     slowest = min((one for one in mine if one.phase != "ready"), key=lambda one: one.progress.fraction, default=None)
     if slowest is None:
         return Progressing("coming", "starting")
-    words = slowest.progress.stage or slowest.phase or "starting"
+    # A log is not told each second.
+    words = start_words(slowest) if is_live() else slowest.progress.stage or slowest.phase or "starting"
     if slowest.phase == "backoff":
         words = f"crashed, starts again: {slowest.last_error.strip().splitlines()[-1] if slowest.last_error else ''}"
     count = f", replica {sum(one.phase == 'ready' for one in mine) + 1} of {wanted}" if wanted > 1 else ""

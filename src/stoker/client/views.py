@@ -7,6 +7,7 @@ from stoker.core.drift import Shift
 from stoker.telemetry.spans import Span
 from stoker.types.engines import EngineChoice
 from stoker.types.keys import UNLIMITED, KeyLimits
+from stoker.types.loading import Progress
 from stoker.types.models import ModelVersion
 from stoker.types.policies import Verdict
 from stoker.types.signing import SignatureState
@@ -78,13 +79,6 @@ class RevisionView(msgspec.Struct, frozen=True):
     model: str
     created_at_s: float = 0.0
     serving: bool = False
-
-
-class Progress(msgspec.Struct, frozen=True):
-    """How far a load is: `fraction` in 0–1."""
-
-    stage: str = ""
-    fraction: float = 0.0
 
 
 class ReplicaView(msgspec.Struct, frozen=True):
@@ -167,6 +161,7 @@ class EndpointStats(msgspec.Struct, frozen=True):
     ready: bool = False
     reason: str = ""
     rollout: RolloutView | None = None  # that runs
+    progress: Progress = Progress()  # of the replica that will be ready first, while none is
 
 
 class GatewayStats(msgspec.Struct, frozen=True):

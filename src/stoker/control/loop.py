@@ -28,6 +28,7 @@ from stoker.store import leases
 from stoker.store.engine import Connection, Database
 from stoker.store.leases import Lease, LeaseLost
 from stoker.telemetry.metrics import Registry
+from stoker.types.loading import Usual
 from stoker.types.remedies import Act
 from stoker.types.rollouts import RolloutCounts
 from stoker.types.routes import RouteTable
@@ -85,6 +86,7 @@ class Loop:
         self.readings: Callable[[], Mapping[int, Mapping[str, RolloutCounts]]] = dict
         self.rates: Callable[[], Mapping[EndpointKey, float]] = dict
         self.scaled: Callable[[], Mapping[EndpointKey, int] | None] = dict  # replicas that the load calls for
+        self.starts: Callable[[Connection], Mapping[EndpointKey, Usual]] = lambda _: {}  # what they usually take
         self.state: State | None = None  # what was stored after the last turn
         self.decided: Callable[[], None] = lambda: None  # called when a turn did something
         self._wanted: set[tuple[str, str]] = set()  # endpoints with that gauge
@@ -191,7 +193,7 @@ class Loop:
 
     def _decide(self, connection: Connection, lease: Lease, seen: Snapshot) -> tuple[Decision, dict[str, int]]:
         now_s = time.time()
-        decision = decide(connection, lease, seen, self.folders.address, now_s)
+        decision = decide(connection, lease, seen, self.folders.address, now_s, self.starts(connection))
         return decision, deaths.note(connection, seen.nodes, self._told, now_s)
 
     def _count_wanted(self, endpoints: Iterable[EndpointState]) -> None:
@@ -236,6 +238,7 @@ def decide(
     seen: Snapshot,
     address: Callable[[str], str],
     now_s: float,
+    starts: Mapping[EndpointKey, Usual],
 ) -> Decision:
     """Read, decide and store in one transaction: nobody else's write comes between what was seen and what is done.
 
@@ -258,5 +261,5 @@ def decide(
     if not plan.is_empty:
         apply.write(connection, plan, now_s)
         state = read_state(connection)
-    table, encoded = next_table(connection, state, address, now_s)
+    table, encoded = next_table(connection, state, address, now_s, starts)
     return Decision(plan, state, table, encoded)

@@ -5,16 +5,18 @@ acting control too; an unchanged table keeps its number.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
 
 from stoker.control.observe import State
+from stoker.core.snapshot import EndpointKey
 from stoker.core.traffic import route_table
 from stoker.store import alerts, keys, projects, settings
 from stoker.store.engine import Connection
 from stoker.types.ids import ReplicaId
+from stoker.types.loading import Usual
 from stoker.types.models import sha256_digest
 from stoker.types.routes import KeyRoute, RouteTable
 
@@ -22,7 +24,11 @@ WAITERS_MAX: Final = 256  # gateways that may wait at once; far more than one ma
 
 
 def next_table(
-    connection: Connection, state: State, address: Callable[[ReplicaId], str], now_s: float
+    connection: Connection,
+    state: State,
+    address: Callable[[ReplicaId], str],
+    now_s: float,
+    starts: Mapping[EndpointKey, Usual],
 ) -> tuple[RouteTable, bytes]:
     """Return the table of `state` and its JSON, numbered; stores a new number when its content is new."""
     table = route_table(
@@ -35,6 +41,10 @@ def next_table(
         rollouts=(each.state for each in state.rollouts),
         judged=alerts.followed(connection),
     )
+    timed = (
+        msgspec.structs.replace(each, start=starts.get((each.project, each.endpoint), ())) for each in table.endpoints
+    )
+    table = msgspec.structs.replace(table, endpoints=tuple(timed))
     digest = sha256_digest(msgspec.json.encode(table))
     version = int(settings.get(connection, settings.ROUTE_VERSION) or 0)
     if digest != settings.get(connection, settings.ROUTE_DIGEST):

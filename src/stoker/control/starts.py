@@ -1,5 +1,6 @@
 """Keeps what starts of replicas took, from what their agents report: once they are ready, and again with their first
-answer. A report that comes while this control does not act is written by the one that does.
+answer. A report that comes while this control does not act is written by the one that does. And says what they usually
+take.
 """
 
 import asyncio
@@ -12,12 +13,14 @@ import msgspec
 from stoker.control.observe import Observer, State
 from stoker.control.ports import Folders
 from stoker.control.replicas import choice_file
+from stoker.core import loading
 from stoker.core.snapshot import Assignment, EndpointKey, Revision
-from stoker.store import leases, starts
+from stoker.store import endpoints, leases, starts
 from stoker.store.engine import Connection, Database
 from stoker.store.leases import Lease, LeaseLost
 from stoker.types.engines import AUTO, EngineChoice
 from stoker.types.errors import StokerError
+from stoker.types.loading import Usual
 from stoker.types.process import ProcessStatus
 from stoker.types.starts import ORDER, Start
 
@@ -43,6 +46,7 @@ class StartWatch:
         self._state = state
         self._lease = lease
         self._written: dict[str, Start] | None = None  # the newest by replica; None: not read since this process acts
+        self._usual: Mapping[EndpointKey, Usual] | None = None  # None: another start was written since it was read
         self._is_news = asyncio.Event()
 
     def look(self) -> None:
@@ -57,7 +61,7 @@ class StartWatch:
             try:
                 await self.write()
             except LeaseLost:
-                self._written = None  # another control writes
+                self._written = self._usual = None  # another control writes
             except StokerError as problem:
                 log.warning("what starts took could not be kept", extra={"reason": problem.message})
             await asyncio.sleep(WRITE_EVERY_S)
@@ -66,7 +70,7 @@ class StartWatch:
         """Write what is known of starts now and was not before. Raises LeaseLost or Unavailable."""
         lease, state = self._lease(), self._state()
         if lease is None or state is None:
-            self._written = None
+            self._written = self._usual = None
             return
         assigned = {str(each.replica): each for each in state.assignments}
         if self._written is None:
@@ -80,10 +84,20 @@ class StartWatch:
                 leases.guard(connection, lease)
                 for key, start in news:
                     starts.keep(connection, *key, start)
+                self._usual = None
 
             await self._database.writing(keep)
         now = {**written, **{start.replica: start for _, start in found}}
         self._written = {replica: start for replica, start in now.items() if replica in assigned}
+
+    def usual(self, connection: Connection) -> Mapping[EndpointKey, Usual]:
+        """Return what starts of each endpoint usually take. For the writer's thread, where they are written."""
+        if self._usual is None:
+            self._usual = {
+                each.key: loading.usual(starts.of_endpoint(connection, *each.key, limit=loading.STARTS))
+                for each in endpoints.everything(connection)
+            }
+        return self._usual
 
     def _found(
         self, state: State, assigned: Mapping[str, Assignment], written: Mapping[str, Start]

@@ -6,6 +6,7 @@ from stoker.client.views import EndpointStats, GatewayStats, Stats
 from stoker.control import steering
 from stoker.control.observe import Observer
 from stoker.control.routes import RoutePublisher
+from stoker.control.views import starting
 from stoker.core import conditions
 from stoker.core.snapshot import EndpointState
 from stoker.observe.history.collect import Collector
@@ -43,7 +44,9 @@ class StatsReader:
         return Stats(
             endpoints=tuple(
                 msgspec.structs.replace(
-                    _endpoint(state, tasks.get(state.key, ""), change, seconds), rollout=rolling.get(state.key)
+                    _endpoint(state, tasks.get(state.key, ""), change, seconds),
+                    rollout=rolling.get(state.key),
+                    progress=starting(state, self._observer, self._routes.table),
                 )
                 for state in states
             ),

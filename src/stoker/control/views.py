@@ -1,33 +1,40 @@
 """What the API shows of endpoints: the stored status, with what the nodes say of each replica now."""
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
-from stoker.client.views import EndpointDetail, JournalEntry, Progress, ReplicaView, RevisionView
+from stoker.client.views import EndpointDetail, JournalEntry, ReplicaView, RevisionView
 from stoker.control import steering
 from stoker.control.observe import Observer
 from stoker.control.ports import Folders
 from stoker.control.replicas import choice_file
+from stoker.core import loading
 from stoker.core.snapshot import Assignment, EndpointState, Revision
 from stoker.core.starts import summarise
 from stoker.store import endpoints, journal, revisions, starts
 from stoker.store.engine import Connection
 from stoker.store.journal import Entry
 from stoker.types.engines import EngineChoice
+from stoker.types.loading import Progress, Seen
+from stoker.types.process import ProcessStatus
+from stoker.types.routes import RouteTable
 from stoker.types.statuses import EndpointView
 
 JOURNAL_SHOWN = 20
 
 
-def endpoint_view(state: EndpointState) -> EndpointView:
+def endpoint_view(state: EndpointState, observer: Observer, table: RouteTable) -> EndpointView:
     """Return an endpoint as lists show it."""
-    return EndpointView(state.name, state.project, state.generation, state.resource, state.status)
+    return EndpointView(
+        state.name, state.project, state.generation, state.resource, state.status, starting(state, observer, table)
+    )
 
 
 def endpoint_detail(
-    connection: Connection, observer: Observer, folders: Folders, project: str, name: str
+    connection: Connection, observer: Observer, folders: Folders, table: RouteTable, project: str, name: str
 ) -> EndpointDetail:
     """Return an endpoint with revisions (newest first), replicas and its last decisions. Raises NotFound."""
     state = endpoints.get(connection, project, name)
@@ -38,8 +45,11 @@ def endpoint_detail(
         generation=state.generation,
         resource=state.resource,
         status=state.status,
+        progress=starting(state, observer, table),
         revisions=tuple(_revision(each, state.serving) for each in reversed(history)),
-        replicas=tuple(_replica(each, observer, folders) for each in revisions.assignments(connection, project, name)),
+        replicas=tuple(
+            _replica(each, observer, folders, table) for each in revisions.assignments(connection, project, name)
+        ),
         journal=tuple(journal_views(journal.last(connection, JOURNAL_SHOWN, project, name))),
         rollout=steering.running(connection).get(state.key),
         starts=summarise(starts.of_endpoint(connection, project, name)),
@@ -69,7 +79,39 @@ def _revision(revision: Revision, serving: str) -> RevisionView:
     )
 
 
-def _replica(assignment: Assignment, observer: Observer, folders: Folders) -> ReplicaView:
+def starting(state: EndpointState, observer: Observer, table: RouteTable) -> Progress:
+    """Return how far the replica is that will be ready first, while none of the endpoint is."""
+    if state.status.replicas_ready:
+        return Progress()
+    mine = (
+        _progress(each, table)
+        for status in observer.statuses
+        for each in status.processes
+        if (each.labels.get("project"), each.labels.get("endpoint")) == state.key
+    )
+    return max(mine, key=lambda each: (bool(each.words), each.fraction), default=Progress())
+
+
+def _progress(process: ProcessStatus, table: RouteTable) -> Progress:
+    """Return how far a replica is with its start, by what `table` says of the starts before."""
+    if process.phase not in ("starting", "loading"):
+        return Progress()
+    whose = process.labels.get("project"), process.labels.get("endpoint")
+    usual = next((each.start for each in table.endpoints if (each.project, each.endpoint) == whose), ())
+    since_s = process.started_at_s + sum(process.phases.values())
+    seen = Seen(
+        stage=process.progress.stage,
+        stage_s=max(time.time() - since_s, 0.0),
+        fraction=process.progress.fraction,
+        over=process.phases,
+        answers=process.phase == "loading",
+    )
+    found = loading.far(usual, seen)
+    ratio = seen.fraction if found.ratio is None else found.ratio
+    return Progress(found.stage, ratio, None if found.is_late else found.left_s, loading.words(found))
+
+
+def _replica(assignment: Assignment, observer: Observer, folders: Folders, table: RouteTable) -> ReplicaView:
     process = observer.process(assignment.node, assignment.replica)
     if process is None:
         phase = "starting" if assignment.phase == "wanted" else assignment.phase
@@ -81,7 +123,7 @@ def _replica(assignment: Assignment, observer: Observer, folders: Folders) -> Re
         node=assignment.node,
         restarts=process.restarts,
         last_error=process.last_error,
-        progress=Progress(process.progress.stage, process.progress.fraction),
+        progress=_progress(process, table),
         rss_bytes=process.rss_bytes,
         engine=process.engine,
         choice=_choice(choice_file(folders, assignment.replica)),

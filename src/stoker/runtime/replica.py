@@ -33,7 +33,7 @@ from stoker.runtime.generate import GenerateWork
 from stoker.runtime.numbers import Numbers
 from stoker.runtime.predict import PredictWork
 from stoker.runtime.stopwatch import Stopwatch
-from stoker.runtime.verify import VERIFY, verify
+from stoker.runtime.verify import verify
 from stoker.runtime.work import HandsOver, Watched, Work, WorkStats
 from stoker.telemetry.metrics import encode_snapshot
 from stoker.telemetry.process import watch_lag
@@ -45,7 +45,7 @@ from stoker.types.feedback import Handover
 from stoker.types.models import FileEntry
 from stoker.types.replica import ReplicaSpec, ReplicaState, ReplicaStats
 from stoker.types.signing import SignedVersion
-from stoker.types.starts import IMPORTS
+from stoker.types.starts import IMPORTS, VERIFY
 
 EXIT_FAILED: Final = 3
 LOADING_RETRY_S: Final = 1.0

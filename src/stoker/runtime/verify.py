@@ -8,8 +8,8 @@ from typing import Final
 from stoker.runtime.engines.port import Progress
 from stoker.types.errors import RefusedArtifact
 from stoker.types.models import FileEntry, VersionManifest
+from stoker.types.starts import VERIFY
 
-VERIFY: Final = "verify"  # the stage
 CHUNK_BYTES: Final = 4 << 20
 
 

@@ -34,11 +34,11 @@ def newest(connection: Connection, replicas: Collection[str]) -> dict[str, Start
     return {start.replica: start for start in (_start.decode(row.start) for row in connection.execute(ask))}
 
 
-def of_endpoint(connection: Connection, project: str, endpoint: str) -> list[Start]:
+def of_endpoint(connection: Connection, project: str, endpoint: str, limit: int = STARTS_MAX) -> list[Start]:
     """Return the starts of an endpoint's replicas, the newest first."""
     table = schema.starts
     ask = select(table.c.start).where(and_(table.c.project == project, table.c.endpoint == endpoint))
-    return [_start.decode(row.start) for row in connection.execute(ask.order_by(table.c.at_s.desc()))]
+    return [_start.decode(row.start) for row in connection.execute(ask.order_by(table.c.at_s.desc()).limit(limit))]
 
 
 def forget(connection: Connection, project: str, endpoint: str) -> None:

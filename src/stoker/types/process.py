@@ -35,7 +35,7 @@ class ProcessSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LoadProgress(msgspec.Struct, frozen=True):
-    """How far a load is: `fraction` in 0–1, `stage` a word such as `weights` or `warm-up`."""
+    """How far a load is: `fraction` of the stage in 0–1, `stage` a word such as `weights` or `warm-up`."""
 
     stage: str = ""
     fraction: float = 0.0

@@ -7,6 +7,7 @@ import msgspec
 
 from stoker.types.ids import EndpointName, KeyId, ProjectName, ReplicaId, RevisionId
 from stoker.types.keys import UNLIMITED, KeyLimits
+from stoker.types.loading import Usual
 from stoker.types.models import Signature
 from stoker.types.resources import FALLBACK_REASONS, Affinity, FallbackReason, ResumeMode, Task
 from stoker.types.rollouts import RolloutRoute
@@ -102,6 +103,7 @@ class EndpointRoute(msgspec.Struct, frozen=True):
     # Without a replica requests wait for the next one, within their deadlines: they are being replaced, or it sleeps.
     holds: bool = False
     sheds: bool = False  # the sheddable band is refused: its budget is gone, and its policy says so
+    start: Usual = ()  # what the phases of a replica's start usually take
 
 
 class KeyRoute(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ import msgspec
 ORDER: Final = "order"  # from control's decision to the spawn: signature, layout of the files, the agent's record
 PROCESS: Final = "process"  # from the spawn to the interpreter's first line of ours
 IMPORTS: Final = "imports"  # modules: ours and the engine's
+VERIFY: Final = "verify"  # signature and digests
 FIRST_ANSWER: Final = "first answer"  # of the first request, from its arrival in the replica; to the first token
 TOTAL: Final = "total"  # from the spawn to ready, as the agent saw both
 SPAWNED: Final = "STOKER_SPAWNED_S"  # tells a process what the monotonic clock, one for all, was at its spawn

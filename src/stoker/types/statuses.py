@@ -3,6 +3,7 @@
 import msgspec
 
 from stoker.types.ids import EndpointName, ProjectName
+from stoker.types.loading import Progress
 from stoker.types.resources import Endpoint
 from stoker.types.slos import MoveInForce
 
@@ -31,10 +32,11 @@ class EndpointStatus(msgspec.Struct, frozen=True):
 
 
 class EndpointView(msgspec.Struct, frozen=True):
-    """An endpoint as the API returns it."""
+    """An endpoint as the API returns it. progress: of the replica that will be ready first, while none is."""
 
     name: EndpointName
     project: ProjectName
     generation: int
     resource: Endpoint
     status: EndpointStatus
+    progress: Progress = Progress()
