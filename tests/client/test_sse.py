@@ -16,7 +16,9 @@ STREAM = b': ping\n\ndata: {"a":1}\n\ndata: {"b":2}\r\n\r\nevent: error\ndata:{"
 def test_the_cuts_between_reads_do_not_matter(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(STREAM)]
     pieces = [STREAM[start:end] for start, end in pairwise(edges)]
-    assert list(events(pieces)) == [b'{"a":1}', b'{"b":2}', b'{"c":3}']
+    said: list[str] = []
+    assert list(events(pieces, said.append)) == [b'{"a":1}', b'{"b":2}', b'{"c":3}']
+    assert said == ["ping"]
 
 
 def test_a_stream_without_its_last_blank_line_still_gives_the_last_event() -> None:

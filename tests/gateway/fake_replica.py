@@ -1,7 +1,7 @@
 """A replica process without an engine, for tests and measurements of the gateway: what it does, the body says.
 
 python fake_replica.py ADDRESS NAME LOGFILE [--state loading] [--slots 256] [--pace 10] [--full-cache PATH]
-    [--says TEXT]
+    [--says TEXT] [--stage weights]
 
 The text of a body, anywhere in it (of a large one: at its ends), decides: `die` kills the process, `hang` never
 answers, `slow:0.2` answers after that, `until:PATH` when that file is there, `cost:0.1` says that four requests
@@ -56,6 +56,7 @@ class Fake:
         self.pace = pace
         self.full_cache = Path(option("--full-cache", "/nowhere"))
         self.says = option("--says", "").encode()  # the answer to all that is not quick
+        self.stage = option("--stage", "")  # of the load, until SIGUSR1
         self.fails = False  # SIGHUP, to and fro: every request ends with an error of the engine
         self.hangs = False  # SIGUSR2: answer pings, and nothing else any more
         self.tasks: set[asyncio.Task[None]] = set()
@@ -68,6 +69,7 @@ class Fake:
     def stats(self) -> ReplicaStats:
         return ReplicaStats(
             state=self.state,
+            stage=self.stage if self.state == "loading" else "",
             running=self.running,
             slots=self.slots,
             finished=self.finished,

@@ -407,6 +407,9 @@ class Listener:
     def send_piece(self, data: bytes) -> None:
         self.pieces.append(data)
 
+    def comment(self, data: bytes, headers: bytes = b"") -> None:
+        self.pieces.append(data)
+
     def end_stream(self, last: bytes) -> None:
         self.pieces.append(last)
 
@@ -421,13 +424,22 @@ def test_the_comment_that_keeps_a_stream_open_is_sent_and_not_kept() -> None:
     listener = Listener()
     tap = Tap(listener, 100)
     tap.start_stream(b"", b"a")
-    tap.send_piece(PING)
+    tap.comment(PING)
     tap.send_piece(b"b")
     assert not tap.is_whole
     tap.end_stream(b"c")
     assert tap.is_whole
     assert tap.pieces == [b"a", b"b", b"c"]
     assert listener.pieces == [b"a", PING, b"b", b"c"]
+
+
+def test_a_stream_that_began_with_comments_is_kept_without_them() -> None:
+    tap = Tap(Listener(), 100)
+    tap.comment(b": loading 62 %, about 9 s\n\n", b"content-type: text/event-stream\r\n")
+    tap.send_piece(b"a")
+    tap.end_stream(b"b")
+    assert tap.is_whole
+    assert tap.pieces == [b"a", b"b"]
 
 
 def test_a_stream_that_grows_too_large_is_sent_on_and_let_go() -> None:

@@ -9,11 +9,12 @@ from typing import Any, Final
 
 import click
 
-from stoker.cli.output import duration, show
+from stoker.cli.output import duration, is_live, show
 from stoker.cli.session import Command, Session, complete_endpoint, output_option, project_option
 from stoker.client.data import ChatPiece, DataClient, Tokens
 from stoker.types.errors import StokerError
 
+CLEAR: Final = "\x1b[2K"  # the line on the terminal
 # The oldest turns leave first; a conversation longer than this fits no small model's context anyway.
 TURNS_MAX: Final = 200
 _COMMANDS: Final = "/clear forgets the conversation, /exit or Ctrl-D ends it, Ctrl-C stops an answer"
@@ -103,13 +104,21 @@ class _Talk:
         """Return the answer to `prompt`, printed as it comes when `aloud`. Ctrl-C keeps what came so far."""
         self._turns.append({"role": "user", "content": prompt})
         try:
-            said = _listen(self._data.chat(self._endpoint, self._start + self._turns, self._options), aloud)
+            comment = _remark if aloud else None
+            said = _listen(self._data.chat(self._endpoint, self._start + self._turns, self._options, comment), aloud)
         except StokerError:
+            _remark("")
             self._turns.pop()
             raise
         self._turns.append({"role": "assistant", "content": said.text})
         del self._turns[:-TURNS_MAX]
         return said
+
+
+def _remark(words: str) -> None:
+    """Show a person who waits how far the load is; "" takes it away."""
+    if is_live() and words != "ping":
+        click.echo(f"\r{CLEAR}{click.style(words, dim=True)}\r", nl=False, err=True)
 
 
 def _listen(pieces: Generator[ChatPiece, None, None], aloud: bool) -> Said:
@@ -122,6 +131,7 @@ def _listen(pieces: Generator[ChatPiece, None, None], aloud: bool) -> Said:
             for piece in pieces:
                 if piece.text and not first_s:
                     first_s = time.monotonic() - began_s
+                    _remark("")
                 words.append(piece.text)
                 if aloud and piece.text:
                     click.echo(piece.text, nl=False)

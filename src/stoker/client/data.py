@@ -1,6 +1,6 @@
 """The data plane as the command line calls it: chat, embeddings, Open Inference Protocol."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -91,7 +91,11 @@ class DataClient:
         return tuple(one.id for one in decode(answer.body, _ModelList).data)
 
     def chat(
-        self, endpoint: str, messages: list[dict[str, str]], options: dict[str, Any]
+        self,
+        endpoint: str,
+        messages: list[dict[str, str]],
+        options: dict[str, Any],
+        comment: Callable[[str], None] | None = None,
     ) -> Generator[ChatPiece, None, None]:
         """Yield an answer as it is made; closing the iterator cancels it down to the engine.
 
@@ -99,6 +103,7 @@ class DataClient:
             endpoint: the endpoint's name.
             messages: the conversation, oldest first, as OpenAI's `messages`.
             options: further fields of the request, such as `temperature` and `max_tokens`.
+            comment: is told what the gateway says beside the answer, such as how far a load is.
         """
         request = {
             **options,
@@ -114,7 +119,7 @@ class DataClient:
             headers=self._headers(),
             timeout_s=ANSWER_TIMEOUT_S,
         )
-        for payload in events(pieces):
+        for payload in events(pieces, comment):
             chunk = _read_chunk(payload)
             choice = chunk.choices[0] if chunk.choices else _Choice()
             yield ChatPiece(choice.delta.content or "", choice.finish_reason, chunk.usage)

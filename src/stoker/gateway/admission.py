@@ -5,19 +5,24 @@ with when to come back.
 """
 
 import asyncio
+import random
 import time
 from typing import Final, Protocol
 
-from stoker.core import admit, fairness, retry
+from stoker.core import admit, fairness, loading, retry
 from stoker.gateway.exchange import Exchange
 from stoker.gateway.fleet.replica import Replica
 from stoker.gateway.meters import Meters
 from stoker.gateway.queue import Queue, Waiting
 from stoker.protocol.frames import EndHead
-from stoker.types.errors import Busy, DeadlineExceeded, OutOfTime, QueueFull, Shed, StokerError
+from stoker.types.errors import Busy, DeadlineExceeded, OutOfTime, QueueFull, Shed, StillLoading, StokerError
+from stoker.types.loading import Loading
 from stoker.types.routes import EndpointRoute
 
 SERVICE_SAMPLES: Final = 20  # the mean service time is of about so many requests
+# A stream that waits for a load is told how far it is only after this: until then an error has a status of its own.
+TELL_AFTER_S: Final = 1.0
+UNTOLD: Final = b"none"  # what a client sends as x-stoker-progress that wants no comments in its stream
 
 
 class Places(Protocol):
@@ -50,8 +55,11 @@ class Places(Protocol):
     def unavailable(self) -> StokerError:
         """Return why there will be none."""
 
+    def loading(self, now_s: float) -> Loading | None:
+        """Return how far what is waited for is; None while any replica is ready."""
+
     def cold(self) -> None:
-        """Somebody waits while nobody takes requests."""
+        """Somebody comes while nobody takes requests."""
 
 
 class Admission:
@@ -106,7 +114,23 @@ class Admission:
                 f"{name} could answer in {wait_s + self._one_s:.2f} s; the deadline is in {left_s:.2f}",
                 retry_after_s=self._again_s(),
             )
+        if (load := places.loading(now_s)) is not None and (
+            problem := self._unloaded(load, ticket, left_s)
+        ) is not None:
+            places.cold()  # who does not wait comes back: it is to be there then
+            return problem
         return self._full() if self._victims(ticket) is None else None
+
+    def _unloaded(self, load: Loading, ticket: fairness.Ticket, left_s: float) -> StokerError | None:
+        """Return what a request gets that cannot wait until a replica is loaded; None when it can."""
+        name, words = self._places.route.endpoint, loading.words(load)
+        if not loading.fits(load, left_s - self._one_s):
+            why = f"{name} is {words}; the deadline is in {left_s:.1f} s"
+        elif self._victims(ticket) is None:
+            why = f"{name} is {words}; {len(self._queue)} requests wait for it already"
+        else:
+            return None
+        return StillLoading(f"{why}; come back then", retry_after_s=loading.retry_after_s(load, random.random()))
 
     async def wait(self, exchange: Exchange, *, in_front: bool = False) -> Replica:
         """Wait for a place and return its replica. Raises StokerError when there will be none."""
@@ -134,6 +158,19 @@ class Admission:
             self._movable.discard(waiting)
             exchange.waited_s = time.monotonic() - began_s
             self._places.meters.waited(waiting.tenant, exchange.waited_s)
+
+    def tell(self, load: Loading | None, now_s: float) -> None:
+        """Tell streams that wait how far what they wait for is. Called about once a second."""
+        if load is None:
+            return
+        words = loading.words(load)
+        for waiting in self._queue:
+            exchange = waiting.exchange
+            is_due = exchange.stream and now_s - exchange.routed_s >= TELL_AFTER_S
+            if not is_due or exchange.is_started or exchange.can_move or exchange.connection.is_stalled:
+                continue
+            if exchange.request.headers.get(b"x-stoker-progress") != UNTOLD:
+                exchange.comment(words)
 
     def serve(self) -> None:
         """Give free places to those who wait."""

@@ -67,6 +67,9 @@ class Client(Protocol):
     def send_piece(self, data: bytes) -> None:
         """Write one piece of the stream."""
 
+    def comment(self, data: bytes, headers: bytes = b"") -> None:
+        """Write what is no part of the answer into the stream; with `headers` it begins so."""
+
     def end_stream(self, last: bytes) -> None:
         """Write the last piece, which may be empty, and the end."""
 
@@ -81,9 +84,9 @@ class Client(Protocol):
 FIELDS: Final = (
     "admitted_s", "arm", "arrived_s", "avoid", "band", "began_s", "between", "body", "cache_key", "caller",
     "can_move", "can_spill", "cause", "code", "connection", "cut", "deadline_s", "extra", "first_byte_s",
-    "header_bytes", "id", "identity", "is_answered", "is_copied", "is_proven", "is_repeatable", "is_sampled",
-    "is_started", "key", "known_s", "lane", "max_tokens", "method", "name", "on_start", "on_trial", "piece_s",
-    "project", "relay", "replica", "request", "resume", "revision", "route", "routed_s", "sends", "sent_s",
+    "header_bytes", "id", "identity", "is_answered", "is_copied", "is_opened", "is_proven", "is_repeatable",
+    "is_sampled", "is_started", "key", "known_s", "lane", "max_tokens", "method", "name", "on_start", "on_trial",
+    "piece_s", "project", "relay", "replica", "request", "resume", "revision", "route", "routed_s", "sends", "sent_s",
     "served_by", "shape", "share", "span", "status", "stream", "task", "took_s", "trace", "trail", "transcript",
     "tries", "units", "usage", "user", "version", "waited_s", "wish",
 )  # fmt: skip
@@ -150,8 +153,8 @@ class Exchange:
         self.cut: StokerError | None = None  # what ended the first part of a stream
         self.resume = b""  # what the next try is told of it
         self.is_proven = False  # it streamed for long enough before the cut to need no trial
-        # Bytes of the answer are on their way, so no other answer is possible; and all of it is.
-        self.is_started = self.is_answered = False
+        # Bytes of the answer are on their way, so no other is possible; all of it is; so far only comments are.
+        self.is_started = self.is_answered = self.is_opened = False
         self.cause: StokerError | None = None
         self.task: asyncio.Task[None] | None = None
 
@@ -180,7 +183,7 @@ class Exchange:
         if not self.is_answered:
             self.is_started = self.is_answered = True
             self.status = status
-            self.connection.send(status, b"%b%bx-request-id: %b\r\n" % (headers, self.extra, self.id.encode()), body)
+            self.connection.send(status, headers + self._own_lines(), body)
 
     def start(self, first: bytes) -> None:
         """Answer 200 with a stream whose first piece is `first`."""
@@ -188,8 +191,20 @@ class Exchange:
             self.on_start()
         self.is_started = True
         self.status = 200
-        headers = b"%b%bx-request-id: %b\r\n" % (replies.EVENT_STREAM, self.extra, self.id.encode())
-        self.connection.start_stream(headers, first)
+        if self.is_opened:
+            self.connection.send_piece(first)
+        else:
+            self.connection.start_stream(replies.EVENT_STREAM + self._own_lines(), first)
+
+    def comment(self, words: str) -> None:
+        """Tell a client that waits for its stream something beside it; the first time the stream's head goes before.
+
+        From then on its status is 200, and who serves it is told in no header.
+        """
+        said = b": %b\n\n" % words.encode()
+        headers = b"" if self.is_opened else replies.EVENT_STREAM + self._own_lines(is_known=False)
+        self.is_opened = True
+        self.connection.comment(said, headers)
 
     def end(self, last: bytes) -> None:
         """End the stream; `last` may be empty."""
@@ -202,11 +217,18 @@ class Exchange:
         if self.is_answered:
             return
         self.code = problem.code
-        if self.is_started:
+        if self.is_started or self.is_opened:
             self.end(self.route.protocol.error_event(problem))
             self.status = problem.status
         else:
             self.send(problem.status, error_headers(problem), self.route.protocol.error_body(problem))
+
+    def _own_lines(self, *, is_known: bool = True) -> bytes:
+        """Return header lines that every answer has; is_known: who serves."""
+        own = b"%bx-request-id: %b\r\n" % (self.extra, self.id.encode())
+        if self.served_by and is_known:
+            own += b"x-stoker-served-by: %b\r\n" % self.served_by.encode()
+        return own
 
 
 def error_headers(problem: StokerError) -> bytes:

@@ -18,12 +18,14 @@ from stoker.gateway.exchange import Exchange
 from stoker.gateway.fleet.choice import Choice
 from stoker.gateway.fleet.health import Evidence, evidence
 from stoker.gateway.fleet.replica import Replica
+from stoker.gateway.fleet.starting import Starting
 from stoker.gateway.fleet.suspects import Suspects
 from stoker.gateway.meters import Meters
 from stoker.gateway.reverts import Reverts
 from stoker.gateway.tier import Tier
 from stoker.protocol.frames import EndHead
 from stoker.types.errors import NotFound, StokerError, Unavailable
+from stoker.types.loading import Loading
 from stoker.types.rollouts import Reverted
 from stoker.types.routes import EndpointRoute
 
@@ -75,6 +77,7 @@ class Lane:
         self.down_since_s = time.monotonic()
         self._replicas: dict[str, Replica] = {}
         self.choice = Choice(meters)
+        self._starting = Starting()
         self._evidence, self._evidence_s = Evidence(), 0.0
         self.admission = Admission(self)
         self._places = 0  # in all open replicas
@@ -277,7 +280,9 @@ class Lane:
         """Look again which replicas are open, and serve the queue from them."""
         self.choice.refresh(self._replicas.values())
         self._places = sum(replica.places for replica in self.choice.open)
-        if not self.choice.open:
+        if self.choice.open:
+            self._starting.over()
+        else:
             self.admission.move_on()
         self.admission.serve()
 
@@ -291,6 +296,8 @@ class Lane:
             self.arms.sweep(now_s)
         if self.admission and self.is_down(now_s):
             self.admission.refuse_all(self.unavailable())
+        elif self.admission and not self.choice.open:
+            self.admission.tell(self.loading(now_s), now_s)
 
     def has_place(self) -> bool:
         """See admission.Places."""
@@ -317,8 +324,12 @@ class Lane:
             for replica in self._replicas.values()
         )
 
+    def loading(self, now_s: float) -> Loading | None:
+        """Return how far the replicas are that are waited for; None while any is ready."""
+        return None if self.choice.open else self._starting.look(self.route, self._replicas.values(), now_s)
+
     def cold(self) -> None:
-        """Count a request that waits while no replica is ready, and have the endpoint wake if it sleeps."""
+        """Count a request that comes while no replica is ready, and have the endpoint wake if it sleeps."""
         self.meters.cold()
         if self.route.holds:
             self._asleep()

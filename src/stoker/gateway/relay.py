@@ -108,7 +108,7 @@ class Relay:
     def keep_alive(self) -> None:
         """Write a comment if the stream was idle since the last call (the pulse calls this every PING_AFTER_S)."""
         if not self.was_written and self._exchange.is_started and not self._exchange.is_answered:
-            self._exchange.connection.send_piece(PING)
+            self._exchange.connection.comment(PING)
         self.was_written = False
 
     def _end(self, end: EndHead, last: bytes) -> None:

@@ -19,6 +19,7 @@ StokerError
 │   └── RateLimited         429 rate_limit_exceeded    its key asked for more than it may
 ├── Unavailable             503 unavailable            nothing can serve this now; carries retry_after_s
 │   ├── NotReachable        503 not_reachable          nobody answers where a process should be (client side)
+│   ├── StillLoading        503 loading                its replica is ready later than the caller can wait
 │   ├── ReplicaLost         503 replica_lost           the connection to a replica broke mid-request
 │   └── Draining            503 draining
 ├── DeadlineExceeded        504 deadline_exceeded
@@ -166,6 +167,12 @@ class NotReachable(Unavailable):
     """Nobody answers at an address, or the connection broke; no process said anything."""
 
     code = "not_reachable"
+
+
+class StillLoading(Unavailable):
+    """What would serve is being loaded, for longer than the caller can wait; `retry_after_s` is when it is ready."""
+
+    code = "loading"
 
 
 class ReplicaLost(Unavailable):

@@ -73,7 +73,8 @@ class Replica:
     __slots__ = (
         "_asking", "_closing", "_pause", "_task", "_watcher", "address", "boot", "busy", "cost", "down_since_s",
         "error", "health", "id", "in_flight", "is_ejected", "is_reserved", "known", "learned", "link", "meters", "node",
-        "others", "paused_until_s", "places", "progress", "remote", "revision", "state", "stats", "version",
+        "others", "paused_until_s", "places", "progress", "remote", "revision", "stage_since_s",
+        "state", "stats", "version",
     )  # fmt: skip
 
     def __init__(self, route_: ReplicaRoute, revision: str, version: str, watcher: Watcher) -> None:
@@ -99,7 +100,7 @@ class Replica:
         self.progress = 0  # pieces and answers that came from it
         self.is_ejected = False
         self.is_reserved = False  # for one request on trial
-        self.down_since_s = time.monotonic()
+        self.down_since_s = self.stage_since_s = time.monotonic()  # the phase of its start that it is in (stats.stage)
         self.health = Health(self.down_since_s)
         self.meters = watcher.meters.replica(revision, self.id)
         self._watcher = watcher
@@ -209,6 +210,7 @@ class Replica:
         if is_new:  # it has measured nothing and keeps no prompts
             self.cost.reset()
             self.known.clear()
+            self.stage_since_s = now_s
         self.boot = link.hello.boot
         has_server = self._watcher.task == "chat"  # it may have one; is it ready, it is asked before it is open
         self.state = "loading" if has_server and link.hello.state == "ready" else link.hello.state
@@ -259,7 +261,10 @@ class Replica:
             self._watcher.replica_changed(self)
 
     def _hear(self, stats: ReplicaStats) -> None:
-        self.health.heard(time.monotonic())
+        now_s = time.monotonic()
+        self.health.heard(now_s)
+        if stats.stage != self.stats.stage:
+            self.stage_since_s = now_s
         self.stats = stats
         self.error = stats.error
         self.others = stats.others

@@ -243,6 +243,13 @@ class Connection(asyncio.Protocol):
         if request is not None and data:  # an empty chunk would end the body
             self._write(data if request.is_1_0 else b"%x\r\n%b\r\n" % (len(data), data))
 
+    def comment(self, data: bytes, headers: bytes = b"") -> None:
+        """Write what is no part of the answer; with `headers` the stream begins so."""
+        if headers:
+            self.start_stream(headers, data)
+        else:
+            self.send_piece(data)
+
     def end_stream(self, last: bytes) -> None:
         """Write the last piece of a stream (it may be empty) and its end, in one write."""
         request = self.active

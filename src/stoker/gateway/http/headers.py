@@ -25,6 +25,7 @@ WANTED: Final = frozenset(
         b"x-stainless-retry-count",
         b"x-stoker-flag",
         b"x-stoker-priority",
+        b"x-stoker-progress",
         b"x-stoker-project",
         b"x-stoker-segment",
         b"x-stoker-tier",

@@ -13,7 +13,6 @@ from stoker.gateway.answers import Answer, Answers, Shelf
 from stoker.gateway.exchange import Client, Exchange, Handler, Work
 from stoker.gateway.lane import Lane
 from stoker.gateway.protocols import sameness
-from stoker.gateway.relay import PING
 
 
 def cache(answers: Answers, inner: Handler) -> Handler:
@@ -115,10 +114,14 @@ class Tap:
         self._client.start_stream(headers, first)
 
     def send_piece(self, data: bytes) -> None:
-        """See Client. A comment that keeps the connection open is no part of the answer."""
-        if data is not PING:
-            self._take(data)
+        """See Client."""
+        self._take(data)
         self._client.send_piece(data)
+
+    def comment(self, data: bytes, headers: bytes = b"") -> None:
+        """See Client; it is not kept."""
+        self._was_good = self._was_good or bool(headers)
+        self._client.comment(data, headers)
 
     def end_stream(self, last: bytes) -> None:
         """See Client."""

@@ -91,6 +91,9 @@ class Flight:
     def send_piece(self, data: bytes) -> None:
         """See Client."""
 
+    def comment(self, data: bytes, headers: bytes = b"") -> None:
+        """See Client."""
+
     def end_stream(self, last: bytes) -> None:
         """See Client."""
 

@@ -58,7 +58,6 @@ class _Chain:
         self._exchange = exchange
         self._first = first
         self._expires_s = exchange.deadline_s
-        self._extra = exchange.extra  # header lines besides the one that says who served
         self._has_chosen = False  # a tier chose, for this request alone
         self._late: StokerError | None = None  # the step was interrupted for taking too long
 
@@ -94,7 +93,7 @@ class _Chain:
                 if found is None and at == 0:
                     raise problem
                 why = found or why
-            exchange.served_by, exchange.extra = "", self._extra
+            exchange.served_by = ""
             exchange.relay, exchange.revision = own
             raise kept or Unavailable(f"{first.route.endpoint} has no backend that can serve", retry_after_s=10.0)
         finally:
@@ -160,7 +159,6 @@ class _Chain:
             return convicted
         exchange.lane = lane
         exchange.served_by = lane.route.endpoint
-        exchange.extra = b"%bx-stoker-served-by: %b\r\n" % (self._extra, exchange.served_by.encode())
         exchange.began_s = exchange.request.started_s if lane is self._first else now_s
         exchange.relay = exchange.avoid = None
         exchange.revision = exchange.arm = ""

@@ -85,6 +85,10 @@ class Call:
         """See exchange.Client."""
         raise AssertionError("an answer over gRPC is whole")
 
+    def comment(self, data: bytes, headers: bytes = b"") -> None:
+        """See exchange.Client."""
+        raise AssertionError("an answer over gRPC is whole")
+
     def end_stream(self, last: bytes) -> None:
         """See exchange.Client."""
         raise AssertionError("an answer over gRPC is whole")
