@@ -153,7 +153,7 @@ def _rollouts(watch: RolloutWatch, loop: Loop, quiet: Quiet) -> RolloutWatch:
 
 def _scaling(database: Database, gatherer: Gatherer, loop: Loop, metrics: Registry) -> ScalingWatch:
     watch = ScalingWatch(database, gatherer, lambda: loop.state, lambda: loop.lease, metrics, loop.wake)
-    loop.scaled = watch.scaled
+    loop.scaled, loop.rests = watch.scaled, watch.rests
     return watch
 
 

@@ -79,6 +79,8 @@ def page(found: ScalingView) -> str:
     ]
     if newest.limit:
         lines.append(click.style(f"  {newest.limit}", fg="yellow"))
+    if newest.room and newest.room != newest.because:
+        lines.append(click.style(f"  {newest.room}", fg="yellow"))
     lines += ["", click.style("What each signal called for", bold=True), _signals(newest)]
     lines += ["", click.style("What was seen", bold=True), _inputs(newest)]
     changes = [each for each in found.records if each.desired != each.before]

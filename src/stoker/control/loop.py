@@ -21,6 +21,7 @@ from stoker.control.routes import RoutePublisher, next_table
 from stoker.core import reconcile
 from stoker.core.actions import Action, ChangeRollout, ForgetReplica, ForgetRevision, RemoveEndpoint
 from stoker.core.enforce import Asked
+from stoker.core.pooling import Turn
 from stoker.core.reconcile import Plan
 from stoker.core.rollout.table import Order
 from stoker.core.snapshot import EndpointKey, EndpointState, Snapshot
@@ -87,6 +88,7 @@ class Loop:
         self.rates: Callable[[], Mapping[EndpointKey, float]] = dict
         self.scaled: Callable[[], Mapping[EndpointKey, int] | None] = dict  # replicas that the load calls for
         self.starts: Callable[[Connection], Mapping[EndpointKey, Usual]] = lambda _: {}  # what they usually take
+        self.rests: Callable[[], Mapping[EndpointKey, Turn]] = dict  # without a replica because of others
         self.state: State | None = None  # what was stored after the last turn
         self.decided: Callable[[], None] = lambda: None  # called when a turn did something
         self._wanted: set[tuple[str, str]] = set()  # endpoints with that gauge
@@ -164,6 +166,7 @@ class Loop:
             readings=self.readings(),
             rates=self.rates(),
             scaled=self.scaled(),
+            rests=self.rests(),
         )
         decision, self._told = await self._database.writing(lambda connection: self._decide(connection, lease, seen))
         self.state = decision.state

@@ -14,6 +14,8 @@ from stoker.types.units import parse_seconds
 # How long gateways have to hear that a replica takes no more traffic before it is told to drain. They long-poll and
 # hear within milliseconds; one that hears later is refused by the draining replica with an error it retries.
 SETTLE_S: Final = 1.0
+# Somebody waits for its room: what comes meanwhile waits in the gateway, refused by the replica or not.
+SWAP_SETTLE_S: Final = 0.1
 # A replica may finish what it admitted: the endpoint's own deadline, within these bounds.
 DRAIN_MIN_S: Final = 2.0
 DRAIN_MAX_S: Final = 600.0
@@ -37,7 +39,8 @@ def finish(world: World, endpoint: EndpointState, mine: Sequence[Assignment]) ->
             continue
         process = world.process(each)
         if each.phase == "draining":
-            due_s = each.since_s + SETTLE_S
+            is_swap = endpoint.key in world.snapshot.rests
+            due_s = each.since_s + (SWAP_SETTLE_S if is_swap else SETTLE_S)
             if process is None or world.now_s >= due_s or each.since_s > world.now_s:
                 _stop(world, endpoint, each, "it takes no traffic any more and may finish what it holds")
             else:

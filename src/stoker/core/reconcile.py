@@ -346,6 +346,7 @@ class _Endpoint:
                 ),
                 blocked=self.blocked,
                 problem=self.problem.message if self.problem is not None else None,
+                rest=self.world.snapshot.rests.get(self.endpoint.key),
                 asked=target.revision if target is not None else "",
                 rollout=self._rollout(),
                 start_failures=self.world.snapshot.start_failures,

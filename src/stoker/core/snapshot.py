@@ -10,6 +10,7 @@ import msgspec
 
 from stoker.core.enforce import Asked
 from stoker.core.gate.law import DossierState
+from stoker.core.pooling import Turn
 from stoker.core.revisions import ServingConfig
 from stoker.core.rollout.state import RolloutState
 from stoker.core.rollout.table import Order
@@ -93,7 +94,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     `readings` what gateways counted (by the boot of each), `posted` what users' own judges told (by metric).
     `rates` has the requests a second of the last minutes, `dossiers` how far the gates of revisions are; one that is
     not there has none. `scaled` has how many replicas the load calls for (core/scale), of each endpoint that scales;
-    None while nobody has looked: it stays as it is.
+    None while nobody has looked: it stays as it is. `rests` has those of them without a replica because of others.
     Nodes are observed before the rest is read, so a process without an assignment has been forgotten, not just made.
     """
 
@@ -112,3 +113,4 @@ class Snapshot(msgspec.Struct, frozen=True):
     rates: Mapping[EndpointKey, float] = {}
     dossiers: Mapping[str, DossierState] = {}
     scaled: Mapping[EndpointKey, int] | None = {}
+    rests: Mapping[EndpointKey, Turn] = {}

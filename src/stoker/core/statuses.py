@@ -7,6 +7,7 @@ import msgspec
 from stoker.core import conditions
 from stoker.core.conditions import PROGRESSING, READY, RELEASED, crash_message, is_crash_looping
 from stoker.core.gate.law import DossierState
+from stoker.core.pooling import Turn
 from stoker.core.rollout.course import course
 from stoker.core.rollout.release import REJECTED
 from stoker.core.rollout.state import RolloutState
@@ -31,6 +32,7 @@ class Sight(msgspec.Struct, frozen=True):
     start_failures: Mapping[str, str] = {}  # by replica
     asked: str = ""
     rollout: RolloutState | None = None
+    rest: Turn | None = None  # why it has no replica because of others
     release: DossierState | None = None  # how `asked` stands with its gates; None: it has none
 
 
@@ -78,6 +80,9 @@ def _readiness(endpoint: EndpointState, sight: Sight, serving: str) -> _Claim:
         return _Claim(False, "StartFailed", unstarted)
     if sight.problem is not None and not serving:
         return _Claim(False, "Unservable", sight.problem)
+    if sight.rest is not None and not _running(sight):
+        reason = "WaitsForRoom" if sight.rest.is_waiting else "ScaledToZero"
+        return _Claim(False, reason, sight.rest.because)
     if sight.wanted_count == 0:
         is_off = not endpoint.resource.spec.replicas.max
         how = "replicas.max is 0; set it to 1 or more" if is_off else "nobody asks; the next request wakes it"
@@ -186,6 +191,10 @@ def _wanted(sight: Sight, revision: str) -> list[ProcessStatus | None]:
         for assignment, process in sight.processes
         if assignment.revision == revision and assignment.phase == "wanted"
     ]
+
+
+def _running(sight: Sight) -> bool:
+    return any(assignment.phase == "wanted" for assignment, _ in sight.processes)
 
 
 def _ready(sight: Sight, revision: str) -> int:

@@ -12,6 +12,7 @@ import msgspec
 
 from stoker.control.observe import Observer, State
 from stoker.control.scaling.promises import Promises
+from stoker.core.conditions import is_crash_looping
 from stoker.core.scale.counts import Counts, Seen
 from stoker.core.scale.sight import Language, Sight
 from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Revision
@@ -53,6 +54,11 @@ class Gatherer:
         self._known: dict[EndpointKey, _Known] = {}
         self._failures = 0
         self._answered_s = 0.0
+
+    @property
+    def observer(self) -> Observer:
+        """What knows the nodes."""
+        return self._observer
 
     @property
     def gateways(self) -> int:
@@ -117,6 +123,8 @@ class Gatherer:
             pending=len(wanted) - len(ready),
             cold_start_s=_cold_start_s(known),
             cpu_ratio=known.cpu_ratio,
+            loaded_s=max((process.ready_at_s for _, process, _ in ready), default=0.0),
+            is_failing=any(is_crash_looping(process) for _, process, _ in running),
             language=self._language(endpoint.key, counted, loads),
             offsets_s=tuple(_offset_s(each.zone, now_s) for each in schedules),
         )

@@ -15,7 +15,9 @@ from typing import Final
 import msgspec
 
 from stoker.control.observe import State
+from stoker.control.scaling import pooled
 from stoker.control.scaling.gather import Gatherer
+from stoker.core.pooling import Turn
 from stoker.core.scale.decide import Decision, decide
 from stoker.core.scale.memory import Memory
 from stoker.core.scale.policy import is_scaled, policy_of
@@ -28,6 +30,7 @@ from stoker.store.leases import Lease, LeaseLost
 from stoker.telemetry.metrics import Registry
 
 LOOK_S: Final = 2.0
+WAITED_S: Final = 0.5  # between two looks while somebody waits for room
 WOKEN_S: Final = 0.2  # between two looks, however often somebody asks for one
 REMEMBER_S: Final = 15.0
 KEEP_EVERY_S: Final = 60.0  # decisions that change nothing are kept so often, while there is load
@@ -60,12 +63,17 @@ class ScalingWatch:
         self._scaled: dict[EndpointKey, int] | None = None
         self._newest: dict[EndpointKey, Record] = {}
         self._kept_s: dict[EndpointKey, float] = {}  # when a decision was last written down
+        self._rests: dict[EndpointKey, Turn] = {}
         self._remembered_s = 0.0
         self._woken = asyncio.Event()
 
     def scaled(self) -> Mapping[EndpointKey, int] | None:
         """Return how many replicas the load calls for, by endpoint; None before the first look."""
         return self._scaled
+
+    def rests(self) -> Mapping[EndpointKey, Turn]:
+        """Return the turns of endpoints without a replica, or soon without, because of others."""
+        return self._rests
 
     def newest(self, key: EndpointKey) -> Record | None:
         """Return the last decision, written down or not."""
@@ -82,7 +90,8 @@ class ScalingWatch:
                 log.exception("a look at the load failed; the next one looks again")
             await asyncio.sleep(WOKEN_S)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), LOOK_S - WOKEN_S)
+                pause_s = WAITED_S if any(each.is_waiting for each in self._rests.values()) else LOOK_S
+                await asyncio.wait_for(self._woken.wait(), pause_s - WOKEN_S)
             self._woken.clear()
 
     def wake(self) -> None:
@@ -101,12 +110,16 @@ class ScalingWatch:
         now_s = self._clock()
         began_s = time.perf_counter()
         sights = await self._gatherer.look(state, endpoints, now_s) if endpoints else {}
-        found = {each.key: self._decide(each, sights[each.key], now_s) for each in endpoints}
+        looked = {each.key: self._decide(each, sights[each.key], now_s) for each in endpoints}
+        turns = pooled.turns(state, self._gatherer.observer, {key: one[:2] for key, one in looked.items()}, now_s)
+        found = {key: _shared(*one, turns.get(key), now_s) for key, one in looked.items()}
         self._metrics.histogram("stoker_scaling_seconds").observe(time.perf_counter() - began_s)
-        await self._write(lease, found, now_s)
+        rests = {key: turn for key, turn in turns.items() if turn.because and (turn.is_waiting or not turn.count)}
+        await self._write(lease, found, now_s, rests)
         self._forget(set(found))
 
-    def _decide(self, endpoint: EndpointState, sight: Sight, now_s: float) -> tuple[Decision, Record]:
+    def _decide(self, endpoint: EndpointState, sight: Sight, now_s: float) -> tuple[Decision, Sight, int]:
+        """Return what the load alone calls for, what was seen, and how many there should be until now."""
         assert self._memories is not None
         memory = self._memories.get(endpoint.key, Memory())
         if memory.measured_s > now_s:  # the clock was set back: what was kept of its moments would hold until then
@@ -117,9 +130,16 @@ class ScalingWatch:
             ready = min(sight.ready, before)
             sight = msgspec.structs.replace(sight, ready=ready, pending=min(sight.pending, before - ready))
         found = decide(sight, policy_of(endpoint.resource.spec, self._gatherer.gateways), memory, now_s)
-        return found, record(found, sight, before, now_s)
+        memory = msgspec.structs.replace(found.memory, pooled=pooled.standing(found, sight, now_s))
+        return msgspec.structs.replace(found, memory=memory), sight, before
 
-    async def _write(self, lease: Lease, found: Mapping[EndpointKey, tuple[Decision, Record]], now_s: float) -> None:
+    async def _write(
+        self,
+        lease: Lease,
+        found: Mapping[EndpointKey, tuple[Decision, Record]],
+        now_s: float,
+        rests: dict[EndpointKey, Turn],
+    ) -> None:
         """Store what changed, then let it be true."""
         assert self._memories is not None
         news = {key: kept for key, (_, kept) in found.items() if self._is_news(key, kept)}
@@ -144,7 +164,8 @@ class ScalingWatch:
             if is_due:
                 self._remembered_s = now_s
         scaled = {key: decision.desired for key, (decision, _) in found.items()}
-        has_changed = scaled != self._scaled
+        has_changed = scaled != self._scaled or rests != self._rests
+        self._rests = rests
         self._memories = {key: decision.memory for key, (decision, _) in found.items()}
         self._newest.update({key: kept for key, (_, kept) in found.items()})
         self._scaled = scaled
@@ -155,6 +176,8 @@ class ScalingWatch:
     def _is_news(self, key: EndpointKey, kept: Record) -> bool:
         before = self._newest.get(key)
         if kept.desired != kept.before or before is None or bool(kept.limit) != bool(before.limit):
+            return True
+        if bool(kept.room) != bool(before.room):
             return True
         is_idle = not kept.sight.rate_long and not kept.sight.waiting
         return not is_idle and kept.at_s - self._kept_s.get(key, 0.0) >= KEEP_EVERY_S
@@ -182,9 +205,23 @@ class ScalingWatch:
             self._kept_s.pop(key, None)
 
 
+def _shared(decision: Decision, sight: Sight, before: int, turn: Turn | None, now_s: float) -> tuple[Decision, Record]:
+    """Return the decision as others that need the room let it be."""
+    if turn is not None:
+        standing = msgspec.structs.replace(decision.memory.pooled, out=turn.out)
+        memory = msgspec.structs.replace(decision.memory, desired=turn.count, pooled=standing)
+        because = turn.because if turn.because and turn.count < before else decision.because
+        decision = msgspec.structs.replace(
+            decision, desired=turn.count, memory=memory, room=turn.because, because=because
+        )
+    return decision, record(decision, sight, before, now_s)
+
+
 def _entry(key: EndpointKey, kept: Record) -> journal.Entry:
     return journal.Entry(kept.at_s, "Scale", _words(kept)[:BECAUSE_MAX], key[0], key[1], f"{kept.desired} replicas")
 
 
 def _words(kept: Record) -> str:
-    return f"{kept.before} to {kept.desired}: {kept.because}" + (f"; {kept.limit}" if kept.limit else "")
+    return f"{kept.before} to {kept.desired}: {kept.because}" + "".join(
+        f"; {each}" for each in (kept.limit, kept.room) if each and each != kept.because
+    )

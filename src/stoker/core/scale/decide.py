@@ -34,6 +34,7 @@ class Decision(msgspec.Struct, frozen=True):
     """How many replicas there should be, why, what each signal said, and what to give to the next decision.
 
     limit: what stands in the way of more, and what happens with the requests meanwhile; "" when nothing does.
+    room: what others have to do with it (core/pooling.py). sleeps: whether there may be none now.
     """
 
     desired: int
@@ -41,6 +42,8 @@ class Decision(msgspec.Struct, frozen=True):
     signals: tuple[Reading, ...]
     memory: Memory
     limit: str = ""
+    room: str = ""
+    sleeps: bool = False
 
 
 class _Wish(msgspec.Struct, frozen=True):
@@ -194,4 +197,4 @@ def _decided(
         memory = window.went(sight, msgspec.structs.replace(memory, desired=desired), now_s)
     else:
         memory = msgspec.structs.replace(memory, desired=desired)
-    return Decision(desired, because, readings, memory, limit)
+    return Decision(desired, because, readings, memory, limit, sleeps=not limits.least)

@@ -4,6 +4,8 @@ from typing import Final
 
 import msgspec
 
+from stoker.core.pooling import Standing
+
 PEAKS_MAX: Final = 64
 GAPS_MAX: Final = 32
 
@@ -38,7 +40,8 @@ class Memory(msgspec.Struct, frozen=True):
     one was last seen. burstiness: variance of arrivals over their mean; 1 is chance. rate_before: arrivals a second of
     the 6 s before. peaks: when how many replicas were needed, falling. window_s, missed_s: see window.py. up_s: the
     last raise; went_s: the last that went; down_s: the first that went with it, 0 if one was missed since.
-    arrived_s: the last request; gaps: without one, newest last. ready_s: since when any replica is ready.
+    arrived_s: the last request; gaps: without one, newest last. ready_s: since when any replica is ready. pooled: what
+    sharing room with others needs.
     """
 
     desired: int | None = None
@@ -60,3 +63,4 @@ class Memory(msgspec.Struct, frozen=True):
     arrived_s: float = 0.0
     gaps: tuple[float, ...] = ()
     ready_s: float = 0.0
+    pooled: Standing = Standing()

@@ -8,7 +8,8 @@ from stoker.core.scale.sight import Sight
 
 
 class Record(msgspec.Struct, frozen=True):
-    """A decision, and what it was made from. before: how many there should be until then."""
+    """A decision, and what it was made from. before: how many there should be until then. room: what others
+    have to do with it."""
 
     at_s: float
     before: int
@@ -17,8 +18,9 @@ class Record(msgspec.Struct, frozen=True):
     limit: str
     signals: tuple[Reading, ...]
     sight: Sight
+    room: str = ""
 
 
 def record(found: Decision, sight: Sight, before: int, at_s: float) -> Record:
     """Return what is kept of `found`."""
-    return Record(at_s, before, found.desired, found.because, found.limit, found.signals, sight)
+    return Record(at_s, before, found.desired, found.because, found.limit, found.signals, sight, found.room)

@@ -34,7 +34,8 @@ class Sight(msgspec.Struct, frozen=True):
     many those were. places: requests that one replica works on at once; 0: unknown. waiting: for a place. pending:
     replicas that are starting. cold_start_s: from start to ready, measured (p90); 0: unknown. failures: times in a row
     that it could not be measured at all. offsets_s: local time less UTC, for each schedule of the policy. cpu_ratio,
-    gpu_ratio: used share of what the ready replicas have.
+    gpu_ratio: used share of what the ready replicas have. loaded_s: unix seconds when the newest of them was ready;
+    is_failing: one crashes again and again.
     """
 
     at_s: float
@@ -54,6 +55,8 @@ class Sight(msgspec.Struct, frozen=True):
     failures: int = 0
     cpu_ratio: float | None = None
     gpu_ratio: float | None = None
+    loaded_s: float = 0.0
+    is_failing: bool = False
     language: Language = Language()
     offsets_s: tuple[float, ...] = ()
 
