@@ -34,11 +34,11 @@ def test_two_endpoints_of_which_one_fits_take_turns_and_say_for_whom_they_sleep(
 
 
 def is_known(rig: Rig, name: str) -> bool:
-    """Return whether the gateway has the endpoint in its table, asleep or not."""
+    """Return whether the gateway has the key and the endpoint in its table, asleep or not."""
     connection = http.client.HTTPConnection("127.0.0.1", rig.port, timeout=WAIT_S)
     try:
         connection.request("GET", f"/v2/models/{name}/ready", headers={"Authorization": f"Bearer {rig.key}"})
-        return connection.getresponse().status != 404
+        return connection.getresponse().status not in (401, 404)
     except OSError:
         return False
     finally:
