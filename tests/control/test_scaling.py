@@ -13,6 +13,7 @@ from stoker.control.observe import Observer, read_state
 from stoker.control.scaling.gather import Gatherer
 from stoker.control.scaling.promises import Promises
 from stoker.control.scaling.watch import LOOK_S, ScalingWatch
+from stoker.core.conditions import CRASH_LOOP_CRASHES
 from stoker.observe.history.history import History
 from stoker.placement.local import LocalDriver
 from stoker.protocol import frames
@@ -71,6 +72,15 @@ class Nodes(LocalDriver):
 
     async def changed(self, seen: Mapping[str, int], wait_s: float) -> None:
         raise AssertionError("nobody waits here")
+
+
+class HalfBroken(Nodes):
+    """A second replica beside that one, which crashes again and again."""
+
+    async def observe(self) -> tuple[NodeStatus, ...]:
+        (node,) = await super().observe()
+        broken = ProcessStatus("default.a-1-bbbbb", "replica", "starting", crashes_in_row=CRASH_LOOP_CRASHES)
+        return (msgspec.structs.replace(node, processes=(*node.processes, broken)),)
 
 
 class Scene:
@@ -191,6 +201,26 @@ def test_without_an_answer_it_stays_and_what_does_not_scale_any_more_is_forgotte
     assert scene.watch.scaled() == {}
     assert scene.database.read(scaling.memories) == {}
     assert scene.written() == []
+
+
+def test_one_replica_that_crashes_beside_one_that_serves_is_no_endpoint_that_does_not_start(scene: Scene) -> None:
+    def assign(connection: Connection) -> None:
+        revisions.assign(connection, assignment(revisions.everything(connection)[0], "bbbbb"))
+
+    async def work() -> bool:
+        server = await scene.served()
+        await scene.look(arrived=6, lasts_s=2)
+        await server.close()
+        newest = scene.watch.newest(KEY)
+        assert newest is not None
+        assert (newest.sight.ready, newest.sight.pending) == (1, 1)
+        return newest.sight.is_failing
+
+    scene.database.write(assign)
+    scene.observer = Observer(HalfBroken())
+    asyncio.run(scene.observer.look())
+    scene.watch = scene.restarted()
+    assert not asyncio.run(asyncio.wait_for(work(), 30)), "its requests would go with it"
 
 
 def test_it_looks_at_once_when_somebody_waits_and_not_the_oftener_the_more_say_so(scene: Scene) -> None:

@@ -27,7 +27,7 @@ def member(name: str, running: int = 1, rate: float = 0.0, **more: object) -> Me
             "wanted": 1,
             "running": running,
             "can_sleep": True,
-            "standing": Standing(arrivals=rate * 300.0, seconds=300.0, waits_s=waits_s),  # type: ignore[arg-type]
+            "standing": Standing(waits_s, "", 4.0, rate * 300.0, 300.0),  # type: ignore[arg-type]
             "cold_start_s": 4.0,
             "loaded_s": NOW_S - 100.0 if running else 0.0,
             "used_s": NOW_S - 50.0,
@@ -124,6 +124,18 @@ def test_one_that_does_not_start_goes_first() -> None:
     assert [found[name].count for name in "abc"] == [1, 0, 1]
 
 
+def test_who_waits_at_the_first_look_has_arrived() -> None:
+    seen = pooling.noted(Standing(), arrived=0, waiting=3, is_asked=True, cold_start_s=0.0, now_s=NOW_S)
+    assert seen.rate == pytest.approx(3 / 60)
+    again = pooling.noted(seen, arrived=1, waiting=4, is_asked=True, cold_start_s=0.0, now_s=NOW_S + 1.0)
+    assert again.arrivals == pytest.approx(4.0, rel=0.01), "nobody counts twice"
+
+
+def test_a_start_that_was_never_measured_is_said_to_be_a_guess() -> None:
+    never = msgspec.structs.replace(waiting("c"), standing=Standing(NOW_S - 1.0, arrivals=1.0))
+    assert "against 0.0167 requests/s x about 4 s" in decide([member("a"), never])["a"].because
+
+
 class Pool:
     """So many models of one size on virtual time, looked at every half second; `fit` of them have room."""
 
@@ -152,9 +164,14 @@ class Pool:
                 if self.queue[each]:
                     self.works[each] = self.now_s + service_s
                 self.queue[each] = []
-            is_waiting = bool(self.queue[each]) and each not in self.began
+            waiting = len(self.queue[each])
             self.standing[each] = pooling.noted(
-                self.standing[each], arrived=arrived[each], is_waiting=is_waiting, cold_start_s=0.0, now_s=self.now_s
+                self.standing[each],
+                arrived=arrived[each],
+                waiting=waiting,
+                is_asked=bool(waiting) and each not in self.began,
+                cold_start_s=0.0,
+                now_s=self.now_s,
             )
         self.decide()
 
@@ -167,6 +184,8 @@ class Pool:
         scene = Scene(members, (Capacity(NODE, 100.0, self.fit << 30),), held, leaving)
         found = pool(scene, self.now_s)
         assert found == pool(msgspec.structs.replace(scene, members=members[::-1]), self.now_s), "order matters"
+        for member in members:
+            self.check_that_it_may_go(member, found)
         for each in self.names:
             turn = found[f"p.{each:02}"]
             self.standing[each] = msgspec.structs.replace(self.standing[each], out=turn.out)
@@ -178,6 +197,21 @@ class Pool:
             if found[f"p.{each:02}"].count and each not in self.began and is_free:
                 self.began[each] = self.now_s
                 self.starts[each].append(self.now_s)
+
+    def check_that_it_may_go(self, member: Member, found: dict[str, Turn]) -> None:
+        """Who works goes only after its turn, for one that has waited two starts of its own, and it says so."""
+        turn = found[member.name]
+        if turn.count or not member.running:
+            return
+        comer = int(turn.out.removeprefix("p."))
+        age_s, waited_s = self.now_s - member.loaded_s, self.now_s - self.standing[comer].waits_s
+        assert f"{member.words} against" in turn.because
+        if member.is_idle:
+            assert age_s >= pooling.stay_s(member)
+        else:
+            assert age_s >= pooling.turn_s(member), turn
+            assert waited_s >= FORCED_COLD_STARTS * self.cold_s[comer], turn
+            assert f"after a turn of {age_s:.0f} s" in turn.because
 
     def member(self, each: int, demand: Demand) -> Member:
         ready_s = self.began.get(each, 0.0) + self.cold_s[each]

@@ -59,8 +59,9 @@ class Member(msgspec.Struct, frozen=True):
     """An endpoint at one moment.
 
     demand: of one replica. wanted: replicas that the load calls for. running: those that it has, starting ones too.
-    can_sleep: whether none may run. loaded_s: when its newest replica was ready, inf: one still starts. is_failing:
-    it does not start. is_known: whether all gateways said what waits and is in flight. used_s: of the last request.
+    can_sleep: whether none may run. cold_start_s: as measured, else as others start. loaded_s: when its newest replica
+    was ready, inf: one still starts. is_failing: it does not start. is_known: whether all gateways said what waits and
+    is in flight. used_s: of the last request.
     """
 
     demand: Demand
@@ -96,7 +97,8 @@ class Member(msgspec.Struct, frozen=True):
         """Return the arithmetic of its value."""
         if not self.can_sleep:
             return "one that may not sleep"
-        return f"{self.standing.rate:.3g} requests/s x {self.cold_start_s:.3g} s"
+        about = "" if self.standing.cold_start_s else "about "
+        return f"{self.standing.rate:.3g} requests/s x {about}{self.cold_start_s:.3g} s"
 
 
 class Scene(msgspec.Struct, frozen=True):
@@ -120,15 +122,20 @@ class Turn(msgspec.Struct, frozen=True):
     is_waiting: bool = False
 
 
-def noted(before: Standing, *, arrived: int, is_waiting: bool, cold_start_s: float, now_s: float) -> Standing:
-    """Return what is remembered after a look that saw so many arrive. now_s: at least that of the look before."""
+def noted(
+    before: Standing, *, arrived: int, waiting: int, is_asked: bool, cold_start_s: float, now_s: float
+) -> Standing:
+    """Return what is remembered after a look that saw so many arrive, and wait.
+
+    A gateway counts from its first answer on: who waits by then has arrived too. now_s: at least that of the last look.
+    """
     passed_s = max(now_s - before.seen_s, 0.0) if before.seen_s else 0.0
     kept = exp(-passed_s / RATE_MEMORY_S)
     return Standing(
-        waits_s=(before.waits_s or now_s) if is_waiting else 0.0,
+        waits_s=(before.waits_s or now_s) if is_asked else 0.0,
         out=before.out,
         cold_start_s=cold_start_s or before.cold_start_s,
-        arrivals=before.arrivals * kept + arrived,
+        arrivals=max(before.arrivals * kept + arrived, float(waiting)),
         seconds=before.seconds * kept + passed_s,
         seen_s=now_s,
     )

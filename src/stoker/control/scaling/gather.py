@@ -124,7 +124,7 @@ class Gatherer:
             cold_start_s=_cold_start_s(known),
             cpu_ratio=known.cpu_ratio,
             loaded_s=max((process.ready_at_s for _, process, _ in ready), default=0.0),
-            is_failing=any(is_crash_looping(process) for _, process, _ in running),
+            is_failing=not ready and any(is_crash_looping(process) for _, process, _ in running),
             language=self._language(endpoint.key, counted, loads),
             offsets_s=tuple(_offset_s(each.zone, now_s) for each in schedules),
         )

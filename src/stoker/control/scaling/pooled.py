@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from math import inf
+from statistics import median
 
 from stoker.control.observe import Observer, State
 from stoker.core import pooling
@@ -18,13 +19,16 @@ Looked = Mapping[EndpointKey, tuple[Decision, Sight]]
 
 
 def standing(decision: Decision, sight: Sight, now_s: float) -> Standing:
-    """Return what pooling remembers of an endpoint after this look."""
+    """Return what pooling remembers of an endpoint after this look. One that saw too little takes nobody's place."""
+    before = decision.memory.pooled
+    if before.waits_s and not _is_known(sight) and not sight.waiting:
+        return before
+    is_absent = not sight.ready + sight.pending
     return pooling.noted(
-        decision.memory.pooled,
+        before,
         arrived=sight.arrived,
-        is_waiting=bool(
-            decision.desired and not sight.ready + sight.pending and (sight.waiting or not decision.sleeps)
-        ),
+        waiting=sight.waiting,
+        is_asked=bool(decision.desired and is_absent and (sight.waiting or not decision.sleeps)),
         cold_start_s=sight.cold_start_s,
         now_s=now_s,
     )
@@ -37,13 +41,16 @@ def turns(state: State, observer: Observer, looked: Looked, now_s: float) -> dic
     rolling = {(each.state.project, each.state.endpoint) for each in state.rollouts if not each.state.is_ended}
     # What was told to sleep at the last look leaves, also where the loop has yet to act on it.
     told = {key for key, (_, sight) in looked.items() if not sight.ready + sight.pending}
+    newest_of = {each.key: _newest(each, state.revisions) for each in state.endpoints}
+    starts_s = _starts_s(newest_of, looked)
     members: dict[EndpointKey, Member] = {}
     for each in state.endpoints:
-        newest = _newest(each, state.revisions)
+        newest = newest_of[each.key]
         if newest is None or each.is_deleting:
             continue
         if each.key in looked:
-            members[each.key] = _member(newest, *looked[each.key], may_sleep=each.key not in rolling)
+            start_s = starts_s.get(newest.config.engine, COLD_START_S)
+            members[each.key] = _member(newest, *looked[each.key], may_sleep=each.key not in rolling, start_s=start_s)
         elif not is_scaled(each.resource.spec) and no_room(each.status) and not _runs(each, state.assignments):
             members[each.key] = Member(demand(newest), 1, 0, can_sleep=False, standing=Standing())
     scene = Scene(
@@ -56,7 +63,18 @@ def turns(state: State, observer: Observer, looked: Looked, now_s: float) -> dic
     return {key: found[each.name] for key, each in members.items() if key in looked}
 
 
-def _member(newest: Revision, decision: Decision, sight: Sight, *, may_sleep: bool) -> Member:
+def _starts_s(newest_of: Mapping[EndpointKey, Revision | None], looked: Looked) -> dict[str, float]:
+    """Return how long a start takes, by engine: the median of the endpoints where it was measured."""
+    measured: dict[str, list[float]] = {}
+    for key, (decision, _) in looked.items():
+        newest, start_s = newest_of[key], decision.memory.pooled.cold_start_s
+        if newest is not None and start_s:
+            measured.setdefault(newest.config.engine, []).append(start_s)
+    return {engine: median(each) for engine, each in measured.items()}
+
+
+def _member(newest: Revision, decision: Decision, sight: Sight, *, may_sleep: bool, start_s: float) -> Member:
+    """Return the endpoint as pooling sees it. start_s: what a start takes that was never measured."""
     memory = decision.memory
     return Member(
         demand=demand(newest),
@@ -66,12 +84,17 @@ def _member(newest: Revision, decision: Decision, sight: Sight, *, may_sleep: bo
         standing=memory.pooled,
         waiting=sight.waiting,
         in_flight=sight.in_flight,
-        cold_start_s=memory.pooled.cold_start_s or COLD_START_S,
+        cold_start_s=memory.pooled.cold_start_s or start_s,
         loaded_s=sight.loaded_s if sight.ready and not sight.pending else inf,
         used_s=memory.arrived_s,
         is_failing=sight.is_failing,
-        is_known=not sight.failures and sight.span_s > 0.0,
+        is_known=_is_known(sight),
     )
+
+
+def _is_known(sight: Sight) -> bool:
+    """Return whether all gateways said what they hold."""
+    return not sight.failures and sight.span_s > 0.0
 
 
 def _newest(endpoint: EndpointState, revisions: Sequence[Revision]) -> Revision | None:

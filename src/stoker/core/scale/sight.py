@@ -35,7 +35,7 @@ class Sight(msgspec.Struct, frozen=True):
     replicas that are starting. cold_start_s: from start to ready, measured (p90); 0: unknown. failures: times in a row
     that it could not be measured at all. offsets_s: local time less UTC, for each schedule of the policy. cpu_ratio,
     gpu_ratio: used share of what the ready replicas have. loaded_s: unix seconds when the newest of them was ready;
-    is_failing: one crashes again and again.
+    is_failing: none is ready, and one crashes again and again.
     """
 
     at_s: float
