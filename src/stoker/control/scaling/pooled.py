@@ -30,6 +30,7 @@ def standing(decision: Decision, sight: Sight, now_s: float) -> Standing:
         waiting=sight.waiting,
         is_asked=bool(decision.desired and is_absent and (sight.waiting or not decision.sleeps)),
         cold_start_s=sight.cold_start_s,
+        loaded_s=sight.loaded_s,
         now_s=now_s,
     )
 
