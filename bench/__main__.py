@@ -26,6 +26,7 @@ from bench import (
     machine,
     migration,
     overload,
+    pooling,
     predict,
     relay,
     rollouts,
@@ -141,6 +142,9 @@ class Bench:
     def simulated(self) -> Section:
         return simulated.measure()
 
+    def pooling(self) -> Section:
+        return pooling.measure(demo.prepare("smol", self.folder), seconds=48 * self.effort.seconds)
+
     def migration(self) -> Section:
         return migration.measure(self.folder / "migration")
 
@@ -149,7 +153,7 @@ def main(arguments: list[str]) -> int:
     """Run what was asked for, print and write the report, and return the exit code."""
     rooms = (
         "startup", "predict", "chat", "engines", "relay", "overload", "affinity", "faults", "migration", "history",
-        "telemetry", "diagnosis", "drift", "verdict", "rollouts",
+        "telemetry", "diagnosis", "drift", "verdict", "rollouts", "pooling",
     )  # fmt: skip
     long = ("peers", "gateways", "soak", "scaling", "simulated")  # they install servers or take long: when asked for
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[2])
