@@ -1,6 +1,7 @@
 """Control with a real agent, gateway and replicas: rollouts under load, crashes with their reasons, kills."""
 
 import http.client
+import json
 import os
 import random
 import re
@@ -10,8 +11,12 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from stoker.core.shapes import AWAITED_S_MAX
+from stoker.store import shapes
+from stoker.store.engine import Database, open_engine, sqlite_url
 from stoker.telemetry.build import build
 from stoker.types.errors import StokerError
+from stoker.types.shapes import Shape, ShapeCost
 from tests.control.rig import Rig, conditions, endpoint, infer, python_model, until
 
 READY_S = 30.0
@@ -84,8 +89,14 @@ def test_rolling_out_rolling_back_and_scaling_lose_no_request(rig: Rig, onnx_fil
     until(lambda: answers(rig), "the gateway serves it")
     with Load(rig) as load:
         until(lambda: load.values[4.0] > 20, "the first version answers")
+        database = Database(open_engine(sqlite_url(rig.home.database)))
+        # So long that it is only worth it because the first version serves meanwhile.
+        cost = ShapeCost(Shape(3), 1000, AWAITED_S_MAX + 1, 0.1)
+        database.write(lambda connection: shapes.keep(connection, ("default", "a"), [cost], time.time()))
         apply(rig, endpoint(model="m@2", replicas={"min": 2, "max": 2}))
         wait_settled(rig, "default.a-2")
+        specs = [rig.home.replicas / f"{name}.json" for name in replica_processes(rig) if "a-2" in name]
+        assert [json.loads(spec.read_bytes())["shapes"] for spec in specs] == [[{"rows": 3, "sizes": []}]] * 2
         until(lambda: load.values[8.0] > 20, "the second version answers")
         apply(rig, endpoint(model="m@2", replicas={"min": 1, "max": 1}))
         until(lambda: len(replica_processes(rig)) == 1, "one replica is left", READY_S)

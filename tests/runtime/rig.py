@@ -159,6 +159,8 @@ class Host:
     def call(self, exchange: Exchange) -> None:
         if exchange.head.method == "predictions":
             self.work.hand_over(exchange)
+        elif exchange.head.method == "shapes":
+            self.work.tell_shapes(exchange)
         else:
             self.work.watch(exchange)
 

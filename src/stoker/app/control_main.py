@@ -206,6 +206,7 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
         asyncio.create_task(plane.releases.run()),
         asyncio.create_task(plane.scaling.run()),
         asyncio.create_task(plane.starts.run()),
+        asyncio.create_task(plane.shapes.run()),
     ]
     acting = asyncio.create_task(plane.loop.run())
     serving = asyncio.create_task(server.serve(sockets))

@@ -10,7 +10,7 @@ from functools import partial
 from stoker.app.home import Home
 from stoker.app.settings import Settings
 from stoker.blob.folder import FolderBlobs
-from stoker.control.apply import Effects
+from stoker.control.apply import Effects, StartFacts
 from stoker.control.around import Around
 from stoker.control.drift.files import Learning
 from stoker.control.drift.watch import DriftWatch
@@ -35,11 +35,14 @@ from stoker.control.routes import RoutePublisher
 from stoker.control.scaling.gather import Gatherer
 from stoker.control.scaling.promises import Promises
 from stoker.control.scaling.watch import ScalingWatch
+from stoker.control.shapes import ShapeWatch
 from stoker.control.starts import StartWatch
 from stoker.control.stats import StatsReader
 from stoker.control.traces import Traces
 from stoker.core.drift import Apart
+from stoker.core.shapes import to_warm
 from stoker.core.shares import Teller
+from stoker.core.snapshot import Revision
 from stoker.core.watched import Seen
 from stoker.observe.feedback.quality import Estimated
 from stoker.observe.feedback.store import FeedbackStore
@@ -51,12 +54,11 @@ from stoker.observe.notify.post import Post
 from stoker.observe.objectives.watch import Watch
 from stoker.observe.samples import SampleStore
 from stoker.placement.local import LocalDriver
-from stoker.store import signing
-from stoker.store.engine import Database
+from stoker.store import shapes, signing
+from stoker.store.engine import Connection, Database
 from stoker.telemetry.metrics import Registry, Snapshot
 from stoker.telemetry.sealing import KeyRing
 from stoker.types.drift import Answer, Drawn, Reference
-from stoker.types.signing import SignedVersion
 
 
 def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: FolderBlobs) -> ControlPlane:
@@ -65,7 +67,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
     metrics = Registry(name)
     routes = RoutePublisher()
     observer = Observer(driver)
-    effects = Effects(driver, observer, blobs, home, time.time, partial(_signed, database))
+    effects = Effects(driver, observer, blobs, home, time.time, partial(_start_facts, database, observer))
     loop = Loop(database, observer, effects, routes, home, _holder(), metrics)
     history = History(home.metrics, bytes_max=chosen.metrics_max_bytes)
     gauges = Gauges(metrics, observer, routes, history)
@@ -75,7 +77,6 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
     post = Post(metrics, f"http://127.0.0.1:{chosen.api_port}")
     counted = partial(_counted, collector, name, chosen.otlp_interval_s)
     numbers = Numbers(metrics, driver, observer, Fleet(metrics), gauges.refresh, counted)
-    starts = _starts(database, observer, home, loop, numbers)
     watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
     evidence = Recorded(database, history)
     incidents = Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, watch.alerted)
@@ -116,7 +117,8 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         hooks=HookPost(database, home.root / "hooks", lambda: loop.lease, metrics),
         releases=_releases(home, database, judges, loop, metrics),
         scaling=_scaling(database, Gatherer(home.address, chosen.gateways, observer, Promises(history)), loop, metrics),
-        starts=starts,
+        starts=_starts(database, observer, home, loop, numbers),
+        shapes=ShapeWatch(database, observer, lambda: loop.state, lambda: loop.lease),
         process=name,
     )
 
@@ -169,8 +171,16 @@ async def _counted(collector: Collector, process: str, age_max_s: float) -> list
     return [answer.snapshot for name, answer in sample.answers.items() if name != process]
 
 
-async def _signed(database: Database, project: str, model: str, number: int) -> SignedVersion:
-    return await database.reading(lambda connection: signing.signed(connection, project, model, number))
+async def _start_facts(database: Database, observer: Observer, revision: Revision) -> StartFacts:
+    def read(connection: Connection) -> StartFacts:
+        config = revision.config
+        costs = shapes.of_endpoint(connection, revision.project, revision.endpoint)
+        return StartFacts(
+            signing.signed(connection, revision.project, config.model, config.number),
+            to_warm(costs, is_awaited=not observer.serves(revision.project, revision.endpoint)),
+        )
+
+    return await database.reading(read)
 
 
 def _learn(learning: Learning, answers: Mapping[str, Answer], seen: Seen, now_s: float) -> Reference | str:

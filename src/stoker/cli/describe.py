@@ -10,6 +10,7 @@ from stoker.cli.kinds import Kind, split_reference, to_kind
 from stoker.cli.output import age, clock, columns, fields, show
 from stoker.cli.rollout_page import brief
 from stoker.cli.session import Command, Session, complete_endpoint, output_option, project_option
+from stoker.cli.shapes_page import shapes_table
 from stoker.cli.slo import budget, percent, state
 from stoker.cli.starts_page import starts_table
 from stoker.client import policies
@@ -103,6 +104,7 @@ def _endpoint(detail: EndpointDetail, slos: Sequence[SloView], at_work: str) -> 
             *_section("In the last minute", at_work),
             *_section("Engines", _engines(detail.replicas)),
             *_section("Starts", starts_table(detail.starts)),
+            *_section("Warm-up by shape", shapes_table(detail.shapes)),
             *_section("Revisions", tables.revisions_table(detail.revisions)),
             *_section("Journal", journal_lines(detail.journal)),
         ]

@@ -10,6 +10,7 @@ from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.loading import Progress
 from stoker.types.models import ModelVersion
 from stoker.types.policies import Verdict
+from stoker.types.shapes import ShapeUse
 from stoker.types.signing import SignatureState
 from stoker.types.starts import StartTimes
 from stoker.types.statuses import EndpointView
@@ -113,6 +114,7 @@ class EndpointDetail(EndpointView, frozen=True):
     journal: tuple[JournalEntry, ...] = ()
     rollout: RolloutView | None = None
     starts: tuple[StartTimes, ...] = ()  # of revision and engine; the one that started last comes first
+    shapes: tuple[ShapeUse, ...] = ()  # of engine calls, the most called first
 
 
 class ProjectView(msgspec.Struct, frozen=True):

@@ -28,13 +28,25 @@ from stoker.store.leases import Lease
 from stoker.types.errors import StokerError
 from stoker.types.models import ModelVersion
 from stoker.types.process import ProcessStatus
+from stoker.types.shapes import Shape
 from stoker.types.signing import SignedVersion
 
 EFFECTS_AT_ONCE: Final = 4
 RETRY_FIRST_S: Final = 1.0
 RETRY_MAX_S: Final = 60.0
-# (project, model, number) → what the version is held to before it is opened.
-Signed = Callable[[str, str, int], Awaitable[SignedVersion]]
+
+
+class StartFacts(msgspec.Struct, frozen=True):
+    """What is looked up at each start of a replica.
+
+    signed: what its version is held to before it is opened. shapes: of engine calls, that it is warmed up with.
+    """
+
+    signed: SignedVersion
+    shapes: tuple[Shape, ...] = ()
+
+
+LookUp = Callable[[Revision], Awaitable[StartFacts]]
 
 log = logging.getLogger(__name__)
 
@@ -134,14 +146,14 @@ class Effects:
         blobs: BlobStore,
         folders: Folders,
         clock: Callable[[], float],
-        signed: Signed,
+        look_up: LookUp,
     ) -> None:
         self._driver = driver
         self._observer = observer
         self._blobs = blobs
         self._folders = folders
         self._clock = clock
-        self._signed = signed
+        self._look_up = look_up
         self._failures: dict[str, Failure] = {}  # by replica; at most one for each that is assigned
         self._slots = asyncio.Semaphore(EFFECTS_AT_ONCE)
 
@@ -184,8 +196,8 @@ class Effects:
         if failure is not None and failure.next_try_s > self._clock():
             return
         try:
-            signed = await self._signed(revision.project, version.name, version.number)
-            await asyncio.to_thread(self._prepare, action, revision, version, signed)
+            facts = await self._look_up(revision)
+            await asyncio.to_thread(self._prepare, action, revision, version, facts)
             spec = replicas.process_spec(action.replica, revision, version, action.drain_s, self._folders)
             status: ProcessStatus = await self._driver.start(action.node, spec, lease.token)
         except (StokerError, OSError) as problem:
@@ -194,13 +206,13 @@ class Effects:
             self._failures.pop(action.replica, None)
             self._observer.started(action.node, status)
 
-    def _prepare(self, action: StartReplica, revision: Revision, version: ModelVersion, signed: SignedVersion) -> None:
+    def _prepare(self, action: StartReplica, revision: Revision, version: ModelVersion, facts: StartFacts) -> None:
         # The replica looks again before each load, also when its agent restarts it without control.
-        if said := demand(version.ref, version.manifest.files, signed):
+        if said := demand(version.ref, version.manifest.files, facts.signed):
             log.warning("a version that no trusted key signed", extra={"replica": action.replica, "reason": said})
         folder = lay_out(version.manifest, self._blobs, self._folders.models)
-        spec = replicas.replica_spec(action.replica, revision, version, folder, self._folders, signed)
-        replicas.write_files(spec, self._folders)
+        spec = replicas.replica_spec(action.replica, revision, version, folder, self._folders, facts.signed)
+        replicas.write_files(msgspec.structs.replace(spec, shapes=facts.shapes), self._folders)
 
     async def _stop(self, node: str, replica: str, drain_s: float, lease: Lease) -> None:
         try:

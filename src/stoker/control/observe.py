@@ -129,6 +129,15 @@ class Observer:
         seen = self._seen.get(node)
         return next((each for each in seen[0].processes if each.name == name), None) if seen is not None else None
 
+    def serves(self, project: str, endpoint: str) -> bool:
+        """Return whether a replica of an endpoint was ready when its node was asked last."""
+        return any(
+            process.phase == "ready"
+            and (process.labels.get("project"), process.labels.get("endpoint")) == (project, endpoint)
+            for status in self.statuses
+            for process in status.processes
+        )
+
     def started(self, node: str, process: ProcessStatus) -> None:
         """Take note of what a start answered, until the node reports again."""
         if node in self._seen:

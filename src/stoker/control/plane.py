@@ -18,6 +18,7 @@ from stoker.control.replay import Replayer
 from stoker.control.rollouts import RolloutWatch
 from stoker.control.routes import RoutePublisher
 from stoker.control.scaling.watch import ScalingWatch
+from stoker.control.shapes import ShapeWatch
 from stoker.control.starts import StartWatch
 from stoker.control.stats import StatsReader
 from stoker.control.traces import Traces
@@ -66,6 +67,7 @@ class ControlPlane:
     releases: Releases
     scaling: ScalingWatch
     starts: StartWatch
+    shapes: ShapeWatch
     process: str = "control"
 
     @property

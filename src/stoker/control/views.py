@@ -12,9 +12,10 @@ from stoker.control.observe import Observer
 from stoker.control.ports import Folders
 from stoker.control.replicas import choice_file
 from stoker.core import loading
+from stoker.core.shapes import uses
 from stoker.core.snapshot import Assignment, EndpointState, Revision
 from stoker.core.starts import summarise
-from stoker.store import endpoints, journal, revisions, starts
+from stoker.store import endpoints, journal, revisions, shapes, starts
 from stoker.store.engine import Connection
 from stoker.store.journal import Entry
 from stoker.types.engines import EngineChoice
@@ -53,6 +54,7 @@ def endpoint_detail(
         journal=tuple(journal_views(journal.last(connection, JOURNAL_SHOWN, project, name))),
         rollout=steering.running(connection).get(state.key),
         starts=summarise(starts.of_endpoint(connection, project, name)),
+        shapes=uses(shapes.of_endpoint(connection, project, name)),
     )
 
 

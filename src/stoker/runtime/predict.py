@@ -16,6 +16,7 @@ import numpy as np
 
 from stoker.core import padding
 from stoker.core.latency import Shapes
+from stoker.core.shapes import WARM_S_MAX, Tally, sizes_for
 from stoker.core.watched import planes_of
 from stoker.protocol.frames import EndHead
 from stoker.protocol.link import Exchange, refuse
@@ -72,6 +73,8 @@ class PredictWork:
         self._is_fixed = not any(-1 in shape for shape in self._shapes)
         self._row_bytes = bytes_of(self._shapes, self._item_bytes) if self._is_fixed and not self._has_text else 0
         self._padder = _padder(spec, engine)
+        self._recorded = spec.shapes
+        self._tally = Tally()
         self._names = tuple(tensor.name for tensor in engine.signature.inputs)
         self._reader = InferReader(engine.signature, batches=engine.batches)
         self._writer = ReplyWriter(spec.endpoint, spec.version, batches=engine.batches)
@@ -96,22 +99,42 @@ class PredictWork:
     def warm_up(self) -> None:
         """See Work. A model that refuses zeros is still served; what it says is in the log.
 
-        Batches grow until one takes WARM_UP_CALL_S, so that the engine's buffers and the fitted line are there before
-        the first request.
+        First batches that grow, then the shapes that are asked for and whose first call takes long.
         """
+        self._grow()
+        until_s = monotonic() + WARM_S_MAX
+        for shape in self._recorded:
+            sizes = sizes_for(shape, self._shapes)
+            if sizes is None or not self._is_allowed(shape.rows, sizes) or self._is_warm(shape.rows, sizes):
+                continue
+            took_s = self._zero_call(shape.rows, sizes)
+            if math.isinf(took_s):
+                return
+            self._tally.warmed(shape.rows, self._key(sizes), took_s)
+            if monotonic() > until_s:
+                return
+
+    def _grow(self) -> None:
+        """Call with more and more rows until it takes WARM_UP_CALL_S, so that the engine's buffers and the fitted line
+        are there before the first request."""
         shapes = tuple(tuple(max(1, size) for size in shape) for shape in self._shapes)
         if self._padder is not None:
             shapes = self._padder.largest(shapes)
         limit = min(self._max_rows, self._max_bytes // max(1, bytes_of(shapes, self._item_bytes)))
         rows = 1
-        self._warm_call(rows, shapes)  # the first call is no measure of the others
+        self._zero_call(rows, shapes)  # the first call is no measure of the others
         while True:
-            took_s = self._warm_call(rows, shapes)
+            took_s = self._zero_call(rows, shapes)
+            if math.isinf(took_s):
+                return
+            end_s = monotonic()
+            self._batcher.lines.learn(self._key(shapes), rows, took_s, end_s)
+            self._tally.warmed(rows, self._key(shapes))
             if took_s > WARM_UP_CALL_S or rows >= limit:
                 return
             rows = min(rows * 2, limit)
 
-    def _warm_call(self, rows: int, shapes: Shapes) -> float:
+    def _zero_call(self, rows: int, shapes: Shapes) -> float:
         """Call the engine with zeros; return the seconds it took, infinity when it refused."""
         inputs: dict[str, Array] = {}
         for tensor, shape in zip(self._engine.signature.inputs, shapes, strict=True):
@@ -124,9 +147,16 @@ class PredictWork:
         except StokerError as problem:
             _log.warning("the model does not take zeros, so it was not warmed up: %s", problem)
             return math.inf
-        end_s = monotonic()
-        self._batcher.lines.learn(() if self._is_fixed else shapes, rows, end_s - start_s, end_s)
-        return end_s - start_s
+        return monotonic() - start_s
+
+    def _key(self, shapes: Shapes) -> Shapes:
+        return () if self._is_fixed else shapes
+
+    def _is_warm(self, rows: int, shapes: Shapes) -> bool:
+        return self._tally.knows(rows, self._key(shapes))
+
+    def _is_allowed(self, rows: int, shapes: Shapes) -> bool:
+        return rows <= self._max_rows and rows * bytes_of(shapes, self._item_bytes) <= self._max_bytes
 
     def take(self, exchange: Exchange) -> None:
         """See Work."""
@@ -171,6 +201,10 @@ class PredictWork:
         except (msgspec.DecodeError, ValueError) as odd:
             raise InvalidInput(f"no question about predictions: {odd}") from odd
         self._sender.end(exchange, EndHead(), msgspec.msgpack.encode(self._predictions.answer(demand)))
+
+    def tell_shapes(self, exchange: Exchange) -> None:
+        """See CountsShapes."""
+        self._sender.end(exchange, EndHead(), msgspec.msgpack.encode(self._tally.take()))
 
     def stats(self) -> WorkStats:
         """See Work."""
@@ -224,6 +258,7 @@ class PredictWork:
     def _deliver(self, jobs: list[Job], ran: _Ran, spent: Spent) -> None:
         """Answer the jobs of one engine call (see Batcher)."""
         seen, outputs = ran
+        self._tally.called(spent.rows, jobs[0].shapes, spent.end_s - spent.start_s)
         if self._padder is not None:
             own = [(job.rows, job.payload.request.key) for job in jobs]
             self._batcher.count_padding(*self._padder.padding(spent.rows, jobs[0].shapes, own))

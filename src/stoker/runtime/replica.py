@@ -34,10 +34,10 @@ from stoker.runtime.numbers import Numbers
 from stoker.runtime.predict import PredictWork
 from stoker.runtime.stopwatch import Stopwatch
 from stoker.runtime.verify import verify
-from stoker.runtime.work import HandsOver, Watched, Work, WorkStats
+from stoker.runtime.work import CountsShapes, HandsOver, Watched, Work, WorkStats
 from stoker.telemetry.metrics import encode_snapshot
 from stoker.telemetry.process import watch_lag
-from stoker.types import faults
+from stoker.types import faults, shapes
 from stoker.types.drift import REFERENCE_BYTES_MAX, Answer
 from stoker.types.engines import AUTO
 from stoker.types.errors import Draining, EngineFailed, StokerError, TooLarge, Unavailable
@@ -135,7 +135,8 @@ class Replica:
         """See link.Handler.
 
         `stats`: ReplicaStats as JSON. `metrics`: a Snapshot. `direct`: see protocol/direct.py. `drift`: see Watched,
-        `predictions`: HandsOver; other work, or none yet, answers why not. `fault`: see runtime/faults.py.
+        `predictions`: HandsOver; other work, or none yet, answers why not. `shapes`: see CountsShapes. `fault`: see
+        runtime/faults.py.
         """
         match exchange.head.method:
             case "stats":
@@ -146,6 +147,8 @@ class Replica:
                 exchange.end(EndHead(), direct.encode(self._direct))
             case faults.METHOD:
                 self.faults.take(exchange)
+            case shapes.METHOD if isinstance(self.work, CountsShapes):
+                self.work.tell_shapes(exchange)
             case "drift" if isinstance(self.work, Watched):
                 self.work.watch(exchange)
             case "drift":

@@ -59,6 +59,14 @@ class Watched(Protocol):
 
 
 @runtime_checkable
+class CountsShapes(Protocol):
+    """Work that can be warmed up with the shapes that are really asked for."""
+
+    def tell_shapes(self, exchange: Exchange) -> None:
+        """Answer a CALL of the method `shapes`: what was called since the last time (types/shapes.py)."""
+
+
+@runtime_checkable
 class HandsOver(Protocol):
     """Work whose predictions are kept until control has them."""
 

@@ -6,7 +6,7 @@ import msgspec
 from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
 
 from stoker.core.snapshot import EndpointState
-from stoker.store import scaling, schema, starts
+from stoker.store import scaling, schema, shapes, starts
 from stoker.types.errors import Conflict, NotFound
 from stoker.types.ids import EndpointName, ProjectName
 from stoker.types.resources import Endpoint
@@ -108,6 +108,7 @@ def remove(connection: Connection, project: str, name: str) -> bool:
     connection.execute(delete(schema.golden_sets).where(held))
     scaling.forget(connection, project, name)
     starts.forget(connection, project, name)
+    shapes.forget(connection, project, name)
     connection.execute(delete(table).where(_is(project, name)))
     return True
 

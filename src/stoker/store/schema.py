@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 # The newest migration's name; a database that says another one is migrated, or refused when it is from the future.
-VERSION: Final = "0013"
+VERSION: Final = "0014"
 
 metadata: Final = MetaData()
 
@@ -317,4 +317,14 @@ starts: Final = Table(
     Column("at_s", Float, primary_key=True),
     Column("start", Text, nullable=False),
     Index("starts_newest", "project", "endpoint", "at_s"),
+)
+
+# What is known of the shapes of engine calls (types/shapes.py), and since when.
+shapes: Final = Table(
+    "shapes",
+    metadata,
+    Column("project", String(63), primary_key=True),
+    Column("endpoint", String(63), primary_key=True),
+    Column("at_s", Float, nullable=False),
+    Column("costs", Text, nullable=False),
 )

@@ -8,6 +8,7 @@ from stoker.types.engines import Goal
 from stoker.types.ids import ReplicaId, RevisionId
 from stoker.types.models import VersionManifest
 from stoker.types.resources import Pad, Task
+from stoker.types.shapes import Shape
 from stoker.types.signing import SignedVersion
 
 ReplicaState = Literal["loading", "ready", "draining", "failed"]
@@ -45,6 +46,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     measurements: str = ""  # the folder where what was measured is kept
     choice_file: str = ""  # where the choice and its reasons are written
     signed: SignedVersion = SignedVersion()  # whose signature is demanded before the files are opened
+    shapes: tuple[Shape, ...] = ()  # of engine calls that are worth one each before anybody waits
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
