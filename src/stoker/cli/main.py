@@ -69,6 +69,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "gameday": Entry("gameday", "Break something on purpose and score what happens."),
     },
     "Plan": {
+        "plan": Entry("plan", "Find the cheapest range of replicas that keeps what is promised."),
         "simulate": Entry("simulate", "Compare scaling policies on simulated load."),
     },
     "Call": {

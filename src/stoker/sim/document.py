@@ -168,7 +168,7 @@ def _endpoint(said: Endpoint, platform: Platform, folder: Path) -> plan.Endpoint
         came = arrivals.make(said.load, platform.seed, parse_seconds(platform.duration), said.times)
     else:
         raise ValueError(f"{said.load!r} is no load; there are {', '.join(arrivals.LOADS)}")
-    engine = _engine(said.engine, said.name)
+    engine = engine_of(said.engine, said.name)
     slots = engine.places if isinstance(engine, plan.Places) else 1
     return plan.EndpointPlan(
         name=said.name,
@@ -186,7 +186,8 @@ def _endpoint(said: Endpoint, platform: Platform, folder: Path) -> plan.Endpoint
     )
 
 
-def _engine(said: Engine, name: str) -> plan.Engine:
+def engine_of(said: Engine, name: str) -> plan.Engine:
+    """Return the engine of the endpoint `name`. Raises ValueError when it is not one of the three."""
     chosen = [each for each in (said.places, said.batches, said.language) if each is not None] or [Places()]
     if len(chosen) > 1:
         raise ValueError(f"endpoint {name} has one engine: places, batches or language")

@@ -24,6 +24,7 @@ class Ledger:
         self.retries = 0
         self.read_tokens = self.cached_tokens = 0
         self.timeline: list[Sample] = []
+        self._arrived_s = array("d")
         self._wait_s = array("d")
         self._first_s = array("d")
         self._latency_s = array("d")
@@ -47,6 +48,7 @@ class Ledger:
         if request.begun_s >= 0.0:
             self.service_s += now_s - request.sent_s
         began_s = request.begun_s if request.begun_s >= 0.0 else now_s
+        self._arrived_s.append(request.arrived_s)
         self._wait_s.append(began_s - request.arrived_s)
         self._first_s.append((request.first_s if request.first_s >= 0.0 else now_s) - request.arrived_s)
         self._latency_s.append(now_s - request.arrived_s)
@@ -57,6 +59,10 @@ class Ledger:
         floats = (np.frombuffer(each, dtype=np.float64) for each in (self._wait_s, self._first_s, self._latency_s))
         wait_s, first_s, latency_s = floats
         return wait_s, first_s, latency_s, np.frombuffer(self._ends, dtype=np.int8)
+
+    def arrived_s(self) -> NDArray[np.float64]:
+        """Return when each request of `columns` arrived."""
+        return np.frombuffer(self._arrived_s, dtype=np.float64)
 
 
 class Quantiles(msgspec.Struct, frozen=True):

@@ -1,0 +1,149 @@
+"""One range of replicas against one draw of the demand: is what was promised kept, and what does it cost."""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from stoker.core.scale.policy import Policy as Rules
+from stoker.sim.arrivals import Arrivals
+from stoker.sim.endpoint import Terms
+from stoker.sim.ours import Stoker
+from stoker.sim.platform import plan
+from stoker.sim.platform.outcome import Quantiles
+from stoker.sim.platform.site import Site
+from stoker.sim.platform.world import SAMPLE_S, World
+from stoker.sim.policy import Fixed, Policy
+from stoker.sim.sizing import throughput
+from stoker.sim.sizing.answer import Curve, Figures, Moment, Range
+from stoker.sim.sizing.demand import Demand
+from stoker.sim.sizing.prices import Pool
+from stoker.sim.sizing.slos import Slo
+
+Column = NDArray[np.float64]
+
+USUAL_FILL: Final = 0.7  # of the replicas that are there at the beginning
+# Of requests, from which a distribution is drawn: finer where promises are.
+SHARES: Final = tuple(round(share, 4) for share in (*np.linspace(0.0, 0.9, 46), *np.linspace(0.905, 0.995, 19), 0.999))
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What is sized, whatever its range: an engine, how slowly a replica starts, how it scales and what it refuses."""
+
+    engine: plan.Engine
+    slos: tuple[Slo, ...]
+    cold_start_s: float = 40.0
+    cores: float = 1.0
+    rules: Rules = Rules()  # noqa: RUF009 - frozen
+    timeout_s: float = 60.0
+    queue_max: int = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What became of every request, and of the replicas at each sample; weights say how often each counts."""
+
+    figures: Figures
+    curve: Curve
+    course: tuple[Moment, ...]
+
+
+def run(kind: Kind, pool: Pool, tried: Range, demand: Demand, seed: int, times: int = 1) -> Trial:
+    """Return what `tried` does on `pool` under the draw `seed`, at so many `times` the demand."""
+    arrivals = demand.draw(seed, times)
+    engine = throughput.faster(kind.engine, pool.speed)
+    world = World(plan.PlatformPlan((_endpoint(kind, engine, tried, arrivals),), seed=seed))
+    world.run()
+    site = world.sites["planned"]
+    weights = demand.weights(site.ledger.arrived_s())
+    came = float(np.sum(demand.weights(arrivals.at_s)))
+    _, ttft_s, latency_s, ends = site.ledger.columns()
+    taken = {"ttft": np.where(ends == 0, ttft_s, math.inf), "latency": np.where(ends == 0, latency_s, math.inf)}
+    kept = {
+        each.name: float(np.sum(weights[taken[each.measure] <= each.limit_s])) / max(came, 1e-9) for each in kind.slos
+    }
+    sorted_s = {name: _sorted(column, weights) for name, column in taken.items()}
+    replicas_mean, replicas_most, usd_per_hour = _replicas(site, demand, pool, kind.cores)
+    figures = Figures(
+        kept=kept,
+        answered_ratio=float(np.sum(weights[ends == 0])) / max(came, 1e-9),
+        ttft=_quantiles(*sorted_s["ttft"], came),
+        latency=_quantiles(*sorted_s["latency"], came),
+        replicas_mean=replicas_mean,
+        replicas_most=replicas_most,
+        usd_per_hour=usd_per_hour,
+    )
+    curve = Curve(times, tuple(_at(*sorted_s[kind.slos[0].measure], came, share) for share in SHARES))
+    return Trial(figures, curve, _course(site, demand))
+
+
+def _endpoint(kind: Kind, engine: plan.Engine, tried: Range, arrivals: Arrivals) -> plan.EndpointPlan:
+    slots = engine.places if isinstance(engine, plan.Places) else 1
+    first_per_s = np.searchsorted(arrivals.at_s, 60.0) / min(60.0, arrivals.duration_s)
+    steady = math.ceil(float(first_per_s) / (throughput.per_s(engine, arrivals) * USUAL_FILL))
+    initial = min(max(steady, tried.min), tried.max)
+
+    def policy(_: Terms) -> Policy:
+        if tried.min == tried.max:
+            return Fixed(tried.max)
+        utilization = kind.rules.utilization if tried.utilization is None else tried.utilization
+        return Stoker(msgspec.structs.replace(kind.rules, min=tried.min, max=tried.max, utilization=utilization))
+
+    return plan.EndpointPlan(
+        "planned",
+        arrivals,
+        engine,
+        Terms(slots, kind.cold_start_s, tried.min, tried.max, initial),
+        policy,
+        deadline_s=kind.timeout_s,
+        queue_max=kind.queue_max,
+    )
+
+
+def _replicas(site: Site, demand: Demand, pool: Pool, cores: float) -> tuple[float, int, float]:
+    """Return how many replicas were paid for on average and at the most, and what they cost an hour, from samples."""
+    samples = site.ledger.timeline
+    weights = demand.weights(np.array([each.at_s for each in samples]))
+    counts = [each.ready + each.starting for each in samples]
+    whole = max(float(np.sum(weights)), 1e-9)
+    most = max(count for count, weight in zip(counts, weights, strict=True) if weight)
+    prices = [pool.usd_per_hour(count, cores) for count in counts]
+    return float(np.dot(weights, counts)) / whole, most, float(np.dot(weights, prices)) / whole
+
+
+def _course(site: Site, demand: Demand) -> tuple[Moment, ...]:
+    """Return the run by the recording's own clock, about a point a minute; leads are left out."""
+    found: list[Moment] = []
+    samples = site.ledger.timeline
+    begins_s = 0.0
+    for stretch in demand.stretches:
+        ends_s = begins_s + stretch.arrivals.duration_s
+        low, high = (round(at_s / SAMPLE_S) for at_s in (begins_s + stretch.lead_s, ends_s))
+        part = samples[low : high + 1]
+        every = max(len(part) * len(demand.stretches) // 240, 1)
+        for number, at in enumerate(range(0, len(part) - 1, every)):
+            here = part[at : at + every + 1]
+            replicas = float(np.mean([each.ready + each.starting for each in here]))
+            found.append(Moment(here[0].at_s - begins_s + stretch.begins_s, replicas, number == 0))
+        begins_s = ends_s
+    return tuple(found)
+
+
+def _sorted(taken_s: Column, weights: Column) -> tuple[Column, Column]:
+    order = np.argsort(taken_s, kind="stable")
+    return taken_s[order], np.cumsum(weights[order])
+
+
+def _at(sorted_s: Column, counted: Column, came: float, share: float) -> float:
+    """Return the time that `share` of all that came are at most at; infinite where so many had no answer."""
+    at = int(np.searchsorted(counted, share * came * (1 - 1e-9)))
+    return float(sorted_s[at]) if at < len(sorted_s) else math.inf if len(sorted_s) else 0.0
+
+
+def _quantiles(sorted_s: Column, counted: Column, came: float) -> Quantiles:
+    p50_s, p95_s, p99_s = (_at(sorted_s, counted, came, share) for share in (0.5, 0.95, 0.99))
+    return Quantiles(p50_s, p95_s, p99_s)

@@ -1,0 +1,100 @@
+"""`stoker plan` finds a range from a trace or a manifest, writes it as a page, and says what it needs."""
+
+import json
+import shlex
+import xml.dom.minidom
+from pathlib import Path
+
+import pytest
+
+from stoker.cli import plan
+from stoker.sim import document
+from tests.cli.run import stoker_here
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "how-to" / "size-an-endpoint.md"
+MANIFEST = """
+apiVersion: stoker/v1
+kind: Endpoint
+metadata: {name: chat}
+spec:
+  model: chat
+  replicas: {min: 0, max: 4}
+  resources: {cpu: 4}
+  slos:
+    - {name: fast, sli: latency, target: 0.9, under: 2s}
+---
+apiVersion: stoker/v1
+kind: Endpoint
+metadata: {name: other}
+spec: {model: other}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    lines = (f'{{"timestamp": {at * 1500}, "input_length": 0, "output_length": 0}}' for at in range(100))
+    (tmp_path / "trace.jsonl").write_text("\n".join(lines))
+    (tmp_path / "endpoints.yaml").write_text(MANIFEST)
+    (tmp_path / "prices.yaml").write_text("pools: [{name: cpu, core_hour: 0.25}]")
+    (tmp_path / "engine.yaml").write_text("places: {places: 1, service: 500ms, variation: 0}")
+    return tmp_path
+
+
+def test_the_engines_of_the_option_are_those_there_are() -> None:
+    assert document.Engine.__struct_fields__ == plan.ENGINES
+
+
+def test_an_endpoint_is_sized_by_its_manifest(folder: Path) -> None:
+    files = [f"--{name}={folder / file}" for name, file in (
+        ("trace", "trace.jsonl"), ("manifest", "endpoints.yaml"), ("prices", "prices.yaml"), ("engine", "engine.yaml")
+    )]  # fmt: skip
+    page = folder / "plan.html"
+    asked = ("plan", "chat", *files, "--cold-start", "1s", "-o", "json")
+    one, same = (stoker_here(*asked, "--html", str(page), home=folder) for _ in range(2))
+    assert one.returncode == 0, one.stderr
+    assert one.stdout == same.stdout
+    found = json.loads(one.stdout)
+    assert found["slos"] == [{"measure": "latency", "target": 0.9, "limit_s": 2.0}]
+    always = next(each for each in found["tried"] if each["range"] == {"min": 1, "max": 1, "utilization": None})
+    assert always["figures"]["usd_per_hour"] == pytest.approx(4 * 0.25)
+    assert min(each["range"]["min"] for each in found["tried"]) == 0, "replicas.min: 0 lets it sleep"
+    assert page.read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "say what comes: --trace FILE"),
+        (("--load", "step"), "say what is promised: --slo ttft_p95=500ms"),
+        (("--load", "step", "--slo", "p95=1s"), "write latency_pN=TIME or ttft_pN=TIME"),
+        (("--trace", "{}/trace.jsonl", "--times", "2", "--slo", "ttft_p95=1s"), "a trace is as it was recorded"),
+        (("--load", "step", "--slo", "ttft_p95=1s", "--engine", "vllm"), "there are places, batches, language"),
+        (("--load", "step", "--slo", "ttft_p95=1s", "--engine", "{}/missing.yaml"), "there is no file"),
+        (("--load", "step", "--slo", "ttft_p95=1s", "--engine", "{}/prices.yaml"), "pools: unknown field"),
+        (("--load", "step", "--slo", "ttft_p95=1s", "--prices", "{}/engine.yaml"), "unknown field"),
+        (("chat", "--load", "step"), "say where chat is described: --manifest FILE"),
+        (("--load", "step", "--manifest", "{}/endpoints.yaml"), "has 2 endpoints; say which one (chat, other)"),
+        (("cat", "--load", "step", "--manifest", "{}/endpoints.yaml"), "has no endpoint cat; it has chat, other"),
+    ],
+)
+def test_what_cannot_be_planned_says_what_to_do(folder: Path, arguments: tuple[str, ...], words: str) -> None:
+    done = stoker_here("plan", *(each.replace("{}", str(folder)) for each in arguments), home=folder)
+    assert done.returncode != 0
+    assert words in " ".join(done.stderr.split())
+
+
+def test_the_command_of_the_page_makes_its_table_and_its_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command, _, rest = PAGE.read_text().partition("$ stoker plan ")[2].partition("\n")
+    table = rest.partition("```")[0]
+    monkeypatch.chdir(ROOT / "docs" / "examples" / "sizing")
+    asked = shlex.split(command.replace("../../images/plan.svg", str(tmp_path / "plan.svg")))
+    done = stoker_here("plan", *asked, home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = [line.split() for line in done.stdout.splitlines() if not line.startswith("picture")]
+    assert said == [line.split() for line in table.splitlines() if not line.startswith("picture")]
+    made = (tmp_path / "plan.svg").read_text()
+    xml.dom.minidom.parseString(made)
+    assert made == (ROOT / "docs" / "images" / "plan.svg").read_text(), "run the command of the page"
