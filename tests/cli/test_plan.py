@@ -62,10 +62,36 @@ def test_an_endpoint_is_sized_by_its_manifest(folder: Path) -> None:
     assert page.read_text().startswith("<!doctype html>")
 
 
+def test_a_change_is_compared_before_it_is_applied(folder: Path) -> None:
+    files = [f"--{name}={folder / file}" for name, file in (
+        ("trace", "trace.jsonl"), ("manifest", "endpoints.yaml"), ("prices", "prices.yaml"), ("engine", "engine.yaml")
+    )]  # fmt: skip
+    asked = (
+        "plan",
+        "chat",
+        *files,
+        "--cold-start",
+        "1s",
+        "--set",
+        "replicas.min=2",
+        "--set",
+        "scaling.utilization=0.5",
+    )
+    done = stoker_here(*asked, "-o", "json", home=folder)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["now"]["range"] == {"min": 0, "max": 4, "utilization": None}
+    assert found["then"]["range"] == {"min": 2, "max": 4, "utilization": 0.5}
+    cost = next(each for each in found["lines"] if each["name"] == "cost an hour")
+    assert cost["then"] >= 2 * 4 * 0.25
+    assert cost["difference"]["mean"] == pytest.approx(cost["then"] - cost["now"])
+    assert "THEN: 2 to 4 at 50 %" in stoker_here(*asked, home=folder).stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "say what comes: --trace FILE"),
+        ((), "say what comes: an ENDPOINT of a platform that runs, --trace FILE"),
         (("--load", "step"), "say what is promised: --slo ttft_p95=500ms"),
         (("--load", "step", "--slo", "p95=1s"), "write latency_pN=TIME or ttft_pN=TIME"),
         (("--trace", "{}/trace.jsonl", "--times", "2", "--slo", "ttft_p95=1s"), "a trace is as it was recorded"),
@@ -73,7 +99,17 @@ def test_an_endpoint_is_sized_by_its_manifest(folder: Path) -> None:
         (("--load", "step", "--slo", "ttft_p95=1s", "--engine", "{}/missing.yaml"), "there is no file"),
         (("--load", "step", "--slo", "ttft_p95=1s", "--engine", "{}/prices.yaml"), "pools: unknown field"),
         (("--load", "step", "--slo", "ttft_p95=1s", "--prices", "{}/engine.yaml"), "unknown field"),
-        (("chat", "--load", "step"), "say where chat is described: --manifest FILE"),
+        (
+            ("--load", "step", "--slo", "ttft_p95=1s", "--set", "replicas.max"),
+            "write PATH=VALUE of replicas., scaling.",
+        ),
+        (("--load", "step", "--slo", "ttft_p95=1s", "--set", "scaling.schedules=[]"), "but not scaling.schedules"),
+        (("--load", "step", "--slo", "ttft_p95=1s", "--set", "replicas.most=4"), "there is no replicas.most"),
+        (
+            ("--load", "step", "--slo", "ttft_p95=1s", "--set", "replicas.max=-4"),
+            "replicas.max=-4: Expected `int` >= 0",
+        ),
+        (("--load", "step", "--slo", "ttft_p95=1s", "--set", "replicas.min=4"), "4 is more than replicas.max 1"),
         (("--load", "step", "--manifest", "{}/endpoints.yaml"), "has 2 endpoints; say which one (chat, other)"),
         (("cat", "--load", "step", "--manifest", "{}/endpoints.yaml"), "has no endpoint cat; it has chat, other"),
     ],

@@ -10,18 +10,20 @@ import msgspec
 
 from stoker.cli.output import show
 from stoker.cli.progress import Progress
-from stoker.cli.session import Command, output_option
+from stoker.cli.session import Command, Session, output_option, project_option
 from stoker.cli.simulate import LOADS, Seconds, write
 from stoker.types.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
+    from stoker.cli.plan_platform import Known
     from stoker.sim.arrivals import Arrivals
     from stoker.sim.platform.plan import Engine
     from stoker.sim.sizing.prices import Pool
     from stoker.sim.sizing.trial import Kind
-    from stoker.types.resources import Endpoint
+    from stoker.types.resources import EndpointSpec
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+COLD_START_S: Final = 40.0
 ENGINES: Final = ("places", "batches", "language")
 
 
@@ -40,21 +42,25 @@ class Asked:
     load: str | None
     times: float
     manifest: Path | None
-    engine: str
+    engine: str | None
     slo: str | None
     prices: Path | None
-    cold_start_s: float
+    cold_start_s: float | None
     cores: float | None
     may_sleep: bool
     replicas_max: int
     seed: int
+    project: str
+    settings: tuple[str, ...]
 
 
 @click.command(
     cls=Command,
     example="""
+    stoker plan chat --slo ttft_p95=500ms --prices prices.yaml --html plan.html
+    stoker plan chat --set replicas.max=6 --set scaling.utilization=0.7
     stoker plan --load day --engine language --slo ttft_p95=2s
-    stoker plan --trace yesterday.csv --engine engine.yaml --slo ttft_p95=500ms --prices prices.yaml --html plan.html
+    stoker plan --trace yesterday.csv --engine engine.yaml --slo ttft_p95=500ms --prices prices.yaml
     stoker plan chat --manifest endpoints.yaml --trace yesterday.csv --engine engine.yaml --cold-start 2m
     """,
 )
@@ -70,10 +76,9 @@ class Asked:
 @_file("manifest", "Where the endpoint's objectives, scaling, limits and cores are; ENDPOINT, if it has several.")
 @click.option(
     "--engine",
-    default="places",
     metavar="FILE|NAME",
     help="How work takes time in a replica: a YAML file with places, batches or language as in a plan of `stoker "
-    "simulate`, or one of these names for its usual numbers.  [default: places]",
+    "simulate`, or one of these names for its usual numbers.  [default: as measured]",
 )
 @click.option(
     "--slo",
@@ -81,7 +86,9 @@ class Asked:
     help="What is promised, such as ttft_p95=500ms,latency_p99=5s.  [default: the manifest's objectives]",
 )
 @_file("prices", "What replicas cost: YAML with pools, each with node_hour, core_hour, gpu_hour or replica_hour.")
-@click.option("--cold-start", "cold_start_s", type=Seconds(), default=40.0, help="From order to ready.  [default: 40s]")
+@click.option(
+    "--cold-start", "cold_start_s", type=Seconds(), help="From order to ready.  [default: as measured, or 40s]"
+)
 @click.option("--cores", type=click.FloatRange(0.01, 1024), help="Of a replica.  [default: the manifest's, or 1]")
 @click.option("--sleep", "may_sleep", is_flag=True, help="No replica may run while nobody asks.")
 @click.option("--max", "replicas_max", type=click.IntRange(1, 1000), default=64, show_default=True,
@@ -89,8 +96,17 @@ class Asked:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The same gives the same plan.")
 @_file("html", "Write a page with pictures of the plan.")
 @_file("svg", "Write the pictures alone.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="What if: compare the endpoint as it is with one of which this is changed, such as replicas.max=6.",
+)
+@project_option
 @output_option
-def command(html: Path | None, svg: Path | None, output: str, **given: Any) -> None:
+@click.pass_obj
+def command(session: Session, /, html: Path | None, svg: Path | None, output: str, **given: Any) -> None:
     """Find the cheapest range of replicas that keeps what is promised, what it costs, and what more load would do.
 
     The arrivals are replayed on virtual time against the functions that run live. A range is chosen on one course of
@@ -101,10 +117,16 @@ def command(html: Path | None, svg: Path | None, output: str, **given: Any) -> N
     from stoker.sim.sizing import chart, page
     from stoker.sim.sizing.search import Search
 
-    recorded, title = _recorded(asked)
-    manifest = _endpoint(asked)
-    least = 0 if asked.may_sleep or (manifest is not None and manifest.spec.replicas.min == 0) else 1
-    search = Search(_kind(asked, manifest), recorded, _pools(asked.prices), asked.replicas_max, asked.seed)
+    known = _known(asked, session)
+    spec = known.spec if known is not None else _spec(asked)
+    recorded, title = _recorded(asked, known)
+    if asked.settings:
+        if html is not None or svg is not None:
+            raise click.UsageError("--set compares two ways in numbers; pictures are of a plan")
+        _what_if(asked, spec, known, recorded, output)
+        return
+    least = 0 if asked.may_sleep or spec.replicas.min == 0 else 1
+    search = Search(_kind(asked, spec, known), recorded, _pools(asked.prices), asked.replicas_max, asked.seed)
     with Progress("Planning") as progress:
 
         def told(what: str, done: float, total: float) -> None:
@@ -116,66 +138,104 @@ def command(html: Path | None, svg: Path | None, output: str, **given: Any) -> N
         write(html, page.page(answer, title))
     if svg is not None:
         write(svg, chart.whole(answer, title))
-    show(answer, output, lambda: text(answer))
+    show(answer, output, lambda: text(answer, known.said if known is not None else ()))
     for file in (html, svg):
         if file is not None and output == "table":
             click.echo(f"picture: {file}")
 
 
-def _recorded(asked: Asked) -> "tuple[Arrivals, str]":
+def _what_if(asked: Asked, spec: "EndpointSpec", known: "Known | None", recorded: "Arrivals", output: str) -> None:
+    """Compare the endpoint with one of which `asked.settings` are changed."""
+    from stoker.cli import plan_change
+    from stoker.sim.sizing.change import compared
+
+    kind, pools = _kind(asked, spec, known), _pools(asked.prices)
+    if len(pools) > 1:
+        raise click.UsageError("--set compares on one pool: give a price list with the one that the endpoint runs on")
+    then = plan_change.changed(spec, asked.settings)
+    ways = (kind, plan_change.range_of(spec)), (_kind(asked, then, known), plan_change.range_of(then))
+    with Progress("Comparing") as progress:
+
+        def told(what: str, done: float, total: float) -> None:
+            progress.step(what)
+            progress.update(done, total)
+
+        found = compared(*ways, pools[0], recorded, asked.seed, told)
+    show(found, output, lambda: plan_change.text(found, kind.slos, asked.prices is not None))
+
+
+def _known(asked: Asked, session: Session) -> "Known | None":
+    """Return what the platform knows of the endpoint, unless a manifest describes it."""
+    if asked.endpoint is None or asked.manifest is not None:
+        return None
+    from stoker.cli.plan_platform import ask
+
+    control = session.control()
+    spec = control.endpoint(asked.project, asked.endpoint).resource.spec
+    return ask(control.query, spec, asked.project, asked.endpoint, asked.seed)
+
+
+def _recorded(asked: Asked, known: "Known | None") -> "tuple[Arrivals, str]":
     """Return what came, and what it is called."""
     from stoker.sim import arrivals, traces
     from stoker.sim.sizing.demand import sized
 
-    if (asked.trace is None) == (asked.load is None):
-        raise click.UsageError("say what comes: --trace FILE, recorded arrivals, or --load SHAPE to try it out")
-    if asked.times != 1.0 and asked.trace is not None:
+    if asked.trace is not None and asked.load is not None:
+        raise click.UsageError("one of --trace and --load, not both")
+    if asked.times != 1.0 and asked.load is None:
         raise click.UsageError("--times is for --load; a trace is as it was recorded")
     if asked.trace is not None:
         return sized(traces.read(asked.trace)), asked.trace.name
-    return arrivals.make(str(asked.load), asked.seed, times=asked.times), str(asked.load)
+    if asked.load is not None:
+        return arrivals.make(asked.load, asked.seed, times=asked.times), asked.load
+    if known is not None:
+        return known.recorded, f"{asked.endpoint}, its last day"
+    raise click.UsageError(
+        "say what comes: an ENDPOINT of a platform that runs, --trace FILE, or --load SHAPE to try it out"
+    )
 
 
-def _endpoint(asked: Asked) -> "Endpoint | None":
-    """Return the endpoint of the manifest. Raises NotFound, InvalidInput."""
-    if asked.manifest is None:
-        if asked.endpoint is not None:
-            raise click.UsageError(f"say where {asked.endpoint} is described: --manifest FILE")
-        return None
+def _spec(asked: Asked) -> "EndpointSpec":
+    """Return what the manifest says of the endpoint; without one an endpoint as it is by default."""
     from stoker.protocol import manifest
-    from stoker.types.resources import Endpoint
+    from stoker.types.resources import Endpoint, EndpointSpec
 
+    if asked.manifest is None:
+        return EndpointSpec()
     found = [each for each in manifest.load(_bytes(asked.manifest)) if isinstance(each, Endpoint)]
     names = [str(each.metadata.name) for each in found]
     if asked.endpoint is None and len(found) != 1:
         raise InvalidInput(f"{asked.manifest} has {len(found)} endpoints; say which one ({', '.join(names) or 'none'})")
     for each in found:
         if asked.endpoint in (None, each.metadata.name):
-            return each
+            return each.spec
     raise NotFound(f"{asked.manifest} has no endpoint {asked.endpoint}; it has {', '.join(names) or 'none'}")
 
 
-def _kind(asked: Asked, manifest: "Endpoint | None") -> "Kind":
+def _kind(asked: Asked, spec: "EndpointSpec", known: "Known | None") -> "Kind":
     from stoker.core.scale.policy import policy_of
     from stoker.sim.sizing import slos
     from stoker.sim.sizing.trial import Kind
-    from stoker.types.resources import EndpointSpec
     from stoker.types.units import parse_seconds
 
-    spec = manifest.spec if manifest is not None else EndpointSpec()
     promised = slos.parse(asked.slo) if asked.slo is not None else slos.promised(spec.slos)
     if not promised:
         raise click.UsageError(
-            "say what is promised: --slo ttft_p95=500ms, or a manifest with an objective of latency or ttft"
+            "say what is promised: --slo ttft_p95=500ms, or an endpoint with an objective of latency or ttft"
         )
+    cold_start_s = asked.cold_start_s
+    if cold_start_s is None:
+        cold_start_s = (known.cold_start_s if known is not None else None) or COLD_START_S
+    measured = known if asked.engine is None else None
     return Kind(
-        _engine(asked.engine),
+        measured.engine if measured is not None else _engine(asked.engine or ENGINES[0]),
         promised,
-        asked.cold_start_s,
+        cold_start_s,
         asked.cores if asked.cores is not None else spec.resources.cpu,
         msgspec.structs.replace(policy_of(spec, gateways=1), schedules=()),
         parse_seconds(spec.limits.timeout),
         spec.limits.queue_max,
+        measured.around_s if measured is not None else 0.0,
     )
 
 

@@ -1,5 +1,7 @@
 """A plan as people read it in a terminal: the range, its cost and its times, and what more load would do."""
 
+from collections.abc import Sequence
+
 import click
 
 from stoker.cli.output import columns
@@ -9,8 +11,8 @@ from stoker.sim.sizing.words import cost, said, seconds, setting, share
 HEADINGS = ("", "REPLICAS", "ON AVERAGE", "COST", "TTFT P50", "P95", "P99", "LATENCY P50", "P95", "P99")
 
 
-def text(answer: Answer) -> str:
-    """Return the answer: a table, the lines of a manifest, what was simulated."""
+def text(answer: Answer, known: Sequence[str] = ()) -> str:
+    """Return the answer: a table, the lines of a manifest, what was simulated. known: what a platform told."""
     chosen = answer.chosen
     rows = [
         _row("the plan", chosen, answer),
@@ -26,7 +28,7 @@ def text(answer: Answer) -> str:
         lines.append(
             click.style("no range held on every draw; this one came nearest: leave room above it", fg="yellow")
         )
-    return "\n".join([*lines, *(click.style(line, dim=True) for line in said(answer))])
+    return "\n".join([*lines, *(click.style(line, dim=True) for line in (*said(answer), *known))])
 
 
 def _row(name: str, one: Tried, answer: Answer) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from stoker.sim.arrivals import Arrivals, Times, of
 PIECE_S: Final = 5.0
 GROUP_S: Final = 60.0
 MINUTE_S: Final = 60.0
+GRID: Final = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)  # shares whose sizes are known, where only these are
 LEAD_S: Final = 240.0  # before a stretch
 LENGTHS_S: Final = (3600.0, 1800.0, 900.0, 600.0, 300.0, 120.0)  # of a stretch: the longest of which enough fit
 STRETCHES_MIN: Final = 5  # so many are enough
@@ -73,6 +74,25 @@ class Demand:
     def draw(self, seed: int, times: int = 1) -> Arrivals:
         """Return one course of the demand, at so many `times` of it: the stretches one after the other."""
         return drawn(joined([each.arrivals for each in self.stretches]), seed, times)
+
+
+def counted(
+    counts: Sequence[float], seed: int, input_tokens: Sequence[float] = (), output_tokens: Sequence[float] = ()
+) -> Arrivals:
+    """Return arrivals of so many requests each minute, and sizes drawn around quantiles of GRID's shares."""
+    draws = np.random.default_rng((seed, 11))
+    whole = [round(count) for count in counts]
+    starts = np.repeat(np.arange(len(whole)) * MINUTE_S, whole)
+    at_s = np.sort(starts + draws.uniform(0.0, MINUTE_S, len(starts)))
+    sizes = [_sizes(quantiles, len(at_s), draws) for quantiles in (input_tokens, output_tokens)]
+    return Arrivals(at_s, len(whole) * MINUTE_S, sizes[0], sizes[1])
+
+
+def _sizes(quantiles: Sequence[float], count: int, draws: np.random.Generator) -> NDArray[np.int64]:
+    if not quantiles:
+        return np.zeros(0, dtype=np.int64)
+    found = np.interp(draws.uniform(0.0, 1.0, count), GRID, quantiles)
+    return np.maximum(np.rint(found), 1).astype(np.int64)
 
 
 def sized(recorded: Arrivals) -> Arrivals:

@@ -32,7 +32,10 @@ SHARES: Final = tuple(round(share, 4) for share in (*np.linspace(0.0, 0.9, 46), 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What is sized, whatever its range: an engine, how slowly a replica starts, how it scales and what it refuses."""
+    """What is sized, whatever its range: an engine, how slowly a replica starts, how it scales and what it refuses.
+
+    around_s: of each request, spent beside queue and engine.
+    """
 
     engine: plan.Engine
     slos: tuple[Slo, ...]
@@ -41,6 +44,7 @@ class Kind:
     rules: Rules = Rules()  # noqa: RUF009 - frozen
     timeout_s: float = 60.0
     queue_max: int = 512
+    around_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,10 @@ def run(kind: Kind, pool: Pool, tried: Range, demand: Demand, seed: int, times: 
     weights = demand.weights(site.ledger.arrived_s())
     came = float(np.sum(demand.weights(arrivals.at_s)))
     _, ttft_s, latency_s, ends = site.ledger.columns()
-    taken = {"ttft": np.where(ends == 0, ttft_s, math.inf), "latency": np.where(ends == 0, latency_s, math.inf)}
+    taken = {
+        name: np.where(ends == 0, took_s + kind.around_s, math.inf)
+        for name, took_s in (("ttft", ttft_s), ("latency", latency_s))
+    }
     kept = {
         each.name: float(np.sum(weights[taken[each.measure] <= each.limit_s])) / max(came, 1e-9) for each in kind.slos
     }

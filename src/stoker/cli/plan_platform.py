@@ -1,0 +1,125 @@
+"""What a platform that runs knows of an endpoint that is planned: its day by the minute, its engine, its start."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from stoker.client.views import Chart
+from stoker.sim.arrivals import Arrivals
+from stoker.sim.platform import plan
+from stoker.sim.sizing import demand, measured
+from stoker.types.errors import InvalidInput
+from stoker.types.resources import EndpointSpec
+
+DAY_S: Final = 86_400.0
+REQUESTS_MIN: Final = 50  # fewer say too little
+AROUND: Final = "auth|admit|route|network"  # phases of a request that no replica more makes shorter
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An endpoint as its platform knows it. around_s: of a request, spent beside queue and engine."""
+
+    spec: EndpointSpec
+    recorded: Arrivals
+    engine: plan.Engine
+    around_s: float
+    cold_start_s: float | None
+    said: tuple[str, ...]
+
+
+class Query(Protocol):
+    """What `stoker query` asks: ControlClient.query."""
+
+    def __call__(self, text: str, *, since_s: float = 0.0, step_s: float | None = None) -> Chart:
+        """Return the chart of an expression: now, or each step since so long ago."""
+        ...
+
+
+def ask(query: Query, spec: EndpointSpec, project: str, name: str, seed: int) -> Known:
+    """Return what is known of an endpoint and its last day. Raises InvalidInput where that is too little."""
+    history = _History(query, project, name)
+    counts = history.minutes("increase by () (stoker_requests_total{}[1m])")
+    first = next((at for at, count in enumerate(counts) if count), len(counts))
+    if sum(counts) < REQUESTS_MIN:
+        raise InvalidInput(
+            f"{name} had {sum(counts):.0f} requests in the last day, too few to plan by: give --trace FILE, or --load"
+        )
+    decode_s = history.minutes("avg by () (stoker_request_phase_seconds{phase='decode'}[1m])")
+    if any(decode_s):
+        engine: plan.Engine = _generating(history, counts, decode_s, spec)
+        sizes = [[history.now(f"quantile by () ({at}, stoker_{kind}_tokens{{}}[1d])") for at in demand.GRID]
+                 for kind in ("prompt", "output")]  # fmt: skip
+    else:
+        engine, sizes = _batching(history, counts, spec), [[], []]
+    around_s = sum(history.now(f"avg by () (stoker_request_phase_seconds{{phase='{each}'}}[1d])")
+                   for each in AROUND.split("|"))  # fmt: skip
+    cold_start_s = history.now("quantile by () (0.5, stoker_cold_start_seconds{phase='total'}[1d])") or None
+    recorded = demand.counted(counts[first:], seed, *sizes)
+    return Known(spec, recorded, engine, around_s, cold_start_s, _said(engine, around_s, cold_start_s))
+
+
+class _History:
+    """Questions about one endpoint: `{}` and `{phase=…}` of an expression become its series."""
+
+    def __init__(self, query: Query, project: str, name: str) -> None:
+        self._query, self._labels = query, f"project='{project}',endpoint='{name}'"
+
+    def minutes(self, text: str) -> list[float]:
+        """Return a value for each minute of the last day; 0 where nothing is known."""
+        chart = self._query(self._of(text), since_s=DAY_S, step_s=60.0)
+        return [each or 0.0 for each in chart.lines[0].values] if chart.lines else [0.0] * len(chart.times)
+
+    def now(self, text: str) -> float:
+        """Return the value as of now; 0 where nothing is known."""
+        lines = self._query(self._of(text)).lines
+        return (lines[0].values[-1] or 0.0) if lines else 0.0
+
+    def _of(self, text: str) -> str:
+        head, _, rest = text.partition("{")
+        return f"{head}{{{self._labels}{'' if rest.startswith('}') else ','}{rest}".replace("'", '"')
+
+
+def _batching(history: _History, counts: Sequence[float], spec: EndpointSpec) -> plan.Batching:
+    rows = history.minutes("avg by () (stoker_batch_rows{}[1m])")
+    call_s = history.minutes("avg by () (stoker_request_phase_seconds{phase='compute'}[1m])")
+    found = [measured.Batches(*each) for each in zip(counts, rows, call_s, strict=True) if all(each)]
+    if not found:
+        raise InvalidInput("nothing is known of what its engine takes: give --engine FILE")
+    return measured.batching(found, spec.batching.max_rows)
+
+
+def _generating(
+    history: _History, counts: Sequence[float], decode_s: Sequence[float], spec: EndpointSpec
+) -> plan.Generating:
+    prefill_s = history.minutes("avg by () (stoker_request_phase_seconds{phase='prefill'}[1m])")
+    read = history.minutes("avg by () (stoker_prompt_tokens{}[1m])")
+    written = history.minutes("avg by () (stoker_output_tokens{}[1m])")
+    replicas = history.minutes("sum by () (stoker_replicas{phase='ready'})")
+    found = []
+    for each in zip(counts, read, prefill_s, written, decode_s, replicas, strict=True):
+        if all(each):
+            count, read_tokens, took_s, tokens, took_more_s, ready = each
+            running = count / 60.0 * (took_s + took_more_s) / ready  # Little's law
+            found.append(measured.Generation(count, read_tokens, took_s, tokens, took_more_s, running))
+    if not found:
+        raise InvalidInput("nothing is known of what its engine takes: give --engine FILE")
+    slots = int(history.now("max by () (stoker_engine_slots{})")) or spec.limits.concurrency
+    bounded = [each._replace(running=min(each.running, float(slots))) for each in found]
+    return measured.generating(bounded, slots)
+
+
+def _said(engine: plan.Engine, around_s: float, cold_start_s: float | None) -> tuple[str, ...]:
+    """Return in words what was measured."""
+    match engine:
+        case plan.Batching(base_s, row_s):
+            took = f"a call takes {base_s * 1e3:.3g} ms + {row_s * 1e3:.3g} ms a row"
+        case plan.Generating(slots, step_s, sequence_s, read_s):
+            took = (
+                f"a token takes {step_s * 1e3:.3g} ms + {sequence_s * 1e3:.3g} ms for each of up to {slots} sequences, "
+                f"{1 / max(read_s, 1e-9):,.0f} tokens/s are read"
+            )
+        case plan.Places():
+            took = ""
+    start = "" if cold_start_s is None else f"; {cold_start_s:.3g} s from order to ready"
+    return (f"as measured in the last day: {took}; {around_s * 1e3:.3g} ms beside{start}",)
