@@ -53,15 +53,20 @@ def test_a_classifier_is_known_by_its_minutes(rig: Rig) -> None:
         process.request(count)
         spent(process, count, compute=0.01 + 0.002 * rows, network=0.003, queue=5.0)
         measured(process, count, batch_rows=rows)
+        process.latency(*[0.02] * count)
+        process.registry.gauge("stoker_replicas", project="default", endpoint="a", phase="ready").set(2)
         rig.tick(process, seconds=60)
     found = known(rig)
     assert isinstance(found.engine, plan.Batching)
     assert found.engine.base_s == pytest.approx(0.01, rel=0.15)
     assert found.engine.row_s == pytest.approx(0.002, rel=0.15)
-    assert found.around_s == pytest.approx(0.003, rel=0.1)
+    assert found.around_s == pytest.approx((0.003,) * 7, rel=0.1)
     assert found.cold_start_s is None
     assert np.bincount((found.recorded.at_s // 60.0).astype(int))[:3].tolist() == [10, 40, 20]
     assert "a call takes" in found.said[0]
+    assert found.measured["latency p50"] == pytest.approx(0.02, rel=0.1)
+    assert found.measured["ttft p50"] == 0.0
+    assert found.measured["replica-hours"] == pytest.approx(3 * 2 / 60)
 
 
 def test_a_language_model_is_known_by_its_tokens_slots_and_starts(rig: Rig) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from stoker.sim.sizing import demand, measured
 from stoker.sim.sizing.answer import Range
 from stoker.sim.sizing.change import Change, compared
+from stoker.sim.sizing.validation import Checked, validated
 from tests.sim.test_sizing import POOL, RECORDED, STEADY
 
 MINUTE = st.tuples(st.floats(1.0, 1e4), st.floats(1.0, 64.0), st.floats(1e-5, 1.0))
@@ -74,6 +75,28 @@ def test_more_replicas_keep_more_promises_and_cost_more() -> None:
 
 
 def test_what_is_spent_beside_the_engine_is_in_every_time() -> None:
-    around = replace(STEADY, around_s=0.25)
+    around = replace(STEADY, around_s=(0.25,) * len(demand.GRID))
     found = by_name(compared((STEADY, Range(8, 8)), (around, Range(8, 8)), POOL, RECORDED, 0, lambda *_: None))
     assert found["latency p50"][1] - found["latency p50"][0] == pytest.approx(0.25)
+
+
+def test_calls_take_as_long_as_they_were_measured_to() -> None:
+    calls_s = [0.01, 0.02, 0.06]
+    engine = measured.batching([measured.Batches(9.0, 1.0, 0.03)], 1, calls_s)
+    drawn = replace(STEADY, engine=engine)
+    found = by_name(compared((drawn, Range(9, 9)), (drawn, Range(9, 9)), POOL, RECORDED, 0, lambda *_: None))
+    assert found["latency p50"][0] == pytest.approx(0.02, rel=0.15)
+    assert 0.05 < found["latency p95"][0] <= 0.06
+
+
+def test_a_simulation_of_what_was_measured_is_near_and_of_something_else_is_not() -> None:
+    said = {"latency p50": 1.0, "latency p95": 0.5, "ttft p50": 0.0, "replica-hours": 9 * 300.0 / 3600.0}
+    found = validated(STEADY, Range(9, 9), RECORDED, said, 0, lambda *_: None)
+    assert {each.name: each.is_near for each in found.lines} == {
+        "latency p50": True, "latency p95": False, "replica-hours": True
+    }  # fmt: skip
+
+
+def test_how_far_it_was_off_is_a_share_of_what_was_measured() -> None:
+    assert Checked("latency p50", 2.0, 1.5, 0.15).off == -0.25
+    assert Checked("latency p50", 2.0, 2.3, 0.15).is_near

@@ -52,6 +52,7 @@ class Asked:
     seed: int
     project: str
     settings: tuple[str, ...]
+    is_validated: bool
 
 
 @click.command(
@@ -103,6 +104,12 @@ class Asked:
     metavar="PATH=VALUE",
     help="What if: compare the endpoint as it is with one of which this is changed, such as replicas.max=6.",
 )
+@click.option(
+    "--validate",
+    "is_validated",
+    is_flag=True,
+    help="Say how far the simulation of the endpoint as it is was from what the platform measured.",
+)
 @project_option
 @output_option
 @click.pass_obj
@@ -124,6 +131,9 @@ def command(session: Session, /, html: Path | None, svg: Path | None, output: st
         if html is not None or svg is not None:
             raise click.UsageError("--set compares two ways in numbers; pictures are of a plan")
         _what_if(asked, spec, known, recorded, output)
+        return
+    if asked.is_validated:
+        _validate(asked, known, output)
         return
     least = 0 if asked.may_sleep or spec.replicas.min == 0 else 1
     search = Search(_kind(asked, spec, known), recorded, _pools(asked.prices), asked.replicas_max, asked.seed)
@@ -162,6 +172,25 @@ def _what_if(asked: Asked, spec: "EndpointSpec", known: "Known | None", recorded
 
         found = compared(*ways, pools[0], recorded, asked.seed, told)
     show(found, output, lambda: plan_change.text(found, kind.slos, asked.prices is not None))
+
+
+def _validate(asked: Asked, known: "Known | None", output: str) -> None:
+    """Compare the simulation of the endpoint as it is with what its platform measured."""
+    from stoker.cli import plan_change, plan_validate
+    from stoker.sim.sizing.validation import validated
+
+    if known is None or asked.trace is not None or asked.load is not None:
+        raise click.UsageError("--validate is for an ENDPOINT of a platform that runs, and what came to it")
+    kind = _kind(asked, known.spec, known)
+    with Progress("Validating") as progress:
+
+        def told(what: str, done: float, total: float) -> None:
+            progress.step(what)
+            progress.update(done, total)
+
+        counted = plan_change.range_of(known.spec)
+        found = validated(kind, counted, known.recorded, known.measured, asked.seed, told)
+    show(found, output, lambda: plan_validate.text(found))
 
 
 def _known(asked: Asked, session: Session) -> "Known | None":
@@ -235,7 +264,7 @@ def _kind(asked: Asked, spec: "EndpointSpec", known: "Known | None") -> "Kind":
         msgspec.structs.replace(policy_of(spec, gateways=1), schedules=()),
         parse_seconds(spec.limits.timeout),
         spec.limits.queue_max,
-        measured.around_s if measured is not None else 0.0,
+        measured.around_s if measured is not None else (),
     )
 
 

@@ -13,19 +13,25 @@ from stoker.types.resources import EndpointSpec
 
 DAY_S: Final = 86_400.0
 REQUESTS_MIN: Final = 50  # fewer say too little
-AROUND: Final = "auth|admit|route|network"  # phases of a request that no replica more makes shorter
+EVEN: Final = (0.02, *(round(0.1 * at, 1) for at in range(1, 10)), 0.98)  # shares of calls whose times are asked
+KNOWN: Final = ("auth", "admit", "route")  # phases beside the network that no replica more makes shorter
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """An endpoint as its platform knows it. around_s: of a request, spent beside queue and engine."""
+    """An endpoint as its platform knows it.
+
+    around_s: of a request, spent beside queue and engine (see trial.Kind).
+    measured: by the names of sim/sizing/validation.BOUNDS.
+    """
 
     spec: EndpointSpec
     recorded: Arrivals
     engine: plan.Engine
-    around_s: float
+    around_s: tuple[float, ...]
     cold_start_s: float | None
     said: tuple[str, ...]
+    measured: dict[str, float]
 
 
 class Query(Protocol):
@@ -52,11 +58,16 @@ def ask(query: Query, spec: EndpointSpec, project: str, name: str, seed: int) ->
                  for kind in ("prompt", "output")]  # fmt: skip
     else:
         engine, sizes = _batching(history, counts, spec), [[], []]
-    around_s = sum(history.now(f"avg by () (stoker_request_phase_seconds{{phase='{each}'}}[1d])")
-                   for each in AROUND.split("|"))  # fmt: skip
+    known_s = sum(history.now(f"avg by () (stoker_request_phase_seconds{{phase='{each}'}}[1d])") for each in KNOWN)
+    around_s = tuple(
+        known_s + history.now(f"quantile by () ({at}, stoker_request_phase_seconds{{phase='network'}}[1d])")
+        for at in demand.GRID
+    )
     cold_start_s = history.now("quantile by () (0.5, stoker_cold_start_seconds{phase='total'}[1d])") or None
-    recorded = demand.counted(counts[first:], seed, *sizes)
-    return Known(spec, recorded, engine, around_s, cold_start_s, _said(engine, around_s, cold_start_s))
+    last = max(at for at, count in enumerate(counts) if count) + 1
+    recorded = demand.counted(counts[first:last], seed, *sizes)
+    said = _said(engine, around_s, cold_start_s)
+    return Known(spec, recorded, engine, around_s, cold_start_s, said, _measured(history, slice(first, last)))
 
 
 class _History:
@@ -80,13 +91,28 @@ class _History:
         return f"{head}{{{self._labels}{'' if rest.startswith('}') else ','}{rest}".replace("'", '"')
 
 
+def _measured(history: _History, traffic: slice) -> dict[str, float]:
+    """Return what the platform measured while there was traffic; 0 for what it did not."""
+    times = {"ttft": "stoker_time_to_first_token_seconds", "latency": "stoker_request_duration_seconds"}
+    found = {
+        f"{name} p{round(share * 100)}": history.now(f"quantile by () ({share}, {metric}{{}}[1d])")
+        for name, metric in times.items()
+        for share in (0.5, 0.95)
+    }
+    replicas = history.minutes("sum by () (stoker_replicas{})")[traffic]
+    return {**found, "replica-hours": sum(replicas) / 60.0}
+
+
 def _batching(history: _History, counts: Sequence[float], spec: EndpointSpec) -> plan.Batching:
     rows = history.minutes("avg by () (stoker_batch_rows{}[1m])")
     call_s = history.minutes("avg by () (stoker_request_phase_seconds{phase='compute'}[1m])")
     found = [measured.Batches(*each) for each in zip(counts, rows, call_s, strict=True) if all(each)]
     if not found:
         raise InvalidInput("nothing is known of what its engine takes: give --engine FILE")
-    return measured.batching(found, spec.batching.max_rows)
+    calls_s = [
+        history.now(f"quantile by () ({at}, stoker_request_phase_seconds{{phase='compute'}}[1d])") for at in EVEN
+    ]
+    return measured.batching(found, spec.batching.max_rows, calls_s)
 
 
 def _generating(
@@ -109,7 +135,7 @@ def _generating(
     return measured.generating(bounded, slots)
 
 
-def _said(engine: plan.Engine, around_s: float, cold_start_s: float | None) -> tuple[str, ...]:
+def _said(engine: plan.Engine, around_s: tuple[float, ...], cold_start_s: float | None) -> tuple[str, ...]:
     """Return in words what was measured."""
     match engine:
         case plan.Batching(base_s, row_s):
@@ -122,4 +148,4 @@ def _said(engine: plan.Engine, around_s: float, cold_start_s: float | None) -> t
         case plan.Places():
             took = ""
     start = "" if cold_start_s is None else f"; {cold_start_s:.3g} s from order to ready"
-    return (f"as measured in the last day: {took}; {around_s * 1e3:.3g} ms beside{start}",)
+    return (f"as measured in the last day: {took}; {around_s[len(around_s) // 2] * 1e3:.3g} ms beside{start}",)

@@ -28,7 +28,14 @@ class ByTokens:
     write_token_s: float = 0.025
 
 
-Service = Drawn | ByTokens
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Times as they were measured: quantiles on an even grid from the least to the most."""
+
+    quantiles: tuple[float, ...]
+
+
+Service = Drawn | ByTokens | Measured
 
 
 def seconds(service: Service, arrivals: Arrivals, seed: int) -> NDArray[np.float64]:
@@ -42,3 +49,6 @@ def seconds(service: Service, arrivals: Arrivals, seed: int) -> NDArray[np.float
         case ByTokens(base_s, read_s, write_s):
             took: NDArray[np.float64] = base_s + read_s * arrivals.input_tokens + write_s * arrivals.output_tokens
             return took
+        case Measured(quantiles):
+            chances = np.random.default_rng((seed, 3)).uniform(0.0, 1.0, len(arrivals))
+            return np.interp(chances, np.linspace(0.0, 1.0, len(quantiles)), quantiles)

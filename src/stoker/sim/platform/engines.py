@@ -117,7 +117,7 @@ class BatchingEngine:
         if self._running:
             for each in self._running:
                 each.begun_s = now_s
-            took_s = (kind.base_s + kind.row_s * planned.rows) * self._slower
+            took_s = (kind.base_s + kind.row_s * planned.rows) * self._slower * self._running[0].service_s
             self._clock.at(now_s + took_s, self._end, took_s)
         for each in dropped:
             self._dropped(each)

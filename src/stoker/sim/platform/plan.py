@@ -24,11 +24,15 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """An engine that runs one batch after the other, each for `base_s + row_s * rows` (core/latency.py fits it)."""
+    """An engine that runs one batch after the other, each for `base_s + row_s * rows` (core/latency.py fits it).
+
+    spread: quantiles of what calls take over what the line says, at even shares from 0 to 1; empty: always that.
+    """
 
     base_s: float = 0.004
     row_s: float = 0.0005
     max_rows: int = 32
+    spread: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ class Request(Ticket):
         super().__init__(band, name, weight, deadline_s, 0)
         self.number = number
         self.arrived_s = at_s
-        self.service_s = service_s  # of an engine with places
+        self.service_s = service_s  # of an engine with places; of one that batches, times what its line says
         self.input_tokens = self.output_tokens = self.cached_tokens = 0
         self.blocks: tuple[int, ...] = ()
         self.rows, self.shapes, self.alone = 1, _ONE, False  # core/batch.Waiting

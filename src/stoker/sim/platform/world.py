@@ -16,7 +16,7 @@ from stoker.sim.platform.replica import Replica
 from stoker.sim.platform.request import End, Request
 from stoker.sim.platform.site import Site
 from stoker.sim.run import Sample
-from stoker.sim.service import seconds
+from stoker.sim.service import Measured, seconds
 
 SAMPLE_S: Final = 10.0
 GRACE_S: Final = 3600.0  # for what is left when arrivals end
@@ -81,9 +81,7 @@ class World:
         owners = draws.choice(len(kind.tenants), len(at_s), p=shares / shares.sum()).tolist()
         gateways = draws.integers(0, self._plan.gateways, len(at_s)).tolist()
         tenants = [(each.name, each.weight, each.band) for each in kind.tenants]
-        service_s = [0.0] * len(at_s)
-        if isinstance(kind.engine, plan.Places):
-            service_s = seconds(kind.engine.service, kind.arrivals, seed).tolist()
+        service_s = _service_s(kind, seed)
         tokens = _tokens(kind, draws)
         clock, ledger, lanes = self.clock, site.ledger, site.lanes
 
@@ -149,6 +147,19 @@ class World:
             blocked=site.blocked,
             rollout=tuple(site.course.moves) if site.course is not None else (),
         )
+
+
+def _service_s(kind: plan.EndpointPlan, seed: int) -> list[float]:
+    """Return how long each request holds a place; of one that batches how much longer a call that it begins takes."""
+    match kind.engine:
+        case plan.Places(_, service):
+            found: list[float] = seconds(service, kind.arrivals, seed).tolist()
+            return found
+        case plan.Batching(spread=spread) if spread:
+            times: list[float] = seconds(Measured(spread), kind.arrivals, seed).tolist()
+            return times
+        case _:
+            return [1.0] * len(kind.arrivals)
 
 
 def _tokens(kind: plan.EndpointPlan, draws: np.random.Generator) -> tuple[list[int], list[int]] | None:

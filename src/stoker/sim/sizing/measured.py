@@ -34,18 +34,22 @@ class Generation(NamedTuple):
     running: float
 
 
-def batching(minutes: Sequence[Batches], max_rows: int) -> plan.Batching:
-    """Return an engine that runs one batch after the other."""
+def batching(minutes: Sequence[Batches], max_rows: int, calls_s: Sequence[float] = ()) -> plan.Batching:
+    """Return an engine that runs one batch after the other. calls_s: quantiles of what they took, at even shares."""
     base_s, row_s = line([each.rows for each in minutes], [each.call_s for each in minutes], _weights(minutes))
-    return plan.Batching(base_s, row_s, max_rows)
+    mean_s = sum(calls_s) / max(len(calls_s), 1)
+    return plan.Batching(base_s, row_s, max_rows, tuple(each / mean_s for each in calls_s) if mean_s else ())
 
 
 def generating(minutes: Sequence[Generation], slots: int) -> plan.Generating:
     """Return an engine with continuous batching: what a token takes by the sequences beside it, and to read one."""
     weights = _weights(minutes)
-    read_s = float(np.dot(weights, [each.prefill_s / max(each.prompt_tokens, 1.0) for each in minutes])) / sum(weights)
+    running = [max(each.running, 1.0) for each in minutes]
+    # Alone: what the steps of others take between is simulated.
+    base_s, more_s = line(running, [each.prefill_s / max(each.prompt_tokens, 1.0) for each in minutes], weights)
+    read_s = base_s + more_s
     tokens_s = [each.decode_s / max(each.output_tokens - 1.0, 1.0) for each in minutes]
-    step_s, sequence_s = line([max(each.running, 1.0) for each in minutes], tokens_s, weights)
+    step_s, sequence_s = line(running, tokens_s, weights)
     return plan.Generating(slots, step_s, sequence_s, read_s)
 
 

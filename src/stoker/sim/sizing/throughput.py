@@ -8,7 +8,7 @@ import numpy as np
 from stoker.sim.arrivals import Arrivals
 from stoker.sim.platform import plan
 from stoker.sim.platform.world import ANSWER_TOKENS, PROMPT_TOKENS, SPREAD
-from stoker.sim.service import ByTokens, Drawn, seconds
+from stoker.sim.service import ByTokens, Drawn, Measured, Service, seconds
 
 _MEAN: Final = float(np.exp(SPREAD**2 / 2))  # of a lognormal, over its median
 
@@ -55,11 +55,13 @@ def faster(engine: plan.Engine, times: float) -> plan.Engine:
             assert_never(engine)
 
 
-def _faster(service: Drawn | ByTokens, times: float) -> Drawn | ByTokens:
+def _faster(service: Service, times: float) -> Service:
     match service:
         case Drawn():
             return replace(service, mean_s=service.mean_s / times)
         case ByTokens(base_s, read_s, write_s):
             return ByTokens(base_s / times, read_s / times, write_s / times)
+        case Measured(quantiles):
+            return Measured(tuple(each / times for each in quantiles))
         case _:
             assert_never(service)

@@ -19,7 +19,7 @@ from stoker.sim.platform.world import SAMPLE_S, World
 from stoker.sim.policy import Fixed, Policy
 from stoker.sim.sizing import throughput
 from stoker.sim.sizing.answer import Curve, Figures, Moment, Range
-from stoker.sim.sizing.demand import Demand
+from stoker.sim.sizing.demand import GRID, Demand
 from stoker.sim.sizing.prices import Pool
 from stoker.sim.sizing.slos import Slo
 
@@ -34,7 +34,7 @@ SHARES: Final = tuple(round(share, 4) for share in (*np.linspace(0.0, 0.9, 46), 
 class Kind:
     """What is sized, whatever its range: an engine, how slowly a replica starts, how it scales and what it refuses.
 
-    around_s: of each request, spent beside queue and engine.
+    around_s: of a request, spent beside queue and engine: quantiles at demand.GRID's shares; empty: nothing.
     """
 
     engine: plan.Engine
@@ -44,7 +44,7 @@ class Kind:
     rules: Rules = Rules()  # noqa: RUF009 - frozen
     timeout_s: float = 60.0
     queue_max: int = 512
-    around_s: float = 0.0
+    around_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def run(kind: Kind, pool: Pool, tried: Range, demand: Demand, seed: int, times: 
     came = float(np.sum(demand.weights(arrivals.at_s)))
     _, ttft_s, latency_s, ends = site.ledger.columns()
     taken = {
-        name: np.where(ends == 0, took_s + kind.around_s, math.inf)
+        name: np.where(ends == 0, took_s + _around_s(kind, len(ends), seed), math.inf)
         for name, took_s in (("ttft", ttft_s), ("latency", latency_s))
     }
     kept = {
@@ -86,6 +86,12 @@ def run(kind: Kind, pool: Pool, tried: Range, demand: Demand, seed: int, times: 
     )
     curve = Curve(times, tuple(_at(*sorted_s[kind.slos[0].measure], came, share) for share in SHARES))
     return Trial(figures, curve, _course(site, demand))
+
+
+def _around_s(kind: Kind, count: int, seed: int) -> Column:
+    if not kind.around_s:
+        return np.zeros(count)
+    return np.interp(np.random.default_rng((seed, 13)).uniform(0.0, 1.0, count), GRID, kind.around_s)
 
 
 def _endpoint(kind: Kind, engine: plan.Engine, tried: Range, arrivals: Arrivals) -> plan.EndpointPlan:
