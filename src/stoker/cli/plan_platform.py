@@ -126,7 +126,7 @@ def _generating(
     for each in zip(counts, read, prefill_s, written, decode_s, replicas, strict=True):
         if all(each):
             count, read_tokens, took_s, tokens, took_more_s, ready = each
-            running = count / 60.0 * (took_s + took_more_s) / ready  # Little's law
+            running = 1.0 + count / 60.0 * (took_s + took_more_s) / ready  # itself, and others by Little's law
             found.append(measured.Generation(count, read_tokens, took_s, tokens, took_more_s, running))
     if not found:
         raise InvalidInput("nothing is known of what its engine takes: give --engine FILE")

@@ -24,7 +24,7 @@ class Batches(NamedTuple):
 
 
 class Generation(NamedTuple):
-    """A minute of a language model: means of its requests, and how many sequences ran at once in a replica."""
+    """A minute of a language model: means of its requests, and how many sequences one of them ran among, itself too."""
 
     requests: float
     prompt_tokens: float
@@ -44,7 +44,7 @@ def batching(minutes: Sequence[Batches], max_rows: int, calls_s: Sequence[float]
 def generating(minutes: Sequence[Generation], slots: int) -> plan.Generating:
     """Return an engine with continuous batching: what a token takes by the sequences beside it, and to read one."""
     weights = _weights(minutes)
-    running = [max(each.running, 1.0) for each in minutes]
+    running = [each.running for each in minutes]
     # Alone: what the steps of others take between is simulated.
     base_s, more_s = line(running, [each.prefill_s / max(each.prompt_tokens, 1.0) for each in minutes], weights)
     read_s = base_s + more_s
