@@ -9,6 +9,7 @@ import pytest
 from stoker.cli.plan_platform import Known, ask
 from stoker.client.views import Chart, Line
 from stoker.sim.platform import plan
+from stoker.sim.sizing.demand import GRID
 from stoker.types.errors import InvalidInput
 from stoker.types.resources import EndpointSpec
 from tests.observe.rig import LABELS, Counting, Rig
@@ -60,7 +61,7 @@ def test_a_classifier_is_known_by_its_minutes(rig: Rig) -> None:
     assert isinstance(found.engine, plan.Batching)
     assert found.engine.base_s == pytest.approx(0.01, rel=0.15)
     assert found.engine.row_s == pytest.approx(0.002, rel=0.15)
-    assert found.around_s == pytest.approx((0.003,) * 7, rel=0.1)
+    assert found.around_s == pytest.approx((0.003,) * len(GRID), rel=0.1)
     assert found.cold_start_s is None
     assert np.bincount((found.recorded.at_s // 60.0).astype(int))[:3].tolist() == [10, 40, 20]
     assert "a call takes" in found.said[0]

@@ -54,7 +54,7 @@ def test_a_language_model_is_found_again_from_its_minutes() -> None:
 
 @given(counts=st.lists(st.integers(0, 40), min_size=1, max_size=20), seed=st.integers(0, 100))
 def test_counted_minutes_have_their_requests_with_sizes_between_those_known(counts: list[int], seed: int) -> None:
-    sizes = (1.0, 5.0, 10.0, 20.0, 40.0, 80.0, 300.0)
+    sizes = (1.0, 5.0, 10.0, 20.0, 40.0, 80.0, 100.0, 200.0, 300.0)
     came = demand.counted(counts, seed, sizes, sizes)
     assert np.bincount((came.at_s // 60.0).astype(int), minlength=len(counts)).tolist() == counts
     assert all(1 <= each <= 300 for each in came.input_tokens)

@@ -148,4 +148,4 @@ def _said(engine: plan.Engine, around_s: tuple[float, ...], cold_start_s: float 
         case plan.Places():
             took = ""
     start = "" if cold_start_s is None else f"; {cold_start_s:.3g} s from order to ready"
-    return (f"as measured in the last day: {took}; {around_s[len(around_s) // 2] * 1e3:.3g} ms beside{start}",)
+    return (f"as measured in the last day: {took}; {around_s[demand.GRID.index(0.5)] * 1e3:.3g} ms beside{start}",)

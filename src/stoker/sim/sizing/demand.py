@@ -20,7 +20,7 @@ from stoker.sim.arrivals import Arrivals, Times, of
 PIECE_S: Final = 5.0
 GROUP_S: Final = 60.0
 MINUTE_S: Final = 60.0
-GRID: Final = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)  # shares whose sizes are known, where only these are
+GRID: Final = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99)  # shares whose sizes are known, where only these are
 LEAD_S: Final = 240.0  # before a stretch
 LENGTHS_S: Final = (3600.0, 1800.0, 900.0, 600.0, 300.0, 120.0)  # of a stretch: the longest of which enough fit
 STRETCHES_MIN: Final = 5  # so many are enough
