@@ -19,9 +19,7 @@ WARMED_MAX: Final = 8
 WARM_S_MAX: Final = 10.0  # of all the calls together: a start is not held up for longer
 AWAITED_S_MAX: Final = 2.0  # nor for longer than this where no other replica serves meanwhile
 CALLS_MIN: Final = 3.0  # rarer ones are chance
-COLD_RATIO: Final = (
-    1.25  # a first call that takes so many times the others is cold; less is the noise of a busy machine
-)
+COLD_RATIO: Final = 1.25  # a first call that takes so many times the others is cold; less is noise
 COLD_S: Final = 0.01  # and what is not longer by this, nobody notices
 HALF_LIFE_S: Final = 86_400.0  # of calls: what nobody sends for some days makes room
 
