@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from stoker.core import pooling
-from stoker.core.place import Capacity, Demand, Held
+from stoker.core.capacity import Capacity, Demand, Held
 from stoker.core.pooling import Member, Scene, Standing
 from stoker.types.ids import NodeName
 

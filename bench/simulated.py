@@ -14,7 +14,7 @@ import numpy as np
 from bench.figures import Figure
 from bench.report import Section
 from bench.rounds import say
-from stoker.core.place import Capacity
+from stoker.core.capacity import Capacity
 from stoker.sim import arrivals
 from stoker.sim.endpoint import Terms
 from stoker.sim.platform import plan

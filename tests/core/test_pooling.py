@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker.core import pooling
-from stoker.core.place import Capacity, Demand, Held
+from stoker.core.capacity import Capacity, Demand, Held
 from stoker.core.pooling import FORCED_COLD_STARTS, Member, Scene, Standing, Turn, pool
 from stoker.types.ids import NodeName
 

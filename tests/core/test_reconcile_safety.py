@@ -2,7 +2,7 @@
 
 from hypothesis import given, settings
 
-from stoker.core import actions, enforce, place
+from stoker.core import actions, capacity, enforce
 from stoker.core.leaving import SETTLE_S
 from stoker.core.reconcile import Plan, plan
 from stoker.core.snapshot import Assignment, Snapshot
@@ -87,7 +87,7 @@ def test_never_promises_more_cores_or_memory_than_a_node_has(script: list) -> No
             configs = [
                 world.revisions[each.revision].config for each in world.assignments.values() if each.node == node
             ]
-            assert sum(place.milli(config.cpu) for config in configs) <= place.milli(cores)
+            assert sum(capacity.milli(config.cpu) for config in configs) <= capacity.milli(cores)
             assert sum(config.memory_bytes for config in configs) <= memory_bytes
 
     play(script, check)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stoker.core.place import Capacity
+from stoker.core.capacity import Capacity
 from stoker.sim import arrivals
 from stoker.sim.arrivals import Arrivals
 from stoker.sim.endpoint import Terms, simulate

@@ -1,124 +1,55 @@
-"""Which node gets a replica, or the arithmetic of why none can take it.
+"""Which node gets a replica, and which of its GPUs; or the arithmetic of why none can take it.
 
-Cores and memory are promises: the sum over a node's replicas never exceeds what the node has, so that one replica's
-load cannot starve another. Counted in thousandths of a core, so that 0.1 + 0.2 fits 0.3.
+Over nodes first, then packed: of the nodes with the fewest replicas of its own kind the one that is left with the
+least, so that large holes stay whole for large replicas; nodes with free GPUs last for what needs none.
 """
 
 from collections.abc import Iterable
 
 import msgspec
 
+from stoker.core import shortage
+from stoker.core.capacity import Capacity, Demand, Held, Room, fits, gpus, milli, rooms
+from stoker.core.shortage import NoRoom
 from stoker.types.ids import NodeName
-from stoker.types.units import format_bytes
-
-MILLI = 1000
-
-
-class Demand(msgspec.Struct, frozen=True):
-    """What one replica needs, and whom it should be spread from."""
-
-    cores: float
-    memory_bytes: int
-    revision: str
-    endpoint: str  # "<project>.<name>"
-
-
-class Held(msgspec.Struct, frozen=True):
-    """A demand that already has its node."""
-
-    node: NodeName
-    demand: Demand
-
-
-class Capacity(msgspec.Struct, frozen=True):
-    """What a node has for replicas, all of it."""
-
-    node: NodeName
-    cores: float
-    memory_bytes: int
 
 
 class Placement(msgspec.Struct, frozen=True):
-    """The node, and why it."""
+    """The node, its GPUs that the replica gets, and why it."""
 
     node: NodeName
     because: str
-
-
-class NoRoom(msgspec.Struct, frozen=True):
-    """Nothing fits; the message holds the arithmetic."""
-
-    message: str
-
-
-class _Room(msgspec.Struct):
-    node: NodeName
-    free_milli: int
-    free_bytes: int
-    same_revision: int = 0
-    same_endpoint: int = 0
-
-
-def milli(cores: float) -> int:
-    """Return thousandths of a core, at least 1 for anything above 0."""
-    return max(1, round(cores * MILLI)) if cores > 0 else 0
+    gpus: tuple[int, ...] = ()
 
 
 def choose(demand: Demand, nodes: Iterable[Capacity], held: Iterable[Held]) -> Placement | NoRoom:
-    """Return the node for `demand`: one where it fits, with the fewest of its own kind, then the most free cores.
+    """Return the node for `demand`: one where it fits, with the fewest of its own kind, then the tightest fit.
 
     The order of `nodes` and `held` does not matter; equal nodes are taken by name.
     """
-    rooms = _rooms(demand, nodes, held)
-    if not rooms:
-        return NoRoom("no node reports; replicas start when one does")
-    wanted_milli = milli(demand.cores)
-    fitting = [room for room in rooms if room.free_milli >= wanted_milli and room.free_bytes >= demand.memory_bytes]
-    if not fitting:
-        return NoRoom(_arithmetic(demand, rooms))
-    best = min(fitting, key=lambda room: (room.same_revision, room.same_endpoint, -room.free_milli, room.node))
-    free = best.free_milli / MILLI
-    return Placement(
-        node=best.node,
-        because=f"node {best.node} has {_cores(free)} and {format_bytes(best.free_bytes)} free, "
-        f"{best.same_revision} of this revision",
-    )
+    nodes = list(nodes)
+    known = rooms(demand, nodes, held)
+    able = [each for each in known if fits(demand, each)]
+    if not able:
+        return shortage.shortage(demand, nodes, known)
+    least = min((each.same_revision, each.same_endpoint) for each in able)
+    spread = [each for each in able if (each.same_revision, each.same_endpoint) == least]
+    best = min(spread, key=lambda each: (*_waste(demand, each, spread), each.node))
+    found = gpus(demand, best) or ()
+    words = f"node {best.node} has {shortage.free(best, demand)} free, {best.same_revision} of this revision"
+    if found:
+        words += f"; GPU {', '.join(map(str, found))}"
+    if len(spread) > 1:
+        words += f"; the tightest fit of {len(spread)}"
+    return Placement(best.node, words, found)
 
 
-def _rooms(demand: Demand, nodes: Iterable[Capacity], held: Iterable[Held]) -> list[_Room]:
-    rooms = {node.node: _Room(node.node, milli(node.cores), node.memory_bytes) for node in nodes}
-    for item in held:
-        room = rooms.get(item.node)
-        if room is None:
-            continue
-        room.free_milli -= milli(item.demand.cores)
-        room.free_bytes -= item.demand.memory_bytes
-        room.same_revision += item.demand.revision == demand.revision
-        room.same_endpoint += item.demand.endpoint == demand.endpoint
-    return list(rooms.values())
-
-
-def _arithmetic(demand: Demand, rooms: list[_Room]) -> str:
-    wanted_milli = milli(demand.cores)
-    by_cores = max(rooms, key=lambda room: (room.free_milli, room.node))
-    by_memory = max(rooms, key=lambda room: (room.free_bytes, room.node))
-    if by_cores.free_milli < wanted_milli:
-        largest = _bare(max(by_cores.free_milli, 0) / MILLI)
-        return f"needs {_cores(demand.cores)}, largest free is {largest} on node {by_cores.node}"
-    if by_memory.free_bytes < demand.memory_bytes:
-        largest = format_bytes(max(by_memory.free_bytes, 0))
-        return f"needs {format_bytes(demand.memory_bytes)} memory, largest free is {largest} on node {by_memory.node}"
-    free = f"{_cores(by_cores.free_milli / MILLI)} and {format_bytes(max(by_cores.free_bytes, 0))}"
-    return (
-        f"needs {_cores(demand.cores)} and {format_bytes(demand.memory_bytes)} memory on one node; "
-        f"node {by_cores.node} has {free} free"
-    )
-
-
-def _cores(count: float) -> str:
-    return f"{_bare(count)} {'core' if count == 1 else 'cores'}"
-
-
-def _bare(count: float) -> str:
-    text = f"{count:.3f}".rstrip("0")
-    return text + "0" if text.endswith(".") else text
+def _waste(demand: Demand, there: Room, able: list[Room]) -> tuple[int, float]:
+    """Return GPUs that would lie idle beside it, and what would be left, of the most that any of `able` has free."""
+    idle = 0 if demand.gpu else there.whole_gpus
+    most_milli = max(each.free_milli for each in able) or 1
+    most_bytes = max(each.free_bytes for each in able) or 1
+    left = (there.free_milli - milli(demand.cores)) / most_milli + (there.free_bytes - demand.memory_bytes) / most_bytes
+    if demand.gpu:
+        left += (sum(there.free_gpus) - milli(demand.gpu)) / max(sum(each.free_gpus) for each in able)
+    return idle, left

@@ -23,7 +23,8 @@ from typing import Final
 import msgspec
 
 from stoker.core import place
-from stoker.core.place import Capacity, Demand, Held, NoRoom
+from stoker.core.capacity import Capacity, Demand, Held
+from stoker.core.shortage import NoRoom
 
 # Idle endpoints worth over so much of who comes stay until it has waited a start. Beside none that stay (bench/pooled,
 # starts of 1.5 to 5 s) 2 saves 5 to 8 % of the loads and costs 8 to 40 % of the 95th percentile of waits.
@@ -241,7 +242,7 @@ class _Pool:
         where = place.choose(comer.demand, self.scene.capacities, held)
         if isinstance(where, NoRoom):
             return False
-        self.held.append(Held(where.node, comer.demand))
+        self.held.append(Held(where.node, comer.demand, where.gpus))
         return True
 
     def _least(self, comer: Member, able: Sequence[Member]) -> list[Member]:

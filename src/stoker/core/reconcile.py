@@ -30,12 +30,13 @@ from stoker.core.actions import (
     StartReplica,
     StopStray,
 )
+from stoker.core.capacity import Held
 from stoker.core.conditions import is_crash_looping
-from stoker.core.place import Held, NoRoom
 from stoker.core.revisions import ServingConfig, Unservable, config_digest, revision_id, serving_config
 from stoker.core.rollout.release import Release, Scene, end, release
 from stoker.core.rollout.state import Entry, RolloutState
 from stoker.core.scale.policy import is_scaled
+from stoker.core.shortage import NoRoom
 from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Revision, Snapshot
 from stoker.core.statuses import Sight, endpoint_status, no_room
 from stoker.core.world import World, demand
@@ -269,7 +270,7 @@ class _Endpoint:
             if isinstance(where, NoRoom):
                 self.blocked = where.message
                 return
-            self.world.held.append(Held(where.node, demand(target)))
+            self.world.held.append(Held(where.node, demand(target), where.gpus))
             self._do(
                 StartReplica(
                     project=self.endpoint.project,

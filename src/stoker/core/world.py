@@ -1,7 +1,7 @@
 """What one plan looks at, by name, and what it has added so far. Pure, but for what it remembers of its own plan."""
 
 from stoker.core.actions import Action
-from stoker.core.place import Capacity, Demand, Held
+from stoker.core.capacity import Capacity, Demand, Held
 from stoker.core.snapshot import Assignment, Node, Revision, Snapshot
 from stoker.types.process import ProcessStatus
 
@@ -16,7 +16,7 @@ class World:
         self.revisions: dict[str, Revision] = {revision.revision: revision for revision in snapshot.revisions}
         self.capacities = [Capacity(node.name, node.cores, node.memory_bytes) for node in snapshot.nodes]
         self.held = [
-            Held(each.node, demand(self.revisions[each.revision]))
+            Held(each.node, demand(self.revisions[each.revision]), replica=each.replica)
             for each in snapshot.assignments
             if each.revision in self.revisions
         ]

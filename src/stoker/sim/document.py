@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from stoker.core.place import Capacity
+from stoker.core.capacity import Capacity
 from stoker.sim import arrivals, traces
 from stoker.sim.endpoint import Terms
 from stoker.sim.platform import plan

@@ -6,7 +6,7 @@ from statistics import median
 
 from stoker.control.observe import Observer, State
 from stoker.core import pooling
-from stoker.core.place import Capacity, Held
+from stoker.core.capacity import Capacity, Held
 from stoker.core.pooling import Member, Scene, Standing, Turn
 from stoker.core.scale.decide import Decision
 from stoker.core.scale.policy import is_scaled

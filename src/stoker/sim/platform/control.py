@@ -5,7 +5,8 @@ from random import Random
 from typing import Final
 
 from stoker.core import backoff, place
-from stoker.core.place import Capacity, Held, NoRoom
+from stoker.core.capacity import Capacity, Held
+from stoker.core.shortage import NoRoom
 from stoker.sim.platform import plan
 from stoker.sim.platform.clock import Clock
 from stoker.sim.platform.replica import Ended, Replica

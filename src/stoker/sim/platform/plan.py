@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from stoker.core.place import Capacity
+from stoker.core.capacity import Capacity
 from stoker.sim.arrivals import Arrivals
 from stoker.sim.endpoint import Terms
 from stoker.sim.policies import Make, named

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from random import Random
 
-from stoker.core.place import Demand
+from stoker.core.capacity import Demand
 from stoker.sim.platform import plan
 from stoker.sim.platform.arms import Watch
 from stoker.sim.platform.lane import Lane
