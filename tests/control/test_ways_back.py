@@ -3,12 +3,13 @@
 import msgspec
 import pytest
 
-from stoker.control.ways_back import earlier
+from stoker.control.ways_back import asking_for, earlier
 from stoker.core.revisions import ServingConfig, serving_config
 from stoker.core.rollout.state import RolloutState
 from stoker.core.rollout.table import Phase
 from stoker.core.snapshot import EndpointState, Revision
 from stoker.types.ids import Digest, EndpointName, ProjectName, RevisionId
+from stoker.types.placement import PlacementSpec
 from stoker.types.rollouts import Rollout
 from stoker.types.statuses import EndpointStatus
 from tests.core.worlds import resource, version
@@ -70,3 +71,13 @@ def test_after_a_way_back_the_next_one_goes_further_back_and_not_forth_again() -
     found = earlier(endpoint(2, 2), history, [back, *past((1, 2, "promoted"), (2, 3, "promoted"))], SERVED)
     assert found is not None
     assert found.number == 1
+
+
+def test_the_way_back_asks_for_the_pool_and_the_resources_of_then_and_keeps_what_made_no_revision() -> None:
+    then = resource("a", cpu=2.0, placement=PlacementSpec(pool="large")).spec
+    config = serving_config(then, version(1))
+    assert isinstance(config, ServingConfig)
+    now = resource("a", placement=PlacementSpec(spread="required", apart=("b",))).spec
+    back = asking_for(now, config)
+    assert serving_config(back, version(1)) == config
+    assert back.placement == PlacementSpec(pool="large", spread="required", apart=("b",))

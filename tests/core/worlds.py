@@ -17,6 +17,7 @@ from stoker.core.rollout.table import ORDERS, Order
 from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Node, Revision, Snapshot
 from stoker.types.ids import Digest, EndpointName, ModelName, NodeName, ProjectName
 from stoker.types.models import ModelVersion, VersionManifest
+from stoker.types.placement import DEFAULT_POOL
 from stoker.types.process import ProcessStatus
 from stoker.types.releases import Gates, GoldenGate, LikenessGate
 from stoker.types.remedies import Act, ActKind
@@ -66,6 +67,7 @@ class World:
         self.broken: set[int] = set()
         self.processes: dict[str, dict[str, ProcessStatus]] = {f"n{at}": {} for at in range(len(cores))}
         self.capacity = {f"n{at}": (each, memory_bytes) for at, each in enumerate(cores)}
+        self.pools: dict[str, str] = {}  # of nodes that are not in the usual one
         self.silent: set[str] = set()
         self.start_failures: dict[str, str] = {}
         self.asked: dict[EndpointKey, dict[Move, str]] | None = {}
@@ -194,7 +196,13 @@ class World:
 
     def snapshot(self) -> Snapshot:
         nodes = tuple(
-            Node(NodeName(name), *self.capacity[name], observed_at_s=self.now_s, processes=dict(table))
+            Node(
+                NodeName(name),
+                *self.capacity[name],
+                observed_at_s=self.now_s,
+                processes=dict(table),
+                pool=self.pools.get(name, DEFAULT_POOL),
+            )
             for name, table in self.processes.items()
             if name not in self.silent
         )

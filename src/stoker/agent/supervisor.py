@@ -24,6 +24,7 @@ from stoker.agent.records import Record, Records
 from stoker.telemetry import machine
 from stoker.types.errors import Busy, Conflict, Draining, Forbidden, InvalidInput, NotFound
 from stoker.types.faults import Fault
+from stoker.types.placement import DEFAULT_POOL
 from stoker.types.process import NodeStatus, ProcessSpec, ProcessStatus, spec_digest
 
 PACE: Final = Pace()
@@ -36,12 +37,15 @@ _log: Final = logging.getLogger(__name__)
 class Supervisor:
     """The agent without its API. `start`, then `put`, `delete`, `status` …, at last `shutdown` or `let_go`."""
 
-    def __init__(self, folders: Folders, node: str, system: Iterable[ProcessSpec], pace: Pace = PACE) -> None:
+    def __init__(
+        self, folders: Folders, node: str, system: Iterable[ProcessSpec], pace: Pace = PACE, pool: str = DEFAULT_POOL
+    ) -> None:
         self.ended = asyncio.Event()  # after a shutdown: nothing runs any more
         self._folders = folders
         self._records = Records(folders.processes)
         self._site = Site(folders, self._records, self._changed, pace)
         self._node = node
+        self._pool = pool
         self._system = {spec.name: spec for spec in system}
         self._owned: dict[str, Owned] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -170,6 +174,7 @@ class Supervisor:
             cpu_ratio=self._load.cpu_ratio,
             cpu_pressure_ratio=self._load.pressure_ratio,
             memory_pressure_ratio=self._load.memory_pressure_ratio,
+            pool=self._pool,
         )
 
     async def wait_change(self, after: int, wait_s: float) -> NodeStatus:

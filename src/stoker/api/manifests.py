@@ -16,6 +16,7 @@ from stoker.control import specs, ways_back
 from stoker.control.changes import Change, applied
 from stoker.control.policies import Denied, Made, actor, require_admin
 from stoker.control.views import endpoint_detail, endpoint_view
+from stoker.core.world import capacity
 from stoker.protocol import manifest
 from stoker.store import endpoints, journal, projects
 from stoker.store.engine import Connection
@@ -54,6 +55,7 @@ async def _apply(call: Call) -> Response:
     body = await read(call.request, MANIFEST_BYTES_MAX)
     dry_run = flag(call.request, "dry_run")
     frozen, insists = call.plane.watch.frozen, flag(call.request, "over_budget")
+    nodes = [capacity(each) for each in call.plane.observer.nodes()]
     resources = await asyncio.to_thread(manifest.load, body)
     if not resources:
         raise InvalidInput("no resource in it")
@@ -62,7 +64,9 @@ async def _apply(call: Call) -> Response:
     require_admin(who, resources)
 
     def change(connection: Connection) -> tuple[list[ApplyResult], list[Change]]:
-        apply = partial(specs.apply, connection, resources, time.time(), frozen, insists=insists, by=who.key)
+        apply = partial(
+            specs.apply, connection, resources, time.time(), frozen, insists=insists, by=who.key, nodes=nodes
+        )
         return applied(connection, resources, apply)
 
     try:
@@ -141,9 +145,10 @@ async def _put_endpoint(call: Call) -> Response:
             field="metadata.name",
         )
     frozen, insists = call.plane.watch.frozen, flag(call.request, "over_budget")
+    nodes = [capacity(each) for each in call.plane.observer.nodes()]
 
     def change(connection: Connection) -> tuple[list[ApplyResult], list[Change]]:
-        apply = partial(specs.apply, connection, [given], time.time(), frozen, insists=insists)
+        apply = partial(specs.apply, connection, [given], time.time(), frozen, insists=insists, nodes=nodes)
         return applied(connection, [given], apply)
 
     made = await call.plane.admission.make(change, actor(call.key))

@@ -97,7 +97,7 @@ class Agent:
     def __init__(self, home: Home, chosen: Settings) -> None:
         self._home = home
         self._settings = chosen
-        self._supervisor = Supervisor(folders(home), NODE, system_specs(home, chosen))
+        self._supervisor = Supervisor(folders(home), NODE, system_specs(home, chosen), pool=chosen.pool)
         self._endings: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:

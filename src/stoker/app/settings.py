@@ -16,6 +16,8 @@ from msgspec import Meta
 
 from stoker.agent import kernel
 from stoker.types.errors import InvalidInput
+from stoker.types.ids import NAME_PATTERN
+from stoker.types.placement import DEFAULT_POOL
 from stoker.types.tls import Files
 from stoker.types.units import parse_bytes, parse_seconds
 
@@ -62,6 +64,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         _setting("STOKER_GATEWAYS", "processes", "gateways that share the port; one fills about one core", ge=1, le=64),
     ] = 1  # `load` makes it `usual_gateways`
+    pool: Annotated[
+        str,
+        _setting(
+            "STOKER_POOL", "name", "the pool this node is in: endpoints with this `placement.pool` run here, no others"
+        ),
+    ] = DEFAULT_POOL
     connections_per_address: Annotated[
         int,
         _setting(
@@ -310,6 +318,11 @@ def _check(values: Mapping[str, Any]) -> None:
     if grpc_port and grpc_port in (port, values.get("api_port", port + 1)):
         raise InvalidInput(
             f"STOKER_GRPC_PORT={grpc_port}: HTTP is served there (PORT, STOKER_API_PORT)", field="STOKER_GRPC_PORT"
+        )
+    pool = values.get("pool", DEFAULT_POOL)
+    if not re.fullmatch(NAME_PATTERN, pool):
+        raise InvalidInput(
+            f"STOKER_POOL={pool}: expected lower-case letters, digits and dashes, 1 to 63 long", field="STOKER_POOL"
         )
     _check_tls(values)
     endpoint = values.get("otlp_endpoint", "")

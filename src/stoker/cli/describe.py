@@ -18,6 +18,7 @@ from stoker.client.views import EndpointDetail, JournalEntry, ReplicaView, SloVi
 from stoker.types.engines import AUTO
 from stoker.types.errors import NotFound
 from stoker.types.models import ModelVersion
+from stoker.types.placement import DEFAULT_POOL, PlacementSpec
 from stoker.types.process import NodeStatus
 from stoker.types.resources import EndpointSpec, Policy
 from stoker.types.statuses import Condition
@@ -127,7 +128,18 @@ def _replicas(detail: EndpointDetail) -> list[tuple[str, str]]:
         ("serving", detail.status.serving),
         ("replicas", f"{detail.status.replicas_ready} ready of {detail.status.replicas_wanted} wanted"),
         ("resources", f"{given.cpu:g} cores, {given.memory} memory, each replica"),
+        ("placement", _placement(spec.placement)),
     ]
+
+
+def _placement(placement: PlacementSpec) -> str:
+    """Return what is asked of the nodes, "" where nothing is."""
+    words = [f"pool {placement.pool}"] if placement.pool != DEFAULT_POOL else []
+    if placement.spread == "required":
+        words.append("no two replicas on a node")
+    if placement.apart:
+        words.append(f"apart from {', '.join(placement.apart)}")
+    return "; ".join(words)
 
 
 def _rollout(detail: EndpointDetail) -> str:

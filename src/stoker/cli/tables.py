@@ -209,10 +209,11 @@ def _limits(limits: KeyLimits) -> str:
 
 def nodes_table(nodes: Sequence[NodeStatus]) -> str:
     """Return nodes with what they have and run."""
-    header = ("NODE", "CORES", "MEMORY", "FREE", "PROCESSES", "AGE")
+    header = ("NODE", "POOL", "CORES", "MEMORY", "FREE", "PROCESSES", "AGE")
     rows = [
         (
             one.node,
+            one.pool,
             f"{one.cores:g}",
             format_bytes(one.memory_bytes),
             format_bytes(one.memory_free_bytes),

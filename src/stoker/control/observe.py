@@ -104,6 +104,7 @@ def as_node(status: NodeStatus, observed_at_s: float) -> Node:
         memory_bytes=max(status.memory_bytes - PLATFORM_MEMORY_BYTES, 0),
         observed_at_s=observed_at_s,
         processes={process.name: process for process in status.processes},
+        pool=status.pool,
     )
 
 

@@ -7,9 +7,13 @@ import msgspec
 
 from stoker.client.views import ApplyResult, FieldChange
 from stoker.control import chains, steering
+from stoker.core import place
+from stoker.core.capacity import Capacity
 from stoker.core.refs import parse_ref
-from stoker.core.revisions import Unservable, serving_config
+from stoker.core.revisions import ServingConfig, Unservable, serving_config
+from stoker.core.shortage import NoRoom
 from stoker.core.snapshot import EndpointKey
+from stoker.core.world import demand
 from stoker.observe.notify import apprise
 from stoker.protocol import manifest
 from stoker.store import endpoints, journal, models, notifiers, policies, projects
@@ -22,8 +26,10 @@ from stoker.types.slos import Objective
 # What of a spec makes a new revision (core/revisions.py).
 ROLLS: Final = (
     "spec.model", "spec.task", "spec.engine", "spec.goal", "spec.options", "spec.env", "spec.resources",
-    "spec.batching", "spec.limits.max_body", "spec.limits.concurrency", "spec.backends",
+    "spec.batching", "spec.limits.max_body", "spec.limits.concurrency", "spec.backends", "spec.placement.pool",
 )  # fmt: skip
+# What of a spec decides whether a node can take a replica.
+PLACED: Final = ("spec.model", "spec.resources", "spec.placement", "spec.replicas.max")
 
 
 # Tenants with objectives of their own, counted once an endpoint: each takes two counters and up to three histograms in
@@ -57,12 +63,14 @@ def apply(
     *,
     insists: bool = False,
     by: str = "",
+    nodes: Sequence[Capacity] = (),
 ) -> list[ApplyResult]:
     """Store every resource, or none. Projects go first, so that a manifest may bring its own; then policies.
 
     frozen: why endpoints (project, name) may get no new revision; all else of them may change. Who `insists` may, and
         the journal says so.
     by: the key that asks; the journal has it where policies change.
+    nodes: those that report; an endpoint that changes and fits none of them, however empty, is refused.
     Raises Refusal with everything that cannot hold.
     """
     ordered = sorted(resources, key=lambda each: (not isinstance(each, Project), not isinstance(each, Policy)))
@@ -80,7 +88,7 @@ def apply(
             else:
                 key = (ProjectName(each.metadata.project), EndpointName(each.metadata.name))
                 why = (frozen or {}).get(key, "")
-                results.append(_apply_endpoint(connection, each, now_s, why, insists=insists))
+                results.append(_apply_endpoint(connection, each, now_s, why, insists=insists, nodes=nodes))
         except (InvalidInput, NotFound, Conflict) as wrong:
             problems.append(_wrong(each, wrong.field or "spec", wrong.message, is_alone=len(ordered) == 1))
     given = {(each.metadata.project, each.metadata.name): each for each in ordered if isinstance(each, Endpoint)}
@@ -140,12 +148,18 @@ def _apply_project(connection: Connection, project: Project, now_s: float) -> Ap
 
 
 def _apply_endpoint(
-    connection: Connection, endpoint: Endpoint, now_s: float, frozen: str, *, insists: bool
+    connection: Connection,
+    endpoint: Endpoint,
+    now_s: float,
+    frozen: str,
+    *,
+    insists: bool,
+    nodes: Sequence[Capacity],
 ) -> ApplyResult:
     project, name = endpoint.metadata.project, endpoint.metadata.name
     if projects.find(connection, project) is None:
         raise NotFound(f"no project {project!r}; apply a Project of that name first", field="metadata.project")
-    pinned = 0 if endpoint.spec.backends else _pin(connection, endpoint.spec)
+    pinned, config = (0, None) if endpoint.spec.backends else _pin(connection, endpoint.spec)
     stored = endpoints.find(connection, project, name)
     old = stored.resource if stored is not None else None
     changes = list(manifest.diff(old, endpoint))
@@ -161,6 +175,8 @@ def _apply_endpoint(
             field=rolls[0],
         )
     revived = stored is not None and stored.is_deleting
+    if config is not None and (old is None or revived or any(change.path.startswith(PLACED) for change in changes)):
+        _check_room(endpoint, config, nodes)
     if changes or revived:
         stored = endpoints.put(connection, endpoint, pinned, now_s)
         because = "asked to" if old is None else f"changed: {', '.join(change.path for change in changes)}"
@@ -202,8 +218,16 @@ def _apply_policy(connection: Connection, policy: Policy, now_s: float, by: str)
     return ApplyResult(kind="Policy", name=name, action=_verb(old, changes), project=project, diff=_shown(changes))
 
 
-def _pin(connection: Connection, spec: EndpointSpec) -> int:
-    """Return the number of the version that a bare model name means now, 0 for other references.
+def _check_room(endpoint: Endpoint, config: ServingConfig, nodes: Sequence[Capacity]) -> None:
+    """Raise InvalidInput where no node could take a replica if it ran nothing else."""
+    found = place.choose(demand(config, endpoint, ""), nodes, ())
+    if isinstance(found, NoRoom) and found.is_never and endpoint.spec.replicas.max:
+        field = "spec.placement.pool" if all(node.pool != config.pool for node in nodes) else "spec.resources"
+        raise InvalidInput(f"no node can ever take a replica: {found.message}", field=field)
+
+
+def _pin(connection: Connection, spec: EndpointSpec) -> tuple[int, ServingConfig]:
+    """Return the number of the version that a bare model name means now, 0 for other references; and what runs.
 
     Raises InvalidInput when there is no such version, or it cannot be served as the spec says.
     """
@@ -215,7 +239,7 @@ def _pin(connection: Connection, spec: EndpointSpec) -> int:
     config = serving_config(spec, version)
     if isinstance(config, Unservable):
         raise InvalidInput(config.message, field=config.field)
-    return version.number if ref.is_newest else 0
+    return version.number if ref.is_newest else 0, config
 
 
 def _wrong(resource: Endpoint | Notifier | Policy, field: str, message: str, *, is_alone: bool) -> Wrong:

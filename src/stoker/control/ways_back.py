@@ -44,7 +44,7 @@ def rollback(connection: Connection, project: str, name: str, to: int | None, no
             known = ", ".join(str(each.number) for each in history) or "none"
             raise NotFound(f"endpoint {name!r} has no revision {to}; kept are: {known}", field="to")
         chosen = found
-    spec = _spec_of(endpoint.resource.spec, chosen.config)
+    spec = asking_for(endpoint.resource.spec, chosen.config)
     resource = msgspec.structs.replace(endpoint.resource, spec=spec)
     endpoints.put(connection, resource, 0, now_s)
     because = f"asked to return to {chosen.revision} (model {chosen.config.ref})"
@@ -116,7 +116,7 @@ def _go_back(
     rollouts.keep(connection, state, (Entry(now_s, "began", "scaling", because),))
 
 
-def _spec_of(spec: EndpointSpec, config: ServingConfig) -> EndpointSpec:
+def asking_for(spec: EndpointSpec, config: ServingConfig) -> EndpointSpec:
     """Return `spec` with everything that makes a revision taken from `config`."""
     limits = msgspec.structs.replace(spec.limits, max_body=config.max_body_bytes, concurrency=config.concurrency)
     return msgspec.structs.replace(
@@ -128,6 +128,7 @@ def _spec_of(spec: EndpointSpec, config: ServingConfig) -> EndpointSpec:
         options=config.options,
         env=config.env,
         resources=Resources(cpu=config.cpu, memory=config.memory_bytes),
+        placement=msgspec.structs.replace(spec.placement, pool=config.pool),
         batching=Batching(max_rows=config.max_rows, max_bytes=config.max_bytes, pad=config.pad),
         limits=limits,
         backends=(),

@@ -39,7 +39,7 @@ from stoker.core.scale.policy import is_scaled
 from stoker.core.shortage import NoRoom
 from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Revision, Snapshot
 from stoker.core.statuses import Sight, endpoint_status, no_room
-from stoker.core.world import World, demand
+from stoker.core.world import World
 from stoker.types.ids import ReplicaId, RevisionId
 from stoker.types.process import ProcessStatus
 from stoker.types.remedies import ActKind
@@ -266,11 +266,12 @@ class _Endpoint:
     def _start_missing(self, target: Revision, wanted: int) -> None:
         have = len(self._counted(target.revision))
         for extra in range(wanted - have):
-            where = place.choose(demand(target), self.world.capacities, self.world.held)
+            demand = self.world.demand(target)
+            where = place.choose(demand, self.world.capacities, self.world.held)
             if isinstance(where, NoRoom):
                 self.blocked = where.message
                 return
-            self.world.held.append(Held(where.node, demand(target), where.gpus))
+            self.world.held.append(Held(where.node, demand, where.gpus))
             self._do(
                 StartReplica(
                     project=self.endpoint.project,

@@ -8,6 +8,7 @@ from stoker.core.padding import Fault, resolve
 from stoker.types.engines import AUTO, Goal
 from stoker.types.ids import Digest, ModelName, RevisionId
 from stoker.types.models import DEFAULT_ENGINE, ModelVersion, sha256_digest
+from stoker.types.placement import DEFAULT_POOL
 from stoker.types.resources import EndpointSpec, Pad, Task
 from stoker.types.units import parse_bytes
 
@@ -36,6 +37,7 @@ class ServingConfig(msgspec.Struct, frozen=True):
     max_bytes: int = 64 * 2**20
     pad: dict[str, Pad] = {}
     goal: Goal | None = None  # only with the engine `auto`
+    pool: str = DEFAULT_POOL  # of the nodes that it runs on
 
     @property
     def ref(self) -> str:
@@ -79,6 +81,7 @@ def serving_config(spec: EndpointSpec, version: ModelVersion) -> ServingConfig |
         max_bytes=parse_bytes(spec.batching.max_bytes),
         pad=spec.batching.pad,
         goal=spec.goal if spec.engine == AUTO else None,
+        pool=spec.placement.pool,
     )
 
 

@@ -16,6 +16,7 @@ from stoker.core.rollout.state import RolloutState
 from stoker.core.rollout.table import Order
 from stoker.types.ids import Digest, EndpointName, NodeName, ProjectName, ReplicaId, RevisionId
 from stoker.types.models import ModelVersion
+from stoker.types.placement import DEFAULT_POOL
 from stoker.types.process import ProcessStatus
 from stoker.types.remedies import Act
 from stoker.types.resources import Endpoint
@@ -81,6 +82,7 @@ class Node(msgspec.Struct, frozen=True):
     memory_bytes: int
     observed_at_s: float
     processes: Mapping[str, ProcessStatus] = {}  # by name
+    pool: str = DEFAULT_POOL
 
 
 class Snapshot(msgspec.Struct, frozen=True):

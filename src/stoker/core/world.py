@@ -2,8 +2,10 @@
 
 from stoker.core.actions import Action
 from stoker.core.capacity import Capacity, Demand, Held
+from stoker.core.revisions import ServingConfig
 from stoker.core.snapshot import Assignment, Node, Revision, Snapshot
 from stoker.types.process import ProcessStatus
+from stoker.types.resources import Endpoint
 
 
 class World:
@@ -14,9 +16,10 @@ class World:
         self.snapshot = snapshot
         self.nodes: dict[str, Node] = {node.name: node for node in snapshot.nodes}
         self.revisions: dict[str, Revision] = {revision.revision: revision for revision in snapshot.revisions}
-        self.capacities = [Capacity(node.name, node.cores, node.memory_bytes) for node in snapshot.nodes]
+        self.endpoints = {each.key: each.resource for each in snapshot.endpoints}
+        self.capacities = [capacity(node) for node in snapshot.nodes]
         self.held = [
-            Held(each.node, demand(self.revisions[each.revision]), replica=each.replica)
+            Held(each.node, self.demand(self.revisions[each.revision]), replica=each.replica)
             for each in snapshot.assignments
             if each.revision in self.revisions
         ]
@@ -40,6 +43,10 @@ class World:
         process = self.process(assignment)
         return process is not None and process.phase == "ready"
 
+    def demand(self, revision: Revision) -> Demand:
+        """Return what a replica of `revision` takes of its node, and beside whom it may be now."""
+        return demand(revision.config, self.endpoints[revision.project, revision.endpoint], revision.revision)
+
     def is_after(self, moment_s: float, since_s: float) -> bool:
         """Return whether `moment_s` is past `since_s`; a mark in the future (the clock was set back) counts as past."""
         return moment_s > since_s or since_s > self.now_s
@@ -50,12 +57,20 @@ class World:
         self.again_s = wait_s if self.again_s is None else min(self.again_s, wait_s)
 
 
-def demand(revision: Revision) -> Demand:
-    """Return what a replica of `revision` takes of its node."""
-    config = revision.config
+def capacity(node: Node) -> Capacity:
+    """Return what a node has, as placement sees it."""
+    return Capacity(node.name, node.cores, node.memory_bytes, node.pool)
+
+
+def demand(config: ServingConfig, endpoint: Endpoint, revision: str) -> Demand:
+    """Return what a replica of `revision` of an endpoint needs."""
+    who, placement = endpoint.metadata, endpoint.spec.placement
     return Demand(
         cores=config.cpu,
         memory_bytes=config.memory_bytes,
-        revision=revision.revision,
-        endpoint=f"{revision.project}.{revision.endpoint}",
+        revision=revision,
+        endpoint=f"{who.project}.{who.name}",
+        pool=config.pool,
+        spread=placement.spread,
+        apart=tuple(f"{who.project}.{each}" for each in placement.apart),
     )

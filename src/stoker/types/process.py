@@ -5,6 +5,8 @@ from typing import Literal
 
 import msgspec
 
+from stoker.types.placement import DEFAULT_POOL
+
 ProcessKind = Literal["control", "gateway", "replica"]
 # starting: spawned, not answering yet. loading: answers, the model is not in memory yet. stopping: signalled.
 # backoff: it died and waits for its next start. stopped: gone for good (only seen in a last report).
@@ -84,6 +86,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     cpu_ratio: float | None = None
     cpu_pressure_ratio: float | None = None
     memory_pressure_ratio: float | None = None
+    pool: str = DEFAULT_POOL
 
 
 def spec_digest(spec: ProcessSpec) -> str:

@@ -13,6 +13,7 @@ from stoker.types.feedback import PredictionKind
 from stoker.types.fields import Bytes, Name, Seconds
 from stoker.types.ids import DEFAULT_PROJECT
 from stoker.types.notifiers import NotifierSpec
+from stoker.types.placement import PlacementSpec
 from stoker.types.policies import PolicySpec
 from stoker.types.releases import Gates
 from stoker.types.remedies import Remedy
@@ -266,6 +267,7 @@ class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     options: Annotated[dict[str, Any], Meta(description="engine options, such as context: 4096")] = {}
     env: Annotated[dict[str, str], Meta(description="environment of the replica, besides the scrubbed default")] = {}
     resources: Resources = Resources()
+    placement: PlacementSpec = PlacementSpec()
     replicas: Replicas = Replicas()
     scaling: Annotated[Scaling, Meta(description="how many of them, where max is more than min")] = Scaling()
     batching: Batching = Batching()

@@ -6,14 +6,14 @@ from statistics import median
 
 from stoker.control.observe import Observer, State
 from stoker.core import pooling
-from stoker.core.capacity import Capacity, Held
+from stoker.core.capacity import Demand, Held
 from stoker.core.pooling import Member, Scene, Standing, Turn
 from stoker.core.scale.decide import Decision
 from stoker.core.scale.policy import is_scaled
 from stoker.core.scale.sight import COLD_START_S, Sight
 from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Revision
 from stoker.core.statuses import no_room
-from stoker.core.world import demand
+from stoker.core.world import capacity, demand
 
 Looked = Mapping[EndpointKey, tuple[Decision, Sight]]
 
@@ -38,7 +38,12 @@ def standing(decision: Decision, sight: Sight, now_s: float) -> Standing:
 def turns(state: State, observer: Observer, looked: Looked, now_s: float) -> dict[EndpointKey, Turn]:
     """Return how many replicas each endpoint of `looked` has room for, and who sleeps for it."""
     revisions = {str(each.revision): each for each in state.revisions}
-    held = [(each, Held(each.node, demand(revisions[each.revision]))) for each in state.assignments]
+    resources = {each.key: each.resource for each in state.endpoints}
+
+    def needs(revision: Revision) -> Demand:
+        return demand(revision.config, resources[revision.project, revision.endpoint], revision.revision)
+
+    held = [(each, Held(each.node, needs(revisions[each.revision]))) for each in state.assignments]
     rolling = {(each.state.project, each.state.endpoint) for each in state.rollouts if not each.state.is_ended}
     # What was told to sleep at the last look leaves, also where the loop has yet to act on it.
     told = {key for key, (_, sight) in looked.items() if not sight.ready + sight.pending}
@@ -51,12 +56,14 @@ def turns(state: State, observer: Observer, looked: Looked, now_s: float) -> dic
             continue
         if each.key in looked:
             start_s = starts_s.get(newest.config.engine, COLD_START_S)
-            members[each.key] = _member(newest, *looked[each.key], may_sleep=each.key not in rolling, start_s=start_s)
+            members[each.key] = _member(
+                needs(newest), *looked[each.key], may_sleep=each.key not in rolling, start_s=start_s
+            )
         elif not is_scaled(each.resource.spec) and no_room(each.status) and not _runs(each, state.assignments):
-            members[each.key] = Member(demand(newest), 1, 0, can_sleep=False, standing=Standing())
+            members[each.key] = Member(needs(newest), 1, 0, can_sleep=False, standing=Standing())
     scene = Scene(
         members=tuple(members.values()),
-        capacities=tuple(Capacity(each.name, each.cores, each.memory_bytes) for each in observer.nodes()),
+        capacities=tuple(capacity(each) for each in observer.nodes()),
         held=tuple(one for _, one in held),
         leaving=tuple(one for each, one in held if each.phase != "wanted" or (each.project, each.endpoint) in told),
     )
@@ -74,11 +81,11 @@ def _starts_s(newest_of: Mapping[EndpointKey, Revision | None], looked: Looked) 
     return {engine: median(each) for engine, each in measured.items()}
 
 
-def _member(newest: Revision, decision: Decision, sight: Sight, *, may_sleep: bool, start_s: float) -> Member:
+def _member(demand: Demand, decision: Decision, sight: Sight, *, may_sleep: bool, start_s: float) -> Member:
     """Return the endpoint as pooling sees it. start_s: what a start takes that was never measured."""
     memory = decision.memory
     return Member(
-        demand=demand(newest),
+        demand=demand,
         wanted=decision.desired,
         running=sight.ready + sight.pending,
         can_sleep=decision.sleeps and may_sleep,

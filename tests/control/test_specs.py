@@ -1,0 +1,78 @@
+"""What is refused when it is asked for, because no node could ever run it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from stoker.control import specs
+from stoker.core.capacity import Capacity
+from stoker.store import migrate, models, projects
+from stoker.store.engine import Connection, Database, open_engine, sqlite_url
+from stoker.types.ids import ModelName, NodeName
+from stoker.types.placement import PlacementSpec
+from stoker.types.resources import Endpoint, Replicas, Resources
+from tests.store import rows
+
+GIB = 1 << 30
+NODES = (Capacity(NodeName("n1"), 4.0, 9 * GIB), Capacity(NodeName("n2"), 2.0, 4 * GIB, pool="batch"))
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    engine = open_engine(sqlite_url(tmp_path / "state.db"))
+    migrate.upgrade(engine)
+    made = Database(engine)
+
+    def fill(connection: Connection) -> None:
+        models.add(connection, ModelName("m"), rows.manifest(), 1.0)
+        projects.put(connection, rows.project(), 1.0)
+
+    made.write(fill)
+    yield made
+    made.close()
+
+
+def endpoint(memory: str, **spec: object) -> Endpoint:
+    there = rows.endpoint()
+    return msgspec.structs.replace(
+        there, spec=msgspec.structs.replace(there.spec, resources=Resources(memory=memory), **spec)
+    )
+
+
+def apply(database: Database, wanted: Endpoint, nodes: tuple[Capacity, ...] = NODES) -> str:
+    return database.write(lambda connection: specs.apply(connection, [wanted], 1.0, nodes=nodes)[0].action)
+
+
+def refused(database: Database, wanted: Endpoint) -> specs.Wrong:
+    with pytest.raises(specs.Refusal) as refusal:
+        apply(database, wanted)
+    return refusal.value.problems[0]
+
+
+def test_what_no_node_could_take_were_it_empty_is_refused_with_the_arithmetic(database: Database) -> None:
+    found = refused(database, endpoint("14.2Gi"))
+    assert found.field == "spec.resources"
+    assert found.message == (
+        "no node can ever take a replica: needs 14.2 GiB memory, the most any node has is 9.0 GiB on node n1 in pool "
+        "default"
+    )
+    found = refused(database, endpoint("5Gi", placement=PlacementSpec(pool="batch")))
+    assert "the most any node has is 4.0 GiB on node n2 in pool batch" in found.message
+    found = refused(database, endpoint("1Gi", placement=PlacementSpec(pool="gpu")))
+    assert (found.field, found.message.partition(": ")[2]) == (
+        "spec.placement.pool",
+        "no node is in pool gpu; there is batch (1 node), default (1 node)",
+    )
+    assert apply(database, endpoint("4Gi", placement=PlacementSpec(pool="batch"))) == "created"
+
+
+def test_what_is_there_already_or_runs_nothing_is_not_refused_for_a_node_that_is_gone(database: Database) -> None:
+    large = endpoint("14.2Gi")
+    assert apply(database, large, ()) == "created", "no node has said yet what it has"
+    assert apply(database, large) == "unchanged"
+    labelled = msgspec.structs.replace(large, metadata=msgspec.structs.replace(large.metadata, labels={"by": "ada"}))
+    assert apply(database, labelled) == "updated"
+    assert refused(database, endpoint("15Gi")).field == "spec.resources"
+    assert apply(database, endpoint("15Gi", replicas=Replicas(min=0, max=0))) == "updated"
