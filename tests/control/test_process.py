@@ -206,3 +206,6 @@ def test_environment_of_control_does_not_reach_replicas(rig: Rig, monkeypatch: p
     version = ModelVersion(ModelName("m"), 1, manifest_digest(manifest()), manifest(), 0.0, 10)
     spec = replicas.process_spec(ReplicaId("default.a-1-aaaaa"), revision(version), version, 5.0, rig.home)
     assert set(spec.env) == {"HOME", "LANG", "TMPDIR", "GOMP_SPINCOUNT", "OMP_NUM_THREADS"}
+    given = replicas.process_spec(ReplicaId("default.a-1-aaaaa"), revision(version), version, 5.0, rig.home, (1, 3))
+    assert given.env["CUDA_VISIBLE_DEVICES"] == "1,3", "it sees no other GPU"
+    assert given.env["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"

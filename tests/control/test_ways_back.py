@@ -74,7 +74,7 @@ def test_after_a_way_back_the_next_one_goes_further_back_and_not_forth_again() -
 
 
 def test_the_way_back_asks_for_the_pool_and_the_resources_of_then_and_keeps_what_made_no_revision() -> None:
-    then = resource("a", cpu=2.0, placement=PlacementSpec(pool="large")).spec
+    then = resource("a", cpu=2.0, gpu=0.5, placement=PlacementSpec(pool="large")).spec
     config = serving_config(then, version(1))
     assert isinstance(config, ServingConfig)
     now = resource("a", placement=PlacementSpec(spread="required", apart=("b",))).spec

@@ -1,5 +1,6 @@
 """What a manifest says of placement, from the spec to the nodes and to the condition."""
 
+from stoker.core.actions import StartReplica
 from stoker.core.statuses import no_room
 from stoker.types.placement import PlacementSpec
 from tests.core.worlds import World
@@ -62,3 +63,25 @@ def test_endpoints_kept_apart_share_no_node_and_nothing_that_runs_is_moved() -> 
     before = set(world.assignments)
     world.settle()
     assert set(world.assignments) == before
+
+
+def test_gpus_are_given_once_kept_over_a_restart_and_free_when_their_replica_has_gone() -> None:
+    world = World(cores=(8.0,))
+    world.gpus["n0"] = 2
+    world.apply("half", replicas=2, cpu=0.5, gpu=0.5)
+    world.apply("whole", cpu=0.5, gpu=1)
+    world.now_s += 1.0
+    world.apply("late", cpu=0.5, gpu=1)
+    for _ in range(4):
+        world.turn()
+        world.work()
+    given = {each.endpoint: each.gpus for each in world.assignments.values()}
+    assert sorted(given.values()) == [(0,), (1,)]
+    assert [each.gpus for each in world.assignments.values() if each.endpoint == "half"] == [given["half"]] * 2
+    assert no_room(world.status("late")) == "needs 1 GPU, largest free is 0.0 on node n0"
+    world.processes["n0"].clear()
+    started = [each for each in world.turn().actions if isinstance(each, StartReplica)]
+    assert {each.endpoint: each.gpus for each in started} == given
+    world.delete("whole")
+    world.settle()
+    assert {each.endpoint: each.gpus for each in world.assignments.values()}["late"] == given["whole"]

@@ -39,12 +39,12 @@ def version(number: int, **fields: Any) -> ModelVersion:
 NO_GATES = Gates(schema="off", golden=GoldenGate(set="off"), likeness=LikenessGate(when="off"), policy="off")
 
 
-def resource(name: str, replicas: int = 1, cpu: float = 1.0, **spec: Any) -> Endpoint:
+def resource(name: str, replicas: int = 1, cpu: float = 1.0, gpu: float = 0.0, **spec: Any) -> Endpoint:
     return Endpoint(
         metadata=Metadata(name=name),
         spec=EndpointSpec(
             model="m@1",
-            resources=Resources(cpu=cpu, memory="100Mi"),
+            resources=Resources(cpu=cpu, memory="100Mi", gpu=gpu),
             replicas=Replicas(min=replicas, max=replicas + 1 if replicas else 0),  # one more under scale-up
             limits=Limits(timeout="5s"),
             **({"gates": NO_GATES} | spec),
@@ -68,6 +68,7 @@ class World:
         self.processes: dict[str, dict[str, ProcessStatus]] = {f"n{at}": {} for at in range(len(cores))}
         self.capacity = {f"n{at}": (each, memory_bytes) for at, each in enumerate(cores)}
         self.pools: dict[str, str] = {}  # of nodes that are not in the usual one
+        self.gpus: dict[str, int] = {}
         self.silent: set[str] = set()
         self.start_failures: dict[str, str] = {}
         self.asked: dict[EndpointKey, dict[Move, str]] | None = {}
@@ -202,6 +203,7 @@ class World:
                 observed_at_s=self.now_s,
                 processes=dict(table),
                 pool=self.pools.get(name, DEFAULT_POOL),
+                gpus=self.gpus.get(name, 0),
             )
             for name, table in self.processes.items()
             if name not in self.silent
@@ -290,6 +292,7 @@ class World:
                     "wanted",
                     self.now_s,
                     self.now_s,
+                    action.gpus,
                 )
                 made = self.revisions[action.revision]
                 self.revisions[action.revision] = msgspec.structs.replace(made, replicas_made=made.replicas_made + 1)

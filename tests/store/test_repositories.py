@@ -144,7 +144,7 @@ def test_replicas_are_counted_once_and_phases_keep_their_beginning(database: Dat
         made = revision(version)
         revisions.add(c, made)
         revisions.add(c, msgspec.structs.replace(made, created_at_s=99.0))
-        place = assignment(made)
+        place = msgspec.structs.replace(assignment(made), gpus=(0, 3))
         revisions.assign(c, place)
         revisions.assign(c, place)
         assert revisions.get(c, made.revision) == msgspec.structs.replace(made, replicas_made=1)

@@ -38,6 +38,7 @@ def test_what_replicas_and_gpus_do_is_kept_and_counted_once_over_kills(
     platform.environment["PYTHONPATH"] = str(gpus.folder)
     gpus.do(30, used_gib=6)
     platform.up()
+    assert platform.client.nodes()[0].gpus == 1
     (tmp_path / "echo").mkdir()
     (tmp_path / "echo" / "model.py").write_text(MODEL.replace("{folder}", str(tmp_path)))
     push(platform.client, "echo", tmp_path / "echo", Registration(files=()), lambda *_: None)

@@ -22,6 +22,11 @@ class Numbers:
         self._clock = ClockWatch(self._registry.counter("stoker_node_clock_stepped_seconds_total", node=node))
         self._gpus = Gpus(self._registry, node)
 
+    @property
+    def gpus(self) -> int:
+        """How many GPUs the node has, as far as NVML says."""
+        return self._gpus.count
+
     def snapshot(self) -> Snapshot:
         """Return the numbers of now."""
         read_process(self._registry)

@@ -48,6 +48,7 @@ class Api:
     def __init__(self, supervisor: Supervisor, on_shutdown: Callable[[float], None]) -> None:
         self._supervisor = supervisor
         self._numbers = Numbers(supervisor.status().node, supervisor.folder)
+        supervisor.gpus = self._numbers.gpus
         self._on_shutdown = on_shutdown
 
     def app(self) -> Starlette:

@@ -46,6 +46,7 @@ class Supervisor:
         self._site = Site(folders, self._records, self._changed, pace)
         self._node = node
         self._pool = pool
+        self.gpus = 0  # that replicas may be given
         self._system = {spec.name: spec for spec in system}
         self._owned: dict[str, Owned] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -175,6 +176,7 @@ class Supervisor:
             cpu_pressure_ratio=self._load.pressure_ratio,
             memory_pressure_ratio=self._load.memory_pressure_ratio,
             pool=self._pool,
+            gpus=self.gpus,
         )
 
     async def wait_change(self, after: int, wait_s: float) -> NodeStatus:

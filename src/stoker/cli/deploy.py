@@ -37,6 +37,7 @@ class Wish:
     env: dict[str, str] = field(default_factory=dict)
     cpu: float | None = None
     memory: str | None = None
+    gpu: float | None = None
     replicas: int | None = None
     strategy: Strategy | None = None
     steps: tuple[int, ...] = ()
@@ -69,6 +70,7 @@ def _percents(ctx: click.Context, parameter: click.Parameter, value: str | None)
 @click.option("--env", multiple=True, callback=pairs, metavar="KEY=VALUE", help="Environment of the replicas.")
 @click.option("--cpu", type=click.FloatRange(min=0, min_open=True), help="Cores of one replica.")
 @click.option("--memory", help="Memory of one replica, such as 512Mi or 2Gi.")
+@click.option("--gpu", type=click.FloatRange(min=0), help="GPUs of one replica: 0.5 is half of one, 2 are whole ones.")
 @click.option("--replicas", type=click.IntRange(min=0), help="How many replicas run.")
 @click.option(
     "--strategy", type=click.Choice(get_args(Strategy)), help="How the new revision gets the traffic, from now on."
@@ -145,7 +147,7 @@ def apply_endpoint(
     spec.update({key: value for key, value in said.items() if value is not None})
     _merge(spec, "options", {key: typed(text) for key, text in wish.options.items()})
     _merge(spec, "env", wish.env)
-    _merge(spec, "resources", {"cpu": wish.cpu, "memory": wish.memory})
+    _merge(spec, "resources", {"cpu": wish.cpu, "memory": wish.memory, "gpu": wish.gpu})
     rollout: dict[str, Any] = {"strategy": wish.strategy, "steps": wish.steps or None, "dwell": wish.dwell}
     _merge(spec, "rollout", {**rollout, "requests_min": wish.requests_min})
     if wish.replicas is not None:

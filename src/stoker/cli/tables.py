@@ -144,7 +144,7 @@ def replicas_table(replicas: Sequence[ReplicaView]) -> str:
             (
                 one.replica,
                 phase_words(one),
-                one.node or "-",
+                _place(one),
                 str(one.restarts),
                 format_bytes(one.rss_bytes) if one.rss_bytes else "-",
                 last_line(one.last_error) or "-",
@@ -153,6 +153,11 @@ def replicas_table(replicas: Sequence[ReplicaView]) -> str:
         ],
         empty="none",
     )
+
+
+def _place(replica: ReplicaView) -> str:
+    gpus = f" GPU {','.join(map(str, replica.gpus))}" if replica.gpus else ""
+    return f"{replica.node}{gpus}" if replica.node else "-"
 
 
 def revisions_table(revisions: Sequence[RevisionView]) -> str:
@@ -209,12 +214,13 @@ def _limits(limits: KeyLimits) -> str:
 
 def nodes_table(nodes: Sequence[NodeStatus]) -> str:
     """Return nodes with what they have and run."""
-    header = ("NODE", "POOL", "CORES", "MEMORY", "FREE", "PROCESSES", "AGE")
+    header = ("NODE", "POOL", "CORES", "GPUS", "MEMORY", "FREE", "PROCESSES", "AGE")
     rows = [
         (
             one.node,
             one.pool,
             f"{one.cores:g}",
+            str(one.gpus),
             format_bytes(one.memory_bytes),
             format_bytes(one.memory_free_bytes),
             str(len(one.processes)),

@@ -95,6 +95,7 @@ class ReplicaView(msgspec.Struct, frozen=True):
     rss_bytes: int = 0
     engine: str = ""  # how its engine was set up, in its own words
     choice: EngineChoice | None = None  # with the engine `auto`, once it is chosen
+    gpus: tuple[int, ...] = ()  # of its node
 
 
 class JournalEntry(msgspec.Struct, frozen=True):

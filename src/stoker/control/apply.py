@@ -116,6 +116,7 @@ def _assignment(action: StartReplica, now_s: float) -> Assignment:
         phase="wanted",
         since_s=now_s,
         created_at_s=now_s,
+        gpus=action.gpus,
     )
 
 
@@ -198,7 +199,7 @@ class Effects:
         try:
             facts = await self._look_up(revision)
             await asyncio.to_thread(self._prepare, action, revision, version, facts)
-            spec = replicas.process_spec(action.replica, revision, version, action.drain_s, self._folders)
+            spec = replicas.process_spec(action.replica, revision, version, action.drain_s, self._folders, action.gpus)
             status: ProcessStatus = await self._driver.start(action.node, spec, lease.token)
         except (StokerError, OSError) as problem:
             self._failed(action.replica, str(problem))

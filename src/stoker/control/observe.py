@@ -105,6 +105,7 @@ def as_node(status: NodeStatus, observed_at_s: float) -> Node:
         observed_at_s=observed_at_s,
         processes={process.name: process for process in status.processes},
         pool=status.pool,
+        gpus=status.gpus,
     )
 
 

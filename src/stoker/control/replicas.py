@@ -65,9 +65,17 @@ def replica_spec(
 
 
 def process_spec(
-    replica: ReplicaId, revision: Revision, version: ModelVersion, drain_s: float, folders: Folders
+    replica: ReplicaId,
+    revision: Revision,
+    version: ModelVersion,
+    drain_s: float,
+    folders: Folders,
+    gpus: tuple[int, ...] = (),
 ) -> ProcessSpec:
-    """Return what the agent is told: nothing of control's own environment reaches the replica."""
+    """Return what the agent is told: nothing of control's own environment reaches the replica.
+
+    gpus: those that were set aside for it, by NVML's numbers. Its engine sees no others, whatever `env` says.
+    """
     config = revision.config
     work_dir = _work_dir(folders, replica)
     threads = str(max(1, int(config.cpu)))
@@ -83,6 +91,7 @@ def process_spec(
             "GOMP_SPINCOUNT": "10000",
             "OMP_NUM_THREADS": threads,
             **config.env,
+            **_seen(gpus),
         },
         address=folders.address(replica),
         work_dir=str(work_dir),
@@ -98,6 +107,14 @@ def process_spec(
             "error_file": str(_error_file(folders, replica)),
         },
     )
+
+
+def _seen(gpus: tuple[int, ...]) -> dict[str, str]:
+    """Return what hides all other GPUs; nothing where none was set aside, as it was before GPUs were placed."""
+    if not gpus:
+        return {}
+    # NVML counts by the bus, CUDA by speed unless told.
+    return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus))}
 
 
 def write_files(spec: ReplicaSpec, folders: Folders) -> None:

@@ -117,7 +117,7 @@ def _replica(assignment: Assignment, observer: Observer, folders: Folders, table
     process = observer.process(assignment.node, assignment.replica)
     if process is None:
         phase = "starting" if assignment.phase == "wanted" else assignment.phase
-        return ReplicaView(assignment.replica, assignment.revision, phase, assignment.node)
+        return ReplicaView(assignment.replica, assignment.revision, phase, assignment.node, gpus=assignment.gpus)
     return ReplicaView(
         replica=assignment.replica,
         revision=assignment.revision,
@@ -129,6 +129,7 @@ def _replica(assignment: Assignment, observer: Observer, folders: Folders, table
         rss_bytes=process.rss_bytes,
         engine=process.engine,
         choice=_choice(choice_file(folders, assignment.replica)),
+        gpus=assignment.gpus,
     )
 
 

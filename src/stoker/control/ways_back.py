@@ -127,7 +127,7 @@ def asking_for(spec: EndpointSpec, config: ServingConfig) -> EndpointSpec:
         goal=config.goal or spec.goal,
         options=config.options,
         env=config.env,
-        resources=Resources(cpu=config.cpu, memory=config.memory_bytes),
+        resources=Resources(cpu=config.cpu, memory=config.memory_bytes, gpu=config.gpu),
         placement=msgspec.structs.replace(spec.placement, pool=config.pool),
         batching=Batching(max_rows=config.max_rows, max_bytes=config.max_bytes, pad=config.pad),
         limits=limits,

@@ -31,6 +31,7 @@ class StartReplica(msgspec.Struct, frozen=True):
     drain_s: float
     is_new: bool
     because: str
+    gpus: tuple[int, ...] = ()
 
 
 class SetServing(msgspec.Struct, frozen=True):

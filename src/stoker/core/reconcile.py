@@ -282,6 +282,7 @@ class _Endpoint:
                     drain_s=leaving.drain_seconds(self.endpoint),
                     is_new=True,
                     because=f"{have + extra} of {wanted} wanted replicas are there; {where.because}",
+                    gpus=where.gpus,
                 )
             )
 
@@ -330,6 +331,7 @@ class _Endpoint:
                         drain_s=leaving.drain_seconds(self.endpoint),
                         is_new=False,
                         because=f"node {each.node} does not run it",
+                        gpus=each.gpus,
                     )
                 )
 

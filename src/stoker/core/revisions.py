@@ -38,6 +38,7 @@ class ServingConfig(msgspec.Struct, frozen=True):
     pad: dict[str, Pad] = {}
     goal: Goal | None = None  # only with the engine `auto`
     pool: str = DEFAULT_POOL  # of the nodes that it runs on
+    gpu: float = 0.0
 
     @property
     def ref(self) -> str:
@@ -82,6 +83,7 @@ def serving_config(spec: EndpointSpec, version: ModelVersion) -> ServingConfig |
         pad=spec.batching.pad,
         goal=spec.goal if spec.engine == AUTO else None,
         pool=spec.placement.pool,
+        gpu=spec.resources.gpu,
     )
 
 

@@ -62,7 +62,7 @@ class Revision(msgspec.Struct, frozen=True):
 
 
 class Assignment(msgspec.Struct, frozen=True):
-    """A replica that was put on a node. `since_s` is when its phase began."""
+    """A replica that was put on a node. `since_s` is when its phase began; `gpus` are those of the node it got."""
 
     replica: ReplicaId
     revision: RevisionId
@@ -72,6 +72,7 @@ class Assignment(msgspec.Struct, frozen=True):
     phase: AssignmentPhase
     since_s: float
     created_at_s: float
+    gpus: tuple[int, ...] = ()
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -83,6 +84,7 @@ class Node(msgspec.Struct, frozen=True):
     observed_at_s: float
     processes: Mapping[str, ProcessStatus] = {}  # by name
     pool: str = DEFAULT_POOL
+    gpus: int = 0
 
 
 class Snapshot(msgspec.Struct, frozen=True):

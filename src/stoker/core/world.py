@@ -19,7 +19,7 @@ class World:
         self.endpoints = {each.key: each.resource for each in snapshot.endpoints}
         self.capacities = [capacity(node) for node in snapshot.nodes]
         self.held = [
-            Held(each.node, self.demand(self.revisions[each.revision]), replica=each.replica)
+            Held(each.node, self.demand(self.revisions[each.revision]), each.gpus, each.replica)
             for each in snapshot.assignments
             if each.revision in self.revisions
         ]
@@ -59,7 +59,7 @@ class World:
 
 def capacity(node: Node) -> Capacity:
     """Return what a node has, as placement sees it."""
-    return Capacity(node.name, node.cores, node.memory_bytes, node.pool)
+    return Capacity(node.name, node.cores, node.memory_bytes, node.pool, node.gpus)
 
 
 def demand(config: ServingConfig, endpoint: Endpoint, revision: str) -> Demand:
@@ -70,6 +70,7 @@ def demand(config: ServingConfig, endpoint: Endpoint, revision: str) -> Demand:
         memory_bytes=config.memory_bytes,
         revision=revision,
         endpoint=f"{who.project}.{who.name}",
+        gpu=config.gpu,
         pool=config.pool,
         spread=placement.spread,
         apart=tuple(f"{who.project}.{each}" for each in placement.apart),

@@ -15,6 +15,7 @@ from stoker.protocol.chained import chain_problems
 from stoker.protocol.conform import line_of, misfits, shown, suggestion
 from stoker.protocol.drift import drift_problems
 from stoker.protocol.feedback import feedback_problems
+from stoker.protocol.placing import placement_problems
 from stoker.protocol.policies import problems as policy_problems
 from stoker.protocol.promised import notifier_problems, objective_problems
 from stoker.protocol.rollouts import rollout_problems
@@ -176,6 +177,7 @@ def check(resource: Resource) -> list[Problem]:
         found.append(("metadata.labels", f"more than {LABELS_MAX} labels"))
     if isinstance(resource, Endpoint):
         found.extend(_endpoint_problems(resource.spec))
+        found.extend(placement_problems(resource))
     if isinstance(resource, Notifier):
         found.extend(notifier_problems(resource.spec))
     if isinstance(resource, Policy):

@@ -84,6 +84,7 @@ def assign(connection: Connection, assignment: Assignment) -> None:
         "phase": assignment.phase,
         "since_s": assignment.since_s,
         "created_at_s": assignment.created_at_s,
+        "gpus": msgspec.json.encode(assignment.gpus).decode(),
     }
     if connection.execute(insert_missing(connection, schema.replicas, row)).rowcount:
         table = schema.revisions
@@ -113,7 +114,10 @@ def assignments(connection: Connection, project: str | None = None, endpoint: st
     )
     if project is not None:
         ask = ask.where(and_(revisions.c.project == project, revisions.c.endpoint == endpoint))
-    return [Assignment(**row._mapping) for row in connection.execute(ask)]
+    return [
+        Assignment(**{**row._mapping, "gpus": msgspec.json.decode(row.gpus, type=tuple[int, ...])})
+        for row in connection.execute(ask)
+    ]
 
 
 def _revision(row: Row[tuple[object, ...]]) -> Revision:

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 # The newest migration's name; a database that says another one is migrated, or refused when it is from the future.
-VERSION: Final = "0014"
+VERSION: Final = "0015"
 
 metadata: Final = MetaData()
 
@@ -157,6 +157,7 @@ replicas: Final = Table(
     Column("phase", String(16), nullable=False),
     Column("since_s", Float, nullable=False),
     Column("created_at_s", Float, nullable=False),
+    Column("gpus", Text, nullable=False, server_default="[]"),  # numbers of the node's GPUs
 )
 
 # The record outlives its endpoint: no foreign key.

@@ -1,4 +1,4 @@
-"""What the GPUs of this machine do, asked of NVIDIA's NVML where the `pynvml` module is installed; else nothing."""
+"""How many GPUs this machine has and what they do, as NVIDIA's NVML says; none without the `pynvml` module."""
 
 import importlib
 import logging
@@ -32,6 +32,11 @@ class Gpus:
             _log.info("no GPU is watched", extra={"reason": str(absent)})
             return
         self._nvml = nvml
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._handles)
 
     def read(self) -> None:
         """Set what each GPU does now; one that does not answer keeps its last numbers and the others are read."""

@@ -87,6 +87,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     cpu_pressure_ratio: float | None = None
     memory_pressure_ratio: float | None = None
     pool: str = DEFAULT_POOL
+    gpus: int = 0
 
 
 def spec_digest(spec: ProcessSpec) -> str:

@@ -45,6 +45,10 @@ class Resources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     cpu: Annotated[float, Meta(gt=0, le=1024, description="cores, for placement and thread counts")] = 1.0
     memory: Annotated[Bytes, Meta(description="memory a replica may use; over it the replica is killed")] = "1Gi"
+    gpu: Annotated[
+        float,
+        Meta(ge=0, le=64, description="GPUs: below 1 a share of one, from 1 on so many whole ones; 0: none set aside"),
+    ] = 0.0
 
 
 class Replicas(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

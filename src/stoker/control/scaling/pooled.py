@@ -43,7 +43,7 @@ def turns(state: State, observer: Observer, looked: Looked, now_s: float) -> dic
     def needs(revision: Revision) -> Demand:
         return demand(revision.config, resources[revision.project, revision.endpoint], revision.revision)
 
-    held = [(each, Held(each.node, needs(revisions[each.revision]))) for each in state.assignments]
+    held = [(each, Held(each.node, needs(revisions[each.revision]), each.gpus)) for each in state.assignments]
     rolling = {(each.state.project, each.state.endpoint) for each in state.rollouts if not each.state.is_ended}
     # What was told to sleep at the last look leaves, also where the loop has yet to act on it.
     told = {key for key, (_, sight) in looked.items() if not sight.ready + sight.pending}
