@@ -140,6 +140,8 @@ def _placement(placement: PlacementSpec) -> str:
         words.append("no two replicas on a node")
     if placement.apart:
         words.append(f"apart from {', '.join(placement.apart)}")
+    if placement.priority != "standard":
+        words.append(placement.priority)
     return "; ".join(words)
 
 

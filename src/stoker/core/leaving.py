@@ -3,12 +3,14 @@
 Each step waits for the one before, whatever a crash left behind, so that nothing that was admitted is lost.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from stoker.core.actions import DrainReplica, ForgetReplica, ForgetRevision, RemoveEndpoint, StopReplica
+from stoker.core.actions import DrainReplica, ForgetReplica, ForgetRevision, RemoveEndpoint, StopReplica, StopStray
 from stoker.core.snapshot import Assignment, EndpointState, Revision
 from stoker.core.world import World
+from stoker.types.ids import ReplicaId
+from stoker.types.process import ProcessStatus
 from stoker.types.units import parse_seconds
 
 # How long gateways have to hear that a replica takes no more traffic before it is told to drain. They long-poll and
@@ -29,6 +31,7 @@ def drain_seconds(endpoint: EndpointState) -> float:
 
 def drain(world: World, each: Assignment, because: str) -> None:
     """Take a replica out of the route table."""
+    world.drained.add(each.replica)
     world.actions.append(DrainReplica(each.project, each.endpoint, each.replica, because))
 
 
@@ -78,6 +81,20 @@ def forget_history(
         if each.revision not in used:
             because = f"{REVISIONS_KEPT} newer revisions are kept"
             world.actions.append(ForgetRevision(each.project, each.endpoint, each.revision, because))
+
+
+def stop_strays(world: World) -> None:
+    """End replica processes that no assignment accounts for."""
+    known = {each.replica for each in world.snapshot.assignments}
+    for node in world.snapshot.nodes:
+        for name in _running(node.processes.values()):
+            if name not in known:
+                world.actions.append(StopStray(name, node.name, because="no assignment accounts for it"))
+
+
+def _running(processes: Iterable[ProcessStatus]) -> list[ReplicaId]:
+    ending = ("draining", "stopping", "stopped")
+    return [ReplicaId(each.name) for each in processes if each.kind == "replica" and each.phase not in ending]
 
 
 def _stop(world: World, endpoint: EndpointState, each: Assignment, because: str) -> None:

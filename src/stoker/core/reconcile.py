@@ -6,19 +6,18 @@ Per endpoint, in this order, whatever state a crash left behind:
    load calls for was decided before (core/scale)
 1. its spec and the version it means make a serving config; a config never seen becomes a new revision (the target)
 2. which revisions run, how many replicas of each, and who gets the traffic, is what its rollout says (core/rollout)
-3. replicas that are missing are placed beside what runs, where they fit
+3. replicas that are missing are placed beside what runs, where they fit, or sheddable ones make room
 4. replicas that nobody wants any more are drained: first out of the route table, SETTLE_S later stopped, then forgotten
 
 Shape after Nomad's reconcile_cluster.go: the caller applies, safety has names (tests/core/test_reconcile_safety.py).
 """
 
 from base64 import b32encode
-from collections.abc import Iterable
 from hashlib import sha256
 
 import msgspec
 
-from stoker.core import enforce, leaving, place, remedies, tiers
+from stoker.core import enforce, leaving, place, preemption, remedies, tiers
 from stoker.core.actions import (
     Action,
     BeginMove,
@@ -28,9 +27,8 @@ from stoker.core.actions import (
     EndMove,
     SetServing,
     StartReplica,
-    StopStray,
 )
-from stoker.core.capacity import Held
+from stoker.core.capacity import Demand, Held
 from stoker.core.conditions import is_crash_looping
 from stoker.core.revisions import ServingConfig, Unservable, config_digest, revision_id, serving_config
 from stoker.core.rollout.release import Release, Scene, end, release
@@ -41,7 +39,6 @@ from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Revisio
 from stoker.core.statuses import Sight, endpoint_status, no_room
 from stoker.core.world import World
 from stoker.types.ids import ReplicaId, RevisionId
-from stoker.types.process import ProcessStatus
 from stoker.types.remedies import ActKind
 from stoker.types.slos import MoveInForce
 from stoker.types.statuses import EndpointStatus
@@ -70,13 +67,13 @@ def plan(snapshot: Snapshot, now_s: float) -> Plan:
             world.known[endpoint.key] = status
         if status is not None and status != endpoint.status:
             statuses.append((endpoint.key, status))
-    _stop_strays(world)
+    leaving.stop_strays(world)
     return Plan(actions=tuple(world.actions), statuses=tuple(statuses), again_s=world.again_s)
 
 
-def _turn(endpoint: EndpointState) -> tuple[bool, float, EndpointKey]:
-    """Oldest first; those with backends last, so that they know how their backends are now."""
-    return (bool(endpoint.resource.spec.backends), endpoint.created_at_s, endpoint.key)
+def _turn(endpoint: EndpointState) -> tuple[bool, int, float, EndpointKey]:
+    """Critical ones first, then the oldest; those with backends last, so that they know how their backends are now."""
+    return (bool(endpoint.resource.spec.backends), preemption.rank(endpoint), endpoint.created_at_s, endpoint.key)
 
 
 def replica_name(endpoint: EndpointState, revision: Revision, number: int) -> ReplicaId:
@@ -94,7 +91,7 @@ class _Endpoint:
     def __init__(self, world: World, endpoint: EndpointState) -> None:
         self.world = world
         self.endpoint = endpoint
-        self.mine = [each for each in world.snapshot.assignments if (each.project, each.endpoint) == endpoint.key]
+        self.mine = world.assigned(endpoint.key)
         self.revisions = [each for each in world.snapshot.revisions if (each.project, each.endpoint) == endpoint.key]
         self.moves = endpoint.status.moves
         asked, acts = world.snapshot.asked, world.snapshot.acts
@@ -109,7 +106,8 @@ class _Endpoint:
         )
         self.usual = self._usual()
         self.wanted_count = enforce.replicas(self.usual, endpoint.resource.spec.replicas, self.moves)
-        self.blocked: str | None = None  # why a replica of the target has no node
+        self.blocked: str | None = None  # why a replica has no node
+        self.short: Demand | None = None  # what it needs
         self.problem: Unservable | None = None  # why the spec has no target of its own
         self.release: Release | None = None
 
@@ -140,6 +138,7 @@ class _Endpoint:
             for revision in self.release.grows:
                 self._start_missing(self._known(revision, target), self.release.counts[revision])
             self._drain_unwanted(self.release)
+            self._preempt()
             self._restart_lost(self.release)
         leaving.forget_history(self.world, self.endpoint, self.mine, self.revisions, target)
         return self._status(target)
@@ -269,7 +268,7 @@ class _Endpoint:
             demand = self.world.demand(target)
             where = place.choose(demand, self.world.capacities, self.world.held)
             if isinstance(where, NoRoom):
-                self.blocked = where.message
+                self.blocked, self.short = where.message, demand
                 return
             self.world.held.append(Held(where.node, demand, where.gpus))
             self._do(
@@ -285,6 +284,12 @@ class _Endpoint:
                     gpus=where.gpus,
                 )
             )
+
+    def _preempt(self) -> None:
+        """Have others make room for what has none, after what this endpoint can do without has gone."""
+        made = preemption.preempt(self.world, self.endpoint, self.short) if self.short is not None else ""
+        if made:
+            self.blocked = f"{self.blocked}; {made}"
 
     def _drain_unwanted(self, found: Release) -> None:
         """Drain surplus replicas, and those of revisions that neither serve nor are wanted."""
@@ -380,16 +385,3 @@ class _Endpoint:
 
     def _do(self, action: Action) -> None:
         self.world.actions.append(action)
-
-
-def _stop_strays(world: World) -> None:
-    known = {each.replica for each in world.snapshot.assignments}
-    for node in world.snapshot.nodes:
-        for name in _replicas(node.processes.values()):
-            if name not in known:
-                world.actions.append(StopStray(name, node.name, because="no assignment accounts for it"))
-
-
-def _replicas(processes: Iterable[ProcessStatus]) -> list[ReplicaId]:
-    leaving = ("draining", "stopping", "stopped")
-    return [ReplicaId(each.name) for each in processes if each.kind == "replica" and each.phase not in leaving]

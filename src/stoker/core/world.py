@@ -1,9 +1,11 @@
 """What one plan looks at, by name, and what it has added so far. Pure, but for what it remembers of its own plan."""
 
+import msgspec
+
 from stoker.core.actions import Action
 from stoker.core.capacity import Capacity, Demand, Held
 from stoker.core.revisions import ServingConfig
-from stoker.core.snapshot import Assignment, Node, Revision, Snapshot
+from stoker.core.snapshot import Assignment, EndpointKey, Node, Revision, Snapshot
 from stoker.types.process import ProcessStatus
 from stoker.types.resources import Endpoint
 
@@ -26,7 +28,14 @@ class World:
         self.known = {each.key: each.status for each in snapshot.endpoints if not each.is_deleting}
         self.rollouts = {(each.project, each.endpoint): each for each in snapshot.rollouts}
         self.actions: list[Action] = []
+        self.drained: set[str] = set()  # replicas, by this plan
         self.again_s: float | None = None
+
+    def assigned(self, endpoint: EndpointKey) -> list[Assignment]:
+        """Return an endpoint's replicas; those that this plan has drained already, for another one, are draining."""
+        mine = [each for each in self.snapshot.assignments if (each.project, each.endpoint) == endpoint]
+        left = {"phase": "draining", "since_s": self.now_s}
+        return [msgspec.structs.replace(each, **left) if each.replica in self.drained else each for each in mine]
 
     def process(self, assignment: Assignment) -> ProcessStatus | None:
         """Return what its node says of it; None when it does not run."""
@@ -37,6 +46,10 @@ class World:
     def is_seen(self, assignment: Assignment) -> bool:
         """Return whether its node answers."""
         return assignment.node in self.nodes
+
+    def is_staying(self, assignment: Assignment) -> bool:
+        """Whether it is wanted, by this plan too."""
+        return assignment.phase == "wanted" and assignment.replica not in self.drained
 
     def is_ready(self, assignment: Assignment) -> bool:
         """Return whether it can take requests."""

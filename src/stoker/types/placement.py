@@ -1,4 +1,4 @@
-"""Where replicas of an endpoint may be put: the manifest's side."""
+"""Where replicas of an endpoint may be put, and whose go when there is no room for all: the manifest's side."""
 
 from typing import Annotated, Final, Literal
 
@@ -6,13 +6,14 @@ import msgspec
 from msgspec import Meta
 
 from stoker.types.fields import Name
+from stoker.types.keys import Priority
 
 Spread = Literal["preferred", "required"]
 DEFAULT_POOL: Final = "default"
 
 
 class PlacementSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which nodes replicas are put on, and beside whom."""
+    """Which nodes replicas are put on, beside whom, and who goes when there is no room for all."""
 
     pool: Annotated[
         Name, Meta(description="which nodes: those whose agent has this STOKER_POOL; another pool makes a new revision")
@@ -28,3 +29,10 @@ class PlacementSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tuple[Name, ...],
         Meta(max_length=16, description="endpoints of the project that it shares no node with, nor they with it"),
     ] = ()
+    priority: Annotated[
+        Priority,
+        Meta(
+            description="critical ones are placed first; replicas of sheddable endpoints go where one of another "
+            "endpoint has no room"
+        ),
+    ] = "standard"
