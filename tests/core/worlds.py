@@ -449,7 +449,12 @@ def play(script: list[tuple[Any, ...]], *checks: Check, cores: tuple[float, ...]
                 world.silent.discard(f"n{arguments[0]}")
             case "release":
                 name, model, replicas, strategy = arguments
-                world.apply(name, model, replicas, rollout=Rollout(strategy=strategy, requests_min=50, dwell="60s"))
+                world.apply(
+                    name,
+                    model,
+                    replicas,
+                    rollout=Rollout(strategy=strategy, requests_min=50, dwell="60s", unavailable_max=model - 1),
+                )
             case "count":
                 world.count(*arguments)
             case "order":

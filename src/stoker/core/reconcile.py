@@ -231,7 +231,17 @@ class _Endpoint:
         if not self.endpoint.serving:
             return self.usual
         serves = sum(self.world.is_ready(each) for each in self._counted(self.endpoint.serving))
-        return max(min(self.usual, serves), min(self.endpoint.resource.spec.replicas.min, self.usual))
+        return max(min(self.usual, serves), self._least())
+
+    def _least(self) -> int:
+        """Return how many ready replicas there must be at any time."""
+        found = min(self.endpoint.resource.spec.replicas.min, self.usual)
+        return max(found - self._missing(), min(found, 1))
+
+    def _missing(self) -> int:
+        """Return how many may be missing now: those that a rollout without room may do without."""
+        is_blocked = self.blocked is not None or no_room(self.endpoint.status)
+        return self.endpoint.resource.spec.rollout.unavailable_max if is_blocked else 0
 
     def _known(self, revision: str, target: Revision) -> Revision:
         return next((each for each in self.revisions if each.revision == revision), target)
@@ -297,8 +307,8 @@ class _Endpoint:
         if target in found.counts:
             self._replace_held(target, found.counts[target])
         ready = sum(self.world.is_ready(each) for each in self._counted(target))
-        least = min(self.endpoint.resource.spec.replicas.min, self.usual)
-        spare = self._kept_first(serving)[max(least, self.usual - ready) :]
+        missing = self._missing()
+        spare = self._kept_first(serving)[max(self._least(), self.usual - missing - ready, min(missing, 1)) :]
         for each in self.mine:
             if each.phase != "wanted" or each.revision == target:
                 continue
@@ -307,7 +317,10 @@ class _Endpoint:
             elif each.revision == serving and self.blocked is not None and is_crash_looping(self.world.process(each)):
                 self._drain(each, f"it crashes and holds the room that {target} needs")
             elif each.revision == serving and self.blocked is not None and each in spare:
-                self._drain(each, f"it is more than is needed and holds the room that {target} needs")
+                why = (
+                    f"{missing} of {self.usual} may be missing, and it" if missing else "it is more than is needed and"
+                )
+                self._drain(each, f"{why} holds the room that {target} needs")
 
     def _replace_held(self, target: str, wanted: int) -> None:
         """Drain what the revision has too many of, and what an incident has replaced."""

@@ -106,6 +106,15 @@ class Rollout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     progress: Annotated[Seconds, Meta(description="a canary whose replicas are not ready after so long is aborted")] = (
         "30m"
     )
+    unavailable_max: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1000,
+            description="without room beside the old replicas so many of them go first, the last one never, and as "
+            "many fewer new ones are enough; 0: it waits for room. From half of the replicas on it needs none",
+        ),
+    ] = 0
     quiet: Annotated[
         Literal["hold", "replay"],
         Meta(description="with too little traffic: hold, or send kept samples of the endpoint to the canary"),

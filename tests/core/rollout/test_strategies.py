@@ -531,3 +531,46 @@ def test_a_deleted_endpoint_ends_its_rollout() -> None:
         world.work()
         world.now_s += 0.6
     assert (world.rollout.phase, world.assignments) == ("superseded", {})
+
+
+@pytest.mark.parametrize("strategy", ["direct", "canary", "blue-green"])
+def test_without_room_for_one_more_old_replicas_go_first_as_many_as_may_be_missing(strategy: str) -> None:
+    way = msgspec.structs.replace(STEP, strategy=strategy, unavailable_max=1)
+    world = shipping(way, cores=(2.0,))
+    fewest = 2
+    for _ in range(60):
+        world.turn()
+        world.work()
+        if world.rollouts and world.rollout.phase == "stepping":
+            world.count((60, 1), (60, 1))
+        ready = [name for name, each in world.processes["n0"].items() if each.phase == "ready"]
+        able = [each for each in world.assignments.values() if each.replica in ready and each.phase == "wanted"]
+        fewest = min(fewest, sum(each.revision == world.endpoints["a"].serving for each in able))
+        world.now_s += 30.0
+    world.settle()
+    assert fewest == 1, "one of two may be missing, never both"
+    assert (world.rollout.phase, world.endpoints["a"].serving) == ("promoted", "default.a-2")
+    assert len(world.replicas("default.a-2")) == 2
+
+
+@pytest.mark.parametrize("strategy", ["direct", "canary", "blue-green", "shadow", "a-b"])
+def test_without_room_it_says_so_at_once_and_the_last_replica_never_goes_first(strategy: str) -> None:
+    world = shipping(Rollout(strategy=strategy, unavailable_max=1), replicas=1, cores=(1.5,))
+    load(world)
+    assert condition(world) == ("NoCapacity", "needs 1.0 core, largest free is 0.5 on node n0")
+    (old,) = world.replicas("default.a-1")
+    assert world.assignments[old].phase == "wanted"
+    assert shares(world)["default.a-1"] == 100
+
+
+def test_what_went_first_comes_back_when_the_next_revision_is_no_good() -> None:
+    world = shipping(Rollout(strategy="blue-green", unavailable_max=1), cores=(2.0,))
+    world.broken.add(2)
+    for _ in range(30):
+        world.turn()
+        world.work()
+        world.now_s += 0.6
+        assert sum(world.assignments[each].phase == "wanted" for each in world.replicas("default.a-1")) >= 1
+    world.settle()
+    assert (world.rollout.phase, world.endpoints["a"].serving) == ("rolled-back", "default.a-1")
+    assert len(world.replicas("default.a-1")) == 2
