@@ -74,6 +74,25 @@ def test_one_that_was_never_loaded_is_taken_to_start_as_others_of_its_engine_do(
     assert f"against 0.0167 requests/s x about {start_s} s" in slept.because
 
 
+def test_who_was_told_to_come_back_waits_for_room_as_others_do() -> None:
+    state, observer = scene({"a": "onnx", "b": "onnx", "c": "onnx"}, running="ab")
+    expected = Decision(1, "", (), Memory(desired=1), sleeps=True), msgspec.structs.replace(ASLEEP, is_expected=True)
+    standing = pooled.standing(*expected, NOW_S)
+    assert standing.waits_s == NOW_S
+    looked = {
+        (ProjectName("default"), EndpointName(name)): found
+        for name, found in {
+            "a": seen(RUNS, Standing(cold_start_s=3.0)),
+            "b": seen(RUNS, Standing(cold_start_s=3.0, arrivals=50.0)),
+            "c": seen(expected[1], standing),
+        }.items()
+    }
+    assert pooled.turns(state, observer, looked, NOW_S)[ProjectName("default"), EndpointName("a")].count == 0
+    back = msgspec.structs.replace(RUNS, is_expected=True)  # loaded, and who it was loaded for is not yet there
+    looked[ProjectName("default"), EndpointName("a")] = seen(back, Standing(cold_start_s=3.0))
+    assert pooled.turns(state, observer, looked, NOW_S)[ProjectName("default"), EndpointName("a")].count == 1
+
+
 def test_a_look_that_saw_too_little_takes_nobody_s_place_in_the_line() -> None:
     waits = Standing(NOW_S - 5.0, arrivals=1.0, seen_s=NOW_S - 1.0)
     for blind in (Sight(NOW_S, failures=1), Sight(NOW_S, span_s=0.0)):

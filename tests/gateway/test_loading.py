@@ -27,7 +27,9 @@ from stoker.types.errors import StillLoading
 from stoker.types.ids import EndpointName, KeyId, ProjectName, RevisionId
 from stoker.types.loading import Usual
 from stoker.types.routes import EndpointRoute, KeyRoute, RevisionRoute
+from stoker.types.scaling import LaneLoad
 from tests.gateway.rig import KEY, Rig, ask, chat, client, run
+from tests.gateway.rollouts import call
 from tests.gateway.test_cache import Listener
 
 USUAL: Usual = (("weights", 1.6), ("warm-up", 0.4))
@@ -74,6 +76,8 @@ def test_streams_are_told_how_far_the_load_is_and_others_when_to_come_back(rig: 
         refused = await ask(rig, "POST", "/v1/chat/completions", chat("x"), x_request_timeout_ms="300")
         assert refused.status == 503
         assert refused.json["error"]["code"] == "loading"
+        loads = msgspec.json.decode(await call(rig, "loads"), type=list[LaneLoad])
+        assert [each.endpoint for each in loads if each.is_expected] == ["smol"]
         assert "smol is loading" in refused.json["error"]["message"]
         assert 1 <= int(refused.headers["retry-after"]) <= 4  # 2 s and what spreads a herd
         status, _, body = await listen(x_request_timeout_ms="2200")  # it takes longer than it usually does

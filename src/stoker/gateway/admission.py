@@ -22,6 +22,8 @@ from stoker.types.routes import EndpointRoute
 SERVICE_SAMPLES: Final = 20  # the mean service time is of about so many requests
 # A stream that waits for a load is told how far it is only after this: until then an error has a status of its own.
 TELL_AFTER_S: Final = 1.0
+EXPECTED_RATIO: Final = 2.0  # who was told to come back is expected for so many times what it was told, and at least …
+EXPECTED_MIN_S: Final = 10.0  # … for so long: a look of scaling must see it
 UNTOLD: Final = b"none"  # what a client sends as x-stoker-progress that wants no comments in its stream
 
 
@@ -70,6 +72,7 @@ class Admission:
         # For scaling (gateway/loads.py): who was refused at once, who waits or went without a place, who was answered.
         self.turned_away = self.unplaced = self.served = self.tokens = 0
         self.served_s = 0.0
+        self.expected_until_s = 0.0  # who was told to come back when a replica is loaded is expected until then
         self._places = places
         self._samples = 0
         self._queue = Queue()  # route.queue_max and queue_max_bytes bound it
@@ -130,7 +133,10 @@ class Admission:
             why = f"{name} is {words}; {len(self._queue)} requests wait for it already"
         else:
             return None
-        return StillLoading(f"{why}; come back then", retry_after_s=loading.retry_after_s(load, random.random()))
+        again_s = loading.retry_after_s(load, random.random())
+        expected_s = max(EXPECTED_RATIO * (again_s or 0.0), EXPECTED_MIN_S)
+        self.expected_until_s = max(self.expected_until_s, time.monotonic() + expected_s)
+        return StillLoading(f"{why}; come back then", retry_after_s=again_s)
 
     async def wait(self, exchange: Exchange, *, in_front: bool = False) -> Replica:
         """Wait for a place and return its replica. Raises StokerError when there will be none."""

@@ -1,5 +1,6 @@
 """What scaling is told of an endpoint: who came for a place, who was served, what waits (CALL `loads`)."""
 
+import time
 from collections.abc import Iterable
 
 from stoker.gateway.lane import Lane
@@ -25,6 +26,7 @@ def load(lane: Lane) -> LaneLoad:
         places=_mean(min(each.stats.slots or each.learned.limit, most) for each in able) or 0.0,
         kv_used_ratio=_mean(each.kv_used_ratio for each in stats) if generates else None,
         engine_queue=_mean(each.queued for each in stats) if generates else None,
+        is_expected=time.monotonic() < admission.expected_until_s,
     )
 
 

@@ -92,7 +92,8 @@ class LaneLoad(msgspec.Struct, frozen=True):
 
     arrived: requests that wanted a place. served: those that were answered, served_s: how long they held their places,
     tokens: of prompts and answers of theirs. places, kv_used_ratio, engine_queue: of one replica, as the mean over
-    those that are open; None: nobody says.
+    those that are open; None: nobody says. is_expected: somebody was told to come back when a
+    replica is loaded, and has yet to.
     """
 
     project: str
@@ -107,3 +108,4 @@ class LaneLoad(msgspec.Struct, frozen=True):
     places: float
     kv_used_ratio: float | None = None
     engine_queue: float | None = None
+    is_expected: bool = False

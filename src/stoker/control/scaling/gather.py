@@ -118,6 +118,7 @@ class Gatherer:
             ended=counted.ended,
             places=max((each.places for each in loads), default=0.0),
             waiting=sum(each.waiting for each in loads),
+            is_expected=any(each.is_expected for each in loads),
             in_flight=sum(each.in_flight for each in loads),
             ready=len(ready),
             pending=len(wanted) - len(ready),

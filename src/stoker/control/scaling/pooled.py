@@ -21,14 +21,15 @@ Looked = Mapping[EndpointKey, tuple[Decision, Sight]]
 def standing(decision: Decision, sight: Sight, now_s: float) -> Standing:
     """Return what pooling remembers of an endpoint after this look. One that saw too little takes nobody's place."""
     before = decision.memory.pooled
-    if before.waits_s and not _is_known(sight) and not sight.waiting:
+    waiting = _waiting(sight)
+    if before.waits_s and not _is_known(sight) and not waiting:
         return before
     is_absent = not sight.ready + sight.pending
     return pooling.noted(
         before,
         arrived=sight.arrived,
-        waiting=sight.waiting,
-        is_asked=bool(decision.desired and is_absent and (sight.waiting or not decision.sleeps)),
+        waiting=waiting,
+        is_asked=bool(decision.desired and is_absent and (waiting or not decision.sleeps)),
         cold_start_s=sight.cold_start_s,
         loaded_s=sight.loaded_s,
         now_s=now_s,
@@ -90,7 +91,7 @@ def _member(demand: Demand, decision: Decision, sight: Sight, *, may_sleep: bool
         running=sight.ready + sight.pending,
         can_sleep=decision.sleeps and may_sleep,
         standing=memory.pooled,
-        waiting=sight.waiting,
+        waiting=_waiting(sight),
         in_flight=sight.in_flight,
         cold_start_s=memory.pooled.cold_start_s or start_s,
         loaded_s=sight.loaded_s if sight.ready and not sight.pending else inf,
@@ -98,6 +99,11 @@ def _member(demand: Demand, decision: Decision, sight: Sight, *, may_sleep: bool
         is_failing=sight.is_failing,
         is_known=_is_known(sight),
     )
+
+
+def _waiting(sight: Sight) -> int:
+    """Return how many wait for its room: who was told to come back does, though it is not in a queue."""
+    return max(sight.waiting, int(sight.is_expected))
 
 
 def _is_known(sight: Sight) -> bool:

@@ -31,9 +31,10 @@ class Sight(msgspec.Struct, frozen=True):
     at_s: when it was measured, on the clock of `decide`'s now_s. rate_short, rate_long: arrivals a second over the last
     6 s and 60 s; span_s: how far back the long window really reaches. arrived: in the since_s seconds since the sight
     before. service_s: mean seconds that the requests which ended since then held their place in a replica; ended: how
-    many those were. places: requests that one replica works on at once; 0: unknown. waiting: for a place. pending:
-    replicas that are starting. cold_start_s: from start to ready, measured (p90); 0: unknown. failures: times in a row
-    that it could not be measured at all. offsets_s: local time less UTC, for each schedule of the policy. cpu_ratio,
+    many those were. places: requests that one replica works on at once; 0: unknown. waiting: for a place.
+    is_expected: somebody was told to come back when a replica is loaded, and has yet to. pending: replicas that are
+    starting. cold_start_s: from start to ready, measured (p90); 0: unknown. failures: times in a row that it could not
+    be measured at all. offsets_s: local time less UTC, for each schedule of the policy. cpu_ratio,
     gpu_ratio: used share of what the ready replicas have. loaded_s: unix seconds when the newest of them was ready;
     is_failing: none is ready, and one crashes again and again.
     """
@@ -48,6 +49,7 @@ class Sight(msgspec.Struct, frozen=True):
     ended: int = 0
     places: float = 0.0
     waiting: int = 0
+    is_expected: bool = False
     in_flight: int = 0
     ready: int = 0
     pending: int = 0
