@@ -30,7 +30,7 @@ endpoints:
       - {name: people, priority: critical}
       - {name: nightly, share: 2, priority: sheddable}
 faults:
-  - {at: 60s, node: node-1, lasts: 1m}
+  - {at: 60s, node: node-0, lasts: 1m}
   - {at: 150s, replica: chat}
 rollouts:
   - endpoint: digits
@@ -90,7 +90,7 @@ def test_a_whole_platform_is_simulated_from_a_plan(tmp_path: Path) -> None:
     [
         ("slots: 8", "slotz: 8", "unknown field; did you mean slots?"),
         ("load: edge", "load: edgy", "'edgy' is no load; there are step"),
-        ("node: node-1", "node: node-9", "a fault names 'node-9'; there are node-0, node-1, node-2"),
+        ("node: node-0", "node: node-9", "a fault names 'node-9'; there are node-0, node-1, node-2"),
         ("cold_start: 5s", "cold_start: soon", "soon"),
         ("replica: chat", "replica: chats", "a fault names 'chats'"),
     ],

@@ -144,7 +144,7 @@ class Scene:
         nodes = tuple(as_node(status, self.now_s) for status in self.nodes())
         seen = Snapshot(nodes=nodes, asked={}, acts=self.remedies.in_force())
         return self.database.write(
-            lambda each: loop.decide(each, lease, seen, lambda name: f"unix:/{name}", self.now_s)
+            lambda each: loop.decide(each, lease, seen, lambda name: f"unix:/{name}", self.now_s, {})
         ).plan
 
 

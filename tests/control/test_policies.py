@@ -82,7 +82,11 @@ def test_a_change_is_refused_told_or_only_written_down_and_a_rollback_passes(rig
     assert infer(rig) == [2, 2, 2, 2]
 
     rig.client.apply(STARTER.encode())
-    status, body, _ = rig.request("POST", "/api/v1/apply", manifest_of(endpoint(model="m@1", resources={"cpu": 900})))
+    status, body, _ = rig.request(
+        "POST",
+        "/api/v1/apply",
+        manifest_of(endpoint(model="m@1", resources={"cpu": 900}, replicas={"min": 0, "max": 0})),
+    )
     assert (status, body["error"]["code"]) == (422, "policy_denied")
     told = {each["field"]: each["message"] for each in body["error"]["details"]}
     assert "endpoint default/a: policy signed-only, rule signed: m@1 is not signed by anyone" in told["spec.model"]
