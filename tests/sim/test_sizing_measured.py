@@ -1,5 +1,6 @@
 """What a platform measured becomes an engine and a demand, and two ways are compared on the same draws."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -7,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stoker.sim.platform import plan
 from stoker.sim.sizing import demand, measured
 from stoker.sim.sizing.answer import Range
 from stoker.sim.sizing.change import Change, compared
-from stoker.sim.sizing.validation import Checked, validated
 from tests.sim.test_sizing import POOL, RECORDED, STEADY
 
 MINUTE = st.tuples(st.floats(1.0, 1e4), st.floats(1.0, 64.0), st.floats(1e-5, 1.0))
@@ -43,13 +44,40 @@ def test_where_every_batch_was_of_one_nothing_is_won_by_batching() -> None:
     assert found.row_s == pytest.approx(0.02, rel=0.1)
 
 
-def test_a_language_model_is_found_again_from_its_minutes() -> None:
-    minutes = [
-        measured.Generation(30.0, 400.0, 400.0 * 0.001, 101.0, 100.0 * (0.02 + 0.005 * running), running)
-        for running in (1.0, 2.0, 4.0, 6.0)
-    ]
-    found = measured.generating(minutes, 8)
-    assert (found.step_s, found.sequence_s, found.read_token_s) == pytest.approx((0.02, 0.005, 0.001))
+def test_a_batch_smaller_than_those_that_were_seen_is_not_believed_to_take_less() -> None:
+    found = measured.batching([measured.Batches(50.0, 4.0, 0.02), measured.Batches(60.0, 4.1, 0.02)], 32)
+    assert (found.call_s(1), found.call_s(4)) == pytest.approx((0.02, 0.02), rel=0.01)
+    assert found.call_s(8) == pytest.approx(0.04, rel=0.05)
+
+
+def lived(engine: plan.Generating, per_s: float) -> measured.Generation:
+    """A minute of an engine by Little's law: for each request 400 tokens are read and 101 written."""
+    decode_s = prefill_s = 0.0
+    for _ in range(200):
+        others = min(per_s * decode_s, engine.slots - 1.0)
+        prefill_s = 400.0 * engine.read_token_s + engine.pace_s(others)
+        decode_s = 100.0 * engine.pace_s(1.0 + others) / (1.0 - per_s * prefill_s)
+    return measured.Generation(per_s * 60.0, 400.0, prefill_s, 101.0, decode_s, per_s)
+
+
+@given(read_s=st.floats(1e-5, 1e-3), sequence_s=st.floats(0.0, 0.004))
+def test_a_language_model_is_found_again_from_its_minutes(read_s: float, sequence_s: float) -> None:
+    engine = plan.Generating(8, 0.02, sequence_s, read_s)
+    found = measured.generating([lived(engine, per_s) for per_s in (0.05, 0.2, 0.5, 1.0)], 8)
+    assert (found.step_s, found.sequence_s, found.read_token_s) == pytest.approx((0.02, sequence_s, read_s), abs=1e-6)
+
+
+@given(per_s=st.floats(0.0, 0.4), prompt_tokens=st.floats(1.0, 2000.0))
+def test_where_the_minutes_do_not_tell_a_language_model_is_as_fast_as_it_was_seen_and_no_faster(
+    per_s: float, prompt_tokens: float
+) -> None:
+    seen = measured.Generation(30.0, prompt_tokens, 2.0, 101.0, 100.0 * 0.02, per_s)
+    found = measured.generating([seen] * 3, 8)
+    pace_s, others = 0.02 * (1.0 - per_s * 2.0), 2.0 * per_s
+    assert (found.pace_s(1.0), found.pace_s(1.0 + others)) == pytest.approx((pace_s, pace_s))
+    assert found.pace_s(2.0 + 2.0 * others) == pytest.approx(2.0 * pace_s)
+    steps_s = math.ceil(prompt_tokens / found.chunk_tokens) * found.pace_s(others)
+    assert found.read_token_s * prompt_tokens + steps_s == pytest.approx(2.0), "and a prompt takes what it took"
 
 
 @given(counts=st.lists(st.integers(0, 40), min_size=1, max_size=20), seed=st.integers(0, 100))
@@ -87,16 +115,3 @@ def test_calls_take_as_long_as_they_were_measured_to() -> None:
     found = by_name(compared((drawn, Range(9, 9)), (drawn, Range(9, 9)), POOL, RECORDED, 0, lambda *_: None))
     assert found["latency p50"][0] == pytest.approx(0.02, rel=0.15)
     assert 0.05 < found["latency p95"][0] <= 0.06
-
-
-def test_a_simulation_of_what_was_measured_is_near_and_of_something_else_is_not() -> None:
-    said = {"latency p50": 1.0, "latency p95": 0.5, "ttft p50": 0.0, "replica-hours": 9 * 300.0 / 3600.0}
-    found = validated(STEADY, Range(9, 9), RECORDED, said, 0, lambda *_: None)
-    assert {each.name: each.is_near for each in found.lines} == {
-        "latency p50": True, "latency p95": False, "replica-hours": True
-    }  # fmt: skip
-
-
-def test_how_far_it_was_off_is_a_share_of_what_was_measured() -> None:
-    assert Checked("latency p50", 2.0, 1.5, 0.15).off == -0.25
-    assert Checked("latency p50", 2.0, 2.3, 0.15).is_near

@@ -42,12 +42,12 @@ class Query(Protocol):
         ...
 
 
-def ask(query: Query, spec: EndpointSpec, project: str, name: str, seed: int) -> Known:
-    """Return what is known of an endpoint and its last day. Raises InvalidInput where that is too little."""
+def ask(query: Query, spec: EndpointSpec, project: str, name: str, seed: int, *, least: int = REQUESTS_MIN) -> Known:
+    """Return what is known of an endpoint and its last day. Raises InvalidInput for fewer than `least` requests."""
     history = _History(query, project, name)
     counts = history.minutes("increase by () (stoker_requests_total{}[1m])")
     first = next((at for at, count in enumerate(counts) if count), len(counts))
-    if sum(counts) < REQUESTS_MIN:
+    if sum(counts) < least:
         raise InvalidInput(
             f"{name} had {sum(counts):.0f} requests in the last day, too few to plan by: give --trace FILE, or --load"
         )
@@ -125,27 +125,29 @@ def _generating(
     found = []
     for each in zip(counts, read, prefill_s, written, decode_s, replicas, strict=True):
         if all(each):
-            count, read_tokens, took_s, tokens, took_more_s, ready = each
-            running = 1.0 + count / 60.0 * (took_s + took_more_s) / ready  # itself, and others by Little's law
-            found.append(measured.Generation(count, read_tokens, took_s, tokens, took_more_s, running))
+            count, read_tokens, reads_s, tokens, writes_s, ready = each
+            found.append(measured.Generation(count, read_tokens, reads_s, tokens, writes_s, count / 60.0 / ready))
     if not found:
         raise InvalidInput("nothing is known of what its engine takes: give --engine FILE")
     slots = int(history.now("max by () (stoker_engine_slots{})")) or spec.limits.concurrency
-    bounded = [each._replace(running=min(each.running, float(slots))) for each in found]
-    return measured.generating(bounded, slots)
+    return measured.generating(found, slots)
 
 
 def _said(engine: plan.Engine, around_s: tuple[float, ...], cold_start_s: float | None) -> tuple[str, ...]:
     """Return in words what was measured."""
     match engine:
         case plan.Batching(base_s, row_s):
-            took = f"a call takes {base_s * 1e3:.3g} ms + {row_s * 1e3:.3g} ms a row"
+            took = f"a call takes {base_s * 1e3:.3g} ms + {row_s * 1e3:.3g} ms a row{_least(engine.least_s)}"
         case plan.Generating(slots, step_s, sequence_s, read_s):
             took = (
-                f"a token takes {step_s * 1e3:.3g} ms + {sequence_s * 1e3:.3g} ms for each of up to {slots} sequences, "
-                f"{1 / max(read_s, 1e-9):,.0f} tokens/s are read"
+                f"a token takes {step_s * 1e3:.3g} ms + {sequence_s * 1e3:.3g} ms for each of up to {slots} sequences"
+                f"{_least(engine.least_s)}, {1 / max(read_s, 1e-9):,.0f} tokens/s are read"
             )
         case plan.Places():
             took = ""
     start = "" if cold_start_s is None else f"; {cold_start_s:.3g} s from order to ready"
     return (f"as measured in the last day: {took}; {around_s[demand.GRID.index(0.5)] * 1e3:.3g} ms beside{start}",)
+
+
+def _least(least_s: float) -> str:
+    return f", {least_s * 1e3:.3g} ms at least" if least_s else ""

@@ -117,7 +117,7 @@ class BatchingEngine:
         if self._running:
             for each in self._running:
                 each.begun_s = now_s
-            took_s = (kind.base_s + kind.row_s * planned.rows) * self._slower * self._running[0].service_s
+            took_s = kind.call_s(planned.rows) * self._slower * self._running[0].service_s
             self._clock.at(now_s + took_s, self._end, took_s)
         for each in dropped:
             self._dropped(each)
@@ -204,7 +204,7 @@ class GeneratingEngine:
         # A whole chunk while there is one, so that the pace is the same until the prompt is read.
         self._chunk_tokens = max(min(self._left_tokens, float(kind.chunk_tokens)), 1.0)
         read_s = kind.read_token_s * self._chunk_tokens if self._reading else 0.0
-        self._pace_s = (kind.step_s + kind.sequence_s * len(self._writing) + read_s) * self._slower
+        self._pace_s = (kind.pace_s(len(self._writing)) + read_s) * self._slower
         steps = self._writing[0][0] - self._steps if self._writing else float("inf")
         if self._reading:
             steps = min(steps, self._left_tokens / self._chunk_tokens)

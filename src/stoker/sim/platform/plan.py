@@ -26,6 +26,7 @@ class Places:
 class Batching:
     """An engine that runs one batch after the other, each for `base_s + row_s * rows` (core/latency.py fits it).
 
+    least_s: no batch takes less, however small: where only larger ones were measured.
     spread: quantiles of what calls take over what the line says, at even shares from 0 to 1; empty: always that.
     """
 
@@ -33,14 +34,20 @@ class Batching:
     row_s: float = 0.0005
     max_rows: int = 32
     spread: tuple[float, ...] = ()
+    least_s: float = 0.0
+
+    def call_s(self, rows: int) -> float:
+        """Return what a batch takes."""
+        return max(self.base_s + self.row_s * rows, self.least_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Generating:
     """A language model with continuous batching.
 
-    A step takes `step_s + sequence_s * sequences` and writes a token in each. Prompts are read one after the other, in
-    chunks that make the steps they ride on longer. The defaults are a 7B model on one mid-range GPU, about.
+    A step takes `step_s + sequence_s * sequences`, and `least_s` at least, and writes a token in each. Prompts are read
+    one after the other, in chunks that make the steps they ride on longer. The defaults are a 7B model on one mid-range
+    GPU, about.
     """
 
     slots: int = 16
@@ -49,6 +56,11 @@ class Generating:
     read_token_s: float = 0.0002
     chunk_tokens: int = 512
     cache_blocks: int = 200  # of prompts, kept for the next that begins with them; 512 tokens each
+    least_s: float = 0.0
+
+    def pace_s(self, sequences: float) -> float:
+        """Return what a step takes that writes for so many, beside what it reads."""
+        return max(self.step_s + self.sequence_s * sequences, self.least_s)
 
 
 Engine = Places | Batching | Generating

@@ -20,10 +20,10 @@ def per_s(engine: plan.Engine, arrivals: Arrivals) -> float:
             taken = seconds(service, arrivals, 0)
             return places / max(float(np.mean(taken)) if len(taken) else 1.0, 1e-9)
         case plan.Batching():
-            return engine.max_rows / max(engine.base_s + engine.row_s * engine.max_rows, 1e-9)
+            return engine.max_rows / max(engine.call_s(engine.max_rows), 1e-9)
         case plan.Generating():
             read, written = _tokens(arrivals)
-            step_s = engine.step_s + engine.sequence_s * engine.slots
+            step_s = engine.pace_s(engine.slots)
             return 1.0 / max(read * engine.read_token_s + written * step_s / engine.slots, 1e-9)
         case _:
             assert_never(engine)
@@ -43,13 +43,16 @@ def faster(engine: plan.Engine, times: float) -> plan.Engine:
         case plan.Places():
             return replace(engine, service=_faster(engine.service, times))
         case plan.Batching():
-            return replace(engine, base_s=engine.base_s / times, row_s=engine.row_s / times)
+            return replace(
+                engine, base_s=engine.base_s / times, row_s=engine.row_s / times, least_s=engine.least_s / times
+            )
         case plan.Generating():
             return replace(
                 engine,
                 step_s=engine.step_s / times,
                 sequence_s=engine.sequence_s / times,
                 read_token_s=engine.read_token_s / times,
+                least_s=engine.least_s / times,
             )
         case _:
             assert_never(engine)
