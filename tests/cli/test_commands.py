@@ -18,6 +18,12 @@ from tests.cli.conftest import Run
 from tests.cli.run import stoker
 from tests.client.peer import answering
 
+CHAIN = """
+apiVersion: stoker/v1
+kind: Endpoint
+metadata: {name: front}
+spec: {task: predict, backends: [{endpoint: scores}]}
+"""
 ENDPOINT = """
 apiVersion: stoker/v1
 kind: Endpoint
@@ -106,6 +112,16 @@ def test_apply_diff_get_and_delete_go_round(run: Run) -> None:
     assert "spec.resources.cpu: 2.0 → 3.0" in different.stdout
     assert json.loads(run("apply", "-f", "-", "-o", "json", stdin=changed).stdout)["results"][0]["action"] == "updated"
     assert "scores is being deleted" in run("delete", "endpoint", "scores").stdout
+
+
+def test_no_load_is_sent_where_nobody_would_answer_it(run: Run) -> None:
+    run("apply", "-f", "-", stdin=ENDPOINT)
+    asleep = run("plan", "scores", "--validate")
+    assert asleep.returncode == Exit.BUSY
+    assert "no replica of default/scores is ready" in asleep.stderr
+    run("apply", "-f", "-", stdin=CHAIN)
+    assert "is served by others (scores)" in run("plan", "front", "--validate").stderr
+    assert run("delete", "endpoint", "front").returncode == Exit.OK
 
 
 def test_a_manifest_that_get_prints_can_be_applied_again(run: Run) -> None:

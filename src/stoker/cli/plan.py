@@ -1,7 +1,7 @@
 """`stoker plan`: how large an endpoint should be, from what came, what is promised and what replicas cost."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from stoker.cli.plan_platform import Known
     from stoker.sim.arrivals import Arrivals
     from stoker.sim.platform.plan import Engine
+    from stoker.sim.sizing.demand import Demand
     from stoker.sim.sizing.prices import Pool
     from stoker.sim.sizing.trial import Kind
+    from stoker.sim.sizing.validation import Validation
     from stoker.types.resources import EndpointSpec
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 COLD_START_S: Final = 40.0
+LOAD_MAX_S: Final = 600.0
 ENGINES: Final = ("places", "batches", "language")
 
 
@@ -53,6 +56,10 @@ class Asked:
     project: str
     settings: tuple[str, ...]
     is_validated: bool
+    is_recorded: bool
+    lasts_s: float
+    rate: float | None
+    is_agreed: bool
 
 
 @click.command(
@@ -60,6 +67,7 @@ class Asked:
     example="""
     stoker plan chat --slo ttft_p95=500ms --prices prices.yaml --html plan.html
     stoker plan chat --set replicas.max=6 --set scaling.utilization=0.7
+    stoker plan chat --validate --for 2m --rate 5
     stoker plan --load day --engine language --slo ttft_p95=2s
     stoker plan --trace yesterday.csv --engine engine.yaml --slo ttft_p95=500ms --prices prices.yaml
     stoker plan chat --manifest endpoints.yaml --trace yesterday.csv --engine engine.yaml --cold-start 2m
@@ -108,8 +116,18 @@ class Asked:
     "--validate",
     "is_validated",
     is_flag=True,
-    help="Say how far the simulation of the endpoint as it is was from what the platform measured.",
+    help="Send a short load, and say how far the simulation of the endpoint as it is was from what became of it.",
 )
+@click.option("--for", "lasts_s", type=Seconds(), default="60s", show_default=True,
+              help="How long --validate sends; 10m at most.")  # fmt: skip
+@click.option(
+    "--rate",
+    type=click.FloatRange(0.01, 200),
+    help="Requests a second of --validate.  [default: of the endpoint's busiest minute, or what keeps it half busy]",
+)
+@click.option("--recorded", "is_recorded", is_flag=True,
+              help="With --validate: send nothing; take what came in the last day.")  # fmt: skip
+@click.option("--yes", "-y", "is_agreed", is_flag=True, help="Do not ask before load is sent.")
 @project_option
 @output_option
 @click.pass_obj
@@ -124,6 +142,11 @@ def command(session: Session, /, html: Path | None, svg: Path | None, output: st
     from stoker.sim.sizing import chart, page
     from stoker.sim.sizing.search import Search
 
+    if not asked.is_validated and (asked.is_recorded or asked.rate is not None):
+        raise click.UsageError("--recorded and --rate are of --validate")
+    if asked.is_validated and not asked.is_recorded:
+        _validate_by_load(asked, session, output)
+        return
     known = _known(asked, session)
     spec = known.spec if known is not None else _spec(asked)
     recorded, title = _recorded(asked, known)
@@ -176,20 +199,57 @@ def _what_if(asked: Asked, spec: "EndpointSpec", known: "Known | None", recorded
 
 def _validate(asked: Asked, known: "Known | None", output: str) -> None:
     """Compare the simulation of the endpoint as it is with what its platform measured."""
-    from stoker.cli import plan_change, plan_validate
-    from stoker.sim.sizing.validation import validated
+    from stoker.sim.sizing.demand import sampled
 
     if known is None or asked.trace is not None or asked.load is not None:
         raise click.UsageError("--validate is for an ENDPOINT of a platform that runs, and what came to it")
-    kind = _kind(asked, known.spec, known)
+    _show_validation(
+        _compared(_kind(asked, known.spec, known), known.spec, sampled(known.recorded), known.measured, asked.seed),
+        output,
+    )
+
+
+def _validate_by_load(asked: Asked, session: Session, output: str) -> None:
+    """Send a short load, and compare the simulation of the endpoint as it is with what became of it."""
+    from stoker.cli import plan_load
+    from stoker.sim.sizing.demand import exactly
+    from stoker.sim.sizing.validation import together
+
+    if asked.endpoint is None or any((asked.trace, asked.load, asked.manifest, asked.settings)):
+        raise click.UsageError("--validate is for an ENDPOINT of a platform that runs, as it is")
+    if not 0 < asked.lasts_s <= LOAD_MAX_S:
+        raise click.UsageError(f"--for {asked.lasts_s:g}s: a load lasts up to {LOAD_MAX_S:g}s")
+    sent = plan_load.sent(
+        session,
+        plan_load.Wanted(asked.project, asked.endpoint, asked.lasts_s, asked.rate, asked.seed, asked.is_agreed),
+    )
+    kind = replace(
+        _kind(asked, sent.known.spec, sent.known),
+        around_s=together(sent.known.around_s, sent.client_s),
+        initial=sent.ready,
+    )
+    found = _compared(kind, sent.known.spec, exactly(sent.arrivals), sent.measured, asked.seed)
+    _show_validation(sent.told(found, f"as {asked.engine} says" if asked.engine else ""), output)
+
+
+def _compared(
+    kind: "Kind", spec: "EndpointSpec", demand: "Demand", measured: dict[str, float], seed: int
+) -> "Validation":
+    from stoker.cli.plan_change import range_of
+    from stoker.sim.sizing.validation import validated
+
     with Progress("Validating") as progress:
 
         def told(what: str, done: float, total: float) -> None:
             progress.step(what)
             progress.update(done, total)
 
-        counted = plan_change.range_of(known.spec)
-        found = validated(kind, counted, known.recorded, known.measured, asked.seed, told)
+        return validated(kind, range_of(spec), demand, measured, seed, told)
+
+
+def _show_validation(found: "Validation", output: str) -> None:
+    from stoker.cli import plan_validate
+
     show(found, output, lambda: plan_validate.text(found))
 
 
@@ -248,6 +308,8 @@ def _kind(asked: Asked, spec: "EndpointSpec", known: "Known | None") -> "Kind":
     from stoker.types.units import parse_seconds
 
     promised = slos.parse(asked.slo) if asked.slo is not None else slos.promised(spec.slos)
+    if asked.is_validated and not promised:  # nothing is judged by it
+        promised = (slos.Slo("latency", 0.95, parse_seconds(spec.limits.timeout)),)
     if not promised:
         raise click.UsageError(
             "say what is promised: --slo ttft_p95=500ms, or an endpoint with an objective of latency or ttft"

@@ -11,8 +11,8 @@ HEADINGS = ("", "MEASURED", "SIMULATED", "OFF", "MAY BE")
 
 def text(found: Validation) -> str:
     """Return a line for each number; green where the simulation was near."""
-    note = f"{found.requests:,} requests in {hours(found.lasts_s)} of the last day, and the endpoint as it is"
-    return f"{columns(HEADINGS, [_row(each) for each in found.lines])}\n{click.style(note, dim=True)}"
+    notes = "\n".join(click.style(each, dim=True) for each in _notes(found))
+    return f"{columns(HEADINGS, [_row(each) for each in found.lines])}\n{notes}"
 
 
 def _row(line: Checked) -> tuple[str, ...]:
@@ -20,3 +20,15 @@ def _row(line: Checked) -> tuple[str, ...]:
     shown = [seconds(each) if is_time else f"{each:.3f}" for each in (line.measured, line.simulated)]
     off = click.style(f"{line.off * 100:+.0f} %", fg="green" if line.is_near else "red")
     return line.name, *shown, off, f"± {line.bound * 100:.0f} %"
+
+
+def _notes(found: Validation) -> list[str]:
+    count = f"{found.requests:,} requests in {hours(found.lasts_s)}"
+    if found.source == "history":
+        return [f"{count} of the last day, as the platform measured them, and the endpoint as it is"]
+    lost = f"; {found.failed:,} without an answer" if found.failed else ""
+    late = f"; {found.left_out:,} left out, as too many were in flight" if found.left_out else ""
+    return [
+        f"{count} sent by this command{lost}{late}, measured by its own clock, and the endpoint as it is",
+        f"the engine {found.engine}; {seconds(found.client_s)} of each request: the client, and its way to the gateway",
+    ]

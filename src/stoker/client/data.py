@@ -42,24 +42,32 @@ class ChatPiece:
     usage: Tokens | None = None
 
 
-class _Delta(msgspec.Struct, frozen=True):
+class Delta(msgspec.Struct, frozen=True):
+    """What a chunk adds to the answer."""
+
     content: str | None = None
 
 
-class _Choice(msgspec.Struct, frozen=True):
-    delta: _Delta = _Delta()
+class Choice(msgspec.Struct, frozen=True):
+    """One of the answers that are made; stoker makes one."""
+
+    delta: Delta = Delta()
     finish_reason: str | None = None
 
 
-class _StreamProblem(msgspec.Struct, frozen=True):
+class StreamProblem(msgspec.Struct, frozen=True):
+    """How a stream ends that cannot go on."""
+
     message: str = "the stream ended with an error"
     code: str | int | None = None
 
 
-class _Chunk(msgspec.Struct, frozen=True):
-    choices: tuple[_Choice, ...] = ()
+class Chunk(msgspec.Struct, frozen=True):
+    """One event of a chat's stream."""
+
+    choices: tuple[Choice, ...] = ()
     usage: Tokens | None = None
-    error: _StreamProblem | None = None
+    error: StreamProblem | None = None
 
 
 class _Named(msgspec.Struct, frozen=True):
@@ -120,8 +128,8 @@ class DataClient:
             timeout_s=ANSWER_TIMEOUT_S,
         )
         for payload in events(pieces, comment):
-            chunk = _read_chunk(payload)
-            choice = chunk.choices[0] if chunk.choices else _Choice()
+            chunk = read_chunk(payload)
+            choice = chunk.choices[0] if chunk.choices else Choice()
             yield ChatPiece(choice.delta.content or "", choice.finish_reason, chunk.usage)
 
     def embed(self, endpoint: str, texts: list[str]) -> list[list[float]]:
@@ -162,8 +170,9 @@ class DataClient:
         return {**_JSON, **({"x-stoker-project": self.project} if self.project else {})}
 
 
-def _read_chunk(payload: bytes) -> _Chunk:
-    chunk = decode(payload, _Chunk)
+def read_chunk(payload: bytes) -> Chunk:
+    """Return an event of a chat's stream. Raises the error that it tells."""
+    chunk = decode(payload, Chunk)
     if chunk.error is not None:
         kind: type[StokerError] = all_codes().get(str(chunk.error.code), EngineFailed)
         raise kind(chunk.error.message)

@@ -27,11 +27,12 @@ TEXT: Final = "The quick brown fox jumps over the lazy dog. "
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """One request, sent again and again."""
+    """One request, sent again and again. is_stream: its answer comes as a chat's stream does."""
 
     path: str
     body: bytes
     headers: Mapping[str, str] = {}
+    is_stream: bool = False
 
 
 class Tally(msgspec.Struct):

@@ -35,6 +35,7 @@ class Kind:
     """What is sized, whatever its range: an engine, how slowly a replica starts, how it scales and what it refuses.
 
     around_s: of a request, spent beside queue and engine: quantiles at demand.GRID's shares; empty: nothing.
+    initial: replicas that are there at the beginning; 0: as many as the first minute asks for.
     """
 
     engine: plan.Engine
@@ -45,6 +46,7 @@ class Kind:
     timeout_s: float = 60.0
     queue_max: int = 512
     around_s: tuple[float, ...] = ()
+    initial: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ def _endpoint(kind: Kind, engine: plan.Engine, tried: Range, arrivals: Arrivals)
     slots = engine.places if isinstance(engine, plan.Places) else 1
     first_per_s = np.searchsorted(arrivals.at_s, 60.0) / min(60.0, arrivals.duration_s)
     steady = math.ceil(float(first_per_s) / (throughput.per_s(engine, arrivals) * USUAL_FILL))
-    initial = min(max(steady, tried.min), tried.max)
+    initial = min(max(kind.initial or steady, tried.min), tried.max)
 
     def policy(_: Terms) -> Policy:
         if tried.min == tried.max:

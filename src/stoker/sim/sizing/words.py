@@ -29,7 +29,9 @@ def dollars(usd: float) -> str:
 
 
 def hours(long_s: float) -> str:
-    """Return a time as people say it: `24 h`, `45 min`."""
+    """Return a time as people say it: `24 h`, `45 min`, `60 s`."""
+    if long_s < 90.0:
+        return f"{long_s:.3g} s"
     return f"{long_s / 3600:.3g} h" if long_s >= 5400.0 else f"{long_s / 60:.3g} min"
 
 

@@ -1,0 +1,67 @@
+"""A load that was sent is simulated as it was sent, and what came of it is compared as the client saw it."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stoker.sim.sizing import demand, trial
+from stoker.sim.sizing.answer import Range
+from stoker.sim.sizing.validation import Checked, load, quantiles, together, validated
+from tests.sim.test_sizing import POOL, RECORDED, STEADY
+
+
+def test_a_simulation_of_what_was_measured_is_near_and_of_something_else_is_not() -> None:
+    said = {"latency p50": 1.0, "latency p95": 0.5, "ttft p50": 0.0, "replica-hours": 9 * 300.0 / 3600.0}
+    found = validated(STEADY, Range(9, 9), demand.sampled(RECORDED), said, 0, lambda *_: None)
+    assert {each.name: each.is_near for each in found.lines} == {
+        "latency p50": True, "latency p95": False, "replica-hours": True
+    }  # fmt: skip
+
+
+def test_how_far_it_was_off_is_a_share_of_what_was_measured() -> None:
+    assert Checked("latency p50", 2.0, 1.5, 0.15).off == -0.25
+    assert Checked("latency p50", 2.0, 2.3, 0.15).is_near
+    assert Checked("latency p95", math.inf, math.inf, 0.15).off == 0.0
+    assert Checked("latency p95", math.inf, 2.0, 0.15).off == -1.0
+
+
+@given(st.integers(0, 99), st.integers(1, 3))
+def test_what_was_sent_is_simulated_as_it_was_sent(seed: int, times: int) -> None:
+    assert demand.exactly(RECORDED).draw(seed, times).at_s.tolist() == RECORDED.at_s.tolist()
+
+
+@given(per_s=st.floats(0.5, 50.0), seed=st.integers(0, 999))
+def test_a_load_is_of_the_rate_that_was_asked_and_the_same_by_seed(per_s: float, seed: int) -> None:
+    made = load(per_s, 400.0, seed)
+    assert len(made) == pytest.approx(per_s * 400.0, abs=6 * math.sqrt(per_s * 400.0))
+    assert made.at_s.tolist() == load(per_s, 400.0, seed).at_s.tolist() == sorted(made.at_s.tolist())
+
+
+@given(st.lists(st.floats(0.001, 10.0), min_size=1, max_size=50), st.integers(0, 50))
+def test_who_had_no_answer_counts_as_never(taken_s: list[float], lost: int) -> None:
+    found = quantiles("latency", [*taken_s, *[math.inf] * lost])
+    assert found["latency p50"] <= found["latency p95"]
+    for share, name in ((0.5, "latency p50"), (0.95, "latency p95")):
+        within = sum(each <= found[name] for each in taken_s) / (len(taken_s) + lost)
+        assert found[name] == math.inf or within >= share - 1e-9
+
+
+@given(st.lists(st.floats(0.0, 1.0), min_size=9, max_size=9), st.floats(0.0, 1.0))
+def test_times_that_know_nothing_of_each_other_add_up(one_s: list[float], constant_s: float) -> None:
+    ordered = sorted(one_s)
+    found = together(ordered, (constant_s,) * len(demand.GRID))
+    assert found == tuple(sorted(found))
+    assert ordered[0] + constant_s - 1e-9 <= found[0] <= found[-1] <= ordered[-1] + constant_s + 1e-9
+    assert found[3] == pytest.approx(ordered[3] + constant_s, abs=0.03)
+    assert together((), ()) == (0.0,) * len(demand.GRID)
+
+
+def test_replicas_that_are_there_are_there_from_the_beginning() -> None:
+    few, many = (
+        trial.run(replace(STEADY, initial=each, cold_start_s=1e4), POOL, Range(1, 9), demand.exactly(RECORDED), 0)
+        for each in (1, 9)
+    )
+    assert many.figures.latency.p95_s < few.figures.latency.p95_s
