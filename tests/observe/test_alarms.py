@@ -78,6 +78,7 @@ def shown(name: str, value: float, **labels: str) -> Callable[[Registry], None]:
 WRONG: dict[str, Callable[[Registry], None]] = {
     "EndpointFails": failing,
     "EndpointRefuses": refusing,
+    "ScalingAtMaximum": shown("stoker_scaling_at_maximum", 1.0, **WHO),
     "BreakerOpen": shown("stoker_breaker_state", 2.0, process="gateway-0", **WHO),
     "InputsRefused": refused_rows,
     "RequestsQuarantined": counted("stoker_quarantined_total", 1, **WHO),

@@ -56,6 +56,10 @@ ALARMS: Final = (
         "more replicas (`spec.replicas`), or hold the callers to limits (`stoker keys limit`)",
     ),
     Alarm(
+        "ScalingAtMaximum", "ticket", 600.0, "{who} is called on for more replicas than it may have",
+        "`stoker explain scale ENDPOINT` has the arithmetic; raise `replicas.max`, or see `stoker plan ENDPOINT`",
+    ),
+    Alarm(
         "BreakerOpen", "page", 60.0, "{who} fails, and is asked no more for a while",
         "`stoker why ENDPOINT`; its fallbacks serve meanwhile, where it has some",
     ),

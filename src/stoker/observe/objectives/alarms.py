@@ -83,6 +83,7 @@ QUESTIONS: Final = (
     Question(
         "EndpointRefuses", _share(f"{_FULL}[5m]"), over=0.05, unit="%", of=f"increase {_BY} ({_FULL}[5m])", least=_SOME,
     ),
+    Question("ScalingAtMaximum", f"max {_BY} (stoker_scaling_at_maximum)", over=0.5),
     Question("BreakerOpen", f"max {_BY} (stoker_breaker_state)", over=1.5),
     Question(
         "InputsRefused", f"{_REFUSED} / ({_REFUSED} + max {_BY} (stoker_drift_rows))", over=0.05, unit="%",

@@ -69,6 +69,7 @@ def _of_endpoints() -> _Alerts:
         "EndpointDown": (deserted, "endpoint"),
         "EndpointFails": ("stoker:errors:ratio_rate5m > 0.05", "endpoint", _SHARE),
         "EndpointRefuses": ("stoker:refused:ratio_rate5m > 0.05", "endpoint", _SHARE),
+        "ScalingAtMaximum": (f"{_gauge('stoker_scaling_at_maximum')} > 0", "endpoint"),
         "BreakerOpen": (f"{_gauge('stoker_breaker_state')} == 2", "endpoint"),
         "Drifted": (f"{_gauge('stoker_drifted')} > 0", "endpoint"),
     }
