@@ -78,6 +78,23 @@ def test_control_that_is_killed_counts_nothing_twice_and_loses_nothing_of_those_
     assert rig.total(DAY_S) == 17
 
 
+def test_what_a_process_forgot_is_not_lost_with_a_control_that_is_killed_soon_after(rig: Rig) -> None:
+    process = Counting()
+    rig.tick(process)
+    process.request(10, revision="default.a-1")
+    rig.minutes(2, process)
+    process.request(7, revision="default.a-1")
+    rig.tick(process)
+    process.registry.forget(revision="default.a-1")  # a gateway does when it is rolled back
+    process.request(3, revision="default.a-2")
+    rig.tick(process)
+    rig.tick(process)
+    rig.forsake()
+    rig.history = rig.open()
+    rig.tick(process)
+    assert rig.total(3600) == 20
+
+
 def test_a_restart_in_the_middle_of_a_minute_changes_no_answer(rig: Rig) -> None:
     process = Counting()
     rig.tick(process)

@@ -2,7 +2,8 @@
 
 A process is known by its name and its boot, a random word of each start: the same boot counts on, another began from
 zero. What a process had counted is stored with the rows made of it, so a restart of control counts nothing twice and
-loses nothing of the processes that ran on. A process that vanishes takes back nothing.
+loses nothing of the processes that ran on. A process that vanishes takes back nothing. What a process forgets (a
+gateway does with a revision that serves no more) only control still knows: it is to be stored soon (`has_forgotten`).
 """
 
 from collections.abc import Iterable, Mapping
@@ -56,6 +57,7 @@ class Accounts:
     def __init__(self, stored: Mapping[str, Account] | None = None, *, ignores_first: bool = False) -> None:
         self._held = dict(stored or {})
         self._news: set[str] = set()
+        self.has_forgotten = False  # some process has, since `stored`
         self._ignores = ignores_first
 
     def take(self, answers: Iterable[Answer], now_s: float) -> dict[Series, Point]:
@@ -65,7 +67,7 @@ class Accounts:
             held = self._held.get(answer.process)
             before = held.snapshot if held is not None and held.boot == answer.boot else EMPTY
             if not (self._ignores and before is EMPTY):
-                _count(answer.snapshot, before, changes)
+                self.has_forgotten |= _count(answer.snapshot, before, changes)
             self._held[answer.process] = Account(answer.boot, now_s, answer.snapshot, answer.good_for_s)
             self._news.add(answer.process)
         self._ignores = False
@@ -88,10 +90,14 @@ class Accounts:
     def stored(self) -> None:
         """Take note that all news is stored."""
         self._news.clear()
+        self.has_forgotten = False
 
 
-def _count(now: Snapshot, before: Snapshot, into: dict[Series, Point]) -> None:
-    """Add what was counted between two snapshots of one start. What went down was forgotten there and begun again."""
+def _count(now: Snapshot, before: Snapshot, into: dict[Series, Point]) -> bool:
+    """Add what was counted between two snapshots of one start; return whether series of `before` are gone.
+
+    What went down was forgotten there and begun again.
+    """
     old = {
         (metric.name, one.labels): one for metric in before.metrics if metric.kind != "gauge" for one in metric.series
     }
@@ -99,7 +105,7 @@ def _count(now: Snapshot, before: Snapshot, into: dict[Series, Point]) -> None:
         if metric.kind == "gauge" or not _is_kept(metric.name):
             continue
         for one in metric.series:
-            was = old.get((metric.name, one.labels), NOTHING)
+            was = old.pop((metric.name, one.labels), NOTHING)
             point: Point
             if metric.kind == "histogram":
                 if one.distribution.buckets == was.distribution.buckets:
@@ -113,6 +119,7 @@ def _count(now: Snapshot, before: Snapshot, into: dict[Series, Point]) -> None:
                     continue
             series = _series(metric.name, metric.kind, metric.labels, one.labels)
             into[series] = add(into[series], point) if series in into else point
+    return any(_is_kept(name) for name, _ in old)
 
 
 def _is_kept(name: str) -> bool:

@@ -22,7 +22,7 @@ from stoker.observe.history.levels import HOUR, MINUTE
 from stoker.observe.history.points import Point, add, decode
 from stoker.observe.history.reading import Index, Reader, tick
 from stoker.observe.history.ring import Ring
-from stoker.observe.port import Chart, Selector, Series
+from stoker.observe.port import TICK_S, Chart, Selector, Series
 from stoker.telemetry.histogram import Distribution
 from stoker.telemetry.metrics import Snapshot, decode_snapshot, encode_snapshot
 from stoker.types.errors import Unavailable
@@ -31,6 +31,8 @@ READERS: Final = 2
 # Minutes that wait for a disk that cannot be written; then the oldest two become one, and only their edge is lost.
 PENDING_MAX: Final = 60
 BYTES_MAX: Final = 1 << 30
+# What a process has forgotten is written before the minute is over, but no more often than this: tenants come and go.
+EARLY_S: Final = 2 * TICK_S
 
 _T = TypeVar("_T")
 log = logging.getLogger(__name__)
@@ -56,7 +58,7 @@ class History:
         self._generation = 0  # of the file; a reader's connection to another one is opened anew
         self._pending: dict[int, dict[Series, Point]] = {}
         self._until_s = 0  # minutes before it are complete in the database
-        self._tended_s = 0
+        self._tended_s = self._flushed_s = 0
         self._is_failing = False
         self.refused = 0  # series for which there was no room, counted each time
         self.failures = 0  # writes that failed
@@ -72,7 +74,7 @@ class History:
         await self._write(self._start)
 
     async def observe(self, answers: Iterable[Answer]) -> None:
-        """Count what processes said just now. Once a minute it is also written."""
+        """Count what processes said just now. Written once a minute, and when a process forgot some of it."""
         await self._write(self._observe, list(answers))
 
     async def close(self) -> None:
@@ -190,11 +192,13 @@ class History:
         held = self._pending.setdefault(minute_s, {})
         for series, point in changes.items():
             held[series] = add(held[series], point) if series in held else point
-        if end_s // MINUTE.step_s * MINUTE.step_s > self._until_s:
+        is_minute_over = end_s // MINUTE.step_s * MINUTE.step_s > self._until_s
+        if is_minute_over or (self._accounts.has_forgotten and end_s - self._flushed_s >= EARLY_S):
             self._flush(end_s)
 
     def _flush(self, end_s: int) -> None:
         """Write all that waits, roll up and forget; whatever fails is told and tried again with the next minute."""
+        self._flushed_s = end_s
         try:
             if self._connection is None:
                 self._open()
