@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from stoker.cli.values import file_bytes
 from stoker.client.connection import Detail, ManifestRefused, PolicyRefused
 from stoker.types.errors import InvalidInput, NotFound
 
@@ -68,14 +69,5 @@ def _read(source: str) -> list[tuple[str, bytes]]:
         files = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and file.is_file())
         if not files:
             raise NotFound(f"{source} holds no {', '.join(SUFFIXES)} file")
-        return [(str(file), _bytes(file)) for file in files]
-    return [(source, _bytes(path))]
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as missing:
-        raise NotFound(f"there is no file {path}") from missing
-    except OSError as refused:
-        raise InvalidInput(f"{path} cannot be read: {refused.strerror}") from refused
+        return [(str(file), file_bytes(file)) for file in files]
+    return [(source, file_bytes(path))]

@@ -12,6 +12,7 @@ from stoker.cli.output import show
 from stoker.cli.progress import Progress
 from stoker.cli.session import Command, Session, output_option, project_option
 from stoker.cli.simulate import LOADS, Seconds, write
+from stoker.cli.values import file_bytes
 from stoker.types.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -291,7 +292,7 @@ def _spec(asked: Asked) -> "EndpointSpec":
 
     if asked.manifest is None:
         return EndpointSpec()
-    found = [each for each in manifest.load(_bytes(asked.manifest)) if isinstance(each, Endpoint)]
+    found = [each for each in manifest.load(file_bytes(asked.manifest)) if isinstance(each, Endpoint)]
     names = [str(each.metadata.name) for each in found]
     if asked.endpoint is None and len(found) != 1:
         raise InvalidInput(f"{asked.manifest} has {len(found)} endpoints; say which one ({', '.join(names) or 'none'})")
@@ -344,7 +345,7 @@ def _engine(said: str) -> "Engine":
     if not Path(said).exists() and Path(said).suffix not in (".yaml", ".yml", ".json"):
         raise InvalidInput(f"{said!r} is neither a file nor an engine; there are {', '.join(ENGINES)}")
     try:
-        return document.engine_of(load_struct(_bytes(Path(said)), document.Engine), said)
+        return document.engine_of(load_struct(file_bytes(Path(said)), document.Engine), said)
     except ValueError as wrong:
         raise InvalidInput(f"{said}: {wrong}") from wrong
 
@@ -353,13 +354,4 @@ def _pools(file: Path | None) -> "tuple[Pool, ...]":
     from stoker.protocol.manifest import load_struct
     from stoker.sim.sizing import prices
 
-    return (prices.UNPRICED,) if file is None else prices.checked(load_struct(_bytes(file), prices.PriceList))
-
-
-def _bytes(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except FileNotFoundError as missing:
-        raise NotFound(f"there is no file {file}") from missing
-    except OSError as refused:
-        raise InvalidInput(f"{file} cannot be read: {refused.strerror}") from refused
+    return (prices.UNPRICED,) if file is None else prices.checked(load_struct(file_bytes(file), prices.PriceList))

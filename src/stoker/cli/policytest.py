@@ -11,11 +11,12 @@ from stoker.cli import junit
 from stoker.cli.exits import Exit
 from stoker.cli.output import columns, items, show
 from stoker.cli.session import Command, Session, output_option
+from stoker.cli.values import file_bytes
 from stoker.client.connection import Detail, ManifestRefused
 from stoker.client.policies import look
 from stoker.client.views import PolicyFinding
 from stoker.core import policy
-from stoker.types.errors import InvalidInput, NotFound
+from stoker.types.errors import InvalidInput
 from stoker.types.resources import Policy
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def command(session: Session, file: Path, report: Path | None, against_live: boo
     """
     from stoker.protocol import policytest  # PyYAML takes longer to import than most commands to run
 
-    suite = policytest.load(_read(file))
+    suite = policytest.load(file_bytes(file))
     _check(suite.policies)
     if against_live:
         return _live(session, suite.policies, report, output)
@@ -64,15 +65,6 @@ def command(session: Session, file: Path, report: Path | None, against_live: boo
     show({"results": results}, output, lambda: _table(results))
     _report(report, [(one.name, "" if one.ok else f"expected {one.expected}, got {_said(one)}") for one in results])
     return Exit.OK if all(one.ok for one in results) else Exit.FAILED
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except FileNotFoundError as missing:
-        raise NotFound(f"there is no file {file}") from missing
-    except OSError as refused:
-        raise InvalidInput(f"{file} cannot be read: {refused.strerror}") from refused
 
 
 def _check(policies: Sequence[Policy]) -> None:

@@ -9,6 +9,7 @@ import msgspec
 
 from stoker.cli.output import columns, duration, items, show
 from stoker.cli.progress import Progress
+from stoker.cli.values import file_bytes
 from stoker.protocol import yamltree
 from stoker.protocol.conform import misfits
 from stoker.sim.document import Platform, read
@@ -16,7 +17,7 @@ from stoker.sim.picture import Track, page
 from stoker.sim.platform.plan import PlatformPlan
 from stoker.sim.platform.world import World
 from stoker.sim.policies import named
-from stoker.types.errors import InvalidInput, NotFound
+from stoker.types.errors import InvalidInput
 
 if TYPE_CHECKING:
     from stoker.sim.platform.outcome import Outcome
@@ -61,13 +62,7 @@ def under(plan: PlatformPlan, name: str) -> PlatformPlan:
 
 def _tree(file: Path) -> object:
     """Return what is in `file`. Raises InvalidInput with the lines of what is wrong."""
-    try:
-        text = file.read_bytes()
-    except FileNotFoundError as missing:
-        raise NotFound(f"there is no plan {file}") from missing
-    except OSError as refused:
-        raise InvalidInput(f"{file} cannot be read: {refused.strerror}") from refused
-    trees, faults = yamltree.parse(text)
+    trees, faults = yamltree.parse(file_bytes(file))
     if len(trees) == 1 and not faults:
         faults = misfits(trees[0], msgspec.inspect.type_info(Platform))
     if faults or len(trees) != 1:

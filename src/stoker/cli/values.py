@@ -26,7 +26,11 @@ def content(text: str) -> bytes:
         return sys.stdin.buffer.read(BYTES_MAX)
     if not text.startswith("@"):
         return text.encode()
-    path = Path(text[1:])
+    return file_bytes(Path(text[1:]))
+
+
+def file_bytes(path: Path) -> bytes:
+    """Return the bytes of a file that somebody named. Raises NotFound or InvalidInput."""
     try:
         return path.read_bytes()
     except FileNotFoundError as missing:
