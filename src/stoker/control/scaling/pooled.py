@@ -1,6 +1,6 @@
 """What pooling (core/pooling.py) looks at, from what control knows: the endpoints, their replicas, the nodes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from statistics import median
 
@@ -48,11 +48,11 @@ def turns(state: State, observer: Observer, looked: Looked, now_s: float) -> dic
     rolling = {(each.state.project, each.state.endpoint) for each in state.rollouts if not each.state.is_ended}
     # What was told to sleep at the last look leaves, also where the loop has yet to act on it.
     told = {key for key, (_, sight) in looked.items() if not sight.ready + sight.pending}
-    newest_of = {each.key: _newest(each, state.revisions) for each in state.endpoints}
+    newest_of = _newest_of(state.revisions)
     starts_s = _starts_s(newest_of, looked)
     members: dict[EndpointKey, Member] = {}
     for each in state.endpoints:
-        newest = newest_of[each.key]
+        newest = newest_of.get(each.key)
         if newest is None or each.is_deleting:
             continue
         if each.key in looked:
@@ -72,11 +72,11 @@ def turns(state: State, observer: Observer, looked: Looked, now_s: float) -> dic
     return {key: found[each.name] for key, each in members.items() if key in looked}
 
 
-def _starts_s(newest_of: Mapping[EndpointKey, Revision | None], looked: Looked) -> dict[str, float]:
+def _starts_s(newest_of: Mapping[EndpointKey, Revision], looked: Looked) -> dict[str, float]:
     """Return how long a start takes, by engine: the median of the endpoints where it was measured."""
     measured: dict[str, list[float]] = {}
     for key, (decision, _) in looked.items():
-        newest, start_s = newest_of[key], decision.memory.pooled.cold_start_s
+        newest, start_s = newest_of.get(key), decision.memory.pooled.cold_start_s
         if newest is not None and start_s:
             measured.setdefault(newest.config.engine, []).append(start_s)
     return {engine: median(each) for engine, each in measured.items()}
@@ -111,9 +111,9 @@ def _is_known(sight: Sight) -> bool:
     return not sight.failures and sight.span_s > 0.0
 
 
-def _newest(endpoint: EndpointState, revisions: Sequence[Revision]) -> Revision | None:
-    mine = [each for each in revisions if (each.project, each.endpoint) == endpoint.key]
-    return max(mine, key=lambda each: each.number, default=None)
+def _newest_of(revisions: Iterable[Revision]) -> dict[EndpointKey, Revision]:
+    """Return the newest revision of each endpoint."""
+    return {(each.project, each.endpoint): each for each in sorted(revisions, key=lambda each: each.number)}
 
 
 def _runs(endpoint: EndpointState, assignments: Sequence[Assignment]) -> bool:
