@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from stoker.client.views import Chart
@@ -14,6 +15,7 @@ from stoker.observe.objectives.alarms import ASK_EVERY_S, QUESTIONS, Alarms
 from stoker.telemetry.metrics import Registry
 from stoker.types.ids import EndpointName, ProjectName
 from stoker.types.resources import Endpoint, EndpointSpec, Metadata
+from stoker.types.slos import Objective
 from stoker.types.statuses import Condition, EndpointStatus
 from tests.observe.rig import Counting, Rig
 
@@ -216,3 +218,22 @@ def test_an_endpoints_own_conditions_alarm_in_its_words(world: World, status: En
     assert [each.labels["alertname"] for each in found] == names
     assert all(each.because == "its own words" for each in found if status.conditions)
     assert world.look(state(status, is_deleting=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("slos", "reason", "names"),
+    [
+        ((Objective(name="answers", target=0.999),), "AlertRoute", ["DutyNotKept"]),
+        ((Objective(name="answers", target=0.999),), "Replicas", []),  # others tell that, and sooner
+        ((), "AlertRoute", []),
+    ],
+)
+def test_a_duty_that_is_not_kept_alarms_where_something_is_promised(
+    world: World, slos: tuple[Objective, ...], reason: str, names: list[str]
+) -> None:
+    status = EndpointStatus(conditions=said("BoundaryHolds", reason))
+    resource = Endpoint(Metadata("a"), EndpointSpec(model="digits", slos=slos))
+    found = world.look(msgspec.structs.replace(state(status), resource=resource))
+    assert [each.labels["alertname"] for each in found] == names
+    kept = EndpointStatus(conditions=said("BoundaryHolds", "DutiesKept", status=True))
+    assert world.look(msgspec.structs.replace(state(kept), resource=resource)) == []

@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from stoker.api import (
     alerts,
+    boundary,
     drift,
     feedback,
     gameday,
@@ -58,6 +59,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *platform.OPERATIONS,
     *rollouts.OPERATIONS,
     *scaling.OPERATIONS,
+    *boundary.OPERATIONS,
     *query.OPERATIONS,
     *drift.OPERATIONS,
     *traces.OPERATIONS,

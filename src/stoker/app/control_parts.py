@@ -12,6 +12,7 @@ from stoker.app.settings import Settings
 from stoker.blob.folder import FolderBlobs
 from stoker.control.apply import Effects, StartFacts
 from stoker.control.around import Around
+from stoker.control.boundary import BoundaryWatch, Sources
 from stoker.control.drift.files import Learning
 from stoker.control.drift.watch import DriftWatch
 from stoker.control.feedback import FeedbackWatch
@@ -71,9 +72,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
     loop = Loop(database, observer, effects, routes, home, _holder(), metrics)
     history = History(home.metrics, bytes_max=chosen.metrics_max_bytes)
     gauges = Gauges(metrics, observer, routes, history)
-    gateways = [Remote(each, home.address(each)) for each in (f"gateway-{n}" for n in range(chosen.gateways))]
-    around = Around(driver, observer, metrics)
-    collector = Collector(history, (Own(metrics, gauges.refresh), *gateways), around.due)
+    collector = _collector(home, chosen, history, Own(metrics, gauges.refresh), Around(driver, observer, metrics))
     post = Post(metrics, f"http://127.0.0.1:{chosen.api_port}")
     counted = partial(_counted, collector, name, chosen.otlp_interval_s)
     numbers = Numbers(metrics, driver, observer, Fleet(metrics), gauges.refresh, counted)
@@ -81,13 +80,14 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
     evidence = Recorded(database, history)
     incidents = Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, watch.alerted)
     remedies = Remedies(database, incidents, lambda: observer.statuses, metrics, loop.wake)
-    loop.asked, loop.acts = watch.asked, remedies.in_force
     admission = Admission(database, blobs, observer, metrics)
     models = ModelRegistry(database, blobs, home.models, home.tmp, admission)
     reach = ask.Fleet(lambda: observer.statuses, home.address)
     samples = SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes)
     judges = gates.Gates(blobs, reach, models.comparer, samples, policies.Asked(admission))
     quiet = Quiet(database, samples, reach, lambda: loop.lease is not None, loop.wake)
+    scaling = _scaling(database, Gatherer(home.address, chosen.gateways, observer, Promises(history)), loop, metrics)
+    loop.asked, loop.acts = watch.asked, remedies.in_force
     return ControlPlane(
         database=database,
         driver=driver,
@@ -116,9 +116,10 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         feedback=_feedback(home, database, loop, metrics),
         hooks=HookPost(database, home.root / "hooks", lambda: loop.lease, metrics),
         releases=_releases(home, database, judges, loop, metrics),
-        scaling=_scaling(database, Gatherer(home.address, chosen.gateways, observer, Promises(history)), loop, metrics),
+        scaling=scaling,
         starts=_starts(database, observer, home, loop, numbers),
         shapes=ShapeWatch(database, observer, lambda: loop.state, lambda: loop.lease),
+        boundary=BoundaryWatch(database, _seeing(observer, watch, scaling, history, chosen), lambda: loop.lease),
         process=name,
     )
 
@@ -126,6 +127,16 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
 def _holder() -> str:
     """Return a name for this process in leases."""
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+def _collector(home: Home, chosen: Settings, history: History, own: Own, around: Around) -> Collector:
+    gateways = [Remote(each, home.address(each)) for each in (f"gateway-{n}" for n in range(chosen.gateways))]
+    return Collector(history, (own, *gateways), around.due)
+
+
+def _seeing(observer: Observer, watch: Watch, scaling: ScalingWatch, history: History, chosen: Settings) -> Sources:
+    standings, written_s = (lambda: watch.standings), (lambda: history.written_s)
+    return Sources(observer, standings, scaling.newest, written_s, chosen.gateways)
 
 
 def _starts(database: Database, observer: Observer, home: Home, loop: Loop, numbers: Numbers) -> StartWatch:

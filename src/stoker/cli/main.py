@@ -57,6 +57,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "diff": Entry("diff", "Show what apply would change."),
         "get": Entry("get", "List resources, or get one."),
         "describe": Entry("describe", "Show everything about one resource."),
+        "boundary": Entry("boundary", "Say who owns what of an endpoint, and whether it is kept."),
         "drift": Entry("drift", "Show how far an endpoint's data moved from its reference."),
         "feedback": Entry("feedback", "Send what turned out to be true of predictions."),
         "quality": Entry("quality", "Show how good an endpoint's predictions were."),

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from stoker.control.boundary import BoundaryWatch
 from stoker.control.drift.watch import DriftWatch
 from stoker.control.feedback import FeedbackWatch
 from stoker.control.gauges import Gauges
@@ -68,6 +69,7 @@ class ControlPlane:
     scaling: ScalingWatch
     starts: StartWatch
     shapes: ShapeWatch
+    boundary: BoundaryWatch
     process: str = "control"
 
     @property

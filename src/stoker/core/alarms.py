@@ -76,6 +76,10 @@ ALARMS: Final = (
         "`stoker drift ENDPOINT` shows which inputs moved",
     ),
     Alarm(
+        "DutyNotKept", "ticket", 900.0, "the platform does not keep all of its duties about {who}",
+        "`stoker boundary ENDPOINT` names each, with what was seen and what to do",
+    ),
+    Alarm(
         "InputsRefused", "ticket", 300.0, "{value} of what {who} is sent is not what its model takes",
         "`stoker samples ENDPOINT --errors` shows what comes; somebody's client or pipeline has changed",
     ),
@@ -157,6 +161,10 @@ def of_endpoints(states: Iterable[EndpointState]) -> Iterable[Signal]:
         if not state.is_deleting:
             for name, because in _conditions(status):
                 yield BY_NAME[name].signal(whose, because)
+            kept = conditions.find(status.conditions, conditions.BOUNDARY)
+            # Of those that promise something; that it has no replicas is told sooner, by others.
+            if kept is not None and not kept.status and kept.reason != "Replicas" and state.resource.spec.slos:
+                yield BY_NAME["DutyNotKept"].signal(whose, kept.message)
 
 
 def _conditions(status: EndpointStatus) -> Iterable[tuple[str, str]]:

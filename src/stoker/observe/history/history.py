@@ -69,6 +69,11 @@ class History:
         """How many series there are."""
         return len(self._ids)
 
+    @property
+    def written_s(self) -> float | None:
+        """The end of the newest minute in the file (unix seconds); None while there is none."""
+        return float(self._until_s) or None
+
     async def start(self) -> None:
         """Open the file and read the last 70 minutes. Raises nothing: without a file the ring serves alone."""
         await self._write(self._start)

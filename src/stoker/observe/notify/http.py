@@ -1,4 +1,4 @@
-"""One POST over HTTP/1.1, whose answer is read as far as its status and no further, in a bounded time.
+"""One request over HTTP/1.1, whose answer is read as far as its status and no further, in a bounded time.
 
 Small on purpose: a receiver is somebody else's server. It may be slow, endless or gone, and costs no thread, no more
 than a line of memory, and never longer than the timeout. Redirects are not followed; a proxy is not asked.
@@ -6,7 +6,7 @@ than a line of memory, and never longer than the timeout. Redirects are not foll
 
 import asyncio
 import ssl
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from stoker.types.errors import NotReachable
@@ -17,9 +17,16 @@ LINE_BYTES_MAX: Final = 4096
 
 async def post(url: str, body: bytes, headers: dict[str, str], timeout_s: float = TIMEOUT_S) -> int:
     """Send `body` and return the status. Raises NotReachable, whose words never hold the URL: it may be a secret."""
+    return await ask("POST", url, body, headers, timeout_s)
+
+
+async def ask(
+    method: Literal["GET", "POST"], url: str, body: bytes, headers: dict[str, str], timeout_s: float = TIMEOUT_S
+) -> int:
+    """Return the status of the answer. Raises NotReachable, as `post` does."""
     try:
         async with asyncio.timeout(timeout_s):
-            return await _exchange(url, body, headers)
+            return await _exchange(method, url, body, headers)
     except TimeoutError:
         raise NotReachable(f"no answer within {timeout_s:g} s") from None
     except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as failed:
@@ -27,7 +34,7 @@ async def post(url: str, body: bytes, headers: dict[str, str], timeout_s: float 
         raise NotReachable(f"it cannot be told: {words}") from None
 
 
-async def _exchange(url: str, body: bytes, headers: dict[str, str]) -> int:
+async def _exchange(method: str, url: str, body: bytes, headers: dict[str, str]) -> int:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("no http or https address")
@@ -39,7 +46,7 @@ async def _exchange(url: str, body: bytes, headers: dict[str, str]) -> int:
         host = parts.netloc.rpartition("@")[2]
         lines = {"Host": host, "Content-Length": str(len(body)), "Connection": "close", **headers}
         head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        writer.write(f"POST {target} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body)
+        writer.write(f"{method} {target} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body)
         await writer.drain()
         status = (await reader.readuntil(b"\n")).split()
         if len(status) < 2 or not status[0].startswith(b"HTTP/1.") or not status[1].isdigit():
