@@ -1,4 +1,4 @@
-"""What is refused when it is asked for, because no node could ever run it."""
+"""What is refused when it is asked for: because no node could ever run it, or its project may not have so much."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,11 +8,12 @@ import pytest
 
 from stoker.control import specs
 from stoker.core.capacity import Capacity
-from stoker.store import migrate, models, projects
+from stoker.store import endpoints, migrate, models, projects
 from stoker.store.engine import Connection, Database, open_engine, sqlite_url
 from stoker.types.ids import ModelName, NodeName
 from stoker.types.placement import PlacementSpec
-from stoker.types.resources import Endpoint, Replicas, Resources
+from stoker.types.quotas import ProjectQuota
+from stoker.types.resources import Endpoint, Metadata, Project, ProjectMetadata, ProjectSpec, Replicas, Resources
 from tests.store import rows
 
 GIB = 1 << 30
@@ -76,3 +77,50 @@ def test_what_is_there_already_or_runs_nothing_is_not_refused_for_a_node_that_is
     assert apply(database, labelled) == "updated"
     assert refused(database, endpoint("15Gi")).field == "spec.resources"
     assert apply(database, endpoint("15Gi", replicas=Replicas(min=0, max=0))) == "updated"
+
+
+def held(database: Database, **quota: object) -> None:
+    """Hold the project to a quota."""
+    spec = ProjectSpec(quota=ProjectQuota(**quota))  # type: ignore[arg-type]
+    one = Project(ProjectMetadata("default"), spec)
+    database.write(lambda connection: projects.put(connection, one, 1.0))
+
+
+def named(name: str, most: int) -> Endpoint:
+    there = endpoint("1Gi", replicas=Replicas(1, most))
+    return msgspec.structs.replace(there, metadata=Metadata(name))
+
+
+def test_who_would_take_the_project_over_its_quota_is_refused_and_nothing_is_stored(database: Database) -> None:
+    held(database, replicas=5, warn_at=0.7)
+    assert apply(database, named("a", 3)) == "created"
+    found = refused(database, named("b", 3))
+    assert found.field == "spec.replicas.max"
+    assert "would ask for 6 replicas, the quota is 5 replicas; they ask for 3 replicas now" in found.message
+    assert database.read(lambda connection: endpoints.find(connection, "default", "b")) is None
+    (result,) = database.write(lambda connection: specs.apply(connection, [named("b", 1)], 1.0, nodes=NODES))
+    assert result.warnings == ("4 replicas of the project's quota of 5 replicas are asked for",)
+
+
+def test_two_endpoints_of_one_manifest_are_counted_together(database: Database) -> None:
+    held(database, replicas=5)
+    with pytest.raises(specs.Refusal) as refusal:
+        database.write(lambda connection: specs.apply(connection, [named("a", 3), named("b", 3)], 1.0, nodes=NODES))
+    assert {each.name for each in refusal.value.problems} == {"a", "b"}
+
+
+def test_a_manifest_may_bring_a_project_with_a_quota_that_its_endpoints_keep(database: Database) -> None:
+    small = Project(ProjectMetadata("small"), ProjectSpec(quota=ProjectQuota(endpoints=1)))
+    first = msgspec.structs.replace(named("a", 1), metadata=Metadata("a", "small"))
+    second = msgspec.structs.replace(first, metadata=Metadata("b", "small"))
+    with pytest.raises(specs.Refusal, match="2 endpoints, the quota is 1 endpoint"):
+        database.write(lambda connection: specs.apply(connection, [small, first, second], 1.0, nodes=NODES))
+    database.write(lambda connection: specs.apply(connection, [small, first], 1.0, nodes=NODES))
+
+
+def test_an_endpoint_that_goes_makes_room(database: Database) -> None:
+    held(database, endpoints=1)
+    assert apply(database, named("a", 1)) == "created"
+    assert refused(database, named("b", 1)).field == "metadata.name"
+    database.write(lambda connection: specs.delete(connection, "default", "a", 2.0))
+    assert apply(database, named("b", 1)) == "created"

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from stoker.api.bodies import MANIFEST_BYTES_MAX, decoded, flag, nothing, read, reply
 from stoker.api.operations import Call, Operation, Parameter
 from stoker.client.views import ApplyResult, EndpointDetail, ProjectView
-from stoker.control import specs, ways_back
+from stoker.control import allowances, specs, ways_back
 from stoker.control.changes import Change, applied
 from stoker.control.policies import Denied, Made, actor, require_admin
 from stoker.control.views import endpoint_detail, endpoint_view
@@ -96,7 +96,9 @@ async def _check_policies(call: Call, resources: Sequence[Resource]) -> None:
 
 
 def _with_warnings(result: ApplyResult, made: Made[list[ApplyResult]]) -> ApplyResult:
-    return msgspec.structs.replace(result, warnings=made.warnings(result.kind, result.project, result.name))
+    return msgspec.structs.replace(
+        result, warnings=(*result.warnings, *made.warnings(result.kind, result.project, result.name))
+    )
 
 
 def _located(body: bytes, refused: specs.Refusal) -> manifest.ManifestError:
@@ -182,12 +184,19 @@ async def _rollback(call: Call) -> Response:
 
 
 async def _projects(call: Call) -> Response:
-    found = await call.plane.database.reading(projects.everything)
-    return reply(
-        ProjectList(
-            [ProjectView(row.name, row.resource.spec.description, row.endpoints, row.created_at_s) for row in found]
-        )
-    )
+    def read(connection: Connection) -> list[ProjectView]:
+        return [
+            ProjectView(
+                row.name,
+                row.resource.spec.description,
+                row.endpoints,
+                row.created_at_s,
+                allowances.uses(connection, row.name),
+            )
+            for row in projects.everything(connection)
+        ]
+
+    return reply(ProjectList(await call.plane.database.reading(read)))
 
 
 async def _delete_project(call: Call) -> Response:

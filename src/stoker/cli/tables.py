@@ -9,9 +9,11 @@ import click
 from stoker.cli.output import age, columns, duration, rate
 from stoker.cli.rollout_page import brief
 from stoker.client.views import EndpointStats, KeyView, ProjectView, ReplicaView, RevisionView
+from stoker.core import allowance
 from stoker.types.keys import KeyLimits
 from stoker.types.models import ModelVersion, Signature
 from stoker.types.process import NodeStatus
+from stoker.types.quotas import Use
 from stoker.types.resources import EndpointSpec, Notifier, Policy
 from stoker.types.statuses import EndpointView
 from stoker.types.units import format_bytes
@@ -172,8 +174,18 @@ def revisions_table(revisions: Sequence[RevisionView]) -> str:
 
 def projects_table(projects: Sequence[ProjectView]) -> str:
     """Return projects."""
-    rows = [(one.name, str(one.endpoints), one.description or "-") for one in projects]
-    return columns(("PROJECT", "ENDPOINTS", "DESCRIPTION"), rows)
+    rows = [
+        (one.name, str(one.endpoints), ", ".join(map(_use, one.uses)) or "-", one.description or "-")
+        for one in projects
+    ]
+    return columns(("PROJECT", "ENDPOINTS", "QUOTA", "DESCRIPTION"), rows)
+
+
+def _use(use: Use) -> str:
+    """Return `3 of 4 replicas`, in red where that is all, or more."""
+    used = format_bytes(int(use.used)) if use.name == "memory" else f"{use.used:g}"
+    text = f"{used} of {allowance.said(use.name, use.limit)}"
+    return click.style(text, fg="red") if use.used >= use.limit else text
 
 
 def keys_table(keys: Sequence[KeyView]) -> str:

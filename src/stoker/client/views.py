@@ -10,6 +10,7 @@ from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.loading import Progress
 from stoker.types.models import ModelVersion
 from stoker.types.policies import Verdict
+from stoker.types.quotas import Use
 from stoker.types.shapes import ShapeUse
 from stoker.types.signing import SignatureState
 from stoker.types.starts import StartTimes
@@ -49,7 +50,7 @@ class ApplyResult(msgspec.Struct, frozen=True):
     action: str
     project: str = ""
     diff: tuple[FieldChange, ...] = ()
-    warnings: tuple[str, ...] = ()  # of admission policies
+    warnings: tuple[str, ...] = ()  # of quotas and admission policies
     taken_back: TakenBack | None = None
 
 
@@ -119,12 +120,13 @@ class EndpointDetail(EndpointView, frozen=True):
 
 
 class ProjectView(msgspec.Struct, frozen=True):
-    """One project."""
+    """One project. uses: of its quota, what that limits."""
 
     name: str
     description: str = ""
     endpoints: int = 0
     created_at_s: float = 0.0
+    uses: tuple[Use, ...] = ()
 
 
 class KeyView(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from stoker.client.views import ApplyResult, FieldChange
-from stoker.control import chains, steering
+from stoker.control import allowances, chains, steering
 from stoker.core import place
 from stoker.core.capacity import Capacity
 from stoker.core.refs import parse_ref
@@ -74,6 +74,7 @@ def apply(
     Raises Refusal with everything that cannot hold.
     """
     ordered = sorted(resources, key=lambda each: (not isinstance(each, Project), not isinstance(each, Policy)))
+    before = allowances.taken(connection, ordered)
     results: list[ApplyResult] = []
     problems: list[Wrong] = []
     for each in ordered:
@@ -94,6 +95,14 @@ def apply(
     given = {(each.metadata.project, each.metadata.name): each for each in ordered if isinstance(each, Endpoint)}
     if not problems:
         problems.extend(_too_many_tenants(connection, given.values()))
+        refused, warnings = allowances.judged(connection, before, given.values())
+        problems.extend(_wrong(each, field, message, is_alone=len(given) == 1) for each, field, message in refused)
+        results = [
+            msgspec.structs.replace(each, warnings=warnings.get((each.project, each.name), ()))
+            if each.kind == "Endpoint"
+            else each
+            for each in results
+        ]
         for project in dict.fromkeys(project for project, _ in given):
             problems.extend(
                 Wrong("Endpoint", project, flaw.endpoint, flaw.field, f"{flaw.endpoint}: {flaw.message}")

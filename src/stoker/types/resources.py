@@ -15,6 +15,7 @@ from stoker.types.ids import DEFAULT_PROJECT
 from stoker.types.notifiers import NotifierSpec
 from stoker.types.placement import PlacementSpec
 from stoker.types.policies import PolicySpec
+from stoker.types.quotas import ProjectQuota
 from stoker.types.releases import Gates
 from stoker.types.remedies import Remedy
 from stoker.types.rollouts import Rollout
@@ -344,6 +345,9 @@ class ProjectSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         tuple[str, ...],
         Meta(max_length=1000, description="tenants of whose requests nothing is ever kept as a sample, whatever key"),
     ] = ()
+    quota: Annotated[ProjectQuota, Meta(description="the most that its endpoints may ask for together")] = (
+        ProjectQuota()
+    )
     signatures: Annotated[
         SignaturePolicy,
         Meta(
