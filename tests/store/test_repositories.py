@@ -25,7 +25,7 @@ def default_project(database: Database) -> None:
 
 
 def key(name: str, project_name: str = "default") -> KeyRow:
-    return KeyRow(KeyId(name), ProjectName(project_name), "mine", name * 8, False, 1.0)
+    return KeyRow(KeyId(name), ProjectName(project_name), "mine", name * 8, 1.0)
 
 
 def test_the_same_content_is_the_same_version_and_a_number_is_never_given_twice(database: Database) -> None:

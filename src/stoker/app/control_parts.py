@@ -40,6 +40,7 @@ from stoker.control.shapes import ShapeWatch
 from stoker.control.starts import StartWatch
 from stoker.control.stats import StatsReader
 from stoker.control.traces import Traces
+from stoker.control.used import KeyUse
 from stoker.core.drift import Apart
 from stoker.core.shapes import to_warm
 from stoker.core.shares import Teller
@@ -113,6 +114,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         numbers=numbers,
         drift=DriftWatch(database, blobs, home.drift, home.address, metrics, _learn, _compare),
         traces=Traces(home.address, chosen.gateways, metrics),
+        used=KeyUse(database, home.address, chosen.gateways),
         feedback=_feedback(home, database, loop, metrics),
         hooks=HookPost(database, home.root / "hooks", lambda: loop.lease, metrics),
         releases=_releases(home, database, judges, loop, metrics),

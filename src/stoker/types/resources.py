@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from stoker.types.access import Members, RoleSpec
 from stoker.types.engines import Goal
 from stoker.types.feedback import PredictionKind
 from stoker.types.fields import Bytes, Name, Seconds
@@ -356,6 +357,8 @@ class ProjectSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = "off"
 
+    members: Members = ()
+
 
 class ProjectMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who a project is."""
@@ -388,4 +391,12 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     apiVersion: Literal["stoker/v1"] = API_VERSION  # noqa: N815 - the wire name
 
 
-Resource = Endpoint | Project | Notifier | Policy
+class Role(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="Role"):
+    """A role of your own as a manifest."""
+
+    metadata: Metadata
+    spec: RoleSpec
+    apiVersion: Literal["stoker/v1"] = API_VERSION  # noqa: N815 - the wire name
+
+
+Resource = Endpoint | Project | Notifier | Policy | Role
