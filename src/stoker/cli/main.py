@@ -79,7 +79,8 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "samples": Entry("samples", "Look at sampled requests, export and replay them."),
     },
     "Access and tools": {
-        "keys": Entry("keys", "Create, list, limit and revoke API keys."),
+        "keys": Entry("keys", "Create, list, limit, rotate and revoke API keys."),
+        "members": Entry("members", "Say who may do what in a project."),
         "projects": Entry("projects", "List, create and delete projects."),
         "export": Entry("export", "Print what Prometheus and Grafana need to know."),
         "schema": Entry("schema", "Print the JSON Schema of manifests, for editors."),
