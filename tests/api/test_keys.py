@@ -93,7 +93,8 @@ def test_a_rotated_key_is_one_key_and_its_old_secret_ends_with_the_overlap(rig: 
 
 def test_a_key_for_some_endpoints_sees_and_changes_those_alone(rig: Rig) -> None:
     scoped = access.create_key(rig.client, "default", "s", KeyAccess(role="deployer", endpoints=("chat-*",)))
-    shown = next(each for each in rig.client.keys() if each.id == scoped.id)
+    listed = rig.client.keys()
+    shown = next(each for each in listed if each.id == scoped.id)
     assert shown.access.endpoints == ("chat-*",)
     other = rig.request("GET", PATH.format("default", "digits"), key=scoped.key)[:2]
     assert other[0] == 404

@@ -36,11 +36,11 @@ def identify(directory: Directory, request: HttpRequest) -> KeyRoute:
 def may_read_numbers(directory: Directory, request: HttpRequest) -> None:
     """Raise Unauthenticated or Forbidden unless the caller may read everybody's numbers.
 
-    Without a key that is who sits on this machine, and came through no proxy on it.
+    Whoever sits on this machine, and came through no proxy on it, may.
     """
     headers = request.headers
     is_direct = b"x-forwarded-for" not in headers and b"forwarded" not in headers
-    if is_direct and request.address in LOOPBACK and b"authorization" not in headers:
+    if is_direct and request.address in LOOPBACK:
         return
     if not identify(directory, request).sees:
         raise Forbidden("this needs the permission metrics:read everywhere; the key does not have it")
