@@ -21,6 +21,7 @@ from tests.control.rig import Rig
 TABLE = """
 path     endpoints:read   GET /api/v1/projects/{project}/endpoints/{name}
 path     endpoints:read   GET /api/v1/projects/{project}/endpoints/{name}/why
+path     endpoints:read   GET /api/v1/projects/{project}/endpoints/{name}/boundary
 path     endpoints:read   GET /api/v1/projects/{project}/endpoints/{name}/drift
 path     endpoints:read   GET /api/v1/projects/{project}/endpoints/{name}/quality
 path     endpoints:read   GET /api/v1/projects/{project}/endpoints/{name}/scaling

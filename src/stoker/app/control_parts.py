@@ -66,8 +66,7 @@ from stoker.types.drift import Answer, Drawn, Reference
 def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: FolderBlobs) -> ControlPlane:
     """Return the control plane of concrete parts. name: its process' in metrics."""
     driver = LocalDriver(str(home.run / "agent.sock"))
-    metrics = Registry(name)
-    routes = RoutePublisher()
+    metrics, routes = Registry(name), RoutePublisher()
     observer = Observer(driver)
     effects = Effects(driver, observer, blobs, home, time.time, partial(_start_facts, database, observer))
     loop = Loop(database, observer, effects, routes, home, _holder(), metrics)
