@@ -56,6 +56,18 @@ def test_nobody_gives_more_than_they_have(rig: Rig) -> None:
     assert apply(rig, role("same", "gives", "endpoints:read"), key=mine.key)[0] == 200
 
 
+def test_an_owner_does_not_lift_the_quota_of_the_project(rig: Rig) -> None:
+    held = project("held")
+    held["spec"]["quota"] = {"endpoints": 1}
+    assert apply(rig, held)[0] == 200
+    owner = access.create_key(rig.client, "held", "o", KeyAccess(role="owner")).key
+    wider = {**held, "spec": {**held["spec"], "quota": {"endpoints": 2}}}
+    assert apply(rig, wider, key=owner)[0] == 403
+    assert apply(rig, {**held, "spec": {**held["spec"], "description": "ours"}}, key=owner)[0] == 200
+    assert apply(rig, project("held"), key=owner)[0] == 403, "nor take it away"
+    assert apply(rig, wider)[0] == 200
+
+
 def test_keys_of_a_member_shrink_and_end_with_the_member(rig: Rig) -> None:
     assert apply(rig, project("staff", ("user:a@x.org", "deployer"), ("service:ci", "viewer")))[0] == 200
     with pytest.raises(InvalidInput, match="no member"):

@@ -118,6 +118,14 @@ def may_define(project: str, permissions: frozenset[Permission], asker: Asker) -
     _refuse_more(Grant(project, permissions), asker)
 
 
+def require_platform(asker: Asker, field: str) -> None:
+    """Raise Forbidden unless the asker may change what bounds a project, which its own owner may not."""
+    if decide(asker.grant, "projects:write", EVERYWHERE) != "allowed":
+        raise Forbidden(
+            f"{field} is changed by who has projects:write everywhere; key {asker.key} has not", field=field
+        )
+
+
 def no_role(name: str) -> str:
     """Return what is said of a role that is none."""
     return f"no role {name!r}; there are {', '.join(ROLES)}, and the project's own"

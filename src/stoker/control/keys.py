@@ -21,7 +21,8 @@ from stoker.types.access import ADMIN, USUAL, KeyAccess
 from stoker.types.errors import Unauthenticated
 from stoker.types.ids import DEFAULT_PROJECT, KeyId, ProjectName
 from stoker.types.keys import UNLIMITED, KeyLimits
-from stoker.types.resources import Project, ProjectMetadata, ProjectSpec
+from stoker.types.projects import ProjectSpec
+from stoker.types.resources import Project, ProjectMetadata
 
 FIRST_KEY_NAME: Final = "first admin key"
 _TEXT: Final = re.compile(r"stk_([a-z0-9]{8})_[A-Za-z0-9_-]{43}")

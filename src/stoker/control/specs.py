@@ -1,7 +1,7 @@
 """What people ask for, written down: apply, rollback, delete. The loop acts on it; nothing here starts anything."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, assert_never
 
 import msgspec
 
@@ -30,6 +30,8 @@ ROLLS: Final = (
     "spec.model", "spec.task", "spec.engine", "spec.goal", "spec.options", "spec.env", "spec.resources",
     "spec.batching", "spec.limits.max_body", "spec.limits.concurrency", "spec.backends", "spec.placement.pool",
 )  # fmt: skip
+# What of a project bounds its owner too: it is changed by who holds projects:write everywhere.
+PLATFORMS: Final = ("spec.quota",)
 # What of a spec decides whether a node can take a replica.
 PLACED: Final = ("spec.model", "spec.resources", "spec.placement", "spec.replicas.max")
 
@@ -82,15 +84,11 @@ def apply(
     problems: list[Wrong] = []
     for each in ordered:
         if isinstance(each, Project):
-            results.append(_apply_project(connection, each, now_s))
+            results.append(_apply_project(connection, each, now_s, by))
             continue
         try:
-            if isinstance(each, Notifier):
-                results.append(_apply_notifier(connection, each, now_s))
-            elif isinstance(each, Policy):
-                results.append(_apply_policy(connection, each, now_s, by))
-            elif isinstance(each, Role):
-                results.append(_apply_role(connection, each, now_s, by))
+            if not isinstance(each, Endpoint):
+                results.append(_apply_small(connection, each, now_s, by))
             else:
                 key = (ProjectName(each.metadata.project), EndpointName(each.metadata.name))
                 why = (frozen or {}).get(key, "")
@@ -118,6 +116,18 @@ def apply(
     for name, members in were.items():
         _settle_members(connection, name, members, by, now_s)
     return results
+
+
+def _apply_small(connection: Connection, resource: Notifier | Policy | Role, now_s: float, by: Asker) -> ApplyResult:
+    match resource:
+        case Notifier():
+            return _apply_notifier(connection, resource, now_s)
+        case Policy():
+            return _apply_policy(connection, resource, now_s, by)
+        case Role():
+            return _apply_role(connection, resource, now_s, by)
+        case _:
+            assert_never(resource)
 
 
 def _members(connection: Connection, project: Project) -> tuple[Member, ...]:
@@ -167,10 +177,13 @@ def delete(connection: Connection, project: str, name: str, now_s: float) -> Non
     journal.add(connection, journal.Entry(now_s, "DeleteEndpoint", "asked to", project, name))
 
 
-def _apply_project(connection: Connection, project: Project, now_s: float) -> ApplyResult:
+def _apply_project(connection: Connection, project: Project, now_s: float, by: Asker) -> ApplyResult:
     name = project.metadata.name
     old = projects.find(connection, name)
     changes = manifest.diff(old, project)
+    for change in changes:
+        if old is not None and change.path.startswith(PLATFORMS):
+            issuing.require_platform(by, change.path)
     if changes:
         projects.put(connection, project, now_s)
         because = "asked to" if old is None else f"changed: {', '.join(change.path for change in changes)}"
