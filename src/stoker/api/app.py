@@ -35,6 +35,7 @@ from stoker.api import (
     scaling,
     signing,
     traces,
+    usage,
 )
 from stoker.api.bodies import reply
 from stoker.api.operations import Call, Operation
@@ -64,6 +65,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *drift.OPERATIONS,
     *traces.OPERATIONS,
     *feedback.OPERATIONS,
+    *usage.OPERATIONS,
 )
 
 log = logging.getLogger(__name__)

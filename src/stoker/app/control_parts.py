@@ -40,6 +40,7 @@ from stoker.control.shapes import ShapeWatch
 from stoker.control.starts import StartWatch
 from stoker.control.stats import StatsReader
 from stoker.control.traces import Traces
+from stoker.control.usage import UsageBook
 from stoker.core.drift import Apart
 from stoker.core.shapes import to_warm
 from stoker.core.shares import Teller
@@ -65,8 +66,7 @@ from stoker.types.drift import Answer, Drawn, Reference
 def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: FolderBlobs) -> ControlPlane:
     """Return the control plane of concrete parts. name: its process' in metrics."""
     driver = LocalDriver(str(home.run / "agent.sock"))
-    metrics = Registry(name)
-    routes = RoutePublisher()
+    metrics, routes = Registry(name), RoutePublisher()
     observer = Observer(driver)
     effects = Effects(driver, observer, blobs, home, time.time, partial(_start_facts, database, observer))
     loop = Loop(database, observer, effects, routes, home, _holder(), metrics)
@@ -118,6 +118,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         releases=_releases(home, database, judges, loop, metrics),
         scaling=scaling,
         starts=_starts(database, observer, home, loop, numbers),
+        usage=UsageBook(database, metrics),
         shapes=ShapeWatch(database, observer, lambda: loop.state, lambda: loop.lease),
         boundary=BoundaryWatch(database, _seeing(observer, watch, scaling, history, chosen), lambda: loop.lease),
         process=name,

@@ -110,6 +110,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=1 << 40,
         ),
     ] = 512 << 20
+    usage_journal_max_bytes: Annotated[
+        int,
+        _setting(
+            "STOKER_USAGE_JOURNAL_MAX",
+            "bytes",
+            "what one gateway's records of usage may take while control does not settle them; over it requests with a "
+            "price or a budget are refused",
+            ge=16 << 20,
+            le=1 << 40,
+        ),
+    ] = 256 << 20
     samples_max_bytes: Annotated[
         int,
         _setting(

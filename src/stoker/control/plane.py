@@ -23,6 +23,7 @@ from stoker.control.shapes import ShapeWatch
 from stoker.control.starts import StartWatch
 from stoker.control.stats import StatsReader
 from stoker.control.traces import Traces
+from stoker.control.usage import UsageBook
 from stoker.core.shares import Teller
 from stoker.observe.history.collect import Collector
 from stoker.observe.history.history import History
@@ -70,6 +71,7 @@ class ControlPlane:
     starts: StartWatch
     shapes: ShapeWatch
     boundary: BoundaryWatch
+    usage: UsageBook
     process: str = "control"
 
     @property

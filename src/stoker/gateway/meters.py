@@ -284,6 +284,10 @@ class Meters:
             )
         return self._cache
 
+    def paid(self, nano_usd: int) -> None:
+        """Count what a request costs."""
+        self._registry.counter("stoker_usage_price_micro_dollars_total", **self._labels).add(nano_usd / 1000)
+
     def coalesced(self) -> None:
         """Count a request that shares the call of another."""
         self._registry.counter("stoker_coalesced_total", **self._labels).add(1)
