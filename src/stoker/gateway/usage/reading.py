@@ -50,7 +50,7 @@ class Reader:
 
     def __init__(self, settled: int = 0) -> None:
         self.settled = settled
-        self.broken = 0  # segments that could not be read to their end
+        self.broken: set[Path] = set()  # segments that could not be read to their end
         self._path = Path()
         self._offset = 0
         self._number = 0  # of the record at `_offset`
@@ -67,7 +67,7 @@ class Reader:
             if frames.payloads:
                 return Batch(frames.first, frames.first - self.settled - 1, frames.payloads)
             if frames.is_broken and at + 1 < len(segments):
-                self.broken += 1
+                self.broken.add(segments[at].path)
         return None
 
     def is_torn(self) -> bool:

@@ -37,6 +37,7 @@ class Shipper:
         self._journal = journal
         self._socket = socket
         self._reader = Reader()
+        self._told = 0  # broken segments of its own that were counted
         process = registry.process
         self._waiting = registry.gauge("stoker_usage_records_unsettled", process=process)
         self._broken = registry.counter("stoker_usage_journal_broken_total", process=process)
@@ -75,8 +76,8 @@ class Shipper:
             _log.error("the usage journal cannot be read", extra={"reason": str(refused)})
             return False
         finally:
-            self._broken.add(reader.broken)
-            reader.broken = 0
+            self._broken.value += len(reader.broken) - self._told
+            self._told = len(reader.broken)
             self._waiting.set(float(self._left()))
         return True
 
@@ -102,7 +103,7 @@ class Shipper:
         while (batch := await asyncio.to_thread(reader.next, segments, BATCH_MAX, BATCH_BYTES_MAX)) is not None:
             if not await self._send(gateway, incarnation, batch, reader):
                 return
-        broken += reader.broken + await asyncio.to_thread(reader.is_torn)
+        broken += len(reader.broken) + await asyncio.to_thread(reader.is_torn)
         if broken:
             self._broken.add(broken)
             _log.error("a usage journal was broken", extra={"folder": folder.name, "segments": broken})
