@@ -34,10 +34,11 @@ class Shipper:
     """Ships the journal of this process, and those of dead ones beside it."""
 
     def __init__(self, journal: Journal, socket: Path, registry: Registry) -> None:
-        self._journal = journal
+        self.journal = journal
         self._socket = socket
         self._reader = Reader()
         self._told = 0  # broken segments of its own that were counted
+        self.registry = registry
         process = registry.process
         self._waiting = registry.gauge("stoker_usage_records_unsettled", process=process)
         self._broken = registry.counter("stoker_usage_journal_broken_total", process=process)
@@ -47,24 +48,28 @@ class Shipper:
         try:
             while True:
                 await asyncio.sleep(EVERY_S)
-                self._journal.tend()
-                await asyncio.to_thread(sync, self._journal.unsynced())
-                if await self._ship_own():
-                    await self._ship_dead()
+                await self.ship()
         finally:
             try:
                 async with asyncio.timeout(LAST_S):
                     await self._ship_own()
             except TimeoutError:
                 _log.warning("usage is left for the next gateway", extra={"records": self._left()})
-            self._journal.close(self._reader.settled)
+            self.journal.close(self._reader.settled)
+
+    async def ship(self) -> None:
+        """Sync what was written, and ship what can be: what is one's own, and then what dead incarnations left."""
+        self.journal.tend()
+        await asyncio.to_thread(sync, self.journal.unsynced())
+        if await self._ship_own():
+            await self._ship_dead()
 
     def _left(self) -> int:
-        return self._journal.last - self._reader.settled
+        return self.journal.last - self._reader.settled
 
     async def _ship_own(self) -> bool:
         """Ship what is in the journal; return whether control has settled all of it."""
-        journal, reader = self._journal, self._reader
+        journal, reader = self.journal, self._reader
         try:
             while reader.settled < journal.last:
                 segments = [Place(each.first, each.path) for each in journal.segments if each.last >= each.first]
@@ -83,7 +88,7 @@ class Shipper:
 
     async def _ship_dead(self) -> None:
         """Ship what dead incarnations left."""
-        root, own = self._journal.root, self._journal.folder
+        root, own = self.journal.root, self.journal.folder
         for folder in sorted(each for each in root.iterdir() if not each.name.startswith(".") and each != own):
             lock = seize(folder)
             if lock is None:
