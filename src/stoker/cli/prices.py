@@ -28,7 +28,10 @@ from stoker.types.prices import DefaultPrice, PriceBook
 @output_option
 @click.pass_obj
 def command(session: Session, file: Path | None, output: str) -> None:
-    """Show, or set, default prices: US dollars for a million tokens, a thousand requests, a second of compute."""
+    """Show, or set, what requests cost by default.
+
+    In US dollars: for a million tokens, a thousand requests, a second of compute.
+    """
     connection = session.control().connection
     if file is not None:
         usage.set_prices(connection, _read(file))
