@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 # The newest migration's name; a database that says another one is migrated, or refused when it is from the future.
-VERSION: Final = "0017"
+VERSION: Final = "0016"
 
 metadata: Final = MetaData()
 
