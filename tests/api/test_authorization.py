@@ -66,6 +66,9 @@ each     traces:read      GET /api/v1/traces/{id}
 each     metrics:read     GET /api/v1/query
 each     metrics:read     GET /api/v1/query_range
 platform metrics:read     GET /metrics
+each     usage:read       GET /api/v1/usage
+each     usage:read       GET /api/v1/prices
+platform platform:write   PUT /api/v1/prices
 each     incidents:read   GET /api/v1/alerts
 each     incidents:read   GET /api/v1/notifiers
 each     incidents:read   GET /api/v1/incidents
@@ -106,6 +109,7 @@ path     -                GET /readyz
 path     -                GET /internal/v1/routes
 path     -                POST /internal/v1/shares
 path     -                POST /internal/v1/wake
+path     -                POST /internal/v1/usage
 """
 KEYED = [each for each in OPERATIONS if each.permissions]
 BODY = b"{}"

@@ -47,7 +47,7 @@ def test_roles_say_what_an_operator_expects(role: str, may: list[Permission], ma
 def test_what_worked_before_there_were_roles_works() -> None:
     assert granted(ADMIN, "default").is_admin
     before = granted(USUAL, "team")
-    assert before.permissions == {"endpoints:call", "traces:read", "metrics:read"}
+    assert before.permissions == {"endpoints:call", "traces:read", "metrics:read", "usage:read"}
     assert all(allows(before, permission, "team") for permission in before.permissions)
 
 

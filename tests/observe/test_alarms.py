@@ -97,6 +97,8 @@ WRONG: dict[str, Callable[[Registry], None]] = {
     "ClockStepped": counted("stoker_node_clock_stepped_seconds_total", 3600.0, node="local"),
     "ClockApart": shown("stoker_node_clock_apart_seconds", 40.0, node="local"),
     "NoticesLost": counted("stoker_notices_total", 1, outcome="lost"),
+    "UsageLost": counted("stoker_usage_records_lost_total", 7, process="gateway-0"),
+    "UsageBroken": counted("stoker_usage_journal_broken_total", 1, process="gateway-0"),
     "HistoryFails": counted("stoker_history_failures_total", 1),
 }
 

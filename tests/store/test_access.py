@@ -27,6 +27,6 @@ def test_keys_of_before_can_do_what_they_could(tmp_path: Path) -> None:
         admin, caller = keys.everything(connection)
         assert (admin.access, caller.access) == (ADMIN, USUAL)
         assert roles.grant(connection, admin).is_admin
-        permissions = frozenset({"endpoints:call", "traces:read", "metrics:read"})
+        permissions = frozenset({"endpoints:call", "traces:read", "metrics:read", "usage:read"})
         assert roles.grant(connection, caller) == Grant("team", permissions)  # type: ignore[arg-type]
     engine.dispose()

@@ -36,6 +36,7 @@ from stoker.api import (
     scaling,
     signing,
     traces,
+    usage,
 )
 from stoker.api.bodies import reply
 from stoker.api.door import Door, permit
@@ -65,6 +66,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *drift.OPERATIONS,
     *traces.OPERATIONS,
     *feedback.OPERATIONS,
+    *usage.OPERATIONS,
 )
 
 log = logging.getLogger(__name__)

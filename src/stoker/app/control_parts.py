@@ -40,6 +40,7 @@ from stoker.control.shapes import ShapeWatch
 from stoker.control.starts import StartWatch
 from stoker.control.stats import StatsReader
 from stoker.control.traces import Traces
+from stoker.control.usage import UsageBook
 from stoker.control.used import KeyUse
 from stoker.core.drift import Apart
 from stoker.core.shapes import to_warm
@@ -77,8 +78,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
     counted = partial(_counted, collector, name, chosen.otlp_interval_s)
     numbers = Numbers(metrics, driver, observer, Fleet(metrics), gauges.refresh, counted)
     watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
-    evidence = Recorded(database, history)
-    incidents = Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, watch.alerted)
+    incidents = _incidents(database, history, watch, loop)
     remedies = Remedies(database, incidents, lambda: observer.statuses, metrics, loop.wake)
     admission = Admission(database, blobs, observer, metrics)
     models = ModelRegistry(database, blobs, home.models, home.tmp, admission)
@@ -119,6 +119,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         releases=_releases(home, database, judges, loop, metrics),
         scaling=scaling,
         starts=_starts(database, observer, home, loop, numbers),
+        usage=UsageBook(database, metrics),
         shapes=ShapeWatch(database, observer, lambda: loop.state, lambda: loop.lease),
         boundary=BoundaryWatch(database, _seeing(observer, watch, scaling, history, chosen), lambda: loop.lease),
         process=name,
@@ -133,6 +134,11 @@ def _holder() -> str:
 def _collector(home: Home, chosen: Settings, history: History, own: Own, around: Around) -> Collector:
     gateways = [Remote(each, home.address(each)) for each in (f"gateway-{n}" for n in range(chosen.gateways))]
     return Collector(history, (own, *gateways), around.due)
+
+
+def _incidents(database: Database, history: History, watch: Watch, loop: Loop) -> Incidents:
+    evidence = Recorded(database, history)
+    return Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, watch.alerted)
 
 
 def _seeing(observer: Observer, watch: Watch, scaling: ScalingWatch, history: History, chosen: Settings) -> Sources:

@@ -43,6 +43,8 @@ from stoker.gateway.shares import Asker
 from stoker.gateway.siblings import Conviction, Siblings
 from stoker.gateway.stack import Stack
 from stoker.gateway.tracer import Tracer
+from stoker.gateway.usage.journal import Journal
+from stoker.gateway.usage.shipping import Shipper
 from stoker.gateway.wakes import Wakes
 from stoker.gateway.watch import Watch
 from stoker.protocol.link import serve
@@ -65,9 +67,8 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
     name = f"gateway-{arguments.index}"
     home.make()
     registry = Registry(name)
-    siblings = Siblings(
-        [home.address(f"gateway-{index}") for index in range(arguments.gateways) if index != arguments.index]
-    )
+    others = (index for index in range(arguments.gateways) if index != arguments.index)
+    siblings = Siblings([home.address(f"gateway-{index}") for index in others])
     control = home.run / "control-api.sock"
     reverts, wakes = Reverts(home.gateway / f"reverts-{name}.json"), Wakes(control)
     directory = Directory(
@@ -76,8 +77,8 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
     quotas, answers = Quotas(arguments.gateways), Answers(settings.cache_max_bytes)
     samples = Samples(home.samples, KeyRing(home.samples, settings.samples_key), settings.samples_max_bytes, name)
     tracer = _tracer(home, settings, registry)
-    trials, flights, shadows = Trials(home.gateway), Flights(), Shadows()
-    stack = Stack(directory, Deadlines(), trials, Ids(), tracer, quotas, answers, flights, samples, shadows)
+    trials, flights, shadows, journal = Trials(home.gateway), Flights(), Shadows(), _journal(home, settings, registry)
+    stack = Stack(directory, Deadlines(), trials, Ids(), tracer, quotas, answers, flights, samples, shadows, journal)
     connections: set[Connection] = set()
     pulse = Pulse(directory, answers, connections, registry)
     plane = Plane(stack, lambda: siblings.merged(pulse.snapshot()))
@@ -91,11 +92,10 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
         return directory.apply(table)
 
     watch = Watch(control, home.gateway / "routes.json", follow)
-    works = [watch.run, pulse.run, wakes.run, *([tracer.access.run] if tracer.access is not None else [])]
-    if arguments.gateways > 1:
-        works.append(Asker(control, quotas, arguments.index).run)
-    if certificates is not None:
-        works.append(certificates.watch)
+    works = [watch.run, pulse.run, wakes.run, Shipper(journal, control, registry).run]
+    works += [tracer.access.run] if tracer.access is not None else []
+    works += [Asker(control, quotas, arguments.index).run] if arguments.gateways > 1 else []
+    works += [certificates.watch] if certificates is not None else []
 
     frames = await serve(home.address(name), process)
     try:
@@ -118,6 +118,13 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
         await samples.close()
         await frames.close()
         await directory.close()
+
+
+def _journal(home: Home, settings: Settings, registry: Registry) -> Journal:
+    """Return this process' usage journal, begun."""
+    journal = Journal(home.usage, registry.process, registry, settings.usage_journal_max_bytes)
+    journal.tend()
+    return journal
 
 
 def _tell_build(registry: Registry, port: int) -> None:

@@ -6,7 +6,7 @@ models/         versions laid out to be read  run/         sockets (or a short f
 processes/      what the agent runs           replicas/    one spec file a replica
 logs/           one file a process, rotated   gateway/     the last route table
 measurements/   of engines, a table a model    samples/     requests kept, sealed, and their keys
-gamedays/       reports of faults on purpose
+gamedays/       reports of faults on purpose    usage/         records of usage, until they are settled
 tmp/            half-written files            credentials.json  the CLI's own key, mode 600
 """
 
@@ -96,6 +96,11 @@ class Home:
     def samples(self) -> Path:
         """Requests that were kept, a folder a project, and the keys they are sealed with."""
         return self.root / "samples"
+
+    @property
+    def usage(self) -> Path:
+        """Journals of what requests used, a folder an incarnation of a gateway, until control has settled them."""
+        return self.root / "usage"
 
     @property
     def gamedays(self) -> Path:

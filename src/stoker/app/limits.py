@@ -1,20 +1,25 @@
-"""Every bound of rollouts and releases, for the page of the documentation that lists limits, from the code itself."""
+"""Every bound of rollouts, releases and usage, for the documentation's page of limits, from the code itself."""
 
 from stoker.api import rollouts as api
+from stoker.app.settings import USAGE_JOURNAL_MAX_BYTES
 from stoker.control import hooks, policies, quiet
 from stoker.control import judge as judging
 from stoker.control import rollouts as watch
 from stoker.control.releases import ask, gates, golden, likeness, profile, runner
+from stoker.core import pricing
+from stoker.core import usage as sums
 from stoker.core.gate import golden as examples
 from stoker.core.rollout import decide, ending, state
 from stoker.core.verdict import judge
 from stoker.gateway import arms, reverts
 from stoker.gateway.http.limits import FIXED, Row
 from stoker.gateway.layers import shadow
+from stoker.gateway.usage import journal, shipping
 from stoker.observe.notify import delivery
-from stoker.store import outbox, rollouts
+from stoker.store import outbox, rollouts, usage
 from stoker.types import releases
 from stoker.types import rollouts as types
+from stoker.types import usage as usage_types
 from stoker.types.units import format_bytes
 
 
@@ -25,6 +30,7 @@ def sections() -> dict[str, list[Row]]:
         "Rollouts in control": _control(),
         "Judges and hooks": _told(),
         "Gates and dossiers": _gates(),
+        "Usage": _usage(),
     }
 
 
@@ -116,6 +122,24 @@ def _gates() -> list[Row]:
         ("changes that wait for policies", str(policies.JUDGES_WAITING_MAX), "429 `busy`", FIXED),
         ("tries of a change whose surroundings change", str(policies.TRIES_MAX), "409 `conflict`", FIXED),
         ("what policies look at", format_bytes(judging.JOB_BYTES_MAX), "413 `body_too_large`", FIXED),
+    ]
+
+
+def _usage() -> list[Row]:
+    full = "503 `usage_journal_full` where a price is asked; of others the record is lost, and counted"
+    return [
+        ("records that are not settled", format_bytes(USAGE_JOURNAL_MAX_BYTES), full, "`STOKER_USAGE_JOURNAL_MAX`"),
+        ("a segment of them", format_bytes(journal.SEGMENT_BYTES), "the next one is begun", FIXED),
+        ("a batch for control", f"{shipping.BATCH_MAX} records", "the next one follows", FIXED),
+        ("between two batches, and on the disk after", _seconds(shipping.EVERY_S), "–", FIXED),
+        ("tags of a request, those of its key included", str(usage_types.TAGS_MAX), "400 `invalid_input`", FIXED),
+        ("a tag's name, and its value", f"{usage_types.TAG_MAX} characters", "400 `invalid_input`", FIXED),
+        ("sets of tags that are counted apart", str(usage.TAG_SETS_MAX), "they are `other=other`", FIXED),
+        ("sums that are kept", str(usage.ROWS_MAX), "the oldest month goes", FIXED),
+        ("… by the hour", f"{sums.HOURS_KEPT_S // sums.DAY_S} days", "they become days", FIXED),
+        ("… by the day", f"{sums.DAYS_KEPT_S // sums.DAY_S} days", "they become months", FIXED),
+        ("gateway processes whose numbers are remembered", str(usage.CURSORS_MAX), "those heard of last stay", FIXED),
+        ("tokens of an answer in a bound, where none is named", str(pricing.OUTPUT_TOKENS_MAX), "–", FIXED),
     ]
 
 

@@ -24,6 +24,7 @@ from stoker.types.units import parse_bytes, parse_seconds
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _WORDS: Final = {"log_level": LOG_LEVELS, "access_log": ("on", "off")}
 DEFAULT_PORT: Final = 8080
+USAGE_JOURNAL_MAX_BYTES: Final = 256 << 20  # a million records
 # Of the 81 us of processor time that a small request costs, 39 are the gateway's (`python -m bench`): with as many
 # gateways as half of the cores, the replicas can use the other half. On two cores a second one makes a request 3 to 6 %
 # dearer. Four of them, at 40 MB each, leave an idle platform under 300 MB; who wants more says so.
@@ -110,6 +111,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=1 << 40,
         ),
     ] = 512 << 20
+    usage_journal_max_bytes: Annotated[
+        int,
+        _setting(
+            "STOKER_USAGE_JOURNAL_MAX",
+            "bytes",
+            "what one gateway's records of usage may take while control does not settle them; over it requests with a "
+            "price or a budget are refused",
+            ge=16 << 20,
+            le=1 << 40,
+        ),
+    ] = USAGE_JOURNAL_MAX_BYTES
     samples_max_bytes: Annotated[
         int,
         _setting(

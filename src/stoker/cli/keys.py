@@ -8,7 +8,7 @@ import msgspec
 
 from stoker.cli import tables
 from stoker.cli.output import clock, items, show
-from stoker.cli.session import Command, Session, output_option, project_option, write_example
+from stoker.cli.session import Command, Session, output_option, pairs, project_option, write_example
 from stoker.client import access
 from stoker.types.access import ADMIN, PERMISSIONS, USUAL, KeyAccess
 from stoker.types.errors import InvalidInput, NotFound
@@ -37,6 +37,8 @@ def limit_options(command_: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say what a key is held to."""
     for option, field, kind, meaning in reversed(_LIMITS):
         command_ = click.option(option, field, type=kind, help=meaning)(command_)
+    tag = "Counts its usage by NAME=VALUE too, such as team=search; several times for several."
+    command_ = click.option("--tag", "tags", multiple=True, callback=_tags, metavar="NAME=VALUE", help=tag)(command_)
     samples = "Whether its requests may be kept as samples; by default they may, where an endpoint keeps any."
     return click.option("--samples/--no-samples", "samples", default=None, help=samples)(command_)
 
@@ -89,6 +91,11 @@ _ACCESS: Final[tuple[Callable[..., Any], ...]] = (
     click.option("--everywhere", is_flag=True, help="In every project, and for the platform itself."),
     click.option("--subject", default="", metavar="WHO", help="Whose it is: user:alice@example.org, service:ci."),
 )
+
+
+def _tags(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str] | None:
+    """Return the tags; None where none is given, which changes none."""
+    return pairs(ctx, parameter, values) or None
 
 
 class KeysGroup(click.Group):

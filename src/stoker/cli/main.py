@@ -81,6 +81,8 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
     "Access and tools": {
         "keys": Entry("keys", "Create, list, limit, rotate and revoke API keys."),
         "members": Entry("members", "Say who may do what in a project."),
+        "usage": Entry("usage", "Show what was used and what it cost, by whom."),
+        "prices": Entry("prices", "Show, or set, what requests cost by default."),
         "projects": Entry("projects", "List, create and delete projects."),
         "export": Entry("export", "Print what Prometheus and Grafana need to know."),
         "schema": Entry("schema", "Print the JSON Schema of manifests, for editors."),

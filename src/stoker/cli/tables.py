@@ -240,6 +240,7 @@ def _limits(limits: KeyLimits) -> str:
         words.append(f"{limits.tokens_per_min / 1000:g}k tok/min")
     if limits.priority != "standard":
         words.append(limits.priority)
+    words += [f"{name}={value}" for name, value in limits.tags.items()]
     if limits.weight != 1:
         words.append(f"×{limits.weight:g}")
     if limits.tenant:

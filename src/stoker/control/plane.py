@@ -23,6 +23,7 @@ from stoker.control.shapes import ShapeWatch
 from stoker.control.starts import StartWatch
 from stoker.control.stats import StatsReader
 from stoker.control.traces import Traces
+from stoker.control.usage import UsageBook
 from stoker.control.used import KeyUse
 from stoker.core.shares import Teller
 from stoker.observe.history.collect import Collector
@@ -72,6 +73,7 @@ class ControlPlane:
     shapes: ShapeWatch
     boundary: BoundaryWatch
     used: KeyUse
+    usage: UsageBook
     process: str = "control"
 
     @property

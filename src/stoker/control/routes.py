@@ -11,7 +11,9 @@ from typing import Final
 import msgspec
 
 from stoker.control.observe import State
+from stoker.control.usage import price_book
 from stoker.core.access import allows
+from stoker.core.pricing import cards_of
 from stoker.core.snapshot import EndpointKey
 from stoker.core.traffic import route_table
 from stoker.store import alerts, keys, projects, roles, settings
@@ -21,6 +23,7 @@ from stoker.types.access import EVERYWHERE, Grant
 from stoker.types.ids import ReplicaId
 from stoker.types.loading import Usual
 from stoker.types.models import sha256_digest
+from stoker.types.prices import DatedCard, PriceBook
 from stoker.types.routes import KeyRoute, RouteTable
 
 WAITERS_MAX: Final = 256  # gateways that may wait at once; far more than one machine runs
@@ -44,8 +47,14 @@ def next_table(
         rollouts=(each.state for each in state.rollouts),
         judged=alerts.followed(connection),
     )
+    prices = _prices(state, price_book(connection))
     timed = (
-        msgspec.structs.replace(each, start=starts.get((each.project, each.endpoint), ())) for each in table.endpoints
+        msgspec.structs.replace(
+            each,
+            start=starts.get((each.project, each.endpoint), ()),
+            prices=prices.get((each.project, each.endpoint), ()),
+        )
+        for each in table.endpoints
     )
     table = msgspec.structs.replace(table, endpoints=tuple(timed))
     digest = sha256_digest(msgspec.json.encode(table))
@@ -56,6 +65,21 @@ def next_table(
         settings.put(connection, settings.ROUTE_DIGEST, digest)
     table = msgspec.structs.replace(table, version=version)
     return table, msgspec.json.encode(table)
+
+
+def _prices(state: State, book: PriceBook) -> dict[EndpointKey, tuple[DatedCard, ...]]:
+    """Return what requests cost of each endpoint that has a price: its own, or the default of what it runs."""
+    newest = {(each.project, each.endpoint): each for each in sorted(state.revisions, key=lambda each: each.number)}
+    found: dict[EndpointKey, tuple[DatedCard, ...]] = {}
+    for endpoint in state.endpoints:
+        spec, revision = endpoint.resource.spec, newest.get(endpoint.key)
+        if spec.price is not None:
+            found[endpoint.key] = (DatedCard(spec.price.card()),)
+        elif revision is not None and not spec.backends:  # what serves for it has its own price
+            config = revision.config
+            models = (str(config.model), str(config.options.get("model", "")))
+            found[endpoint.key] = cards_of(book.prices, models=models, engine=config.engine, task=config.task)
+    return found
 
 
 def _keys(connection: Connection, now_s: float) -> list[KeyRoute]:

@@ -18,6 +18,7 @@ _VIEWER: Final[frozenset[Permission]] = frozenset(
         "models:read",
         "traces:read",
         "metrics:read",
+        "usage:read",
         "incidents:read",
         "policies:read",
         "projects:read",

@@ -144,6 +144,14 @@ ALARMS: Final = (
         "`stoker alerts test NAME`; `stoker alerts` says who has yet to hear",
     ),
     Alarm(
+        "UsageLost", "ticket", 0.0, "usage of {value} requests of {who} was not written down",
+        "make room on the disk of its state folder, or see why control does not settle what gateways ship",
+    ),
+    Alarm(
+        "UsageBroken", "ticket", 0.0, "{who} found {value} segments of usage that cannot be read to their end",
+        "the disk breaks what is written, or lost its power; what is missing is `lost` in control's database",
+    ),
+    Alarm(
         "HistoryFails", "ticket", 60.0, "the history of metrics cannot be written",
         "most likely the disk is full; minutes wait in memory until it is not",
     ),

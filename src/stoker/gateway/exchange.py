@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stoker.gateway.protocols.prefix import Wish
     from stoker.gateway.relay import Relay
     from stoker.gateway.router import Route
+    from stoker.gateway.usage.record import Bill
 
 RETRY_AFTER_MAX_S: Final = 120  # SDKs do not wait longer; some then do not retry at all
 GONE: Final = 499  # the client went away before its answer; only in metrics
@@ -82,7 +83,7 @@ class Client(Protocol):
 
 # Of an exchange. By name, because a compiled class does not tell its slots.
 FIELDS: Final = (
-    "admitted_s", "arm", "arrived_s", "avoid", "band", "began_s", "between", "body", "cache_key", "caller",
+    "admitted_s", "arm", "arrived_s", "avoid", "band", "began_s", "between", "bill", "body", "cache_key", "caller",
     "can_move", "can_spill", "cause", "code", "connection", "cut", "deadline_s", "extra", "first_byte_s",
     "header_bytes", "id", "identity", "is_answered", "is_copied", "is_opened", "is_proven", "is_repeatable",
     "is_sampled", "is_started", "key", "known_s", "lane", "max_tokens", "method", "name", "on_start", "on_trial",
@@ -116,6 +117,7 @@ class Exchange:
         self.band = 1  # of priority; 0 is the most urgent (core/admit.py)
         self.extra = b""  # header lines that layers add to the answer, whatever it is
         self.lane: Lane | None = None
+        self.bill: Bill | None = None  # what its usage record will say; None: nobody writes one (any more)
         self.method = route.method  # as in RequestHead
         self.body = request.body
         self.began_s = request.started_s  # of what is metered now: the request, or its part at another endpoint
@@ -130,14 +132,13 @@ class Exchange:
         self.header_bytes = -1
         self.stream = False
         self.max_tokens = 0  # that the request allows for its answer; 0: it does not say
-        self.deadline_s = 0.0
+        self.deadline_s = self.sent_s = 0.0  # by when it is to end; when the try that runs now was sent to its replica
         self.replica: Replica | None = None  # holds a place in it
         self.relay: Relay | None = None  # the try that runs now
         # That answered, or was to answer; and the one the next try goes to, if that is not to be drawn (arms.py).
         self.revision = self.arm = ""
         self.wish: Wish | None = None  # where it would like to go; None: anywhere
         self.share = 1.0  # of a usual request's work
-        self.sent_s = 0.0  # the try that runs now, to its replica
         self.avoid: Replica | None = None  # the last try failed there
         self.on_trial = False  # it runs alone in a replica because one died with it
         # Digests, computed only when something died, and only where answers are kept or shared.
@@ -162,7 +163,7 @@ class Exchange:
         """Return this exchange as the layers have left it, for another client and in no task yet."""
         made = Exchange(connection, self.request, self.route, self.name, self.version)
         for name in FIELDS:
-            if name not in ("connection", "task"):
+            if name not in ("bill", "connection", "task"):
                 setattr(made, name, getattr(self, name))
         return made
 
@@ -183,6 +184,11 @@ class Exchange:
         if not self.is_answered:
             self.is_started = self.is_answered = True
             self.status = status
+            if self.bill is not None:
+                self.bill.bytes_out = len(body)
+                cost = self.record()
+                if cost:
+                    headers += b"x-stoker-cost: %b\r\n" % cost
             self.connection.send(status, headers + self._own_lines(), body)
 
     def start(self, first: bytes) -> None:
@@ -191,6 +197,8 @@ class Exchange:
             self.on_start()
         self.is_started = True
         self.status = 200
+        if self.bill is not None:
+            self.bill.bytes_out = len(first)
         if self.is_opened:
             self.connection.send_piece(first)
         else:
@@ -207,10 +215,20 @@ class Exchange:
         self.connection.comment(said, headers)
 
     def end(self, last: bytes) -> None:
-        """End the stream; `last` may be empty."""
+        """End the stream; `last` may be empty. What it cost is told in a comment before."""
         if not self.is_answered:
             self.is_answered = True
+            if self.bill is not None:
+                self.bill.bytes_out += len(last)
+            cost = self.record()
+            if cost and last:
+                self.connection.comment(b": x-stoker-cost %b\n\n" % cost)
             self.connection.end_stream(last)
+
+    def record(self) -> bytes:
+        """Have its usage written down, once; return what it cost in dollars, b"" where that is told to nobody."""
+        bill, self.bill = self.bill, None
+        return b"" if bill is None else bill.record(self)
 
     def fail(self, problem: StokerError) -> None:
         """Tell `problem`: as the answer, or as the last event of a stream that has begun."""
@@ -218,8 +236,8 @@ class Exchange:
             return
         self.code = problem.code
         if self.is_started or self.is_opened:
-            self.end(self.route.protocol.error_event(problem))
             self.status = problem.status
+            self.end(self.route.protocol.error_event(problem))
         else:
             self.send(problem.status, error_headers(problem), self.route.protocol.error_body(problem))
 

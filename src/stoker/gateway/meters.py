@@ -183,6 +183,7 @@ class Meters:
         "_endpoint",
         "_gone",
         "_labels",
+        "_paid",
         "_project",
         "_registry",
         "_reverted",
@@ -202,6 +203,7 @@ class Meters:
         self._revisions: dict[tuple[str, str], RevisionMeters] = {}
         self._attempts: dict[tuple[str, str], Counter] = {}
         self._choices: dict[str, Counter] = {}
+        self._paid: Counter | None = None  # of those that have a price
         self._reverted: Gauge | None = None
         self._gone: dict[str, float] = {}  # since when; revisions that left the table
         self.queue_wait: Histogram = registry.histogram("stoker_queue_wait_seconds", **self._labels)
@@ -283,6 +285,12 @@ class Meters:
                 registry.gauge("stoker_cache_bytes", **labels),
             )
         return self._cache
+
+    def paid(self, nano_usd: int) -> None:
+        """Count what a request costs."""
+        if self._paid is None:
+            self._paid = self._registry.counter("stoker_usage_price_micro_dollars_total", **self._labels)
+        self._paid.value += nano_usd / 1000
 
     def coalesced(self) -> None:
         """Count a request that shares the call of another."""

@@ -70,10 +70,10 @@ class Relay:
             exchange.between = self._lane.meters.revision(exchange.revision, exchange.method).text.between
             learning.first_piece(exchange, self.replica, now_s)
             exchange.extra += self._revision()
+            self._count(len(event))
             exchange.start(event)
             if exchange.transcript is not None:
                 exchange.transcript.add(event)
-            self._count(len(event))
         else:
             self._pieces.append(event)
             self._size += len(event)
@@ -140,6 +140,10 @@ class Relay:
 
     def _count(self, size: int) -> None:
         self._unread += size
+        bill = self._exchange.bill
+        if bill is not None:
+            bill.pieces += 1
+            bill.bytes_out += size
         if self._unread >= _CREDIT_BYTES:
             self._give_credit()
 

@@ -5,6 +5,7 @@ trace     an id before anything can fail, so that every answer and log line has 
 auth      before the body is read: a stranger costs a hash and learns nothing
 validate  finds the endpoint; all that follows is by endpoint
 meter     around every refusal below, because a 429 is a request too
+usage     inside of meter and around all that answers or refuses: each request leaves one record
 sample    inside of meter and around all that answers or refuses: an error and a kept answer are samples too
 quota     before anything waits: who asks for more than it may takes nothing from the others
 cache     a kept answer is given to who may ask, and counted, but waits for nothing and needs no replica
@@ -19,9 +20,9 @@ route     each try chooses anew; holds the place in the replica
 hedge     asks a second replica when that place is slow; most endpoints pass it by
 upstream  the frames
 
-A layer takes the next one and returns a Handler. Those that only look before (trace, auth, validate, admit; sample,
-cache and coalesce where they are off) are plain functions that hand back the inner coroutine: they cost a call. A
-layer wraps the exchange, never a stream's chunks.
+A layer takes the next one and returns a Handler. Those that only look before (trace, auth, validate, usage, admit;
+sample, cache and coalesce where they are off) are plain functions that hand back the inner coroutine: they cost a
+call. A layer wraps the exchange, never a stream's chunks.
 """
 
 from dataclasses import dataclass
@@ -46,10 +47,13 @@ from stoker.gateway.layers.sample import sample
 from stoker.gateway.layers.shadow import Shadows, shadow
 from stoker.gateway.layers.trace import Ids, trace
 from stoker.gateway.layers.upstream import upstream
+from stoker.gateway.layers.usage import usage
 from stoker.gateway.layers.validate import validate
 from stoker.gateway.quotas import Quotas
 from stoker.gateway.samples import Samples
 from stoker.gateway.tracer import Tracer
+from stoker.gateway.usage.journal import Journal
+from stoker.gateway.usage.tags import TagReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,7 @@ class Stack:
     flights: Flights
     samples: Samples
     shadows: Shadows
+    journal: Journal
 
     def inference(self) -> Handler:
         """Return the whole stack, for what goes to a replica."""
@@ -80,6 +85,7 @@ class Stack:
         call = cache(self.answers, call)
         call = quota(self.quotas, call)
         call = sample(self.samples, call)
+        call = usage(self.journal, TagReader(), call)
         call = meter(call)
         call = validate(self.directory, call)
         return self.reading(call)

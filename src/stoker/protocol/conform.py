@@ -11,10 +11,15 @@ from typing import Any
 from msgspec import inspect
 
 from stoker.protocol.yamltree import Branch, Fault, Leaf, Row, Tree
+from stoker.types.prices import parse_dollars
 from stoker.types.units import parse_bytes, parse_seconds
 
 # `Meta(extra={"unit": …})` on a field names how its text is read.
-_UNITS: dict[str, Callable[[Any], float]] = {"bytes": parse_bytes, "seconds": parse_seconds}
+_UNITS: dict[str, Callable[[Any], float]] = {
+    "bytes": parse_bytes,
+    "seconds": parse_seconds,
+    "dollars": parse_dollars,
+}
 _SHOWN_CHARACTERS_MAX = 60
 _PART = re.compile(r"([^.\[\]]+(?!\]))|\[(\d+)\]")
 

@@ -1,7 +1,7 @@
 """The few statements that databases write differently."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Table
@@ -13,6 +13,15 @@ def upsert(connection: Connection, table: Table, key: Mapping[str, Any], values:
     inserted = _insert(connection, table).values(**key, **values)
     statement: Insert = inserted.on_conflict_do_update(index_elements=list(key), set_=dict(values))
     return statement
+
+
+def add_up(
+    connection: Connection, table: Table, key: Sequence[str], sums: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Insert `rows`, or add the `sums` of each to the row that has its `key` (the primary key)."""
+    inserted = _insert(connection, table)
+    added = {name: table.c[name] + inserted.excluded[name] for name in sums}
+    connection.execute(inserted.on_conflict_do_update(index_elements=list(key), set_=added), rows)
 
 
 def insert_missing(connection: Connection, table: Table, row: Mapping[str, Any]) -> Insert:

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 # The newest migration's name; a database that says another one is migrated, or refused when it is from the future.
-VERSION: Final = "0016"
+VERSION: Final = "0017"
 
 metadata: Final = MetaData()
 
@@ -342,4 +342,50 @@ shapes: Final = Table(
     Column("endpoint", String(63), primary_key=True),
     Column("at_s", Float, nullable=False),
     Column("costs", Text, nullable=False),
+)
+
+# Up to which number the usage records of each incarnation of a gateway's process are in the sums.
+usage_cursors: Final = Table(
+    "usage_cursors",
+    metadata,
+    Column("incarnation", String(64), primary_key=True),
+    Column("gateway", String(64), nullable=False),
+    Column("settled", BigInteger, nullable=False),
+    Column("lost", BigInteger, nullable=False),  # of them: those that could not be read
+    Column("at_s", Float, nullable=False),
+)
+
+# What was used in one hour, day or month (UTC, unix seconds), by whom.
+usage_sums: Final = Table(
+    "usage_sums",
+    metadata,
+    Column("span", String(8), primary_key=True),
+    Column("at_s", BigInteger, primary_key=True),
+    Column("project", String(63), primary_key=True),
+    Column("endpoint", String(63), primary_key=True),
+    Column("revision", String(160), primary_key=True),
+    Column("key", String(16), primary_key=True),
+    Column("tenant", String(64), primary_key=True),
+    Column("tags", String(16), primary_key=True),  # a digest, in usage_tags; "" for none
+    Column("requests", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("cancelled", BigInteger, nullable=False),
+    Column("cached", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("compute_us", BigInteger, nullable=False),
+    Column("bytes_in", BigInteger, nullable=False),
+    Column("bytes_out", BigInteger, nullable=False),
+    Column("attempts", BigInteger, nullable=False),
+    Column("price_nano_usd", BigInteger, nullable=False),
+    Index("usage_sums_project", "project", "at_s"),
+)
+
+usage_tags: Final = Table(
+    "usage_tags",
+    metadata,
+    Column("digest", String(16), primary_key=True),
+    Column("tags", Text, nullable=False),
 )

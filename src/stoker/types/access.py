@@ -19,6 +19,7 @@ Permission = Literal[
     "samples:write",  # delete and replay them
     "traces:read",
     "metrics:read",
+    "usage:read",  # what was used and what it cost, budgets, prices
     "incidents:read",  # alerts and receivers too
     "incidents:write",
     "gamedays:run",
@@ -99,7 +100,7 @@ class KeyAccess(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
 ADMIN: Final = KeyAccess(role="owner", everywhere=True)
 # What a key of a project has that is made without a word about it: it calls, and reads what its calls left behind.
-USUAL: Final = KeyAccess(role="caller", permissions=("traces:read", "metrics:read"))
+USUAL: Final = KeyAccess(role="caller", permissions=("traces:read", "metrics:read", "usage:read"))
 
 
 class Grant(msgspec.Struct, frozen=True):

@@ -21,6 +21,7 @@ StokerError
 │   ├── NotReachable        503 not_reachable          nobody answers where a process should be (client side)
 │   ├── StillLoading        503 loading                its replica is ready later than the caller can wait
 │   ├── ReplicaLost         503 replica_lost           the connection to a replica broke mid-request
+│   ├── UsageJournalFull    503 usage_journal_full     what must be paid cannot be written down
 │   └── Draining            503 draining
 ├── DeadlineExceeded        504 deadline_exceeded
 ├── ClientTooSlow           408 client_too_slow
@@ -179,6 +180,12 @@ class ReplicaLost(Unavailable):
     """The connection to a replica broke while it held the request."""
 
     code = "replica_lost"
+
+
+class UsageJournalFull(Unavailable):
+    """A request that must be paid is not served: its usage record would have no room on the disk."""
+
+    code = "usage_journal_full"
 
 
 class Draining(Unavailable):

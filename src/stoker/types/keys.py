@@ -28,6 +28,10 @@ class KeyLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     tenant: Annotated[
         str, Meta(max_length=64, description="keys of one tenant share one share; by default each key is its own")
     ] = ""
+    tags: Annotated[
+        dict[Annotated[str, Meta(min_length=1, max_length=64)], Annotated[str, Meta(max_length=64)]],
+        Meta(max_length=8, description="names and values its usage is counted by, such as team=search"),
+    ] = {}
     samples: Annotated[bool, Meta(description="its requests may be kept as samples, where an endpoint keeps any")] = (
         True
     )

@@ -16,6 +16,7 @@ from stoker.types.ids import DEFAULT_PROJECT
 from stoker.types.notifiers import NotifierSpec
 from stoker.types.placement import PlacementSpec
 from stoker.types.policies import PolicySpec
+from stoker.types.prices import Price
 from stoker.types.projects import ProjectSpec
 from stoker.types.releases import Gates
 from stoker.types.remedies import Remedy
@@ -308,6 +309,12 @@ class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = "refused"
     gates: Annotated[Gates, Meta(description="what a new revision must pass before it gets traffic")] = Gates()
     rollout: Annotated[Rollout, Meta(description="how a new revision gets the traffic")] = Rollout()
+    price: Annotated[
+        Price | None,
+        Meta(
+            description="what its requests cost; by default as the platform's prices say (`stoker prices`), or nothing"
+        ),
+    ] = None
     slos: Annotated[
         tuple[Objective, ...],
         Meta(

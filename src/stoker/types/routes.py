@@ -9,6 +9,7 @@ from stoker.types.ids import EndpointName, KeyId, ProjectName, ReplicaId, Revisi
 from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.loading import Usual
 from stoker.types.models import Signature
+from stoker.types.prices import DatedCard
 from stoker.types.resources import FALLBACK_REASONS, Affinity, FallbackReason, ResumeMode, Task
 from stoker.types.rollouts import RolloutRoute
 
@@ -103,6 +104,7 @@ class EndpointRoute(msgspec.Struct, frozen=True):
     # Without a replica requests wait for the next one, within their deadlines: they are being replaced, or it sleeps.
     holds: bool = False
     sheds: bool = False  # the sheddable band is refused: its budget is gone, and its policy says so
+    prices: tuple[DatedCard, ...] = ()  # what its requests cost, by time; (): nothing
     start: Usual = ()  # what the phases of a replica's start usually take
 
 

@@ -30,6 +30,7 @@ WANTED: Final = frozenset(
         b"x-stoker-progress",
         b"x-stoker-project",
         b"x-stoker-segment",
+        b"x-stoker-tags",
         b"x-stoker-tier",
     )
 )

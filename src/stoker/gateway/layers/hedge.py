@@ -157,6 +157,8 @@ class Race:
             lane.meters.hedge("denied")
             lane.release(twin)
             return
+        if exchange.bill is not None:
+            exchange.bill.is_hedged = True
         self._twin, self._twin_s = twin, time.monotonic()
         send(twin, replica, replica.link, self._twin_s).done.add_done_callback(lambda _: self._take(twin))
 

@@ -31,6 +31,7 @@ def rescue(tracer: Tracer, inner: Handler) -> Handler:
             _log.exception("a layer failed", extra={**exchange.names(), "method": exchange.method})
             exchange.fail(EngineFailed(f"internal error: {type(bug).__name__}; the log has it under {exchange.id}"))
         finally:
+            exchange.record()  # of one that was given up without an answer; the others are written down
             tracer.end(exchange)
             exchange.relay = None  # they know each other: bodies would stay until the collector runs
 

@@ -113,6 +113,8 @@ QUESTIONS: Final = (
     Question("ClockStepped", "increase by (node) (stoker_node_clock_stepped_seconds_total[15m])", over=1.0),
     Question("ClockApart", "max by (node) (stoker_node_clock_apart_seconds)", over=2.0),
     Question("NoticesLost", 'increase by () (stoker_notices_total{outcome="lost"}[1h])', over=0.5),
+    Question("UsageLost", "increase by (process) (stoker_usage_records_lost_total[15m])", over=0.5),
+    Question("UsageBroken", "increase by (process) (stoker_usage_journal_broken_total[15m])", over=0.5),
     Question("HistoryFails", "increase by () (stoker_history_failures_total[10m])", over=0.5),
 )  # fmt: skip
 _ASKED: Final = frozenset(each.alarm for each in QUESTIONS)

@@ -105,6 +105,8 @@ def _of_processes() -> _Alerts:
         "ClockStepped": (f"{_more('stoker_node_clock_stepped_seconds_total', '15m', ('node',))} > 1", "node"),
         "ClockApart": (f"{select('stoker_node_clock_apart_seconds')} > 2", "node"),
         "NoticesLost": (f"sum({lost}) > 0", "process"),
+        "UsageLost": (f"{_more('stoker_usage_records_lost_total', '15m', ('process',))} > 0", "process"),
+        "UsageBroken": (f"{_more('stoker_usage_journal_broken_total', '15m', ('process',))} > 0", "process"),
         "HistoryFails": (f"{_more('stoker_history_failures_total', '10m', ())} > 0", "process"),
     }
 

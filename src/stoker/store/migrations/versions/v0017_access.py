@@ -5,12 +5,12 @@ import json
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0016"
-down_revision = "0015"
+revision = "0017"
+down_revision = "0016"
 
 # As keys were: one that changes everything, or one that calls its project and reads what its calls left behind.
 ADMIN = {"role": "owner", "everywhere": True}
-USUAL = {"role": "caller", "permissions": ["traces:read", "metrics:read"]}
+USUAL = {"role": "caller", "permissions": ["traces:read", "metrics:read", "usage:read"]}
 
 
 def upgrade() -> None:

@@ -1,0 +1,89 @@
+"""The usage record of one request: what it took, what it costs, and which leases of budgets paid it.
+
+A gateway writes one for each request that reached an endpoint, before the answer's last byte; control settles each
+exactly once (docs/explanation/usage-and-prices.md).
+"""
+
+from enum import IntFlag
+from typing import Final
+
+import msgspec
+
+TAGS_MAX: Final = 8  # of one request, those of its key included
+TAG_MAX: Final = 64  # characters of a tag's name, and of its value
+
+Tags = tuple[tuple[str, str], ...]  # by name, each name once
+
+
+class Flag(IntFlag):
+    """What is to be known of a request besides its numbers."""
+
+    FAILED = 1  # answered with an error, or its stream ended with one
+    CANCELLED = 2  # its client went away before the end
+    CACHED = 4  # a kept answer, or another request's call: no engine worked for it
+    RETRIED = 8  # more than one try
+    HEDGED = 16  # a second replica was asked beside the first
+    SHADOWED = 32  # a copy went to another revision, which nobody pays
+    CANARY = 64  # the revision under trial answered
+    MOVED = 128  # another endpoint answered than the one asked
+    STREAM = 256
+    ESTIMATED = 512  # it was cut before the engine told its tokens: pieces were counted
+
+
+class Charge(msgspec.Struct, frozen=True, array_like=True):
+    """What one lease of one budget pays for a request."""
+
+    budget: str
+    lease: str
+    nano_usd: int
+
+
+class UsageRecord(msgspec.Struct, frozen=True, array_like=True):
+    """One request. An array on the wire: new fields go to the end, with a default, and none is ever taken away.
+
+    at_ms: unix time of its end. endpoint: that was asked; served_by: that answered, "" when it is the same. tenant: as
+    everywhere, the key's tenant or else its id. input_tokens count cached_tokens too. compute_us: its share of the
+    engine's time. attempts: what was sent to replicas. price_nano_usd: what the caller pays.
+    """
+
+    at_ms: int
+    request: str
+    project: str
+    endpoint: str
+    served_by: str
+    revision: str
+    key: str
+    tenant: str
+    tags: Tags
+    method: str
+    status: int
+    flags: int
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    rows: int
+    compute_us: int
+    bytes_in: int
+    bytes_out: int
+    attempts: int
+    price_nano_usd: int
+    charges: tuple[Charge, ...] = ()
+
+
+class UsageBatch(msgspec.Struct, frozen=True, array_like=True):
+    """Consecutive records of one incarnation of a gateway's process, the first with the sequence number `first`.
+
+    Numbers begin with 1. lost: so many numbers before `first` can never be read again (a disk broke them).
+    """
+
+    gateway: str
+    incarnation: str
+    first: int
+    lost: int
+    records: list[UsageRecord]
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """Control's answer to a batch: every record up to `until` is settled for good."""
+
+    until: int

@@ -1,0 +1,42 @@
+"""Usage and prices on a terminal."""
+
+import click
+
+from stoker.cli import prices, usage
+from stoker.core.usage import Report, Row
+from stoker.types.prices import DefaultPrice, Price
+from tests.cli.conftest import Run
+
+ROWS = (
+    Row(by={"endpoint": "smol", "tag:team": ""}, requests=1200, failed=3, input_tokens=34_000, cached_tokens=100,
+        output_tokens=9000, compute_us=2_300_000, price_nano_usd=15_000_000, price_usd="0.015"),
+    Row(by={"endpoint": "digits", "tag:team": "a"}, requests=1, rows=5),
+)  # fmt: skip
+REPORT = Report(0, 1, ROWS, Row(requests=1201, price_nano_usd=15_000_000, price_usd="0.015"))
+TABLE = """\
+ENDPOINT  TAG:TEAM  REQUESTS  FAILED  IN      CACHED  OUT    ROWS  COMPUTE  COST
+smol      -         1,200     3       34,000  100     9,000  -     2.3 s    $0.015
+digits    a         1         -       -       -       -      5     -        -
+all                 1,201     -       -       -       -      -     -        $0.015
+"""
+
+
+def test_a_line_each_and_one_for_all() -> None:
+    shown = click.unstyle(usage.table(REPORT, "endpoint, tag:team"))
+    assert [line.rstrip() for line in shown.splitlines()] == TABLE.splitlines()
+
+
+def test_csv_has_every_number_exactly() -> None:
+    header, first, _ = usage.as_csv(REPORT, "endpoint").splitlines()
+    values = dict(zip(header.split(","), first.split(","), strict=True))
+    assert (values["endpoint"], values["price_nano_usd"], values["price_usd"]) == ("smol", "15000000", "0.015")
+
+
+def test_default_prices_say_whose_they_are() -> None:
+    shown = prices.table((DefaultPrice(Price(input="0.15", output=1), engine="openai"),))
+    assert shown.splitlines()[1].split() == ["any", "openai", "any", "always", "0.15", "-", "1", "0", "0"]
+
+
+def test_nothing_used_and_no_prices_are_told(run: Run) -> None:
+    assert "nothing was used" in run("usage", "--from", "1d").stdout
+    assert "no default prices" in run("prices").stdout

@@ -1,0 +1,35 @@
+"""The example on the page about prices is what a request costs."""
+
+import re
+from pathlib import Path
+
+from stoker.core.pricing import Work, price
+from stoker.protocol import manifest
+from stoker.types.prices import Card, format_dollars
+from stoker.types.resources import Endpoint
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "explanation" / "usage-and-prices.md"
+
+
+def test_the_worked_example_is_what_the_code_reckons() -> None:
+    page = PAGE.read_text()
+    block = re.search(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert block is not None
+    (endpoint,) = manifest.load(block[1])
+    assert isinstance(endpoint, Endpoint)
+    assert endpoint.spec.price is not None
+    card = endpoint.spec.price.card()
+    work = Work(input_tokens=1200, cached_tokens=200, output_tokens=350, compute_us=1_500_000)
+    lines = re.findall(r"^\| (\w+) \|.*\| ([\d,]+) \|$", page, re.MULTILINE)
+    rows = {name: int(cost.replace(",", "")) for name, cost in lines}
+    own = {
+        "input": price(Card(input=card.input), Work(input_tokens=1000)),
+        "cached": price(Card(cached=card.cached), Work(input_tokens=200, cached_tokens=200)),
+        "output": price(Card(output=card.output), Work(output_tokens=350)),
+        "requests": price(Card(requests=card.requests), Work()),
+        "compute": price(Card(compute=card.compute), Work(compute_us=1_500_000)),
+        "together": price(card, work),
+    }
+    assert rows == own
+    assert sum(own.values()) == 2 * own["together"]
+    assert page.count(format_dollars(own["together"])) == 3
