@@ -23,6 +23,7 @@ from stoker.protocol.frames import Kind, RequestHead
 from stoker.protocol.link import connect as link_to
 from stoker.telemetry.metrics import Snapshot, decode_snapshot
 from stoker.types.errors import ReplicaLost
+from stoker.types.scaling import LaneLoad
 from stoker.types.traces import Trace, TraceAnswer, TraceQuestion
 
 KEY = "stk_admin000_0123456789012345678901234567890123456789012"
@@ -293,6 +294,17 @@ async def counted(rig: Rig, name: str = "gateway-0") -> Snapshot:
         return decode_snapshot((await link.call(RequestHead(method="metrics"), kind=Kind.CALL).answer())[1])
     finally:
         link.close()
+
+
+async def load_of(rig: Rig, endpoint: str = "digits") -> LaneLoad:
+    """Return what the gateway tells scaling of an endpoint."""
+    link = await link_to(rig.home.address("gateway-0"))
+    try:
+        _, answer = await link.call(RequestHead(method="loads"), kind=Kind.CALL).answer()
+    finally:
+        link.close()
+    found = msgspec.json.decode(answer, type=list[LaneLoad])
+    return next(each for each in found if (each.project, each.endpoint) == ("default", endpoint))
 
 
 async def all_see(rig: Rig, count: int, endpoint: str = "digits") -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 from stoker.core.hedge import RATIO
 from tests.gateway import rig as rigs
-from tests.gateway.rig import KEY, TEAM_KEY, Rig, client, infer, kept, run, until
+from tests.gateway.rig import KEY, TEAM_KEY, Rig, client, infer, kept, load_of, run, until
 from tests.gateway.talkers import metric, metrics
 
 pytestmark = pytest.mark.alone  # it is about the slowest requests
@@ -102,6 +102,7 @@ async def in_flight(rig: Rig) -> float:
 def test_a_request_whose_replica_hangs_is_answered_by_another_and_frees_its_place(rig: Rig) -> None:
     async def work() -> None:
         async with client(rig) as one:
+            before = await load_of(rig)
             for _ in range(200):  # credit for what follows
                 await one.request("POST", "/v2/models/digits/infer", b"{}")
             rig.kill("r2", signal.SIGUSR2)  # it takes requests, and answers pings only
@@ -109,6 +110,8 @@ def test_a_request_whose_replica_hangs_is_answered_by_another_and_frees_its_plac
             answers = [await one.request("POST", "/v2/models/digits/infer", b"{}") for _ in range(12)]
             assert [answer.status for answer in answers] == [200] * 12
             assert time.monotonic() - began_s < 5  # long before the breaker knows
+        load = await load_of(rig)
+        assert load.arrived - before.arrived == load.served - before.served == 212, "a hedge is nobody who came"
         text = await metrics(rig)
         tries = sum(metric(text, "stoker_hedges_total", endpoint="digits", outcome=each) for each in ("won", "lost"))
         assert metric(text, "stoker_hedge_wasted_rows_total", endpoint="digits") == tries >= 1  # of a row each

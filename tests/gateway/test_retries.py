@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stoker.core.retry import PER_S, RATIO, TRIES_MAX, WINDOW_S
 from tests.gateway import rig as rigs
-from tests.gateway.rig import infer, run
+from tests.gateway.rig import infer, load_of, run
 from tests.gateway.talkers import metric, metrics
 
 REQUESTS = 80
@@ -32,5 +32,6 @@ def test_replicas_that_refuse_everything_are_not_asked_without_end(tmp_path: Pat
             assert denied["budget"] + denied["tries"] == REQUESTS
             asked = sum(line.startswith("request infer") for name in ("r0", "r1") for line in rig.lines(name))
             assert asked == REQUESTS + retries  # the count is what the replicas saw
+            assert (await load_of(rig)).arrived == REQUESTS + 1  # what scaling is told of: a retry is nobody who came
 
         run(work)

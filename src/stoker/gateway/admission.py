@@ -69,7 +69,8 @@ class Admission:
 
     def __init__(self, places: Places) -> None:
         self.service_s = 0.0
-        # For scaling (gateway/loads.py): who was refused at once, who waits or went without a place, who was answered.
+        # For scaling (gateway/loads.py): requests at their first try that were refused at once, and that wait or went
+        # without a place; who was answered, and how long places were held for them, in tries that came to nothing too.
         self.turned_away = self.unplaced = self.served = self.tokens = 0
         self.served_s = 0.0
         self.expected_until_s = 0.0  # who was told to come back when a replica is loaded is expected until then
@@ -93,7 +94,7 @@ class Admission:
         """Raise what a request gets that would have to wait, if it may not."""
         refusal = self._refusal(exchange, now_s)
         if refusal is not None:
-            self.turned_away += 1
+            self.turned_away += not exchange.tries
             raise refusal
 
     def _refusal(self, exchange: Exchange, now_s: float) -> StokerError | None:
@@ -150,10 +151,10 @@ class Admission:
             self._places.cold()
         self.serve()  # others may wait for what this one does not: another version's place
         began_s = time.monotonic()
-        self.unplaced += 1
+        self.unplaced += not exchange.tries
         try:
             place = await waiting.place
-            self.unplaced -= 1
+            self.unplaced -= not exchange.tries
             return place
         except asyncio.CancelledError:
             self._queue.withdraw(waiting)
@@ -193,6 +194,10 @@ class Admission:
         self.service_s += (took_s - self.service_s) / self._samples
         if self._queue:
             self._queue.served(exchange, _units(end))
+
+    def lost(self, held_s: float) -> None:
+        """Count the time that a try held its place whose request is answered by another one."""
+        self.served_s += held_s
 
     def move_on(self) -> None:
         """Send away those who wait and whom another endpoint may serve: no replica here takes requests."""

@@ -81,7 +81,7 @@ class Lane:
         self._evidence, self._evidence_s = Evidence(), 0.0
         self.admission = Admission(self)
         self._places = 0  # in all open replicas
-        self.taken = 0  # places, ever
+        self.placed = 0  # requests that got a place at their first try, ever
         self.update(endpoint)
 
     @property
@@ -186,7 +186,7 @@ class Lane:
 
     def hold(self, exchange: Exchange, replica: Replica) -> None:
         """Give `exchange` a place in `replica`."""
-        self.taken += 1
+        self.placed += not exchange.tries
         replica.in_flight += 1
         replica.busy += exchange.share
         exchange.replica = replica

@@ -16,7 +16,7 @@ def load(lane: Lane) -> LaneLoad:
     return LaneLoad(
         project=lane.route.project,
         endpoint=lane.route.endpoint,
-        arrived=lane.taken + admission.turned_away + admission.unplaced,
+        arrived=lane.placed + admission.turned_away + admission.unplaced,
         served=admission.served,
         served_s=admission.served_s,
         tokens=admission.tokens,

@@ -90,8 +90,9 @@ class Scaling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class LaneLoad(msgspec.Struct, frozen=True):
     """What a gateway has counted of one endpoint since it began, and holds now.
 
-    arrived: requests that wanted a place. served: those that were answered, served_s: how long they held their places,
-    tokens: of prompts and answers of theirs. places, kv_used_ratio, engine_queue: of one replica, as the mean over
+    arrived: requests that wanted a place, each once however often it is tried. served: those that were answered,
+    served_s: how long places were held for them, by tries that came to nothing too. tokens: of their prompts and
+    answers. places, kv_used_ratio, engine_queue: of one replica, as the mean over
     those that are open; None: nobody says. is_expected: somebody was told to come back when a
     replica is loaded, and has yet to.
     """

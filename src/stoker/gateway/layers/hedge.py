@@ -203,6 +203,7 @@ class Race:
         """
         now_s = time.monotonic()
         self._lane.meters.wasted(now_s - sent_s, end.usage.rows if end is not None else 0)
+        self._lane.admission.lost(now_s - sent_s)
         if end is not None:
             took_s = max(now_s - self._began_s, 1e-6)
             self._lane.admission.wasted(self._exchange, end, min((now_s - sent_s) / took_s, 1.0))

@@ -79,4 +79,6 @@ def may_go_on(exchange: Exchange, failed: TryFailed) -> float | None:
     if not exchange.is_started:
         lane.meters.retry(failed.problem.code)
     exchange.avoid = failed.replica
+    if exchange.sent_s >= exchange.routed_s:  # this try was sent
+        lane.admission.lost(now_s - exchange.sent_s)
     return 0.0 if failed.was_death else wait_s + BACKOFF_S * 2**exchange.tries * random.uniform(0.5, 1)
