@@ -1,7 +1,7 @@
 """How large a platform can be simulated: 1,000 replicas, 200 endpoints, 4 gateways and a million requests on one core.
 
-`python -m bench --only simulated`. Also what one look of control decides for all of them, and what a new route table
-costs the gateways. Processor time, because others may use the machine.
+`python -m bench --only simulated`. Also what one look of control decides for all of them, what a new route table costs
+the gateways, and a turn of control's real loop (turn.py). Processor time, because others may use the machine.
 """
 
 import gc
@@ -14,6 +14,7 @@ import numpy as np
 from bench.figures import Figure
 from bench.report import Section
 from bench.rounds import say
+from bench.turn import turn_ms
 from stoker.core.capacity import Capacity
 from stoker.sim import arrivals
 from stoker.sim.endpoint import Terms
@@ -28,6 +29,7 @@ DURATION_S: Final = 50.0
 REPLICAS_EACH: Final = 5  # of four places: 70 % of them are in use
 SERVICE_S: Final = 0.14
 ENDPOINTS: Final = 200
+MANY: Final = 500
 SECONDS_MAX, TICK_MS_MAX, TABLE_MS_MAX = 60.0, 200.0, 100.0
 TIMES_MAX: Final = 2.6  # for twice the endpoints; linear is 2
 
@@ -80,6 +82,16 @@ def measure() -> Section:
         Figure("not answered", float(unanswered), "", 0.0, "at most"),
         Figure(f"scaling decisions of one look at {ENDPOINTS} endpoints", tick_s * 1e3, "ms", TICK_MS_MAX, "at most"),
         Figure("a new route table of all of them in 4 gateways", table_s * 1e3, "ms", TABLE_MS_MAX, "at most"),
+        *(
+            Figure(
+                f"a turn of control, {count} endpoints with {count * REPLICAS_EACH:,} replicas",
+                turn_ms(count, REPLICAS_EACH),
+                "ms",
+                TICK_MS_MAX,
+                "at most",
+            )
+            for count in (ENDPOINTS, MANY)
+        ),
         Figure("twice the endpoints cost", double_s / half_s, "times", TIMES_MAX, "at most"),
     ]
     return Section("A large platform, simulated", figures)

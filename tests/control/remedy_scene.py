@@ -26,6 +26,7 @@ from stoker.observe.incidents.evidence import Recorded
 from stoker.observe.incidents.incidents import Incidents
 from stoker.store import endpoints, incidents, journal, leases, migrate, models, projects, revisions
 from stoker.store.engine import Connection, Database, open_engine, sqlite_url
+from stoker.store.versions import Versions
 from stoker.telemetry.metrics import Registry
 from stoker.types.ids import ModelName
 from stoker.types.process import NodeStatus, ProcessStatus
@@ -139,12 +140,10 @@ class Scene:
 
     def turn(self) -> Plan:
         """Have the loop decide and store once, with what is in force."""
-        lease = self.lease
-        assert lease is not None
         nodes = tuple(as_node(status, self.now_s) for status in self.nodes())
         seen = Snapshot(nodes=nodes, asked={}, acts=self.remedies.in_force())
         return self.database.write(
-            lambda each: loop.decide(each, lease, seen, lambda name: f"unix:/{name}", self.now_s, {})
+            lambda each: loop.decide(each, seen, lambda name: f"unix:/{name}", self.now_s, {}, Versions())
         ).plan
 
 

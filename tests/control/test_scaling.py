@@ -21,6 +21,7 @@ from stoker.protocol.frames import EndHead, Hello
 from stoker.protocol.link import Exchange, Server, serve
 from stoker.store import endpoints, journal, leases, migrate, models, projects, revisions, scaling
 from stoker.store.engine import Connection, Database, open_engine, sqlite_url
+from stoker.store.versions import Versions
 from stoker.telemetry.metrics import Registry
 from stoker.types.ids import EndpointName, ModelName, ProjectName
 from stoker.types.process import NodeStatus, ProcessStatus
@@ -101,7 +102,7 @@ class Scene:
 
     def restarted(self) -> ScalingWatch:
         gatherer = Gatherer(self.address, 1, self.observer, Promises(self.history))
-        state = self.database.read(read_state)
+        state = self.database.read(lambda each: read_state(each, Versions()))
         return ScalingWatch(
             self.database, gatherer, lambda: state, lambda: self.lease, self.metrics, self._wake, lambda: self.now_s
         )

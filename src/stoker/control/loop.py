@@ -28,6 +28,7 @@ from stoker.core.snapshot import EndpointKey, EndpointState, Snapshot
 from stoker.store import leases
 from stoker.store.engine import Connection, Database
 from stoker.store.leases import Lease, LeaseLost
+from stoker.store.versions import Versions
 from stoker.telemetry.metrics import Registry
 from stoker.types.loading import Usual
 from stoker.types.remedies import Act
@@ -91,6 +92,7 @@ class Loop:
         self.rests: Callable[[], Mapping[EndpointKey, Turn]] = dict  # without a replica because of others
         self.state: State | None = None  # what was stored after the last turn
         self.decided: Callable[[], None] = lambda: None  # called when a turn did something
+        self._versions = Versions()  # of the thread that writes
         self._wanted: set[tuple[str, str]] = set()  # endpoints with that gauge
         self._told: dict[str, int] = {}  # restarts by replica that are in the journal
 
@@ -196,7 +198,8 @@ class Loop:
 
     def _decide(self, connection: Connection, lease: Lease, seen: Snapshot) -> tuple[Decision, dict[str, int]]:
         now_s = time.time()
-        decision = decide(connection, lease, seen, self.folders.address, now_s, self.starts(connection))
+        leases.guard(connection, lease)
+        decision = decide(connection, seen, self.folders.address, now_s, self.starts(connection), self._versions)
         return decision, deaths.note(connection, seen.nodes, self._told, now_s)
 
     def _count_wanted(self, endpoints: Iterable[EndpointState]) -> None:
@@ -237,18 +240,17 @@ class Loop:
 
 def decide(
     connection: Connection,
-    lease: Lease,
     seen: Snapshot,
     address: Callable[[str], str],
     now_s: float,
     starts: Mapping[EndpointKey, Usual],
+    kept: Versions,
 ) -> Decision:
     """Read, decide and store in one transaction: nobody else's write comes between what was seen and what is done.
 
-    seen: what is known from elsewhere than the database. Raises LeaseLost.
+    seen: what is known from elsewhere than the database. kept: the versions that were read before. Guard the lease.
     """
-    leases.guard(connection, lease)
-    state = read_state(connection)
+    state = read_state(connection, kept)
     snapshot = msgspec.structs.replace(
         seen,
         endpoints=state.endpoints,
@@ -263,6 +265,6 @@ def decide(
     plan = reconcile.plan(snapshot, now_s)
     if not plan.is_empty:
         apply.write(connection, plan, now_s)
-        state = read_state(connection)
+        state = read_state(connection, kept)
     table, encoded = next_table(connection, state, address, now_s, starts)
     return Decision(plan, state, table, encoded)

@@ -16,6 +16,7 @@ from stoker.placement.port import Driver
 from stoker.store import endpoints, models, releases, revisions, rollouts
 from stoker.store.engine import Connection
 from stoker.store.rollouts import Stored
+from stoker.store.versions import Versions
 from stoker.types.ids import ModelName, NodeName
 from stoker.types.models import ModelVersion
 from stoker.types.process import NodeStatus, ProcessStatus
@@ -40,19 +41,17 @@ class State(msgspec.Struct, frozen=True):
     dossiers: dict[str, DossierState] = {}  # of revisions that have gates to pass
 
 
-def read_state(connection: Connection) -> State:
-    """Return the stored state."""
+def read_state(connection: Connection, kept: Versions) -> State:
+    """Return the stored state. kept: the versions that were read before."""
     every = endpoints.everything(connection)
     history = revisions.everything(connection)
-    targets = {each.key: target(connection, each) for each in every}
-    versions: dict[tuple[str, int], ModelVersion] = {
-        (each.name, each.number): each for each in targets.values() if each is not None
-    }
-    for revision in history:
-        where = (revision.config.model, revision.config.number)
-        if where not in versions:
-            ref = ModelRef(name=ModelName(where[0]), number=where[1])
-            versions[where] = models.get(connection, ref)
+    meant = {each.key: _meant(each) for each in every}
+    made = {_made(each) for each in history}
+    found = kept.resolve(connection, made | {ref for ref in meant.values() if ref is not None})
+    targets = {key: None if ref is None else found[ref] for key, ref in meant.items()}
+    versions = {(each.name, each.number): each for each in found.values() if each is not None}
+    for lost in (ref for ref in made if found[ref] is None):
+        models.get(connection, lost)  # raises: a version that a revision uses is never removed
     return State(
         tuple(every),
         tuple(history),
@@ -88,12 +87,19 @@ def target(connection: Connection, endpoint: EndpointState) -> ModelVersion | No
 
     An alias is followed. A bare name means the version that was newest when it was applied.
     """
+    ref = _meant(endpoint)
+    return None if ref is None else models.resolve(connection, ref)
+
+
+def _meant(endpoint: EndpointState) -> ModelRef | None:
     if endpoint.resource.spec.backends:
         return None
     ref = parse_ref(endpoint.resource.spec.model)
-    if ref.is_newest and endpoint.pinned:
-        ref = ModelRef(name=ref.name, number=endpoint.pinned)
-    return models.resolve(connection, ref)
+    return ModelRef(name=ref.name, number=endpoint.pinned) if ref.is_newest and endpoint.pinned else ref
+
+
+def _made(revision: Revision) -> ModelRef:
+    return ModelRef(name=ModelName(revision.config.model), number=revision.config.number)
 
 
 def as_node(status: NodeStatus, observed_at_s: float) -> Node:

@@ -92,7 +92,7 @@ class _Endpoint:
         self.world = world
         self.endpoint = endpoint
         self.mine = world.assigned(endpoint.key)
-        self.revisions = [each for each in world.snapshot.revisions if (each.project, each.endpoint) == endpoint.key]
+        self.revisions = world.revisions_of(endpoint.key)
         self.moves = endpoint.status.moves
         asked, acts = world.snapshot.asked, world.snapshot.acts
         mine = acts.get(endpoint.key, ()) if acts is not None else ()

@@ -1,6 +1,6 @@
 """What a replica of an endpoint runs, as one immutable value, and the digest that tells two of them apart."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -46,6 +46,9 @@ class ServingConfig(msgspec.Struct, frozen=True):
         return f"{self.model}@{self.number}"
 
 
+_FIELDS: Final = msgspec.structs.fields(ServingConfig)  # finding them out takes longer than a digest
+
+
 class Unservable(msgspec.Struct, frozen=True):
     """Why a spec and a version do not make a serving configuration; `field` is the spec's."""
 
@@ -89,11 +92,7 @@ def serving_config(spec: EndpointSpec, version: ModelVersion) -> ServingConfig |
 
 def config_digest(config: ServingConfig) -> Digest:
     """Return the digest of `config`: sha256 over the canonical JSON of what it has that is no default."""
-    values = {
-        field.name: value
-        for field in msgspec.structs.fields(ServingConfig)
-        if (value := getattr(config, field.name)) != _default(field)
-    }
+    values = {field.name: value for field in _FIELDS if (value := getattr(config, field.name)) != _default(field)}
     return sha256_digest(msgspec.json.encode(values, order="sorted"))
 
 

@@ -1,5 +1,8 @@
 """What one plan looks at, by name, and what it has added so far. Pure, but for what it remembers of its own plan."""
 
+from collections.abc import Iterable
+from typing import TypeVar
+
 import msgspec
 
 from stoker.core.actions import Action
@@ -8,6 +11,8 @@ from stoker.core.revisions import ServingConfig
 from stoker.core.snapshot import Assignment, EndpointKey, Node, Revision, Snapshot
 from stoker.types.process import ProcessStatus
 from stoker.types.resources import Endpoint
+
+_Owned = TypeVar("_Owned", Revision, Assignment)
 
 
 class World:
@@ -18,6 +23,8 @@ class World:
         self.snapshot = snapshot
         self.nodes: dict[str, Node] = {node.name: node for node in snapshot.nodes}
         self.revisions: dict[str, Revision] = {revision.revision: revision for revision in snapshot.revisions}
+        self._revisions = _by_endpoint(snapshot.revisions)
+        self._assignments = _by_endpoint(snapshot.assignments)
         self.endpoints = {each.key: each.resource for each in snapshot.endpoints}
         self.capacities = [capacity(node) for node in snapshot.nodes]
         self.held = [
@@ -33,9 +40,13 @@ class World:
 
     def assigned(self, endpoint: EndpointKey) -> list[Assignment]:
         """Return an endpoint's replicas; those that this plan has drained already, for another one, are draining."""
-        mine = [each for each in self.snapshot.assignments if (each.project, each.endpoint) == endpoint]
+        mine = self._assignments.get(endpoint, [])
         left = {"phase": "draining", "since_s": self.now_s}
         return [msgspec.structs.replace(each, **left) if each.replica in self.drained else each for each in mine]
+
+    def revisions_of(self, endpoint: EndpointKey) -> list[Revision]:
+        """Return an endpoint's revisions."""
+        return list(self._revisions.get(endpoint, ()))
 
     def process(self, assignment: Assignment) -> ProcessStatus | None:
         """Return what its node says of it; None when it does not run."""
@@ -68,6 +79,13 @@ class World:
         """Have the next plan made no later than at `due_s`."""
         wait_s = max(due_s - self.now_s, 0.0)
         self.again_s = wait_s if self.again_s is None else min(self.again_s, wait_s)
+
+
+def _by_endpoint(every: Iterable[_Owned]) -> dict[EndpointKey, list[_Owned]]:
+    found: dict[EndpointKey, list[_Owned]] = {}
+    for each in every:
+        found.setdefault((each.project, each.endpoint), []).append(each)
+    return found
 
 
 def capacity(node: Node) -> Capacity:

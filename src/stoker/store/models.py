@@ -71,7 +71,7 @@ def resolve(connection: Connection, ref: ModelRef) -> ModelVersion | None:
         pointed = select(alias.c.number).where((alias.c.name == ref.name) & (alias.c.alias == ref.alias))
         ask = ask.where(table.c.number == pointed.scalar_subquery())
     row = connection.execute(ask.order_by(table.c.number.desc()).limit(1)).one_or_none()
-    return None if row is None else _version(row, _aliases(connection, ref.name).get(row.number, ()))
+    return None if row is None else aliased(version(row), _aliases(connection, ref.name).get(row.number, ()))
 
 
 def get(connection: Connection, ref: ModelRef) -> ModelVersion:
@@ -112,8 +112,25 @@ def everything(connection: Connection, name: str | None = None) -> list[ModelVer
     for row in connection.execute(ask):
         if row.name not in pointed:
             pointed[row.name] = _aliases(connection, row.name)
-        versions.append(_version(row, pointed[row.name].get(row.number, ())))
+        versions.append(aliased(version(row), pointed[row.name].get(row.number, ())))
     return versions
+
+
+def version(row: Row[tuple[object, ...]]) -> ModelVersion:
+    """Return what a row of `versions` says: all of a version but its aliases."""
+    return ModelVersion(
+        name=row.name,
+        number=row.number,
+        digest=row.digest,
+        manifest=msgspec.json.decode(row.manifest, type=VersionManifest),
+        created_at_s=row.created_at_s,
+        size_bytes=row.size_bytes,
+    )
+
+
+def aliased(one: ModelVersion, aliases: tuple[str, ...]) -> ModelVersion:
+    """Return `one` with the aliases that point at it now."""
+    return msgspec.structs.replace(one, aliases=aliases) if aliases else one
 
 
 def users(connection: Connection, name: str, number: int) -> list[str]:
@@ -181,15 +198,3 @@ def _aliases(connection: Connection, name: str) -> dict[int, tuple[str, ...]]:
     for row in connection.execute(ask):
         found[row.number] = (*found.get(row.number, ()), row.alias)
     return found
-
-
-def _version(row: Row[tuple[object, ...]], aliases: tuple[str, ...]) -> ModelVersion:
-    return ModelVersion(
-        name=row.name,
-        number=row.number,
-        digest=row.digest,
-        manifest=msgspec.json.decode(row.manifest, type=VersionManifest),
-        created_at_s=row.created_at_s,
-        size_bytes=row.size_bytes,
-        aliases=aliases,
-    )
