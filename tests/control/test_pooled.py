@@ -68,7 +68,7 @@ def test_one_that_was_never_loaded_is_taken_to_start_as_others_of_its_engine_do(
             "c": seen(msgspec.structs.replace(ASLEEP, waiting=1), Standing(NOW_S - 1.0, arrivals=1.0)),
         }.items()
     }
-    found = pooled.turns(state, observer, looked, NOW_S)
+    found = pooled.turns(state, observer.nodes(), looked, NOW_S)
     slept = found[ProjectName("default"), EndpointName("a")]
     assert slept.count == 0
     assert f"against 0.0167 requests/s x about {start_s} s" in slept.because
@@ -87,10 +87,10 @@ def test_who_was_told_to_come_back_waits_for_room_as_others_do() -> None:
             "c": seen(expected[1], standing),
         }.items()
     }
-    assert pooled.turns(state, observer, looked, NOW_S)[ProjectName("default"), EndpointName("a")].count == 0
+    assert pooled.turns(state, observer.nodes(), looked, NOW_S)[ProjectName("default"), EndpointName("a")].count == 0
     back = msgspec.structs.replace(RUNS, is_expected=True)  # loaded, and who it was loaded for is not yet there
     looked[ProjectName("default"), EndpointName("a")] = seen(back, Standing(cold_start_s=3.0))
-    assert pooled.turns(state, observer, looked, NOW_S)[ProjectName("default"), EndpointName("a")].count == 1
+    assert pooled.turns(state, observer.nodes(), looked, NOW_S)[ProjectName("default"), EndpointName("a")].count == 1
 
 
 def test_a_look_that_saw_too_little_takes_nobody_s_place_in_the_line() -> None:

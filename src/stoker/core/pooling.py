@@ -10,10 +10,12 @@ gone. Those that wait come in the order of their waiting, and each takes, in thi
 4. the room of busy ones that have had their turn, when it has waited FORCED_COLD_STARTS of its starts. They answer what
    they hold, and wait in line themselves for what comes later
 
-Who is busy stays for a turn. Who went is not loaded again before its start has passed since it was ready: so none is
-loaded twice within its start, and only the few that are asked for again so soon wait for that; were the idle kept
-instead, everybody would. None waits for ever: when it has waited long, nobody behind it takes room. Nobody goes where
-it would not be enough.
+Sheddable endpoints are behind all others: they wait last, go first and at once, busy or not, and come into the room of
+others only when nobody asked for those as long as the sheddable one's start takes; that start is then left to end.
+
+Who is busy stays for a turn. Who went is not loaded again before its start has passed since it was ready; were the idle
+kept instead, everybody would wait for it. None waits for ever: when it has waited long, nobody behind it takes room.
+Nobody goes where it would not be enough.
 """
 
 from collections.abc import Sequence
@@ -81,6 +83,7 @@ class Member(msgspec.Struct, frozen=True):
     used_s: float = 0.0
     is_failing: bool = False
     is_known: bool = True
+    is_sheddable: bool = False
 
     @property
     def name(self) -> str:
@@ -107,12 +110,15 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class Scene(msgspec.Struct, frozen=True):
-    """All endpoints, the nodes, what holds room on them (of others too), and which of that is leaving."""
+    """All endpoints, the nodes, what holds room on them (of others too), and which of that is leaving.
+
+    sheddable: endpoints that may not sleep, but whose replicas go for others."""
 
     members: tuple[Member, ...]
     capacities: tuple[Capacity, ...]
     held: tuple[Held, ...]
     leaving: tuple[Held, ...] = ()
+    sheddable: frozenset[str] = frozenset()
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -187,9 +193,14 @@ class _Pool:
 
     def turns(self) -> dict[str, Turn]:
         """Decide about those that wait, in their order; then about those that would only like to run, or to grow."""
+        promised = {each.standing.out for each in self.members.values()}  # somebody went for them
         asked = sorted(
             (each for each in self.members.values() if _is_asked(each)),
-            key=lambda each: (each.standing.waits_s or self.now_s, each.name),
+            key=lambda one: (
+                one.is_sheddable and one.name not in promised,
+                one.standing.waits_s or self.now_s,
+                one.name,
+            ),
         )
         is_closed, line = False, 0
         for comer in asked:
@@ -222,13 +233,17 @@ class _Pool:
             return Turn(1, "waits until what leaves has left", is_waiting=True)
         waited_s = self._waited_s(comer)
         able = [each for each in self.members.values() if each.running and each.can_sleep]
-        able = [each for each in able if each.is_known and each.name not in self.found]
+        able = [each for each in able if each.is_known and each.name not in self.found and self._may_go(each, comer)]
         failing = [each for each in able if each.is_failing]
         loaded = [each for each in able if each.loaded_s != inf and not each.is_failing]
-        idle = [each for each in loaded if each.is_idle]
+        idle = [each for each in loaded if each.is_idle or _is_below(each, comer)]
         going = self._least(comer, failing + idle)
-        if going and (_value(going) <= KEPT_RATIO * comer.value or waited_s >= _bounded(comer.cold_start_s)):
+        kept = [each for each in going if not _is_below(each, comer)]
+        if going and (_value(kept) <= KEPT_RATIO * comer.value or waited_s >= _bounded(comer.cold_start_s)):
             return self._swap(comer, going, waited_s)
+        others = [each for each in self.held if each.demand.endpoint not in self.scene.sheddable]
+        if not comer.is_sheddable and self._takes(comer, others):
+            return Turn(1)  # the loop has them go (core/preemption.py)
         if self._takes(comer, self.held):
             names = ", ".join(sorted({_short(each.demand.endpoint, comer) for each in self.slow}))
             return Turn(1, f"waits until {names} has answered what it holds", is_waiting=True)
@@ -237,6 +252,11 @@ class _Pool:
         had = [each for each in loaded if self._age_s(each) >= turn_s(each) or each in idle]
         going = self._least(comer, failing + had)
         return self._swap(comer, going, waited_s) if going else None
+
+    def _may_go(self, member: Member, comer: Member) -> bool:
+        """Return whether `member` may have to go for `comer` at all."""
+        unused_s = self.now_s - member.used_s
+        return not _is_below(comer, member) or (member.is_idle and unused_s >= max(comer.cold_start_s, REST_MIN_S))
 
     def _takes(self, comer: Member, held: Sequence[Held]) -> bool:
         where = place.choose(comer.demand, self.scene.capacities, held)
@@ -345,9 +365,13 @@ def _is_asked(member: Member) -> bool:
     return bool(member.wanted and not member.running and (member.waiting or not member.can_sleep))
 
 
-def _worth(member: Member) -> tuple[bool, float, float, str]:
-    """Return the order in which they go: those that do not start, the least valuable, the least recently used."""
-    return (not member.is_failing, member.value, member.used_s, member.name)
+def _is_below(member: Member, other: Member) -> bool:
+    return member.is_sheddable and not other.is_sheddable
+
+
+def _worth(member: Member) -> tuple[bool, bool, float, float, str]:
+    """Return the order in which they go: who does not start, is sheddable, the least valuable, least recently used."""
+    return (not member.is_failing, not member.is_sheddable, member.value, member.used_s, member.name)
 
 
 def _bounded(wait_s: float) -> float:

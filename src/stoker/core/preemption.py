@@ -35,8 +35,9 @@ def preempt(world: World, endpoint: EndpointState, demand: Demand) -> str:
     What leaves already counts as gone: nobody goes for what will fit anyway.
     """
     priority = endpoint.resource.spec.placement.priority
-    if priority == "sheddable":
-        return ""
+    rest = world.snapshot.rests.get(endpoint.key)
+    if priority == "sheddable" or (rest is not None and rest.is_waiting):
+        return ""  # or others sleep for it already (core/pooling.py)
     stay: dict[str, Assignment] = {each.replica: each for each in world.snapshot.assignments if world.is_staying(each)}
     going = {each.replica: each for each in world.snapshot.assignments if each.replica not in stay}
     held = [each for each in world.held if each.replica not in going]

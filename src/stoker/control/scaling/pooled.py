@@ -4,16 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import inf
 from statistics import median
 
-from stoker.control.observe import Observer, State
+from stoker.control.observe import State
 from stoker.core import pooling
 from stoker.core.capacity import Demand, Held
 from stoker.core.pooling import Member, Scene, Standing, Turn
 from stoker.core.scale.decide import Decision
-from stoker.core.scale.policy import is_scaled
+from stoker.core.scale.policy import can_sleep, is_scaled
 from stoker.core.scale.sight import COLD_START_S, Sight
-from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Revision
+from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Node, Revision
 from stoker.core.statuses import no_room
 from stoker.core.world import capacity, demand
+from stoker.types.resources import Endpoint
 
 Looked = Mapping[EndpointKey, tuple[Decision, Sight]]
 
@@ -36,7 +37,7 @@ def standing(decision: Decision, sight: Sight, now_s: float) -> Standing:
     )
 
 
-def turns(state: State, observer: Observer, looked: Looked, now_s: float) -> dict[EndpointKey, Turn]:
+def turns(state: State, nodes: Iterable[Node], looked: Looked, now_s: float) -> dict[EndpointKey, Turn]:
     """Return how many replicas each endpoint of `looked` has room for, and who sleeps for it."""
     revisions = {str(each.revision): each for each in state.revisions}
     resources = {each.key: each.resource for each in state.endpoints}
@@ -58,14 +59,31 @@ def turns(state: State, observer: Observer, looked: Looked, now_s: float) -> dic
         if each.key in looked:
             start_s = starts_s.get(newest.config.engine, COLD_START_S)
             members[each.key] = _member(
-                needs(newest), *looked[each.key], may_sleep=each.key not in rolling, start_s=start_s
+                needs(newest),
+                *looked[each.key],
+                may_sleep=each.key not in rolling,
+                start_s=start_s,
+                is_sheddable=_is_sheddable(each.resource),
             )
         elif not is_scaled(each.resource.spec) and no_room(each.status) and not _runs(each, state.assignments):
-            members[each.key] = Member(needs(newest), 1, 0, can_sleep=False, standing=Standing())
+            members[each.key] = Member(
+                needs(newest),
+                1,
+                0,
+                can_sleep=False,
+                standing=Standing(),
+                cold_start_s=starts_s.get(newest.config.engine, COLD_START_S) if _is_sheddable(each.resource) else 0.0,
+                is_sheddable=_is_sheddable(each.resource),
+            )
     scene = Scene(
         members=tuple(members.values()),
-        capacities=tuple(capacity(each) for each in observer.nodes()),
+        capacities=tuple(capacity(each) for each in nodes),
         held=tuple(one for _, one in held),
+        sheddable=frozenset(
+            f"{each.project}.{each.name}"
+            for each in state.endpoints
+            if _is_sheddable(each.resource) and not can_sleep(each.resource.spec)
+        ),
         leaving=tuple(one for each, one in held if each.phase != "wanted" or (each.project, each.endpoint) in told),
     )
     found = pooling.pool(scene, now_s)
@@ -82,7 +100,9 @@ def _starts_s(newest_of: Mapping[EndpointKey, Revision], looked: Looked) -> dict
     return {engine: median(each) for engine, each in measured.items()}
 
 
-def _member(demand: Demand, decision: Decision, sight: Sight, *, may_sleep: bool, start_s: float) -> Member:
+def _member(
+    demand: Demand, decision: Decision, sight: Sight, *, may_sleep: bool, start_s: float, is_sheddable: bool
+) -> Member:
     """Return the endpoint as pooling sees it. start_s: what a start takes that was never measured."""
     memory = decision.memory
     return Member(
@@ -98,7 +118,12 @@ def _member(demand: Demand, decision: Decision, sight: Sight, *, may_sleep: bool
         used_s=memory.arrived_s,
         is_failing=sight.is_failing,
         is_known=_is_known(sight),
+        is_sheddable=is_sheddable,
     )
+
+
+def _is_sheddable(endpoint: Endpoint) -> bool:
+    return endpoint.spec.placement.priority == "sheddable"
 
 
 def _waiting(sight: Sight) -> int:

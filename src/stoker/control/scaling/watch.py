@@ -111,7 +111,9 @@ class ScalingWatch:
         began_s = time.perf_counter()
         sights = await self._gatherer.look(state, endpoints, now_s) if endpoints else {}
         looked = {each.key: self._decide(each, sights[each.key], now_s) for each in endpoints}
-        turns = pooled.turns(state, self._gatherer.observer, {key: one[:2] for key, one in looked.items()}, now_s)
+        turns = pooled.turns(
+            state, self._gatherer.observer.nodes(), {key: one[:2] for key, one in looked.items()}, now_s
+        )
         found = {key: _shared(*one, turns.get(key), now_s) for key, one in looked.items()}
         self._metrics.histogram("stoker_scaling_seconds").observe(time.perf_counter() - began_s)
         rests = {key: turn for key, turn in turns.items() if turn.because and (turn.is_waiting or not turn.count)}
