@@ -49,7 +49,9 @@ def read_state(connection: Connection, kept: Versions) -> State:
     made = {_made(each) for each in history}
     found = kept.resolve(connection, made | {ref for ref in meant.values() if ref is not None})
     targets = {key: None if ref is None else found[ref] for key, ref in meant.items()}
-    versions = {(each.name, each.number): each for each in found.values() if each is not None}
+    versions: dict[tuple[str, int], ModelVersion] = {
+        (each.name, each.number): each for each in found.values() if each is not None
+    }
     for lost in (ref for ref in made if found[ref] is None):
         models.get(connection, lost)  # raises: a version that a revision uses is never removed
     return State(

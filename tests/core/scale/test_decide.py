@@ -49,7 +49,7 @@ def test_what_is_starting_is_not_ordered_again() -> None:
 
 
 def test_goes_down_only_when_nothing_more_was_needed_for_the_whole_window_and_then_by_half_at_most() -> None:
-    day = Day(Policy(max=20), replicas=5)
+    day = Day(Policy(max=20, down_window_s=window.LEAST_COLD_STARTS * 40.0), replicas=5)
     day.go(40.0, 600.0)
     assert day.replicas == 5
     day.go(4.0, window.LEAST_COLD_STARTS * 40.0 - 2 * TICK_S)
@@ -59,6 +59,33 @@ def test_goes_down_only_when_nothing_more_was_needed_for_the_whole_window_and_th
     assert day.replicas >= 3
     day.go(4.0, 60.0)
     assert day.replicas == 1
+
+
+def test_a_load_that_surely_falls_is_followed_before_the_window_is_over_and_a_step_only_by_a_third() -> None:
+    day = Day(Policy(max=20), replicas=5)
+    day.go(40.0, 600.0)
+    for tick in range(66):
+        day.look(40.0 - 0.3 * tick)
+    assert day.replicas == 4, day.last.because
+    step = Day(Policy(max=20), replicas=5)
+    step.go(40.0, 600.0)
+    step.go(4.0, window.LEAST_COLD_STARTS * 40.0 - 2 * TICK_S)
+    assert step.replicas == 4, step.last.because
+    step.go(4.0, 80.0)
+    assert step.replicas == 1
+
+
+def test_what_is_sent_back_while_it_starts_teaches_no_longer_window_when_it_is_ordered_again() -> None:
+    day = Day(Policy(max=20))
+    day.go(4.0, 600.0)
+    day.look(20.0, waiting=40)
+    ordered = day.replicas
+    day.look(4.0, ready=1, pending=ordered - 1)
+    day.look(4.0, ready=1, pending=ordered - 1)
+    assert day.replicas < ordered, day.last.because
+    before_s = day.memory.window_s
+    day.look(20.0, waiting=40, ready=1, pending=0)
+    assert day.memory.window_s <= max(before_s, window.LEAST_COLD_STARTS * 40.0)
 
 
 @pytest.mark.parametrize("window_s", [30.0, 300.0, 3600.0])

@@ -25,7 +25,7 @@ from stoker.core.scale.sight import LONG_S, Sight, cold_start_s
 
 STALE_S: Final = 15.0
 FALLBACK_AFTER: Final = 10  # looks in a row that found nothing
-STARTING_RATIO: Final = 1.25  # what is starting goes only when so much less is enough: it would start again
+STARTING_RATIO: Final = 1.6  # what is starting goes only when so much less is enough: it would start again
 ROUNDING: Final = 1e-6
 REPLICAS_MAX: Final = 1e6  # whatever was read
 
@@ -119,7 +119,8 @@ def _wish(
     up, words = _ceil(first.up), f"{first.signal}: {first.because}"
     if up > have:
         return _Wish(up, words)
-    at_s, peak = memory.peaks[0]
+    window_s = window.counting_s(sight, policy, memory, now_s)
+    at_s, peak = window.last_needed(memory, window_s, now_s)
     held = load.held(sight, policy, memory)
     kept = max(peak, held, first.up * (STARTING_RATIO if sight.pending else 1.0))
     down = _ceil(kept)
@@ -129,21 +130,17 @@ def _wish(
         if kept == held:
             return _Wish(have, f"{words}; {sight.in_flight} in flight and {sight.waiting} waiting hold {held:.2f}")
         if kept == peak:
-            return _Wish(have, f"{words}; it goes down when {peak:.2f} is {_ago(sight, policy, memory, at_s, now_s)}")
+            return _Wish(
+                have, f"{words}; it goes down when {peak:.2f} is {window_s:.0f} s ago (now {now_s - at_s:.0f})"
+            )
         return _Wish(have, f"{words}; what is starting would be missed soon")
     if now_s - memory.since_s < LONG_S or sight.span_s < LONG_S:
         return _Wish(have, f"{words}; the numbers do not reach back a minute, so nothing goes")
-    window_s = window.length_s(sight, policy, memory, now_s)
     return _Wish(down, f"{words}; not more than {kept:.2f} were needed within {window_s:.0f} s")
 
 
 def _ceil(replicas: float) -> int:
     return math.ceil(min(replicas, REPLICAS_MAX) - ROUNDING)
-
-
-def _ago(sight: Sight, policy: Policy, memory: Memory, at_s: float, now_s: float) -> str:
-    window_s = window.length_s(sight, policy, memory, now_s)
-    return f"{window_s:.0f} s ago (now {now_s - at_s:.0f})"
 
 
 def _rested(wish: _Wish, sight: Sight, policy: Policy, memory: Memory, now_s: float) -> _Wish:
@@ -194,7 +191,7 @@ def _decided(
     if desired > have:
         memory = msgspec.structs.replace(memory, desired=desired, up_s=now_s)
     elif desired < have:
-        memory = window.went(sight, msgspec.structs.replace(memory, desired=desired), now_s)
+        memory = window.went(sight, policy, msgspec.structs.replace(memory, desired=desired), now_s)
     else:
         memory = msgspec.structs.replace(memory, desired=desired)
     return Decision(desired, because, readings, memory, limit, sleeps=not limits.least)

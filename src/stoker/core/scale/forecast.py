@@ -18,7 +18,7 @@ from stoker.types.scaling import Signal
 
 LEVEL_NOISE: Final = 0.05  # of the measurement's variance, for each look
 TREND_NOISE: Final = 0.001
-TREND_SURE: Final = 2.0  # standard deviations that a trend must be from nothing to count
+TREND_SURE: Final = 1.25  # standard deviations that a trend must be from nothing to count
 AHEAD_RATIO_MAX: Final = 1.5  # over what arrives now: a step is no slope
 DAY_S: Final = 86_400
 SLOT_S: Final = 300
@@ -59,6 +59,11 @@ def _step(before: Trend, sight: Sight, noise: float, passed_s: float) -> Trend:
         ptt=max(ptt - by_trend * plt, 0.0),
         at_s=sight.at_s,
     )
+
+
+def is_falling(memory: Memory) -> bool:
+    """Return whether arrivals grow fewer, by more than chance."""
+    return memory.trend.trend < -TREND_SURE * math.sqrt(memory.trend.ptt)
 
 
 def trend(sight: Sight, policy: Policy, memory: Memory) -> Reading | None:

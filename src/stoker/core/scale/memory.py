@@ -39,7 +39,8 @@ class Memory(msgspec.Struct, frozen=True):
     when on there is no gap. service_s: mean over `served` requests, old ones counting less. places: of a replica, when
     one was last seen. burstiness: variance of arrivals over their mean; 1 is chance. rate_before: arrivals a second of
     the 6 s before. peaks: when how many replicas were needed, falling. window_s, missed_s: see window.py. up_s: the
-    last raise; went_s: the last that went; down_s: the first that went with it, 0 if one was missed since.
+    last raise; went_s: the last that went; down_s: when the first that went with it was last needed, 0 if
+    one was missed since.
     arrived_s: the last request; gaps: without one, newest last. ready_s: since when any replica is ready. pooled: what
     sharing room with others needs.
     """
