@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from stoker.control.observe import Observer, State
+from stoker.control.scaling.accelerators import Accelerators
 from stoker.control.scaling.promises import Promises
 from stoker.core.conditions import is_crash_looping
 from stoker.core.scale.counts import Counts, Seen
@@ -47,10 +48,13 @@ class _Known:
 class Gatherer:
     """Asks all gateways at once. One that does not answer makes the numbers too few to let replicas go."""
 
-    def __init__(self, address: Callable[[str], str], gateways: int, observer: Observer, promises: Promises) -> None:
+    def __init__(
+        self, address: Callable[[str], str], gateways: int, observer: Observer, promises: Promises, gpus: Accelerators
+    ) -> None:
         self._addresses = [address(f"gateway-{index}") for index in range(gateways)]
         self._observer = observer
         self._promises = promises
+        self._gpus = gpus
         self._known: dict[EndpointKey, _Known] = {}
         self._failures = 0
         self._answered_s = 0.0
@@ -69,6 +73,8 @@ class Gatherer:
         """Return a sight of each of `endpoints`. now_s: unix seconds."""
         answers, missing = await self._ask()
         await self._promises.look(endpoints, now_s)
+        if any("gpu" in each.resource.spec.scaling.signals for each in endpoints):
+            await self._gpus.look(now_s)
         self._known = {each.key: self._known.get(each.key) or _Known() for each in endpoints}
         if missing == len(self._addresses):
             self._failures += 1
@@ -124,6 +130,7 @@ class Gatherer:
             pending=len(wanted) - len(ready),
             cold_start_s=_cold_start_s(known),
             cpu_ratio=known.cpu_ratio,
+            gpu_ratio=self._gpus.of(each for each, _, _ in ready),
             loaded_s=max((process.ready_at_s for _, process, _ in ready), default=0.0),
             is_failing=not ready and any(is_crash_looping(process) for _, process, _ in running),
             language=self._language(endpoint.key, counted, loads),
