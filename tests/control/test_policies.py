@@ -90,7 +90,7 @@ def test_a_change_is_refused_told_or_only_written_down_and_a_rollback_passes(rig
     assert (status, body["error"]["code"]) == (422, "policy_denied")
     told = {each["field"]: each["message"] for each in body["error"]["details"]}
     assert "endpoint default/a: policy signed-only, rule signed: m@1 is not signed by anyone" in told["spec.model"]
-    assert "no node has 900 cores" in told["spec.resources"]
+    assert "no node of the pool default has 900 cores" in told["spec.resources"]
     assert {"metadata.labels.owner", "metadata.labels.runbook"} <= set(told)
     assert infer(rig) == [2, 2, 2, 2]
 

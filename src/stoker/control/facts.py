@@ -69,7 +69,7 @@ def everything(connection: Connection, held: Sequence[Policy]) -> tuple[Known, .
 
 def pool(nodes: Iterable[NodeStatus]) -> PoolFacts:
     """Return the sizes of nodes."""
-    known = tuple(NodeFacts(str(node.node), node.cores, node.memory_bytes) for node in nodes)
+    known = tuple(NodeFacts(str(node.node), node.cores, node.memory_bytes, node.pool) for node in nodes)
     return PoolFacts(known, sum(node.cores for node in known), sum(node.memory_bytes for node in known))
 
 

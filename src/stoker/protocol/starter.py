@@ -51,11 +51,11 @@ spec:
   rules:
     - name: one-replica
       expression: >-
-        !variables.asks || pool.nodes.exists(n, resource.spec.resources.cpu <= n.cores
-        && resource.spec.resources.memory <= n.memory_bytes)
+        !variables.asks || pool.nodes.exists(n, n.pool == resource.spec.placement.pool
+        && resource.spec.resources.cpu <= n.cores && resource.spec.resources.memory <= n.memory_bytes)
       message_expression: >-
-        'no node has ' + string(resource.spec.resources.cpu) + ' cores and ' + string(resource.spec.resources.memory /
-        1048576) + ' MiB of memory; ask for less, or add a node'
+        'no node of the pool ' + resource.spec.placement.pool + ' has ' + string(resource.spec.resources.cpu) +
+        ' cores and ' + string(resource.spec.resources.memory / 1048576) + ' MiB of memory; ask for less, or add a node'
       field: spec.resources
     - name: all-replicas
       expression: >-

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from stoker.types.fields import Name
+from stoker.types.placement import DEFAULT_POOL
 from stoker.types.slos import Sli
 
 POLICIES_MAX: Final = 200  # of the whole platform
@@ -156,6 +157,7 @@ class NodeFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     cores: float
     memory_bytes: int
+    pool: str = DEFAULT_POOL
 
 
 class PoolFacts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
