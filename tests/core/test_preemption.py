@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from stoker.core.actions import DrainReplica
 from stoker.core.capacity import Capacity, Demand, Held, fits, room
+from stoker.core.conditions import PROGRESSING, find
 from stoker.core.preemption import MadeRoom, make_room
 from stoker.core.reconcile import Plan
 from stoker.core.snapshot import Snapshot
@@ -82,7 +83,12 @@ def test_a_sheddable_replica_goes_for_a_standard_one_with_its_grace_and_waits_wi
     assert gone.replica in world.processes["n0"], "it is told to gateways before it is stopped"
     world.settle()
     assert serving(world) == {"jobs": 1, "shop": 1}
-    assert no_room(world.status("jobs")) == "needs 1.0 core, largest free is 0.0 on node n0"
+    progress = find(world.status("jobs").conditions, PROGRESSING)
+    assert progress is not None
+    assert (progress.reason, progress.message) == (
+        "Preempted",
+        "default.shop (standard) took its room; needs 1.0 core, largest free is 0.0 on node n0",
+    )
     world.delete("shop")
     world.settle()
     assert serving(world) == {"jobs": 2}

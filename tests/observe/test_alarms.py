@@ -211,6 +211,10 @@ def said(kind: str, reason: str, *, status: bool = False) -> tuple[Condition, ..
         (EndpointStatus(serving="default.a-1", replicas_wanted=1), ["EndpointDown"]),
         (EndpointStatus(conditions=said("Progressing", "CrashLoop")), ["CrashLoop"]),
         (EndpointStatus(conditions=said("Ready", "NoCapacity")), ["NoCapacity"]),
+        (
+            EndpointStatus(serving="default.a-1", replicas_wanted=1, conditions=said("Progressing", "Preempted")),
+            ["Preempted"],
+        ),
         (EndpointStatus(conditions=said("Drifted", "Moved", status=True)), ["Drifted"]),
         (EndpointStatus(conditions=said("Drifted", "Steady")), []),
     ],

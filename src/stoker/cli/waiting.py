@@ -52,7 +52,7 @@ def judge(detail: EndpointDetail, generation: int) -> Progressing:
         return Progressing("refused", progressing.message)
     if progressing.reason in ("CrashLoop", "Unservable"):
         return Progressing("failed", progressing.message)
-    if progressing.reason == "NoCapacity":
+    if progressing.reason in ("NoCapacity", "Preempted"):
         return Progressing("stuck", progressing.message)
     if status.replicas_wanted == 0 and ready.reason in ("ScaledToZero", "WaitsForRoom"):
         return Progressing("done", ready.message, 1.0)

@@ -12,6 +12,7 @@ import msgspec
 from stoker.core import conditions
 from stoker.core.alerts import Alert, Signal
 from stoker.core.snapshot import EndpointState
+from stoker.core.statuses import PREEMPTED
 from stoker.types.slos import Severity
 from stoker.types.statuses import EndpointStatus
 
@@ -70,6 +71,10 @@ ALARMS: Final = (
     Alarm(
         "NoCapacity", "ticket", 300.0, "no node has room for the replicas of {who}",
         "fewer replicas or smaller `spec.resources`; `stoker get nodes` shows what is free",
+    ),
+    Alarm(
+        "Preempted", "ticket", 3600.0, "replicas of {who} gave their room to others and have none",
+        "it is sheddable: wait, add a node, or raise its `placement.priority`; its condition names who has the room",
     ),
     Alarm(
         "Drifted", "ticket", 0.0, "what {who} sees is no longer what its model was made for",
@@ -179,9 +184,10 @@ def _conditions(status: EndpointStatus) -> Iterable[tuple[str, str]]:
     ready = conditions.find(status.conditions, conditions.READY)
     progressing = conditions.find(status.conditions, conditions.PROGRESSING)
     drifted = conditions.find(status.conditions, conditions.DRIFTED)
-    if status.serving and status.replicas_wanted and not status.replicas_ready:
+    is_preempted = progressing is not None and progressing.reason == PREEMPTED
+    if status.serving and status.replicas_wanted and not status.replicas_ready and not is_preempted:
         yield "EndpointDown", ready.message if ready is not None else ""
-    for reason in ("CrashLoop", "NoCapacity"):
+    for reason in ("CrashLoop", "NoCapacity", PREEMPTED):
         said = [each.message for each in (progressing, ready) if each is not None and each.reason == reason]
         if said:
             yield reason, said[0]

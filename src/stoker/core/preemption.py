@@ -47,7 +47,9 @@ def preempt(world: World, endpoint: EndpointState, demand: Demand) -> str:
     if not made.go and not any(each.node == made.node and _is_sheddable(world, each) for each in going.values()):
         return ""
     for each in made.go:
-        leaving.drain(world, stay[each.replica], f"it is sheddable, and {demand.endpoint} ({priority}) needs its room")
+        gone = stay[each.replica]
+        world.preempted[gone.project, gone.endpoint] = f"{demand.endpoint} ({priority})"
+        leaving.drain(world, gone, f"it is sheddable, and {demand.endpoint} ({priority}) needs its room")
     world.held.append(Held(made.node, demand, made.gpus))
     return f"sheddable replicas make room on node {made.node}"
 

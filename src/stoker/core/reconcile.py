@@ -247,8 +247,7 @@ class _Endpoint:
         return next((each for each in self.revisions if each.revision == revision), target)
 
     def _end_rollout(self, because: str) -> None:
-        ended = end(self.world, self.endpoint, because)
-        if ended is not None:
+        if (ended := end(self.world, self.endpoint, because)) is not None:
             self._change_rollout(ended.state, ended.entries)
 
     def _change_rollout(self, state: RolloutState, entries: tuple[Entry, ...]) -> None:
@@ -367,6 +366,7 @@ class _Endpoint:
                     if each.phase != "wanted" or each.replica not in self.held
                 ),
                 blocked=self.blocked,
+                preempted_by=self.world.preempted.get(self.endpoint.key, ""),
                 problem=self.problem.message if self.problem is not None else None,
                 rest=self.world.snapshot.rests.get(self.endpoint.key),
                 asked=target.revision if target is not None else "",

@@ -1,6 +1,7 @@
 """What is said of an endpoint: its conditions with reasons, in the engine's own words where it failed."""
 
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
@@ -15,6 +16,9 @@ from stoker.core.snapshot import Assignment, EndpointState
 from stoker.types.process import ProcessStatus
 from stoker.types.statuses import Condition, EndpointStatus
 
+PREEMPTED: Final = "Preempted"
+TOOK: Final = " took its room; "
+
 
 class Sight(msgspec.Struct, frozen=True):
     """What was seen of one endpoint. `blocked` and `problem` are sentences, None when all is well.
@@ -28,6 +32,7 @@ class Sight(msgspec.Struct, frozen=True):
     wanted_count: int
     processes: tuple[tuple[Assignment, ProcessStatus | None], ...]
     blocked: str | None = None  # no node has room
+    preempted_by: str = ""  # for whom replicas went just now
     problem: str | None = None  # the spec cannot be served
     start_failures: Mapping[str, str] = {}  # by replica
     asked: str = ""
@@ -88,7 +93,7 @@ def _readiness(endpoint: EndpointState, sight: Sight, serving: str) -> _Claim:
         how = "replicas.max is 0; set it to 1 or more" if is_off else "nobody asks; the next request wakes it"
         return _Claim(False, "ScaledToZero", how)
     if sight.blocked is not None and not _wanted(sight, serving):
-        return _Claim(False, "NoCapacity", sight.blocked)
+        return _no_room(endpoint, sight.blocked, sight.preempted_by)
     if not serving:
         return _Claim(False, "Loading", "its first revision is being made")
     return _Claim(False, "Loading", f"no replica of {serving} is ready yet")
@@ -107,7 +112,7 @@ def _progress(endpoint: EndpointState, sight: Sight) -> _Claim:
     if sight.rollout is not None and sight.rollout.phase in REJECTED:
         return _taken_back(sight.rollout)
     if sight.blocked is not None:
-        return _Claim(False, "NoCapacity", sight.blocked)
+        return _no_room(endpoint, sight.blocked, sight.preempted_by)
     unstarted = _unstarted(sight, sight.target)
     if unstarted is not None:
         return _Claim(False, "StartFailed", unstarted)
@@ -133,7 +138,17 @@ def _progress(endpoint: EndpointState, sight: Sight) -> _Claim:
 def no_room(status: EndpointStatus) -> str:
     """Return why the endpoint's last missing replica has no node; "" if it has one."""
     found = conditions.find(status.conditions, PROGRESSING)
-    return found.message if found is not None and found.reason == "NoCapacity" else ""
+    return found.message if found is not None and found.reason in ("NoCapacity", PREEMPTED) else ""
+
+
+def _no_room(endpoint: EndpointState, blocked: str, preempted_by: str) -> _Claim:
+    """Return that there is no room, and who has it that made replicas go, from then until all are back."""
+    before = conditions.find(endpoint.status.conditions, PROGRESSING)
+    if not preempted_by and before is not None and before.reason == PREEMPTED:
+        preempted_by = before.message.partition(TOOK)[0]
+    if preempted_by:
+        return _Claim(False, PREEMPTED, f"{preempted_by}{TOOK}{blocked}")
+    return _Claim(False, "NoCapacity", blocked)
 
 
 def _release(asked: str, release: DossierState | None) -> _Claim:

@@ -36,6 +36,7 @@ class World:
         self.rollouts = {(each.project, each.endpoint): each for each in snapshot.rollouts}
         self.actions: list[Action] = []
         self.drained: set[str] = set()  # replicas, by this plan
+        self.preempted: dict[EndpointKey, str] = {}  # for whom replicas of an endpoint go, by this plan
         self.again_s: float | None = None
 
     def assigned(self, endpoint: EndpointKey) -> list[Assignment]:
