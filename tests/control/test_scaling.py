@@ -10,9 +10,7 @@ import msgspec
 import pytest
 
 from stoker.control.observe import Observer, read_state
-from stoker.control.scaling.accelerators import Accelerators
 from stoker.control.scaling.gather import Gatherer
-from stoker.control.scaling.promises import Promises
 from stoker.control.scaling.watch import LOOK_S, ScalingWatch
 from stoker.core.conditions import CRASH_LOOP_CRASHES
 from stoker.observe.history.history import History
@@ -102,7 +100,7 @@ class Scene:
         self.watch = self.restarted()
 
     def restarted(self) -> ScalingWatch:
-        gatherer = Gatherer(self.address, 1, self.observer, Promises(self.history), Accelerators(self.history))
+        gatherer = Gatherer(self.address, 1, self.observer, self.history)
         state = self.database.read(lambda each: read_state(each, Versions()))
         return ScalingWatch(
             self.database, gatherer, lambda: state, lambda: self.lease, self.metrics, self._wake, lambda: self.now_s

@@ -33,9 +33,7 @@ from stoker.control.remedies import Remedies
 from stoker.control.replay import Replayer
 from stoker.control.rollouts import RolloutWatch
 from stoker.control.routes import RoutePublisher
-from stoker.control.scaling.accelerators import Accelerators
 from stoker.control.scaling.gather import Gatherer
-from stoker.control.scaling.promises import Promises
 from stoker.control.scaling.watch import ScalingWatch
 from stoker.control.shapes import ShapeWatch
 from stoker.control.starts import StartWatch
@@ -87,12 +85,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
     samples = SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes)
     judges = gates.Gates(blobs, reach, models.comparer, samples, policies.Asked(admission))
     quiet = Quiet(database, samples, reach, lambda: loop.lease is not None, loop.wake)
-    scaling = _scaling(
-        database,
-        Gatherer(home.address, chosen.gateways, observer, Promises(history), Accelerators(history)),
-        loop,
-        metrics,
-    )
+    scaling = _scaling(database, Gatherer(home.address, chosen.gateways, observer, history), loop, metrics)
     loop.asked, loop.acts = watch.asked, remedies.in_force
     return ControlPlane(
         database=database,

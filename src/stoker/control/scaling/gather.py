@@ -17,6 +17,7 @@ from stoker.core.conditions import is_crash_looping
 from stoker.core.scale.counts import Counts, Seen
 from stoker.core.scale.sight import Language, Sight
 from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Revision
+from stoker.observe.port import Questions
 from stoker.protocol.frames import Kind, RequestHead
 from stoker.protocol.link import connect
 from stoker.types.errors import ReplicaLost, StokerError
@@ -48,13 +49,10 @@ class _Known:
 class Gatherer:
     """Asks all gateways at once. One that does not answer makes the numbers too few to let replicas go."""
 
-    def __init__(
-        self, address: Callable[[str], str], gateways: int, observer: Observer, promises: Promises, gpus: Accelerators
-    ) -> None:
+    def __init__(self, address: Callable[[str], str], gateways: int, observer: Observer, history: Questions) -> None:
         self._addresses = [address(f"gateway-{index}") for index in range(gateways)]
         self._observer = observer
-        self._promises = promises
-        self._gpus = gpus
+        self._promises, self._gpus = Promises(history), Accelerators(history)
         self._known: dict[EndpointKey, _Known] = {}
         self._failures = 0
         self._answered_s = 0.0
