@@ -262,7 +262,13 @@ def _node(node: NodeStatus, gpus: str) -> str:
         + (f"  {tables.last_line(one.last_error)}" if one.last_error else "")
         for one in node.processes
     )
-    return "\n".join([tables.nodes_table([node]), *_section("GPUs", gpus), *_section("Processes", lines)])
+    forks = "\n".join(
+        f"{one.imports}  {one.phase}  pid {one.pid}  {format_bytes(one.rss_bytes)}  threads {one.threads}"
+        f"  forked {one.forked}" + (f"  {tables.last_line(one.problem)}" if one.problem else "")
+        for one in node.forks
+    )
+    sections = (("GPUs", gpus), ("Processes", lines), ("Fork servers", forks))
+    return "\n".join([tables.nodes_table([node]), *(line for each in sections for line in _section(*each))])
 
 
 def _section(title: str, text: str) -> list[str]:

@@ -14,6 +14,7 @@ import msgspec
 from stoker.control.files import write_whole
 from stoker.control.ports import Folders
 from stoker.core.snapshot import Revision
+from stoker.types.forks import THREADS_ENV, USUAL_ENV
 from stoker.types.ids import ReplicaId
 from stoker.types.models import ModelVersion
 from stoker.types.process import ProcessSpec
@@ -85,11 +86,9 @@ def process_spec(
         argv=(sys.executable, "-m", "stoker.app.replica_main", str(_spec_file(folders, replica))),
         env={
             "HOME": str(work_dir),
-            "LANG": "C.UTF-8",
             "TMPDIR": str(work_dir),
-            # Threads that spin while they wait eat the cores of the others: seen to cost more than half the speed.
-            "GOMP_SPINCOUNT": "10000",
-            "OMP_NUM_THREADS": threads,
+            **USUAL_ENV,
+            THREADS_ENV: threads,
             **config.env,
             **_seen(gpus),
         },

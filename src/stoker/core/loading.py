@@ -12,7 +12,7 @@ from statistics import median
 from typing import Final
 
 from stoker.types.loading import Loading, Seen, Usual
-from stoker.types.starts import FIRST_ANSWER, IMPORTS, ORDER, PROCESS, VERIFY, Start
+from stoker.types.starts import FIRST_ANSWER, FORKED, IMPORTS, ORDER, PROCESS, VERIFY, Start
 
 STARTS: Final = 5  # the newest of an endpoint that its usual times are of
 RATIO_MAX: Final = 0.99
@@ -46,7 +46,7 @@ def far(times: Usual, seen: Seen) -> Loading:
         return Loading(stage, usual_s=total_s)
     if seen.is_ready:
         return _loading(seen, total_s, 0.0)
-    running = (stage,) if stage else (ORDER, PROCESS, IMPORTS)
+    running = (stage,) if stage else (ORDER, PROCESS, FORKED, IMPORTS)
     at = max((at for at, name in enumerate(names) if name in running), default=-1)
     later_s = sum(seconds for name, seconds in times[at + 1 :] if name not in seen.over)
     own_s = sum(seconds for name, seconds in times if name in running and (stage or name != ORDER))
