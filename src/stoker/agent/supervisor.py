@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -21,10 +21,12 @@ from stoker.agent.folders import Folders
 from stoker.agent.forks import ForkServers
 from stoker.agent.load import MachineLoad
 from stoker.agent.pace import Pace
+from stoker.agent.prefetch import Prefetch
 from stoker.agent.process import Owned
 from stoker.agent.records import Record, Records
 from stoker.agent.site import Site
 from stoker.telemetry import machine
+from stoker.types.ahead import AHEAD_MAX, Ahead
 from stoker.types.errors import Busy, Conflict, Draining, Forbidden, InvalidInput, NotFound
 from stoker.types.faults import Fault
 from stoker.types.placement import DEFAULT_POOL
@@ -54,6 +56,7 @@ class Supervisor:
         self._folders = folders
         self._records = Records(folders.processes)
         self._forks = ForkServers(folders) if forks else None
+        self._prefetch = Prefetch()
         self._site = Site(folders, self._records, self._changed, pace, self._forks)
         self._node = node
         self._pool = pool
@@ -172,6 +175,11 @@ class Supervisor:
         if name in self._owned:
             self._owned[name].end_fault()
 
+    def expect(self, ahead: Sequence[Ahead], fence: int) -> None:
+        """Have files and imports of these ready, the most valuable first; those of before are over."""
+        self._obey(fence)
+        self._prefetch.want(ahead[:AHEAD_MAX])
+
     def status(self) -> NodeStatus:
         """Return the node as it is now."""
         return NodeStatus(
@@ -188,6 +196,7 @@ class Supervisor:
             memory_pressure_ratio=self._load.memory_pressure_ratio,
             pool=self._pool,
             gpus=self.gpus,
+            ahead=self._prefetch.status(),
             forks=self._forks.status() if self._forks is not None else (),
         )
 
@@ -214,6 +223,7 @@ class Supervisor:
     async def shutdown(self, drain_s: float) -> None:
         """End everything in order: gateways finish what they took, then replicas, then control."""
         self._is_closing = True
+        self._prefetch.close()
         if self._forks is not None:
             self._forks.close()
         for kind in END_ORDER:
@@ -235,6 +245,7 @@ class Supervisor:
         await asyncio.gather(*tasks, return_exceptions=True)
         for owned in self._owned.values():
             owned.let_go()
+        self._prefetch.close()
         if self._forks is not None:
             self._forks.close()
 
@@ -300,8 +311,10 @@ class Supervisor:
         """Look after those that are nobody's replica: fork servers, and the dead whose parents are gone."""
         pids = self._pids()
         orphans.bury(lines, set(pids.values()))
+        self._prefetch.look(time.monotonic())
         if self._forks is not None:
             wanted = [owned.fork_key for owned in self._owned.values() if owned.fork_key is not None]
+            wanted += [each.fork for each in self._prefetch.wanted if each.fork is not None]
             is_busy = any(owned.phase in ("starting", "loading") for owned in self._owned.values())
             self._forks.tend(wanted, lines, is_busy=is_busy, free_bytes=self._memory[1])
 

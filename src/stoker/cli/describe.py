@@ -267,7 +267,11 @@ def _node(node: NodeStatus, gpus: str) -> str:
         f"  forked {one.forked}" + (f"  {tables.last_line(one.problem)}" if one.problem else "")
         for one in node.forks
     )
-    sections = (("GPUs", gpus), ("Processes", lines), ("Fork servers", forks))
+    ahead = "\n".join(
+        f"{one.model}  {format_bytes(one.cached_bytes)} of {format_bytes(one.size_bytes)} in memory  {one.because}"
+        for one in node.ahead
+    )
+    sections = (("GPUs", gpus), ("Processes", lines), ("Fork servers", forks), ("Read ahead", ahead))
     return "\n".join([tables.nodes_table([node]), *(line for each in sections for line in _section(*each))])
 
 

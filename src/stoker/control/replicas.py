@@ -13,6 +13,7 @@ import msgspec
 
 from stoker.control.files import write_whole
 from stoker.control.ports import Folders
+from stoker.core.revisions import ServingConfig
 from stoker.core.snapshot import Revision
 from stoker.types.forks import THREADS_ENV, USUAL_ENV
 from stoker.types.ids import ReplicaId
@@ -79,19 +80,11 @@ def process_spec(
     """
     config = revision.config
     work_dir = _work_dir(folders, replica)
-    threads = str(max(1, int(config.cpu)))
     return ProcessSpec(
         name=replica,
         kind="replica",
         argv=(sys.executable, "-m", "stoker.app.replica_main", str(_spec_file(folders, replica))),
-        env={
-            "HOME": str(work_dir),
-            "TMPDIR": str(work_dir),
-            **USUAL_ENV,
-            THREADS_ENV: threads,
-            **config.env,
-            **_seen(gpus),
-        },
+        env={**environment(config, work_dir), **_seen(gpus)},
         address=folders.address(replica),
         work_dir=str(work_dir),
         memory_bytes=config.memory_bytes,
@@ -106,6 +99,13 @@ def process_spec(
             "error_file": str(_error_file(folders, replica)),
         },
     )
+
+
+def environment(config: ServingConfig, work_dir: Path) -> dict[str, str]:
+    """Return the variables of a replica of `config`, without those of its GPUs."""
+    threads = str(max(1, int(config.cpu)))
+    home = {"HOME": str(work_dir), "TMPDIR": str(work_dir)}
+    return {**home, **USUAL_ENV, THREADS_ENV: threads, **config.env}
 
 
 def _seen(gpus: tuple[int, ...]) -> dict[str, str]:

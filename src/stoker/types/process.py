@@ -5,6 +5,7 @@ from typing import Literal
 
 import msgspec
 
+from stoker.types.ahead import AheadStatus
 from stoker.types.forks import ForkStatus
 from stoker.types.placement import DEFAULT_POOL
 
@@ -89,6 +90,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
     memory_pressure_ratio: float | None = None
     pool: str = DEFAULT_POOL
     gpus: int = 0
+    ahead: tuple[AheadStatus, ...] = ()
     forks: tuple[ForkStatus, ...] = ()
 
 
