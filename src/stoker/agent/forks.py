@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -84,18 +84,19 @@ class ForkServers:
         if server is None or not server.is_ready or len(message) > ORDER_BYTES_MAX:
             return None
         Path(order.work_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
-        waits, tell = os.pipe2(os.O_CLOEXEC)
-        output, pid = logs.open_log(log), 0
-        try:
-            pid = await server.fork(message, (output, waits), ANSWER_S)
-        except Unavailable as refused:
-            _log.warning("started without a fork", extra={"server": key.name, "reason": refused.message})
-        finally:
-            os.close(output)
-            os.close(waits)
-            if not pid:
-                os.close(tell)
-        return Forked(pid, tell) if pid else None
+        with ExitStack() as held, ExitStack() as unless_forked:
+            output = logs.open_log(log)
+            held.callback(os.close, output)
+            waits, tell = os.pipe2(os.O_CLOEXEC)
+            held.callback(os.close, waits)
+            unless_forked.callback(os.close, tell)
+            try:
+                pid = await server.fork(message, (output, waits), ANSWER_S)
+            except Unavailable as refused:
+                _log.warning("started without a fork", extra={"server": key.name, "reason": refused.message})
+                return None
+            unless_forked.pop_all()
+            return Forked(pid, tell)
 
     def tend(self, wanted: Sequence[ForkKey], lines: Iterable[ProcessLine], *, is_busy: bool, free_bytes: int) -> None:
         """Bury servers that died, end those that nobody needs, start one that is missing.

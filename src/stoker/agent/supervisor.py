@@ -178,6 +178,8 @@ class Supervisor:
     def expect(self, ahead: Sequence[Ahead], fence: int) -> None:
         """Have files and imports of these ready, the most valuable first; those of before are over."""
         self._obey(fence)
+        if self._is_closing:
+            raise Draining("this agent is shutting down")
         self._prefetch.want(ahead[:AHEAD_MAX])
 
     def status(self) -> NodeStatus:

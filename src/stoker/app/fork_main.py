@@ -16,6 +16,7 @@ import socket
 import sys
 import tempfile
 import traceback
+from contextlib import suppress
 from importlib import import_module
 from typing import Final, NoReturn
 
@@ -26,10 +27,8 @@ from stoker.app import replica_main
 from stoker.app.own_area import OwnArea
 from stoker.types.forks import ORDER_BYTES_MAX, ForkAnswer, ForkOrder
 
-MODULES: Final = {
-    "platform": ("stoker.runtime.replica", "stoker.telemetry.logs", "uvloop"),
-    "sklearn": ("stoker.runtime.replica", "stoker.telemetry.logs", "uvloop", "stoker.runtime.engines.sklearn"),
-}
+PLATFORM: Final = ("stoker.runtime.replica", "stoker.telemetry.logs", "uvloop", "numpy.random")
+MODULES: Final = {"platform": PLATFORM, "sklearn": (*PLATFORM, "stoker.runtime.engines.sklearn")}
 DESCRIPTORS: Final = 2  # of an order: log, pipe
 THREADPOOLS: Final = "threadpoolctl"  # comes with scikit-learn
 EXIT_CANNOT: Final = 3
@@ -52,19 +51,17 @@ def main() -> int:
     area.write(sys.orig_argv[:-1], own)
     gc.collect()
     gc.freeze()  # a collection in a fork would write to every page of what it shares with the others
-    _answer(channel, ForkAnswer())
-    while True:
-        try:
+    with suppress(ConnectionError):  # the agent has died
+        _answer(channel, ForkAnswer())
+        while True:
             data, descriptors, _, _ = socket.recv_fds(channel, ORDER_BYTES_MAX, DESCRIPTORS)
-        except ConnectionError:
-            return 0
-        if not data:
-            return 0
-        try:
-            _answer(channel, _fork(data, descriptors, threads, area, channel))
-        finally:
+            if not data:
+                break
+            answer = _fork(data, descriptors, threads, area, channel)
             for each in descriptors:
                 os.close(each)
+            _answer(channel, answer)
+    return 0
 
 
 def _fork(data: bytes, descriptors: list[int], threads: int, area: OwnArea, channel: socket.socket) -> ForkAnswer:
@@ -130,8 +127,7 @@ def _be(environ: dict[str, str]) -> None:
 def _reseed() -> None:
     """Forget what all forks would share: states of random generators, the folder for temporary files."""
     random.seed()  # Python does it too, of the generator behind the module alone
-    if "numpy" in sys.modules:
-        import_module("numpy.random").seed()
+    import_module("numpy.random").seed()
     tempfile.tempdir = None
 
 
