@@ -96,6 +96,10 @@ class Rig:
         credentials = read_credentials(self.home.credentials)
         return ControlClient(Connection(f"unix:{self.home.run / 'control-api.sock'}", credentials.key))
 
+    def client_of(self, key: str) -> ControlClient:
+        """Return a client with another key."""
+        return ControlClient(Connection(f"unix:{self.home.run / 'control-api.sock'}", key))
+
     @property
     def key(self) -> str:
         return read_credentials(self.home.credentials).key

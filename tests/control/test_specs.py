@@ -12,8 +12,9 @@ from stoker.store import endpoints, migrate, models, projects
 from stoker.store.engine import Connection, Database, open_engine, sqlite_url
 from stoker.types.ids import ModelName, NodeName
 from stoker.types.placement import PlacementSpec
+from stoker.types.projects import ProjectSpec
 from stoker.types.quotas import ProjectQuota
-from stoker.types.resources import Endpoint, Metadata, Project, ProjectMetadata, ProjectSpec, Replicas, Resources
+from stoker.types.resources import Endpoint, Metadata, Project, ProjectMetadata, Replicas, Resources
 from tests.store import rows
 
 GIB = 1 << 30

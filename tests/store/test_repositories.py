@@ -25,7 +25,7 @@ def default_project(database: Database) -> None:
 
 
 def key(name: str, project_name: str = "default") -> KeyRow:
-    return KeyRow(KeyId(name), ProjectName(project_name), "mine", name * 8, False, 1.0)
+    return KeyRow(KeyId(name), ProjectName(project_name), "mine", name * 8, 1.0)
 
 
 def test_the_same_content_is_the_same_version_and_a_number_is_never_given_twice(database: Database) -> None:
@@ -234,3 +234,13 @@ def test_a_start_is_told_again_with_its_first_answer_and_only_the_newest_are_kep
         assert kept[0] == whole
         starts.forget(c, "default", "a")
         assert (starts.of_endpoint(c, "default", "a"), starts.of_endpoint(c, "default", "b")) == ([], [whole])
+
+
+def test_when_a_key_was_used_only_goes_on(database: Database) -> None:
+    with database.engine.begin() as c:
+        keys.add(c, key("k"))
+        for at_s in (60.0, 30.0):
+            keys.used(c, {"k": at_s, "gone": 1.0})
+        found = keys.find(c, "k")
+        assert found is not None
+        assert found.last_used_at_s == 60.0

@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Annotated, Final
 
 import msgspec
@@ -13,15 +14,15 @@ from stoker.api.bodies import decoded, nothing, reply
 from stoker.api.operations import Call, Operation, Parameter
 from stoker.client.views import Alerts, AlertView, BurnView, SilenceView, SloView, StepView
 from stoker.control.changes import Change
-from stoker.control.policies import actor
 from stoker.core import slo
 from stoker.core.alerts import UNTOLD, Alert, Silence
 from stoker.core.notices import Notice
 from stoker.observe.objectives.judge import Standing
 from stoker.store import journal, notifiers
 from stoker.store.engine import Connection
+from stoker.types.access import EVERYWHERE
 from stoker.types.errors import NotFound
-from stoker.types.ids import DEFAULT_PROJECT
+from stoker.types.ids import DEFAULT_PROJECT, is_name
 from stoker.types.resources import Notifier
 from stoker.types.slos import URGENCY
 from stoker.types.units import parse_seconds
@@ -94,10 +95,17 @@ def slo_view(standing: Standing) -> SloView:
 async def _slos(call: Call) -> Response:
     which = call.request.query_params.get("endpoint")
     project, _, name = (which or "").rpartition("/")
-    wanted = (project or DEFAULT_PROJECT, name)
+    wanted = (project or call.grant.only or DEFAULT_PROJECT, name)
     standings = call.plane.watch.standings
     return reply(
-        SloList([slo_view(each) for each in standings if not which or (each.project, each.endpoint) == wanted])
+        SloList(
+            [
+                slo_view(each)
+                for each in standings
+                if (not which or (each.project, each.endpoint) == wanted)
+                and call.may("endpoints:read", each.project, each.endpoint)
+            ]
+        )
     )
 
 
@@ -109,21 +117,29 @@ async def _alerts(call: Call) -> Response:
     )
     return reply(
         Alerts(
-            items=tuple(_alert_view(each) for each in ordered),
-            silences=tuple(_silence_view(each) for each in memory.silences.values()),
-            undelivered=Counter(notice.receiver for notice in memory.outbox),
+            items=tuple(_alert_view(each) for each in ordered if _sees(call, each.labels)),
+            silences=tuple(_silence_view(each) for each in memory.silences.values() if _sees(call, each.match)),
+            undelivered=Counter(
+                each.receiver for each in memory.outbox if call.may("incidents:read", each.receiver.partition("/")[0])
+            ),
         )
     )
 
 
 async def _take(call: Call) -> Response:
     body = await decoded(call.request, TakenBody)
-    taken = await call.plane.watch.acknowledge(call.request.path_params["alert"], body.by or _caller(call))
+    which = call.request.path_params["alert"]
+    alert = call.plane.watch.memory.alerts.get(which)
+    if alert is None or not _sees(call, alert.labels):
+        raise NotFound(f"no alert {which!r}; `stoker alerts` lists them")
+    call.require("incidents:write", _place(alert.labels))
+    taken = await call.plane.watch.acknowledge(which, body.by or _caller(call))
     return reply(_alert_view(taken))
 
 
 async def _silence(call: Call) -> Response:
     body = await decoded(call.request, SilenceBody)
+    call.require("incidents:write", _place(body.match))
     until_s = time.time() + body.for_s
     made = Silence(secrets.token_hex(4), body.match, until_s, body.by or _caller(call), body.why)
     await call.plane.watch.silence(made)
@@ -131,12 +147,18 @@ async def _silence(call: Call) -> Response:
 
 
 async def _unsilence(call: Call) -> Response:
-    await call.plane.watch.unsilence(call.request.path_params["silence"])
+    which = call.request.path_params["silence"]
+    silence = call.plane.watch.memory.silences.get(which)
+    if silence is None or not _sees(call, silence.match):
+        raise NotFound(f"no silence {which!r}; `stoker alerts silences` lists them")
+    call.require("incidents:write", _place(silence.match))
+    await call.plane.watch.unsilence(which)
     return nothing()
 
 
 async def _notifiers(call: Call) -> Response:
-    return reply(NotifierList(await call.plane.database.reading(notifiers.everything)))
+    found = await call.plane.database.reading(notifiers.everything)
+    return reply(NotifierList([each for each in found if call.may("incidents:read", each.metadata.project)]))
 
 
 async def _delete_notifier(call: Call) -> Response:
@@ -148,7 +170,7 @@ async def _delete_notifier(call: Call) -> Response:
         journal.add(connection, journal.Entry(time.time(), "DeleteNotifier", "asked to", project, subject=name))
         return None, [Change("delete", None, old)]
 
-    await call.plane.admission.make(change, actor(call.key))
+    await call.plane.admission.make(change, call.actor)
     return nothing()
 
 
@@ -175,6 +197,16 @@ def _example(project: str, name: str, now_s: float) -> Notice:
         since_s=now_s,
     )
     return Notice(0, f"{project}/{name}", f"{project}/none", now_s, (alert,))
+
+
+def _place(labels: Mapping[str, str]) -> str:
+    """Return the project that labels are of, by its whole name; EVERYWHERE where they name none, or a pattern."""
+    named = labels.get("project", "")
+    return named if is_name(named) else EVERYWHERE
+
+
+def _sees(call: Call, labels: Mapping[str, str]) -> bool:
+    return call.may("incidents:read", _place(labels)) or call.may("incidents:write", _place(labels))
 
 
 def _caller(call: Call) -> str:
@@ -210,15 +242,19 @@ OPERATIONS: Final = (
         "/api/v1/slos",
         _slos,
         "How every objective stands",
+        "endpoints:read",
+        where="each",
         answer=SloList,
         query=(Parameter("endpoint", str, "NAME or PROJECT/NAME"),),
     ),
-    Operation("GET", "/api/v1/alerts", _alerts, "Alerts and silences", answer=Alerts),
+    Operation("GET", "/api/v1/alerts", _alerts, "Alerts and silences", "incidents:read", where="each", answer=Alerts),
     Operation(
         "POST",
         "/api/v1/alerts/{alert}/ack",
         _take,
         "Take an alert: it is not told again",
+        "incidents:write",
+        where="each",
         body=TakenBody,
         answer=AlertView,
     ),
@@ -227,12 +263,31 @@ OPERATIONS: Final = (
         "/api/v1/silences",
         _silence,
         "Silence alerts with some labels for a while",
+        "incidents:write",
+        where="each",
         body=SilenceBody,
         answer=SilenceView,
         status=201,
     ),
-    Operation("DELETE", "/api/v1/silences/{silence}", _unsilence, "End a silence", status=204),
-    Operation("GET", "/api/v1/notifiers", _notifiers, "List receivers of alerts", answer=NotifierList),
-    Operation("DELETE", _NOTIFIER, _delete_notifier, "Delete a receiver", status=204),
-    Operation("POST", _NOTIFIER + "/test", _test, "Tell a receiver something, to see that it hears", status=204),
+    Operation(
+        "DELETE", "/api/v1/silences/{silence}", _unsilence, "End a silence", "incidents:write", where="each", status=204
+    ),
+    Operation(
+        "GET",
+        "/api/v1/notifiers",
+        _notifiers,
+        "List receivers of alerts",
+        "incidents:read",
+        where="each",
+        answer=NotifierList,
+    ),
+    Operation("DELETE", _NOTIFIER, _delete_notifier, "Delete a receiver", "incidents:write", status=204),
+    Operation(
+        "POST",
+        _NOTIFIER + "/test",
+        _test,
+        "Tell a receiver something, to see that it hears",
+        "incidents:write",
+        status=204,
+    ),
 )

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from stoker.api import (
+    access,
     alerts,
     boundary,
     drift,
@@ -38,12 +39,11 @@ from stoker.api import (
     usage,
 )
 from stoker.api.bodies import reply
+from stoker.api.door import Door, permit
 from stoker.api.operations import Call, Operation
 from stoker.api.refusals import ErrorBody, ErrorInfo, plain, refusal
-from stoker.control.keys import require_admin, verify
 from stoker.control.plane import ControlPlane
-from stoker.store.keys import KeyRow
-from stoker.types.errors import NotFound, StokerError
+from stoker.types.errors import StokerError
 
 OPERATIONS: Final[tuple[Operation, ...]] = (
     *manifests.OPERATIONS,
@@ -52,6 +52,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *signing.OPERATIONS,
     *policies.OPERATIONS,
     *keys.OPERATIONS,
+    *access.OPERATIONS,
     *samples.OPERATIONS,
     *alerts.OPERATIONS,
     *incidents.OPERATIONS,
@@ -78,48 +79,34 @@ def build(plane: ControlPlane, version: str) -> Starlette:
         return reply(openapi.document((*OPERATIONS, described), version))
 
     described = Operation(
-        "GET", "/api/v1/openapi.json", describe, "This document", access="open", media="application/openapi+json"
+        "GET", "/api/v1/openapi.json", describe, "This document", "open", media="application/openapi+json"
     )
+    door = Door(plane)
     routes = [
-        Route(operation.path, _door(operation, plane), methods=[operation.method])
+        Route(operation.path, _route(operation, door), methods=[operation.method])
         for operation in (*OPERATIONS, described)
     ]
     return Starlette(routes=_joined(routes), exception_handlers={HTTPException: _unknown})
 
 
-def _door(operation: Operation, plane: ControlPlane) -> Callable[[Request], Awaitable[Response]]:
-    """Return the handler of one route: who may enter, what is counted, how errors are told."""
+def _route(operation: Operation, door: Door) -> Callable[[Request], Awaitable[Response]]:
+    """Return the handler of one route: who may enter (api/door.py), what is counted, how errors are told."""
 
     async def enter(request: Request) -> Response:
         began_s = time.perf_counter()
         try:
-            answer = await operation.handler(Call(request, plane, await _admitted(operation, request, plane)))
+            call = await door.enter(operation, request)
+            permit(operation, call)
+            answer = await operation.handler(call)
         except StokerError as problem:
             answer = refusal(problem)
         except Exception:  # the process goes on; the caller hears that it is not their fault
             log.exception("an operation failed", extra={"method": operation.method, "path": operation.path})
             answer = reply(ErrorBody(ErrorInfo("internal", "this is a bug; control's log has the details")), 500)
-        _count(plane, operation, answer.status_code, time.perf_counter() - began_s)
+        _count(door.plane, operation, answer.status_code, time.perf_counter() - began_s)
         return answer
 
     return enter
-
-
-async def _admitted(operation: Operation, request: Request, plane: ControlPlane) -> KeyRow | None:
-    """Return the caller's key. Raises NotFound, Unauthenticated or Forbidden."""
-    if operation.access == "socket":
-        # A Unix socket has no port. It lies in a folder that only this user can enter, so it needs no key.
-        if request.scope["server"][1] is not None:
-            raise NotFound("not here")
-        return None
-    if operation.access == "open":
-        return None
-    scheme, _, text = request.headers.get("authorization", "").partition(" ")
-    offered = text.strip() if scheme.lower() == "bearer" else None
-    key = await plane.database.reading(lambda connection: verify(connection, offered, time.time()))
-    if operation.access == "admin":
-        require_admin(key)
-    return key
 
 
 def _count(plane: ControlPlane, operation: Operation, code: int, seconds: float) -> None:

@@ -20,6 +20,7 @@ OPERATIONS: Final = (
         "/api/v1/projects/{project}/endpoints/{name}/boundary",
         _boundary,
         "Who owns what of an endpoint: duties of the platform, each looked at now, and of its project",
+        "endpoints:read",
         answer=Boundary,
     ),
 )

@@ -32,6 +32,14 @@ async def _learn(call: Call) -> Response:
 _DRIFT: Final = "/api/v1/projects/{project}/endpoints/{name}/drift"
 
 OPERATIONS: Final = (
-    Operation("GET", _DRIFT, _drift, "How far the data moved from its reference", answer=DriftView),
-    Operation("POST", _DRIFT + "/learn", _learn, "Make a reference of the rows that pass", body=LearnBody, status=202),
+    Operation("GET", _DRIFT, _drift, "How far the data moved from its reference", "endpoints:read", answer=DriftView),
+    Operation(
+        "POST",
+        _DRIFT + "/learn",
+        _learn,
+        "Make a reference of the rows that pass",
+        "endpoints:write",
+        body=LearnBody,
+        status=202,
+    ),
 )

@@ -12,7 +12,7 @@ from stoker.api.bodies import decoded, number, reply
 from stoker.api.operations import Call, Operation, Parameter
 from stoker.client.views import QualityView
 from stoker.core.feedback import Amount, Label, Outcome, class_text, number_of
-from stoker.types.errors import Forbidden, InvalidInput
+from stoker.types.errors import InvalidInput, NotFound
 from stoker.types.feedback import CLASS_MAX, ID_MAX
 from stoker.types.slos import METRIC_PATTERN
 
@@ -61,8 +61,8 @@ class Results(msgspec.Struct, frozen=True):
 async def _feedback(call: Call) -> Response:
     assert call.key is not None
     project = call.request.query_params.get("project", str(call.key.project))
-    if project != call.key.project and not call.key.is_admin:
-        raise Forbidden(f"this key is of the project {call.key.project}")
+    if call.grant.only not in (None, project):
+        raise NotFound(f"there is nothing at {project[:200]!r} that this key may see")
     batch = await decoded(call.request, Batch)
     now_s = time.time()
     labels = [_label(at, item, now_s) for at, item in enumerate(batch.items)]
@@ -118,7 +118,8 @@ OPERATIONS: Final = (
         "/api/v1/feedback",
         _feedback,
         "Tell what turned out to be true of predictions",
-        access="key",
+        "endpoints:call",
+        where="each",
         body=Batch,
         answer=Results,
         query=(Parameter("project", str, "of the predictions; by default the key's own"),),
@@ -128,6 +129,7 @@ OPERATIONS: Final = (
         "/api/v1/projects/{project}/endpoints/{name}/quality",
         _quality,
         "How good an endpoint's predictions were, by their labels",
+        "endpoints:read",
         answer=QualityView,
         query=(Parameter("window_s", float, "how far back; by default a day, at most what is kept"),),
     ),

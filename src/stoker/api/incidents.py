@@ -12,7 +12,7 @@ from stoker.core.diagnose.incident import TEXT_MAX, Incident
 from stoker.core.diagnose.verdict import Explanation
 from stoker.observe.incidents import postmortem
 from stoker.store import endpoints, incidents
-from stoker.types.errors import InvalidInput
+from stoker.types.errors import InvalidInput, NotFound
 from stoker.types.ids import DEFAULT_PROJECT
 
 LIMIT_MAX: Final = 1000
@@ -56,8 +56,10 @@ async def _why(call: Call) -> Response:
 
 async def _incidents(call: Call) -> Response:
     limit = int(number(call.request, "limit", 50, 1, LIMIT_MAX))
-    only_open = flag(call.request, "open")
-    found = await call.plane.database.reading(lambda each: incidents.newest(each, limit, only_open=only_open))
+    only_open, project = flag(call.request, "open"), call.grant.only
+    found = await call.plane.database.reading(
+        lambda each: incidents.newest(each, limit, only_open=only_open, project=project)
+    )
     return reply(IncidentList(found))
 
 
@@ -71,6 +73,7 @@ async def _postmortem(call: Call) -> Response:
 
 async def _raise_incident(call: Call) -> Response:
     asked = await decoded(call.request, Raise)
+    call.require("incidents:write", asked.project, asked.endpoint)
     await call.plane.database.reading(lambda each: endpoints.get(each, asked.project, asked.endpoint))
     return reply(await call.plane.incidents.open(asked.project, asked.endpoint, asked.reason), 201)
 
@@ -79,12 +82,17 @@ async def _close_incident(call: Call) -> Response:
     asked = await decoded(call.request, Resolution)
     if len(asked.text) > TEXT_MAX:
         raise InvalidInput(f"a resolution of {len(asked.text)} characters; at most {TEXT_MAX} are kept", field="text")
-    return reply(await call.plane.incidents.close(_number(call), asked.text))
+    found = await _found(call)
+    call.require("incidents:write", found.project)
+    return reply(await call.plane.incidents.close(found.number, asked.text))
 
 
 async def _found(call: Call) -> Incident:
     which = _number(call)
-    return await call.plane.database.reading(lambda connection: incidents.get(connection, which))
+    found = await call.plane.database.reading(lambda connection: incidents.get(connection, which))
+    if call.grant.only not in (None, found.project):
+        raise NotFound(incidents.unknown(which))
+    return found
 
 
 def _number(call: Call) -> int:
@@ -100,6 +108,7 @@ OPERATIONS: Final = (
         "/api/v1/projects/{project}/endpoints/{name}/why",
         _why,
         "Why an endpoint is worse than before: causes, likeliest first",
+        "endpoints:read",
         answer=Explanation,
         query=(
             Parameter("since_s", float, "how long ago it began; without it the last hour is searched"),
@@ -111,15 +120,48 @@ OPERATIONS: Final = (
         "/api/v1/incidents",
         _incidents,
         "Incidents, newest first",
+        "incidents:read",
+        where="each",
         answer=IncidentList,
         query=(Parameter("limit", int, f"1 to {LIMIT_MAX}"), Parameter("open", bool, "only those that go on")),
     ),
     Operation(
-        "POST", "/api/v1/incidents", _raise_incident, "Open an incident", body=Raise, answer=Incident, status=201
+        "POST",
+        "/api/v1/incidents",
+        _raise_incident,
+        "Open an incident",
+        "incidents:write",
+        where="each",
+        body=Raise,
+        answer=Incident,
+        status=201,
     ),
-    Operation("GET", "/api/v1/incidents/{number}", _incident, "One incident with its timeline", answer=Incident),
     Operation(
-        "GET", "/api/v1/incidents/{number}/markdown", _postmortem, "Draft of its post-mortem", media="text/markdown"
+        "GET",
+        "/api/v1/incidents/{number}",
+        _incident,
+        "One incident with its timeline",
+        "incidents:read",
+        where="each",
+        answer=Incident,
     ),
-    Operation("POST", "/api/v1/incidents/{number}/close", _close_incident, "End it", body=Resolution, answer=Incident),
+    Operation(
+        "GET",
+        "/api/v1/incidents/{number}/markdown",
+        _postmortem,
+        "Draft of its post-mortem",
+        "incidents:read",
+        where="each",
+        media="text/markdown",
+    ),
+    Operation(
+        "POST",
+        "/api/v1/incidents/{number}/close",
+        _close_incident,
+        "End it",
+        "incidents:write",
+        where="each",
+        body=Resolution,
+        answer=Incident,
+    ),
 )

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
+from typing import Final, assert_never
 
 import msgspec
 from starlette.responses import Response
@@ -14,14 +14,16 @@ from stoker.api.operations import Call, Operation, Parameter
 from stoker.client.views import ApplyResult, EndpointDetail, ProjectView
 from stoker.control import allowances, specs, ways_back
 from stoker.control.changes import Change, applied
-from stoker.control.policies import Denied, Made, actor, require_admin
+from stoker.control.issuing import Asker
+from stoker.control.policies import Denied, Made
 from stoker.control.views import endpoint_detail, endpoint_view
 from stoker.core.world import capacity
 from stoker.protocol import manifest
 from stoker.store import endpoints, journal, projects
 from stoker.store.engine import Connection
+from stoker.types.access import EVERYWHERE
 from stoker.types.errors import InvalidInput
-from stoker.types.resources import Endpoint, Policy, Resource
+from stoker.types.resources import Endpoint, Notifier, Policy, Project, Resource, Role
 from stoker.types.statuses import EndpointView
 
 ACTED_WAIT_S: Final = 1.0  # for the first decision, so that an answer shows the revision
@@ -60,18 +62,17 @@ async def _apply(call: Call) -> Response:
     if not resources:
         raise InvalidInput("no resource in it")
 
-    who = actor(call.key)
-    require_admin(who, resources)
+    for each in resources:
+        _require(call, each)
+    asker = Asker(call.grant, call.caller, call.because)
 
     def change(connection: Connection) -> tuple[list[ApplyResult], list[Change]]:
-        apply = partial(
-            specs.apply, connection, resources, time.time(), frozen, insists=insists, by=who.key, nodes=nodes
-        )
+        apply = partial(specs.apply, connection, resources, time.time(), frozen, insists=insists, by=asker, nodes=nodes)
         return applied(connection, resources, apply)
 
     try:
         await _check_policies(call, resources)
-        made = await call.plane.admission.make(change, who, is_trial=dry_run)
+        made = await call.plane.admission.make(change, call.actor, is_trial=dry_run)
     except specs.Refusal as refused:
         raise _located(body, refused) from refused
     except Denied as denied:
@@ -79,6 +80,23 @@ async def _apply(call: Call) -> Response:
     if not dry_run:
         call.plane.loop.wake()
     return reply(ApplyAnswer([_with_warnings(result, made) for result in made.value]))
+
+
+def _require(call: Call, resource: Resource) -> None:
+    """Raise NotFound or Forbidden unless the caller may write the resource where it is, and everywhere it holds."""
+    match resource:
+        case Project():
+            call.require("projects:write", resource.metadata.name)
+        case Endpoint():
+            call.require("endpoints:write", resource.metadata.project, resource.metadata.name)
+        case Notifier():
+            call.require("incidents:write", resource.metadata.project)
+        case Policy():
+            call.require("policies:write", EVERYWHERE if resource.spec.all_projects else resource.metadata.project)
+        case Role():
+            call.require("projects:write", EVERYWHERE if resource.spec.all_projects else resource.metadata.project)
+        case _:
+            assert_never(resource)
 
 
 async def _check_policies(call: Call, resources: Sequence[Resource]) -> None:
@@ -127,6 +145,7 @@ def _line(body: bytes, kind: str, project: str, name: str, field: str) -> int:
 async def _endpoints(call: Call) -> Response:
     project = call.request.query_params.get("project")
     found = await call.plane.database.reading(lambda connection: endpoints.everything(connection, project))
+    found = [each for each in found if call.may("endpoints:read", each.project, each.name)]
     observer, table = call.plane.observer, call.plane.routes.table
     return reply(EndpointList([endpoint_view(state, observer, table) for state in found]))
 
@@ -153,7 +172,7 @@ async def _put_endpoint(call: Call) -> Response:
         apply = partial(specs.apply, connection, [given], time.time(), frozen, insists=insists, nodes=nodes)
         return applied(connection, [given], apply)
 
-    made = await call.plane.admission.make(change, actor(call.key))
+    made = await call.plane.admission.make(change, call.actor)
     await call.plane.loop.turned(ACTED_WAIT_S)
     return reply(await _detail(call), 201 if made.value[0].action == "created" else 200)
 
@@ -166,7 +185,7 @@ async def _delete_endpoint(call: Call) -> Response:
         specs.delete(connection, project, name, time.time())
         return None, [Change("delete", None, old)]
 
-    await call.plane.admission.make(change, actor(call.key))
+    await call.plane.admission.make(change, call.actor)
     call.plane.loop.wake()
     return nothing(202)
 
@@ -194,6 +213,7 @@ async def _projects(call: Call) -> Response:
                 allowances.uses(connection, row.name),
             )
             for row in projects.everything(connection)
+            if call.may("projects:read", row.name)
         ]
 
     return reply(ProjectList(await call.plane.database.reading(read)))
@@ -208,7 +228,7 @@ async def _delete_project(call: Call) -> Response:
         journal.add(connection, journal.Entry(time.time(), "DeleteProject", "asked to", name))
         return None, [Change("delete", None, old)]
 
-    await call.plane.admission.make(change, actor(call.key))
+    await call.plane.admission.make(change, call.actor)
     return nothing()
 
 
@@ -229,6 +249,8 @@ OPERATIONS: Final = (
         "/api/v1/apply",
         _apply,
         "Store resources from a manifest, all or none",
+        ("endpoints:write", "projects:write", "incidents:write", "policies:write"),
+        where="each",
         body="application/yaml",
         answer=ApplyAnswer,
         query=(Parameter("dry_run", bool, "only say what would change"), _OVER),
@@ -238,28 +260,41 @@ OPERATIONS: Final = (
         "/api/v1/endpoints",
         _endpoints,
         "List endpoints",
+        "endpoints:read",
+        where="each",
         answer=EndpointList,
         query=(Parameter("project", str, "only those of this project"),),
     ),
-    Operation("GET", _ENDPOINT, _endpoint, "An endpoint with revisions, replicas and decisions", answer=EndpointDetail),
+    Operation(
+        "GET",
+        _ENDPOINT,
+        _endpoint,
+        "An endpoint with revisions, replicas and decisions",
+        "endpoints:read",
+        answer=EndpointDetail,
+    ),
     Operation(
         "PUT",
         _ENDPOINT,
         _put_endpoint,
         "Create or replace an endpoint",
+        "endpoints:write",
         body=Endpoint,
         answer=EndpointDetail,
         query=(_OVER,),
     ),
-    Operation("DELETE", _ENDPOINT, _delete_endpoint, "Drain and remove an endpoint", status=202),
+    Operation("DELETE", _ENDPOINT, _delete_endpoint, "Drain and remove an endpoint", "endpoints:write", status=202),
     Operation(
         "POST",
         _ENDPOINT + "/rollback",
         _rollback,
         "Return to an earlier revision",
+        "releases:decide",
         body=RollbackBody,
         answer=EndpointView,
     ),
-    Operation("GET", "/api/v1/projects", _projects, "List projects", answer=ProjectList),
-    Operation("DELETE", "/api/v1/projects/{project}", _delete_project, "Remove an empty project", status=204),
+    Operation("GET", "/api/v1/projects", _projects, "List projects", "projects:read", where="each", answer=ProjectList),
+    Operation(
+        "DELETE", "/api/v1/projects/{project}", _delete_project, "Remove an empty project", "projects:write", status=204
+    ),
 )

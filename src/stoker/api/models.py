@@ -11,12 +11,12 @@ from starlette.responses import Response
 
 from stoker.api.bodies import chunks, decoded, nothing, reply
 from stoker.api.operations import Call, Operation
-from stoker.control.models import reference
-from stoker.control.policies import actor
+from stoker.control.models import may, reference, refuse_push
 from stoker.control.signatures import SignedPush
 from stoker.registry.versions import Given, Scalar
 from stoker.store import models
-from stoker.types.errors import InvalidInput, NotFound
+from stoker.types.access import Permission
+from stoker.types.errors import Forbidden, InvalidInput, NotFound
 from stoker.types.fields import Name
 from stoker.types.ids import DEFAULT_PROJECT, Digest, is_digest
 from stoker.types.models import FileEntry, Format, Lineage, ModelVersion
@@ -39,7 +39,7 @@ class VersionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metadata: dict[str, Scalar | list[str] | None] | None = None
     lineage: Lineage = Lineage()
     signatures: Annotated[tuple[Annotated[str, Meta(max_length=SIGNATURE_BYTES_MAX)], ...], Meta(max_length=1)] = ()
-    project: Name = DEFAULT_PROJECT  # whose demands of signatures it is held to
+    project: Name | None = None  # whose demands of signatures it is held to; by default of the key's own
 
 
 class AliasBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,31 +86,36 @@ async def _push(call: Call) -> Response:
     if body.lineage.trained_at_s > time.time() + CLOCKS_APART_S:
         raise InvalidInput("trained in the future; it is unix time in seconds", field="lineage.trained_at_s")
     given = Given(body.format, body.entry, body.tasks, body.options, body.metadata, body.lineage)
-    signed = SignedPush(body.signatures, body.project)
-    version, is_new = await call.plane.models.push(
-        call.request.path_params["name"], body.files, given, signed, actor(call.key)
-    )
+    project = body.project or call.grant.only or DEFAULT_PROJECT
+    call.require("models:push", project)
+    signed, name = SignedPush(body.signatures, project, call.grant), call.request.path_params["name"]
+    await call.plane.database.reading(lambda connection: refuse_push(connection, name, call.grant))
+    version, is_new = await call.plane.models.push(name, body.files, given, signed, call.actor)
     return reply(version, 201 if is_new else 200)
 
 
 async def _models(call: Call) -> Response:
-    return reply(VersionList(await call.plane.database.reading(models.everything)))
+    found, owners = await call.plane.database.reading(lambda each: (models.everything(each), models.owners(each)))
+    return reply(VersionList([each for each in found if may(call.grant, "models:read", owners[each.name])]))
 
 
 async def _versions(call: Call) -> Response:
     name = call.request.path_params["name"]
+    await require_model(call, "models:read", name)
     found = await call.plane.database.reading(lambda connection: models.everything(connection, name))
     if not found:
-        raise NotFound(f"no model {name!r}; push it first")
+        raise NotFound(models.unknown(name))
     return reply(VersionList(found))
 
 
 async def _version(call: Call) -> Response:
     ref = reference(call.request.path_params["name"], call.request.path_params["which"])
+    await require_model(call, "models:read", ref.name)
     return reply(await call.plane.database.reading(lambda connection: models.get(connection, ref)))
 
 
 async def _delete_version(call: Call) -> Response:
+    await require_model(call, "models:push", call.request.path_params["name"])
     await call.plane.models.remove(call.request.path_params["name"], call.request.path_params["which"])
     return nothing()
 
@@ -118,14 +123,26 @@ async def _delete_version(call: Call) -> Response:
 async def _put_alias(call: Call) -> Response:
     body = await decoded(call.request, AliasBody)
     name, alias = call.request.path_params["name"], call.request.path_params["alias"]
-    await call.plane.models.set_alias(name, alias, body.number, actor(call.key))
+    await require_model(call, "models:push", name)
+    await call.plane.models.set_alias(name, alias, body.number, call.actor)
     call.plane.loop.wake()
     return nothing()
 
 
 async def _delete_alias(call: Call) -> Response:
+    await require_model(call, "models:push", call.request.path_params["name"])
     await call.plane.models.remove_alias(call.request.path_params["name"], call.request.path_params["alias"])
     return nothing()
+
+
+async def require_model(call: Call, permission: Permission, name: str) -> None:
+    """Raise NotFound for a model that the caller does not see, as for one that is not there; Forbidden otherwise."""
+    owner = await call.plane.database.reading(lambda connection: models.owner(connection, name))
+    if owner is None or may(call.grant, permission, owner):
+        return  # what is not there is found to be so later, in the same words
+    if not may(call.grant, "models:read", owner) and call.grant.only is not None:
+        raise NotFound(models.unknown(name))
+    raise Forbidden(f"this needs the permission {permission} for model {name!r}; key {call.caller} does not have it")
 
 
 def _digest(call: Call) -> Digest:
@@ -142,21 +159,67 @@ _ALIAS: Final = "/api/v1/models/{name}/aliases/{alias}"
 _BYTES: Final = "application/octet-stream"
 
 OPERATIONS: Final = (
-    Operation("HEAD", _BLOB, _has_blob, "Whether a blob is there"),
-    Operation("PUT", _BLOB, _put_blob, "Upload a blob; its digest is checked", body=_BYTES, status=201),
-    Operation("GET", "/api/v1/models", _models, "List every version of every model", answer=VersionList),
-    Operation("GET", _MODEL, _versions, "List the versions of a model", answer=VersionList),
+    Operation("HEAD", _BLOB, _has_blob, "Whether a blob is there", ("models:push", "endpoints:write"), where="each"),
+    Operation(
+        "PUT",
+        _BLOB,
+        _put_blob,
+        "Upload a blob; its digest is checked",
+        ("models:push", "endpoints:write"),
+        where="each",
+        body=_BYTES,
+        status=201,
+    ),
+    Operation(
+        "GET",
+        "/api/v1/models",
+        _models,
+        "List every version of every model",
+        "models:read",
+        where="each",
+        answer=VersionList,
+    ),
+    Operation(
+        "GET", _MODEL, _versions, "List the versions of a model", "models:read", where="each", answer=VersionList
+    ),
     Operation(
         "POST",
         _MODEL + "/versions",
         _push,
         "Make a version of uploaded blobs",
+        "models:push",
+        where="each",
         body=VersionBody,
         answer=ModelVersion,
         status=201,
     ),
-    Operation("GET", _VERSION, _version, "A version by number, alias or digest", answer=ModelVersion),
-    Operation("DELETE", _VERSION, _delete_version, "Delete a version that nothing uses", status=204),
-    Operation("PUT", _ALIAS, _put_alias, "Point an alias at a version", body=AliasBody, status=204),
-    Operation("DELETE", _ALIAS, _delete_alias, "Remove an alias", status=204),
+    Operation(
+        "GET",
+        _VERSION,
+        _version,
+        "A version by number, alias or digest",
+        "models:read",
+        where="each",
+        answer=ModelVersion,
+    ),
+    Operation(
+        "DELETE",
+        _VERSION,
+        _delete_version,
+        "Delete a version that nothing uses",
+        "models:push",
+        where="each",
+        status=204,
+    ),
+    Operation(
+        "PUT",
+        _ALIAS,
+        _put_alias,
+        "Point an alias at a version",
+        "models:push",
+        where="each",
+        body=AliasBody,
+        status=204,
+    ),
+    Operation("DELETE", _ALIAS, _delete_alias, "Remove an alias", "models:push", where="each", status=204),
 )

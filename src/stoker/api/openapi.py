@@ -57,8 +57,9 @@ def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     }
     if operation.body is not None:
         shown["requestBody"] = {"required": True, "content": _body(operation.body, schemas)}
-    if operation.access in ("admin", "key"):
+    if operation.permissions:
         shown["security"] = [{"key": []}]
+        shown["x-permission"] = " or ".join(operation.permissions)
     return shown
 
 

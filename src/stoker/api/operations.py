@@ -11,20 +11,57 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from stoker.control.plane import ControlPlane
+from stoker.control.policies import actor
+from stoker.core.access import allows, decide
 from stoker.store.keys import KeyRow
+from stoker.types.access import EVERYTHING, EVERYWHERE, Grant, Permission
+from stoker.types.errors import Forbidden, NotFound
+from stoker.types.policies import Actor
 
-# key: any good key, and the handler shows it no other project's. socket: only over the Unix socket, which only this
-# user can open.
-Access = Literal["open", "key", "admin", "socket"]
+# socket: only over the Unix socket, which only this user can open.
+Access = Permission | Literal["open", "socket"]
+# Where the permission must hold. path: in the project, and for the endpoint, that the path names. platform: everywhere.
+# each: somewhere; the handler asks `Call.require` or `Call.may` about each thing it shows or changes.
+Where = Literal["path", "each", "platform"]
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request with its caller; `key` is None on open operations."""
+    """One request with its caller; `key` is None on operations that need none."""
 
     request: Request
     plane: ControlPlane
     key: KeyRow | None = None
+    grant: Grant = EVERYTHING
+
+    def may(self, permission: Permission, project: str, endpoint: str = "") -> bool:
+        """Return whether the caller may do that there."""
+        return allows(self.grant, permission, project, endpoint)
+
+    def require(self, permission: Permission, project: str, endpoint: str = "") -> None:
+        """Raise Forbidden, or NotFound where the caller sees nothing, unless they may do that there."""
+        match decide(self.grant, permission, project, endpoint):
+            case "hidden":
+                where = f"{project}/{endpoint}" if endpoint else project
+                raise NotFound(f"there is nothing at {where[:200]!r} that this key may see")
+            case "forbidden":
+                whole = "everywhere" if project == EVERYWHERE else f"in project {project!r}"
+                raise Forbidden(f"this needs the permission {permission} {whole}; key {self.caller} does not have it")
+
+    @property
+    def caller(self) -> str:
+        """The id of the caller's key; "" over the socket."""
+        return self.key.id if self.key is not None else ""
+
+    @property
+    def actor(self) -> Actor:
+        """The caller as policies see it."""
+        return actor(self.key, self.grant)
+
+    @property
+    def because(self) -> str:
+        """Why something is done, for the journal."""
+        return f"asked to by key {self.caller}" if self.key is not None else "asked to"
 
 
 Handler = Callable[[Call], Awaitable[Response]]
@@ -41,15 +78,28 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One route. `answer` is the struct of its JSON answer, None for none or another kind of body."""
+    """One route. `answer` is the struct of its JSON answer, None for none or another kind of body.
+
+    access: the permission it needs; of several, any opens the door, and the handler asks for the one that is meant.
+    is_local: whoever sits on this machine may call it without a key.
+    """
 
     method: Literal["GET", "HEAD", "PUT", "POST", "DELETE"]
     path: str
     handler: Handler
     summary: str
-    access: Access = "admin"
+    access: Access | tuple[Permission, ...]
+    where: Where = "path"
     body: Any = None  # struct of the JSON body, or a media type in a string
     answer: Any = None
     status: int = 200
     query: tuple[Parameter, ...] = ()
     media: str = "application/json"
+    is_local: bool = False
+
+    @property
+    def permissions(self) -> tuple[Permission, ...]:
+        """The permissions of which one opens the door; none: it needs no key."""
+        if self.access in ("open", "socket"):
+            return ()
+        return self.access if isinstance(self.access, tuple) else (self.access,)  # type: ignore[return-value]

@@ -16,6 +16,7 @@ from stoker.store import journal
 from stoker.store.engine import Connection
 from stoker.telemetry import exposition
 from stoker.telemetry.metrics import merge
+from stoker.types.access import EVERYWHERE
 from stoker.types.errors import InvalidInput, NotFound, Unavailable
 from stoker.types.ids import DEFAULT_PROJECT
 from stoker.types.process import NodeStatus
@@ -68,17 +69,24 @@ async def _journal(call: Call) -> Response:
     limit = int(number(call.request, "limit", 100, 1, JOURNAL_LIMIT_MAX))
     which = call.request.query_params.get("endpoint")
     project, _, name = (which or "").rpartition("/")
+    project = project or call.grant.only or DEFAULT_PROJECT
+    if which is not None:
+        call.require("audit:read", project)
 
     def ask(connection: Connection) -> list[journal.Entry]:
         if which is None:
-            return journal.last(connection, limit)
-        return journal.last(connection, limit, project or DEFAULT_PROJECT, name)
+            return journal.last(connection, limit, call.grant.only)
+        return journal.last(connection, limit, project, name)
 
     return reply(JournalList(journal_views(await call.plane.database.reading(ask))))
 
 
 async def _stats(call: Call) -> Response:
-    return reply(await call.plane.stats.read())
+    found = await call.plane.stats.read()
+    if call.grant.only is not None or call.grant.endpoints:
+        mine = [each for each in found.endpoints if call.may("endpoints:read", each.project, each.endpoint)]
+        found = Stats(tuple(mine))
+    return reply(found)
 
 
 async def _logs(call: Call) -> Response:
@@ -89,6 +97,9 @@ async def _logs(call: Call) -> Response:
     if not nodes:
         raise Unavailable("no node answers, so no log can be read", retry_after_s=1.0)
     holders = [node for node in nodes if any(process.name == name for process in node.processes)]
+    mine = next((each for holder in holders for each in holder.processes if each.name == name), None)
+    if not call.may("logs:read", mine.labels.get("project") or EVERYWHERE if mine is not None else EVERYWHERE):
+        raise NotFound(f"no log of {name!r}")  # of another project, or of no process that runs
     node = (holders or nodes)[0].node
     pieces = call.plane.driver.logs(node, name, tail=tail, follow=follow)
     try:
@@ -126,27 +137,50 @@ async def _routes(call: Call) -> Response:
 
 
 OPERATIONS: Final = (
-    Operation("GET", "/healthz", _healthz, "Whether control lives", access="open", answer=Health),
-    Operation("GET", "/readyz", _readyz, "Whether control can be used", access="open", answer=Health),
-    Operation("GET", "/metrics", _metrics, "Metrics as Prometheus text", access="open", media="text/plain"),
-    Operation("GET", "/api/v1/nodes", _nodes, "Nodes and their processes", answer=NodeList),
+    Operation("GET", "/healthz", _healthz, "Whether control lives", "open", answer=Health),
+    Operation("GET", "/readyz", _readyz, "Whether control can be used", "open", answer=Health),
+    Operation(
+        "GET",
+        "/metrics",
+        _metrics,
+        "Metrics as Prometheus text",
+        "metrics:read",
+        where="platform",
+        media="text/plain",
+        is_local=True,
+    ),
+    Operation(
+        "GET", "/api/v1/nodes", _nodes, "Nodes and their processes", "platform:read", where="platform", answer=NodeList
+    ),
     Operation(
         "GET",
         "/api/v1/journal",
         _journal,
         "Decisions and why, newest first",
+        "audit:read",
+        where="each",
         answer=JournalList,
         query=(
             Parameter("endpoint", str, "NAME or PROJECT/NAME"),
             Parameter("limit", int, f"1 to {JOURNAL_LIMIT_MAX}"),
         ),
     ),
-    Operation("GET", "/api/v1/stats", _stats, "What every endpoint did in the last seconds", answer=Stats),
+    Operation(
+        "GET",
+        "/api/v1/stats",
+        _stats,
+        "What every endpoint did in the last seconds",
+        "endpoints:read",
+        where="each",
+        answer=Stats,
+    ),
     Operation(
         "GET",
         "/api/v1/replicas/{replica}/logs",
         _logs,
         "The log of a replica, or of another process",
+        "logs:read",
+        where="each",
         media="text/plain",
         query=(Parameter("tail", int, "last lines"), Parameter("follow", bool, "go on as it grows")),
     ),
@@ -155,7 +189,7 @@ OPERATIONS: Final = (
         "/internal/v1/routes",
         _routes,
         "The route table, once it is newer",
-        access="socket",
+        "socket",
         answer=RouteTable,
         query=(Parameter("after", int, "version the caller has"), Parameter("wait_s", float, "how long to wait")),
     ),
@@ -164,7 +198,7 @@ OPERATIONS: Final = (
         "/internal/v1/shares",
         _shares,
         "The part of each key's limit that a gateway may let through",
-        access="socket",
+        "socket",
         body=Question,
         answer=Answer,
     ),
@@ -173,6 +207,6 @@ OPERATIONS: Final = (
         "/internal/v1/wake",
         _wake,
         "Look at the load now: a gateway has a request that waits where nothing runs",
-        access="socket",
+        "socket",
     ),
 )

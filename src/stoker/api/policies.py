@@ -14,6 +14,7 @@ from stoker.core import policy
 from stoker.protocol import manifest
 from stoker.store import journal, policies
 from stoker.store.engine import Connection
+from stoker.types.access import EVERYWHERE
 from stoker.types.errors import InvalidInput
 from stoker.types.resources import Policy
 
@@ -31,16 +32,19 @@ class FindingList(msgspec.Struct, frozen=True):
 
 
 async def _policies(call: Call) -> Response:
-    return reply(PolicyList(await call.plane.database.reading(policies.everything)))
+    found = await call.plane.database.reading(policies.everything)
+    return reply(PolicyList([each for each in found if call.may("policies:read", each.metadata.project)]))
 
 
 async def _delete_policy(call: Call) -> Response:
     project, name = call.request.path_params["project"], call.request.path_params["name"]
 
     def change(connection: Connection) -> None:
+        found = policies.find(connection, project, name)
+        if found is not None and found.spec.all_projects:
+            call.require("policies:write", EVERYWHERE)
         policies.remove(connection, project, name)
-        because = f"asked to by key {call.key.id}" if call.key is not None else "asked to"
-        journal.add(connection, journal.Entry(time.time(), "DeletePolicy", because, project, subject=name))
+        journal.add(connection, journal.Entry(time.time(), "DeletePolicy", call.because, project, subject=name))
 
     await call.plane.database.writing(change)
     return nothing()
@@ -64,14 +68,31 @@ async def _look_at(call: Call) -> Response:
 
 
 OPERATIONS: Final = (
-    Operation("GET", "/api/v1/policies", _policies, "List admission policies", answer=PolicyList),
+    Operation(
+        "GET",
+        "/api/v1/policies",
+        _policies,
+        "List admission policies",
+        "policies:read",
+        where="each",
+        answer=PolicyList,
+    ),
     Operation(
         "POST",
         "/api/v1/policies/look",
         _look_at,
         "Say what policies, stored or not, would find in what is there now",
+        "policies:read",
+        where="platform",
         body="application/yaml",
         answer=FindingList,
     ),
-    Operation("DELETE", "/api/v1/projects/{project}/policies/{name}", _delete_policy, "Delete a policy", status=204),
+    Operation(
+        "DELETE",
+        "/api/v1/projects/{project}/policies/{name}",
+        _delete_policy,
+        "Delete a policy",
+        "policies:write",
+        status=204,
+    ),
 )

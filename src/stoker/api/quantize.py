@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from stoker.api.bodies import decoded
 from stoker.api.lines import LINES, lines
+from stoker.api.models import require_model
 from stoker.api.operations import Call, Operation
 from stoker.control.compare import TEXTS_MAX
 from stoker.control.models import reference
@@ -42,6 +43,7 @@ class CompareBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 async def _quantize(call: Call) -> Response:
     body = await decoded(call.request, QuantizeBody)
+    call.require("models:push", body.project)
     version = await _version(call, call.request.path_params["name"], call.request.path_params["which"])
     await call.plane.database.reading(partial(demanded, version=version, project=body.project))
     return await lines(call.plane.models.quantizer.quantize(version, body.to, requantize=body.requantize))
@@ -49,6 +51,7 @@ async def _quantize(call: Call) -> Response:
 
 async def _compare(call: Call) -> Response:
     body = await decoded(call.request, CompareBody)
+    call.require("models:read", body.project)
     base = await _version(call, call.request.path_params["name"], call.request.path_params["which"])
     other = await _version(call, body.name, body.version)
     for version in (base, other):
@@ -58,6 +61,7 @@ async def _compare(call: Call) -> Response:
 
 async def _version(call: Call, name: str, which: str) -> ModelVersion:
     ref = reference(name, which)
+    await require_model(call, "models:read", name)
     return await call.plane.database.reading(lambda connection: models.get(connection, ref))
 
 
@@ -69,6 +73,8 @@ OPERATIONS: Final = (
         _VERSION + "/quantize",
         _quantize,
         "Make files of a version with fewer bits, to be registered; lines of JSON say how far it is",
+        "models:push",
+        where="each",
         body=QuantizeBody,
         media=LINES,
     ),
@@ -77,6 +83,8 @@ OPERATIONS: Final = (
         _VERSION + "/compare",
         _compare,
         "Compare a language model's version with another on texts; lines of JSON say how far it is",
+        "models:read",
+        where="each",
         body=CompareBody,
         media=LINES,
     ),

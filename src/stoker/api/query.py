@@ -1,6 +1,6 @@
 """Operations that ask the history of metrics: the query language over HTTP.
 
-A key that is no admin's sees the series of its own project alone, whatever the expression says.
+A key of one project sees the series of its own project alone, whatever the expression says.
 """
 
 from typing import Final
@@ -34,8 +34,7 @@ async def _query_range(call: Call) -> Response:
 
 def _project(call: Call) -> str | None:
     """Return the only project that the caller may see; None for all."""
-    assert call.key is not None
-    return None if call.key.is_admin else str(call.key.project)
+    return call.grant.only
 
 
 def _text(request: Request) -> str:
@@ -77,7 +76,8 @@ OPERATIONS: Final = (
         "/api/v1/query",
         _query,
         "What an expression gives at one moment",
-        access="key",
+        "metrics:read",
+        where="each",
         answer=Chart,
         query=(_EXPRESSION, _AT),
     ),
@@ -86,7 +86,8 @@ OPERATIONS: Final = (
         "/api/v1/query_range",
         _query_range,
         "What an expression gives over time",
-        access="key",
+        "metrics:read",
+        where="each",
         answer=Chart,
         query=(
             _EXPRESSION,

@@ -116,16 +116,40 @@ _ENDPOINT: Final = "/api/v1/projects/{project}/endpoints/{name}"
 _GOLDEN: Final = _ENDPOINT + "/golden"
 
 OPERATIONS: Final = (
-    Operation("GET", _ENDPOINT + "/releases", _releases, "Dossiers of an endpoint's revisions", answer=ReleaseList),
+    Operation(
+        "GET",
+        _ENDPOINT + "/releases",
+        _releases,
+        "Dossiers of an endpoint's revisions",
+        "endpoints:read",
+        answer=ReleaseList,
+    ),
     Operation(
         "GET",
         _ENDPOINT + "/releases/{which}",
         _release,
         "The dossier of a revision by its number, or `latest`",
+        "endpoints:read",
         answer=ReleaseView,
     ),
-    Operation("GET", "/api/v1/releases/key", _key, "The public key that signs dossiers", answer=PlatformKey),
-    Operation("GET", _GOLDEN, _golden, "The examples that an endpoint holds", answer=GoldenSet),
-    Operation("PUT", _GOLDEN, _set_golden, "Have an endpoint hold examples", body=GoldenBody, answer=GoldenSet),
-    Operation("DELETE", _GOLDEN, _remove_golden, "Have an endpoint hold no examples", status=204),
+    Operation(
+        "GET",
+        "/api/v1/releases/key",
+        _key,
+        "The public key that signs dossiers",
+        "endpoints:read",
+        where="each",
+        answer=PlatformKey,
+    ),
+    Operation("GET", _GOLDEN, _golden, "The examples that an endpoint holds", "endpoints:read", answer=GoldenSet),
+    Operation(
+        "PUT",
+        _GOLDEN,
+        _set_golden,
+        "Have an endpoint hold examples",
+        "endpoints:write",
+        body=GoldenBody,
+        answer=GoldenSet,
+    ),
+    Operation("DELETE", _GOLDEN, _remove_golden, "Have an endpoint hold no examples", "endpoints:write", status=204),
 )

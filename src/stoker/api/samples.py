@@ -113,6 +113,7 @@ OPERATIONS: Final = (
         _WHERE,
         _samples,
         "Sampled requests with their answers, newest first; the journal notes who asked",
+        "samples:read",
         answer=SampleList,
         query=(
             Parameter("limit", int, f"how many at most, up to {LIMIT_MAX}; by default {LIMIT_USUAL}"),
@@ -128,8 +129,9 @@ OPERATIONS: Final = (
         _WHERE + "/replay",
         _replay,
         "Send sampled requests to two revisions past the gateways; lines of JSON say how far the answers agree",
+        "samples:write",
         body=ReplayBody,
         media=LINES,
     ),
-    Operation("DELETE", _WHERE, _delete_samples, "Delete every sample of an endpoint", status=204),
+    Operation("DELETE", _WHERE, _delete_samples, "Delete every sample of an endpoint", "samples:write", status=204),
 )

@@ -44,6 +44,7 @@ OPERATIONS: Final = (
         "/api/v1/projects/{project}/endpoints/{name}/scaling",
         _scaling,
         "Why an endpoint has as many replicas as it has: decisions with their numbers, newest first",
+        "endpoints:read",
         answer=ScalingView,
         query=(
             Parameter("at_s", float, "unix seconds: decisions until then; by default until now"),

@@ -7,12 +7,12 @@ from msgspec import Meta
 from starlette.responses import Response
 
 from stoker.api.bodies import decoded, nothing, reply
+from stoker.api.models import require_model
 from stoker.api.operations import Call, Operation, Parameter
 from stoker.client.views import SignatureView
 from stoker.control import signatures
 from stoker.control.changes import Change
 from stoker.control.models import reference
-from stoker.control.policies import actor
 from stoker.store import projects, signing
 from stoker.store.engine import Connection
 from stoker.types.errors import InvalidInput
@@ -52,7 +52,9 @@ class TrustBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 async def _signatures(call: Call) -> Response:
     ref = reference(call.request.path_params["name"], call.request.path_params["which"])
-    project = call.request.query_params.get("project", DEFAULT_PROJECT)
+    project = call.request.query_params.get("project", call.grant.only or DEFAULT_PROJECT)
+    call.require("models:read", project)
+    await require_model(call, "models:read", ref.name)
     found = await call.plane.database.reading(lambda connection: signatures.views(connection, ref, project))
     return reply(SignatureList(found))
 
@@ -60,6 +62,7 @@ async def _signatures(call: Call) -> Response:
 async def _sign(call: Call) -> Response:
     body = await decoded(call.request, SignatureBody)
     ref = reference(call.request.path_params["name"], call.request.path_params["which"])
+    await require_model(call, "models:push", ref.name)
     await call.plane.database.writing(lambda connection: signatures.sign(connection, ref, body.bundle))
     call.plane.loop.wake()
     return nothing()
@@ -79,7 +82,7 @@ async def _set_policy(call: Call) -> Response:
         trust = signatures.set_policy(connection, project, body.policy)
         return trust, [Change("update", projects.find(connection, project), old)]
 
-    made = await call.plane.admission.make(change, actor(call.key))
+    made = await call.plane.admission.make(change, call.actor)
     call.plane.loop.wake()
     return reply(made.value)
 
@@ -111,12 +114,29 @@ OPERATIONS: Final = (
         _SIGNATURES,
         _signatures,
         "Signatures of a version, and what they are worth to a project",
+        "models:read",
+        where="each",
         answer=SignatureList,
         query=(Parameter("project", str, "whose trust counts; default by default"),),
     ),
-    Operation("PUT", _SIGNATURES, _sign, "Add a signature to a version", body=SignatureBody, status=204),
-    Operation("GET", _TRUST, _trust, "Whom a project trusts, and what it demands", answer=ProjectTrust),
-    Operation("PUT", _TRUST, _set_policy, "Say what a project demands", body=PolicyBody, answer=ProjectTrust),
-    Operation("PUT", _TRUST + "/{name}", _add_root, "Trust a public key", body=TrustBody, answer=TrustRoot),
-    Operation("DELETE", _TRUST + "/{name}", _remove_root, "Trust a key no longer", status=204),
+    Operation(
+        "PUT",
+        _SIGNATURES,
+        _sign,
+        "Add a signature to a version",
+        "models:push",
+        where="each",
+        body=SignatureBody,
+        status=204,
+    ),
+    Operation(
+        "GET", _TRUST, _trust, "Whom a project trusts, and what it demands", "projects:read", answer=ProjectTrust
+    ),
+    Operation(
+        "PUT", _TRUST, _set_policy, "Say what a project demands", "projects:write", body=PolicyBody, answer=ProjectTrust
+    ),
+    Operation(
+        "PUT", _TRUST + "/{name}", _add_root, "Trust a public key", "projects:write", body=TrustBody, answer=TrustRoot
+    ),
+    Operation("DELETE", _TRUST + "/{name}", _remove_root, "Trust a key no longer", "projects:write", status=204),
 )

@@ -9,7 +9,7 @@ from stoker.api.bodies import flag, number, reply
 from stoker.api.operations import Call, Operation, Parameter
 from stoker.client.views import TracedRequest
 from stoker.telemetry.spans import spans
-from stoker.types.errors import Forbidden, NotFound
+from stoker.types.errors import NotFound
 from stoker.types.ids import DEFAULT_PROJECT
 from stoker.types.traces import Trace, TraceQuestion
 
@@ -31,33 +31,38 @@ class TraceDetail(msgspec.Struct, frozen=True):
 
 async def _traces(call: Call) -> Response:
     project, _, name = call.request.query_params.get("endpoint", "").rpartition("/")
+    usual = call.grant.only or DEFAULT_PROJECT
     wanted = TraceQuestion(
-        project=_project(call, project or (DEFAULT_PROJECT if name else "")),
+        project=_project(call, project or (usual if name else "")),
         endpoint=name,
         is_slow=flag(call.request, "slow"),
         is_error=flag(call.request, "errors"),
         limit=int(number(call.request, "limit", 50, 1, LIMIT_MAX)),
     )
-    return reply(TraceList(await call.plane.traces.find(wanted)))
+    return reply(TraceList(_seen(call, await call.plane.traces.find(wanted))))
 
 
 async def _trace(call: Call) -> Response:
     name = call.request.path_params["id"]
-    found = await call.plane.traces.find(TraceQuestion(id=name, project=_project(call, ""), limit=OF_ONE_MAX))
+    asked = TraceQuestion(id=name, project=_project(call, ""), limit=OF_ONE_MAX)
+    found = _seen(call, await call.plane.traces.find(asked))
     if not found:
         raise NotFound(f"no trace of {name[:64]!r}: it was not kept, or newer ones took its place")
     return reply(TraceDetail([TracedRequest(trace, tuple(spans(trace))) for trace in found]))
 
 
 def _project(call: Call, wanted: str) -> str:
-    """Return the project whose traces are shown, "" for all. Raises Forbidden."""
-    key = call.key
-    assert key is not None
-    if key.is_admin:
+    """Return the project whose traces are shown, "" for all. Raises NotFound for one that the caller does not see."""
+    only = call.grant.only
+    if only is None:
         return wanted
-    if wanted not in ("", key.project, DEFAULT_PROJECT):
-        raise Forbidden(f"key {key.id} sees the requests of project {key.project!r} only")
-    return key.project
+    if wanted not in ("", only):
+        raise NotFound(f"there is nothing at {wanted[:200]!r} that this key may see")
+    return only
+
+
+def _seen(call: Call, traces: list[Trace]) -> list[Trace]:
+    return [each for each in traces if call.may("traces:read", each.project, each.endpoint)]
 
 
 OPERATIONS: Final = (
@@ -66,7 +71,8 @@ OPERATIONS: Final = (
         "/api/v1/traces",
         _traces,
         "Requests that left a trace, newest first",
-        access="key",
+        "traces:read",
+        where="each",
         answer=TraceList,
         query=(
             Parameter("endpoint", str, "NAME or PROJECT/NAME"),
@@ -80,7 +86,8 @@ OPERATIONS: Final = (
         "/api/v1/traces/{id}",
         _trace,
         "One trace as spans, by its id or by that of a request",
-        access="key",
+        "traces:read",
+        where="each",
         answer=TraceDetail,
     ),
 )

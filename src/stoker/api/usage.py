@@ -11,7 +11,8 @@ from starlette.responses import Response
 from stoker.api.bodies import decoded, nothing, read, reply
 from stoker.api.operations import Call, Operation, Parameter
 from stoker.core.usage import HOUR_S, Report
-from stoker.types.errors import Forbidden, InvalidInput
+from stoker.types.access import EVERYWHERE
+from stoker.types.errors import InvalidInput
 from stoker.types.prices import PriceBook
 from stoker.types.units import parse_seconds
 from stoker.types.usage import Settled, UsageBatch
@@ -59,14 +60,12 @@ async def _set_prices(call: Call) -> Response:
 
 
 def _project(call: Call, wanted: str | None) -> str | None:
-    """Return the project whose usage is shown, None for all. Raises Forbidden."""
-    key = call.key
-    assert key is not None
-    if key.is_admin:
-        return wanted or None
-    if wanted not in (None, "", key.project):
-        raise Forbidden(f"key {key.id} sees the usage of project {key.project!r} only")
-    return key.project
+    """Return the project whose usage is shown, None for all. Raises Forbidden, or NotFound."""
+    if not wanted and call.may("usage:read", EVERYWHERE):
+        return None
+    project = wanted or call.grant.project
+    call.require("usage:read", project)
+    return project
 
 
 def _moment(text: str | None, name: str, now_s: float, default_s: int) -> int:
@@ -95,8 +94,9 @@ OPERATIONS: Final = (
         "GET",
         "/api/v1/usage",
         _usage,
-        "What was used, and what it cost, by whom; the caller's own project unless its key is an admin's",
-        access="key",
+        "What was used, and what it cost, by whom; of the key's project, or of all where it may see all",
+        "usage:read",
+        where="each",
         answer=Report,
         query=(
             Parameter("from", str, "the first moment: a day, a month, 7d (ago) or unix seconds; this month's first"),
@@ -107,14 +107,25 @@ OPERATIONS: Final = (
             Parameter("project", str, "one project's alone"),
         ),
     ),
-    Operation("GET", "/api/v1/prices", _prices, "The platform's default prices", answer=PriceBook),
-    Operation("PUT", "/api/v1/prices", _set_prices, "Set the platform's default prices", body=PriceBook, status=204),
+    Operation(
+        "GET", "/api/v1/prices", _prices, "The platform's default prices", "usage:read", where="each", answer=PriceBook
+    ),
+    Operation(
+        "PUT",
+        "/api/v1/prices",
+        _set_prices,
+        "Set the platform's default prices",
+        "platform:write",
+        where="platform",
+        body=PriceBook,
+        status=204,
+    ),
     Operation(
         "POST",
         "/internal/v1/usage",
         _ship,
         "Usage records of a gateway, to be settled once",
-        access="socket",
+        "socket",
         body="application/msgpack",
         answer=Settled,
     ),

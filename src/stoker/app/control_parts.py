@@ -43,6 +43,7 @@ from stoker.control.starts import StartWatch
 from stoker.control.stats import StatsReader
 from stoker.control.traces import Traces
 from stoker.control.usage import UsageBook
+from stoker.control.used import KeyUse
 from stoker.core.drift import Apart
 from stoker.core.shapes import to_warm
 from stoker.core.shares import Teller
@@ -81,8 +82,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
     counted = partial(_counted, collector, name, chosen.otlp_interval_s)
     numbers = Numbers(metrics, driver, observer, Fleet(metrics), gauges.refresh, counted)
     watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
-    evidence = Recorded(database, history)
-    incidents = Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, watch.alerted)
+    incidents = _incidents(database, history, watch, loop)
     remedies = Remedies(database, incidents, lambda: observer.statuses, metrics, loop.wake)
     admission = Admission(database, blobs, observer, metrics)
     models = ModelRegistry(database, blobs, home.models, home.tmp, admission)
@@ -117,6 +117,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         numbers=numbers,
         drift=DriftWatch(database, blobs, home.drift, home.address, metrics, _learn, _compare),
         traces=Traces(home.address, chosen.gateways, metrics),
+        used=KeyUse(database, home.address, chosen.gateways),
         feedback=_feedback(home, database, loop, metrics),
         hooks=HookPost(database, home.root / "hooks", lambda: loop.lease, metrics),
         releases=_releases(home, database, judges, loop, metrics),
@@ -150,6 +151,11 @@ def _holder() -> str:
 def _collector(home: Home, chosen: Settings, history: History, own: Own, around: Around) -> Collector:
     gateways = [Remote(each, home.address(each)) for each in (f"gateway-{n}" for n in range(chosen.gateways))]
     return Collector(history, (own, *gateways), around.due)
+
+
+def _incidents(database: Database, history: History, watch: Watch, loop: Loop) -> Incidents:
+    evidence = Recorded(database, history)
+    return Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, watch.alerted)
 
 
 def _seeing(observer: Observer, watch: Watch, scaling: ScalingWatch, history: History, chosen: Settings) -> Sources:

@@ -52,15 +52,20 @@ def prometheus_rules() -> None:
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where Prometheus reaches the gateways.")
 @click.option("--ca", default="", metavar="FILE", help="Who signed their certificate, as Prometheus finds it.")
+@click.option("--key-file", default="", metavar="FILE", help="The key it shows, where it runs on another machine.")
 @click.pass_obj
-def scrape_config(session: Session, host: str, ca: str) -> None:
+def scrape_config(session: Session, host: str, ca: str, key_file: str) -> None:
     """Print where Prometheus scrapes, by the settings of the environment."""
     from stoker.app import settings
 
     chosen = settings.load(os.environ, home=session.home)
     _yaml(
         scrape.config(
-            f"{host}:{chosen.port}", f"127.0.0.1:{chosen.api_port}", is_secure=bool(chosen.tls_cert), ca_file=ca
+            f"{host}:{chosen.port}",
+            f"127.0.0.1:{chosen.api_port}",
+            is_secure=bool(chosen.tls_cert),
+            ca_file=ca,
+            key_file=key_file,
         )
     )
 

@@ -9,6 +9,8 @@ import msgspec
 from stoker.cli import tables
 from stoker.cli.output import clock, items, show
 from stoker.cli.session import Command, Session, output_option, pairs, project_option, write_example
+from stoker.client import access
+from stoker.types.access import ADMIN, PERMISSIONS, USUAL, KeyAccess
 from stoker.types.errors import InvalidInput, NotFound
 from stoker.types.keys import PRIORITIES, UNLIMITED, KeyLimits
 from stoker.types.units import parse_seconds
@@ -17,6 +19,7 @@ _EXAMPLE: Final = """
 stoker keys create batch-job --expires 30d --priority sheddable --tpm 60000
 stoker keys list
 stoker keys limit a1b2c3d4 --rps 20
+stoker keys rotate a1b2c3d4 --overlap 24h
 stoker keys revoke a1b2c3d4
 """
 # Option, field of KeyLimits, type, what it is.
@@ -40,6 +43,28 @@ def limit_options(command_: Callable[..., None]) -> Callable[..., None]:
     return click.option("--samples/--no-samples", "samples", default=None, help=samples)(command_)
 
 
+def access_options(command_: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say what a key may do."""
+    for option in reversed(_ACCESS):
+        command_ = option(command_)
+    return command_
+
+
+def _asked(given: dict[str, Any]) -> tuple[KeyAccess, str]:
+    """Return what a key is to be able to do, and whose it is; take it out of `given`."""
+    role, permissions, endpoints = given.pop("role"), given.pop("permissions"), given.pop("endpoints")
+    is_admin, everywhere, subject = given.pop("admin"), given.pop("everywhere"), given.pop("subject")
+    if is_admin:
+        if role or permissions or endpoints:
+            raise click.UsageError("--admin is everything already; name it alone")
+        return ADMIN, subject
+    usual = USUAL if not role and not permissions else KeyAccess()
+    return (
+        KeyAccess(role or usual.role, tuple(permissions) or usual.permissions, tuple(endpoints), everywhere),
+        subject,
+    )
+
+
 def _changed(limits: KeyLimits, given: dict[str, Any]) -> KeyLimits:
     """Return `limits` with what was given. Raises InvalidInput for a value that cannot be."""
     named = {field: value for field, value in given.items() if value is not None}
@@ -47,6 +72,25 @@ def _changed(limits: KeyLimits, given: dict[str, Any]) -> KeyLimits:
         return msgspec.convert({**msgspec.structs.asdict(limits), **named}, KeyLimits)
     except msgspec.ValidationError as wrong:
         raise InvalidInput(str(wrong).replace(" - at `$.", " (").rstrip("`") + ")") from wrong
+
+
+_ACCESS: Final[tuple[Callable[..., Any], ...]] = (
+    click.option("--admin", is_flag=True, help="May do everything, everywhere."),
+    click.option("--role", default="", help="viewer, caller, deployer, operator, owner, or a role of your own."),
+    click.option(
+        "--permission",
+        "permissions",
+        multiple=True,
+        type=click.Choice(PERMISSIONS),
+        metavar="NAME",
+        help="What it may do besides; repeat it. By default it calls, and reads traces and metrics.",
+    ),
+    click.option(
+        "--endpoint", "endpoints", multiple=True, metavar="PATTERN", help="Only these, such as chat-*; repeat it."
+    ),
+    click.option("--everywhere", is_flag=True, help="In every project, and for the platform itself."),
+    click.option("--subject", default="", metavar="WHO", help="Whose it is: user:alice@example.org, service:ci."),
+)
 
 
 def _tags(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str] | None:
@@ -75,20 +119,30 @@ def _lifetime(ctx: click.Context, parameter: click.Parameter, value: str | None)
     return seconds
 
 
+def _overlap(ctx: click.Context, parameter: click.Parameter, value: str) -> float:
+    """Return the seconds of a time such as 24h, or 0."""
+    try:
+        return parse_seconds(value)
+    except ValueError as wrong:
+        raise click.BadParameter(str(wrong)) from wrong
+
+
 @click.group(cls=KeysGroup)
 def command() -> None:
-    """Create, list, limit and revoke API keys."""
+    """Create, list, limit, rotate and revoke API keys."""
 
 
 @command.command(
     cls=Command,
     example="""
     stoker keys create batch-job --expires 30d --rps 5 --priority sheddable
+    stoker keys create acme --endpoint 'chat-*' --permission endpoints:call --rps 5
+    stoker keys create ci --project vision --role deployer --subject service:ci
     export OPENAI_API_KEY=$(stoker keys create laptop -q)
     """,
 )
 @click.argument("name")
-@click.option("--admin", is_flag=True, help="May also change things: the whole control API.")
+@access_options
 @click.option(
     "--expires", "expires_in_s", callback=_lifetime, metavar="TIME", help="When it ends: 12h, 30d. By default never."
 )
@@ -101,16 +155,17 @@ def create(
     session: Session,
     /,
     name: str,
-    admin: bool,
     expires_in_s: float | None,
     quiet: bool,
     output: str,
     project: str,
-    **limits: Any,
+    **more: Any,
 ) -> None:
     """Make a key called NAME. It is shown this once; only its hash is kept."""
-    made = session.control().create_key(
-        project, name, admin=admin, expires_in_s=expires_in_s, limits=_changed(UNLIMITED, limits)
+    asked, subject = _asked(more)
+    limits = _changed(UNLIMITED, more)
+    made = access.create_key(
+        session.control(), project, name, asked, subject=subject, expires_in_s=expires_in_s, limits=limits
     )
     if quiet:
         click.echo(made.key)
@@ -149,6 +204,30 @@ def limit(session: Session, /, key_id: str, output: str, **limits: Any) -> None:
         raise NotFound(f"no key {key_id!r}; `stoker keys list` shows them")
     made = control.limit_key(key_id, _changed(known.limits, limits))
     show(made, output, lambda: tables.keys_table([made]))
+
+
+@command.command(cls=Command, example="stoker keys rotate a1b2c3d4 --overlap 24h")
+@click.argument("key_id")
+@click.option(
+    "--overlap",
+    "overlap_s",
+    default="24h",
+    show_default=True,
+    callback=_overlap,
+    metavar="TIME",
+    help="How long the secret before works on; 0: not at all.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print the key and nothing else.")
+@output_option
+@click.pass_obj
+def rotate(session: Session, key_id: str, overlap_s: float, quiet: bool, output: str) -> None:
+    """Give a key another secret: the same key, with its limits and its account. The new one is shown this once."""
+    made = access.rotate_key(session.control(), key_id, overlap_s)
+    if quiet:
+        click.echo(made.key)
+        return
+    note = click.style(f"shown this once; the one before works until {clock(made.old_until_s)}", dim=True)
+    show(made, output, lambda: f"{click.style(made.key, bold=True)}\n{note}")
 
 
 @command.command(cls=Command, example="stoker keys revoke a1b2c3d4")

@@ -79,7 +79,8 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "samples": Entry("samples", "Look at sampled requests, export and replay them."),
     },
     "Access and tools": {
-        "keys": Entry("keys", "Create, list, limit and revoke API keys."),
+        "keys": Entry("keys", "Create, list, limit, rotate and revoke API keys."),
+        "members": Entry("members", "Say who may do what in a project."),
         "usage": Entry("usage", "Show what was used and what it cost, by whom."),
         "prices": Entry("prices", "Show, or set, what requests cost by default."),
         "projects": Entry("projects", "List, create and delete projects."),

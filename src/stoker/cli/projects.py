@@ -9,6 +9,9 @@ from stoker.cli import tables
 from stoker.cli.apply import result_lines
 from stoker.cli.output import items, show
 from stoker.cli.session import Command, Session, checked_name, output_option, write_example
+from stoker.client import access
+from stoker.types.errors import NotFound
+from stoker.types.resources import Project, ProjectMetadata
 
 _EXAMPLE: Final = """
 stoker projects
@@ -41,13 +44,13 @@ def command(ctx: click.Context, output: str) -> None:
 @click.pass_obj
 def create(session: Session, name: str, description: str) -> None:
     """Create a project, or change its description."""
-    manifest = {
-        "apiVersion": "stoker/v1",
-        "kind": "Project",
-        "metadata": {"name": name},
-        "spec": {"description": description},
-    }
-    click.echo(result_lines(session.control().apply(msgspec.json.encode(manifest)), with_diff=True))
+    control = session.control()
+    try:
+        found = access.project(control, name)
+    except NotFound:
+        found = Project(ProjectMetadata(name))
+    wanted = msgspec.structs.replace(found, spec=msgspec.structs.replace(found.spec, description=description))
+    click.echo(result_lines(control.apply(msgspec.json.encode(wanted)), with_diff=True))
 
 
 @command.command(cls=Command, example="stoker projects delete search")

@@ -10,11 +10,13 @@ from stoker.cli.output import age, columns, duration, rate
 from stoker.cli.rollout_page import brief
 from stoker.client.views import EndpointStats, KeyView, ProjectView, ReplicaView, RevisionView
 from stoker.core import allowance
+from stoker.core.access import ROLES
+from stoker.types.access import USUAL, KeyAccess, Member
 from stoker.types.keys import KeyLimits
 from stoker.types.models import ModelVersion, Signature
 from stoker.types.process import NodeStatus
 from stoker.types.quotas import Use
-from stoker.types.resources import EndpointSpec, Notifier, Policy
+from stoker.types.resources import EndpointSpec, Notifier, Policy, Role
 from stoker.types.statuses import EndpointView
 from stoker.types.units import format_bytes
 
@@ -190,20 +192,43 @@ def _use(use: Use) -> str:
 
 def keys_table(keys: Sequence[KeyView]) -> str:
     """Return keys without their secrets."""
-    header = ("ID", "PROJECT", "NAME", "SCOPE", "LIMITS", "AGE", "EXPIRES")
+    header = ("ID", "PROJECT", "NAME", "SUBJECT", "MAY", "LIMITS", "AGE", "USED", "EXPIRES")
     rows = [
         (
             one.id,
-            one.project,
+            "all" if one.access.everywhere else one.project,
             one.name or "-",
-            "admin" if one.admin else "call",
+            one.subject or "-",
+            "admin" if one.admin else _may(one.access),
             _limits(one.limits),
             age(one.created_at_s),
-            _expiry(one.expires_at_s),
+            age(one.last_used_at_s) if one.last_used_at_s else "-",
+            _expiry(one.expires_at_s) + (" (rotated)" if one.old_until_s > time.time() else ""),
         )
         for one in keys
     ]
     return columns(header, rows, empty="no keys")
+
+
+def _may(access: KeyAccess) -> str:
+    """Return what a key may do: `call`, `viewer`, `chat-*: endpoints:call`."""
+    words = "call" if access.permissions == USUAL.permissions and access.role == USUAL.role else ""
+    words = words or " ".join(filter(None, (access.role, *access.permissions)))
+    return f"{','.join(access.endpoints)}: {words}" if access.endpoints else words
+
+
+def members_table(members: Sequence[Member]) -> str:
+    """Return who is in a project."""
+    return columns(("SUBJECT", "ROLE"), [(one.subject, one.role) for one in members], empty="no members")
+
+
+def roles_table(roles: Sequence[Role]) -> str:
+    """Return roles: those that every project has, then its own."""
+    rows = [("all", name, " ".join(sorted(found))) for name, found in ROLES.items()]
+    for one in roles:
+        where = "all" if one.spec.all_projects else str(one.metadata.project)
+        rows.append((where, one.metadata.name, " ".join(one.spec.permissions)))
+    return columns(("PROJECT", "ROLE", "PERMISSIONS"), rows)
 
 
 def _limits(limits: KeyLimits) -> str:

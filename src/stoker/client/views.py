@@ -5,6 +5,7 @@ import msgspec
 from stoker.client.rollouts import RolloutView
 from stoker.core.drift import Shift
 from stoker.telemetry.spans import Span
+from stoker.types.access import USUAL, KeyAccess
 from stoker.types.engines import EngineChoice
 from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.loading import Progress
@@ -139,6 +140,10 @@ class KeyView(msgspec.Struct, frozen=True):
     created_at_s: float = 0.0
     expires_at_s: float = 0.0  # 0: never
     limits: KeyLimits = UNLIMITED
+    access: KeyAccess = USUAL
+    subject: str = ""
+    old_until_s: float = 0.0  # until then the secret before the last rotation works
+    last_used_at_s: float = 0.0  # to the minute; 0: never
 
 
 class NewKey(KeyView, frozen=True):

@@ -14,13 +14,15 @@ from typing import Final
 import msgspec
 
 from stoker.control.files import write_whole
-from stoker.store import journal, keys, projects
+from stoker.store import journal, keys, projects, roles
 from stoker.store.engine import Connection, Database
 from stoker.store.keys import KeyRow
-from stoker.types.errors import Forbidden, Unauthenticated
+from stoker.types.access import ADMIN, USUAL, KeyAccess
+from stoker.types.errors import Unauthenticated
 from stoker.types.ids import DEFAULT_PROJECT, KeyId, ProjectName
 from stoker.types.keys import UNLIMITED, KeyLimits
-from stoker.types.resources import Project, ProjectMetadata, ProjectSpec
+from stoker.types.projects import ProjectSpec
+from stoker.types.resources import Project, ProjectMetadata
 
 FIRST_KEY_NAME: Final = "first admin key"
 _TEXT: Final = re.compile(r"stk_([a-z0-9]{8})_[A-Za-z0-9_-]{43}")
@@ -47,15 +49,23 @@ def make(
     project: str,
     name: str,
     *,
-    is_admin: bool,
     expires_at_s: float,
     now_s: float,
     limits: KeyLimits = UNLIMITED,
+    access: KeyAccess = USUAL,
+    subject: str = "",
 ) -> tuple[str, KeyRow]:
     """Return a new key's text, which nobody can see again, and its row."""
     key_id = KeyId("".join(secrets.choice(_ID_ALPHABET) for _ in range(8)))
-    text = f"stk_{key_id}_{secrets.token_urlsafe(32)}"
-    return text, KeyRow(key_id, ProjectName(project), name, digest(text), is_admin, now_s, expires_at_s, limits)
+    text = another(key_id)
+    return text, KeyRow(
+        key_id, ProjectName(project), name, digest(text), now_s, expires_at_s, limits, access=access, subject=subject
+    )
+
+
+def another(key_id: str) -> str:
+    """Return a new text for the key of that id."""
+    return f"stk_{key_id}_{secrets.token_urlsafe(32)}"
 
 
 def digest(text: str) -> str:
@@ -69,17 +79,13 @@ def verify(connection: Connection, text: str | None, now_s: float) -> KeyRow:
         raise Unauthenticated("no key; send the header Authorization: Bearer stk_…")
     match = _TEXT.fullmatch(text)
     found = keys.find(connection, match[1]) if match is not None else None
-    if found is None or not hmac.compare_digest(found.sha256, digest(text)):
+    offered = digest(text)
+    is_old = found is not None and now_s < found.old_until_s and hmac.compare_digest(found.old_sha256, offered)
+    if found is None or not (is_old or hmac.compare_digest(found.sha256, offered)):
         raise Unauthenticated("this key is unknown or revoked")
     if 0 < found.expires_at_s <= now_s:
         raise Unauthenticated(f"key {found.id} has expired; make a new one")
     return found
-
-
-def require_admin(key: KeyRow) -> None:
-    """Raise Forbidden unless the key may change the platform."""
-    if not key.is_admin:
-        raise Forbidden(f"key {key.id} may call the endpoints of project {key.project!r}; this needs an admin key")
 
 
 def bootstrap(database: Database, path: Path, where: Addresses) -> None:
@@ -98,15 +104,15 @@ def bootstrap(database: Database, path: Path, where: Addresses) -> None:
         if held is not None:
             try:
                 found = verify(connection, held.key, now_s)
-                require_admin(found)
-            except (Unauthenticated, Forbidden):
+            except Unauthenticated:
                 pass
             else:
-                return held.key, found.id
+                if roles.grant(connection, found).is_admin:
+                    return held.key, found.id
         for old in keys.everything(connection):
             if old.name == FIRST_KEY_NAME:
                 keys.remove(connection, old.id)
-        text, row = make(DEFAULT_PROJECT, FIRST_KEY_NAME, is_admin=True, expires_at_s=0.0, now_s=now_s)
+        text, row = make(DEFAULT_PROJECT, FIRST_KEY_NAME, expires_at_s=0.0, now_s=now_s, access=ADMIN)
         keys.add(connection, row)
         because = "no credentials file with a good admin key"
         journal.add(connection, journal.Entry(now_s, "CreateKey", because, DEFAULT_PROJECT, subject=row.id))

@@ -16,14 +16,16 @@ from stoker.control.compare import Comparer
 from stoker.control.policies import Admission
 from stoker.control.quantize import Quantizer
 from stoker.control.signatures import UNSIGNED, SignedPush
+from stoker.core.access import allows
 from stoker.core.refs import ModelRef, is_alias, parse_version
 from stoker.registry import collect
 from stoker.registry.versions import Given, build_manifest
 from stoker.store import journal, models, releases, revisions
 from stoker.store.engine import Connection, Database
-from stoker.types.errors import Busy, InvalidInput, NotFound, PolicyDenied, RefusedArtifact
+from stoker.types.access import EVERYWHERE, Grant, Permission
+from stoker.types.errors import Busy, Forbidden, InvalidInput, NotFound, PolicyDenied, RefusedArtifact
 from stoker.types.ids import DEFAULT_PROJECT, ModelName, is_name
-from stoker.types.models import FileEntry, ModelVersion
+from stoker.types.models import FileEntry, ModelVersion, VersionManifest
 from stoker.types.policies import PLATFORM, Actor
 
 # Each inspection is a process that may map gigabytes.
@@ -93,7 +95,7 @@ class ModelRegistry:
             missing = [entry.path for entry in model_files if not self.blobs.touch(entry.digest)]
             if missing:
                 raise NotFound(f"{missing[0]} went while it was registered; push again", field="files")
-            version, is_new = models.add(connection, ModelName(name), manifest, now_s)
+            version, is_new = _add(connection, name, manifest, now_s, signed.grant)
             if is_new:
                 because = f"{len(model_files)} files pushed as {manifest.format}"
                 journal.add(connection, journal.Entry(now_s, "PushVersion", because, subject=version.ref))
@@ -161,6 +163,29 @@ class ModelRegistry:
             journal.add(connection, journal.Entry(time.time(), "RefusePush", why, subject=name))
 
         await self._database.writing(discard)
+
+
+def may(grant: Grant, permission: Permission, owner: str) -> bool:
+    """Return whether a grant allows something of a model of `owner`. What is everybody's is read by all."""
+    if owner != models.SHARED:
+        return allows(grant, permission, owner)
+    return permission in grant.permissions if permission == "models:read" else allows(grant, permission, EVERYWHERE)
+
+
+def _add(
+    connection: Connection, name: str, manifest: VersionManifest, now_s: float, grant: Grant
+) -> tuple[ModelVersion, bool]:
+    refuse_push(connection, name, grant)
+    return models.add(connection, ModelName(name), manifest, now_s, grant.only or models.SHARED)
+
+
+def refuse_push(connection: Connection, name: str, grant: Grant) -> None:
+    """Raise Forbidden where a name is taken by a model that may not be pushed to."""
+    owner = models.owner(connection, name)
+    if owner is not None and not may(grant, "models:push", owner):
+        raise Forbidden(
+            f"the name {name!r} is taken by a model that this key may not push to; take another", field="name"
+        )
 
 
 def reference(name: str, which: str) -> ModelRef:

@@ -25,6 +25,7 @@ from stoker.control.starts import StartWatch
 from stoker.control.stats import StatsReader
 from stoker.control.traces import Traces
 from stoker.control.usage import UsageBook
+from stoker.control.used import KeyUse
 from stoker.core.shares import Teller
 from stoker.observe.history.collect import Collector
 from stoker.observe.history.history import History
@@ -72,6 +73,7 @@ class ControlPlane:
     starts: StartWatch
     shapes: ShapeWatch
     boundary: BoundaryWatch
+    used: KeyUse
     usage: UsageBook
     ahead: AheadWatch
     process: str = "control"

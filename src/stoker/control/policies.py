@@ -22,7 +22,8 @@ from stoker.store import journal
 from stoker.store.engine import Connection, Database
 from stoker.store.keys import KeyRow
 from stoker.telemetry.metrics import Registry
-from stoker.types.errors import Busy, Conflict, Forbidden, PolicyDenied
+from stoker.types.access import Grant
+from stoker.types.errors import Busy, Conflict, PolicyDenied
 from stoker.types.models import ModelVersion
 from stoker.types.policies import PLATFORM, Actor, Verdict
 from stoker.types.resources import Endpoint, Policy
@@ -198,14 +199,8 @@ class Admission:
                 ).add()
 
 
-def actor(key: KeyRow | None) -> Actor:
+def actor(key: KeyRow | None, grant: Grant) -> Actor:
     """Return who a key is; None: the platform's own user, over the socket."""
     if key is None:
         return PLATFORM
-    return Actor(key.id, key.project, key.is_admin)
-
-
-def require_admin(who: Actor, changed: Iterable[object]) -> None:
-    """Raise Forbidden unless `who` may change policies, where some of what is `changed` is one."""
-    if not who.is_admin and any(isinstance(each, Policy) for each in changed):
-        raise Forbidden(f"key {who.key} may not change policies; this needs an admin key", field="kind")
+    return Actor(key.id, key.project, grant.is_admin)

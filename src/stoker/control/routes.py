@@ -12,11 +12,14 @@ import msgspec
 
 from stoker.control.observe import State
 from stoker.control.usage import price_book
+from stoker.core.access import allows
 from stoker.core.pricing import cards_of
 from stoker.core.snapshot import EndpointKey
 from stoker.core.traffic import route_table
-from stoker.store import alerts, keys, projects, settings
+from stoker.store import alerts, keys, projects, roles, settings
 from stoker.store.engine import Connection
+from stoker.store.keys import KeyRow
+from stoker.types.access import EVERYWHERE, Grant
 from stoker.types.ids import ReplicaId
 from stoker.types.loading import Usual
 from stoker.types.models import sha256_digest
@@ -80,21 +83,35 @@ def _prices(state: State, book: PriceBook) -> dict[EndpointKey, tuple[DatedCard,
 
 
 def _keys(connection: Connection, now_s: float) -> list[KeyRoute]:
-    """Return the keys that hold. One of a tenant that its project says is never sampled allows no samples."""
-    unsampled = {
-        (each.name, tenant)
-        for each in projects.everything(connection)
-        for tenant in each.resource.spec.unsampled_tenants
-    }
+    """Return the keys that hold, one that was rotated twice while its old text works."""
+    every = projects.everything(connection)
+    unsampled = {(each.name, tenant) for each in every for tenant in each.resource.spec.unsampled_tenants}
+    rights = roles.Rights({each.name: each.resource.spec.members for each in every}, roles.known(connection))
     found = []
     for key in keys.everything(connection):
-        limits = key.limits
         if 0 < key.expires_at_s <= now_s:
             continue
-        if (key.project, limits.tenant or key.id) in unsampled:
-            limits = msgspec.structs.replace(limits, samples=False)
-        found.append(KeyRoute(key.sha256, key.id, key.project, key.is_admin, key.expires_at_s, limits))
+        route = _key(key, rights.of(key), is_sampled=(key.project, key.limits.tenant or key.id) not in unsampled)
+        found.append(route)
+        if now_s < key.old_until_s:
+            ends_at_s = min(filter(None, (key.expires_at_s, key.old_until_s)))
+            found.append(msgspec.structs.replace(route, sha256=key.old_sha256, expires_at_s=ends_at_s))
     return found
+
+
+def _key(key: KeyRow, grant: Grant, *, is_sampled: bool) -> KeyRoute:
+    """Return a key as gateways know it. One of a tenant that is never sampled allows no samples."""
+    return KeyRoute(
+        key.sha256,
+        key.id,
+        key.project,
+        is_admin=grant.is_everywhere,
+        expires_at_s=key.expires_at_s,
+        limits=key.limits if is_sampled else msgspec.structs.replace(key.limits, samples=False),
+        calls="endpoints:call" in grant.permissions,
+        endpoints=grant.endpoints,
+        sees=allows(grant, "metrics:read", EVERYWHERE),
+    )
 
 
 class RoutePublisher:

@@ -13,6 +13,7 @@ from stoker.protocol import bundle as wire
 from stoker.protocol import signing as keys
 from stoker.store import journal, models, projects, signing
 from stoker.store.engine import Connection
+from stoker.types.access import EVERYTHING, Grant
 from stoker.types.errors import InvalidInput, NotFound, RefusedArtifact, SignatureRefused
 from stoker.types.ids import DEFAULT_PROJECT, ModelName
 from stoker.types.models import FileEntry, ModelVersion, VersionManifest, manifest_digest
@@ -27,10 +28,11 @@ from stoker.types.signing import (
 
 
 class SignedPush(msgspec.Struct, frozen=True):
-    """What came with a push besides its files: signatures, and the project whose demands it is held to."""
+    """What came with a push besides its files: signatures, the project whose demands it is held to, and who it is."""
 
     bundles: tuple[str, ...] = ()
     project: str = DEFAULT_PROJECT
+    grant: Grant = EVERYTHING  # of who pushes: whose a new name is, and which names it may push to
 
 
 UNSIGNED: Final = SignedPush()

@@ -1,12 +1,13 @@
 """What people ask for, written down: apply, rollback, delete. The loop acts on it; nothing here starts anything."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, assert_never
 
 import msgspec
 
 from stoker.client.views import ApplyResult, FieldChange
-from stoker.control import allowances, chains, steering
+from stoker.control import allowances, chains, issuing, steering
+from stoker.control.issuing import PLATFORM, Asker
 from stoker.core import place
 from stoker.core.capacity import Capacity
 from stoker.core.refs import parse_ref
@@ -16,11 +17,12 @@ from stoker.core.snapshot import EndpointKey
 from stoker.core.world import demand
 from stoker.observe.notify import apprise
 from stoker.protocol import manifest
-from stoker.store import endpoints, journal, models, notifiers, policies, projects
+from stoker.store import endpoints, journal, models, notifiers, policies, projects, roles
 from stoker.store.engine import Connection
+from stoker.types.access import EVERYWHERE, Member
 from stoker.types.errors import Conflict, InvalidInput, NotFound
 from stoker.types.ids import EndpointName, ProjectName
-from stoker.types.resources import Endpoint, EndpointSpec, Notifier, Policy, Project, Resource
+from stoker.types.resources import Endpoint, EndpointSpec, Notifier, Policy, Project, Resource, Role
 from stoker.types.slos import Objective
 
 # What of a spec makes a new revision (core/revisions.py).
@@ -28,6 +30,8 @@ ROLLS: Final = (
     "spec.model", "spec.task", "spec.engine", "spec.goal", "spec.options", "spec.env", "spec.resources",
     "spec.batching", "spec.limits.max_body", "spec.limits.concurrency", "spec.backends", "spec.placement.pool",
 )  # fmt: skip
+# What of a project bounds its owner too: it is changed by who holds projects:write everywhere.
+PLATFORMS: Final = ("spec.quota",)
 # What of a spec decides whether a node can take a replica.
 PLACED: Final = ("spec.model", "spec.resources", "spec.placement", "spec.replicas.max")
 
@@ -62,30 +66,29 @@ def apply(
     frozen: Mapping[EndpointKey, str] | None = None,
     *,
     insists: bool = False,
-    by: str = "",
+    by: Asker = PLATFORM,
     nodes: Sequence[Capacity] = (),
 ) -> list[ApplyResult]:
-    """Store every resource, or none. Projects go first, so that a manifest may bring its own; then policies.
+    """Store every resource, or none. Projects go first, so that a manifest may bring its own; then roles, policies.
 
     frozen: why endpoints (project, name) may get no new revision; all else of them may change. Who `insists` may, and
         the journal says so.
-    by: the key that asks; the journal has it where policies change.
+    by: who asks; members and roles may be given no more than they have.
     nodes: those that report; an endpoint that changes and fits none of them, however empty, is refused.
     Raises Refusal with everything that cannot hold.
     """
-    ordered = sorted(resources, key=lambda each: (not isinstance(each, Project), not isinstance(each, Policy)))
+    ordered = sorted(resources, key=lambda each: [not isinstance(each, kind) for kind in (Project, Role, Policy)])
+    were = {each.metadata.name: _members(connection, each) for each in ordered if isinstance(each, Project)}
     before = allowances.taken(connection, ordered)
     results: list[ApplyResult] = []
     problems: list[Wrong] = []
     for each in ordered:
         if isinstance(each, Project):
-            results.append(_apply_project(connection, each, now_s))
+            results.append(_apply_project(connection, each, now_s, by))
             continue
         try:
-            if isinstance(each, Notifier):
-                results.append(_apply_notifier(connection, each, now_s))
-            elif isinstance(each, Policy):
-                results.append(_apply_policy(connection, each, now_s, by))
+            if not isinstance(each, Endpoint):
+                results.append(_apply_small(connection, each, now_s, by))
             else:
                 key = (ProjectName(each.metadata.project), EndpointName(each.metadata.name))
                 why = (frozen or {}).get(key, "")
@@ -110,7 +113,36 @@ def apply(
             )
     if problems:
         raise Refusal(problems)
+    for name, members in were.items():
+        _settle_members(connection, name, members, by, now_s)
     return results
+
+
+def _apply_small(connection: Connection, resource: Notifier | Policy | Role, now_s: float, by: Asker) -> ApplyResult:
+    match resource:
+        case Notifier():
+            return _apply_notifier(connection, resource, now_s)
+        case Policy():
+            return _apply_policy(connection, resource, now_s, by)
+        case Role():
+            return _apply_role(connection, resource, now_s, by)
+        case _:
+            assert_never(resource)
+
+
+def _members(connection: Connection, project: Project) -> tuple[Member, ...]:
+    found = projects.find(connection, project.metadata.name)
+    return found.spec.members if found is not None else ()
+
+
+def _settle_members(connection: Connection, name: str, before: Sequence[Member], by: Asker, now_s: float) -> None:
+    """End the keys of who is no member any more. Raises InvalidInput, Forbidden: nobody gives more than they have."""
+    found = projects.find(connection, name)
+    now = found.spec.members if found is not None else ()
+    issuing.may_name(now, before, name, roles.known(connection), by)
+    staying = {each.subject for each in now}
+    for subject in dict.fromkeys(each.subject for each in before if each.subject not in staying):
+        issuing.expel(connection, subject, name, by.because, now_s)
 
 
 def _too_many_tenants(connection: Connection, given: Iterable[Endpoint]) -> list[Wrong]:
@@ -145,10 +177,13 @@ def delete(connection: Connection, project: str, name: str, now_s: float) -> Non
     journal.add(connection, journal.Entry(now_s, "DeleteEndpoint", "asked to", project, name))
 
 
-def _apply_project(connection: Connection, project: Project, now_s: float) -> ApplyResult:
+def _apply_project(connection: Connection, project: Project, now_s: float, by: Asker) -> ApplyResult:
     name = project.metadata.name
     old = projects.find(connection, name)
     changes = manifest.diff(old, project)
+    for change in changes:
+        if old is not None and change.path.startswith(PLATFORMS):
+            issuing.require_platform(by, change.path)
     if changes:
         projects.put(connection, project, now_s)
         because = "asked to" if old is None else f"changed: {', '.join(change.path for change in changes)}"
@@ -168,7 +203,7 @@ def _apply_endpoint(
     project, name = endpoint.metadata.project, endpoint.metadata.name
     if projects.find(connection, project) is None:
         raise NotFound(f"no project {project!r}; apply a Project of that name first", field="metadata.project")
-    pinned, config = (0, None) if endpoint.spec.backends else _pin(connection, endpoint.spec)
+    pinned, config = (0, None) if endpoint.spec.backends else _pin(connection, endpoint.spec, project)
     stored = endpoints.find(connection, project, name)
     old = stored.resource if stored is not None else None
     changes = list(manifest.diff(old, endpoint))
@@ -212,7 +247,20 @@ def _apply_notifier(connection: Connection, notifier: Notifier, now_s: float) ->
     return ApplyResult(kind="Notifier", name=name, action=_verb(old, changes), project=project, diff=_shown(changes))
 
 
-def _apply_policy(connection: Connection, policy: Policy, now_s: float, by: str) -> ApplyResult:
+def _apply_role(connection: Connection, role: Role, now_s: float, by: Asker) -> ApplyResult:
+    project, name = role.metadata.project, role.metadata.name
+    old = roles.find(connection, project, name)
+    changes = manifest.diff(old, role)
+    if changes:
+        where = EVERYWHERE if role.spec.all_projects or (old is not None and old.spec.all_projects) else project
+        issuing.may_define(where, frozenset(role.spec.permissions), by)
+        roles.put(connection, role, now_s)
+        because = by.because if old is None else f"{by.because}, changed: {', '.join(each.path for each in changes)}"
+        journal.add(connection, journal.Entry(now_s, "ApplyRole", because, project, subject=name))
+    return ApplyResult(kind="Role", name=name, action=_verb(old, changes), project=project, diff=_shown(changes))
+
+
+def _apply_policy(connection: Connection, policy: Policy, now_s: float, by: Asker) -> ApplyResult:
     project, name = policy.metadata.project, policy.metadata.name
     old = policies.find(connection, project, name)
     changes = manifest.diff(old, policy)
@@ -221,9 +269,8 @@ def _apply_policy(connection: Connection, policy: Policy, now_s: float, by: str)
         was = old is not None and old.spec.enabled
         action = "EnablePolicy" if policy.spec.enabled and not was else "ApplyPolicy"
         action = "DisablePolicy" if was and not policy.spec.enabled else action
-        who = f"asked to by key {by}" if by else "asked to"
         paths = "" if old is None else f", changed: {', '.join(change.path for change in changes)}"
-        journal.add(connection, journal.Entry(now_s, action, f"{who}{paths}", project, subject=name))
+        journal.add(connection, journal.Entry(now_s, action, f"{by.because}{paths}", project, subject=name))
     return ApplyResult(kind="Policy", name=name, action=_verb(old, changes), project=project, diff=_shown(changes))
 
 
@@ -235,13 +282,15 @@ def _check_room(endpoint: Endpoint, config: ServingConfig, nodes: Sequence[Capac
         raise InvalidInput(f"no node can ever take a replica: {found.message}", field=field)
 
 
-def _pin(connection: Connection, spec: EndpointSpec) -> tuple[int, ServingConfig]:
+def _pin(connection: Connection, spec: EndpointSpec, project: str) -> tuple[int, ServingConfig]:
     """Return the number of the version that a bare model name means now, 0 for other references; and what runs.
 
     Raises InvalidInput when there is no such version, or it cannot be served as the spec says.
     """
     try:
         ref = parse_ref(spec.model)
+        if models.owner(connection, ref.name) not in (None, models.SHARED, project):
+            raise NotFound(models.unknown(ref.name))  # another project's
         version = models.get(connection, ref)
     except (ValueError, NotFound) as wrong:
         raise InvalidInput(str(wrong), field="spec.model") from wrong
@@ -251,7 +300,7 @@ def _pin(connection: Connection, spec: EndpointSpec) -> tuple[int, ServingConfig
     return version.number if ref.is_newest else 0, config
 
 
-def _wrong(resource: Endpoint | Notifier | Policy, field: str, message: str, *, is_alone: bool) -> Wrong:
+def _wrong(resource: Endpoint | Notifier | Policy | Role, field: str, message: str, *, is_alone: bool) -> Wrong:
     name = resource.metadata.name
     return Wrong(
         type(resource).__name__, resource.metadata.project, name, field, message if is_alone else f"{name}: {message}"

@@ -2,16 +2,19 @@
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from stoker.core.access import matches
 from stoker.core.fallback import DEPTH_MAX
+from stoker.core.guesses import Guesses
 from stoker.gateway.lane import Convicted, Lane
 from stoker.gateway.loads import load
 from stoker.gateway.meters import Meters
 from stoker.gateway.reverts import Reverts
 from stoker.telemetry.metrics import Registry
-from stoker.types.errors import NotFound
+from stoker.types.errors import NotFound, RateLimited, StokerError, Unauthenticated
 from stoker.types.rollouts import RolloutCounts
 from stoker.types.routes import KeyRoute, RouteTable
 from stoker.types.scaling import LaneLoad
@@ -51,6 +54,8 @@ class Directory:
         )  # that rollouts tell requests apart by; the others that nobody reads are dropped
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._keys: dict[str, KeyRoute] = {}
+        self.used: set[str] = set()  # ids of keys, until control asks; at most as many as there are keys
+        self.guesses = Guesses()
         self._known: dict[bytes, KeyRoute] = {}  # callers seen since the last table, so that most are one look-up
 
     def __iter__(self) -> Iterator[Lane]:
@@ -86,6 +91,21 @@ class Directory:
         self.body_max_bytes = max((each.max_body_bytes for each in table.endpoints), default=BODY_MIN_BYTES)
         return True
 
+    def take_used(self) -> list[str]:
+        """Return the ids of the keys that were used since the last call, each once."""
+        used, self.used = self.used, set()
+        return sorted(used)
+
+    def refused(self, address: str) -> StokerError:
+        """Count a key that is none, offered from `address`; return what is said to it."""
+        wait_s = self.guesses.failed(address, time.monotonic()) if address else 0.0
+        if wait_s:
+            self._registry.counter("stoker_guesses_refused_total", process=self._registry.process).add()
+            return RateLimited(
+                "too many keys from this address were none; wait, then send the right one", retry_after_s=wait_s
+            )
+        return Unauthenticated("no valid key; send one as 'Authorization: Bearer stk_…' or 'x-api-key: stk_…'")
+
     def find_key(self, text: bytes) -> KeyRoute | None:
         """Return the key whose whole text is `text`; it may have expired."""
         found = self._known.get(text)
@@ -98,11 +118,15 @@ class Directory:
         return found
 
     def find(self, project: str, name: str, key: KeyRoute) -> Lane:
-        """Return the lane of `name`, which an admin may write as `project/endpoint`. Raises NotFound, always alike."""
-        lane = self._lanes.get((project, name))
+        """Return the lane of `name`, which an admin may write as `project/endpoint`. Raises NotFound, always alike.
+
+        Whether the key is for an endpoint of that name is asked before anything is looked up: it takes as long for
+        what is there as for what is not.
+        """
+        lane = self._lanes.get((project, name)) if reaches(key, name) else None
         if lane is None and "/" in name:
             other, _, bare = name.partition("/")
-            if key.is_admin or other == key.project:
+            if (key.is_admin or other == key.project) and reaches(key, bare):
                 lane = self._lanes.get((other, bare))
         if lane is None:
             raise NotFound(f"there is no endpoint {name[:256]!r} that this key may call", field="model")
@@ -110,12 +134,11 @@ class Directory:
 
     def visible(self, project: str, key: KeyRoute) -> list[tuple[str, Lane]]:
         """Return names and lanes that the caller may use: its project's, and for an admin all others' in full."""
-        own = [(name, lane) for (owner, name), lane in sorted(self._lanes.items()) if owner == project]
+        found = [each for each in sorted(self._lanes.items()) if reaches(key, each[0][1])]
+        own = [(name, lane) for (owner, name), lane in found if owner == project]
         if not key.is_admin:
             return own
-        return own + [
-            (f"{owner}/{name}", lane) for (owner, name), lane in sorted(self._lanes.items()) if owner != project
-        ]
+        return own + [(f"{owner}/{name}", lane) for (owner, name), lane in found if owner != project]
 
     def lane(self, project: str, name: str) -> Lane | None:
         """Return a lane by its exact name."""
@@ -153,9 +176,9 @@ class Directory:
             found = {name: each for name, each in known if each is not None}
         return [each for each in found.values() if each.tier is None]
 
-    def body_limit(self, project: str, name: str) -> int:
-        """Return the largest body the endpoint takes; without a known name, the largest any takes."""
-        lane = self._lanes.get((project, name))
+    def body_limit(self, project: str, name: str, key: KeyRoute) -> int:
+        """Return the largest body the endpoint takes; without a name that the key may know, the largest any takes."""
+        lane = self._lanes.get((project, name)) if reaches(key, name) else None
         return lane.route.max_body_bytes if lane is not None else self.body_max_bytes
 
     async def close(self) -> None:
@@ -163,3 +186,8 @@ class Directory:
         replicas = [replica for lane in self._lanes.values() for replica in lane.close()]
         self._lanes = {}
         await asyncio.gather(*(replica.close() for replica in replicas))
+
+
+def reaches(key: KeyRoute, endpoint: str) -> bool:
+    """Return whether a key is for an endpoint of that name: for all, most are."""
+    return not key.endpoints or matches(endpoint, key.endpoints)

@@ -47,7 +47,7 @@ class Plane:
         if not match.route.method:
             return 0 if request.method == b"GET" else self._directory.body_max_bytes
         key = identify(self._directory, request)
-        return self._directory.body_limit(key.project, match.name)
+        return self._directory.body_limit(key.project, match.name, key)
 
     def refusal(self, request: HttpRequest | None, problem: StokerError) -> tuple[bytes, bytes]:
         """Return header lines and body for a request that never became an exchange."""
@@ -88,7 +88,7 @@ def routes(stack: Stack, numbers: Callable[[], Awaitable[Snapshot]]) -> Router:
             b"/v2/repository/index": {b"POST": Route(oip, reading(oip_http.repository_index))},
             b"/healthz": get(stack.open(probes.healthz), openai),
             b"/readyz": get(open_(probes.readyz), openai),
-            b"/metrics": get(stack.open(probes.metrics(numbers)), openai),
+            b"/metrics": get(stack.open(probes.metrics(numbers, stack.directory)), openai),
         },
         models=get(reading(openai_http.show_model), openai),
         oip={

@@ -64,7 +64,7 @@ class Process:
         raise refuse(exchange.head.method)
 
     def call(self, exchange: Exchange) -> None:
-        """Answer `metrics`, `traces`, `rollouts`, `loads`; take `convict` of a sibling, `revert` of an operator."""
+        """Answer `metrics`, `traces`, `rollouts`, `loads`, `keys`; take `convict` and `revert`."""
         if exchange.head.method == "metrics":
             self._finish(exchange, encode_snapshot(self._snapshot()))
         elif exchange.head.method == "traces":
@@ -73,6 +73,8 @@ class Process:
             self._finish(exchange, msgspec.json.encode(self._directory.rollouts()))
         elif exchange.head.method == "loads":
             self._finish(exchange, msgspec.json.encode(self._directory.loads()))
+        elif exchange.head.method == "keys":
+            self._finish(exchange, msgspec.json.encode(self._directory.take_used()))
         elif exchange.head.method == "revert":
             self._finish(exchange, msgspec.json.encode(self._go_back(exchange.body)))
         elif exchange.head.method == "convict":

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, assert_never
 import msgspec
 from msgspec import inspect
 
+from stoker.core.access import ROLES
 from stoker.core.refs import parse_ref
 from stoker.protocol import yamltree
 from stoker.protocol.chained import chain_problems
@@ -23,14 +24,15 @@ from stoker.protocol.samples import sample_problems
 from stoker.protocol.scaling import scaling_problems
 from stoker.protocol.yamltree import Branch, Leaf, Row, Tree
 from stoker.types.errors import InvalidInput
-from stoker.types.resources import Endpoint, EndpointSpec, Notifier, Policy, Project, Resource
+from stoker.types.resources import Endpoint, EndpointSpec, Notifier, Policy, Project, Resource, Role
 from stoker.types.units import parse_bytes, parse_seconds
 
-KINDS: dict[str, type[Endpoint] | type[Project] | type[Notifier] | type[Policy]] = {
+KINDS: dict[str, type[Endpoint] | type[Project] | type[Notifier] | type[Policy] | type[Role]] = {
     "Endpoint": Endpoint,
     "Project": Project,
     "Notifier": Notifier,
     "Policy": Policy,
+    "Role": Role,
 }
 TESTS = "PolicyTest"
 TIMEOUT_S_MAX = 86_400.0
@@ -161,7 +163,7 @@ def identity(resource: Resource) -> tuple[str, str, str]:
     match resource:
         case Project():
             return "Project", "", resource.metadata.name
-        case Endpoint() | Notifier() | Policy():
+        case Endpoint() | Notifier() | Policy() | Role():
             return type(resource).__name__, resource.metadata.project, resource.metadata.name
         case _:
             assert_never(resource)
@@ -182,6 +184,8 @@ def check(resource: Resource) -> list[Problem]:
         found.extend(notifier_problems(resource.spec))
     if isinstance(resource, Policy):
         found.extend(policy_problems(resource.spec))
+    if isinstance(resource, Role) and resource.metadata.name in ROLES:
+        found.append(("metadata.name", f"{resource.metadata.name!r} is a role that every project has; choose another"))
     return [Problem(0, field, message) for field, message in found]
 
 

@@ -31,8 +31,13 @@ def get(connection: Connection, number: int) -> Incident:
     """Return the incident. Raises NotFound."""
     row = connection.execute(select(schema.incidents).where(schema.incidents.c.number == number)).one_or_none()
     if row is None:
-        raise NotFound(f"no incident {number}; `stoker incidents` lists them")
+        raise NotFound(unknown(number))
     return _incident(row)
+
+
+def unknown(number: int) -> str:
+    """Return what is said of an incident that is not there."""
+    return f"no incident {number}; `stoker incidents` lists them"
 
 
 def last_of(connection: Connection, project: str, endpoint: str) -> Incident | None:
@@ -57,10 +62,14 @@ def live(connection: Connection, since_s: float, limit: int) -> list[Incident]:
     return [_incident(row) for row in connection.execute(ask.order_by(table.c.number.desc()).limit(limit))]
 
 
-def newest(connection: Connection, limit: int, *, only_open: bool = False) -> list[Incident]:
-    """Return incidents, the newest first."""
+def newest(
+    connection: Connection, limit: int, *, only_open: bool = False, project: str | None = None
+) -> list[Incident]:
+    """Return incidents, of one project or of all, the newest first."""
     table = schema.incidents
     ask = select(table).order_by(table.c.number.desc()).limit(limit)
+    if project is not None:
+        ask = ask.where(table.c.project == project)
     if only_open:
         ask = ask.where(table.c.closed_at_s == 0.0)
     return [_incident(row) for row in connection.execute(ask)]

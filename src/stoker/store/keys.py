@@ -1,11 +1,13 @@
 """Keys as rows: the sha256 of their text, never the text."""
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, case, delete, func, insert, select, update
 
 from stoker.store import schema
+from stoker.types.access import USUAL, KeyAccess
 from stoker.types.errors import Conflict, NotFound
 from stoker.types.ids import KeyId, ProjectName
 from stoker.types.keys import UNLIMITED, KeyLimits
@@ -13,19 +15,27 @@ from stoker.types.keys import UNLIMITED, KeyLimits
 KEYS_MAX: Final = 10_000  # each is a row of the route table too
 
 _limits = msgspec.json.Decoder(KeyLimits).decode
+_access = msgspec.json.Decoder(KeyAccess).decode
 
 
 class KeyRow(msgspec.Struct, frozen=True):
-    """A key as stored. `sha256` is hex, of the whole text; `expires_at_s` 0 means never."""
+    """A key as stored. `sha256` is hex, of the whole text; `expires_at_s` 0 means never.
+
+    old_sha256: of the text before the last rotation, which works until `old_until_s`.
+    """
 
     id: KeyId
     project: ProjectName
     name: str
     sha256: str
-    is_admin: bool
     created_at_s: float
     expires_at_s: float = 0.0
     limits: KeyLimits = UNLIMITED
+    access: KeyAccess = USUAL
+    subject: str = ""
+    old_sha256: str = ""
+    old_until_s: float = 0.0
+    last_used_at_s: float = 0.0
 
 
 def add(connection: Connection, key: KeyRow) -> None:
@@ -35,7 +45,8 @@ def add(connection: Connection, key: KeyRow) -> None:
     known = connection.execute(select(schema.projects.c.name).where(schema.projects.c.name == key.project)).first()
     if known is None:
         raise NotFound(f"no project {key.project!r}; apply it first", field="project")
-    values = {**msgspec.structs.asdict(key), "limits": msgspec.json.encode(key.limits).decode()}
+    texts = {"limits": msgspec.json.encode(key.limits).decode(), "access": msgspec.json.encode(key.access).decode()}
+    values = {**msgspec.structs.asdict(key), **texts}
     connection.execute(insert(schema.keys).values(**values))
 
 
@@ -70,6 +81,38 @@ def limit(connection: Connection, key_id: str, limits: KeyLimits) -> KeyRow:
     return msgspec.structs.replace(found, limits=limits)
 
 
+def rotate(connection: Connection, key_id: str, sha256: str, old_until_s: float) -> KeyRow:
+    """Give a key another secret and return it; the one it had works until `old_until_s`. Raises NotFound."""
+    found = find(connection, key_id)
+    if found is None:
+        raise NotFound(f"no key {key_id!r}")
+    made = msgspec.structs.replace(found, sha256=sha256, old_sha256=found.sha256, old_until_s=old_until_s)
+    values = {"sha256": sha256, "old_sha256": found.sha256, "old_until_s": old_until_s}
+    connection.execute(update(schema.keys).where(schema.keys.c.id == key_id).values(**values))
+    return made
+
+
+def remove_of(connection: Connection, subject: str, project: str | None = None) -> list[KeyRow]:
+    """Delete every key of a subject, in one project or in all, and return them."""
+    table = schema.keys
+    whose = table.c.subject == subject
+    if project is not None:
+        whose &= table.c.project == project
+    found = [_key(row) for row in connection.execute(select(table).where(whose).order_by(table.c.id))]
+    connection.execute(delete(table).where(whose))
+    return found
+
+
+def used(connection: Connection, moments: Mapping[str, float]) -> None:
+    """Keep when keys were used last; an older moment changes nothing, nor does a key that is gone."""
+    if not moments:
+        return
+    table = schema.keys
+    for key_id, at_s in moments.items():
+        newer = case((table.c.last_used_at_s < at_s, at_s), else_=table.c.last_used_at_s)
+        connection.execute(update(table).where(table.c.id == key_id).values(last_used_at_s=newer))
+
+
 def drop_expired(connection: Connection, before_s: float) -> int:
     """Delete keys that expired before that moment; return how many."""
     table = schema.keys
@@ -78,4 +121,5 @@ def drop_expired(connection: Connection, before_s: float) -> int:
 
 
 def _key(row: Row[tuple[object, ...]]) -> KeyRow:
-    return KeyRow(**{**row._mapping, "limits": _limits(row._mapping["limits"])})
+    found = row._mapping
+    return KeyRow(**{**found, "limits": _limits(found["limits"]), "access": _access(found["access"])})

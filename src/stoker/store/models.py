@@ -15,10 +15,15 @@ from stoker.types.models import ModelVersion, VersionManifest, manifest_digest
 VERSIONS_MAX: Final = 10_000  # of one model
 ALIASES_MAX: Final = 100  # of one model
 MODELS_MAX: Final = 10_000
+SHARED: Final = ""  # the owner of what every project may serve
 
 
-def add(connection: Connection, name: ModelName, manifest: VersionManifest, now_s: float) -> tuple[ModelVersion, bool]:
+def add(
+    connection: Connection, name: ModelName, manifest: VersionManifest, now_s: float, owner: str = SHARED
+) -> tuple[ModelVersion, bool]:
     """Return the version with this content, and whether it is new. The same content keeps its number.
+
+    owner: whose a model of a new name is.
 
     Raises Conflict over MODELS_MAX or VERSIONS_MAX.
     """
@@ -26,7 +31,7 @@ def add(connection: Connection, name: ModelName, manifest: VersionManifest, now_
     found = resolve(connection, ModelRef(name=name, digest=digest))
     if found is not None:
         return found, False
-    connection.execute(insert_missing(connection, schema.models, {"name": name, "last_number": 0}))
+    connection.execute(insert_missing(connection, schema.models, {"name": name, "last_number": 0, "project": owner}))
     if connection.execute(select(func.count()).select_from(schema.models)).scalar_one() > MODELS_MAX:
         raise Conflict(f"there are {MODELS_MAX} models already")
     number = connection.execute(
@@ -76,9 +81,24 @@ def get(connection: Connection, ref: ModelRef) -> ModelVersion:
         return found
     known = connection.execute(select(schema.versions.c.number).where(schema.versions.c.name == ref.name)).first()
     if known is None:
-        raise NotFound(f"no model {ref.name!r}; push it first")
+        raise NotFound(unknown(ref.name))
     which = f"alias {ref.alias!r}" if ref.alias else f"version {ref.number or ref.digest}"
     raise NotFound(f"model {ref.name!r} has no {which}")
+
+
+def unknown(name: str) -> str:
+    """Return what is said of a model that is not there."""
+    return f"no model {name!r}; push it first"
+
+
+def owner(connection: Connection, name: str) -> str | None:
+    """Return the project that a model belongs to, SHARED for everybody's; None: the name is free."""
+    return connection.execute(select(schema.models.c.project).where(schema.models.c.name == name)).scalar_one_or_none()
+
+
+def owners(connection: Connection) -> dict[str, str]:
+    """Return the owner of every model by its name."""
+    return {row.name: row.project for row in connection.execute(select(schema.models.c.name, schema.models.c.project))}
 
 
 def everything(connection: Connection, name: str | None = None) -> list[ModelVersion]:

@@ -65,6 +65,7 @@ def remove(connection: Connection, name: str) -> None:
         (schema.keys, "key"),
         (schema.notifiers, "notifier"),
         (schema.policies, "policy"),
+        (schema.roles, "role"),
     ):
         first = connection.execute(select(table.c.name).where(table.c.project == name).limit(1)).scalar_one_or_none()
         if first is not None:

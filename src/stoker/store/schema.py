@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 # The newest migration's name; a database that says another one is migrated, or refused when it is from the future.
-VERSION: Final = "0016"
+VERSION: Final = "0017"
 
 metadata: Final = MetaData()
 
@@ -59,10 +59,23 @@ keys: Final = Table(
     Column("project", String(63), ForeignKey("projects.name"), nullable=False),
     Column("name", String(128), nullable=False),
     Column("sha256", String(64), nullable=False, unique=True),
-    Column("is_admin", Boolean, nullable=False),
     Column("created_at_s", Float, nullable=False),
     Column("expires_at_s", Float, nullable=False),
     Column("limits", Text, nullable=False),
+    Column("access", Text, nullable=False),
+    Column("subject", String(128), nullable=False),
+    Column("old_sha256", String(64), nullable=False),  # what was rotated away works until `old_until_s`
+    Column("old_until_s", Float, nullable=False),
+    Column("last_used_at_s", Float, nullable=False),
+)
+
+roles: Final = Table(
+    "roles",
+    metadata,
+    Column("project", String(63), ForeignKey("projects.name"), primary_key=True),
+    Column("name", String(63), primary_key=True),
+    Column("resource", Text, nullable=False),
+    Column("created_at_s", Float, nullable=False),
 )
 
 models: Final = Table(
@@ -70,6 +83,7 @@ models: Final = Table(
     metadata,
     Column("name", String(63), primary_key=True),
     Column("last_number", Integer, nullable=False),  # a number is never given twice, deleted versions included
+    Column("project", String(63), nullable=False, server_default=""),  # whose it is; "": everybody's
 )
 
 versions: Final = Table(

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from stoker.types.access import RoleSpec
 from stoker.types.engines import Goal
 from stoker.types.feedback import PredictionKind
 from stoker.types.fields import Bytes, Name, Seconds
@@ -16,12 +17,11 @@ from stoker.types.notifiers import NotifierSpec
 from stoker.types.placement import PlacementSpec
 from stoker.types.policies import PolicySpec
 from stoker.types.prices import Price
-from stoker.types.quotas import ProjectQuota
+from stoker.types.projects import ProjectSpec
 from stoker.types.releases import Gates
 from stoker.types.remedies import Remedy
 from stoker.types.rollouts import Rollout
 from stoker.types.scaling import Scaling
-from stoker.types.signing import SignaturePolicy
 from stoker.types.slos import Objective
 
 API_VERSION: Final = "stoker/v1"
@@ -344,26 +344,6 @@ class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fiel
     apiVersion: Literal["stoker/v1"] = API_VERSION  # noqa: N815 - the wire name
 
 
-class ProjectSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A team: its endpoints and its keys live in it."""
-
-    description: str = ""
-    unsampled_tenants: Annotated[
-        tuple[str, ...],
-        Meta(max_length=1000, description="tenants of whose requests nothing is ever kept as a sample, whatever key"),
-    ] = ()
-    quota: Annotated[ProjectQuota, Meta(description="the most that its endpoints may ask for together")] = (
-        ProjectQuota()
-    )
-    signatures: Annotated[
-        SignaturePolicy,
-        Meta(
-            description="whether the versions it serves must be signed by a key it trusts: off, warn (serve, and say"
-            " so), required (do not serve)"
-        ),
-    ] = "off"
-
-
 class ProjectMetadata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Who a project is."""
 
@@ -395,4 +375,12 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     apiVersion: Literal["stoker/v1"] = API_VERSION  # noqa: N815 - the wire name
 
 
-Resource = Endpoint | Project | Notifier | Policy
+class Role(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="Role"):
+    """A role of your own as a manifest."""
+
+    metadata: Metadata
+    spec: RoleSpec
+    apiVersion: Literal["stoker/v1"] = API_VERSION  # noqa: N815 - the wire name
+
+
+Resource = Endpoint | Project | Notifier | Policy | Role

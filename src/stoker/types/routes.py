@@ -114,9 +114,12 @@ class KeyRoute(msgspec.Struct, frozen=True):
     sha256: str
     key: KeyId
     project: ProjectName
-    is_admin: bool = False  # may name any project through `x-stoker-project` or `project/endpoint`
+    is_admin: bool = False  # holds everywhere: may name any project, `x-stoker-project` or `project/endpoint`
     expires_at_s: float = 0.0  # 0: never
     limits: KeyLimits = UNLIMITED
+    calls: bool = True  # it is known, but may not call endpoints
+    endpoints: tuple[str, ...] = ()  # names or patterns of those it is for; none: all
+    sees: bool = False  # may read the numbers of everybody
 
 
 class RouteTable(msgspec.Struct, frozen=True):

@@ -186,6 +186,7 @@ class Connection(asyncio.Protocol):
 
     def take(self, request: HttpRequest) -> None:
         """Queue a complete request behind those that came before it."""
+        request.address = self._address
         self._ready.append(request)
 
     def refuse(self, problem: StokerError) -> None:
@@ -202,6 +203,7 @@ class Connection(asyncio.Protocol):
 
     def body_limit(self, request: HttpRequest) -> int:
         """See Site."""
+        request.address = self._address
         return self._site.body_limit(request)
 
     def reserve(self, count: int) -> bool:

@@ -39,12 +39,24 @@ class Phase(IntEnum):
 class HttpRequest:
     """One request, its body complete. `headers` holds those that are read, names in lower case."""
 
-    __slots__ = ("body", "headers", "is_1_0", "keep_alive", "method", "path", "query", "reserved", "started_s")
+    __slots__ = (
+        "address",
+        "body",
+        "headers",
+        "is_1_0",
+        "keep_alive",
+        "method",
+        "path",
+        "query",
+        "reserved",
+        "started_s",
+    )
 
     def __init__(self, method: bytes, target: bytes, headers: dict[bytes, bytes], started_s: float) -> None:
         self.method = method
         self.path, _, self.query = target.partition(b"?")
         self.headers = headers
+        self.address = ""  # of the client, where the connection told
         self.body = b""
         self.keep_alive = True
         self.is_1_0 = False

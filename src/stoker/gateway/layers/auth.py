@@ -1,6 +1,7 @@
 """Who calls. A key is looked up by its SHA-256 in the route table; without one nothing of the inside is told."""
 
 import time
+from typing import Final
 
 from stoker.core import admit
 from stoker.gateway.directory import Directory
@@ -10,9 +11,14 @@ from stoker.types.errors import Forbidden, InvalidInput, Unauthenticated
 from stoker.types.keys import PRIORITIES
 from stoker.types.routes import KeyRoute
 
+LOOPBACK: Final = frozenset(("127.0.0.1", "::1", "::ffff:127.0.0.1"))
+
 
 def identify(directory: Directory, request: HttpRequest) -> KeyRoute:
-    """Return the caller's key. Raises Unauthenticated, in one shape for missing, unknown, expired and revoked ones."""
+    """Return the caller's key.
+
+    Raises Unauthenticated, in one shape for missing, unknown, expired and revoked ones; RateLimited to who tries many.
+    """
     headers = request.headers
     given = headers.get(b"authorization")
     if given is not None:
@@ -23,8 +29,21 @@ def identify(directory: Directory, request: HttpRequest) -> KeyRoute:
         text = headers.get(b"x-api-key", b"").strip()
     key = directory.find_key(text)
     if key is None or 0 < key.expires_at_s <= time.time():
-        raise Unauthenticated("no valid key; send one as 'Authorization: Bearer stk_…' or 'x-api-key: stk_…'")
+        raise directory.refused(request.address if text else "")
     return key
+
+
+def may_read_numbers(directory: Directory, request: HttpRequest) -> None:
+    """Raise Unauthenticated or Forbidden unless the caller may read everybody's numbers.
+
+    Whoever sits on this machine, and came through no proxy on it, may.
+    """
+    headers = request.headers
+    is_direct = b"x-forwarded-for" not in headers and b"forwarded" not in headers
+    if is_direct and request.address in LOOPBACK:
+        return
+    if not identify(directory, request).sees:
+        raise Forbidden("this needs the permission metrics:read everywhere; the key does not have it")
 
 
 def band(key: KeyRoute, request: HttpRequest) -> int:
@@ -43,6 +62,9 @@ def auth(directory: Directory, inner: Handler) -> Handler:
 
     def handle(exchange: Exchange) -> Work:
         exchange.key = key = identify(directory, exchange.request)
+        if not key.calls:
+            raise Forbidden("this key may not call endpoints; it needs the permission endpoints:call")
+        directory.used.add(key.key)
         project = key.project
         wanted = exchange.request.headers.get(b"x-stoker-project")
         if wanted is not None and wanted.decode("latin-1") != project:

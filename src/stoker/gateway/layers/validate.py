@@ -27,7 +27,8 @@ def validate(directory: Directory, inner: Handler) -> Handler:
         bits = _WINDOW_BITS.get(coding)
         if bits is None:
             raise InvalidInput(f"the content encoding {coding[:40]!r} is unknown; use gzip or deflate")
-        limit = directory.body_limit(exchange.project, exchange.name)
+        assert exchange.key is not None
+        limit = directory.body_limit(exchange.project, exchange.name, exchange.key)
         if len(exchange.body) <= INFLATE_HERE_BYTES:
             exchange.body = inflate(exchange.body, bits, limit)
         else:

@@ -1,6 +1,7 @@
 """What orchestrators and Prometheus ask of the process: alive, ready, numbers.
 
-Without a key: nobody's requests are here, but names of endpoints and tenants, and ids of traces, are.
+Alive and ready are told to anybody. The numbers name endpoints and tenants: they are for who sits on this machine, or
+has a key for them.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from typing import Final
 from stoker.gateway.directory import Directory
 from stoker.gateway.exchange import Exchange, Handler
 from stoker.gateway.http import replies
+from stoker.gateway.layers.auth import may_read_numbers
 from stoker.telemetry.exposition import answer
 from stoker.telemetry.metrics import Snapshot
 from stoker.telemetry.views import VLLM
@@ -31,10 +33,11 @@ async def readyz(exchange: Exchange, directory: Directory) -> None:
         exchange.send(503, replies.JSON + b"retry-after: 1\r\n", b'{"status":"no route table yet"}')
 
 
-def metrics(numbers: Callable[[], Awaitable[Snapshot]]) -> Handler:
+def metrics(numbers: Callable[[], Awaitable[Snapshot]], directory: Directory) -> Handler:
     """Return the handler of `GET /metrics`: all gateways of the machine as one, under our names and vLLM's."""
 
     async def handle(exchange: Exchange) -> None:
+        may_read_numbers(directory, exchange.request)
         accept = exchange.request.headers.get(b"accept", b"").decode("latin-1")
         kind, pieces = answer(await numbers(), accept, VLLM)
         made, began_s = [], time.monotonic()

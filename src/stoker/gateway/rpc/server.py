@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any, Final
+from urllib.parse import unquote
 
 import grpc
 
@@ -22,7 +23,7 @@ from stoker.gateway.rpc.questions import questions
 from stoker.gateway.rpc.tools import Health, reflect
 from stoker.gateway.stack import Stack
 from stoker.protocol.oip_messages import HEALTH, INFERENCE, REFLECTION, REFLECTION_ALPHA
-from stoker.types.errors import StokerError
+from stoker.types.errors import StokerError, Unauthenticated
 
 SETTLE_S: Final = 0.03  # at a drain: when no call has come for so long, none waits unseen
 SETTLE_MAX_S: Final = 1.0
@@ -126,7 +127,8 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
         try:
             identify(self._directory, head)
         except StokerError as problem:
-            return _stream(partial(_refuse, problem))
+            offered = head.headers.keys() & {b"authorization", b"x-api-key"}
+            return _stream(partial(_refuse, self._directory if offered else None, problem))
         if asked is not None:
             return _unary(partial(asked[0].answer, asked[1], head))
         if method == self._infer_path:
@@ -134,9 +136,19 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
         return _stream(partial(self.infer.stream, head))
 
 
-async def _refuse(problem: StokerError, _messages: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+async def _refuse(
+    directory: Directory | None, problem: StokerError, _messages: AsyncIterator[bytes], context: Any
+) -> AsyncIterator[bytes]:
+    if directory is not None and isinstance(problem, Unauthenticated):
+        problem = directory.refused(_address(context.peer()))
     await calls.refuse_with(context, problem, "")
     yield b""
+
+
+def _address(peer: str) -> str:
+    """Return the address of a peer that gRPC calls `ipv4:10.0.0.1:4711` or `ipv6:%5B::1%5D:4711`."""
+    kind, _, rest = unquote(peer).partition(":")
+    return rest.rpartition(":")[0].strip("[]") if kind in ("ipv4", "ipv6") else ""
 
 
 def _reflection_path(file: Any) -> str:

@@ -357,6 +357,13 @@ GATEWAY: Final[tuple[Metric, ...]] = (
         "Requests that would have left a trace, had there not been so many in that second.",
     ),
     Metric(
+        "stoker_guesses_refused_total",
+        "counter",
+        "",
+        ("process",),
+        "Keys that were none, from addresses that had sent too many of them: answered with 429.",
+    ),
+    Metric(
         "stoker_access_log_dropped_total",
         "counter",
         "",
