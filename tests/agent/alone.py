@@ -6,6 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
+from stoker.agent import orphans
 from stoker.agent.pace import Pace
 from stoker.agent.server import AgentServer, Api
 from stoker.agent.spawn import raise_own_limits
@@ -16,7 +17,7 @@ from stoker.app.home import Home
 
 async def main() -> None:
     home = Home(Path(sys.argv[1]))
-    supervisor = Supervisor(agent_main.folders(home), "test", (), Pace(strays_every=1, term_grace_s=1.0))
+    supervisor = Supervisor(agent_main.folders(home), "test", (), Pace(strays_every=1, term_grace_s=1.0), forks=True)
     loop = asyncio.get_running_loop()
     tasks = []
 
@@ -33,5 +34,6 @@ async def main() -> None:
 
 logging.basicConfig(level="INFO", format="%(asctime)s %(message)s")
 raise_own_limits()
+orphans.take()
 lock = agent_main.take_lock(Home(Path(sys.argv[1])))
 asyncio.run(main())

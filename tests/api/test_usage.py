@@ -7,7 +7,7 @@ import pytest
 
 from stoker.client.connection import Connection
 from stoker.client.usage import prices, set_prices, usage
-from stoker.types.errors import InvalidInput, NotFound
+from stoker.types.errors import Forbidden, InvalidInput, NotFound
 from stoker.types.prices import DefaultPrice, Price, PriceBook
 from tests.control.rig import Rig
 from tests.store.test_usage import NOW_S, record

@@ -121,9 +121,8 @@ def test_rolling_out_rolling_back_and_scaling_lose_no_request(rig: Rig, onnx_fil
     assert 'stoker_cold_start_seconds_count{project="default",endpoint="a",node="local",phase="engine"}' in text
     first_started = next(each for each in rig.client.endpoint("default", "a").starts if each.revision == "default.a-1")
     phases = {each.phase: each for each in first_started.phases}
-    assert {"order", "process", "imports", "verify", "engine", "weights", "warm-up", "total", "first answer"} <= set(
-        phases
-    )
+    assert {"order", "imports", "verify", "engine", "weights", "warm-up", "total", "first answer"} <= set(phases)
+    assert {"process", "forked"} & set(phases)
     parts = sum(each.median_s for name, each in phases.items() if name not in ("order", "total", "first answer"))
     assert 0 < parts < 1.1 * phases["total"].median_s, "what is measured adds up to what the agent saw"
 

@@ -62,6 +62,13 @@ def test_the_usual_times_are_those_of_the_newest_revision_with_the_phases_of_its
     assert usual([]) == ()
 
 
+def test_a_start_that_was_forked_is_measured_by_others_that_were() -> None:
+    forked = [start(forked=0.02, imports=0.03)] * 2
+    alone = [start(process=0.1, imports=3.0)] * 9
+    assert usual([*forked, *alone]) == (("forked", 0.02), ("imports", 0.03))
+    assert usual([alone[0], *forked, *alone]) == (("process", 0.1), ("imports", 3.0))
+
+
 @given(st.lists(seconds, min_size=6, max_size=6), st.lists(seconds, min_size=6, max_size=6), st.floats(0.05, 0.5))
 def test_a_start_never_goes_back_and_is_never_there_before_it_is(
     expected: list[float], real: list[float], step: float

@@ -41,6 +41,16 @@ def test_the_total_comes_after_its_parts_and_the_first_answer_after_it() -> None
     assert found.phases[0].last_s is None
 
 
+def test_a_start_that_was_forked_has_that_in_the_place_of_its_process() -> None:
+    alone = start(1.0, {ORDER: 0.1, "process": 0.1, "imports": 0.3, "warm-up": 0.2})
+    forked = start(2.0, {"forked": 0.02, "imports": 0.0})
+    for starts in ([alone, forked], [start(0.5, {ORDER: 0.1, **forked.phases, "weights": 0.1, "warm-up": 0.2}), alone]):
+        (found,) = summarise(starts)
+        names = [each.phase for each in found.phases]
+        assert {"process", "forked"} < set(names[:3]), names
+        assert names.index("imports") == 3
+
+
 def test_revisions_are_told_apart_and_the_one_that_started_last_comes_first() -> None:
     found = summarise([start(5.0, {}, revision="a-1"), start(9.0, {}, revision="a-2"), start(7.0, {}, revision="a-1")])
     assert [(each.revision, each.phases[-1].starts) for each in found] == [("a-2", 1), ("a-1", 2)]

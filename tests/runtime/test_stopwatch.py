@@ -30,10 +30,10 @@ def test_a_first_answer_is_the_first() -> None:
 def test_when_it_was_spawned_leaves_the_environment() -> None:
     now_s = time.monotonic()
     environment = {SPAWNED: f"{now_s - 1.0:.6f}", "PATH": "/bin"}
-    assert 0.99 < begun(now_s, environment).taken[PROCESS] < 1.01
+    assert 0.99 < begun(now_s, environment=environment).taken[PROCESS] < 1.01
     assert environment == {"PATH": "/bin"}
     for odd in ("", "soon", "nan", f"{now_s + 60.0}", "-1"):  # started by hand, or by another machine's clock
-        assert begun(now_s, {SPAWNED: odd}).taken == {}
+        assert begun(now_s, environment={SPAWNED: odd}).taken == {}
 
 
 @given(st.lists(st.text(max_size=2 * PHASE_CHARS_MAX), max_size=3 * PHASES_MAX))

@@ -34,6 +34,12 @@ class Child:
         return cls(born.pid, line.start_ticks if line is not None else 0, os.pidfd_open(born.pid), born)
 
     @classmethod
+    def of_fork(cls, pid: int) -> "Child":
+        """Take a process that a fork server made for this agent. Raises OSError when it is gone already."""
+        line = kernel.process(pid)
+        return cls(pid, line.start_ticks if line is not None else 0, os.pidfd_open(pid), None)
+
+    @classmethod
     def adopt(cls, pid: int, start_ticks: int) -> "Child | None":
         """Take a process that another agent started; None when it is gone."""
         try:
@@ -79,12 +85,12 @@ class Child:
 
     def bury(self) -> str:
         """Reap the dead process and return how it ended: `exit code 3`, `killed by SIGKILL`."""
-        status = kernel.exit_status(self._pidfd) if self._born is None and self._pidfd >= 0 else None
+        code = kernel.exit_code(self._pidfd) if self._born is None and self._pidfd >= 0 else None
         self._release()
         if self._born is not None:
             return describe_exit(self._born.wait())
-        if status is not None:
-            return describe_exit(os.waitstatus_to_exitcode(status))
+        if code is not None:
+            return describe_exit(code)
         return "ended unseen (an earlier agent had started it)"
 
     def let_go(self) -> None:

@@ -109,8 +109,20 @@ def marked(home_id: str) -> dict[ProcessLine, str]:
     return found
 
 
-def exit_status(pidfd: int) -> int | None:
-    """Return the wait status of a dead process that is not our child, once its parent reaped it (Linux 6.15)."""
+def exit_code(pidfd: int) -> int | None:
+    """Return how a dead process ended, as `Popen.returncode` says it: our child's, which is reaped by this, or
+    another's once its parent reaped it (Linux 6.15)."""
+    try:
+        ended = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
+    except ChildProcessError:
+        status = _exit_status(pidfd)
+        return os.waitstatus_to_exitcode(status) if status is not None else None
+    if ended is None:
+        return None
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+
+
+def _exit_status(pidfd: int) -> int | None:
     asked = bytearray(_PIDFD_INFO.pack(_PIDFD_INFO_EXIT, *([0] * 13)))
     with suppress(OSError):
         fcntl.ioctl(pidfd, _PIDFD_GET_INFO, asked)

@@ -9,22 +9,20 @@ import logging
 import random
 import signal
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 
-from stoker.agent import logs
+from stoker.agent import logs, words
+from stoker.agent.birth import birth
 from stoker.agent.child import Child, sweep
 from stoker.agent.faults import Corrupt, Injected, act_of
 from stoker.agent.health import PING_EVERY_S, Watch
 from stoker.agent.kernel import boot_id
-from stoker.agent.pace import Pace
-from stoker.agent.records import Record, Records
-from stoker.agent.spawn import spawn
+from stoker.agent.records import Record
+from stoker.agent.site import Site
 from stoker.agent.stop import stop
 from stoker.core import backoff, liveness
 from stoker.types.errors import Conflict, Unavailable
@@ -56,39 +54,9 @@ MOVES: Final[dict[tuple[ProcessPhase, Event], ProcessPhase]] = {
     ("stopping", "end"): "stopped",
     ("draining", "end"): "stopped",
 }
-ERROR_FILE_BYTES_MAX: Final = 4096
 DUMP_WAIT_S: Final = 1.0
 LOADING_EVERY_S: Final = 0.1  # somebody waits for it
-# What it wrote before these has nothing to do with its end.
-_FROM_OUTSIDE: Final = ("killed by SIGKILL", "killed by SIGTERM")
 _log: Final = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Folders:
-    """Where an agent keeps what it knows, and the id of the state folder that its processes carry."""
-
-    home_id: str
-    processes: Path
-    logs: Path
-    replicas: Path  # where a replica leaves `<name>.error`
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What all processes of one agent share."""
-
-    folders: Folders
-    records: Records
-    changed: Callable[[], None]
-    pace: Pace
-
-
-class _ErrorFile(msgspec.Struct, frozen=True):
-    """What a replica writes before it exits over a failed load."""
-
-    message: str
-    code: str = ""
 
 
 class Owned:
@@ -100,6 +68,7 @@ class Owned:
         self.child = child
         self.rss_bytes = 0
         self.cpu_s = 0.0
+        self.fork_key = site.forks.key(record.spec) if site.forks is not None else None
         self._site = site
         self._watch: Watch | None = None
         self._injected: Injected | None = None
@@ -211,6 +180,7 @@ class Owned:
                 self._asked.clear()
                 self._next_start_s = self._ready_at_s = 0.0
                 self.record = Record(self.record.successor, fence=self.record.fence)
+                self.fork_key = self._site.forks.key(self.record.spec) if self._site.forks is not None else None
         self._forget()
 
     def let_go(self) -> None:
@@ -235,7 +205,7 @@ class Owned:
             self._log_start = logs.size_of(self.log)
             spec = self._corrupt.spec if self._corrupt is not None else self.record.spec
             spawned_at_s = time.time()
-            self.child = Child.of_birth(spawn(spec, self._site.folders.home_id, self.log))
+            self.child = await birth(spec, self._site, self.log)
         except (OSError, ValueError, Unavailable) as refused:
             self._note_death(f"did not start: {refused}", last_exit="did not start")
             return False
@@ -301,7 +271,11 @@ class Owned:
         self._watch = None
         self.rss_bytes = 0
         self._move("death")
-        reason = "it was asked to" if self._asked.is_set() else fault or self._said(last_exit)
+        reason = (
+            "it was asked to"
+            if self._asked.is_set()
+            else fault or words.of_end(last_exit, self._error_file, self.log, self._log_start)
+        )
         _log.info("ended", extra={"worker": self.name, "how": last_exit, "reason": reason[:500], "swept": swept})
         if not self._asked.is_set():
             self._note_death(reason, last_exit=last_exit)
@@ -359,15 +333,6 @@ class Owned:
     @property
     def _error_file(self) -> Path:
         return self._site.folders.replicas / f"{self.name}.error"
-
-    def _said(self, last_exit: str) -> str:
-        """Return the process' own words for its end: its error file, else the end of its log."""
-        with suppress(OSError, msgspec.MsgspecError):
-            if self._error_file.stat().st_size <= ERROR_FILE_BYTES_MAX:
-                return msgspec.json.decode(self._error_file.read_bytes(), type=_ErrorFile).message
-        if last_exit in _FROM_OUTSIDE:
-            return f"{last_exit}, by a person or, short of memory, by the kernel"
-        return logs.last_words(self.log, since=self._log_start) or last_exit
 
     def _ask(self, drain_s: float) -> None:
         at_s = time.monotonic() + drain_s

@@ -6,6 +6,7 @@
     DELETE /v1/processes/{name}?drain_s=             → 202; header x-stoker-fence
     POST   /v1/processes/{name}/fault                Fault → ProcessStatus; header x-stoker-fence
     DELETE /v1/processes/{name}/fault                → 204; header x-stoker-fence
+    PUT    /v1/ahead                                 [Ahead] → 204; header x-stoker-fence
     GET    /v1/processes/{name}/logs?tail=&follow=   → text
     POST   /v1/shutdown?drain_s=                     → 202; everything ends, then the agent
 
@@ -30,6 +31,7 @@ from starlette.routing import Route
 from stoker.agent.numbers import Numbers
 from stoker.agent.supervisor import Supervisor
 from stoker.telemetry.metrics import encode_snapshot
+from stoker.types.ahead import Ahead
 from stoker.types.errors import InvalidInput, StokerError, TooLarge
 from stoker.types.faults import Fault
 from stoker.types.process import ProcessSpec
@@ -57,6 +59,7 @@ class Api:
             routes=[
                 Route("/v1/node", self.node),
                 Route("/v1/metrics", self.metrics),
+                Route("/v1/ahead", self.expect, methods=["PUT"]),
                 Route("/v1/processes/{name}", self.put, methods=["PUT"]),
                 Route("/v1/processes/{name}", self.delete, methods=["DELETE"]),
                 Route("/v1/processes/{name}/fault", self.inject, methods=["POST"]),
@@ -85,6 +88,11 @@ class Api:
         if spec.name != request.path_params["name"]:
             raise InvalidInput(f"the spec is of {spec.name!r}, the path of another process", field="name")
         return _json(self._supervisor.put(spec, _fence(request)))
+
+    async def expect(self, request: Request) -> Response:
+        """Answer PUT /v1/ahead."""
+        self._supervisor.expect(await _decoded(request, tuple[Ahead, ...], "list of versions"), _fence(request))
+        return Response(status_code=204)
 
     async def delete(self, request: Request) -> Response:
         """Answer DELETE /v1/processes/{name}."""

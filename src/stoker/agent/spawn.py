@@ -47,7 +47,7 @@ def raise_own_limits() -> None:
 
 
 def environment(spec: ProcessSpec, home_id: str, own: Mapping[str, str]) -> dict[str, str]:
-    """Return the whole environment of a process: a few names of the agent's `own`, then what the spec says."""
+    """Return the whole environment of a process that starts now: a few names of the agent's `own`, then the spec's."""
     names = BASE_NAMES if spec.kind == "replica" else SYSTEM_NAMES
     found = {name: own[name] for name in names if name in own}
     if spec.kind == "replica":
@@ -56,7 +56,7 @@ def environment(spec: ProcessSpec, home_id: str, own: Mapping[str, str]) -> dict
     found["PYTHONFAULTHANDLER"] = found["PYTHONUNBUFFERED"] = "1"
     # `python -m` would else import modules out of the work folder, which anything may have written to.
     found["PYTHONSAFEPATH"] = "1"
-    return {**found, **spec.env, MARKER: f"{home_id}/{spec.name}"}
+    return {**found, **spec.env, MARKER: f"{home_id}/{spec.name}", SPAWNED: f"{time.monotonic():.6f}"}
 
 
 def spawn(spec: ProcessSpec, home_id: str, log: Path) -> "subprocess.Popen[bytes]":
@@ -70,12 +70,17 @@ def spawn(spec: ProcessSpec, home_id: str, log: Path) -> "subprocess.Popen[bytes
             stdout=output,
             stderr=output,
             cwd=spec.work_dir,
-            env={**environment(spec, home_id, os.environ), SPAWNED: f"{time.monotonic():.6f}"},
+            env=environment(spec, home_id, os.environ),
             start_new_session=True,
         )
     finally:
         os.close(output)
+    mark_for_oom(spec, started.pid)
+    return started
+
+
+def mark_for_oom(spec: ProcessSpec, pid: int) -> None:
+    """Have the kernel end a replica first when memory is short."""
     if spec.kind == "replica":
         with suppress(OSError):  # it may have died already
-            Path(f"/proc/{started.pid}/oom_score_adj").write_text(str(REPLICA_OOM_SCORE))
-    return started
+            Path(f"/proc/{pid}/oom_score_adj").write_text(str(REPLICA_OOM_SCORE))

@@ -7,21 +7,26 @@ import os
 import re
 import signal
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from stoker.agent import adopt, kernel, logs
+from stoker.agent import adopt, forkserver, kernel, logs, orphans
 from stoker.agent.child import Child
 from stoker.agent.faults import undo
+from stoker.agent.folders import Folders
+from stoker.agent.forks import ForkServers
 from stoker.agent.load import MachineLoad
 from stoker.agent.pace import Pace
-from stoker.agent.process import Folders, Owned, Site
+from stoker.agent.prefetch import Prefetch
+from stoker.agent.process import Owned
 from stoker.agent.records import Record, Records
+from stoker.agent.site import Site
 from stoker.telemetry import machine
+from stoker.types.ahead import AHEAD_MAX, Ahead
 from stoker.types.errors import Busy, Conflict, Draining, Forbidden, InvalidInput, NotFound
 from stoker.types.faults import Fault
 from stoker.types.placement import DEFAULT_POOL
@@ -38,12 +43,21 @@ class Supervisor:
     """The agent without its API. `start`, then `put`, `delete`, `status` …, at last `shutdown` or `let_go`."""
 
     def __init__(
-        self, folders: Folders, node: str, system: Iterable[ProcessSpec], pace: Pace = PACE, pool: str = DEFAULT_POOL
+        self,
+        folders: Folders,
+        node: str,
+        system: Iterable[ProcessSpec],
+        pace: Pace = PACE,
+        pool: str = DEFAULT_POOL,
+        *,
+        forks: bool = False,
     ) -> None:
         self.ended = asyncio.Event()  # after a shutdown: nothing runs any more
         self._folders = folders
         self._records = Records(folders.processes)
-        self._site = Site(folders, self._records, self._changed, pace)
+        self._forks = ForkServers(folders) if forks else None
+        self._prefetch = Prefetch()
+        self._site = Site(folders, self._records, self._changed, pace, self._forks)
         self._node = node
         self._pool = pool
         self.gpus = 0  # that replicas may be given
@@ -161,6 +175,13 @@ class Supervisor:
         if name in self._owned:
             self._owned[name].end_fault()
 
+    def expect(self, ahead: Sequence[Ahead], fence: int) -> None:
+        """Have files and imports of these ready, the most valuable first; those of before are over."""
+        self._obey(fence)
+        if self._is_closing:
+            raise Draining("this agent is shutting down")
+        self._prefetch.want(ahead[:AHEAD_MAX])
+
     def status(self) -> NodeStatus:
         """Return the node as it is now."""
         return NodeStatus(
@@ -177,6 +198,8 @@ class Supervisor:
             memory_pressure_ratio=self._load.memory_pressure_ratio,
             pool=self._pool,
             gpus=self.gpus,
+            ahead=self._prefetch.status(),
+            forks=self._forks.status() if self._forks is not None else (),
         )
 
     async def wait_change(self, after: int, wait_s: float) -> NodeStatus:
@@ -202,6 +225,9 @@ class Supervisor:
     async def shutdown(self, drain_s: float) -> None:
         """End everything in order: gateways finish what they took, then replicas, then control."""
         self._is_closing = True
+        self._prefetch.close()
+        if self._forks is not None:
+            self._forks.close()
         for kind in END_ORDER:
             ending = [name for name, owned in self._owned.items() if owned.record.spec.kind == kind]
             for name in ending:
@@ -221,6 +247,9 @@ class Supervisor:
         await asyncio.gather(*tasks, return_exceptions=True)
         for owned in self._owned.values():
             owned.let_go()
+        self._prefetch.close()
+        if self._forks is not None:
+            self._forks.close()
 
     def _obey(self, fence: int) -> None:
         if fence < self._fence:
@@ -257,7 +286,9 @@ class Supervisor:
         """Once a second: what each process uses, logs that are full; now and then, strays."""
         for turn in itertools.count():
             try:
-                self._measure(await asyncio.to_thread(lambda: list(kernel.processes())))
+                lines = await asyncio.to_thread(lambda: list(kernel.processes()))
+                self._measure(lines)
+                self._tend(lines)
                 await asyncio.to_thread(self._tidy_logs)
                 if (turn + 1) % self._site.pace.strays_every == 0:
                     self._kill_strays(await asyncio.to_thread(kernel.marked, self._folders.home_id))
@@ -278,14 +309,28 @@ class Supervisor:
         for pid, owned in leaders.items():
             owned.rss_bytes, owned.cpu_s = used.get(pid, (owned.rss_bytes, owned.cpu_s))
 
+    def _tend(self, lines: list[kernel.ProcessLine]) -> None:
+        """Look after those that are nobody's replica: fork servers, and the dead whose parents are gone."""
+        pids = self._pids()
+        orphans.bury(lines, set(pids.values()))
+        self._prefetch.look(time.monotonic())
+        if self._forks is not None:
+            wanted = [owned.fork_key for owned in self._owned.values() if owned.fork_key is not None]
+            wanted += [each.fork for each in self._prefetch.wanted if each.fork is not None]
+            is_busy = any(owned.phase in ("starting", "loading") for owned in self._owned.values())
+            self._forks.tend(wanted, lines, is_busy=is_busy, free_bytes=self._memory[1])
+
+    def _pids(self) -> dict[str, int]:
+        pids = {name: owned.child.pid for name, owned in self._owned.items() if owned.child is not None}
+        return {**pids, **self._forks.pids} if self._forks is not None else pids
+
     def _tidy_logs(self) -> None:
         for path in self._folders.logs.glob("*.log"):
             logs.rotate(path)
-        logs.prune(self._folders.logs, {*self._owned, *adopt.CARETAKERS})
+        logs.prune(self._folders.logs, {*self._owned, *adopt.CARETAKERS, forkserver.LOG})
 
     def _kill_strays(self, marked: dict[kernel.ProcessLine, str]) -> None:
-        pids = {name: owned.child.pid for name, owned in self._owned.items() if owned.child is not None}
-        for line in adopt.strays(marked, pids):
+        for line in adopt.strays(marked, self._pids()):
             if line.pid != os.getpid() and kernel.is_same(line.pid, line.start_ticks):
                 _log.warning("killed a stray", extra={"worker": marked[line], "pid": line.pid})
                 with suppress(ProcessLookupError, PermissionError):

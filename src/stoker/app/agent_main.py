@@ -15,7 +15,8 @@ from typing import Final
 
 import msgspec
 
-from stoker.agent.process import Folders
+from stoker.agent import orphans
+from stoker.agent.folders import Folders
 from stoker.agent.spawn import raise_own_limits
 from stoker.agent.supervisor import Supervisor
 from stoker.app import keeper_main, settings
@@ -97,7 +98,8 @@ class Agent:
     def __init__(self, home: Home, chosen: Settings) -> None:
         self._home = home
         self._settings = chosen
-        self._supervisor = Supervisor(folders(home), NODE, system_specs(home, chosen), pool=chosen.pool)
+        system = system_specs(home, chosen)
+        self._supervisor = Supervisor(folders(home), NODE, system, pool=chosen.pool, forks=chosen.forks == "on")
         self._endings: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
@@ -150,6 +152,7 @@ def main() -> int:
         lock = take_lock(home)
         (home.run / keeper_main.AGENT_ERROR).unlink(missing_ok=True)
         raise_own_limits()
+        orphans.take()
         asyncio.run(Agent(home, chosen).run())
         os.close(lock)
     except Conflict:

@@ -208,6 +208,7 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
         asyncio.create_task(plane.starts.run()),
         asyncio.create_task(plane.shapes.run()),
         asyncio.create_task(plane.boundary.run()),
+        asyncio.create_task(plane.ahead.run()),
         asyncio.create_task(plane.used.run()),
     ]
     acting = asyncio.create_task(plane.loop.run())

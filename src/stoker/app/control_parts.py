@@ -4,12 +4,14 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 from stoker.app.home import Home
 from stoker.app.settings import Settings
 from stoker.blob.folder import FolderBlobs
+from stoker.control.ahead import AheadWatch
 from stoker.control.apply import Effects, StartFacts
 from stoker.control.around import Around
 from stoker.control.boundary import BoundaryWatch, Sources
@@ -56,18 +58,20 @@ from stoker.observe.notify.post import Post
 from stoker.observe.objectives.watch import Watch
 from stoker.observe.samples import SampleStore
 from stoker.placement.local import LocalDriver
+from stoker.placement.port import Driver
+from stoker.registry import layout
 from stoker.store import shapes, signing
 from stoker.store.engine import Connection, Database
 from stoker.telemetry.metrics import Registry, Snapshot
 from stoker.telemetry.sealing import KeyRing
 from stoker.types.drift import Answer, Drawn, Reference
+from stoker.types.models import VersionManifest
 
 
 def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: FolderBlobs) -> ControlPlane:
     """Return the control plane of concrete parts. name: its process' in metrics."""
     driver = LocalDriver(str(home.run / "agent.sock"))
-    metrics, routes = Registry(name), RoutePublisher()
-    observer = Observer(driver)
+    metrics, routes, observer = Registry(name), RoutePublisher(), Observer(driver)
     effects = Effects(driver, observer, blobs, home, time.time, partial(_start_facts, database, observer))
     loop = Loop(database, observer, effects, routes, home, _holder(), metrics)
     history = History(home.metrics, bytes_max=chosen.metrics_max_bytes)
@@ -121,8 +125,21 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         usage=UsageBook(database, metrics),
         shapes=ShapeWatch(database, observer, lambda: loop.state, lambda: loop.lease),
         boundary=BoundaryWatch(database, _seeing(observer, watch, scaling, history, chosen), lambda: loop.lease),
+        ahead=_ahead(database, observer, driver, partial(_laid, blobs, home), loop),
         process=name,
     )
+
+
+def _ahead(
+    database: Database, observer: Observer, driver: Driver, laid: Callable[[VersionManifest], Path], loop: Loop
+) -> AheadWatch:
+    return AheadWatch(database, observer, driver, laid, lambda: loop.state, lambda: loop.lease)
+
+
+def _laid(blobs: FolderBlobs, home: Home, manifest: VersionManifest) -> Path:
+    """Return the folder of a version; one that is there is checked by whoever opens it."""
+    folder = layout.folder_of(manifest, home.models)
+    return folder if folder.is_dir() else layout.lay_out(manifest, blobs, home.models)
 
 
 def _holder() -> str:

@@ -9,8 +9,8 @@ EXIT_USAGE = 2
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-def main() -> NoReturn:
-    """Read the spec and serve until told to stop."""
+def main(*, is_forked: bool = False) -> NoReturn:
+    """Read the spec and serve until told to stop. `is_forked`: from a process that had imported all this before."""
     began_s = time.monotonic()  # all that is imported from here on is counted
     import logging
     import os
@@ -22,8 +22,9 @@ def main() -> NoReturn:
     from stoker.runtime import caller, prints, stopwatch
     from stoker.telemetry import logs
     from stoker.types.replica import ReplicaSpec
+    from stoker.types.starts import FORKED, PROCESS
 
-    watch = stopwatch.begun(began_s)
+    watch = stopwatch.begun(began_s, FORKED if is_forked else PROCESS)
     if len(sys.argv) != 2:
         sys.stderr.write(USAGE)
         _end(EXIT_USAGE)

@@ -22,7 +22,7 @@ from stoker.types.tls import Files
 from stoker.types.units import parse_bytes, parse_seconds
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
-_WORDS: Final = {"log_level": LOG_LEVELS, "access_log": ("on", "off")}
+_WORDS: Final = {"log_level": LOG_LEVELS, "access_log": ("on", "off"), "forks": ("on", "off")}
 DEFAULT_PORT: Final = 8080
 USAGE_JOURNAL_MAX_BYTES: Final = 256 << 20  # a million records
 # Of the 81 us of processor time that a small request costs, 39 are the gateway's (`python -m bench`): with as many
@@ -189,6 +189,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float,
         _setting("STOKER_DRAIN", "seconds", "what runs may take to finish at a stop; then it is cut", ge=0, le=3600),
     ] = 30.0
+    forks: Annotated[
+        str,
+        _setting(
+            "STOKER_FORKS",
+            "on or off",
+            "replicas are forked from a process that has their modules; it takes 45 MB, for scikit-learn 150 MB",
+        ),
+    ] = "on"
     # The kernel goes on giving new connections to a gateway that hangs, and starting it again loads no model. Its
     # answers to PING are late by milliseconds under full load, so ten seconds are far from a false alarm.
     gateway_silent_s: Annotated[

@@ -262,7 +262,17 @@ def _node(node: NodeStatus, gpus: str) -> str:
         + (f"  {tables.last_line(one.last_error)}" if one.last_error else "")
         for one in node.processes
     )
-    return "\n".join([tables.nodes_table([node]), *_section("GPUs", gpus), *_section("Processes", lines)])
+    forks = "\n".join(
+        f"{one.imports}  {one.phase}  pid {one.pid}  {format_bytes(one.rss_bytes)}  threads {one.threads}"
+        f"  forked {one.forked}" + (f"  {tables.last_line(one.problem)}" if one.problem else "")
+        for one in node.forks
+    )
+    ahead = "\n".join(
+        f"{one.model}  {format_bytes(one.cached_bytes)} of {format_bytes(one.size_bytes)} in memory  {one.because}"
+        for one in node.ahead
+    )
+    sections = (("GPUs", gpus), ("Processes", lines), ("Fork servers", forks), ("Read ahead", ahead))
+    return "\n".join([tables.nodes_table([node]), *(line for each in sections for line in _section(*each))])
 
 
 def _section(title: str, text: str) -> list[str]:

@@ -37,6 +37,7 @@ def _about(phase: str) -> str:
     said = {
         "order": "decided, files laid out; not in the total",
         "process": "the interpreter",
+        "forked": "of a process that has its modules",
         "imports": "modules, ours and the engine's",
         "verify": "signature and digests",
         TOTAL: "from the spawn until it is seen to be ready",

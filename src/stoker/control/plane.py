@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from stoker.control.ahead import AheadWatch
 from stoker.control.boundary import BoundaryWatch
 from stoker.control.drift.watch import DriftWatch
 from stoker.control.feedback import FeedbackWatch
@@ -74,6 +75,7 @@ class ControlPlane:
     boundary: BoundaryWatch
     used: KeyUse
     usage: UsageBook
+    ahead: AheadWatch
     process: str = "control"
 
     @property

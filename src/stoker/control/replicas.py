@@ -13,7 +13,9 @@ import msgspec
 
 from stoker.control.files import write_whole
 from stoker.control.ports import Folders
+from stoker.core.revisions import ServingConfig
 from stoker.core.snapshot import Revision
+from stoker.types.forks import THREADS_ENV, USUAL_ENV
 from stoker.types.ids import ReplicaId
 from stoker.types.models import ModelVersion
 from stoker.types.process import ProcessSpec
@@ -78,21 +80,11 @@ def process_spec(
     """
     config = revision.config
     work_dir = _work_dir(folders, replica)
-    threads = str(max(1, int(config.cpu)))
     return ProcessSpec(
         name=replica,
         kind="replica",
         argv=(sys.executable, "-m", "stoker.app.replica_main", str(_spec_file(folders, replica))),
-        env={
-            "HOME": str(work_dir),
-            "LANG": "C.UTF-8",
-            "TMPDIR": str(work_dir),
-            # Threads that spin while they wait eat the cores of the others: seen to cost more than half the speed.
-            "GOMP_SPINCOUNT": "10000",
-            "OMP_NUM_THREADS": threads,
-            **config.env,
-            **_seen(gpus),
-        },
+        env={**environment(config, work_dir), **_seen(gpus)},
         address=folders.address(replica),
         work_dir=str(work_dir),
         memory_bytes=config.memory_bytes,
@@ -107,6 +99,13 @@ def process_spec(
             "error_file": str(_error_file(folders, replica)),
         },
     )
+
+
+def environment(config: ServingConfig, work_dir: Path) -> dict[str, str]:
+    """Return the variables of a replica of `config`, without those of its GPUs."""
+    threads = str(max(1, int(config.cpu)))
+    home = {"HOME": str(work_dir), "TMPDIR": str(work_dir)}
+    return {**home, **USUAL_ENV, THREADS_ENV: threads, **config.env}
 
 
 def _seen(gpus: tuple[int, ...]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from statistics import median
 from typing import Final
 
 from stoker.types.loading import Loading, Seen, Usual
-from stoker.types.starts import FIRST_ANSWER, IMPORTS, ORDER, PROCESS, VERIFY, Start
+from stoker.types.starts import FIRST_ANSWER, FORKED, IMPORTS, ORDER, PROCESS, VERIFY, Start
 
 STARTS: Final = 5  # the newest of an endpoint that its usual times are of
 RATIO_MAX: Final = 0.99
@@ -28,13 +28,17 @@ SPREAD_MIN_S: Final = 2.0
 def usual(starts: Sequence[Start]) -> Usual:
     """Return what the phases of a start take, by `starts` of one endpoint (newest first): the median of each.
 
-    Only those count that were of the newest one's revision and engine, which also says which phases there are, in which
-    order. Two digits are kept: a table that is made of them need not change with each start.
+    Only those count that were of the newest one's revision and engine, and forked like it or not; it also says which
+    phases there are, in which order. Two digits are kept: a table that is made of them need not change with each start.
     """
-    alike = [each for each in starts if (each.revision, each.engine) == (starts[0].revision, starts[0].engine)]
+    alike = [each for each in starts if _kind(each) == _kind(starts[0])]
     names = [name for name in alike[0].phases if name != FIRST_ANSWER] if alike else []
     middle = [(name, median(each.phases[name] for each in alike if name in each.phases)) for name in names]
     return tuple((name, float(f"{seconds:.2g}")) for name, seconds in middle if seconds >= SHORT_S)
+
+
+def _kind(start: Start) -> tuple[str, str, bool]:
+    return start.revision, start.engine, FORKED in start.phases
 
 
 def far(times: Usual, seen: Seen) -> Loading:
@@ -46,7 +50,7 @@ def far(times: Usual, seen: Seen) -> Loading:
         return Loading(stage, usual_s=total_s)
     if seen.is_ready:
         return _loading(seen, total_s, 0.0)
-    running = (stage,) if stage else (ORDER, PROCESS, IMPORTS)
+    running = (stage,) if stage else (ORDER, PROCESS, FORKED, IMPORTS)
     at = max((at for at, name in enumerate(names) if name in running), default=-1)
     later_s = sum(seconds for name, seconds in times[at + 1 :] if name not in seen.over)
     own_s = sum(seconds for name, seconds in times if name in running and (stage or name != ORDER))

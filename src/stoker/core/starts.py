@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from statistics import median
 
-from stoker.types.starts import FIRST_ANSWER, TOTAL, PhaseTimes, Start, StartTimes
+from stoker.types.starts import FIRST_ANSWER, FORKED, PROCESS, TOTAL, PhaseTimes, Start, StartTimes
 
 SLOW_QUANTILE = 0.9
 
@@ -44,4 +44,7 @@ def _order(group: Sequence[Start], known: Iterable[str]) -> list[str]:
     """Return phases in the order of the start that had most of them, then those that it did not have."""
     fullest = max(group, key=lambda start: len(start.phases))
     places = {phase: at for at, phase in enumerate(fullest.phases)}
+    for one, other in ((PROCESS, FORKED), (FORKED, PROCESS)):  # a start has one of them, in the same place
+        if one in places:
+            places.setdefault(other, places[one])
     return sorted(known, key=lambda phase: places.get(phase, len(places)))

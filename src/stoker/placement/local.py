@@ -1,7 +1,7 @@
 """The driver for one machine: the agent's HTTP API on its Unix socket."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final
 from urllib.parse import quote
@@ -10,6 +10,7 @@ import msgspec
 
 from stoker.protocol.unixhttp import request, stream
 from stoker.telemetry.snapshot import Snapshot, decode_snapshot
+from stoker.types.ahead import Ahead
 from stoker.types.errors import Conflict, InvalidInput, NotFound, NotReachable, StokerError, Unavailable
 from stoker.types.faults import Fault
 from stoker.types.process import NodeStatus, ProcessSpec, ProcessStatus
@@ -71,6 +72,10 @@ class LocalDriver:
     async def end_fault(self, node: str, name: str, fence: int) -> None:
         """Have the agent end the fault in a replica."""
         await self._send("DELETE", f"/v1/processes/{quote(name, safe='')}/fault", fence)
+
+    async def expect(self, node: str, ahead: Sequence[Ahead], fence: int) -> None:
+        """Tell the agent which versions may be started soon."""
+        await self._send("PUT", "/v1/ahead", fence, msgspec.json.encode(ahead))
 
     async def metrics(self, node: str) -> Snapshot:
         """Return what the agent counted."""

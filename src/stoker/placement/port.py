@@ -4,10 +4,11 @@ A driver decides nothing. Every call that changes something carries the fencing 
 under; a node that has seen a higher one refuses it.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from stoker.telemetry.snapshot import Snapshot
+from stoker.types.ahead import Ahead
 from stoker.types.faults import Fault
 from stoker.types.process import NodeStatus, ProcessSpec, ProcessStatus
 
@@ -32,6 +33,9 @@ class Driver(Protocol):
 
     async def end_fault(self, node: str, name: str, fence: int) -> None:
         """Have the node end the fault in a replica. Ending what is over is no error."""
+
+    async def expect(self, node: str, ahead: Sequence[Ahead], fence: int) -> None:
+        """Tell the node which versions may be started there soon, the most valuable first; those before are over."""
 
     async def metrics(self, node: str) -> Snapshot:
         """Return what the node's agent counted. Raises NotReachable."""

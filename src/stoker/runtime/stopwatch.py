@@ -15,10 +15,10 @@ from stoker.types.starts import FIRST_ANSWER, IMPORTS, PHASE_CHARS_MAX, PHASES_M
 class Stopwatch:
     """Measures from `began_s` (monotonic), the first line of ours, on."""
 
-    def __init__(self, began_s: float, spawned_s: float = 0.0) -> None:
+    def __init__(self, began_s: float, spawned_s: float = 0.0, born: str = PROCESS) -> None:
         self._taken: dict[str, float] = {}
         if 0 < spawned_s <= began_s:
-            self._taken[PROCESS] = began_s - spawned_s
+            self._taken[born] = began_s - spawned_s
         self._phase = IMPORTS
         self._since_s = began_s
 
@@ -43,10 +43,13 @@ class Stopwatch:
         self._taken.setdefault(FIRST_ANSWER, seconds)
 
 
-def begun(began_s: float, environment: MutableMapping[str, str] = os.environ) -> Stopwatch:
-    """Return the stopwatch of this process, and take out of its environment when it was spawned."""
+def begun(began_s: float, born: str = PROCESS, environment: MutableMapping[str, str] = os.environ) -> Stopwatch:
+    """Return the stopwatch of this process, and take out of its environment when it was spawned.
+
+    born: the phase from the spawn to `began_s`.
+    """
     try:
         spawned_s = float(environment.pop(SPAWNED, ""))
     except ValueError:  # started by hand
         spawned_s = 0.0
-    return Stopwatch(began_s, spawned_s)
+    return Stopwatch(began_s, spawned_s, born)

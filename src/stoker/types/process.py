@@ -5,6 +5,8 @@ from typing import Literal
 
 import msgspec
 
+from stoker.types.ahead import AheadStatus
+from stoker.types.forks import ForkStatus
 from stoker.types.placement import DEFAULT_POOL
 
 ProcessKind = Literal["control", "gateway", "replica"]
@@ -88,6 +90,8 @@ class NodeStatus(msgspec.Struct, frozen=True):
     memory_pressure_ratio: float | None = None
     pool: str = DEFAULT_POOL
     gpus: int = 0
+    ahead: tuple[AheadStatus, ...] = ()
+    forks: tuple[ForkStatus, ...] = ()
 
 
 def spec_digest(spec: ProcessSpec) -> str:

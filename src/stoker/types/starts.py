@@ -6,6 +6,7 @@ import msgspec
 
 ORDER: Final = "order"  # from control's decision to the spawn: signature, layout of the files, the agent's record
 PROCESS: Final = "process"  # from the spawn to the interpreter's first line of ours
+FORKED: Final = "forked"  # the same, where a fork server made the process: it has its modules then
 IMPORTS: Final = "imports"  # modules: ours and the engine's
 VERIFY: Final = "verify"  # signature and digests
 FIRST_ANSWER: Final = "first answer"  # of the first request, from its arrival in the replica; to the first token

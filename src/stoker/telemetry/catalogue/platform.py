@@ -192,7 +192,8 @@ PLATFORM: Final[tuple[Metric, ...]] = (
         "histogram",
         "seconds",
         (*ENDPOINT, "node", "phase"),
-        "How long a replica took to be ready; phase is total, or a part of it: process (the interpreter), imports, "
+        "How long a replica took to be ready; phase is total, or a part of it: process (the interpreter; forked where "
+        "a fork server made it), imports, "
         "verify (signature and digests), engine (or what the engine calls its stages), warm-up; and, after it, "
         "first answer.",
     ),
