@@ -84,12 +84,14 @@ def sign(name: str, files: Sequence[FileEntry], key: PrivateKey) -> str:
 
 def sign_payload(payload: bytes, key: PrivateKey) -> str:
     """Return the bundle around an in-toto statement."""
-    signed = bundle.signed_bytes(payload)
+    return bundle.write(payload, sign_bytes(bundle.signed_bytes(payload), key), fingerprint(key.public_key()))
+
+
+def sign_bytes(data: bytes, key: PrivateKey) -> bytes:
+    """Return the signature of bytes. The caller says in them what they are, so that they are taken for nothing else."""
     if isinstance(key, ed25519.Ed25519PrivateKey):
-        made = key.sign(signed)
-    else:
-        made = key.sign(signed, ec.ECDSA(_HASHES[key.curve.name]))
-    return bundle.write(payload, made, fingerprint(key.public_key()))
+        return key.sign(data)
+    return key.sign(data, ec.ECDSA(_HASHES[key.curve.name]))
 
 
 def examine(text: str | bytes, files: Sequence[FileEntry], roots: Sequence[TrustRoot]) -> Finding:
@@ -133,12 +135,16 @@ def demand(named: str, files: Sequence[FileEntry], signed: SignedVersion) -> str
 
 def holds(found: Bundle, key: PublicKey) -> bool:
     """Return whether `key` made the signature over what is in the bundle."""
-    signed = bundle.signed_bytes(found.payload)
+    return is_signed(bundle.signed_bytes(found.payload), found.signature, key)
+
+
+def is_signed(data: bytes, signature: bytes, key: PublicKey) -> bool:
+    """Return whether `key` made that signature of bytes."""
     try:
         if isinstance(key, ed25519.Ed25519PublicKey):
-            key.verify(found.signature, signed)
+            key.verify(signature, data)
         else:
-            key.verify(found.signature, signed, ec.ECDSA(_HASHES[key.curve.name]))
+            key.verify(signature, data, ec.ECDSA(_HASHES[key.curve.name]))
     except InvalidSignature:
         return False
     return True
