@@ -289,5 +289,6 @@ OPERATIONS: Final = (
         "Tell a receiver something, to see that it hears",
         "incidents:write",
         status=204,
+        audit="begins",
     ),
 )

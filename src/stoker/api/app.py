@@ -17,6 +17,8 @@ from starlette.routing import Route
 from stoker.api import (
     access,
     alerts,
+    audit,
+    audited,
     boundary,
     drift,
     feedback,
@@ -67,6 +69,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *traces.OPERATIONS,
     *feedback.OPERATIONS,
     *usage.OPERATIONS,
+    *audit.OPERATIONS,
 )
 
 log = logging.getLogger(__name__)
@@ -81,28 +84,36 @@ def build(plane: ControlPlane, version: str) -> Starlette:
     described = Operation(
         "GET", "/api/v1/openapi.json", describe, "This document", "open", media="application/openapi+json"
     )
-    door = Door(plane)
+    door, refusals = Door(plane), audited.Refusals()
     routes = [
-        Route(operation.path, _route(operation, door), methods=[operation.method])
+        Route(operation.path, _route(operation, door, refusals), methods=[operation.method])
         for operation in (*OPERATIONS, described)
     ]
     return Starlette(routes=_joined(routes), exception_handlers={HTTPException: _unknown})
 
 
-def _route(operation: Operation, door: Door) -> Callable[[Request], Awaitable[Response]]:
-    """Return the handler of one route: who may enter (api/door.py), what is counted, how errors are told."""
+def _route(operation: Operation, door: Door, refusals: audited.Refusals) -> Callable[[Request], Awaitable[Response]]:
+    """Return the handler of one route: who may enter (api/door.py), what is written down, how errors are told."""
 
     async def enter(request: Request) -> Response:
         began_s = time.perf_counter()
+        named = audited.request_id(request)
+        who = audited.actor(operation, request, None, named)
         try:
-            call = await door.enter(operation, request)
-            permit(operation, call)
-            answer = await operation.handler(call)
+            try:
+                call = await door.enter(operation, request)
+                who = audited.actor(operation, request, call.key, named)
+                permit(operation, call)
+                answer = await audited.answered(operation, call, who)
+            except StokerError as problem:
+                await audited.refused(problem, who, door.plane.database, refusals)
+                raise
         except StokerError as problem:
             answer = refusal(problem)
         except Exception:  # the process goes on; the caller hears that it is not their fault
             log.exception("an operation failed", extra={"method": operation.method, "path": operation.path})
             answer = reply(ErrorBody(ErrorInfo("internal", "this is a bug; control's log has the details")), 500)
+        answer.headers["x-request-id"] = named
         _count(door.plane, operation, answer.status_code, time.perf_counter() - began_s)
         return answer
 

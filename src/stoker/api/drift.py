@@ -41,5 +41,6 @@ OPERATIONS: Final = (
         "endpoints:write",
         body=LearnBody,
         status=202,
+        audit="begins",
     ),
 )

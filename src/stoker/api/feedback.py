@@ -123,6 +123,7 @@ OPERATIONS: Final = (
         body=Batch,
         answer=Results,
         query=(Parameter("project", str, "of the predictions; by default the key's own"),),
+        audit="nothing",
     ),
     Operation(
         "GET",

@@ -41,6 +41,7 @@ OPERATIONS: Final = (
         "gamedays:run",
         body=gameday.Begin,
         status=204,
+        audit="begins",
     ),
     Operation(
         "DELETE",
@@ -50,5 +51,6 @@ OPERATIONS: Final = (
         "gamedays:run",
         status=204,
         query=(Parameter("because", str, "how it went, for the journal"),),
+        audit="begins",
     ),
 )

@@ -169,6 +169,7 @@ OPERATIONS: Final = (
         where="each",
         body=_BYTES,
         status=201,
+        audit="nothing",
     ),
     Operation(
         "GET",

@@ -23,6 +23,10 @@ Access = Permission | Literal["open", "socket"]
 # Where the permission must hold. path: in the project, and for the endpoint, that the path names. platform: everywhere.
 # each: somewhere; the handler asks `Call.require` or `Call.may` about each thing it shows or changes.
 Where = Literal["path", "each", "platform"]
+# What the audit holds of an operation. changes: a row in each transaction that changed something (store/recording.py).
+# begins: a row before it does anything, because its effects are outside of the database. reads: a row before its
+# answer. By default what is no GET changes something.
+Audited = Literal["changes", "begins", "reads", "nothing"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,7 @@ class Operation:
     query: tuple[Parameter, ...] = ()
     media: str = "application/json"
     is_local: bool = False
+    audit: Audited | None = None
 
     @property
     def permissions(self) -> tuple[Permission, ...]:
@@ -103,3 +108,10 @@ class Operation:
         if self.access in ("open", "socket"):
             return ()
         return self.access if isinstance(self.access, tuple) else (self.access,)  # type: ignore[return-value]
+
+    @property
+    def audited(self) -> Audited:
+        """What the audit holds of it."""
+        if self.audit is not None:
+            return self.audit
+        return "nothing" if self.method in ("GET", "HEAD") or self.access == "socket" else "changes"

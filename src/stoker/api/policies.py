@@ -86,6 +86,7 @@ OPERATIONS: Final = (
         where="platform",
         body="application/yaml",
         answer=FindingList,
+        audit="nothing",
     ),
     Operation(
         "DELETE",

@@ -77,6 +77,7 @@ OPERATIONS: Final = (
         where="each",
         body=QuantizeBody,
         media=LINES,
+        audit="begins",
     ),
     Operation(
         "POST",
@@ -87,5 +88,6 @@ OPERATIONS: Final = (
         where="each",
         body=CompareBody,
         media=LINES,
+        audit="nothing",
     ),
 )

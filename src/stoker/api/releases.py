@@ -141,7 +141,15 @@ OPERATIONS: Final = (
         where="each",
         answer=PlatformKey,
     ),
-    Operation("GET", _GOLDEN, _golden, "The examples that an endpoint holds", "endpoints:read", answer=GoldenSet),
+    Operation(
+        "GET",
+        _GOLDEN,
+        _golden,
+        "The examples that an endpoint holds",
+        "endpoints:read",
+        answer=GoldenSet,
+        audit="reads",
+    ),
     Operation(
         "PUT",
         _GOLDEN,

@@ -123,6 +123,7 @@ OPERATIONS: Final = (
             Parameter("key", str, "only those of this key, by its id"),
             Parameter("id", str, "only those whose request id begins so"),
         ),
+        audit="reads",
     ),
     Operation(
         "POST",
@@ -132,6 +133,15 @@ OPERATIONS: Final = (
         "samples:write",
         body=ReplayBody,
         media=LINES,
+        audit="begins",
     ),
-    Operation("DELETE", _WHERE, _delete_samples, "Delete every sample of an endpoint", "samples:write", status=204),
+    Operation(
+        "DELETE",
+        _WHERE,
+        _delete_samples,
+        "Delete every sample of an endpoint",
+        "samples:write",
+        status=204,
+        audit="begins",
+    ),
 )

@@ -210,6 +210,7 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
         asyncio.create_task(plane.boundary.run()),
         asyncio.create_task(plane.ahead.run()),
         asyncio.create_task(plane.used.run()),
+        asyncio.create_task(plane.audit.run()),
     ]
     acting = asyncio.create_task(plane.loop.run())
     serving = asyncio.create_task(server.serve(sockets))

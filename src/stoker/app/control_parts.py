@@ -14,6 +14,8 @@ from stoker.blob.folder import FolderBlobs
 from stoker.control.ahead import AheadWatch
 from stoker.control.apply import Effects, StartFacts
 from stoker.control.around import Around
+from stoker.control.audit.auditor import Auditor
+from stoker.control.audit.copies import copy_to
 from stoker.control.boundary import BoundaryWatch, Sources
 from stoker.control.drift.files import Learning
 from stoker.control.drift.watch import DriftWatch
@@ -91,6 +93,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
     quiet = Quiet(database, samples, reach, lambda: loop.lease is not None, loop.wake)
     scaling = _scaling(database, Gatherer(home.address, chosen.gateways, observer, history), loop, metrics)
     loop.asked, loop.acts = watch.asked, remedies.in_force
+    signer = Signer(home.platform_key)
     return ControlPlane(
         database=database,
         driver=driver,
@@ -119,13 +122,15 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         used=KeyUse(database, home.address, chosen.gateways),
         feedback=_feedback(home, database, loop, metrics),
         hooks=HookPost(database, home.root / "hooks", lambda: loop.lease, metrics),
-        releases=_releases(home, database, judges, loop, metrics),
+        boundary=BoundaryWatch(database, _seeing(observer, watch, scaling, history, chosen), lambda: loop.lease),
+        releases=_releases(signer, database, judges, loop, metrics),
         scaling=scaling,
         starts=_starts(database, observer, home, loop, numbers),
         usage=UsageBook(database, metrics),
         shapes=ShapeWatch(database, observer, lambda: loop.state, lambda: loop.lease),
         boundary=BoundaryWatch(database, _seeing(observer, watch, scaling, history, chosen), lambda: loop.lease),
         ahead=_ahead(database, observer, driver, partial(_laid, blobs, home), loop),
+        audit=_audit(home, chosen, database, signer, metrics),
         process=name,
     )
 
@@ -140,6 +145,11 @@ def _laid(blobs: FolderBlobs, home: Home, manifest: VersionManifest) -> Path:
     """Return the folder of a version; one that is there is checked by whoever opens it."""
     folder = layout.folder_of(manifest, home.models)
     return folder if folder.is_dir() else layout.lay_out(manifest, blobs, home.models)
+
+
+def _audit(home: Home, chosen: Settings, database: Database, signer: Signer, metrics: Registry) -> Auditor:
+    copy = copy_to(chosen.audit_copy, database)
+    return Auditor(database, signer, home.checkpoints, copy, chosen.audit_days, metrics)
 
 
 def _holder() -> str:
@@ -193,8 +203,8 @@ def _scaling(database: Database, gatherer: Gatherer, loop: Loop, metrics: Regist
     return watch
 
 
-def _releases(home: Home, database: Database, judges: gates.Gates, loop: Loop, metrics: Registry) -> Releases:
-    releases = Releases(database, judges, Signer(home.platform_key), lambda: loop.lease, metrics, loop.wake)
+def _releases(signer: Signer, database: Database, judges: gates.Gates, loop: Loop, metrics: Registry) -> Releases:
+    releases = Releases(database, judges, signer, lambda: loop.lease, metrics, loop.wake)
     loop.decided = releases.wake
     return releases
 

@@ -7,6 +7,7 @@ processes/      what the agent runs           replicas/    one spec file a repli
 logs/           one file a process, rotated   gateway/     the last route table
 measurements/   of engines, a table a model    samples/     requests kept, sealed, and their keys
 gamedays/       reports of faults on purpose    usage/         records of usage, until they are settled
+platform.key    signs dossiers and the audit   audit.checkpoints  what it signed of the audit, a line each
 tmp/            half-written files            credentials.json  the CLI's own key, mode 600
 """
 
@@ -109,8 +110,13 @@ class Home:
 
     @property
     def platform_key(self) -> Path:
-        """The private key that signs dossiers, mode 600."""
+        """The private key that signs dossiers and the audit's checkpoints, mode 600."""
         return self.root / "platform.key"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The checkpoints of the audit, outside of the database."""
+        return self.root / "audit.checkpoints"
 
     @property
     def tmp(self) -> Path:

@@ -140,6 +140,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "64 hex digits: the master key of samples, when it is not to lie in the state folder",
         ),
     ] = ""
+    audit_days: Annotated[
+        int,
+        _setting("STOKER_AUDIT_DAYS", "days", "how long rows of the audit are kept; 0: for ever", ge=0, le=36_500),
+    ] = 400
+    audit_copy: Annotated[
+        str,
+        _setting(
+            "STOKER_AUDIT_COPY",
+            "file or URL",
+            "a second place for the audit's signed checkpoints: a file that is appended to, best on another machine's "
+            "disk, or an http(s) address that gets each by POST",
+        ),
+    ] = ""
     metrics_max_bytes: Annotated[
         int,
         _setting(

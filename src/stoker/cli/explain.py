@@ -48,7 +48,7 @@ def scale(session: Session, name: str, at: str | None, limit: int, output: str, 
     show(found, output, lambda: page(found))
 
 
-def moment_s(text: str, now_s: float) -> float:
+def moment_s(text: str, now_s: float, option: str = "--at") -> float:
     """Return the unix time that `text` means: so long ago, a time of today (or yesterday), or a date and time."""
     try:
         return now_s - parse_seconds(text)
@@ -60,7 +60,9 @@ def moment_s(text: str, now_s: float) -> float:
         today = datetime.fromtimestamp(now_s)
         hours = datetime.strptime(text, "%H:%M:%S" if text.count(":") == 2 else "%H:%M")
     except ValueError as wrong:
-        raise InvalidInput(f"--at {text}: neither 10m, 14:05 nor 2027-01-11T14:05", field="at") from wrong
+        raise InvalidInput(
+            f"{option} {text}: neither 10m, 14:05 nor 2027-01-11T14:05", field=option.lstrip("-")
+        ) from wrong
     found_s = today.replace(hour=hours.hour, minute=hours.minute, second=hours.second, microsecond=0).timestamp()
     return found_s if found_s <= now_s else found_s - 86_400.0
 

@@ -83,6 +83,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "members": Entry("members", "Say who may do what in a project."),
         "usage": Entry("usage", "Show what was used and what it cost, by whom."),
         "prices": Entry("prices", "Show, or set, what requests cost by default."),
+        "audit": Entry("audit", "Say who did what, and prove that nobody changed the record."),
         "projects": Entry("projects", "List, create and delete projects."),
         "export": Entry("export", "Print what Prometheus and Grafana need to know."),
         "schema": Entry("schema", "Print the JSON Schema of manifests, for editors."),

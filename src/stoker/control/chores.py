@@ -9,8 +9,9 @@ import msgspec
 
 from stoker.control.models import ModelRegistry
 from stoker.observe.samples import SampleStore
-from stoker.store import keys, usage
+from stoker.store import keys, recording, usage
 from stoker.store.engine import Database
+from stoker.types.audit import PLATFORM
 from stoker.types.errors import StokerError
 
 EVERY_S: Final = 600.0
@@ -26,9 +27,10 @@ async def run(database: Database, models: ModelRegistry, samples: SampleStore) -
         await asyncio.sleep(EVERY_S)
         try:
             gone = await models.collect()
-            expired = await database.writing(
-                lambda connection: keys.drop_expired(connection, time.time() - EXPIRED_KEPT_S)
-            )
+            with recording.acting(recording.Actor(PLATFORM, "drop expired keys")):
+                expired = await database.writing(
+                    lambda connection: keys.drop_expired(connection, time.time() - EXPIRED_KEPT_S)
+                )
             sums = await database.writing(lambda connection: usage.tidy(connection, time.time()))
             hours = await asyncio.to_thread(samples.sweep, time.time())  # gateways do, while they keep some
         except (OSError, StokerError):

@@ -20,3 +20,12 @@ def write_whole(path: Path, data: bytes, mode: int = 0o600) -> None:
     finally:
         partial.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def append_line(path: Path, text: str) -> None:
+    """Append a line to `path`, durable. Raises OSError; a part of the line may be there then."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with open(handle, "ab") as file:  # noqa: PTH123 - the mode must be right from the first byte
+        file.write(f"{text}\n".encode())
+        file.flush()
+        os.fsync(file.fileno())

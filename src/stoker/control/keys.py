@@ -14,10 +14,11 @@ from typing import Final
 import msgspec
 
 from stoker.control.files import write_whole
-from stoker.store import journal, keys, projects, roles
+from stoker.store import journal, keys, projects, recording, roles
 from stoker.store.engine import Connection, Database
 from stoker.store.keys import KeyRow
 from stoker.types.access import ADMIN, USUAL, KeyAccess
+from stoker.types.audit import PLATFORM
 from stoker.types.errors import Unauthenticated
 from stoker.types.ids import DEFAULT_PROJECT, KeyId, ProjectName
 from stoker.types.keys import UNLIMITED, KeyLimits
@@ -118,7 +119,8 @@ def bootstrap(database: Database, path: Path, where: Addresses) -> None:
         journal.add(connection, journal.Entry(now_s, "CreateKey", because, DEFAULT_PROJECT, subject=row.id))
         return text, row.id
 
-    text, key_id = database.write(ensure)
+    with recording.acting(recording.Actor(PLATFORM, "make the first key")):
+        text, key_id = database.write(ensure)
     wanted = Credentials(where.api, where.api_socket, where.gateway, where.gateway_cert, key=text, key_id=key_id)
     if held != wanted or path.stat().st_mode & 0o777 != 0o600:
         write_whole(path, msgspec.json.format(msgspec.json.encode(wanted)))

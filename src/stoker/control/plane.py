@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from stoker.control.ahead import AheadWatch
+from stoker.control.audit.auditor import Auditor
 from stoker.control.boundary import BoundaryWatch
 from stoker.control.drift.watch import DriftWatch
 from stoker.control.feedback import FeedbackWatch
@@ -76,6 +77,7 @@ class ControlPlane:
     used: KeyUse
     usage: UsageBook
     ahead: AheadWatch
+    audit: Auditor
     process: str = "control"
 
     @property

@@ -23,7 +23,7 @@ from stoker.core.diagnose.verdict import Explanation
 from stoker.core.remedies import Pool
 from stoker.core.scale.policy import is_scaled
 from stoker.core.snapshot import EndpointKey, EndpointState
-from stoker.store import endpoints, incidents, journal, revisions
+from stoker.store import endpoints, incidents, journal, recording, revisions
 from stoker.store.engine import Connection, Database
 from stoker.store.leases import LeaseLost
 from stoker.telemetry.metrics import Registry
@@ -267,3 +267,4 @@ def _allows(connection: Connection, one: Incident) -> bool:
 def _note(connection: Connection, one: Incident, action: str, text: str, act: Act, now_s: float) -> None:
     because = f"incident {one.number}, act {act.number}: {text}"[:BECAUSE_MAX]
     journal.add(connection, journal.Entry(now_s, action, because, one.project, one.endpoint, act.subject))
+    recording.note(connection, action, because, (f"endpoint {one.project}/{one.endpoint}",))

@@ -7,6 +7,7 @@ for the writer. Another database is a URL away; what differs is in this file alo
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -15,7 +16,8 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from stoker.store import schema
+from stoker.store import audit, recording, schema
+from stoker.types.audit import Row
 from stoker.types.errors import StokerError, Unavailable
 
 # The rooms above pass a connection on and never make one; they take its name from here.
@@ -73,11 +75,14 @@ def schema_version(engine: Engine) -> str:
 class Database:
     """Reads and writes as functions of a connection: `database.write(lambda c: projects.put(c, …))`.
 
-    A write returns after its commit, or raises and left nothing. A whole disk becomes Unavailable.
+    A write returns after its commit, or raises and left nothing. A whole disk becomes Unavailable. Whoever acts
+    (store/recording.py) is written down in the same transaction; `audited` hears of each row of the audit once it is
+    stored, in the writer's thread.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.audited: Callable[[Row], None] = lambda _row: None
         # One writer: SQLite has one anyway, and here it waits in a queue instead of in a busy loop.
         self._writer = ThreadPoolExecutor(1, "store-write")
         self._readers = ThreadPoolExecutor(READERS, "store-read")
@@ -91,9 +96,14 @@ class Database:
         """Run `change` in one transaction and return what it returned, after the commit."""
         try:
             with self.engine.begin() as connection:
-                return change(connection)
+                connection.info.pop(audit.APPENDED, None)
+                result = recording.recorded(connection, change)
+                row = connection.info.pop(audit.APPENDED, None)
         except OperationalError as failed:
             raise _told(failed) from failed
+        if row is not None:
+            self.audited(row)
+        return result
 
     def trying(self, change: Callable[[Connection], _T]) -> _T:
         """Return what `change` would return, and undo it."""
@@ -108,7 +118,8 @@ class Database:
 
     async def writing(self, change: Callable[[Connection], _T]) -> _T:
         """`write`, in the writer's thread. Cancelling the caller does not undo it."""
-        return await asyncio.get_running_loop().run_in_executor(self._writer, self.write, change)
+        context = copy_context()  # who acts
+        return await asyncio.get_running_loop().run_in_executor(self._writer, context.run, self.write, change)
 
     def close(self) -> None:
         """Finish what runs and close every connection."""

@@ -12,9 +12,9 @@ from sqlalchemy import Connection, Row, Select, and_, case, delete, func, insert
 
 from stoker.core.rollout.hooks import message
 from stoker.core.rollout.state import Entry, Read, RolloutState
-from stoker.core.rollout.table import Order
+from stoker.core.rollout.table import ENDED, Order
 from stoker.core.verdict.judge import Finding, Memory
-from stoker.store import outbox, revisions, schema
+from stoker.store import outbox, recording, revisions, schema
 from stoker.types.errors import InvalidInput, NotFound
 from stoker.types.rollouts import POSTED_MAX, WRONG, ArmCounts, Arms
 
@@ -77,6 +77,10 @@ def keep(connection: Connection, state: RolloutState, entries: Iterable[Entry] =
         made = connection.execute(insert(schema.rollout_entries).values(values)).inserted_primary_key
         assert made is not None
         _tell(connection, numbered, entry, int(made[0]))
+        if entry.event != "look" and (entry.phase in ENDED or entry.phase == "returning"):
+            about = f"endpoint {numbered.project}/{numbered.endpoint}"
+            told = f"rollout {numbered.number} from {numbered.baseline} to {numbered.canary}: {entry.because}"
+            recording.note(connection, f"rollout {entry.phase}", told, (about,))
     if entries:
         _shorten(connection, numbered.number)
     return numbered

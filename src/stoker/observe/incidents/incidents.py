@@ -16,7 +16,7 @@ from stoker.core.diagnose import incident as life
 from stoker.core.diagnose.incident import Incident
 from stoker.core.diagnose.verdict import Explanation
 from stoker.observe.incidents.explain import STEP_S, Evidence, Stretch, explain, still_wrong
-from stoker.store import incidents, leases
+from stoker.store import incidents, leases, recording
 from stoker.store.engine import Connection, Database
 from stoker.store.leases import Lease, LeaseLost
 from stoker.types.errors import Unavailable
@@ -111,7 +111,9 @@ class Incidents:
             incidents.put(connection, again)
             return again
 
-        return await self._explained(await self.written(raised))
+        made = await self.written(raised)
+        with recording.acting(None):  # who opens an incident does not write its explanation
+            return await self._explained(made)
 
     async def close(self, number: int, resolution: str) -> Incident:
         """End an incident by hand. Raises NotFound, or Unavailable while this process does not act."""

@@ -10,6 +10,15 @@ PLATFORM: Final[tuple[Metric, ...]] = (
     Metric(
         "stoker_api_request_duration_seconds", "histogram", "seconds", ("method",), "Duration of control API requests."
     ),
+    Metric("stoker_audit_sealed_rows", "gauge", "", (), "The last row of the audit that is under a checkpoint.", "max"),
+    Metric("stoker_audit_problems", "gauge", "", (), "What the last look found to be wrong with the audit.", "max"),
+    Metric(
+        "stoker_audit_failures_total",
+        "counter",
+        "",
+        ("what",),
+        "What of the audit failed: checkpoint, file (it was changed), copy (the second place).",
+    ),
     Metric("stoker_loop_seconds", "histogram", "seconds", (), "One turn of observe, decide, apply."),
     Metric("stoker_loop_errors_total", "counter", "", (), "Turns of the loop that failed."),
     Metric("stoker_decisions_total", "counter", "", ("action",), "Actions the loop took, by kind."),

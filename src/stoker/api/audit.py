@@ -1,0 +1,166 @@
+"""Operations on the audit: who did what, what that is worth, and what holds it."""
+
+import time
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+from starlette.responses import Response, StreamingResponse
+
+from stoker.api.bodies import decoded, nothing, number, reply
+from stoker.api.lines import LINES
+from stoker.api.operations import Call, Operation, Parameter
+from stoker.client.audit import AuditEntry, exported
+from stoker.core.audit import chain
+from stoker.store import audit, projects
+from stoker.store.audit import HOLDS_MAX, Question
+from stoker.store.engine import Connection
+from stoker.types.audit import EVERY_PROJECT, AuditVerdict, Hold, Row
+from stoker.types.errors import Conflict, InvalidInput, NotFound
+
+LIMIT_MAX: Final = 1000
+PAGE: Final = 500  # rows of an export that are read at once
+
+
+class AuditList(msgspec.Struct, frozen=True):
+    """Rows of the audit, newest first."""
+
+    items: list[AuditEntry]
+
+
+class HoldBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why rows are held."""
+
+    because: Annotated[str, Meta(min_length=1, max_length=500)]
+
+
+class HoldList(msgspec.Struct, frozen=True):
+    """What holds rows, by project."""
+
+    items: list[Hold]
+
+
+async def _list_audit(call: Call) -> Response:
+    asked = _question(call, int(number(call.request, "limit", 100, 1, LIMIT_MAX)))
+    found = await call.plane.database.reading(lambda connection: audit.find(connection, asked))
+    return reply(AuditList([_entry(row) for row in found]))
+
+
+async def _audit_row(call: Call) -> Response:
+    text = call.request.path_params["sequence"]
+    if not (text.isascii() and text.isdecimal()) or len(text) > 15:
+        raise InvalidInput(f"{text[:64]!r} is not the number of a row", field="sequence")
+    return reply(_entry(await call.plane.database.reading(lambda connection: audit.get(connection, int(text)))))
+
+
+async def _export_audit(call: Call) -> Response:
+    end = await call.plane.database.reading(audit.newest)
+    return StreamingResponse(_lines(call, 0 if end is None else end.sequence), media_type=LINES)
+
+
+async def _lines(call: Call, end: int) -> AsyncIterator[bytes]:
+    """Yield the rows up to `end`, the oldest first, a page at a time."""
+    asked = _question(call, PAGE)
+    at = 0
+    while at < end:
+        page = await call.plane.database.reading(partial(audit.page, asked=asked, after=at, end=end))
+        if not page:
+            return
+        yield b"".join(exported(row) for row in page)
+        at = page[-1].sequence
+
+
+async def _verify_audit(call: Call) -> Response:
+    return reply(await call.plane.audit.verdict())
+
+
+async def _checkpoints(call: Call) -> Response:
+    lines = await call.plane.audit.lines()
+    return Response("".join(f"{line}\n" for line in lines), media_type=LINES)
+
+
+async def _holds(call: Call) -> Response:
+    return reply(HoldList(await call.plane.database.reading(audit.holds)))
+
+
+async def _hold(call: Call) -> Response:
+    body = await decoded(call.request, HoldBody)
+    project = call.request.path_params["project"]
+    made = Hold(project, body.because, time.time(), str(call.key.id) if call.key is not None else "")
+
+    def change(connection: Connection) -> None:
+        if project != EVERY_PROJECT and projects.find(connection, project) is None:
+            raise NotFound(f"no project {project!r}; {EVERY_PROJECT!r} holds everything")
+        known = audit.holds(connection)
+        if len(known) >= HOLDS_MAX and project not in {each.project for each in known}:
+            raise Conflict(f"there are {HOLDS_MAX} holds already; hold everything")
+        audit.hold(connection, made)
+
+    await call.plane.database.writing(change)
+    return reply(made)
+
+
+async def _release_hold(call: Call) -> Response:
+    project = call.request.path_params["project"]
+    await call.plane.database.writing(lambda connection: audit.release(connection, project))
+    return nothing()
+
+
+def _question(call: Call, limit: int) -> Question:
+    query = call.request.query_params
+    return Question(
+        actor=query.get("actor", ""),
+        action=query.get("action", ""),
+        resource=query.get("resource", ""),
+        since_us=int(number(call.request, "since", 0, 0, 1e11) * 1e6),
+        until_us=int(number(call.request, "until", 0, 0, 1e11) * 1e6),
+        before=int(number(call.request, "before", 0, 0, 2**53)),
+        limit=limit,
+    )
+
+
+def _entry(row: Row) -> AuditEntry:
+    return AuditEntry(chain.event_of(row), row.hash)
+
+
+_AUDIT: Final = "/api/v1/audit"
+_HOLD: Final = _AUDIT + "/holds/{project}"
+_FILTERS: Final = (
+    Parameter("actor", str, "only of this key, by its id; platform: what nobody asked for"),
+    Parameter("action", str, "only where the operation has this in it, such as DELETE or /keys"),
+    Parameter("resource", str, "only about what has this in its name, such as shop/digits"),
+    Parameter("since", float, "only from this unix time on"),
+    Parameter("until", float, "only before this unix time"),
+)
+
+OPERATIONS: Final = (
+    Operation(
+        "GET",
+        _AUDIT,
+        _list_audit,
+        "Who did what, newest first",
+        answer=AuditList,
+        query=(
+            *_FILTERS,
+            Parameter("before", int, "only rows before this one"),
+            Parameter("limit", int, f"1 to {LIMIT_MAX}"),
+        ),
+    ),
+    Operation("GET", _AUDIT + "/rows/{sequence}", _audit_row, "One row of the audit", answer=AuditEntry),
+    Operation(
+        "GET",
+        _AUDIT + "/export",
+        _export_audit,
+        "Rows as lines of JSON, oldest first; without filters they can be verified elsewhere",
+        query=_FILTERS,
+        media=LINES,
+        audit="reads",
+    ),
+    Operation("GET", _AUDIT + "/verdict", _verify_audit, "What the audit is worth", answer=AuditVerdict),
+    Operation("GET", _AUDIT + "/checkpoints", _checkpoints, "Signed checkpoints, to keep elsewhere", media=LINES),
+    Operation("GET", _AUDIT + "/holds", _holds, "What holds rows of the audit", answer=HoldList),
+    Operation("PUT", _HOLD, _hold, "Let no row about a project go, however old; * for all", body=HoldBody, answer=Hold),
+    Operation("DELETE", _HOLD, _release_hold, "End a hold", status=204),
+)

@@ -1,0 +1,97 @@
+"""Calls of the control API about the audit, and what an export of it looks like."""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+from urllib.parse import quote
+
+import msgspec
+
+from stoker.client.connection import decode
+from stoker.client.control import ControlClient
+from stoker.core.audit import chain
+from stoker.types.audit import AuditEvent, AuditVerdict, Hold, Row
+
+TIMEOUT_S: Final = 600.0  # of a verdict over a million rows
+
+
+class AuditEntry(msgspec.Struct, frozen=True):
+    """A row of the audit: an event, and its hash over all before it."""
+
+    event: AuditEvent
+    hash: str
+
+
+class _Exported(msgspec.Struct, frozen=True):
+    event: msgspec.Raw
+    hash: str
+
+
+class _Entries(msgspec.Struct, frozen=True):
+    items: tuple[AuditEntry, ...]
+
+
+class _Holds(msgspec.Struct, frozen=True):
+    items: tuple[Hold, ...]
+
+
+_exported = msgspec.json.Decoder(_Exported)
+_event = msgspec.json.Decoder(AuditEvent)
+
+
+def exported(row: Row) -> bytes:
+    """Return a row as its line of an export; the event is there byte for byte as it was hashed."""
+    return f'{{"hash":"{row.hash}","event":{row.event}}}\n'.encode()
+
+
+def row_of(line: bytes) -> Row:
+    """Return the row that a line of an export is. Raises msgspec.MsgspecError."""
+    found = _exported.decode(line)
+    text = bytes(found.event)
+    event = _event.decode(text)
+    return Row(event.sequence, event.at_us, event.actor, event.action, chain.listed(event), text.decode(), found.hash)
+
+
+def find(control: ControlClient, query: Mapping[str, str | int | float]) -> tuple[AuditEntry, ...]:
+    """Return rows, newest first."""
+    return decode(control.connection.exchange("GET", "/api/v1/audit", query=dict(query)).body, _Entries).items
+
+
+def get(control: ControlClient, sequence: int) -> AuditEntry:
+    """Return one row. Raises NotFound."""
+    return decode(control.connection.exchange("GET", f"/api/v1/audit/rows/{sequence}").body, AuditEntry)
+
+
+def export(control: ControlClient, query: Mapping[str, str | int | float]) -> Iterator[bytes]:
+    """Yield the bytes of an export."""
+    yield from control.connection.stream("GET", "/api/v1/audit/export", query=dict(query))
+
+
+def verdict(control: ControlClient) -> AuditVerdict:
+    """Return what control finds the audit to be worth."""
+    answer = control.connection.exchange("GET", "/api/v1/audit/verdict", timeout_s=TIMEOUT_S)
+    return decode(answer.body, AuditVerdict)
+
+
+def checkpoints(control: ControlClient) -> bytes:
+    """Return the signed checkpoints, a line each."""
+    return control.connection.exchange("GET", "/api/v1/audit/checkpoints").body
+
+
+def holds(control: ControlClient) -> tuple[Hold, ...]:
+    """Return what holds rows."""
+    return decode(control.connection.exchange("GET", "/api/v1/audit/holds").body, _Holds).items
+
+
+def hold(control: ControlClient, project: str, because: str) -> Hold:
+    """Let no row about a project go; `*` for all."""
+    body = msgspec.json.encode({"because": because})
+    return decode(control.connection.exchange("PUT", _hold(project), body=body).body, Hold)
+
+
+def release(control: ControlClient, project: str) -> None:
+    """End a hold. Raises NotFound."""
+    control.connection.exchange("DELETE", _hold(project))
+
+
+def _hold(project: str) -> str:
+    return f"/api/v1/audit/holds/{quote(project, safe='')}"
