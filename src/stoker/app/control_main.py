@@ -34,7 +34,7 @@ from stoker.protocol import frames
 from stoker.protocol.frames import EndHead, Hello
 from stoker.protocol.link import Exchange, refuse, serve
 from stoker.registry import layout
-from stoker.store import leases, revisions, schema
+from stoker.store import copies, leases, revisions, schema
 from stoker.store.engine import Database, open_engine, schema_version, sqlite_url
 from stoker.telemetry.metrics import encode_snapshot
 from stoker.telemetry.process import watch_lag
@@ -115,7 +115,11 @@ def take_lock(home: Home, wait_s: float = LOCK_WAIT_S) -> int:
 def open_database(home: Home) -> Database:
     """Return the database at the schema of this stoker; migrates it when it is behind."""
     engine = open_engine(sqlite_url(home.database))
-    if schema_version(engine) != schema.VERSION:
+    found = schema_version(engine)
+    if found != schema.VERSION:
+        if found:  # the way back: a stoker of before starts from it
+            kept = copies.copy_before(home.database, found)
+            _log.warning("the database is brought to a newer schema", extra={"schema": found, "copy": str(kept)})
         from stoker.store import migrate  # a third of a second that most starts need not pay
 
         logging.getLogger("alembic").setLevel(logging.WARNING)
