@@ -1,7 +1,7 @@
 """Where everything lies in the state folder (STOKER_HOME), one property each.
 
 state.db        control's database            blobs/       content-addressed files
-metrics.db      what was measured, 400 days
+metrics.db      what was measured, 400 days     state.db.schema-N  copies of before an upgrade (store/copies.py)
 models/         versions laid out to be read  run/         sockets (or a short folder elsewhere, see run_dir)
 processes/      what the agent runs           replicas/    one spec file a replica
 logs/           one file a process, rotated   gateway/     the last route table

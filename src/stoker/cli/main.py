@@ -33,6 +33,8 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "status": Entry("status", "Show what runs and how it does."),
         "top": Entry("top", "Watch endpoints live."),
         "logs": Entry("logs", "Show the logs of an endpoint."),
+        "backup": Entry("backup", "Write the platform to one sealed file, while it runs."),
+        "restore": Entry("restore", "Make the platform that a backup holds."),
         "query": Entry("query", "Ask what any metric was, now or over time."),
         "why": Entry("why", "Say why an endpoint is worse than before."),
         "explain": Entry("explain", "Say why the platform decided as it did."),
