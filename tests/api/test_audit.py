@@ -31,6 +31,7 @@ NOTHING = {
     "POST /api/v1/feedback": "labels are data, as requests are",
     "POST /internal/v1/shares": "a gateway's own",
     "POST /internal/v1/wake": "a gateway's own",
+    "POST /internal/v1/usage": "a gateway's own",
 }
 # What is tried without a scene around it in tests/control/test_audit.py.
 THERE = {
@@ -226,6 +227,9 @@ class Scene:
         done = self.set_golden("PUT")()
         assert done[0] == 200, done[1]
         return self.ask(method, f"{_E}/n{self.made}/golden")
+
+    def set_prices(self, method: str) -> Any:
+        return self.ask(method, "/api/v1/prices", {"prices": [{"price": {"input": "0.15"}}]})
 
     def hold(self, method: str) -> Any:
         return self.ask(method, "/api/v1/audit/holds/default", {"because": "a court asks"})

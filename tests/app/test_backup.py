@@ -51,7 +51,12 @@ def home(tmp_path: Path) -> Home:
     database.write(lambda connection: models.add(connection, ModelName("m"), manifest, 1.0))
     database.write(lambda connection: audit.append(connection, Actor("ann", "PUT /x").act("done")))
     database.close()
-    for name, text in {"platform.key": "private", "credentials.json": "{}", "samples/default/project.key": "p"}.items():
+    for name, text in {
+        "platform.key": "private",
+        "credentials.json": "{}",
+        "samples/default/project.key": "p",
+        "usage/g/1": "u",
+    }.items():
         (home.root / name).parent.mkdir(parents=True, exist_ok=True)
         (home.root / name).write_text(text)
         (home.root / name).chmod(0o600)

@@ -22,7 +22,7 @@ from stoker.core.audit import chain
 from stoker.core.diagnose import incident as life
 from stoker.core.notices import AlertMemory
 from stoker.core.rollout.state import Entry
-from stoker.store import alerts, audit, incidents, journal, migrate, projects, recording, rollouts, schema, settings
+from stoker.store import alerts, audit, incidents, journal, migrate, projects, recording, rollouts, schema
 from stoker.store.engine import Connection, Database, open_engine, sqlite_url
 from stoker.telemetry.metrics import Registry
 from stoker.types.audit import AuditEvent, Hold
@@ -82,7 +82,7 @@ def test_what_is_undone_leaves_no_row_and_what_nobody_asked_for_neither(database
         database.write(half)
     with recording.acting(ANN):
         database.trying(lambda connection: projects.put(connection, rows.project(), 1.0))
-        database.write(lambda connection: settings.put(connection, "route_version", "1"))
+        database.write(lambda connection: journal.add(connection, journal.Entry(1.0, "Test", "because")))
         with recording.acting(None):
             database.write(lambda connection: projects.put(connection, rows.project(), 1.0))
     database.write(lambda connection: projects.put(connection, rows.project("b"), 1.0))

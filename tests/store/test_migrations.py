@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, MetaData, Table, insert, select, text
+from sqlalchemy import Connection, Engine, MetaData, String, Table, insert, select, text
 
 from stoker.core.alerts import Alert
 from stoker.core.diagnose import incident as life
@@ -62,6 +62,9 @@ def write(connection: Connection) -> None:
     rollouts.keep(connection, state, (Entry(1.0, "began", "scaling", "b"),))
     releases.set_golden(connection, "default", "e1", GoldenSet(Digest("sha256:" + "1" * 64), 3, 10, 1.0))
     settings.put(connection, settings.ROUTE_VERSION, "7")
+    for table in (schema.usage_cursors, schema.usage_sums, schema.usage_tags):
+        values = {column.name: "x" if isinstance(column.type, String) else 1 for column in table.columns}
+        connection.execute(insert(table).values(**values))
 
 
 def tables(connection: Connection) -> Sequence[Table]:

@@ -8,10 +8,12 @@ with its SHA-256. What is made anew at a start is not in it: versions laid out, 
 import hashlib
 import io
 import os
+import shutil
 import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO, Final, Protocol
 
@@ -133,6 +135,8 @@ def _gathered(home: Home, scratch: Path, told: Told) -> list[tuple[str, Path]]:
     """Return every file of a backup by its path in it, databases as copies of one moment."""
     blobs = FolderBlobs(home.blobs, home.tmp)
     told("copying databases", 0, 0)
+    if home.usage.is_dir():  # before the rows: what is settled meanwhile is known by its number, and counts once
+        shutil.copytree(home.usage, scratch / "usage", copy_function=_copied)
     for _ in range(TRIES):
         state = scratch / STATE
         state.unlink(missing_ok=True)
@@ -153,10 +157,10 @@ def _gathered(home: Home, scratch: Path, told: Told) -> list[tuple[str, Path]]:
             sources.append((name, scratch / name))
     sources += [(name, home.root / name) for name in _FILES if (home.root / name).is_file()]
     sources += [(f"blobs/{_blob_path(digest)}", blobs.path(digest)) for digest in sorted(digests)]
-    for folder in _FOLDERS:
-        for file in sorted((home.root / folder).rglob("*")):
+    for root, folder in ((scratch, "usage"), *((home.root, each) for each in _FOLDERS)):
+        for file in sorted((root / folder).rglob("*")):
             if file.is_file() and not file.is_symlink():
-                sources.append((file.relative_to(home.root).as_posix(), file))
+                sources.append((file.relative_to(root).as_posix(), file))
     return sources
 
 
@@ -183,6 +187,13 @@ def _written(sealing: SealingWriter, sources: list[tuple[str, Path]], now_s: flo
         tar.addfile(_entry(LIST, len(data), 0o600), io.BytesIO(data))
     sealing.finish()
     return contents
+
+
+def _copied(source: str, target: str) -> str:
+    """Copy a file, unless it was settled and removed meanwhile."""
+    with suppress(FileNotFoundError):
+        shutil.copy2(source, target)
+    return target
 
 
 def _entry(name: str, size_bytes: int, mode: int) -> tarfile.TarInfo:

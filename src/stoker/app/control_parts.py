@@ -87,13 +87,12 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
     remedies = Remedies(database, incidents, lambda: observer.statuses, metrics, loop.wake)
     admission = Admission(database, blobs, observer, metrics)
     models = ModelRegistry(database, blobs, home.models, home.tmp, admission)
-    reach = ask.Fleet(lambda: observer.statuses, home.address)
+    reach, signer = ask.Fleet(lambda: observer.statuses, home.address), Signer(home.platform_key)
     samples = SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes)
     judges = gates.Gates(blobs, reach, models.comparer, samples, policies.Asked(admission))
     quiet = Quiet(database, samples, reach, lambda: loop.lease is not None, loop.wake)
     scaling = _scaling(database, Gatherer(home.address, chosen.gateways, observer, history), loop, metrics)
     loop.asked, loop.acts = watch.asked, remedies.in_force
-    signer = Signer(home.platform_key)
     return ControlPlane(
         database=database,
         driver=driver,

@@ -10,7 +10,7 @@ import msgspec
 from sqlalchemy import Connection, Select, delete, func, insert, or_, select
 
 from stoker.core.audit import chain
-from stoker.store import schema
+from stoker.store import schema_audit
 from stoker.store.dialects import upsert
 from stoker.types.audit import EVERY_PROJECT, Act, Checkpoint, Hold, Row
 from stoker.types.errors import NotFound
@@ -19,9 +19,9 @@ HOLDS_MAX: Final = 1000
 READ_AT_ONCE: Final = 1000
 APPENDED: Final = "stoker_audit_appended"  # in a connection's info, until its transaction has ended
 
-_ROWS: Final = schema.audit
-_CHECKPOINTS: Final = schema.audit_checkpoints
-_HOLDS: Final = schema.audit_holds
+_ROWS: Final = schema_audit.audit
+_CHECKPOINTS: Final = schema_audit.audit_checkpoints
+_HOLDS: Final = schema_audit.audit_holds
 
 
 class Question(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from stoker.store import schema
+from stoker.store import schema_audit
 from stoker.types.audit import Row
 from stoker.types.errors import InvalidInput
 
@@ -21,7 +21,7 @@ def is_database(path: Path) -> bool:
 
 def rows(path: Path) -> Iterator[Row]:
     """Yield the rows of a copy of state.db, by their sequence. Raises InvalidInput."""
-    names = ", ".join(column.name for column in schema.audit.columns)
+    names = ", ".join(column.name for column in schema_audit.audit.columns)
     for found in _read(path, f"SELECT {names} FROM audit ORDER BY sequence"):  # noqa: S608 - names of our own
         yield Row(*found)
 

@@ -16,11 +16,12 @@ from sqlalchemy import Connection, Table, and_, event, select
 from sqlalchemy.sql import Delete, Insert, Update
 
 from stoker.core.audit import images
-from stoker.store import audit, schema
+from stoker.store import audit, schema, schema_audit
 from stoker.types.audit import PLATFORM, Act, Outcome, ResourceChange
 
 # What each row is called before its primary key (or these columns); a test asks for every table, here or below.
 RECORDED: Final[dict[Table, tuple[str, tuple[str, ...]]]] = {
+    schema.meta: ("setting", ()),
     schema.projects: ("project", ()),
     schema.keys: ("key", ("project", "id")),
     schema.models: ("model", ()),
@@ -36,10 +37,9 @@ RECORDED: Final[dict[Table, tuple[str, tuple[str, ...]]]] = {
     schema.watch: ("alerts", ()),
     schema.incidents: ("incident", ("project", "endpoint", "number")),
     schema.golden_sets: ("golden", ()),
-    schema.audit_holds: ("hold", ()),
+    schema_audit.audit_holds: ("hold", ()),
 }
 UNRECORDED: Final[dict[Table, str]] = {
-    schema.meta: "the platform's own small values",
     schema.lease: "which control acts",
     schema.journal: "tells of the same; what it says is the row's reason",
     schema.replicas: "the loop's: what people asked for is recorded, what it takes is in the journal",
@@ -53,8 +53,8 @@ UNRECORDED: Final[dict[Table, str]] = {
     schema.usage_cursors: "what gateways counted, settled",
     schema.usage_sums: "what gateways counted, settled",
     schema.usage_tags: "what gateways counted, settled",
-    schema.audit: "the audit itself",
-    schema.audit_checkpoints: "the audit itself",
+    schema_audit.audit: "the audit itself",
+    schema_audit.audit_checkpoints: "the audit itself",
 }
 _BULKY: Final = frozenset((("rollouts", "evidence"), ("rollouts", "posted")))  # numbers; their digest is enough
 
