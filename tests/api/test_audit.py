@@ -228,6 +228,20 @@ class Scene:
         assert done[0] == 200, done[1]
         return self.ask(method, f"{_E}/n{self.made}/golden")
 
+    def rotate(self, method: str) -> Any:
+        return self.ask(method, f"/api/v1/keys/{self.key()}/rotate", {})
+
+    def delete_role(self, method: str) -> Any:
+        name = self.name()
+        spec = {"permissions": ["endpoints:read"]}
+        applied(self.rig, {"apiVersion": "stoker/v1", "kind": "Role", "metadata": {"name": name}, "spec": spec})
+        return self.ask(method, f"/api/v1/projects/default/roles/{name}")
+
+    def remove_subject(self, method: str) -> Any:
+        spec = {"members": [{"subject": "user:ann", "role": "viewer"}]}
+        applied(self.rig, project(self.name(), **spec))
+        return self.ask(method, "/api/v1/subjects/user:ann")
+
     def set_prices(self, method: str) -> Any:
         return self.ask(method, "/api/v1/prices", {"prices": [{"price": {"input": "0.15"}}]})
 

@@ -40,6 +40,7 @@ from tests.store import rows
 SCRIPTS = Path(migrate.__file__).parent / "migrations" / "versions"
 VERSIONS = sorted(path.name[1:5] for path in SCRIPTS.glob("v*.py"))
 REWRITTEN = {("rollouts", "state")}  # 0011 moves what a rollout was judged by into a column of its own
+LOST = {("keys", "is_admin"): True}  # 0017 makes a role of it
 EVERYTHING = (projects, endpoints, keys, models, notifiers)
 
 
@@ -79,11 +80,11 @@ def copied(new: Connection, old: Connection) -> dict[str, list[dict[str, Any]]]:
     written = {}
     for table in tables(old):
         columns = [column.name for column in table.columns if column.name in known[table.name].columns]
-        assert len(columns) == len(table.columns), f"{table.name} has lost a column; say here where its values went"
+        gone = {column.name: LOST[table.name, column.name] for column in table.columns if column.name not in columns}
         found = new.execute(select(*(known[table.name].columns[name] for name in columns))).mappings().all()
         written[table.name] = [dict(row) for row in found]
-        if written[table.name]:
-            old.execute(insert(table), written[table.name])
+        for row in written[table.name]:
+            old.execute(insert(table).values(**row, **gone))
     return written
 
 
@@ -130,6 +131,6 @@ def test_most_tables_have_rows_in_these_tests(newest: Engine) -> None:
     with newest.connect() as connection:
         empty = {table.name for table in tables(connection) if connection.execute(select(table)).first() is None}
     assert empty <= {
-        "audit", "audit_checkpoints", "audit_holds", "dossiers", "lease", "policies", "rollout_outbox",
+        "audit", "audit_checkpoints", "audit_holds", "dossiers", "lease", "policies", "roles", "rollout_outbox",
         "scale_decisions", "scaling", "shapes", "starts",
     }  # fmt: skip

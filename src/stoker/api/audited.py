@@ -73,6 +73,7 @@ def actor(operation: Operation, request: Request, key: KeyRow | None, named: str
     return Actor(
         name=str(key.id) if key is not None else UNKNOWN,
         action=f"{operation.method} {path}",
+        subject=key.subject if key is not None else "",
         origin=client.host if client is not None and client.host else "socket",
         request=named,
         resources=(_about(path, request.path_params),) if request.path_params else (),

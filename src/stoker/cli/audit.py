@@ -207,7 +207,7 @@ def _table(found: tuple[AuditEntry, ...]) -> str:
         (
             str(each.event.sequence),
             clock(each.event.at_us / 1e6),
-            each.event.actor,
+            each.event.subject or each.event.actor,
             each.event.origin or "-",
             click.style(each.event.outcome, fg=_COLOURS.get(each.event.outcome, "green")),
             each.event.action,
@@ -231,7 +231,7 @@ def _page(entry: AuditEntry) -> str:
         (
             ("row", str(event.sequence)),
             ("when", clock(event.at_us / 1e6)),
-            ("who", event.actor),
+            ("who", f"{event.actor} ({event.subject})" if event.subject else event.actor),
             ("from", event.origin),
             ("request", event.request),
             ("did", f"{event.action} ({event.outcome})"),

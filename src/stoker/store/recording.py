@@ -27,6 +27,7 @@ RECORDED: Final[dict[Table, tuple[str, tuple[str, ...]]]] = {
     schema.models: ("model", ()),
     schema.versions: ("version", ()),
     schema.aliases: ("alias", ()),
+    schema.roles: ("role", ()),
     schema.trust_roots: ("trust", ()),
     schema.signatures: ("signature", ()),
     schema.endpoints: ("endpoint", ()),
@@ -71,13 +72,14 @@ class Actor:
     origin: str = ""
     request: str = ""
     resources: tuple[str, ...] = ()
+    subject: str = ""
 
     def act(self, outcome: Outcome, because: str = "", changes: tuple[ResourceChange, ...] = ()) -> Act:
         """Return what they do now."""
         about = dict.fromkeys((*self.resources, *(each.what for each in changes)))
         return Act(
             time.time_ns() // 1000, self.name, self.origin, self.request, self.action,
-            outcome, images.hidden(because), tuple(about), changes,
+            outcome, images.hidden(because), tuple(about), changes, self.subject,
         )  # fmt: skip
 
 

@@ -35,7 +35,8 @@ class ResourceChange(msgspec.Struct, frozen=True, omit_defaults=True):
 class Act(msgspec.Struct, frozen=True):
     """What somebody does, before it has its place in the audit.
 
-    actor: the id of a key, PLATFORM or UNKNOWN. origin: an address, or `socket`. request: the id that its answer has.
+    actor: the id of a key, PLATFORM or UNKNOWN. subject: whose key it is (`user:ann`), "" for nobody's. origin: an
+    address, or `socket`. request: the id that its answer has.
     action: an operation of the API (`PUT /projects/{project}/…`), or what the platform calls it.
     resources: what it is about, as in `what`; where there are no words for it, the path that was asked for.
     """
@@ -49,6 +50,7 @@ class Act(msgspec.Struct, frozen=True):
     because: str = ""
     resources: tuple[str, ...] = ()
     changes: tuple[ResourceChange, ...] = ()
+    subject: str = ""
 
 
 class AuditEvent(Act, frozen=True, kw_only=True):
