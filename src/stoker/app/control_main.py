@@ -193,7 +193,33 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
     server = ApiServer(config)
     sockets = listen(home, chosen.api_port)
     await plane.history.start()
-    background = [
+    background = _background(plane)
+    acting = asyncio.create_task(plane.loop.run())
+    serving = asyncio.create_task(server.serve(sockets))
+    if chosen.otlp_endpoint:
+        background += [asyncio.create_task(sender.run()) for sender in _otlp(chosen, plane)]
+    linked = await serve(home.address(NAME), Answers(plane))
+    stopping = asyncio.create_task(asked.wait())
+    try:
+        # None of them ends before it is told to; one that does takes the process with it, and the agent restarts it.
+        await asyncio.wait((acting, serving, stopping, *background), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        plane.routes.release()
+        plane.loop.stop()
+        server.should_exit = True
+        for task in (stopping, *background):
+            task.cancel()
+        await asyncio.gather(acting, serving)
+        await plane.post.close()
+        await plane.history.close()
+        await plane.feedback.close()
+        await linked.close()
+        (home.run / "control-api.sock").unlink(missing_ok=True)
+
+
+def _background(plane: ControlPlane) -> list[asyncio.Task[None]]:
+    """Start what runs as long as the process does."""
+    return [
         asyncio.create_task(plane.observer.watch()),
         asyncio.create_task(plane.drift.run()),
         asyncio.create_task(plane.feedback.run()),
@@ -216,27 +242,6 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
         asyncio.create_task(plane.used.run()),
         asyncio.create_task(plane.audit.run()),
     ]
-    acting = asyncio.create_task(plane.loop.run())
-    serving = asyncio.create_task(server.serve(sockets))
-    if chosen.otlp_endpoint:
-        background += [asyncio.create_task(sender.run()) for sender in _otlp(chosen, plane)]
-    linked = await serve(home.address(NAME), Answers(plane))
-    stopping = asyncio.create_task(asked.wait())
-    try:
-        # None of them ends before it is told to; one that does takes the process with it, and the agent restarts it.
-        await asyncio.wait((acting, serving, stopping, *background), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        plane.routes.release()
-        plane.loop.stop()
-        server.should_exit = True
-        for task in (stopping, *background):
-            task.cancel()
-        await asyncio.gather(acting, serving)
-        await plane.post.close()
-        await plane.history.close()
-        await plane.feedback.close()
-        await linked.close()
-        (home.run / "control-api.sock").unlink(missing_ok=True)
 
 
 def _otlp(chosen: Settings, plane: ControlPlane) -> "list[Sender]":

@@ -77,9 +77,8 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
     effects = Effects(driver, observer, blobs, home, time.time, partial(_start_facts, database, observer))
     loop = Loop(database, observer, effects, routes, home, _holder(), metrics)
     history = History(home.metrics, bytes_max=chosen.metrics_max_bytes)
-    gauges = Gauges(metrics, observer, routes, history)
+    post, gauges = Post(metrics, f"http://127.0.0.1:{chosen.api_port}"), Gauges(metrics, observer, routes, history)
     collector = _collector(home, chosen, history, Own(metrics, gauges.refresh), Around(driver, observer, metrics))
-    post = Post(metrics, f"http://127.0.0.1:{chosen.api_port}")
     counted = partial(_counted, collector, name, chosen.otlp_interval_s)
     numbers = Numbers(metrics, driver, observer, Fleet(metrics), gauges.refresh, counted)
     watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
@@ -127,7 +126,6 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         starts=_starts(database, observer, home, loop, numbers),
         usage=UsageBook(database, metrics),
         shapes=ShapeWatch(database, observer, lambda: loop.state, lambda: loop.lease),
-        boundary=BoundaryWatch(database, _seeing(observer, watch, scaling, history, chosen), lambda: loop.lease),
         ahead=_ahead(database, observer, driver, partial(_laid, blobs, home), loop),
         audit=_audit(home, chosen, database, signer, metrics),
         process=name,
