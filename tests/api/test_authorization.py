@@ -85,6 +85,14 @@ path     gamedays:run     POST /api/v1/projects/{project}/endpoints/{name}/gamed
 path     gamedays:run     DELETE /api/v1/projects/{project}/endpoints/{name}/gameday
 each     logs:read        GET /api/v1/replicas/{replica}/logs
 each     audit:read       GET /api/v1/journal
+platform audit:read       GET /api/v1/audit
+platform audit:read       GET /api/v1/audit/rows/{sequence}
+platform audit:read       GET /api/v1/audit/export
+platform audit:read       GET /api/v1/audit/verdict
+platform audit:read       GET /api/v1/audit/checkpoints
+platform audit:read       GET /api/v1/audit/holds
+platform platform:write   PUT /api/v1/audit/holds/{held}
+platform platform:write   DELETE /api/v1/audit/holds/{held}
 each     policies:read    GET /api/v1/policies
 platform policies:read    POST /api/v1/policies/look
 path     policies:write   DELETE /api/v1/projects/{project}/policies/{name}

@@ -87,7 +87,7 @@ async def _holds(call: Call) -> Response:
 
 async def _hold(call: Call) -> Response:
     body = await decoded(call.request, HoldBody)
-    project = call.request.path_params["project"]
+    project = call.request.path_params["held"]
     made = Hold(project, body.because, time.time(), str(call.key.id) if call.key is not None else "")
 
     def change(connection: Connection) -> None:
@@ -103,7 +103,7 @@ async def _hold(call: Call) -> Response:
 
 
 async def _release_hold(call: Call) -> Response:
-    project = call.request.path_params["project"]
+    project = call.request.path_params["held"]
     await call.plane.database.writing(lambda connection: audit.release(connection, project))
     return nothing()
 
@@ -126,7 +126,7 @@ def _entry(row: Row) -> AuditEntry:
 
 
 _AUDIT: Final = "/api/v1/audit"
-_HOLD: Final = _AUDIT + "/holds/{project}"
+_HOLD: Final = _AUDIT + "/holds/{held}"
 _FILTERS: Final = (
     Parameter("actor", str, "only of this key, by its id; platform: what nobody asked for"),
     Parameter("action", str, "only where the operation has this in it, such as DELETE or /keys"),
