@@ -140,11 +140,9 @@ def test_sequences_slow_each_other_down_and_a_prompt_slows_them_all() -> None:
     world = World(PlatformPlan((fixed(at(1.0, 1.5, tokens=(10, 1001)), 1, engine),)))
     world.run()
     first_s, latency_s = world.sites["one"].ledger.columns()[1:3]
-    # The second reads ten tokens in one step, which the first is in too.
-    assert first_s.tolist() == pytest.approx([0.03, 0.04])
-    alone = (0.5 - 0.03 + 0.04 - 0.04) / 0.03  # steps of the first before the second came
-    together = 1000 - alone - 1
-    assert latency_s[0] == pytest.approx(0.5 + 0.04 + together * 0.04)
+    # The second waits for the end of the sixteenth step, then reads ten tokens in one, which the first is in too.
+    assert first_s.tolist() == pytest.approx([0.03, 0.01 + 0.04])
+    assert latency_s[0] == pytest.approx(0.03 + 16 * 0.03 + (1000 - 16) * 0.04)
 
 
 def test_more_sequences_than_slots_wait_inside_no_engine_but_in_the_gateway() -> None:
