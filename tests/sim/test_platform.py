@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker.core.capacity import Capacity
+from stoker.core.scale.policy import Policy as Rules
 from stoker.sim import arrivals
 from stoker.sim.arrivals import Arrivals
 from stoker.sim.endpoint import Terms, simulate
+from stoker.sim.ours import Stoker
 from stoker.sim.platform.cache import PrefixCache
 from stoker.sim.platform.outcome import Outcome
 from stoker.sim.platform.plan import (
@@ -242,6 +244,21 @@ def test_a_drain_loses_nothing() -> None:
 # ---- rollouts
 
 QUICK = Rollout(strategy="canary", steps=(10, 50), dwell="20s", requests_min=100)
+
+
+def test_who_comes_while_nothing_runs_waits_for_a_start_and_not_for_the_next_look() -> None:
+    came = at(0.0, 41.3, duration_s=60.0)
+    sleeping = EndpointPlan(
+        "one",
+        came,
+        Places(1, Drawn(0.5, 0.0)),
+        Terms(1, 3.0, 0, 1, 1),
+        lambda _: Stoker(Rules(0, 1, idle_timeout_s=9.0)),
+    )
+    world = World(PlatformPlan((sleeping,)))
+    (found,) = world.run()
+    assert world.sites["one"].ledger.columns()[2].tolist() == pytest.approx([0.5, 3.5], abs=0.1)
+    assert found.replica_hours * 3600.0 < 40.0, "asleep in between"
 
 
 def rolled(**more: float) -> Outcome:
