@@ -35,6 +35,7 @@ from bench import (
     soak,
     startup,
     telemetry,
+    validation,
     verdict,
 )
 from bench.diagnosis import room as diagnosis
@@ -142,6 +143,11 @@ class Bench:
     def simulated(self) -> Section:
         return simulated.measure()
 
+    def validation(self) -> Section:
+        models = {name: demo.prepare(name, self.folder) for name in demo.NAMES}
+        effort = self.effort
+        return validation.measure(models, self.folder / "validation", rounds=effort.rounds, seconds=effort.seconds)
+
     def pooling(self) -> Section:
         return pooling.measure(demo.prepare("smol", self.folder), seconds=48 * self.effort.seconds)
 
@@ -155,7 +161,8 @@ def main(arguments: list[str]) -> int:
         "startup", "predict", "chat", "engines", "relay", "overload", "affinity", "faults", "migration", "history",
         "telemetry", "diagnosis", "drift", "verdict", "rollouts", "pooling",
     )  # fmt: skip
-    long = ("peers", "gateways", "soak", "scaling", "simulated")  # they install servers or take long: when asked for
+    # They install servers or take long: when asked for.
+    long = ("peers", "gateways", "soak", "scaling", "simulated", "validation")
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[2])
     parser.add_argument("--quick", action="store_true", help="a minute rather than half an hour; noisy")
     parser.add_argument(

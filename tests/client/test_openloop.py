@@ -12,7 +12,7 @@ import msgspec
 from stoker.client.connection import Connection
 from stoker.client.data import Tokens
 from stoker.client.load import Ask
-from stoker.client.openloop import LOOK_AT, Due, OpenLoop, Seen
+from stoker.client.openloop import Due, OpenLoop, Seen
 
 ASK = Ask("/plain", b"{}", {"Content-Type": "application/json"})
 CHUNKS = (
@@ -39,12 +39,10 @@ class Site:
 
 
 @contextmanager
-def served() -> Iterator[Site]:
+def served(patience_s: float | None = None) -> Iterator[Site]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            self.answer(200 if self.path == LOOK_AT else 404, b"{}")
+        timeout = patience_s  # of an idle connection
 
         def do_POST(self) -> None:
             site.peers.add(self.client_address[1])
@@ -81,11 +79,19 @@ def served() -> Iterator[Site]:
 
 def test_requests_that_follow_each_other_share_a_connection() -> None:
     with served() as site:
-        _, seen = site.run([Due(0.02 * at, ASK) for at in range(20)])
+        _, seen = site.run([Due(0.02 * at, ASK, at) for at in range(20)])
+    assert [each.number for each in seen] == list(range(20))
     assert not any(each.problem for each in seen)
     assert len(seen) == 20
     assert len(site.peers) < 5, "a connection a request would measure connecting"
     assert all(each.at_s >= 0.02 * at for at, each in enumerate(seen)), "none goes out before it is due"
+
+
+def test_a_connection_that_was_closed_while_nothing_was_due_is_not_taken() -> None:
+    with served(patience_s=0.1) as site:
+        _, seen = site.run([Due(0.4 * at, ASK) for at in range(3)])
+    assert not any(each.problem for each in seen)
+    assert len(site.peers) == 3
 
 
 def test_who_waits_for_an_answer_holds_nobody_up() -> None:
@@ -139,7 +145,6 @@ def test_what_cannot_be_sent_when_it_is_due_is_left_out_and_counted() -> None:
         assert loop.wait(10.0)
         assert len(loop.stop(1.0)) == 1
     assert loop.left_out == 2
-    assert loop.looked_s, "the gateway itself was asked meanwhile"
 
 
 def test_stopped_it_sends_nothing_more() -> None:

@@ -9,9 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker.core.capacity import Capacity
+from stoker.core.scale.policy import Policy as Rules
 from stoker.sim import arrivals
 from stoker.sim.arrivals import Arrivals
 from stoker.sim.endpoint import Terms, simulate
+from stoker.sim.ours import Stoker
 from stoker.sim.platform.cache import PrefixCache
 from stoker.sim.platform.outcome import Outcome
 from stoker.sim.platform.plan import (
@@ -140,11 +142,9 @@ def test_sequences_slow_each_other_down_and_a_prompt_slows_them_all() -> None:
     world = World(PlatformPlan((fixed(at(1.0, 1.5, tokens=(10, 1001)), 1, engine),)))
     world.run()
     first_s, latency_s = world.sites["one"].ledger.columns()[1:3]
-    # The second reads ten tokens in one step, which the first is in too.
-    assert first_s.tolist() == pytest.approx([0.03, 0.04])
-    alone = (0.5 - 0.03 + 0.04 - 0.04) / 0.03  # steps of the first before the second came
-    together = 1000 - alone - 1
-    assert latency_s[0] == pytest.approx(0.5 + 0.04 + together * 0.04)
+    # The second waits for the end of the sixteenth step, then reads ten tokens in one, which the first is in too.
+    assert first_s.tolist() == pytest.approx([0.03, 0.01 + 0.04])
+    assert latency_s[0] == pytest.approx(0.03 + 16 * 0.03 + (1000 - 16) * 0.04)
 
 
 def test_more_sequences_than_slots_wait_inside_no_engine_but_in_the_gateway() -> None:
@@ -244,6 +244,21 @@ def test_a_drain_loses_nothing() -> None:
 # ---- rollouts
 
 QUICK = Rollout(strategy="canary", steps=(10, 50), dwell="20s", requests_min=100)
+
+
+def test_who_comes_while_nothing_runs_waits_for_a_start_and_not_for_the_next_look() -> None:
+    came = at(0.0, 41.3, duration_s=60.0)
+    sleeping = EndpointPlan(
+        "one",
+        came,
+        Places(1, Drawn(0.5, 0.0)),
+        Terms(1, 3.0, 0, 1, 1),
+        lambda _: Stoker(Rules(0, 1, idle_timeout_s=9.0)),
+    )
+    world = World(PlatformPlan((sleeping,)))
+    (found,) = world.run()
+    assert world.sites["one"].ledger.columns()[2].tolist() == pytest.approx([0.5, 3.5], abs=0.1)
+    assert found.replica_hours * 3600.0 < 40.0, "asleep in between"
 
 
 def rolled(**more: float) -> Outcome:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stoker.sim.sizing import demand, trial
 from stoker.sim.sizing.answer import Range
-from stoker.sim.sizing.validation import Checked, load, quantiles, together, validated
+from stoker.sim.sizing.validation import Checked, Measured, judged, load, quantiles, validated
 from tests.sim.test_sizing import POOL, RECORDED, STEADY
 
 
@@ -49,14 +49,17 @@ def test_who_had_no_answer_counts_as_never(taken_s: list[float], lost: int) -> N
         assert found[name] == math.inf or within >= share - 1e-9
 
 
-@given(st.lists(st.floats(0.0, 1.0), min_size=9, max_size=9), st.floats(0.0, 1.0))
-def test_times_that_know_nothing_of_each_other_add_up(one_s: list[float], constant_s: float) -> None:
-    ordered = sorted(one_s)
-    found = together(ordered, (constant_s,) * len(demand.GRID))
-    assert found == tuple(sorted(found))
-    assert ordered[0] + constant_s - 1e-9 <= found[0] <= found[-1] <= ordered[-1] + constant_s + 1e-9
-    assert found[3] == pytest.approx(ordered[3] + constant_s, abs=0.03)
-    assert together((), ()) == (0.0,) * len(demand.GRID)
+def test_what_was_measured_of_some_arrivals_is_compared_with_the_simulation_of_those() -> None:
+    kind, counted = replace(STEADY, initial=2), Range(2, 2)
+    lived = trial.lived(kind, counted, RECORDED)
+    numbers = list(range(0, len(RECORDED), 2))
+    taken_s = lived.latency_s[numbers].tolist()
+    exact = judged((kind,), counted, RECORDED, Measured(numbers, {"latency": taken_s}), 0, lambda *_: None)
+    assert all(abs(each.off) < 0.1 for each in exact), "seeds differ, the arrivals do not"
+    slower = Measured(numbers, {"latency": [2.0 * each for each in taken_s]}, 2 * RECORDED.duration_s / 3600.0)
+    off = {each.name: each for each in judged((kind,), counted, RECORDED, slower, 0, lambda *_: None)}
+    assert off["latency p50"].off == pytest.approx(-0.5, abs=0.05)
+    assert off["replica-hours"].off == pytest.approx(0.0, abs=1e-6)
 
 
 def test_replicas_that_are_there_are_there_from_the_beginning() -> None:

@@ -16,6 +16,7 @@ from stoker.cli.values import file_bytes
 from stoker.types.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
+    from stoker.cli.plan_load import Sent
     from stoker.cli.plan_platform import Known
     from stoker.sim.arrivals import Arrivals
     from stoker.sim.platform.plan import Engine
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from stoker.types.resources import EndpointSpec
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-COLD_START_S: Final = 40.0
 LOAD_MAX_S: Final = 600.0
 ENGINES: Final = ("places", "batches", "language")
 
@@ -68,7 +68,7 @@ class Asked:
     example="""
     stoker plan chat --slo ttft_p95=500ms --prices prices.yaml --html plan.html
     stoker plan chat --set replicas.max=6 --set scaling.utilization=0.7
-    stoker plan chat --validate --for 2m --rate 5
+    stoker plan chat --validate --for 4m --rate 0.5
     stoker plan --load day --engine language --slo ttft_p95=2s
     stoker plan --trace yesterday.csv --engine engine.yaml --slo ttft_p95=500ms --prices prices.yaml
     stoker plan chat --manifest endpoints.yaml --trace yesterday.csv --engine engine.yaml --cold-start 2m
@@ -120,7 +120,7 @@ class Asked:
     help="Send a short load, and say how far the simulation of the endpoint as it is was from what became of it.",
 )
 @click.option("--for", "lasts_s", type=Seconds(), default="60s", show_default=True,
-              help="How long --validate sends; 10m at most.")  # fmt: skip
+              help="How long --validate sends (of a --trace, its beginning); 10m at most.")  # fmt: skip
 @click.option(
     "--rate",
     type=click.FloatRange(0.01, 200),
@@ -213,24 +213,51 @@ def _validate(asked: Asked, known: "Known | None", output: str) -> None:
 def _validate_by_load(asked: Asked, session: Session, output: str) -> None:
     """Send a short load, and compare the simulation of the endpoint as it is with what became of it."""
     from stoker.cli import plan_load
-    from stoker.sim.sizing.demand import exactly
-    from stoker.sim.sizing.validation import together
+    from stoker.sim.sizing.demand import between
 
-    if asked.endpoint is None or any((asked.trace, asked.load, asked.manifest, asked.settings)):
+    if asked.endpoint is None or any((asked.load, asked.manifest, asked.settings)):
         raise click.UsageError("--validate is for an ENDPOINT of a platform that runs, as it is")
+    if asked.trace is not None and asked.rate is not None:
+        raise click.UsageError("one of --trace and --rate, not both: a trace has its own")
     if not 0 < asked.lasts_s <= LOAD_MAX_S:
         raise click.UsageError(f"--for {asked.lasts_s:g}s: a load lasts up to {LOAD_MAX_S:g}s")
-    sent = plan_load.sent(
-        session,
-        plan_load.Wanted(asked.project, asked.endpoint, asked.lasts_s, asked.rate, asked.seed, asked.is_agreed),
+    trace = _recorded(asked, None)[0] if asked.trace is not None else None
+    if trace is not None:
+        trace = between(trace, 0.0, min(asked.lasts_s, trace.duration_s))
+    wanted = plan_load.Wanted(
+        asked.project, asked.endpoint, asked.lasts_s, asked.rate, asked.seed, asked.is_agreed, trace
     )
-    kind = replace(
-        _kind(asked, sent.known.spec, sent.known),
-        around_s=together(sent.known.around_s, sent.client_s),
-        initial=sent.ready,
-    )
-    found = _compared(kind, sent.known.spec, exactly(sent.arrivals), sent.measured, asked.seed)
-    _show_validation(sent.told(found, f"as {asked.engine} says" if asked.engine else ""), output)
+    _show_validation(_judged(asked, plan_load.sent(session, wanted)), output)
+
+
+def _judged(asked: Asked, sent: "Sent") -> "Validation":
+    """Compare a load with the simulation of it: by the engine as the load paced it, and as the day before knew it."""
+    from stoker.cli.plan_change import range_of
+    from stoker.sim.sizing import traced, validation
+
+    spec, arrivals = sent.known.spec, sent.arrivals
+    counted = range_of(spec)
+    with Progress("Validating") as progress:
+
+        def told(what: str, done: float, total: float) -> None:
+            progress.step(what)
+            progress.update(done, total)
+
+        known = replace(_kind(replace(asked, engine=None), spec, sent.known), initial=sent.ready)
+        kinds = traced.fitted(known, counted, arrivals, sent.traces)
+        said = "fitted to this load, each half of its stretches judged by the other"
+        if asked.engine is not None:
+            kinds, said = (
+                tuple(replace(each, engine=_engine(asked.engine)) for each in kinds),
+                f"as {asked.engine} says",
+            )
+        lines = validation.judged(kinds, counted, arrivals, sent.measured, asked.seed, told)
+        by_day: tuple[validation.Checked, ...] = ()
+        if asked.engine is None and sent.before is not None:
+            day = replace(_kind(asked, spec, sent.before), initial=sent.ready)
+            by_day = validation.judged((day,), counted, sent.prompts, sent.measured, asked.seed, told)
+    found = validation.Validation(len(arrivals), arrivals.duration_s, lines, engine=said, by_day=by_day)
+    return sent.told(found)
 
 
 def _compared(
@@ -305,7 +332,7 @@ def _spec(asked: Asked) -> "EndpointSpec":
 def _kind(asked: Asked, spec: "EndpointSpec", known: "Known | None") -> "Kind":
     from stoker.core.scale.policy import policy_of
     from stoker.sim.sizing import slos
-    from stoker.sim.sizing.trial import Kind
+    from stoker.sim.sizing.trial import COLD_START_S, Kind
     from stoker.types.units import parse_seconds
 
     promised = slos.parse(asked.slo) if asked.slo is not None else slos.promised(spec.slos)

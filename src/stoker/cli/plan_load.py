@@ -10,16 +10,19 @@ import click
 import msgspec
 import numpy as np
 
-from stoker.cli.plan_platform import Known, ask
+from stoker.cli.plan_platform import Known, ask, unfitted
+from stoker.cli.plan_traces import Marked
 from stoker.cli.progress import Progress
 from stoker.cli.session import Session
 from stoker.client import prompts
 from stoker.client.control import ControlClient
-from stoker.client.data import DataClient, Tokens
+from stoker.client.data import DataClient
 from stoker.client.openloop import Due, OpenLoop, Seen, exchange
+from stoker.core.scale.policy import is_scaled
 from stoker.sim.arrivals import Arrivals, of
-from stoker.sim.sizing.demand import GRID, sampled
-from stoker.sim.sizing.validation import Validation, load, quantiles
+from stoker.sim.sizing.demand import sampled
+from stoker.sim.sizing.traced import Traced
+from stoker.sim.sizing.validation import Measured, Validation, load
 from stoker.sim.sizing.words import hours
 from stoker.types.errors import Conflict, InvalidInput, Unauthenticated, Unavailable
 from stoker.types.resources import EndpointSpec, Task
@@ -32,8 +35,7 @@ ANSWERED_MIN: Final = 10
 PROBES: Final = 3  # the first, which may warm something up, does not count
 HALF: Final = 0.5  # busy
 LATELY_S: Final = 300
-HISTORY_PATIENCE_S: Final = 90.0  # a minute, and its roll-up
-HISTORY_EVERY_S: Final = 2.0
+REPLICAS_EVERY_S: Final = 5.0  # as control looks at all processes
 SAY_EVERY_S: Final = 0.2
 GRACE_S: Final = 5.0  # beyond the endpoint's own timeout
 MADE_UP: Final[dict[Task, str]] = {"predict": "one made-up row", "embed": "one sentence", "chat": "one chat"}
@@ -49,6 +51,7 @@ class Wanted:
     rate: float | None
     seed: int
     is_agreed: bool
+    trace: Arrivals | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +74,32 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What was sent and seen, and what was known of the endpoint. client_s: quantiles at demand.GRID's shares."""
+    """What was sent, and what its traces say. before: what was known of the endpoint's day, None: too little.
+
+    known: of the endpoint without its day. arrivals: of a chat with what its engine read, `prompts` with whole prompts.
+    client_s: the median as the client saw it.
+    """
 
     known: Known
-    is_known_before: bool
+    before: Known | None
     ready: int
     arrivals: Arrivals
-    measured: dict[str, float]
+    prompts: Arrivals
+    traces: tuple[Traced, ...]
+    measured: Measured
     failed: int
     left_out: int
-    client_s: tuple[float, ...]
+    client_s: float
 
-    def told(self, found: Validation, engine: str) -> Validation:
-        """Return `found` with what is to be known of the load. engine: where it is from; "": it was fitted."""
-        fitted = "the last day, before this load" if self.is_known_before else "this load itself"
+    def told(self, found: Validation) -> Validation:
+        """Return `found` with what is to be known of the load."""
         return msgspec.structs.replace(
             found,
             source="load",
             failed=self.failed,
             left_out=self.left_out,
-            client_s=self.client_s[GRID.index(0.5)] if self.client_s else 0.0,
-            engine=engine or f"as fitted to {fitted}",
+            judged=len(self.measured.numbers),
+            client_s=self.client_s,
         )
 
 
@@ -102,69 +110,107 @@ def sent(session: Session, wanted: Wanted) -> Sent:
         raise Unauthenticated("there is no key to send requests with; say one with --key, or STOKER_KEY")
     target = _target(control, wanted)
     before = _known_before(control, target.spec, wanted)
-    rate = usual(wanted.rate, before)
+    rate = usual(wanted, before)
     _agree(target, wanted, rate)
     metadata = data.metadata(wanted.name) if target.task == "predict" else None
     made = prompts.Prompts(wanted.name, wanted.project, target.task, metadata)
     probe = _probe(data, target, made)
     rate = rate or min(HALF * target.ready / max(probe.alone_s, 1e-4), PROBED_MAX)
-    planned = load(rate, wanted.lasts_s, wanted.seed)
+    planned = wanted.trace or load(rate, wanted.lasts_s, wanted.seed)
     if not ANSWERED_MIN <= len(planned) <= REQUESTS_MAX:
         raise InvalidInput(
             f"{rate:.3g}/s for {hours(wanted.lasts_s)} makes {len(planned):,} requests; {ANSWERED_MIN} to "
             f"{REQUESTS_MAX:,} can be compared: give another --rate or --for"
         )
-    sizes = sized(before, probe.fixed_tokens, len(planned), wanted.seed)
-    _say(data, target, wanted, rate, is_sized=before is not None)
+    sizes = sized(wanted.trace or (before.recorded if before else None), probe.fixed_tokens, planned, wanted.seed)
+    _say(data, target, wanted, rate, is_sized=before is not None or wanted.trace is not None)
+    marked = Marked(len(planned), rate, wanted.seed)
     coming = enumerate(zip(planned.at_s.tolist(), sizes, strict=True))
-    dues = (Due(at_s, made.ask(number, size)) for number, (at_s, size) in coming)
+    dues = (Due(at_s, marked.mark(number, made.ask(number, size)), number) for number, (at_s, size) in coming)
     timeout_s = parse_seconds(target.spec.limits.timeout)
     loop = OpenLoop(data.connection, dues, timeout_s + GRACE_S, len(planned))
-    seen = _send(loop, wanted.lasts_s, len(planned), timeout_s)
-    answered = _enough(seen)
-    known = before or _known_after(control, target.spec, wanted, answered)
-    client_s = tuple(np.quantile(loop.looked_s, GRID).tolist()) if loop.looked_s else ()
-    arrivals, measured = summed(seen, target.task)
-    failed = len(seen) - answered
-    return Sent(known, before is not None, target.ready, arrivals, measured, failed, loop.left_out, client_s)
+    seen = _send(loop, planned.duration_s, len(planned), timeout_s)
+    _check(seen)
+    traces = arranged(seen, marked.traces(control, wanted.project, wanted.name, seen[-1].number + 1))
+    arrivals = came(seen, target.task, traces)
+    return Sent(
+        unfitted(control.query, target.spec, wanted.project, wanted.name, is_chat=target.task == "chat"),
+        before,
+        target.ready,
+        arrivals,
+        came(seen, target.task, ()),
+        traces,
+        measured(traces, target.task, _replica_hours(control, target.spec, wanted, loop.elapsed_s, arrivals)),
+        sum(bool(each.problem) for each in seen),
+        loop.left_out,
+        median(each.latency_s for each in seen),
+    )
 
 
-def usual(wanted: float | None, before: Known | None) -> float | None:
+def usual(wanted: Wanted, before: Known | None) -> float | None:
     """Return requests a second: as wanted, or as its own busiest minute had; None: nobody knows yet."""
-    if wanted is not None or before is None:
-        return wanted
+    if wanted.trace is not None:
+        return len(wanted.trace) / wanted.trace.duration_s
+    if wanted.rate is not None or before is None:
+        return wanted.rate
     return min(sampled(before.recorded).peak_per_s, RATE_MAX)
 
 
-def sized(before: Known | None, fixed_tokens: int, count: int, seed: int) -> list[prompts.Size]:
-    """Return the sizes of so many texts: such as the endpoint's day had, drawn by seed; fixed_tokens are no words."""
-    if before is None or not len(before.recorded.input_tokens):
-        return [prompts.USUAL] * count
-    recorded = before.recorded
-    chosen = np.random.default_rng((seed, 15)).integers(0, len(recorded), count)
-    pairs = zip(recorded.input_tokens[chosen].tolist(), recorded.output_tokens[chosen].tolist(), strict=True)
+def sized(such: Arrivals | None, fixed_tokens: int, planned: Arrivals, seed: int) -> list[prompts.Size]:
+    """Return the sizes of the planned texts: their own, or such as `such` has; fixed_tokens are no words."""
+    if such is None or not len(such.input_tokens):
+        return [prompts.USUAL] * len(planned)
+    chosen = np.random.default_rng((seed, 15)).integers(0, len(such), len(planned))
+    if such is planned:
+        chosen = np.arange(len(planned))
+    pairs = zip(such.input_tokens[chosen].tolist(), such.output_tokens[chosen].tolist(), strict=True)
     return [prompts.Size(max(read - fixed_tokens, 1), max(written, 1)) for read, written in pairs]
 
 
-def summed(seen: Sequence[Seen], task: Task) -> tuple[Arrivals, dict[str, float]]:
-    """Return what was sent as arrivals, until the last answer, and what was measured by the names of BOUNDS."""
-    answered = [each for each in seen if not each.problem]
+def arranged(seen: Sequence[Seen], traces: Sequence[Traced]) -> tuple[Traced, ...]:
+    """Return the traces by the place of their requests among those that were sent; who had no answer has no time."""
+    places = {each.number: at for at, each in enumerate(seen)}
+    lost = {each.number for each in seen if each.problem}
+    return tuple(
+        Traced(places[each.number])
+        if each.number in lost
+        else msgspec.structs.replace(each, number=places[each.number])
+        for each in traces
+        if each.number in places
+    )
+
+
+def came(seen: Sequence[Seen], task: Task, traces: Sequence[Traced]) -> Arrivals:
+    """Return what was sent as arrivals, until the last answer; of a prompt what its traces say its engine read."""
     lasts_s = max(each.at_s + (0.0 if each.problem else each.latency_s) for each in seen) + 1e-3
     sent = of(np.array([each.at_s for each in seen]), lasts_s)
-    measured = quantiles("latency", [each.latency_s for each in seen])
-    if task != "chat" or not answered:
-        return sent, measured
-    usual = Tokens(
-        round(median(each.tokens.prompt_tokens for each in answered)),
-        round(median(each.tokens.completion_tokens for each in answered)),
-    )
-    tokens = [usual if each.problem else each.tokens for each in seen]
-    read, written = (
-        np.array([getattr(each, name) for each in tokens], dtype=np.int64)
-        for name in ("prompt_tokens", "completion_tokens")
-    )
-    arrivals = replace(sent, input_tokens=read, output_tokens=written)
-    return arrivals, {**quantiles("ttft", [each.ttft_s for each in seen]), **measured}
+    if task != "chat":
+        return sent
+    answered = [each.tokens for each in seen if not each.problem]
+    read = {each.number: each.read_tokens for each in traces if each.read_tokens}
+    known = [seen[number].tokens.prompt_tokens - tokens for number, tokens in read.items()]
+    usual_known, usual_read = median(known or [0]), median(each.prompt_tokens for each in answered)
+    usual_written = median(each.completion_tokens for each in answered)
+    tokens = [
+        (usual_read - usual_known, usual_written)
+        if each.problem
+        else (read.get(at, each.tokens.prompt_tokens - usual_known), each.tokens.completion_tokens)
+        for at, each in enumerate(seen)
+    ]
+    sizes = np.maximum(np.array(tokens), 1).astype(np.int64)
+    return replace(sent, input_tokens=sizes[:, 0], output_tokens=sizes[:, 1])
+
+
+def measured(traces: Sequence[Traced], task: Task, replica_hours: float) -> Measured:
+    """Return what became of the requests that left a trace. Raises Unavailable where these are too few."""
+    if len(traces) < ANSWERED_MIN:
+        raise Unavailable(
+            f"gateways kept the traces of {len(traces)} requests, too few to compare: give a larger --rate or --for"
+        )
+    taken_s: dict[str, Sequence[float]] = {"latency": [each.latency_s for each in traces]}
+    if task == "chat":
+        taken_s["ttft"] = [each.ttft_s for each in traces]
+    return Measured([each.number for each in traces], taken_s, replica_hours)
 
 
 def _target(control: ControlClient, wanted: Wanted) -> Target:
@@ -193,18 +239,17 @@ def _known_before(control: ControlClient, spec: EndpointSpec, wanted: Wanted) ->
         return None
 
 
-def _known_after(control: ControlClient, spec: EndpointSpec, wanted: Wanted, answered: int) -> Known:
-    """Return what is known once the load is in the history."""
-    until_s = time.monotonic() + HISTORY_PATIENCE_S
-    with Progress("Validating") as progress:
-        progress.step("waiting for the load's minute in the history")
-        while True:
-            try:
-                return ask(control.query, spec, wanted.project, wanted.name, wanted.seed, least=answered)
-            except InvalidInput:
-                if time.monotonic() > until_s:
-                    raise
-            time.sleep(HISTORY_EVERY_S)
+def _replica_hours(
+    control: ControlClient, spec: EndpointSpec, wanted: Wanted, ago_s: float, arrivals: Arrivals
+) -> float:
+    """Return what ran while the load lasted, which began so long ago; 0 where nothing scales."""
+    if not is_scaled(spec):
+        return 0.0
+    labels = f'project="{wanted.project}",endpoint="{wanted.name}"'
+    chart = control.query(f"sum by () (stoker_replicas{{{labels}}})", since_s=ago_s, step_s=REPLICAS_EVERY_S)
+    counts = [each for line in chart.lines for each in line.values if each is not None]
+    lasted = counts[: max(round(arrivals.duration_s / REPLICAS_EVERY_S), 1)]
+    return sum(lasted) / max(len(lasted), 1) * arrivals.duration_s / 3600.0
 
 
 def _agree(target: Target, wanted: Wanted, rate: float | None) -> None:
@@ -241,13 +286,12 @@ def _probe(data: DataClient, target: Target, made: prompts.Prompts) -> Probe:
     return Probe(min(took_s[1:]), max(tokens - prompts.USUAL.words, 0))
 
 
-def _enough(seen: Sequence[Seen]) -> int:
-    """Return how many were answered. Raises Unavailable where that is too few to compare."""
+def _check(seen: Sequence[Seen]) -> None:
+    """Raise Unavailable where too few were answered to compare."""
     answered = sum(not each.problem for each in seen)
     if answered < ANSWERED_MIN:
         why = next((f"; the newest without: {each.problem}" for each in reversed(seen) if each.problem), "")
         raise Unavailable(f"{answered} requests were answered, too few to compare: give a larger --rate or --for{why}")
-    return answered
 
 
 def _send(loop: OpenLoop, lasts_s: float, count: int, patience_s: float) -> tuple[Seen, ...]:

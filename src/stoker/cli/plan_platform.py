@@ -4,16 +4,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import numpy as np
+
+from stoker.cli import plan_change
 from stoker.client.views import Chart
-from stoker.sim.arrivals import Arrivals
+from stoker.core.scale.policy import policy_of
+from stoker.sim.arrivals import Arrivals, of
 from stoker.sim.platform import plan
-from stoker.sim.sizing import demand, measured
+from stoker.sim.sizing import demand, measured, paced, trial
 from stoker.types.errors import InvalidInput
 from stoker.types.resources import EndpointSpec
+from stoker.types.units import parse_seconds
 
 DAY_S: Final = 86_400.0
 REQUESTS_MIN: Final = 50  # fewer say too little
 EVEN: Final = (0.02, *(round(0.1 * at, 1) for at in range(1, 10)), 0.98)  # shares of calls whose times are asked
+CHUNK_TOKENS: Final = 128
 KNOWN: Final = ("auth", "admit", "route")  # phases beside the network that no replica more makes shorter
 
 
@@ -63,11 +69,22 @@ def ask(query: Query, spec: EndpointSpec, project: str, name: str, seed: int, *,
         known_s + history.now(f"quantile by () ({at}, stoker_request_phase_seconds{{phase='network'}}[1d])")
         for at in demand.GRID
     )
-    cold_start_s = history.now("quantile by () (0.5, stoker_cold_start_seconds{phase='total'}[1d])") or None
+    cold_start_s = _cold_start_s(history)
     last = max(at for at, count in enumerate(counts) if count) + 1
     recorded = demand.counted(counts[first:last], seed, *sizes)
+    if isinstance(engine, plan.Generating):
+        engine = _paced(history, spec, engine, around_s, cold_start_s, recorded)
     said = _said(engine, around_s, cold_start_s)
     return Known(spec, recorded, engine, around_s, cold_start_s, said, _measured(history, slice(first, last)))
+
+
+def unfitted(query: Query, spec: EndpointSpec, project: str, name: str, *, is_chat: bool) -> Known:
+    """Return what is known of an endpoint without its day: its kind of engine, of no certain pace, and its start."""
+    history = _History(query, project, name)
+    engine: plan.Engine = plan.Batching(max_rows=spec.batching.max_rows)
+    if is_chat:
+        engine = plan.Generating(_slots(history, spec), chunk_tokens=_chunk_tokens(spec))
+    return Known(spec, of(np.zeros(0), 0.0), engine, (), _cold_start_s(history), (), {})
 
 
 class _History:
@@ -129,8 +146,48 @@ def _generating(
             found.append(measured.Generation(count, read_tokens, reads_s, tokens, writes_s, count / 60.0 / ready))
     if not found:
         raise InvalidInput("nothing is known of what its engine takes: give --engine FILE")
-    slots = int(history.now("max by () (stoker_engine_slots{})")) or spec.limits.concurrency
-    return measured.generating(found, slots)
+    return measured.generating(found, _slots(history, spec), _chunk_tokens(spec))
+
+
+def _paced(
+    history: _History,
+    spec: EndpointSpec,
+    engine: plan.Generating,
+    around_s: tuple[float, ...],
+    cold_start_s: float | None,
+    recorded: Arrivals,
+) -> plan.Generating:
+    """Return the engine with the pace under which the day would have become what it was measured to be."""
+    names = ("stoker_time_to_first_token_seconds", "stoker_time_per_output_token_seconds")
+    first_s, token_s = (
+        tuple(history.now(f"quantile by () ({at}, {name}{{}}[1d])") for at in paced.SHARES) for name in names
+    )
+    if not all((*first_s, *token_s)):  # nobody streamed
+        return engine
+    kind = trial.Kind(
+        engine,
+        (),
+        cold_start_s or trial.COLD_START_S,
+        rules=policy_of(spec, gateways=1),
+        timeout_s=parse_seconds(spec.limits.timeout),
+        queue_max=spec.limits.queue_max,
+        around_s=around_s,
+    )
+    return paced.by_quantiles(kind, plan_change.range_of(spec), recorded, first_s, token_s)
+
+
+def _slots(history: _History, spec: EndpointSpec) -> int:
+    return int(history.now("max by () (stoker_engine_slots{})")) or spec.limits.concurrency
+
+
+def _chunk_tokens(spec: EndpointSpec) -> int:
+    """Return how much of prompts the engine reads in one step: its option, or what both embedded engines take."""
+    said = spec.options.get("batch_tokens")
+    return said if isinstance(said, int) else CHUNK_TOKENS
+
+
+def _cold_start_s(history: _History) -> float | None:
+    return history.now("quantile by () (0.5, stoker_cold_start_seconds{phase='total'}[1d])") or None
 
 
 def _said(engine: plan.Engine, around_s: tuple[float, ...], cold_start_s: float | None) -> tuple[str, ...]:

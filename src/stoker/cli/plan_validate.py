@@ -28,7 +28,12 @@ def _notes(found: Validation) -> list[str]:
         return [f"{count} of the last day, as the platform measured them, and the endpoint as it is"]
     lost = f"; {found.failed:,} without an answer" if found.failed else ""
     late = f"; {found.left_out:,} left out, as too many were in flight" if found.left_out else ""
-    return [
-        f"{count} sent by this command{lost}{late}, measured by its own clock, and the endpoint as it is",
-        f"the engine {found.engine}; {seconds(found.client_s)} of each request: the client, and its way to the gateway",
+    clock = f"its own clock saw {seconds(found.client_s)} at P50"
+    notes = [
+        f"{count} sent by this command{lost}{late}, as gateways measured them; {clock}",
+        f"{found.judged:,} of them traced and compared; the engine {found.engine}",
     ]
+    if found.by_day:
+        offs = ", ".join(f"{each.name} {each.off * 100:+.0f} %" for each in found.by_day)
+        notes.append(f"with the engine as the day before this load knew it: {offs}")
+    return notes

@@ -3,9 +3,6 @@
 Open loop: a request is sent when it is due, whatever became of those before it. One worker at a time waits for the next
 moment, on a connection that is open already, and sends the request itself: no hand-over between threads is in what is
 measured. When all are busy, what falls due is left out and counted.
-
-Meanwhile a question that the gateway answers by itself is sent every LOOK_EVERY_S: what the client, the network and
-HTTP take, on the same machines in the same moments.
 """
 
 import math
@@ -25,20 +22,20 @@ from stoker.types.errors import StokerError
 
 IN_FLIGHT_MAX: Final = 64
 LATE_MAX_S: Final = 0.5
-LOOK_EVERY_S: Final = 0.5
-LOOK_AT: Final = "/v2/health/live"
 
 
 class Due(msgspec.Struct, frozen=True):
-    """A request, and when it is due, in seconds from the beginning."""
+    """A request, when it is due, in seconds from the beginning, and its number, by which it is known again."""
 
     at_s: float
     ask: Ask
+    number: int = 0
 
 
 class Seen(msgspec.Struct, frozen=True):
     """What became of one request. Times are infinite where no whole answer came; `problem` says why."""
 
+    number: int
     at_s: float  # when it was sent, from the beginning
     ttft_s: float
     latency_s: float
@@ -54,18 +51,16 @@ class OpenLoop:
 
     def __init__(self, connection: Connection, dues: Iterable[Due], timeout_s: float, in_flight_max: int) -> None:
         self.left_out = 0
-        self.looked_s: list[float] = []  # what the questions to the gateway itself took
         self._connection, self._timeout_s = connection, timeout_s
         self._left = iter(dues)
         self._began_s = 0.0
         self._turn = threading.Lock()  # of who waits for the next moment
         self._kept: list[Opened] = []  # idle; the one that was used last is taken first
-        self._flying: set[float] = set()  # when each was sent
+        self._flying: dict[float, int] = {}  # the number of each, by when it was sent
         self._seen: list[Seen] = []
         self._stopped, self._ended = threading.Event(), threading.Event()
         count = min(in_flight_max, IN_FLIGHT_MAX)
         self._workers = [threading.Thread(target=self._work, name="open loop", daemon=True) for _ in range(count)]
-        self._looker = threading.Thread(target=self._look, name="open loop", daemon=True)
 
     @property
     def elapsed_s(self) -> float:
@@ -75,7 +70,7 @@ class OpenLoop:
     def start(self) -> None:
         """Begin."""
         self._began_s = time.monotonic()
-        for each in (*self._workers, self._looker):
+        for each in self._workers:
             each.start()
 
     def wait(self, patience_s: float) -> bool:
@@ -90,10 +85,12 @@ class OpenLoop:
         self._stopped.set()
         self.wait(patience_s)
         self._ended.set()
-        self._looker.join(self._timeout_s)
         while self._kept:
             self._kept.pop().close()
-        lost = [Seen(at_s, math.inf, math.inf, problem=f"no answer within {patience_s:g} s") for at_s in self._flying]
+        lost = [
+            Seen(number, at_s, math.inf, math.inf, problem=f"no answer within {patience_s:g} s")
+            for at_s, number in list(self._flying.items())
+        ]
         return tuple(sorted([*self._seen, *lost], key=lambda each: each.at_s))
 
     def _work(self) -> None:
@@ -107,36 +104,33 @@ class OpenLoop:
                 if self._stopped.wait(max(wait_s, 0.0)):
                     self._let_go(wire)
                     return
+                if wire is not None and not wire.is_kept:  # the other side closed it while it was waited for the moment
+                    wire.close()
+                    wire = None
                 if wait_s < -LATE_MAX_S:
                     self.left_out += 1
                     self._let_go(wire)
                     continue
-            self._send(due.ask, wire)
+            self._send(due, wire)
 
-    def _send(self, ask: Ask, wire: Opened | None) -> None:
+    def _send(self, due: Due, wire: Opened | None) -> None:
         sent_s = time.monotonic()
         at_s = sent_s - self._began_s
-        self._flying.add(at_s)
+        self._flying[at_s] = due.number
         try:
             if wire is None:
                 wire = self._connection.opened(self._timeout_s).__enter__()
-            first_s, tokens = exchange(wire, ask)
+            first_s, tokens = exchange(wire, due.ask)
         except StokerError as problem:
-            self._seen.append(Seen(at_s, math.inf, math.inf, problem=f"{problem.code}: {problem.message}"))
+            said = f"{problem.code}: {problem.message}"
+            self._seen.append(Seen(due.number, at_s, math.inf, math.inf, problem=said))
             if wire is not None:
                 wire.close()
         else:
             ended_s = time.monotonic()
-            self._seen.append(Seen(at_s, first_s - sent_s, ended_s - sent_s, tokens))
+            self._seen.append(Seen(due.number, at_s, first_s - sent_s, ended_s - sent_s, tokens))
             self._let_go(wire)
-        self._flying.discard(at_s)
-
-    def _look(self) -> None:
-        with suppress(StokerError), self._connection.opened(self._timeout_s) as wire:
-            while not self._ended.wait(LOOK_EVERY_S):
-                began_s = time.monotonic()
-                wire.read(wire.ask("GET", LOOK_AT))
-                self.looked_s.append(time.monotonic() - began_s)
+        self._flying.pop(at_s, None)
 
     def _wire(self) -> Opened | None:
         """Return an open connection, by itself or fresh; None where there is none: the request will say why."""

@@ -15,6 +15,7 @@ from stoker.sim.platform.site import Site
 from stoker.types.ids import NodeName
 
 ANYWHERE: Final = "anywhere"  # the node of a platform without nodes
+WAKE_S: Final = 0.01  # from who waits where nothing runs until control looks, asked by a gateway (gateway/wakes.py)
 
 
 class Control:
@@ -38,7 +39,18 @@ class Control:
 
     # ---- scaling
 
+    def wake(self, site: Site) -> None:
+        """Look soon, if nothing runs: somebody waits. Whoever scales to zero has something that asks at once."""
+        if not site.replicas and not site.is_woken:
+            site.is_woken = True
+            self._clock.at(self._clock.now_s + WAKE_S, self._look, site)
+
     def _tick(self, site: Site) -> None:
+        self._look(site)
+        self._clock.at(self._clock.now_s + site.policy.every_s, self._tick, site)
+
+    def _look(self, site: Site) -> None:
+        site.is_woken = False
         now_s = self._clock.now_s
         terms = site.kind.terms
         asked = site.policy.tick(site.observe(now_s))
@@ -47,7 +59,6 @@ class Control:
             site.wanted = wanted
             site.changes += now_s < site.kind.arrivals.duration_s
         self._reconcile(site, cold_start_s=terms.cold_start_s)
-        self._clock.at(now_s + site.policy.every_s, self._tick, site)
 
     def _reconcile(self, site: Site, cold_start_s: float) -> None:
         """Order what is missing where it fits, and drain what is too much."""

@@ -12,6 +12,7 @@ from stoker.sim.service import Drawn, Service
 from stoker.types.rollouts import Rollout
 
 GIB: Final = 1 << 30
+SPELL_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,11 @@ class Generating:
     """A language model with continuous batching.
 
     A step takes `step_s + sequence_s * sequences`, and `least_s` at least, and writes a token in each. Prompts are read
-    one after the other, in chunks that make the steps they ride on longer. The defaults are a 7B model on one mid-range
-    GPU, about.
+    in what room that leaves of a chunk, which makes the steps they ride on longer. The defaults are a 7B model on one
+    mid-range GPU, about.
+
+    slowness: how many times as long steps take that begin in each SPELL_S from the beginning, and in the last one from
+    then on; empty: as long as they do. So a machine that others use too is as fast as it was measured to be.
     """
 
     slots: int = 16
@@ -57,10 +61,18 @@ class Generating:
     chunk_tokens: int = 512
     cache_blocks: int = 200  # of prompts, kept for the next that begins with them; 512 tokens each
     least_s: float = 0.0
+    slowness: tuple[float, ...] = ()
 
     def pace_s(self, sequences: float) -> float:
         """Return what a step takes that writes for so many, beside what it reads."""
         return max(self.step_s + self.sequence_s * sequences, self.least_s)
+
+    def slowness_at(self, now_s: float) -> tuple[float, float]:
+        """Return how many times as long steps take now, and until when that holds."""
+        spell = int(now_s / SPELL_S)
+        if spell < len(self.slowness):
+            return self.slowness[spell], (spell + 1) * SPELL_S
+        return (self.slowness[-1] if self.slowness else 1.0), math.inf
 
 
 Engine = Places | Batching | Generating

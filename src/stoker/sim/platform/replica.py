@@ -6,6 +6,7 @@ from typing import Final, Literal
 from stoker.core.leaving import SETTLE_S
 from stoker.sim.platform import engines, plan
 from stoker.sim.platform.clock import Clock
+from stoker.sim.platform.engine import Engine
 from stoker.sim.platform.request import Request
 
 # A replica is `lost` with its node: what it has goes nowhere, and nobody has said so.
@@ -86,7 +87,7 @@ class Replica:
         self.state = "starting"
         return lost
 
-    def _engine(self) -> engines.Engine:
+    def _engine(self) -> Engine:
         boot = self.boot
 
         def done(request: Request) -> None:

@@ -29,6 +29,7 @@ class Site:
         self.slower: dict[str, float] = {}  # by revision
         self.errors: dict[str, float] = {}
         self.wanted = kind.terms.first
+        self.is_woken = False  # control was asked to look, and has yet to
         self.most_replicas = 0
         self.changes = 0
         self.cold_start_s = 0.0

@@ -83,7 +83,7 @@ class World:
         tenants = [(each.name, each.weight, each.band) for each in kind.tenants]
         service_s = _service_s(kind, seed)
         tokens = _tokens(kind, draws)
-        clock, ledger, lanes = self.clock, site.ledger, site.lanes
+        clock, ledger, lanes, control = self.clock, site.ledger, site.lanes, self.control
 
         def come(index: int) -> None:
             now_s = clock.now_s
@@ -95,6 +95,8 @@ class World:
             if index + 1 < len(at_s):
                 clock.at(at_s[index + 1], come, index + 1)
             lanes[gateways[index]].come(request)
+            if not site.replicas:
+                control.wake(site)
 
         clock.at(at_s[0], come, 0)
 

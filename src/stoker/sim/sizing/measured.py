@@ -54,7 +54,7 @@ def batching(minutes: Sequence[Batches], max_rows: int, calls_s: Sequence[float]
     return plan.Batching(call.base_s, call.more_s, max_rows, spread, call.least_s)
 
 
-def generating(minutes: Sequence[Generation], slots: int) -> plan.Generating:
+def generating(minutes: Sequence[Generation], slots: int, chunk_tokens: int = 512) -> plan.Generating:
     """Return an engine with continuous batching: what a token takes by the sequences beside it, and to read one.
 
     Who writes stands still while the prompts of others are read: for a share `per_s * prefill_s` of its time. That is
@@ -68,7 +68,7 @@ def generating(minutes: Sequence[Generation], slots: int) -> plan.Generating:
         for each in minutes
     ]
     step = line(running, tokens_s, weights)
-    found = plan.Generating(slots, step.base_s, step.more_s, 0.0, least_s=step.least_s)
+    found = plan.Generating(slots, step.base_s, step.more_s, 0.0, chunk_tokens, least_s=step.least_s)
     read_s = [_read_s(each, found) for each in minutes]
     return replace(found, read_token_s=float(np.average(read_s, weights=weights)))
 

@@ -25,6 +25,7 @@ from stoker.sim.sizing.slos import Slo
 
 Column = NDArray[np.float64]
 
+COLD_START_S: Final = 40.0  # where nobody knows
 USUAL_FILL: Final = 0.7  # of the replicas that are there at the beginning
 # Of requests, from which a distribution is drawn: finer where promises are.
 SHARES: Final = tuple(round(share, 4) for share in (*np.linspace(0.0, 0.9, 46), *np.linspace(0.905, 0.995, 19), 0.999))
@@ -40,13 +41,27 @@ class Kind:
 
     engine: plan.Engine
     slos: tuple[Slo, ...]
-    cold_start_s: float = 40.0
+    cold_start_s: float = COLD_START_S
     cores: float = 1.0
     rules: Rules = Rules()  # noqa: RUF009 - frozen
     timeout_s: float = 60.0
     queue_max: int = 512
     around_s: tuple[float, ...] = ()
     initial: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lived:
+    """A value for each request: when it came, and how long it took; infinite without an answer."""
+
+    arrived_s: Column
+    ttft_s: Column
+    latency_s: Column
+
+    @property
+    def writing_s(self) -> Column:
+        """From the first token to the last."""
+        return after(self.ttft_s, self.latency_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +77,10 @@ def run(kind: Kind, pool: Pool, tried: Range, demand: Demand, seed: int, times: 
     """Return what `tried` does on `pool` under the draw `seed`, at so many `times` the demand."""
     arrivals = demand.draw(seed, times)
     engine = throughput.faster(kind.engine, pool.speed)
-    world = World(plan.PlatformPlan((_endpoint(kind, engine, tried, arrivals),), seed=seed))
-    world.run()
-    site = world.sites["planned"]
-    weights = demand.weights(site.ledger.arrived_s())
+    site, lived = _lived(kind, engine, tried, arrivals, seed)
+    weights = demand.weights(lived.arrived_s)
     came = float(np.sum(demand.weights(arrivals.at_s)))
-    _, ttft_s, latency_s, ends = site.ledger.columns()
-    taken = {
-        name: np.where(ends == 0, took_s + _around_s(kind, len(ends), seed), math.inf)
-        for name, took_s in (("ttft", ttft_s), ("latency", latency_s))
-    }
+    taken = {"ttft": lived.ttft_s, "latency": lived.latency_s}
     kept = {
         each.name: float(np.sum(weights[taken[each.measure] <= each.limit_s])) / max(came, 1e-9) for each in kind.slos
     }
@@ -79,7 +88,7 @@ def run(kind: Kind, pool: Pool, tried: Range, demand: Demand, seed: int, times: 
     replicas_mean, replicas_most, usd_per_hour = _replicas(site, demand, pool, kind.cores)
     figures = Figures(
         kept=kept,
-        answered_ratio=float(np.sum(weights[ends == 0])) / max(came, 1e-9),
+        answered_ratio=float(np.sum(weights[np.isfinite(lived.latency_s)])) / max(came, 1e-9),
         ttft=_quantiles(*sorted_s["ttft"], came),
         latency=_quantiles(*sorted_s["latency"], came),
         replicas_mean=replicas_mean,
@@ -88,6 +97,30 @@ def run(kind: Kind, pool: Pool, tried: Range, demand: Demand, seed: int, times: 
     )
     curve = Curve(times, tuple(_at(*sorted_s[kind.slos[0].measure], came, share) for share in SHARES))
     return Trial(figures, curve, _course(site, demand))
+
+
+def after(first_s: Column, whole_s: Column) -> Column:
+    """Return what is left of whole times behind the first; infinite where the whole is."""
+    is_ended = np.isfinite(whole_s)
+    found: Column = np.where(is_ended, whole_s, math.inf) - np.where(is_ended, first_s, 0.0)
+    return found
+
+
+def lived(kind: Kind, tried: Range, arrivals: Arrivals, seed: int = 0) -> Lived:
+    """Return what becomes of these very arrivals, in their order."""
+    found = _lived(kind, kind.engine, tried, arrivals, seed)[1]
+    order = np.argsort(found.arrived_s, kind="stable")
+    return Lived(found.arrived_s[order], found.ttft_s[order], found.latency_s[order])
+
+
+def _lived(kind: Kind, engine: plan.Engine, tried: Range, arrivals: Arrivals, seed: int) -> tuple[Site, Lived]:
+    world = World(plan.PlatformPlan((_endpoint(kind, engine, tried, arrivals),), seed=seed))
+    world.run()
+    site = world.sites["planned"]
+    _, ttft_s, latency_s, ends = site.ledger.columns()
+    around_s = _around_s(kind, len(ends), seed)
+    taken = (np.where(ends == 0, took_s + around_s, math.inf) for took_s in (ttft_s, latency_s))
+    return site, Lived(site.ledger.arrived_s(), *taken)
 
 
 def _around_s(kind: Kind, count: int, seed: int) -> Column:

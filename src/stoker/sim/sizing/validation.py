@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
 from stoker.sim.arrivals import Arrivals, poisson
-from stoker.sim.sizing import trial
+from stoker.sim.sizing import traced, trial
 from stoker.sim.sizing.answer import Figures, Range
-from stoker.sim.sizing.demand import GRID, Demand
+from stoker.sim.sizing.demand import Demand, exactly
 from stoker.sim.sizing.prices import UNPRICED
 from stoker.sim.sizing.trial import Kind
 
@@ -23,9 +23,16 @@ BOUNDS: Final = {
     "latency p95": 0.25,
     "replica-hours": 0.10,
 }
-EVEN: Final = 101  # quantiles by which two times are added
 
 Told = Callable[[str, float, float], None]
+
+
+class Measured(NamedTuple):
+    """What became of the arrivals with these numbers. taken_s: by `ttft` and `latency`; replica_hours: 0, unknown."""
+
+    numbers: Sequence[int]
+    taken_s: dict[str, Sequence[float]]
+    replica_hours: float = 0.0
 
 
 class Checked(msgspec.Struct, frozen=True):
@@ -50,9 +57,10 @@ class Checked(msgspec.Struct, frozen=True):
 class Validation(msgspec.Struct, frozen=True):
     """The numbers that were measured, beside those that were simulated.
 
-    source: a load that was sent for it, measured by who sent it, or the history of what came in the last day, measured
-    by the platform. lasts_s: of the traffic. failed: had no answer. left_out: could not be sent when they were due.
-    client_s: the median of what the client and its way to the gateway took.
+    source: a load that was sent for it, or the history of what came in the last day; both as gateways measured it.
+    lasts_s: of the traffic. failed: had no answer. left_out: could not be sent when they were due. judged: requests of
+    the load that were compared. client_s: the median as the client saw it. by_day: the same numbers with the engine as
+    the last day before the load knew it.
     """
 
     requests: int
@@ -61,8 +69,10 @@ class Validation(msgspec.Struct, frozen=True):
     source: Literal["load", "history"] = "history"
     failed: int = 0
     left_out: int = 0
+    judged: int = 0
     client_s: float = 0.0
     engine: str = "as measured in the last day"
+    by_day: tuple[Checked, ...] = ()
 
 
 def validated(
@@ -81,6 +91,35 @@ def validated(
     return Validation(demand.recorded, demand.recorded_s, tuple(lines))
 
 
+def judged(
+    kinds: Sequence[Kind], counted: Range, arrivals: Arrivals, measured: Measured, seed: int, told: Told
+) -> tuple[Checked, ...]:
+    """Compare what became of those of these very arrivals that were measured.
+
+    kinds: one for each fold of traced.fold, or one for all.
+    """
+    numbers = np.array(measured.numbers)
+    folds = np.array([traced.fold(at_s) for at_s in arrivals.at_s[numbers]]) % len(kinds)
+    simulated_s: dict[str, list[float]] = {name: [] for name in measured.taken_s}
+    replicas = []
+    for number in range(DRAWS * len(kinds)):
+        told("as it is", number, DRAWS * len(kinds))
+        kind, mine = kinds[number % len(kinds)], numbers[folds == number % len(kinds)]
+        lived = trial.lived(kind, counted, arrivals, seed + number)
+        for name, column in simulated_s.items():
+            column.extend((lived.ttft_s if name == "ttft" else lived.latency_s)[mine].tolist())
+        if measured.replica_hours:
+            exact = trial.run(kind, UNPRICED, counted, exactly(arrivals), seed + number)
+            replicas.append(exact.figures.replicas_mean * arrivals.duration_s / 3600.0)
+    found: dict[str, tuple[float, float]] = {}
+    for name, taken_s in measured.taken_s.items():
+        simulated = quantiles(name, simulated_s[name])
+        found |= {key: (value, simulated[key]) for key, value in quantiles(name, taken_s).items()}
+    if replicas:
+        found["replica-hours"] = measured.replica_hours, sum(replicas) / len(replicas)
+    return tuple(Checked(name, *found[name], bound) for name, bound in BOUNDS.items() if name in found)
+
+
 def load(per_s: float, lasts_s: float, seed: int) -> Arrivals:
     """Return Poisson arrivals at a steady rate."""
     draws = np.random.default_rng((seed, 14))
@@ -95,13 +134,6 @@ def quantiles(name: str, taken_s: Sequence[float]) -> dict[str, float]:
         for share in (0.5, 0.95)
         if ordered
     }
-
-
-def together(one_s: Sequence[float], other_s: Sequence[float]) -> tuple[float, ...]:
-    """Return quantiles at GRID's shares of the sum of two times that know nothing of each other; each is such too."""
-    shares = np.linspace(0.0, 1.0, EVEN)
-    first, second = (np.interp(shares, GRID, each) if each else np.zeros(EVEN) for each in (one_s, other_s))
-    return tuple(np.quantile(np.add.outer(first, second), GRID).tolist())
 
 
 def _read(name: str, one: Figures, demand: Demand) -> float:
