@@ -1,0 +1,111 @@
+"""What a pool's machines cost over a window: each node, each of its GPUs, each replica, and unused commitments.
+
+Which nodes fall under a commitment is decided by name, so that an answer does not depend on the order of a list. Only
+the sum matters to the bill; the split between nodes decides which endpoint had the cheaper machine.
+"""
+
+from calendar import timegm
+from collections.abc import Sequence
+from datetime import date
+from itertools import pairwise
+
+import msgspec
+
+from stoker.core.cost.money import MICROS, between
+from stoker.types.costs import MachinePrice, PoolPrices
+
+
+class Present(msgspec.Struct, frozen=True):
+    """A node of the pool and the part of the window in which it was there."""
+
+    node: str
+    from_ms: int
+    to_ms: int
+    gpus: int = 0
+
+
+class NodeCost(msgspec.Struct, frozen=True):
+    """What one node cost in micro-dollars, the machine and each of its GPUs, in the part of the window it was there."""
+
+    node: str
+    machine: int
+    present_ms: int
+    gpus: tuple[int, ...] = ()
+
+
+class PoolCost(msgspec.Struct, frozen=True):
+    """What a pool's machines cost. reserved_unused: commitments for which no machine was there."""
+
+    nodes: tuple[NodeCost, ...]
+    reserved_unused: int
+
+    @property
+    def total(self) -> int:
+        """Return all of it."""
+        return self.reserved_unused + sum(each.machine + sum(each.gpus) for each in self.nodes)
+
+
+def micros(dollars: str) -> int:
+    """Return the micro-dollars that `0.384` means, exactly. `dollars` has at most six decimals (types/costs.py)."""
+    whole, _, part = dollars.partition(".")
+    return int(whole) * MICROS + int(f"{part:0<6}")
+
+
+def since_ms(price: MachinePrice) -> int:
+    """Return when the price begins to hold."""
+    return timegm(date.fromisoformat(price.since).timetuple()) * 1000
+
+
+def over(prices: PoolPrices, present: Sequence[Present], from_ms: int, to_ms: int) -> PoolCost:
+    """Return what the pool cost over [from_ms, to_ms), in micro-dollars; nothing before its first price holds."""
+    nodes = sorted(present, key=lambda each: each.node)
+    machine = [0] * len(nodes)
+    gpus = [[0] * each.gpus for each in nodes]
+    unused = 0
+    for start, end, price in _spans(prices, from_ms, to_ms):
+        for begin, stop in _steady(nodes, start, end):
+            there = [index for index, each in enumerate(nodes) if each.from_ms <= begin and stop <= each.to_ms]
+            reserved = price.reserved.nodes if price.reserved is not None else 0
+            for place, index in enumerate(there):
+                machine[index] += between(_node_rate(price, is_reserved=place < reserved), begin, stop)
+                gpu = between(micros(price.gpu_hour), begin, stop)
+                gpus[index] = [sum_so_far + gpu for sum_so_far in gpus[index]]
+            missing = max(0, reserved - len(there))
+            if price.reserved is not None:
+                unused += missing * between(micros(price.reserved.node_hour), begin, stop)
+    costs = tuple(
+        NodeCost(each.node, machine[i], each.to_ms - each.from_ms, tuple(gpus[i])) for i, each in enumerate(nodes)
+    )
+    return PoolCost(costs, unused)
+
+
+def replica(prices: PoolPrices, from_ms: int, to_ms: int) -> int:
+    """Return what one replica costs besides its machine over [from_ms, to_ms)."""
+    return sum(between(micros(price.replica_hour), start, end) for start, end, price in _spans(prices, from_ms, to_ms))
+
+
+def _node_rate(price: MachinePrice, *, is_reserved: bool) -> int:
+    if is_reserved and price.reserved is not None:
+        return micros(price.reserved.node_hour)
+    return micros(price.node_hour)
+
+
+def _spans(prices: PoolPrices, from_ms: int, to_ms: int) -> list[tuple[int, int, MachinePrice]]:
+    """Return the parts of the window with the price that holds in each; of two for one day the later written."""
+    ordered = sorted(prices.prices, key=since_ms)
+    found: list[tuple[int, int, MachinePrice]] = []
+    for index, price in enumerate(ordered):
+        start = max(from_ms, since_ms(price))
+        end = min(to_ms, since_ms(ordered[index + 1]) if index + 1 < len(ordered) else to_ms)
+        if start < end:
+            found.append((start, end, price))
+    return found
+
+
+def _steady(nodes: Sequence[Present], from_ms: int, to_ms: int) -> list[tuple[int, int]]:
+    """Return the parts of [from_ms, to_ms) in which the same nodes are there."""
+    cuts = {from_ms, to_ms}
+    for each in nodes:
+        cuts |= {cut for cut in (each.from_ms, each.to_ms) if from_ms < cut < to_ms}
+    ordered = sorted(cuts)
+    return list(pairwise(ordered))
