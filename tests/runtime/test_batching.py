@@ -113,6 +113,27 @@ def test_every_request_gets_its_own_answer_exactly_once(
     assert all(rows <= 8 for rows in engine.calls)
 
 
+def test_the_engines_busy_time_is_that_of_its_calls_wherever_they_run(tmp_path: Path) -> None:
+    engine = Doubler()
+    engine.slow_s = 0.05
+
+    async def main() -> None:
+        async with doubling(tmp_path, engine) as (work, link):
+            for _ in range(30):
+                await infer(link, [[1.0]])
+            assert work._batcher.is_inline
+            short_s = work.stats().busy_s
+            assert short_s > 0.0
+            for _ in range(4):
+                await infer(link, [[SLOW]])
+            await idle(work)
+            busy_s = work.stats().busy_s
+            assert 4 * engine.slow_s <= busy_s - short_s < 8 * engine.slow_s
+            assert work.stats().busy_s == busy_s  # nothing runs
+
+    asyncio.run(main())
+
+
 def test_short_calls_run_in_the_loop_and_long_ones_do_not(tmp_path: Path) -> None:
     engine = Doubler()
 

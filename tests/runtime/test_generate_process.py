@@ -151,6 +151,7 @@ def test_what_has_no_slot_waits_here_and_a_full_queue_says_when_to_come_back(tmp
         calls = [link.call(RequestHead("chat", body_bytes=len(data)), data) for _ in range(6)]
         stats = await until(link, lambda stats: stats.running == 2 and stats.queued == 4, process)
         assert stats.slots == 2
+        await until(link, lambda later: later.busy_s > stats.busy_s, process)  # it runs on
         with pytest.raises(Busy) as raised:
             await ask(link, "chat", data)
         assert raised.value.retry_after_s
@@ -160,7 +161,8 @@ def test_what_has_no_slot_waits_here_and_a_full_queue_says_when_to_come_back(tmp
         assert b"open=2" in await calls[2].next()  # type: ignore[operator]
         for call in calls:
             call.cancel()
-        await until(link, lambda stats: stats.running == 0 and stats.queued == 0, process)
+        ended = await until(link, lambda stats: stats.running == 0 and stats.queued == 0, process)
+        assert (await stats_of(link)).busy_s == ended.busy_s
 
     with running(talker(tmp_path, options={"slots": 2}, concurrency=1), tmp_path) as process:
         drive(process, body)

@@ -15,6 +15,7 @@ from typing import Final, Generic, TypeVar
 
 from stoker.core import batch, concurrency, latency
 from stoker.runtime import caller
+from stoker.runtime.busy import BusyClock
 from stoker.runtime.calls import Call, Job, Spent
 from stoker.runtime.work import room
 from stoker.types.errors import Busy, DeadlineExceeded, EngineFailed, StokerError
@@ -49,6 +50,7 @@ class Batcher(Generic[_R]):
         self.finished = 0
         self.running = 0
         self.rows_mean = 0.0
+        self.busy = BusyClock()
         self.lines = latency.Lines()
         self.is_inline = False
         self._run = run
@@ -164,9 +166,11 @@ class Batcher(Generic[_R]):
         if not self._choose_place(jobs[0], rows):
             self._is_busy = True
             self.running = len(jobs)
+            self.busy.begin()
             self._calls.put(call)
             return
         call.execute(self._run)
+        self.busy.add(call.spent.end_s - call.spent.start_s)
         self._learn(call)
         self._answer(call)
         if self._queue:
@@ -225,6 +229,7 @@ class Batcher(Generic[_R]):
     def _back(self, call: Call[_R]) -> None:
         self._is_busy = False
         self.running = 0
+        self.busy.end()
         self._learn(call)
         if self._queue and not self._choose_place(self._queue[0], min(len(self._queue), self._max_rows)):
             self._turn()  # keep the engine at work while the answers are written

@@ -109,6 +109,7 @@ class EmbedWork:
             finished=batcher.finished,
             tokens=self._tokens,
             batch_rows_mean=batcher.rows_mean,
+            busy_s=batcher.busy.seconds,
         )
 
     def close(self) -> None:

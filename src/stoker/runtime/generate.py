@@ -23,6 +23,7 @@ from stoker.protocol.openai import ChatRequest, CompletionRequest, decode_chat, 
 from stoker.protocol.openai_reply import ChatReply, CompletionReply, Reply
 from stoker.protocol.openai_resume import split
 from stoker.runtime import caller
+from stoker.runtime.busy import BusyClock
 from stoker.runtime.drift import asked
 from stoker.runtime.drift_texts import ChatWatch, Said
 from stoker.runtime.engines.port import CanResume, GenerateEngine, HasServer
@@ -84,6 +85,7 @@ class GenerateWork:
         self._watch = ChatWatch()
         self._finished = 0
         self._tokens = 0
+        self._busy = BusyClock()
 
     @property
     def is_idle(self) -> bool:
@@ -144,6 +146,7 @@ class GenerateWork:
             finished=self._finished,
             tokens=self._tokens,
             kv_used_ratio=self._engine.kv_used_ratio(),
+            busy_s=self._busy.seconds,
         )
 
     def close(self) -> None:
@@ -161,6 +164,7 @@ class GenerateWork:
             turn = self._waiting[0]
             self._leave(turn)
             self._running.add(turn)
+            self._busy.begin()
             turn.task = self._loop.create_task(self._serve(turn))
             # Not a `finally` in there: a task that is cancelled before its first step runs none, and the slot is lost.
             turn.task.add_done_callback(partial(self._ended, turn))
@@ -224,6 +228,7 @@ class GenerateWork:
         turn.exchange.on_cancel = None
         self._finished += 1
         self._running.discard(turn)
+        self._busy.end()
         self._start_more()
 
     def _items(self, turn: _Turn) -> AsyncIterator[generation.Delta | generation.Finish | generation.Final]:

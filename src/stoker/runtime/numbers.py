@@ -44,6 +44,7 @@ class Numbers:
         self._clock.look()
         registry.counter("stoker_engine_finished_total", **labels).value = float(stats.finished)
         registry.counter("stoker_engine_tokens_total", **labels).value = float(stats.tokens)
+        registry.counter("stoker_engine_busy_seconds_total", **labels).value = stats.busy_s
         for stage, seconds in self._watch.taken.items():
             registry.gauge("stoker_load_seconds", stage=stage, **labels).set(seconds)
         return registry.snapshot()

@@ -215,6 +215,7 @@ class PredictWork:
             slots=batcher.holdable,
             finished=batcher.finished,
             batch_rows_mean=batcher.rows_mean,
+            busy_s=batcher.busy.seconds,
         )
 
     def close(self) -> None:

@@ -107,6 +107,7 @@ class Replica:
             tokens=work.tokens,
             kv_used_ratio=work.kv_used_ratio,
             batch_rows_mean=round(work.batch_rows_mean, 2),
+            busy_s=round(work.busy_s, 3),
             stage=self._stage,
             fraction=self._fraction,
             error=self.error,

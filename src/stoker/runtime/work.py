@@ -28,6 +28,7 @@ class WorkStats(msgspec.Struct, frozen=True):
     tokens: int = 0
     kv_used_ratio: float = 0.0
     batch_rows_mean: float = 0.0
+    busy_s: float = 0.0  # time in which the engine worked on anything; only grows
 
 
 class Work(Protocol):

@@ -113,3 +113,4 @@ class ReplicaStats(msgspec.Struct, frozen=True, omit_defaults=True):
     engine: str = ""  # how the engine was set up, such as the threads it chose, for people
     is_severed: bool = False
     phases: dict[str, float] = {}
+    busy_s: float = 0.0  # time in which the engine worked on anything; only grows

@@ -16,12 +16,20 @@ from stoker.types.costs import MachinePrice, PoolPrices
 
 
 class Present(msgspec.Struct, frozen=True):
-    """A node of the pool and the part of the window in which it was there."""
+    """A node of the pool and the parts of the window in which it was there, [from, to) each, in order."""
 
     node: str
-    from_ms: int
-    to_ms: int
+    spans: tuple[tuple[int, int], ...]
     gpus: int = 0
+
+    @property
+    def present_ms(self) -> int:
+        """Return how long it was there."""
+        return sum(to_ms - from_ms for from_ms, to_ms in self.spans)
+
+    def covers(self, from_ms: int, to_ms: int) -> bool:
+        """Return whether it was there all of the time."""
+        return any(begin <= from_ms and to_ms <= end for begin, end in self.spans)
 
 
 class NodeCost(msgspec.Struct, frozen=True):
@@ -64,7 +72,7 @@ def over(prices: PoolPrices, present: Sequence[Present], from_ms: int, to_ms: in
     unused = 0
     for start, end, price in _spans(prices, from_ms, to_ms):
         for begin, stop in _steady(nodes, start, end):
-            there = [index for index, each in enumerate(nodes) if each.from_ms <= begin and stop <= each.to_ms]
+            there = [index for index, each in enumerate(nodes) if each.covers(begin, stop)]
             reserved = price.reserved.nodes if price.reserved is not None else 0
             for place, index in enumerate(there):
                 machine[index] += between(_node_rate(price, is_reserved=place < reserved), begin, stop)
@@ -73,9 +81,7 @@ def over(prices: PoolPrices, present: Sequence[Present], from_ms: int, to_ms: in
             missing = max(0, reserved - len(there))
             if price.reserved is not None:
                 unused += missing * between(micros(price.reserved.node_hour), begin, stop)
-    costs = tuple(
-        NodeCost(each.node, machine[i], each.to_ms - each.from_ms, tuple(gpus[i])) for i, each in enumerate(nodes)
-    )
+    costs = tuple(NodeCost(each.node, machine[i], each.present_ms, tuple(gpus[i])) for i, each in enumerate(nodes))
     return PoolCost(costs, unused)
 
 
@@ -106,6 +112,6 @@ def _steady(nodes: Sequence[Present], from_ms: int, to_ms: int) -> list[tuple[in
     """Return the parts of [from_ms, to_ms) in which the same nodes are there."""
     cuts = {from_ms, to_ms}
     for each in nodes:
-        cuts |= {cut for cut in (each.from_ms, each.to_ms) if from_ms < cut < to_ms}
+        cuts |= {cut for span in each.spans for cut in span if from_ms < cut < to_ms}
     ordered = sorted(cuts)
     return list(pairwise(ordered))

@@ -75,6 +75,13 @@ _SAID: Final[tuple[Metric, ...]] = (
         "max",
     ),
     Metric("stoker_engine_finished_total", "counter", "", _ONE, "Requests that a replica ended."),
+    Metric(
+        "stoker_engine_busy_seconds_total",
+        "counter",
+        "seconds",
+        _ONE,
+        "Time in which an engine worked on anything.",
+    ),
     Metric("stoker_engine_tokens_total", "counter", "tokens", _ONE, "Tokens that an engine made."),
     Metric(
         "stoker_replica_unwritable",
