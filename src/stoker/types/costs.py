@@ -7,8 +7,8 @@ from msgspec import Meta
 
 from stoker.types.fields import Name
 from stoker.types.placement import DEFAULT_POOL
+from stoker.types.prices import Dollars
 
-Dollars = Annotated[str, Meta(pattern=r"^\d{1,9}(\.\d{1,6})?$", description="dollars, exact to a millionth: 0.384")]
 Payer = Literal["none", "owner", "proportional"]
 
 # Where the money of a machine went. "requests" are answers to who asked; all else is what it took besides.
@@ -44,8 +44,8 @@ class MachinePrice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
         str,
         Meta(pattern=r"^\d{4}-\d{2}-\d{2}$", description="the first day, in UTC, on which it holds; by default always"),
     ] = "1970-01-01"
-    node_hour: Annotated[Dollars, Meta(description="a machine, without its GPUs, for an hour")] = "0"
-    gpu_hour: Annotated[Dollars, Meta(description="one GPU for an hour")] = "0"
+    node_hour: Annotated[Dollars, Meta(description="a machine, without its GPUs, for an hour")] = 0
+    gpu_hour: Annotated[Dollars, Meta(description="one GPU for an hour")] = 0
     replica_hour: Annotated[Dollars, Meta(description="one replica for an hour, where replicas are what is billed")] = (
         "0"
     )
@@ -73,14 +73,14 @@ class PoolPrices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CostLine(msgspec.Struct, frozen=True):
-    """An amount of micro-dollars and where it went.
+    """An amount of nano-dollars and where it went.
 
     payer: the project that pays; NOBODY: the platform. key and tags name whose work it was, where it was somebody's.
     """
 
     kind: LineKind
     pool: str
-    micros: int
+    nano_usd: int
     payer: str = NOBODY
     project: str = ""
     endpoint: str = ""

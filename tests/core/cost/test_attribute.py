@@ -1,4 +1,4 @@
-"""Every micro-dollar of a machine has its line, whatever was measured; and a worked example, checked by hand."""
+"""Every nano-dollar of a machine has its line, whatever was measured; and a worked example, checked by hand."""
 
 from collections import Counter
 from typing import get_args
@@ -46,8 +46,8 @@ def windows(draw: st.DrawFn) -> Window:
 @given(windows())
 def test_the_lines_of_a_window_are_what_its_machines_cost(window: Window) -> None:
     lines = attribute(window)
-    assert sum(line.micros for line in lines) == window.cost.total + sum(each.extra for each in window.replicas)
-    assert all(line.micros > 0 for line in lines)
+    assert sum(line.nano_usd for line in lines) == window.cost.total + sum(each.extra for each in window.replicas)
+    assert all(line.nano_usd > 0 for line in lines)
 
 
 @given(windows(), st.sampled_from(get_args(Payer)), st.sampled_from(get_args(Payer)))
@@ -57,7 +57,7 @@ def test_who_pays_changes_no_sum_and_no_kind(window: Window, idle: Payer, overhe
     sums: list[Counter[tuple[str, str, str]]] = [Counter(), Counter()]
     for found, lines in zip(sums, (before, after), strict=True):
         for line in lines:
-            found[line.kind, line.endpoint, line.revision] += line.micros
+            found[line.kind, line.endpoint, line.revision] += line.nano_usd
     assert sums[0] == sums[1]
     assert [line for line in after if line.kind == "requests"] == [line for line in before if line.kind == "requests"]
 
@@ -77,7 +77,7 @@ HOUR = Window("default", PoolCost((NodeCost("n1", 4_000_000, HOUR_MS),), 0), (NO
 def _paid(policy: Payer) -> dict[tuple[str, str], int]:
     found: Counter[tuple[str, str]] = Counter()
     for line in assign(attribute(HOUR), PoolPrices((MachinePrice(),), idle=policy, overhead=policy)):
-        found[line.kind, line.payer] += line.micros
+        found[line.kind, line.payer] += line.nano_usd
     return dict(found)
 
 
@@ -107,14 +107,14 @@ def test_of_two_that_hold_different_things_of_a_node_each_pays_by_the_larger() -
     cores = ReplicaTime("r1", "n1", "a", "x", "1", 8.0, 2**30, idle_ms=HOUR_MS)
     memory = ReplicaTime("r2", "n1", "b", "y", "2", 1.0, 24 * 2**30, idle_ms=HOUR_MS)
     window = Window("default", PoolCost((NodeCost("n1", 700, HOUR_MS),), 0), (NODE,), (cores, memory), ())
-    assert {line.endpoint: line.micros for line in attribute(window)} == {"x": 400, "y": 300}
+    assert {line.endpoint: line.nano_usd for line in attribute(window)} == {"x": 400, "y": 300}
 
 
 def test_a_gpu_that_is_shared_is_paid_by_what_is_held_of_it() -> None:
     half = ReplicaTime("r1", "n1", "a", "x", "1", 0.0, 0, idle_ms=HOUR_MS, gpus=(1,), gpu_milli=500)
     whole = PoolCost((NodeCost("n1", 0, HOUR_MS, (1_000, 2_000)),), 0)
     lines: list[CostLine] = attribute(Window("default", whole, (NODE,), (half,), ()))
-    assert {line.kind: line.micros for line in lines} == {"idle": 1_000, "unallocated": 2_000}
+    assert {line.kind: line.nano_usd for line in lines} == {"idle": 1_000, "unallocated": 2_000}
 
 
 def test_known_tokens_cost_a_tenth_and_written_ones_twice() -> None:

@@ -53,17 +53,13 @@ def test_windows_cost_together_what_the_whole_time_costs(
     assert sum(parts) == machines.over(pool, present, cuts[0], cuts[-1]).total
 
 
-def test_dollars_are_exact() -> None:
-    assert [machines.micros(text) for text in ("0.384", "12", "0.000001", "1.5")] == [384_000, 12_000_000, 1, 1_500_000]
-
-
 def test_a_day_of_two_nodes_of_which_one_is_reserved_and_one_has_gpus() -> None:
     price = MachinePrice(node_hour="1.00", gpu_hour="2.50", reserved=Reserved(1, "0.60"))
     present = [Present("b", ((JAN, JAN + DAY_MS),), gpus=2), Present("a", ((JAN, JAN + DAY_MS),))]
     cost = machines.over(PoolPrices((price,)), present, JAN, JAN + DAY_MS)
     assert [(each.node, each.machine, each.gpus) for each in cost.nodes] == [
-        ("a", 14_400_000, ()),
-        ("b", 24_000_000, (60_000_000, 60_000_000)),
+        ("a", 14_400_000_000, ()),
+        ("b", 24_000_000_000, (60_000_000_000, 60_000_000_000)),
     ]
     assert cost.reserved_unused == 0
 
@@ -71,8 +67,8 @@ def test_a_day_of_two_nodes_of_which_one_is_reserved_and_one_has_gpus() -> None:
 def test_a_commitment_is_paid_while_its_machine_is_away() -> None:
     price = MachinePrice(node_hour="1.00", reserved=Reserved(2, "0.60"))
     cost = machines.over(PoolPrices((price,)), [Present("a", ((JAN, JAN + 6 * HOUR_MS),))], JAN, JAN + 24 * HOUR_MS)
-    assert cost.nodes[0].machine == 3_600_000
-    assert cost.reserved_unused == (18 * 2 + 6) * 600_000
+    assert cost.nodes[0].machine == 3_600_000_000
+    assert cost.reserved_unused == (18 * 2 + 6) * 600_000_000
 
 
 def test_a_price_holds_from_its_day_on_and_before_the_first_nothing_costs() -> None:
@@ -80,5 +76,5 @@ def test_a_price_holds_from_its_day_on_and_before_the_first_nothing_costs() -> N
         (MachinePrice(since="2026-01-02", node_hour="2"), MachinePrice(since="2026-01-03", node_hour="3"))
     )
     cost = machines.over(pool, [Present("a", ((JAN, JAN + 3 * DAY_MS),))], JAN, JAN + 3 * DAY_MS)
-    assert cost.nodes[0].machine == (48 + 72) * 1_000_000
-    assert machines.replica(PoolPrices((MachinePrice(replica_hour="0.5"),)), JAN, JAN + HOUR_MS // 2) == 250_000
+    assert cost.nodes[0].machine == (48 + 72) * 1_000_000_000
+    assert machines.replica(PoolPrices((MachinePrice(replica_hour="0.5"),)), JAN, JAN + HOUR_MS // 2) == 250_000_000

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker.core.cost.money import HOUR_MS, between, dollars, split
+from stoker.core.cost.money import HOUR_MS, between, split
 
 TIMES = st.integers(0, 2**43)
 
@@ -43,18 +43,3 @@ def test_nothing_is_split_by_nothing(weights: list[int]) -> None:
         split(1, weights)
     if not any(weights):
         assert split(0, weights) == [0] * len(weights)
-
-
-@pytest.mark.parametrize(
-    ("micros", "text"),
-    [
-        (0, "$0.00"),
-        (1_234_567_890, "$1,234.57"),
-        (999_999, "$0.999999"),
-        (420, "$0.00042"),
-        (500_000, "$0.50"),
-        (-12_340_000, "-$12.34"),
-    ],
-)
-def test_money_is_read_as_people_write_it(micros: int, text: str) -> None:
-    assert dollars(micros) == text

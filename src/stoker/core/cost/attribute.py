@@ -1,4 +1,4 @@
-"""Whose money it was: what machines cost over a window, as lines that add up to it to the micro-dollar.
+"""Whose money it was: what machines cost over a window, as lines that add up to it to the nano-dollar.
 
 1. A node's cost goes to the replicas on it by what they hold of it (the larger of their shares of cores and memory, for
    what one holds no other can have) and how long; the rest is `unallocated`. GPUs go by what is held of each.

@@ -11,8 +11,9 @@ from itertools import pairwise
 
 import msgspec
 
-from stoker.core.cost.money import MICROS, between
+from stoker.core.cost.money import between
 from stoker.types.costs import MachinePrice, PoolPrices
+from stoker.types.prices import parse_dollars
 
 
 class Present(msgspec.Struct, frozen=True):
@@ -33,7 +34,7 @@ class Present(msgspec.Struct, frozen=True):
 
 
 class NodeCost(msgspec.Struct, frozen=True):
-    """What one node cost in micro-dollars, the machine and each of its GPUs, in the part of the window it was there."""
+    """What one node cost in nano-dollars, the machine and each of its GPUs, in the part of the window it was there."""
 
     node: str
     machine: int
@@ -53,19 +54,13 @@ class PoolCost(msgspec.Struct, frozen=True):
         return self.reserved_unused + sum(each.machine + sum(each.gpus) for each in self.nodes)
 
 
-def micros(dollars: str) -> int:
-    """Return the micro-dollars that `0.384` means, exactly. `dollars` has at most six decimals (types/costs.py)."""
-    whole, _, part = dollars.partition(".")
-    return int(whole) * MICROS + int(f"{part:0<6}")
-
-
 def since_ms(price: MachinePrice) -> int:
     """Return when the price begins to hold."""
     return timegm(date.fromisoformat(price.since).timetuple()) * 1000
 
 
 def over(prices: PoolPrices, present: Sequence[Present], from_ms: int, to_ms: int) -> PoolCost:
-    """Return what the pool cost over [from_ms, to_ms), in micro-dollars; nothing before its first price holds."""
+    """Return what the pool cost over [from_ms, to_ms), in nano-dollars; nothing before its first price holds."""
     nodes = sorted(present, key=lambda each: each.node)
     machine = [0] * len(nodes)
     gpus = [[0] * each.gpus for each in nodes]
@@ -76,24 +71,26 @@ def over(prices: PoolPrices, present: Sequence[Present], from_ms: int, to_ms: in
             reserved = price.reserved.nodes if price.reserved is not None else 0
             for place, index in enumerate(there):
                 machine[index] += between(_node_rate(price, is_reserved=place < reserved), begin, stop)
-                gpu = between(micros(price.gpu_hour), begin, stop)
+                gpu = between(parse_dollars(price.gpu_hour), begin, stop)
                 gpus[index] = [sum_so_far + gpu for sum_so_far in gpus[index]]
             missing = max(0, reserved - len(there))
             if price.reserved is not None:
-                unused += missing * between(micros(price.reserved.node_hour), begin, stop)
+                unused += missing * between(parse_dollars(price.reserved.node_hour), begin, stop)
     costs = tuple(NodeCost(each.node, machine[i], each.present_ms, tuple(gpus[i])) for i, each in enumerate(nodes))
     return PoolCost(costs, unused)
 
 
 def replica(prices: PoolPrices, from_ms: int, to_ms: int) -> int:
     """Return what one replica costs besides its machine over [from_ms, to_ms)."""
-    return sum(between(micros(price.replica_hour), start, end) for start, end, price in _spans(prices, from_ms, to_ms))
+    return sum(
+        between(parse_dollars(price.replica_hour), start, end) for start, end, price in _spans(prices, from_ms, to_ms)
+    )
 
 
 def _node_rate(price: MachinePrice, *, is_reserved: bool) -> int:
     if is_reserved and price.reserved is not None:
-        return micros(price.reserved.node_hour)
-    return micros(price.node_hour)
+        return parse_dollars(price.reserved.node_hour)
+    return parse_dollars(price.node_hour)
 
 
 def _spans(prices: PoolPrices, from_ms: int, to_ms: int) -> list[tuple[int, int, MachinePrice]]:

@@ -1,14 +1,13 @@
-"""Money as whole micro-dollars: amounts over time that add up, and a sum split without losing any of it."""
+"""Money as whole nano-dollars: amounts over time that add up, and a sum split without losing any of it."""
 
 from collections.abc import Sequence
 from typing import Final
 
 HOUR_MS: Final = 3_600_000
-MICROS: Final = 1_000_000  # of a dollar
 
 
 def between(rate: int, from_ms: int, to_ms: int) -> int:
-    """Return what [from_ms, to_ms) costs at `rate` micro-dollars an hour.
+    """Return what [from_ms, to_ms) costs at `rate` nano-dollars an hour.
 
     Rounded as the difference of two running totals, so that the parts of any time add up to what the whole costs.
     """
@@ -33,13 +32,3 @@ def split(total: int, weights: Sequence[int]) -> list[int]:
         for index in by_remainder[:left]:
             parts[index] += 1
     return parts
-
-
-def dollars(micros: int) -> str:
-    """Return the amount as people read it: `$12.34`, and as many digits as a small one needs: `$0.00042`."""
-    sign, size = ("-" if micros < 0 else ""), abs(micros)
-    if size >= MICROS or size == 0:
-        cents = (size + 5_000) // 10_000
-        return f"{sign}${cents // 100:,}.{cents % 100:02d}"
-    digits = f"{size:06d}".rstrip("0")
-    return f"{sign}$0.{digits:0<2}"

@@ -20,8 +20,8 @@ def assign(lines: Sequence[CostLine], prices: PoolPrices) -> list[CostLine]:
     of_pool: dict[str, int] = defaultdict(int)
     for line in lines:
         if line.kind == "requests":
-            of_endpoint[line.project, line.endpoint][line.payer] += line.micros
-            of_pool[line.payer] += line.micros
+            of_endpoint[line.project, line.endpoint][line.payer] += line.nano_usd
+            of_pool[line.payer] += line.nano_usd
     found: list[CostLine] = []
     for line in lines:
         if line.kind == "requests":
@@ -41,6 +41,6 @@ def _paid(line: CostLine, policy: Payer, callers: dict[str, int]) -> Iterable[Co
     if not any(callers[name] for name in names):
         yield msgspec.structs.replace(line, payer=line.project)
         return
-    for name, part in zip(names, split(line.micros, [callers[name] for name in names]), strict=True):
+    for name, part in zip(names, split(line.nano_usd, [callers[name] for name in names]), strict=True):
         if part:
-            yield msgspec.structs.replace(line, payer=name, micros=part)
+            yield msgspec.structs.replace(line, payer=name, nano_usd=part)
