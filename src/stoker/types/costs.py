@@ -75,12 +75,14 @@ class PoolPrices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class CostLine(msgspec.Struct, frozen=True):
     """An amount of nano-dollars and where it went.
 
-    payer: the project that pays; NOBODY: the platform. key and tags name whose work it was, where it was somebody's.
+    ms: the machine time it is for: of replicas; of a node where nothing held it, or where it was missing. payer: the
+    project that pays; NOBODY: the platform. key and tags name whose work it was, where it was somebody's.
     """
 
     kind: LineKind
     pool: str
     nano_usd: int
+    ms: int
     payer: str = NOBODY
     project: str = ""
     endpoint: str = ""

@@ -47,7 +47,9 @@ def windows(draw: st.DrawFn) -> Window:
 def test_the_lines_of_a_window_are_what_its_machines_cost(window: Window) -> None:
     lines = attribute(window)
     assert sum(line.nano_usd for line in lines) == window.cost.total + sum(each.extra for each in window.replicas)
-    assert all(line.nano_usd > 0 for line in lines)
+    assert all(line.nano_usd >= 0 and line.ms >= 0 and (line.nano_usd or line.ms) for line in lines)
+    of_replicas = sum(line.ms for line in lines if line.kind not in ("unallocated", "reserved_unused"))
+    assert of_replicas == sum(each.held_ms for each in window.replicas)
 
 
 @given(windows(), st.sampled_from(get_args(Payer)), st.sampled_from(get_args(Payer)))
@@ -58,6 +60,7 @@ def test_who_pays_changes_no_sum_and_no_kind(window: Window, idle: Payer, overhe
     for found, lines in zip(sums, (before, after), strict=True):
         for line in lines:
             found[line.kind, line.endpoint, line.revision] += line.nano_usd
+            found[line.kind, line.endpoint, f"{line.revision} ms"] += line.ms
     assert sums[0] == sums[1]
     assert [line for line in after if line.kind == "requests"] == [line for line in before if line.kind == "requests"]
 

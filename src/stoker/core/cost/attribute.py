@@ -82,6 +82,20 @@ def units(input_tokens: int, output_tokens: int, cached_tokens: int) -> int:
     )
 
 
+class _Spent:
+    """Money, and the machine time it was for."""
+
+    __slots__ = ("ms", "nano_usd")
+
+    def __init__(self) -> None:
+        self.nano_usd = 0
+        self.ms = 0
+
+    def add(self, nano_usd: int, ms: int) -> None:
+        self.nano_usd += nano_usd
+        self.ms += ms
+
+
 def attribute(window: Window) -> list[CostLine]:
     """Return the lines of the window. They add up to its pool's cost and its replicas' `extra`, whatever was measured.
 
@@ -90,25 +104,28 @@ def attribute(window: Window) -> list[CostLine]:
     by_node: dict[str, list[ReplicaTime]] = defaultdict(list)
     for each in window.replicas:
         by_node[each.node].append(each)
-    capacities = {each.node: each for each in window.nodes}
+    capacities: dict[str, Capacity] = {each.node: each for each in window.nodes}
     amounts = {each.replica: each.extra for each in window.replicas}
-    unallocated = 0
+    unallocated, unused = _Spent(), _Spent()
     for cost in window.cost.nodes:
-        unallocated += _onto(amounts, cost, capacities[cost.node], by_node.get(cost.node, []))
+        _onto(amounts, unallocated, cost, capacities[cost.node], by_node.get(cost.node, []))
+    unused.add(window.cost.reserved_unused, window.cost.reserved_unused_ms)
     lines = list(_of_time(window, amounts))
     lines += _line(window.pool, "unallocated", unallocated)
-    lines += _line(window.pool, "reserved_unused", window.cost.reserved_unused)
+    lines += _line(window.pool, "reserved_unused", unused)
     return lines
 
 
-def _onto(amounts: dict[str, int], cost: NodeCost, node: Capacity, replicas: Sequence[ReplicaTime]) -> int:
-    """Add what the node cost to the amounts of its replicas; return what none of them held."""
+def _onto(
+    amounts: dict[str, int], unallocated: _Spent, cost: NodeCost, node: Capacity, replicas: Sequence[ReplicaTime]
+) -> None:
+    """Add what the node cost to the amounts of its replicas, and what none of them held to `unallocated`."""
     held = [_part(each, node) * each.held_ms for each in replicas]
-    unallocated = _share(amounts, cost.machine, replicas, held, PARTS * cost.present_ms)
+    free_ms = max(0, cost.present_ms - sum(held) // PARTS)
+    unallocated.add(_share(amounts, cost.machine, replicas, held, PARTS * cost.present_ms), free_ms)
     for gpu, price in enumerate(cost.gpus):
         held = [each.gpu_milli * each.held_ms if gpu in each.gpus else 0 for each in replicas]
-        unallocated += _share(amounts, price, replicas, held, MILLI * cost.present_ms)
-    return unallocated
+        unallocated.add(_share(amounts, price, replicas, held, MILLI * cost.present_ms), 0)
 
 
 def _share(
@@ -131,35 +148,41 @@ def _part(replica: ReplicaTime, node: Capacity) -> int:
 
 def _of_time(window: Window, amounts: dict[str, int]) -> Iterable[CostLine]:
     """Yield the lines of replicas by what they did with their time; busy time by what it was for."""
-    sums: dict[tuple[str, str, str], dict[LineKind, int]] = defaultdict(lambda: defaultdict(int))
+    sums: dict[tuple[str, str, str], dict[LineKind, _Spent]] = defaultdict(lambda: defaultdict(_Spent))
     for each in window.replicas:
         times = [each.starting_ms, each.busy_ms, each.warm_ms, each.idle_ms]
         parts = split(amounts[each.replica], times if any(times) else [0, 0, 0, 1])
         whose = sums[each.project, each.endpoint, each.revision]
         kinds: tuple[LineKind, ...] = ("cold_start", "requests", "keep_warm", "idle")
-        for kind, part in zip(kinds, parts, strict=True):
-            whose[kind] += part
+        for kind, part, time_ms in zip(kinds, parts, times, strict=True):
+            whose[kind].add(part, time_ms)
     works: dict[str, list[Work]] = defaultdict(list)
     for work in window.works:
         works[work.revision].append(work)
     for (project, endpoint, revision), whose in sums.items():
-        busy = whose.pop("requests", 0)
-        for kind, amount in whose.items():
-            yield from _line(window.pool, kind, amount, project, endpoint, revision)
+        busy = whose.pop("requests", _Spent())
+        for kind, spent in whose.items():
+            yield from _line(window.pool, kind, spent, project, endpoint, revision)
         done = works.get(revision, [])
         if not any(each.units for each in done):
             yield from _line(window.pool, "unmetered", busy, project, endpoint, revision)
             continue
-        for each, part in zip(done, split(busy, [each.units for each in done]), strict=True):
-            if part:
-                yield CostLine(
-                    each.kind, window.pool, part, each.payer, project, endpoint, revision, each.key, each.tags
-                )
+        yield from _of_work(window.pool, busy, done, project, endpoint)
+
+
+def _of_work(pool: str, busy: _Spent, done: Sequence[Work], project: str, endpoint: str) -> Iterable[CostLine]:
+    """Yield the lines of what a revision was busy with."""
+    weights = [each.units for each in done]
+    for each, part, time_ms in zip(done, split(busy.nano_usd, weights), split(busy.ms, weights), strict=True):
+        if part or time_ms:
+            yield CostLine(
+                each.kind, pool, part, time_ms, each.payer, project, endpoint, each.revision, each.key, each.tags
+            )
 
 
 def _line(
-    pool: str, kind: LineKind, amount: int, project: str = "", endpoint: str = "", revision: str = ""
+    pool: str, kind: LineKind, spent: _Spent, project: str = "", endpoint: str = "", revision: str = ""
 ) -> Iterable[CostLine]:
-    """Yield the line of an amount that nobody asked for, if there is one."""
-    if amount:
-        yield CostLine(kind, pool, amount, project=project, endpoint=endpoint, revision=revision)
+    """Yield the line of what nobody asked for, if there is any."""
+    if spent.nano_usd or spent.ms:
+        yield CostLine(kind, pool, spent.nano_usd, spent.ms, project=project, endpoint=endpoint, revision=revision)

@@ -47,6 +47,7 @@ class PoolCost(msgspec.Struct, frozen=True):
 
     nodes: tuple[NodeCost, ...]
     reserved_unused: int
+    reserved_unused_ms: int = 0  # of machines
 
     @property
     def total(self) -> int:
@@ -64,7 +65,7 @@ def over(prices: PoolPrices, present: Sequence[Present], from_ms: int, to_ms: in
     nodes = sorted(present, key=lambda each: each.node)
     machine = [0] * len(nodes)
     gpus = [[0] * each.gpus for each in nodes]
-    unused = 0
+    unused = unused_ms = 0
     for start, end, price in _spans(prices, from_ms, to_ms):
         for begin, stop in _steady(nodes, start, end):
             there = [index for index, each in enumerate(nodes) if each.covers(begin, stop)]
@@ -74,10 +75,11 @@ def over(prices: PoolPrices, present: Sequence[Present], from_ms: int, to_ms: in
                 gpu = between(parse_dollars(price.gpu_hour), begin, stop)
                 gpus[index] = [sum_so_far + gpu for sum_so_far in gpus[index]]
             missing = max(0, reserved - len(there))
+            unused_ms += missing * (stop - begin)
             if price.reserved is not None:
                 unused += missing * between(parse_dollars(price.reserved.node_hour), begin, stop)
     costs = tuple(NodeCost(each.node, machine[i], each.present_ms, tuple(gpus[i])) for i, each in enumerate(nodes))
-    return PoolCost(costs, unused)
+    return PoolCost(costs, unused, unused_ms)
 
 
 def replica(prices: PoolPrices, from_ms: int, to_ms: int) -> int:

@@ -41,6 +41,7 @@ def _paid(line: CostLine, policy: Payer, callers: dict[str, int]) -> Iterable[Co
     if not any(callers[name] for name in names):
         yield msgspec.structs.replace(line, payer=line.project)
         return
-    for name, part in zip(names, split(line.nano_usd, [callers[name] for name in names]), strict=True):
-        if part:
-            yield msgspec.structs.replace(line, payer=name, nano_usd=part)
+    weights = [callers[name] for name in names]
+    for name, part, time_ms in zip(names, split(line.nano_usd, weights), split(line.ms, weights), strict=True):
+        if part or time_ms:
+            yield msgspec.structs.replace(line, payer=name, nano_usd=part, ms=time_ms)
