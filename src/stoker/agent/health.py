@@ -61,6 +61,16 @@ class Watch:
         said = self.stats.phases if self.stats is not None else {}
         return {name[:PHASE_CHARS_MAX]: seconds for name, seconds in islice(said.items(), PHASES_MAX)}
 
+    @property
+    def error(self) -> str:
+        """Return why it could not load, "" while nothing failed."""
+        return self.stats.error if self.stats is not None else ""
+
+    @property
+    def busy_s(self) -> float:
+        """Return how long its engine has worked."""
+        return self.stats.busy_s if self.stats is not None else 0.0
+
     def take_answered(self) -> bool:
         """Return whether it said anything since this was asked last."""
         answered, self._answers = self._answers > 0, 0

@@ -153,10 +153,10 @@ class Owned:
             next_start_s=self._next_start_s if self.phase == "backoff" else 0.0,
             last_exit=record.last_exit,
             killed_for=record.killed_for,
-            last_error=record.last_error
-            or (watch.stats.error if watch is not None and watch.stats is not None else ""),
+            last_error=record.last_error or (watch.error if watch is not None else ""),
             rss_bytes=self.rss_bytes if self.child is not None else 0,
             cpu_s=self.cpu_s if self.child is not None else 0.0,
+            busy_s=watch.busy_s if watch is not None else 0.0,
             progress=watch.progress if watch is not None and self.phase == "loading" else LoadProgress(),
             engine=watch.stats.engine if watch is not None and watch.stats is not None else "",
             phases=watch.phases if watch is not None else {},

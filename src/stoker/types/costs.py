@@ -1,5 +1,6 @@
 """What machines cost, as an operator writes it, and the lines that say where the money went."""
 
+from datetime import date
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -7,7 +8,7 @@ from msgspec import Meta
 
 from stoker.types.fields import Name
 from stoker.types.placement import DEFAULT_POOL
-from stoker.types.prices import Dollars
+from stoker.types.prices import Dollars, parse_dollars
 
 Payer = Literal["none", "owner", "proportional"]
 
@@ -27,6 +28,7 @@ LineKind = Literal[
     "reserved_unused",  # machines that are paid for and not there
 ]
 OVERHEAD: Final[frozenset[LineKind]] = frozenset(("failed", "retries", "hedges", "canary", "shadow", "unmetered"))
+POOLS_MAX: Final = 64
 NOBODY: Final = ""  # the project of what the platform itself pays
 
 
@@ -70,6 +72,31 @@ class PoolPrices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Payer,
         Meta(description="who pays for failed answers, retries, hedges, canaries and shadow copies; as for idle"),
     ] = "owner"
+
+    def check(self) -> None:
+        """Raise ValueError, with what is wrong, for a price or a day that cannot be read."""
+        for each in self.prices:
+            dollars = [each.node_hour, each.gpu_hour, each.replica_hour]
+            for amount in dollars if each.reserved is None else [*dollars, each.reserved.node_hour]:
+                parse_dollars(amount)
+            try:
+                date.fromisoformat(each.since)
+            except ValueError:
+                raise ValueError(f"pool {self.pool!r}: {each.since!r} is no day; write it as 2026-11-29") from None
+
+
+class PriceList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the machines of all pools cost; one that is not in it costs nothing."""
+
+    pools: Annotated[tuple[PoolPrices, ...], Meta(max_length=POOLS_MAX)] = ()
+
+    def check(self) -> None:
+        """Raise ValueError, with what is wrong, for one that cannot be read or has a pool twice."""
+        names = [each.pool for each in self.pools]
+        if len(set(names)) < len(names):
+            raise ValueError(f"a pool has one list of prices; twice there is {max(names, key=names.count)!r}")
+        for each in self.pools:
+            each.check()
 
 
 class CostLine(msgspec.Struct, frozen=True):

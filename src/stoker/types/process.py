@@ -65,6 +65,7 @@ class ProcessStatus(msgspec.Struct, frozen=True):
     last_error: str = ""  # the process' own words for it, or the tail of its log
     rss_bytes: int = 0
     cpu_s: float = 0.0
+    busy_s: float = 0.0  # how long the current process' engine has worked (runtime/busy.py)
     progress: LoadProgress = LoadProgress()
     engine: str = ""  # how a replica's engine was set up, in its own words
     phases: dict[str, float] = {}  # of a replica's start, those that are over (types.starts.Start)

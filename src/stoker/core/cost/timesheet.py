@@ -16,6 +16,7 @@ from stoker.core.cost.machines import Present
 from stoker.core.cost.money import HOUR_MS
 
 GAP_MAX_MS: Final = 600_000  # control was down for longer: perhaps the machines were off
+HOURS_MAX: Final = 31 * 24  # of a gap, that are told of: what is reserved is paid in them too
 PAUSE_MS: Final = 60_000  # an endpoint that might sleep and had no work for so long is kept warm
 
 
@@ -67,7 +68,7 @@ def begin(at_ms: int) -> Sheet:
 
 
 def look(sheet: Sheet, seen: Look) -> tuple[Sheet, tuple[Sheet, ...]]:
-    """Return the sheet with the time until `seen`, and the hours that ended meanwhile.
+    """Return the sheet with the time until `seen`, and the hours that ended meanwhile, those without a machine too.
 
     A clock that was set back adds nothing until it is where it was; where it went back by an hour or more, the sheet
     begins anew there and the old one is ended.
@@ -81,14 +82,13 @@ def look(sheet: Sheet, seen: Look) -> tuple[Sheet, tuple[Sheet, ...]]:
     while seen.at_ms >= sheet.hour_ms + HOUR_MS:
         end_ms = sheet.hour_ms + HOUR_MS
         ended.append(sheet if is_gap else _spend(sheet, seen, end_ms))
-        if is_gap:
-            end_ms = seen.at_ms - seen.at_ms % HOUR_MS
+        end_ms = max(end_ms, seen.at_ms - seen.at_ms % HOUR_MS - HOURS_MAX * HOUR_MS)
         sheet = Sheet(end_ms, end_ms, engines=ended[-1].engines, worked_ms=ended[-1].worked_ms)
     if is_gap:
         sheet = msgspec.structs.replace(sheet, at_ms=seen.at_ms)
     elif seen.at_ms > sheet.at_ms:
         sheet = _spend(sheet, seen, seen.at_ms)
-    return _follow(sheet, seen), tuple(each for each in ended if each.present)
+    return _follow(sheet, seen), tuple(ended)
 
 
 def _spend(sheet: Sheet, seen: Look, to_ms: int) -> Sheet:
