@@ -1,11 +1,11 @@
 """What machines cost, as an operator writes it, and the lines that say where the money went."""
 
-from datetime import date
 from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
+from stoker.types.days import parse_day
 from stoker.types.fields import Name
 from stoker.types.placement import DEFAULT_POOL
 from stoker.types.prices import Dollars, parse_dollars
@@ -79,10 +79,7 @@ class PoolPrices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             dollars = [each.node_hour, each.gpu_hour, each.replica_hour]
             for amount in dollars if each.reserved is None else [*dollars, each.reserved.node_hour]:
                 parse_dollars(amount)
-            try:
-                date.fromisoformat(each.since)
-            except ValueError:
-                raise ValueError(f"pool {self.pool!r}: {each.since!r} is no day; write it as 2026-11-29") from None
+            parse_day(each.since)
 
 
 class PriceList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,25 +1,22 @@
 """A month's forecast, a day out of the ordinary, and what a thousand requests and a million tokens cost."""
 
-from datetime import date, timedelta
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stoker.core.cost.attribute import DECODE_UNITS, units
 from stoker.core.cost.outlook import DAYS_MIN, Where, anomaly, forecast
 from stoker.core.cost.unit_costs import Amounts, unit_costs
+from stoker.types.days import parse_day, weekday
 
 USD = 10**9
-MONDAY = date(2026, 6, 1)
+MONDAY = parse_day("2026-06-01")
 COSTS = st.integers(0, 10**12)
 CHAT: Where = ("requests", "a", "chat", "k1")
 RETRIES: Where = ("retries", "a", "chat", "k2")
 
 
 def test_a_month_of_weekdays_and_weekends_is_foretold_by_days_alike() -> None:
-    days = {
-        MONDAY - timedelta(back): (10 if (MONDAY - timedelta(back)).weekday() < 5 else 2) * USD for back in range(1, 29)
-    }
+    days = {MONDAY - back: (10 if weekday(MONDAY - back) < 5 else 2) * USD for back in range(1, 29)}
     found = forecast(days | {MONDAY: 4 * USD}, MONDAY)
     assert found is not None
     assert found.spent == 4 * USD
@@ -30,8 +27,8 @@ def test_a_month_of_weekdays_and_weekends_is_foretold_by_days_alike() -> None:
 def test_a_forecast_is_never_below_what_is_spent_and_lies_between_its_bounds(
     before: dict[int, int], so_far: int, day: int
 ) -> None:
-    today = MONDAY + timedelta(day)
-    days = {today - timedelta(back): cost for back, cost in before.items()}
+    today = MONDAY + day
+    days = {today - back: cost for back, cost in before.items()}
     found = forecast(days | {today: so_far}, today)
     if found is None:
         assert sum(back <= 28 for back in before) < DAYS_MIN

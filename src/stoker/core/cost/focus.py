@@ -6,13 +6,14 @@ The quantity that is priced is machine time in hours.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
 
 from stoker.core.cost.money import HOUR_MS
+from stoker.types import days
 from stoker.types.costs import CostLine, LineKind
+from stoker.types.days import DAY_S, format_moment
 from stoker.types.prices import format_dollars
 from stoker.types.resources import Task
 
@@ -82,8 +83,8 @@ def _row(line: CostLine, charged: Charged) -> dict[str, str]:
         "ChargeCategory": "Usage",
         "ChargeDescription": f"{endpoint}: {_WORDS[line.kind]}",
         "ChargeFrequency": "Usage-Based",
-        "ChargePeriodEnd": _moment(charged.to_ms),
-        "ChargePeriodStart": _moment(charged.from_ms),
+        "ChargePeriodEnd": format_moment(charged.to_ms // 1000),
+        "ChargePeriodStart": format_moment(charged.from_ms // 1000),
         "CommitmentDiscountStatus": "Unused" if is_reserved else "",
         "ConsumedQuantity": "" if is_reserved else hours,
         "ConsumedUnit": "" if is_reserved else "Hours",
@@ -116,12 +117,7 @@ def _row(line: CostLine, charged: Charged) -> dict[str, str]:
     }
 
 
-def _moment(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def _month(at_ms: int) -> tuple[str, str]:
     """Return the begin of the month of `at_ms` and that of the next."""
-    first = datetime.fromtimestamp(at_ms / 1000, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    following = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
-    return _moment(int(first.timestamp() * 1000)), _moment(int(following.timestamp() * 1000))
+    first, following = days.month(at_ms // 1000 // DAY_S)
+    return format_moment(first * DAY_S), format_moment(following * DAY_S)

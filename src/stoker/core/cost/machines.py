@@ -4,15 +4,14 @@ Which nodes fall under a commitment is decided by name, so that an answer does n
 the sum matters to the bill; the split between nodes decides which endpoint had the cheaper machine.
 """
 
-from calendar import timegm
 from collections.abc import Sequence
-from datetime import date
 from itertools import pairwise
 
 import msgspec
 
 from stoker.core.cost.money import between
 from stoker.types.costs import MachinePrice, PoolPrices
+from stoker.types.days import DAY_S, parse_day
 from stoker.types.prices import parse_dollars
 
 
@@ -57,7 +56,7 @@ class PoolCost(msgspec.Struct, frozen=True):
 
 def since_ms(price: MachinePrice) -> int:
     """Return when the price begins to hold."""
-    return timegm(date.fromisoformat(price.since).timetuple()) * 1000
+    return parse_day(price.since) * DAY_S * 1000
 
 
 def over(prices: PoolPrices, present: Sequence[Present], from_ms: int, to_ms: int) -> PoolCost:

@@ -5,13 +5,13 @@ Both go by days, because a bill does: an hour of a batch job is no news, a day o
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
 from statistics import median
 from typing import Final
 
 import msgspec
 
 from stoker.types.costs import LineKind
+from stoker.types.days import format_day, month, weekday
 
 DAYS_MIN: Final = 3  # fewer say nothing of what is usual
 DAYS_MAX: Final = 28
@@ -38,7 +38,7 @@ class Anomaly(msgspec.Struct, frozen=True):
     culprit: where most of the difference was spent; more: how much of it.
     """
 
-    day: date
+    day: int
     amount: int
     usual: int
     culprit: Where
@@ -50,32 +50,29 @@ class Anomaly(msgspec.Struct, frozen=True):
         return self.amount / self.usual if self.usual else float("inf")
 
 
-def forecast(days: Mapping[date, int], today: date) -> Forecast | None:
+def forecast(days: Mapping[int, int], today: int) -> Forecast | None:
     """Return what the month of `today` will cost; None while there are fewer than DAYS_MIN whole days to go by.
 
     days: what whole days cost, and `today` so far. A day to come costs what days of its weekday did (their median),
     where two of them are known, else the median of all; low and high are the least and the most of those.
     """
-    whole = {day: cost for day, cost in days.items() if today - timedelta(DAYS_MAX) <= day < today}
+    whole = {day: cost for day, cost in days.items() if today - DAYS_MAX <= day < today}
     if len(whole) < DAYS_MIN:
         return None
-    spent = sum(
-        cost for day, cost in days.items() if (day.year, day.month) == (today.year, today.month) and day <= today
-    )
+    first, following = month(today)
+    spent = sum(cost for day, cost in days.items() if first <= day <= today)
     expected = low = high = spent
-    day = today
-    while day.month == today.month:
-        alike = [cost for each, cost in whole.items() if each.weekday() == day.weekday()]
+    for day in range(today, following):
+        alike = [cost for each, cost in whole.items() if weekday(each) == weekday(day)]
         seen = alike if len(alike) > 1 else list(whole.values())
         so_far = days.get(day, 0) if day == today else 0  # what is spent of today is in `spent` already
         expected += max(int(median(seen)) - so_far, 0)
         low += max(min(seen) - so_far, 0)
         high += max(max(seen) - so_far, 0)
-        day += timedelta(1)
-    return Forecast(spent, expected, low, high, f"by {len(whole)} days before {today.isoformat()}")
+    return Forecast(spent, expected, low, high, f"by {len(whole)} days before {format_day(today)}")
 
 
-def anomaly(day: date, now: Mapping[Where, int], before: Sequence[Mapping[Where, int]]) -> Anomaly | None:
+def anomaly(day: int, now: Mapping[Where, int], before: Sequence[Mapping[Where, int]]) -> Anomaly | None:
     """Return why `day` is out of the ordinary, or None.
 
     Args:
