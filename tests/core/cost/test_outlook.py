@@ -42,12 +42,14 @@ def test_a_day_of_retries_is_told_with_its_key() -> None:
     assert found is not None
     assert (found.culprit, round(found.ratio, 1)) == (RETRIES, 3.2)
     assert found.more == 21 * USD - USD // 10
+    assert found.sentence == "3.2 × the usual day: retries of key k2 at a/chat"
 
 
 def test_what_is_usual_a_little_more_and_what_nobody_knows_are_no_news() -> None:
     before = [{CHAT: 10 * USD}] * 7
     assert anomaly(MONDAY, {CHAT: 14 * USD}, before) is None
     assert anomaly(MONDAY, {CHAT: 100 * USD}, before[:2]) is None
+    assert anomaly(MONDAY, {CHAT: 2 * USD // 3}, [{CHAT: USD // 10}] * 7) is None
     noisy = [{CHAT: cost * USD} for cost in (2, 20, 5, 18, 11, 3, 16)]
     assert anomaly(MONDAY, {CHAT: 25 * USD}, noisy) is None
 

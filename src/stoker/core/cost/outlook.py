@@ -12,11 +12,13 @@ import msgspec
 
 from stoker.types.costs import LineKind
 from stoker.types.days import format_day, month, weekday
+from stoker.types.prices import NANO_PER_USD
 
 DAYS_MIN: Final = 3  # fewer say nothing of what is usual
 DAYS_MAX: Final = 28
 DEVIATIONS: Final = 4.0  # robust ones (1.4826 × the median absolute deviation) over the median
 RATIO_MIN: Final = 1.5  # and so much of the median: where all days are alike, a little more is no news
+MORE_MIN: Final = NANO_PER_USD  # a dollar: whoever looks at less of a difference has cost more
 MAD_TO_SIGMA: Final = 1.4826
 
 Where = tuple[LineKind, str, str, str]  # kind, project, endpoint, key
@@ -48,6 +50,15 @@ class Anomaly(msgspec.Struct, frozen=True):
     def ratio(self) -> float:
         """Return how many times the usual it is; infinity for what never cost anything."""
         return self.amount / self.usual if self.usual else float("inf")
+
+    @property
+    def sentence(self) -> str:
+        """Say it to a person: `3.1 × the usual day: retries of key k1 at team-a/chat`."""
+        kind, project, endpoint, key = self.culprit
+        many = f"{self.ratio:.1f} × the usual day" if self.usual else "and cost nothing before"
+        whose = f" of key {key}" if key else ""
+        where = f" at {project}/{endpoint}" if endpoint else ""
+        return f"{many}: {kind.replace('_', ' ')}{whose}{where}"
 
 
 def forecast(days: Mapping[int, int], today: int) -> Forecast | None:
@@ -85,7 +96,7 @@ def anomaly(day: int, now: Mapping[Where, int], before: Sequence[Mapping[Where, 
     totals = [sum(each.values()) for each in before]
     usual, amount = int(median(totals)), sum(now.values())
     spread = MAD_TO_SIGMA * median(abs(total - usual) for total in totals)
-    if amount <= max(usual * RATIO_MIN, usual + DEVIATIONS * spread):
+    if amount <= max(usual * RATIO_MIN, usual + DEVIATIONS * spread, usual + MORE_MIN):
         return None
     more: Counter[Where] = Counter()
     for where, cost in now.items():
