@@ -20,6 +20,7 @@ from stoker.api import (
     audit,
     audited,
     boundary,
+    costs,
     drift,
     feedback,
     gameday,
@@ -70,6 +71,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *feedback.OPERATIONS,
     *usage.OPERATIONS,
     *audit.OPERATIONS,
+    *costs.OPERATIONS,
 )
 
 log = logging.getLogger(__name__)

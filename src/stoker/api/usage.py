@@ -35,13 +35,13 @@ async def _ship(call: Call) -> Response:
 async def _usage(call: Call) -> Response:
     now_s = time.time()
     asked = call.request.query_params
-    from_s = _moment(asked.get("from"), "from", now_s, _month_s(now_s)) // HOUR_S * HOUR_S
-    to_s = _moment(asked.get("to"), "to", now_s, int(now_s) + HOUR_S)
+    from_s = moment(asked.get("from"), "from", now_s, month_s(now_s)) // HOUR_S * HOUR_S
+    to_s = moment(asked.get("to"), "to", now_s, int(now_s) + HOUR_S)
     by = [name.strip() for name in asked.get("by", BY).split(",") if name.strip()]
     if len(by) > BY_MAX:
         raise InvalidInput(f"{len(by)} names; {BY_MAX} are the most", field="by")
     try:
-        return reply(await call.plane.usage.report(from_s, to_s, by, _project(call, asked.get("project"))))
+        return reply(await call.plane.usage.report(from_s, to_s, by, own_project(call, asked.get("project"))))
     except ValueError as unknown:
         raise InvalidInput(str(unknown), field="by") from unknown
 
@@ -59,7 +59,7 @@ async def _set_prices(call: Call) -> Response:
     return nothing()
 
 
-def _project(call: Call, wanted: str | None) -> str | None:
+def own_project(call: Call, wanted: str | None) -> str | None:
     """Return the project whose usage is shown, None for all. Raises Forbidden, or NotFound."""
     if not wanted and call.may("usage:read", EVERYWHERE):
         return None
@@ -68,7 +68,7 @@ def _project(call: Call, wanted: str | None) -> str | None:
     return project
 
 
-def _moment(text: str | None, name: str, now_s: float, default_s: int) -> int:
+def moment(text: str | None, name: str, now_s: float, default_s: int) -> int:
     """Return unix seconds of a moment: themselves, a day or month in UTC, or a time ago. Raises InvalidInput."""
     if not text:
         return default_s
@@ -84,7 +84,8 @@ def _moment(text: str | None, name: str, now_s: float, default_s: int) -> int:
         raise InvalidInput(said, field=name) from None
 
 
-def _month_s(now_s: float) -> int:
+def month_s(now_s: float) -> int:
+    """Return when the month of `now_s` began, in unix seconds."""
     now = time.gmtime(now_s)
     return calendar.timegm((now.tm_year, now.tm_mon, 1, 0, 0, 0))
 

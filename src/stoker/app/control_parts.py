@@ -17,6 +17,9 @@ from stoker.control.around import Around
 from stoker.control.audit.auditor import Auditor
 from stoker.control.audit.copies import copy_to
 from stoker.control.boundary import BoundaryWatch, Sources
+from stoker.control.costs.book import CostBook
+from stoker.control.costs.closing import charge
+from stoker.control.costs.watch import CostWatch
 from stoker.control.drift.files import Learning
 from stoker.control.drift.watch import DriftWatch
 from stoker.control.feedback import FeedbackWatch
@@ -124,7 +127,8 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         releases=_releases(signer, database, judges, loop, metrics),
         scaling=scaling,
         starts=_starts(database, observer, home, loop, numbers),
-        usage=UsageBook(database, metrics),
+        usage=UsageBook(database, metrics, charge),
+        costs=_costs(database, observer, loop, watch, metrics),
         shapes=ShapeWatch(database, observer, lambda: loop.state, lambda: loop.lease),
         ahead=_ahead(database, observer, driver, partial(_laid, blobs, home), loop),
         audit=_audit(home, chosen, database, signer, metrics),
@@ -174,6 +178,12 @@ def _starts(database: Database, observer: Observer, home: Home, loop: Loop, numb
     loop.starts = starts.usual
     observer.on_change = partial(_changed, numbers, starts, loop)
     return starts
+
+
+def _costs(database: Database, observer: Observer, loop: Loop, watch: Watch, metrics: Registry) -> CostBook:
+    spending = CostWatch(database, observer, lambda: loop.state, lambda: loop.lease, metrics)
+    watch.alarms.costly = lambda: spending.unusual
+    return CostBook(database, spending, lambda: loop.state)
 
 
 def _changed(numbers: Numbers, starts: StartWatch, loop: Loop) -> None:

@@ -9,7 +9,7 @@ import msgspec
 
 from stoker.control.models import ModelRegistry
 from stoker.observe.samples import SampleStore
-from stoker.store import keys, recording, usage
+from stoker.store import costs, keys, recording, usage
 from stoker.store.engine import Database
 from stoker.types.audit import PLATFORM
 from stoker.types.errors import StokerError
@@ -32,10 +32,17 @@ async def run(database: Database, models: ModelRegistry, samples: SampleStore) -
                     lambda connection: keys.drop_expired(connection, time.time() - EXPIRED_KEPT_S)
                 )
             sums = await database.writing(lambda connection: usage.tidy(connection, time.time()))
+            lines = await database.writing(lambda connection: costs.tidy(connection, time.time()))
             hours = await asyncio.to_thread(samples.sweep, time.time())  # gateways do, while they keep some
         except (OSError, StokerError):
             log.exception("the chores failed; they are tried again")
         else:
-            if gone.blobs or gone.folders or expired or hours or sums:
-                counts = {**msgspec.structs.asdict(gone), "keys": expired, "samples": hours, "usage": sums}
+            if gone.blobs or gone.folders or expired or hours or sums or lines:
+                counts = {
+                    **msgspec.structs.asdict(gone),
+                    "keys": expired,
+                    "samples": hours,
+                    "usage": sums,
+                    "costs": lines,
+                }
                 log.info("removed what nobody needs", extra=counts)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from stoker.control.ahead import AheadWatch
 from stoker.control.audit.auditor import Auditor
 from stoker.control.boundary import BoundaryWatch
+from stoker.control.costs.book import CostBook
 from stoker.control.drift.watch import DriftWatch
 from stoker.control.feedback import FeedbackWatch
 from stoker.control.gauges import Gauges
@@ -78,6 +79,7 @@ class ControlPlane:
     usage: UsageBook
     ahead: AheadWatch
     audit: Auditor
+    costs: CostBook
     process: str = "control"
 
     @property

@@ -93,6 +93,10 @@ ALARMS: Final = (
         "`stoker why ENDPOINT` names the request; its like are refused for ten minutes",
     ),
     Alarm(
+        "CostUnusual", "ticket", 0.0, "serving costs {value}",
+        "`stoker costs --since 2d --by day,kind,endpoint,key` has the lines; a key can be held to a budget or a rate",
+    ),
+    Alarm(
         "ProcessesRestart", "ticket", 0.0, "processes of {who} died {value} times in 15 minutes",
         "`stoker logs ENDPOINT`; often it is memory (`spec.resources.memory`)",
     ),

@@ -66,7 +66,7 @@ def test_a_day_like_one_before_the_dearest_of_many_is_no_news(days: list[dict[Wh
 @given(COSTS, st.integers(0, 10**9), st.integers(0, 10**9), st.integers(0, 10**9))
 def test_tokens_at_their_unit_costs_make_what_was_spent(spent: int, read: int, written: int, cached: int) -> None:
     cached = min(cached, read)
-    found = unit_costs(Amounts(spent, spent, 0, 10, read, written, cached))
+    found = unit_costs(Amounts(spent, 1, 1, 0, 10, read, written, cached))
     total = (found.per_1m_input_tokens or 0) * read + (found.per_1m_output_tokens or 0) * written
     if units(read, written, cached):
         assert -read - written <= total - spent * 1_000_000 <= 0
@@ -74,7 +74,7 @@ def test_tokens_at_their_unit_costs_make_what_was_spent(spent: int, read: int, w
 
 
 def test_idle_time_is_in_the_price_of_a_request_and_is_told() -> None:
-    found = unit_costs(Amounts(spent=4 * USD, worked=USD, idle=3 * USD, requests=2_000))
+    found = unit_costs(Amounts(spent=4 * USD, held_ms=4, busy_ms=1, idle_ms=3, requests=2_000))
     assert found.per_1k_requests == 2 * USD
     assert (found.utilisation_ratio, found.idle_ratio) == (0.25, 0.75)
     assert found.per_1m_input_tokens is None

@@ -12,13 +12,14 @@ MILLION: Final = 1_000_000
 class Amounts(msgspec.Struct, frozen=True):
     """What was spent on an endpoint in nano-dollars, and what came of it.
 
-    spent: everything that its replicas cost. worked: the part in which their engines worked on answers. idle: the part
-    in which they were ready, or kept warm, for nobody.
+    spent: everything that its replicas cost. held_ms: the time they were there, busy_ms: in which their engines worked,
+    idle_ms: in which they were ready, or kept warm, for nobody. requests: those that were answered.
     """
 
     spent: int
-    worked: int
-    idle: int
+    held_ms: int
+    busy_ms: int
+    idle_ms: int
     requests: int
     input_tokens: int = 0
     output_tokens: int = 0
@@ -26,7 +27,7 @@ class Amounts(msgspec.Struct, frozen=True):
 
 
 class UnitCosts(msgspec.Struct, frozen=True):
-    """In nano-dollars; None where there was none of it. utilisation_ratio, idle_ratio: of what was spent, 0–1."""
+    """In nano-dollars; None where there was none of it. utilisation_ratio, idle_ratio: of replicas' time, 0–1."""
 
     per_1k_requests: int | None
     per_1m_input_tokens: int | None
@@ -48,6 +49,6 @@ def unit_costs(amounts: Amounts) -> UnitCosts:
             amounts.spent * reads * MILLION // (done * amounts.input_tokens) if done and amounts.input_tokens else None
         ),
         per_1m_output_tokens=amounts.spent * DECODE_UNITS * MILLION // done if amounts.output_tokens else None,
-        utilisation_ratio=amounts.worked / amounts.spent if amounts.spent else None,
-        idle_ratio=amounts.idle / amounts.spent if amounts.spent else None,
+        utilisation_ratio=amounts.busy_ms / amounts.held_ms if amounts.held_ms else None,
+        idle_ratio=amounts.idle_ms / amounts.held_ms if amounts.held_ms else None,
     )

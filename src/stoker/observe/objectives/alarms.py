@@ -1,4 +1,4 @@
-"""Which of the platform's own alarms (core/alarms.py) hold now: what endpoints say of themselves, and the history.
+"""Which of the platform's own alarms (core/alarms.py) hold now: by what endpoints say, the history, and what it costs.
 
 The history is asked every ASK_EVERY_S, not at each look. A question that fails says nothing about what it asks for:
 what held before goes on to hold, for an alarm must not end because the disk is slow, or because control started again:
@@ -8,7 +8,7 @@ alerted before goes on.
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from math import inf
 from typing import Final, NamedTuple, Protocol
 
@@ -118,12 +118,14 @@ QUESTIONS: Final = (
     Question("HistoryFails", "increase by () (stoker_history_failures_total[10m])", over=0.5),
 )  # fmt: skip
 _ASKED: Final = frozenset(each.alarm for each in QUESTIONS)
+_COST: Final = "CostUnusual"
 
 
 class Alarms:
-    """Remembers what the history said last. Used by one task."""
+    """Remembers what the history said last. Used by one task. costly: what costs are unusual, once that is known."""
 
     def __init__(self, asks: Asks) -> None:
+        self.costly: Callable[[], tuple[Signal, ...] | None] = lambda: ()
         self._asks = asks
         self._found: dict[str, tuple[Signal, ...]] = {}
         self._answers: Counter[str] = Counter()  # by alarm, up to SURE_AFTER
@@ -144,6 +146,7 @@ class Alarms:
         living = {(str(each.project), str(each.name)) for each in states if not each.is_deleting}
         asked = [signal for found in self._found.values() for signal in found]
         asked += self._not_yet_over(alerted, {alert_id(each.labels) for each in asked})
+        asked += self._costs(alerted)
         return (*alarms.of_endpoints(states), *(each for each in asked if _is_there(each, living)))
 
     def _not_yet_over(self, alerted: Iterable[Alert], found: Collection[str]) -> list[Signal]:
@@ -156,6 +159,14 @@ class Alarms:
             and alert.id not in found
             and self._answers[name] < SURE_AFTER
         ]
+
+    def _costs(self, alerted: Iterable[Alert]) -> Iterable[Signal]:
+        """Return what costs are out of the ordinary; until they are known, what was alerted of them."""
+        found = self.costly()
+        if found is not None:
+            return found
+        before = (alert for alert in alerted if alert.labels.get("alertname") == _COST and alert.state != "resolved")
+        return [alarms.BY_NAME[_COST].again(alert) for alert in before]
 
     async def _ask(self, question: Question, now_s: float) -> tuple[Signal, ...]:
         lines = _values(await self._asks.query(question.query, end_s=now_s))

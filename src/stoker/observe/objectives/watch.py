@@ -64,7 +64,7 @@ class Watch:
         self._judge = Judge(history, metrics)
         self._parts = Parts(history)
         self._ages = Ages(history, metrics)
-        self._alarms = Alarms(history)
+        self.alarms = Alarms(history)
         self._post = post
         self._lease = lease
         self._metrics = metrics
@@ -155,7 +155,7 @@ class Watch:
         followed = await self._parts.look(states, before.parts, now_s)
         standings = await self._judge.look(states, before.slos, followed, self._ages.of, now_s)
         burns = (burn for each in standings if (burn := _burning(each)))
-        signals = (*burns, *await self._alarms.look(states, now_s, before.alerts.alerts.values()))
+        signals = (*burns, *await self.alarms.look(states, now_s, before.alerts.alerts.values()))
         routes = [_route(each) for each in receivers]
         remembered = notices.delivered(before.alerts, self._post.settled())
         decision = notices.decide(signals, routes, remembered, now_s)

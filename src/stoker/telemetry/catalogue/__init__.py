@@ -6,6 +6,7 @@ are the same. Other names for the same numbers (vLLM's, OpenTelemetry's) are mad
 
 from typing import Final
 
+from stoker.telemetry.catalogue.costs import COSTS
 from stoker.telemetry.catalogue.gateway import GATEWAY
 from stoker.telemetry.catalogue.metric import MergeRule, Metric, MetricKind, Unit
 from stoker.telemetry.catalogue.platform import PLATFORM
@@ -14,5 +15,5 @@ from stoker.telemetry.catalogue.usage import USAGE
 
 __all__ = ["BY_NAME", "METRICS", "SAID_BY_REPLICA", "MergeRule", "Metric", "MetricKind", "Unit"]
 
-METRICS: Final[tuple[Metric, ...]] = (*GATEWAY, *USAGE, *REPLICA, *PLATFORM)
+METRICS: Final[tuple[Metric, ...]] = (*GATEWAY, *USAGE, *COSTS, *REPLICA, *PLATFORM)
 BY_NAME: Final[dict[str, Metric]] = {metric.name: metric for metric in METRICS}

@@ -1,0 +1,114 @@
+"""Operations about costs: what serving cost and whose it was, rows for FinOps tools, the prices of pools."""
+
+import time
+from collections.abc import AsyncIterator
+from typing import Final
+
+from starlette.responses import Response, StreamingResponse
+
+from stoker.api.bodies import decoded, nothing, reply
+from stoker.api.operations import Call, Operation, Parameter
+from stoker.api.usage import BY_MAX, moment, month_s, own_project
+from stoker.core.cost.report import Report
+from stoker.core.usage import HOUR_S
+from stoker.types.costs import PriceList
+from stoker.types.errors import InvalidInput
+
+BY: Final = "project,endpoint"
+CSV: Final = "text/csv; charset=utf-8"
+YEARS_S: Final = 2 * 366 * 86_400  # of an export
+
+
+async def _costs(call: Call) -> Response:
+    from_s, to_s = _span(call)
+    asked = call.request.query_params
+    by = [name.strip() for name in asked.get("by", BY).split(",") if name.strip()]
+    if len(by) > BY_MAX:
+        raise InvalidInput(f"{len(by)} names; {BY_MAX} are the most", field="by")
+    try:
+        return reply(await call.plane.costs.report(from_s, to_s, by, own_project(call, asked.get("project"))))
+    except ValueError as unknown:
+        raise InvalidInput(str(unknown), field="by") from unknown
+
+
+async def _focus(call: Call) -> Response:
+    from_s, to_s = _span(call)
+    if to_s - from_s > YEARS_S:
+        raise InvalidInput("an export is of two years at most", field="from")
+    rows: AsyncIterator[bytes] = call.plane.costs.focus(
+        from_s, to_s, own_project(call, call.request.query_params.get("project"))
+    )
+    return StreamingResponse(rows, media_type=CSV)
+
+
+async def _prices(call: Call) -> Response:
+    return reply(await call.plane.costs.prices())
+
+
+async def _set_prices(call: Call) -> Response:
+    try:
+        await call.plane.costs.set_prices(await decoded(call.request, PriceList))
+    except ValueError as wrong:
+        raise InvalidInput(str(wrong), field="pools") from wrong
+    return nothing()
+
+
+def _span(call: Call) -> tuple[int, int]:
+    """Return from when until when, in unix seconds: whole hours. Raises InvalidInput."""
+    now_s = time.time()
+    asked = call.request.query_params
+    from_s = moment(asked.get("from"), "from", now_s, month_s(now_s)) // HOUR_S * HOUR_S
+    return from_s, moment(asked.get("to"), "to", now_s, int(now_s) + HOUR_S)
+
+
+_SPAN: Final = (
+    Parameter("from", str, "the first moment: a day, a month, 7d (ago) or unix seconds; this month's first"),
+    Parameter("to", str, "where it ends, likewise; now. hours become days after 62 days"),
+    Parameter("project", str, "only what that project pays, or its endpoints cost"),
+)
+OPERATIONS: Final = (
+    Operation(
+        "GET",
+        "/api/v1/costs",
+        _costs,
+        "What serving cost, idle time and overhead in; of the key's project, or of all where it may see all",
+        "usage:read",
+        where="each",
+        answer=Report,
+        query=(
+            *_SPAN,
+            Parameter(
+                "by", str, "names: payer, project, endpoint, revision, key, tag:NAME, kind, pool, hour, day, month"
+            ),
+        ),
+    ),
+    Operation(
+        "GET",
+        "/api/v1/costs/focus",
+        _focus,
+        "The cost lines of hours that are over, as a CSV file of FOCUS 1.2 rows; of whom as for /api/v1/costs",
+        "usage:read",
+        where="each",
+        query=_SPAN,
+        media=CSV,
+    ),
+    Operation(
+        "GET",
+        "/api/v1/costs/prices",
+        _prices,
+        "What the machines of pools cost",
+        "platform:read",
+        where="platform",
+        answer=PriceList,
+    ),
+    Operation(
+        "PUT",
+        "/api/v1/costs/prices",
+        _set_prices,
+        "Set what the machines of pools cost, and who pays for idle time and overhead",
+        "platform:write",
+        where="platform",
+        body=PriceList,
+        status=204,
+    ),
+)
