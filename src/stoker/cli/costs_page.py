@@ -12,6 +12,7 @@ from stoker.core.cost.report import EndpointCosts, Report, Row
 from stoker.types.costs import PoolPrices
 
 BAR: Final = 20
+NONE: Final = {"payer": "the platform"}
 EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
 
 
@@ -30,7 +31,7 @@ def as_csv(found: Report, by: Sequence[str]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow((*by, "usd", "machine_s"))
     for row in found.items:
-        writer.writerow((*(row.by.get(name, "") for name in by), row.usd, row.machine_s))
+        writer.writerow((*(row.by[name] for name in by), row.usd, row.machine_s))
     return text.getvalue()
 
 
@@ -65,7 +66,7 @@ def _sums(found: Report, by: Sequence[str]) -> str:
     rows = []
     for row in found.items:
         share = row.nano_usd / most if most else row.machine_s / longest if longest else 0.0
-        rows.append((*(row.by.get(name, "") or "-" for name in by), *_cells(row), _part(row, found.total), bar(share)))
+        rows.append((*(row.by[name] or NONE.get(name, "-") for name in by), *_cells(row), _part(row, found.total), bar(share)))
     if len(rows) > 1:
         rows.append((*("all" if at == 0 else "" for at in range(len(by))), *_cells(found.total), "", ""))
     header = (*(name.upper() for name in by), "COST", "MACHINE TIME", "SHARE", "")
@@ -110,10 +111,10 @@ def bar(share: float) -> str:
 
 def dollars(text: str | None) -> str:
     """Return dollars to the cent, or to two digits where that is less; `-` for none."""
-    if text is None:
+    amount = float(text or 0)
+    if not amount:
         return "-"
-    amount = float(text)
-    if amount and abs(amount) < 1:
+    if abs(amount) < 1:
         return f"${amount:.{_decimals(amount)}f}"
     return f"${amount:,.2f}"
 

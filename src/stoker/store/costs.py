@@ -60,7 +60,7 @@ def sheet(connection: Connection, hour_s: int) -> Sheet | None:
 
 def payers(connection: Connection) -> dict[str, str]:
     """Return the project of each key, by its id."""
-    return dict(connection.execute(select(schema.keys.c.id, schema.keys.c.project)).tuples().all())
+    return {row.id: row.project for row in connection.execute(select(schema.keys.c.id, schema.keys.c.project))}
 
 
 def add_works(connection: Connection, works: Mapping[tuple[int, Asked], Done]) -> None:

@@ -1,6 +1,8 @@
 """Every nano-dollar of a machine has its line, whatever was measured; and a worked example, checked by hand."""
 
+import re
 from collections import Counter
+from pathlib import Path
 from typing import get_args
 
 from hypothesis import given
@@ -100,6 +102,19 @@ def test_the_worked_example_where_callers_pay_for_it_by_what_was_done_for_them()
     assert found["idle", "team-b"] == 666_667
     assert found["unallocated", "team-a"] + found["unallocated", "team-b"] == 2_000_000
     assert found["failed", "team-b"] == 66_667
+
+
+def test_the_page_shows_what_the_worked_example_costs() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "explanation" / "costs.md").read_text()
+    policies: tuple[Payer, ...] = ("owner", "proportional")
+    columns = [_paid(policy) for policy in policies]
+    rows = [(f"`{kind}`, {payer or 'the platform'}", kind, payer) for kind, payer in columns[0] | columns[1]]
+    wanted = {name: [found.get((kind, payer)) for found in columns] for name, kind, payer in rows}
+    wanted["all"] = [sum(found.values()) for found in columns]
+    found = {}
+    for name, *amounts in re.findall(r"^\| (`?\w+`?[^|]*?) \| ([\d,.–]+) \| ([\d,.–]+) \|$", page, re.MULTILINE):
+        found[name] = [None if each == "–" else round(float(each.replace(",", "")) * 1000) for each in amounts]
+    assert found == wanted
 
 
 def test_what_nobody_is_told_of_stays_with_the_platform() -> None:
