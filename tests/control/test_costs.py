@@ -125,7 +125,7 @@ def test_a_day_costs_what_its_machines_do_however_often_control_is_killed(platfo
     chance = random.Random(7)
     platform.look(0.0)
     while platform.now_s < DAY + DAY_S + LATE_S:
-        step_s = chance.choice([5.0, 580.0, 590.0, 600.0])
+        step_s = chance.choice([5.0, 560.0, 570.0, 580.0])
         platform.look(step_s)
         if chance.random() < 0.3:
             platform.watch = platform.control()

@@ -66,7 +66,9 @@ def _sums(found: Report, by: Sequence[str]) -> str:
     rows = []
     for row in found.items:
         share = row.nano_usd / most if most else row.machine_s / longest if longest else 0.0
-        rows.append((*(row.by[name] or NONE.get(name, "-") for name in by), *_cells(row), _part(row, found.total), bar(share)))
+        rows.append(
+            (*(row.by[name] or NONE.get(name, "-") for name in by), *_cells(row), _part(row, found.total), bar(share))
+        )
     if len(rows) > 1:
         rows.append((*("all" if at == 0 else "" for at in range(len(by))), *_cells(found.total), "", ""))
     header = (*(name.upper() for name in by), "COST", "MACHINE TIME", "SHARE", "")

@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from stoker.types.usage import Flag, Tags, UsageRecord
+from stoker.types.usage import WASTE, Flag, Tags, UsageRecord
 
 HOUR_S: Final = 3600
 DAY_S: Final = 86_400
@@ -97,6 +97,8 @@ def add_up(records: Iterable[UsageRecord]) -> dict[tuple[int, Whose], Sums]:
     """Return the sums of `records` by the hour's beginning (unix seconds) and by whose they are."""
     found: dict[tuple[int, Whose], Sums] = {}
     for record in records:
+        if record.flags & WASTE:  # nobody's request; core/cost/hours.py counts what it cost
+            continue
         whose = Whose(
             record.project, record.endpoint, record.revision, record.key, record.tenant,
             record.tags,

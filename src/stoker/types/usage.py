@@ -28,6 +28,12 @@ class Flag(IntFlag):
     MOVED = 128  # another endpoint answered than the one asked
     STREAM = 256
     ESTIMATED = 512  # it was cut before the engine told its tokens: pieces were counted
+    WASTED_TRY = 1024  # no request, but a try of one that was tried again
+    WASTED_HEDGE = 2048  # no request, but the slower one of two replicas that were asked
+    WASTED_COPY = 4096  # no request, but its copy for a revision on trial
+
+
+WASTE: Final = int(Flag.WASTED_TRY | Flag.WASTED_HEDGE | Flag.WASTED_COPY)
 
 
 class Charge(msgspec.Struct, frozen=True, array_like=True):

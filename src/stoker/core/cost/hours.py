@@ -14,6 +14,11 @@ from stoker.core.cost.timesheet import Sheet
 from stoker.types.costs import CostLine, LineKind, MachinePrice, PoolPrices, PriceList
 from stoker.types.usage import Flag, Tags, UsageRecord
 
+_WASTED: Final[tuple[tuple[Flag, LineKind], ...]] = (
+    (Flag.WASTED_TRY, "retries"),
+    (Flag.WASTED_HEDGE, "hedges"),
+    (Flag.WASTED_COPY, "shadow"),
+)
 FREE: Final = (MachinePrice(),)  # of a pool that nobody has priced: its hours are shown all the same
 
 
@@ -39,6 +44,9 @@ class Done(msgspec.Struct, frozen=True):
 
 def kind_of(flags: int) -> LineKind:
     """Return what the work of a request was for, by its flags."""
+    for flag, kind in _WASTED:
+        if flags & flag:
+            return kind
     if flags & (Flag.FAILED | Flag.CANCELLED):
         return "failed"
     return "canary" if flags & Flag.CANARY else "requests"

@@ -19,8 +19,10 @@ from stoker.gateway.fleet import learning, suspicion
 from stoker.gateway.lane import Lane
 from stoker.gateway.layers.upstream import send
 from stoker.gateway.relay import Relay
+from stoker.gateway.usage.waste import Took, waste
 from stoker.protocol.frames import EndHead
 from stoker.types.errors import Draining, UnprocessableInput
+from stoker.types.usage import Flag
 
 _TWICE: Final = frozenset(("infer", "embeddings"))
 
@@ -109,12 +111,13 @@ class Twin(Exchange):
 class Race:
     """One request and, from some moment on, its twin."""
 
-    __slots__ = ("_began_s", "_exchange", "_lane", "_timer", "_twin", "_twin_s")
+    __slots__ = ("_began_s", "_bill", "_exchange", "_lane", "_timer", "_twin", "_twin_s")
 
     def __init__(self, exchange: Exchange, lane: Lane, began_s: float) -> None:
         self._exchange = exchange
         self._lane = lane
         self._began_s = began_s
+        self._bill = exchange.bill  # the exchange has none any more when it is answered
         self._timer: asyncio.TimerHandle | None = None
         self._twin: Twin | None = None
         self._twin_s = 0.0
@@ -202,11 +205,12 @@ class Race:
         It was cancelled, so nobody says what it took: as much as the other, but for the time that it had less.
         """
         now_s = time.monotonic()
+        share = min((now_s - sent_s) / max(now_s - self._began_s, 1e-6), 1.0)
         self._lane.meters.wasted(now_s - sent_s, end.usage.rows if end is not None else 0)
         self._lane.admission.lost(now_s - sent_s)
         if end is not None:
-            took_s = max(now_s - self._began_s, 1e-6)
-            self._lane.admission.wasted(self._exchange, end, min((now_s - sent_s) / took_s, 1.0))
+            self._lane.admission.wasted(self._exchange, end, share)
+            waste(self._bill, self._exchange, Flag.WASTED_HEDGE, self._exchange.revision, Took(end, share))
 
     def _note(self, twin: Twin, relay: Relay, outcome: str) -> None:
         trail.note_hedge(self._exchange, outcome, time.monotonic(), relay.replica, twin.sent_s)

@@ -14,6 +14,7 @@ from stoker.gateway import trail
 from stoker.gateway.exchange import Exchange, Handler, TryFailed
 from stoker.gateway.fleet import suspicion
 from stoker.gateway.protocols import migration
+from stoker.gateway.usage.waste import waste_try
 from stoker.types.errors import Busy, StokerError
 
 BACKOFF_S: Final = 0.01  # doubled with each try that was no death; a lane needs a moment to see that a replica is gone
@@ -78,6 +79,7 @@ def may_go_on(exchange: Exchange, failed: TryFailed) -> float | None:
         raise failed.problem from None
     if not exchange.is_started:
         lane.meters.retry(failed.problem.code)
+        waste_try(exchange, failed, now_s)
     exchange.avoid = failed.replica
     if exchange.sent_s >= exchange.routed_s:  # this try was sent
         lane.admission.lost(now_s - exchange.sent_s)

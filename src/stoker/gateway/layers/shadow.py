@@ -22,8 +22,11 @@ from stoker.gateway.layers.cache import Tap
 from stoker.gateway.layers.upstream import send
 from stoker.gateway.protocols import agreement
 from stoker.gateway.protocols.agreement import Answer
+from stoker.gateway.usage.record import Bill
+from stoker.gateway.usage.waste import Took, waste
 from stoker.types.errors import DeadlineExceeded, StokerError
 from stoker.types.rollouts import Mirror
+from stoker.types.usage import Flag
 
 BODY_MAX_BYTES: Final = 1 << 20  # of a request that is copied
 ANSWER_MAX_BYTES: Final = 1 << 20  # of either answer that is compared
@@ -38,9 +41,9 @@ class Shadows:
     def __init__(self) -> None:
         self.tasks: set[asyncio.Task[None]] = set()
 
-    def begin(self, exchange: Exchange, lane: Lane, arms: Arms, mine: Answer | None) -> None:
+    def begin(self, exchange: Exchange, lane: Lane, arms: Arms, mine: Answer | None, bill: Bill | None) -> None:
         """Send the copy of `exchange`, which was answered with `mine` (None: badly, or with too much)."""
-        task = asyncio.get_running_loop().create_task(_copy(exchange, lane, arms, mine))
+        task = asyncio.get_running_loop().create_task(_copy(exchange, lane, arms, mine, bill))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
@@ -55,7 +58,7 @@ def shadow(shadows: Shadows, inner: Handler) -> Handler:
         return copied(exchange, arms)
 
     async def copied(exchange: Exchange, arms: Arms) -> None:
-        lane, client = exchange.lane, exchange.connection
+        lane, client, bill = exchange.lane, exchange.connection, exchange.bill
         assert lane is not None
         arms.copying += 1
         exchange.is_copied = True
@@ -77,7 +80,7 @@ def shadow(shadows: Shadows, inner: Handler) -> Handler:
             if tap.is_whole and relay is not None and relay.end is not None:
                 mine = Answer(b"".join(tap.pieces), relay.end.header_bytes)
             if is_judged and arms is lane.arms and not lane.book:
-                shadows.begin(exchange, lane, arms, mine)
+                shadows.begin(exchange, lane, arms, mine, bill)
             else:
                 arms.copying -= 1
 
@@ -141,7 +144,7 @@ class Copy(Exchange):
         self.deadline_s = time.monotonic() + first.deadline_s - first.request.started_s
 
 
-async def _copy(exchange: Exchange, lane: Lane, arms: Arms, mine: Answer | None) -> None:
+async def _copy(exchange: Exchange, lane: Lane, arms: Arms, mine: Answer | None, bill: Bill | None) -> None:
     mirror = arms.rollout.mirror
     try:
         replica = lane.choice.free(arms.canary)
@@ -151,6 +154,8 @@ async def _copy(exchange: Exchange, lane: Lane, arms: Arms, mine: Answer | None)
         copy = Copy(exchange)
         began_s = time.monotonic()
         theirs = await _ask(copy, replica, lane, arms)
+        end = copy.relay.end if copy.relay is not None else None
+        waste(bill, copy, Flag.WASTED_COPY, replica.revision, Took(end, compute_s=time.monotonic() - began_s))
         outcome = "failed"
         if theirs is not None:
             found = await _compare(exchange, mine, theirs, mirror.tolerance)

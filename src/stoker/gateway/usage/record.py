@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stoker.gateway.lane import Lane
 
 REQUEST_ID_MAX: Final = 128
-FAILED, CANCELLED, CACHED, RETRIED, HEDGED, SHADOWED, CANARY, MOVED, STREAM, ESTIMATED = map(int, Flag)
+FAILED, CANCELLED, CACHED, RETRIED, HEDGED, SHADOWED, CANARY, MOVED, STREAM, ESTIMATED = map(int, tuple(Flag)[:10])
 
 
 class Hold(Protocol):
