@@ -1,5 +1,7 @@
 """Usage and prices on a terminal."""
 
+from pathlib import Path
+
 import click
 
 from stoker.cli import prices, usage
@@ -40,3 +42,16 @@ def test_default_prices_say_whose_they_are() -> None:
 def test_nothing_used_and_no_prices_are_told(run: Run) -> None:
     assert "nothing was used" in run("usage", "--from", "1d").stdout
     assert "no default prices" in run("prices").stdout
+
+
+def test_prices_of_machines_are_set_from_a_file_and_the_export_is_written_whole_or_not_at_all(
+    run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "pools.yaml").write_text("pools: [{prices: [{node_hour: 0.4}]}]")
+    assert "$0.4" in run("costs", "prices", "--set", str(tmp_path / "pools.yaml")).stdout
+    assert run("costs", "--since", "1h").returncode == 0
+    assert (
+        "0 lines in" in run("costs", "--since", "2020-01", "--to", "2020-02", "--focus", str(tmp_path / "f.csv")).stdout
+    )
+    assert (tmp_path / "f.csv").read_text().startswith("BilledCost,")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["f.csv", "pools.yaml"]

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 import pytest
 
 from stoker.core.hedge import RATIO
+from stoker.types.usage import Flag
 from tests.gateway import rig as rigs
 from tests.gateway.rig import KEY, TEAM_KEY, Rig, client, infer, kept, load_of, run, until
 from tests.gateway.talkers import metric, metrics
+from tests.gateway.usage_records import records
 
 pytestmark = pytest.mark.alone  # it is about the slowest requests
 
@@ -115,6 +117,7 @@ def test_a_request_whose_replica_hangs_is_answered_by_another_and_frees_its_plac
         text = await metrics(rig)
         tries = sum(metric(text, "stoker_hedges_total", endpoint="digits", outcome=each) for each in ("won", "lost"))
         assert metric(text, "stoker_hedge_wasted_rows_total", endpoint="digits") == tries >= 1  # of a row each
+        assert sum(each.flags & Flag.WASTED_HEDGE != 0 for each in records(rig)) == tries
 
     run(work)
     until(lambda: asyncio.run(in_flight(rig)) == 0, "no place is held any more")

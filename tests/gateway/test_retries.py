@@ -5,9 +5,11 @@ import time
 from pathlib import Path
 
 from stoker.core.retry import PER_S, RATIO, TRIES_MAX, WINDOW_S
+from stoker.types.usage import Flag
 from tests.gateway import rig as rigs
 from tests.gateway.rig import infer, load_of, run
 from tests.gateway.talkers import metric, metrics
+from tests.gateway.usage_records import records
 
 REQUESTS = 80
 
@@ -30,6 +32,7 @@ def test_replicas_that_refuse_everything_are_not_asked_without_end(tmp_path: Pat
             assert retries <= allowed < REQUESTS * (TRIES_MAX - 1)
             assert retries >= PER_S * WINDOW_S  # a short burst is not held back
             assert denied["budget"] + denied["tries"] == REQUESTS
+            assert sum(each.flags & Flag.WASTED_TRY != 0 for each in records(rig)) == retries
             asked = sum(line.startswith("request infer") for name in ("r0", "r1") for line in rig.lines(name))
             assert asked == REQUESTS + retries  # the count is what the replicas saw
             assert (await load_of(rig)).arrived == REQUESTS + 1  # what scaling is told of: a retry is nobody who came

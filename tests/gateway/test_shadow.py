@@ -6,10 +6,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from stoker.types.usage import Flag
 from tests.gateway.rig import Rig, chat, client, infer, run
 from tests.gateway.rig import ask as asked_for
 from tests.gateway.rollouts import counts, scene
 from tests.gateway.talkers import metric, metrics
+from tests.gateway.usage_records import records
 
 MIRROR: dict[str, Any] = {"mirror": {"ratio": 1.0}}
 
@@ -56,6 +58,10 @@ def test_copies_are_compared_and_counted_and_the_caller_gets_the_baselines_answe
             assert metric(text, "stoker_requests_total", endpoint="digits", revision="default.digits-2") == 0
             assert metric(text, "stoker_shadow_wasted_seconds_total", endpoint="digits") > 0
             assert all("-shadow" in line for line in rig.lines("c0") if line.startswith("request"))
+            copies = [each for each in records(rig) if each.flags & Flag.WASTED_COPY]
+            assert len(copies) >= 3
+            assert {each.revision for each in copies} == {"default.digits-2"}
+            assert {each.price_nano_usd for each in copies} == {0}
 
         run(work)
 

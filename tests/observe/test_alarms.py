@@ -8,7 +8,7 @@ import pytest
 
 from stoker.client.views import Chart
 from stoker.core import alarms
-from stoker.core.alerts import Signal
+from stoker.core.alerts import Alert, Signal
 from stoker.core.snapshot import EndpointState
 from stoker.observe.history.history import History
 from stoker.observe.objectives.alarms import ASK_EVERY_S, QUESTIONS, Alarms
@@ -149,6 +149,19 @@ def test_an_alarm_holds_when_what_it_asks_for_happens_and_ends_when_that_is_over
     for _ in range(4):
         world.tick(1000.0)
     assert world.look() == []
+
+
+def test_unusual_costs_hold_while_they_are_told_and_until_they_are_known_again(world: World) -> None:
+    told = alarms.BY_NAME["CostUnusual"].signal({}, "because", "3.1 × the usual day: retries of key k1")
+    alert = Alert("1", told.labels, "ticket", "firing", told.summary, "because", told.runbook, 1.0, 1.0)
+    known: tuple[Signal, ...] | None = (told,)
+    world.alarms.costly = lambda: known
+    assert world.look() == [told]
+    known = None
+    found = world.rig.run(world.alarms.look((), world.rig.clock.now_s, (alert,)))
+    assert [(each.summary, each.labels) for each in found] == [(told.summary, told.labels)]
+    known = ()
+    assert world.rig.run(world.alarms.look((), world.rig.clock.now_s, (alert,))) == ()
 
 
 def test_a_few_failures_of_a_quiet_endpoint_are_none(world: World) -> None:

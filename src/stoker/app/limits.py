@@ -1,13 +1,15 @@
-"""Every bound of rollouts, releases and usage, for the documentation's page of limits, from the code itself."""
+"""Every bound of rollouts, releases, usage and costs, for the documentation's page of limits, from the code itself."""
 
 from stoker.api import rollouts as api
 from stoker.app.settings import USAGE_JOURNAL_MAX_BYTES
 from stoker.control import hooks, policies, quiet
 from stoker.control import judge as judging
 from stoker.control import rollouts as watch
+from stoker.control.costs import watch as watch_costs
 from stoker.control.releases import ask, gates, golden, likeness, profile, runner
 from stoker.core import pricing
 from stoker.core import usage as sums
+from stoker.core.cost import fold, timesheet
 from stoker.core.gate import golden as examples
 from stoker.core.rollout import decide, ending, state
 from stoker.core.verdict import judge
@@ -16,7 +18,8 @@ from stoker.gateway.http.limits import FIXED, Row
 from stoker.gateway.layers import shadow
 from stoker.gateway.usage import journal, shipping
 from stoker.observe.notify import delivery
-from stoker.store import outbox, rollouts, usage
+from stoker.store import costs, outbox, rollouts, usage
+from stoker.types import costs as cost_types
 from stoker.types import releases
 from stoker.types import rollouts as types
 from stoker.types import usage as usage_types
@@ -31,6 +34,7 @@ def sections() -> dict[str, list[Row]]:
         "Judges and hooks": _told(),
         "Gates and dossiers": _gates(),
         "Usage": _usage(),
+        "Costs": _costs(),
     }
 
 
@@ -140,6 +144,27 @@ def _usage() -> list[Row]:
         ("… by the day", f"{sums.DAYS_KEPT_S // sums.DAY_S} days", "they become months", FIXED),
         ("gateway processes whose numbers are remembered", str(usage.CURSORS_MAX), "those heard of last stay", FIXED),
         ("tokens of an answer in a bound, where none is named", str(pricing.OUTPUT_TOKENS_MAX), "–", FIXED),
+    ]
+
+
+def _costs() -> list[Row]:
+    return [
+        ("between two looks at the fleet", _seconds(watch_costs.LOOK_EVERY_S), "–", FIXED),
+        (
+            "a time without a look, in which machines count",
+            f"{timesheet.GAP_MAX_MS // 60_000} min",
+            "nobody's",
+            FIXED,
+        ),
+        ("hours without a look that reservations are paid for", str(timesheet.HOURS_MAX), "those before do not", FIXED),
+        ("after an hour, until its lines are final", _seconds(watch_costs.LATE_S), "paid in the next hour", FIXED),
+        ("combinations of keys and tags in an hour", str(costs.WORKS_MAX), "they are of no key", FIXED),
+        ("lines of an hour, or a day", str(fold.LINES_MAX), "the smallest lose key and tags, then revision", FIXED),
+        ("lines that are kept", str(costs.ROWS_MAX), "the oldest hours become days, the oldest days go", FIXED),
+        ("… by the hour", f"{costs.HOURS_KEPT_S // costs.DAY_S} days", "they become days", FIXED),
+        ("… by the day", f"{costs.DAYS_KEPT_S // costs.DAY_S} days", "they go", FIXED),
+        ("pools with prices", str(cost_types.POOLS_MAX), "400 `invalid_input`", FIXED),
+        ("endpoints with series of their own", str(watch_costs.ENDPOINTS_MAX), "they are `other`", FIXED),
     ]
 
 

@@ -159,6 +159,9 @@ def record(revision: str = "1", flags: int = 0, **changes: int) -> UsageRecord:
         (Flag.CANARY | Flag.FAILED, "failed"),
         (Flag.CANCELLED | Flag.STREAM, "failed"),
         (Flag.RETRIED | Flag.HEDGED, "requests"),
+        (Flag.WASTED_TRY | Flag.ESTIMATED, "retries"),
+        (Flag.WASTED_HEDGE, "hedges"),
+        (Flag.WASTED_COPY | Flag.CANARY, "shadow"),
     ],
 )
 def test_what_the_work_of_a_request_was_for(flags: int, kind: LineKind) -> None:

@@ -210,7 +210,9 @@ class Race:
         self._lane.admission.lost(now_s - sent_s)
         if end is not None:
             self._lane.admission.wasted(self._exchange, end, share)
-            waste(self._bill, self._exchange, Flag.WASTED_HEDGE, self._exchange.revision, Took(end, share))
+            waste(
+                self._bill, self._exchange, Flag.WASTED_HEDGE, self._exchange.revision, Took(end, share, now_s - sent_s)
+            )
 
     def _note(self, twin: Twin, relay: Relay, outcome: str) -> None:
         trail.note_hedge(self._exchange, outcome, time.monotonic(), relay.replica, twin.sent_s)

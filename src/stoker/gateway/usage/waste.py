@@ -23,15 +23,15 @@ class Took:
     __slots__ = ("cached_tokens", "compute_us", "input_tokens", "output_tokens", "rows")
 
     def __init__(self, end: EndHead | None, share: float = 1.0, compute_s: float = 0.0) -> None:
-        """As `end` says, or `share` of that; without an end `compute_s`."""
+        """As `end` says, or `share` of that; `compute_s` where nobody says how long the engine worked."""
         usage = end.usage if end is not None else None
         self.input_tokens = int(usage.input_tokens * share) if usage is not None else 0
         self.output_tokens = int(usage.output_tokens * share) if usage is not None else 0
         self.cached_tokens = int(usage.cached_tokens * share) if usage is not None else 0
         self.rows = usage.rows if usage is not None else 0
-        if end is not None:
-            batch = max(end.timings.batch_rows, self.rows, 1)
-            compute_s = end.timings.compute_s * share * (self.rows / batch if self.rows else 1.0)
+        if end is not None and end.timings.compute_s > 0:
+            of_batch = self.rows / max(end.timings.batch_rows, self.rows) if self.rows else 1.0
+            compute_s = end.timings.compute_s * of_batch * share
         self.compute_us = int(compute_s * 1e6)
 
 
