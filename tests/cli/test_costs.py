@@ -50,4 +50,4 @@ def test_prices_of_pools_say_who_pays() -> None:
     pool = PoolPrices((MachinePrice("2027-01-01", "0.4", reserved=Reserved(2, "0.25")),), "gpu", "proportional", "none")
     line = costs_page.prices_table((pool,)).splitlines()[1]
     assert line.split()[:2] == ["gpu", "2027-01-01"]
-    assert line.endswith("2 at $0.25  its callers     the platform")
+    assert line.endswith("2 at $0.25  its callers   the platform")

@@ -174,6 +174,16 @@ def test_what_a_key_is_told_of_too_late_is_paid_in_the_hour_after(platform: Plat
     assert platform.spent(("kind", "key"), from_s=DAY + HOUR_S)["requests", "k1"] > 0
 
 
+def test_what_is_asked_by_too_many_is_of_no_key(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(costs, "WORKS_MAX", 3)
+    platform.look(0.0)
+    for number in range(9):
+        platform.ask(f"k{number}")
+    done = platform.database.read(lambda c: costs.works(c, DAY))
+    assert {asked.key for asked in done} == {"k0", "k1", "k2", ""}
+    assert sum(each.compute_us for each in done.values()) == 9_000
+
+
 def test_the_hour_of_now_is_shown_and_not_counted_twice(platform: Platform) -> None:
     platform.look(0.0)
     platform.until(DAY + HOUR_S // 2)

@@ -73,9 +73,9 @@ def add_works(connection: Connection, works: Mapping[tuple[int, Asked], Done]) -
         hour[asked] = hour.get(asked, Done()) + done
     for hour_s, found in by_hour.items():
         count = connection.execute(select(func.count()).where(table.c.hour_s == hour_s)).scalar_one()
-        for asked, done in found.items():
-            whose = asked if count < WORKS_MAX else msgspec.structs.replace(asked, key="", tags=())
-            add_up(connection, table, _KEY, ("units", "compute_us"), [_work(hour_s, whose, done)])
+        whose = found if count + len(found) <= WORKS_MAX else _keyless(found)
+        rows = [_work(hour_s, asked, done) for asked, done in whose.items()]
+        add_up(connection, table, _KEY, ("units", "compute_us"), rows)
 
 
 def works(connection: Connection, hour_s: int) -> dict[Asked, Done]:
@@ -158,6 +158,13 @@ def _make_day(connection: Connection, day_s: int) -> int:
 
 
 _KEY: Final = ("hour_s", "revision", "kind", "project", "key", "tags_digest")
+
+
+def _keyless(works: Mapping[Asked, Done]) -> dict[Asked, Done]:
+    found: dict[Asked, Done] = defaultdict(Done)
+    for asked, done in works.items():
+        found[msgspec.structs.replace(asked, key="", tags=())] += done
+    return found
 
 
 def _work(hour_s: int, asked: Asked, done: Done) -> dict[str, Any]:

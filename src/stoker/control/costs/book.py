@@ -11,6 +11,8 @@ from functools import partial
 from itertools import groupby
 from typing import Final
 
+import msgspec
+
 from stoker.control.costs import closing, outlook
 from stoker.control.costs.prices import price_list, set_price_list
 from stoker.control.costs.watch import CostWatch
@@ -41,9 +43,12 @@ class CostBook:
         Raises ValueError for an unknown name.
         """
         needed = report.columns(by)
-        return await self._database.reading(
-            lambda connection: _report(connection, (from_s, to_s), by, needed, project, time.time())
-        )
+        span, now_s = (from_s, to_s), time.time()
+        found = await self._database.reading(lambda each: _report(each, span, by, needed, project, now_s))
+        anomaly = self.watch.anomaly
+        if anomaly is None or project is not None:
+            return found
+        return msgspec.structs.replace(found, unusual=anomaly.sentence)
 
     async def focus(self, from_s: int, to_s: int, project: str | None) -> AsyncIterator[bytes]:
         """Yield the lines of hours and days that are over as a CSV file of FOCUS rows, day after day."""
@@ -87,7 +92,6 @@ def _report(
     }
     today_s = int(now_s) // DAY_S * DAY_S
     open_nano_usd = sum(each.nano_usd for each in under_way if each.by["day_s"] == today_s)
-    unusual = outlook.anomaly(connection, now_s) if project is None else None
     return Report(
         *span,
         items,
@@ -95,7 +99,6 @@ def _report(
         report.endpoints(kinds, used),
         *report.ratios(kinds),
         month=report.month_of(outlook.forecast(connection, now_s, open_nano_usd, project)),
-        unusual=unusual.sentence if unusual is not None else "",
     )
 
 

@@ -17,6 +17,7 @@ from stoker.control.observe import Observer, State
 from stoker.core import alarms
 from stoker.core.alerts import Signal
 from stoker.core.cost import timesheet
+from stoker.core.cost.outlook import Anomaly
 from stoker.core.cost.timesheet import Sheet
 from stoker.store import costs, leases
 from stoker.store.costs import HOUR_S
@@ -25,6 +26,7 @@ from stoker.store.leases import Lease, LeaseLost
 from stoker.telemetry.metrics import Registry
 from stoker.types.costs import CostLine
 from stoker.types.errors import StokerError
+from stoker.types.prices import NANO_PER_USD
 
 LOOK_EVERY_S: Final = 5.0
 STORE_EVERY_S: Final = 15.0
@@ -37,7 +39,7 @@ log = logging.getLogger(__name__)
 
 
 class CostWatch:
-    """One in a control process; acts while it has the lease. unusual: what is out of the ordinary; None: not known."""
+    """One in a control process; acts while it has the lease. anomaly: of today or yesterday; known while it acts."""
 
     def __init__(
         self,
@@ -48,7 +50,7 @@ class CostWatch:
         metrics: Registry,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.unusual: tuple[Signal, ...] | None = None
+        self.anomaly: Anomaly | None = None
         self._database = database
         self._observer = observer
         self._state = state
@@ -61,6 +63,18 @@ class CostWatch:
         self._waiting: set[int] = set()  # hours (unix seconds) that are stored and no lines yet
         self._stored_s = 0.0
         self._shown: set[tuple[str, str]] = set()
+        self._is_known = False  # whether the days were looked at for an anomaly
+
+    @property
+    def unusual(self) -> tuple[Signal, ...] | None:
+        """Return what is to be told of costs; None while that is not known."""
+        if not self._is_known:
+            return None
+        found = self.anomaly
+        if found is None:
+            return ()
+        because = f"${found.amount / NANO_PER_USD:,.2f}, on other days ${found.usual / NANO_PER_USD:,.2f}"
+        return (alarms.BY_NAME["CostUnusual"].signal({}, because, found.sentence),)
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -72,12 +86,15 @@ class CostWatch:
                 self._token = -1  # another control looks
             except StokerError as problem:
                 log.warning("what serving costs could not be kept", extra={"reason": problem.message})
+            except Exception:  # what a request costs must not stop requests: the next look goes on from what is stored
+                log.exception("a look at what serving costs failed")
+                self._token = -1
 
     async def look(self) -> None:
         """Look once; store what is to be stored, and make lines of what is over. Raises LeaseLost or Unavailable."""
         lease, state = self._lease(), self._state()
         if lease is None or state is None:
-            self._token, self.unusual = -1, None
+            self._token, self.anomaly, self._is_known = -1, None, False
             return
         if self._token != lease.token:
             await self._begin(lease)
@@ -91,8 +108,9 @@ class CostWatch:
         due = sorted(hour_s for hour_s in self._waiting if hour_s + HOUR_S + LATE_S <= now_s)
         for hour_s in due:
             await self._close(lease, hour_s)
-        if due or self.unusual is None:
-            self.unusual = await self._database.reading(lambda connection: _unusual(connection, now_s))
+        if due or not self._is_known:
+            self.anomaly = await self._database.reading(lambda connection: outlook.anomaly(connection, now_s))
+            self._is_known = True
 
     async def _begin(self, lease: Lease) -> None:
         """Go on from what is stored."""
@@ -138,11 +156,3 @@ class CostWatch:
             labels = {"kind": line.kind, "pool": line.pool, "project": whose[0], "endpoint": whose[1]}
             self._metrics.counter("stoker_cost_micro_dollars_total", **labels).add(line.nano_usd / MICRO)
             self._metrics.counter("stoker_cost_machine_seconds_total", **labels).add(line.ms / 1000.0)
-
-
-def _unusual(connection: Connection, now_s: float) -> tuple[Signal, ...]:
-    found = outlook.anomaly(connection, now_s)
-    if found is None:
-        return ()
-    because = f"${found.amount / 1e9:,.2f}, on other days ${found.usual / 1e9:,.2f}: {found.sentence}"
-    return (alarms.BY_NAME["CostUnusual"].signal({}, because, found.sentence),)

@@ -12,6 +12,7 @@ COSTS: Final[tuple[Metric, ...]] = (
         ("kind", "pool", *ENDPOINT),
         "What machines cost, in millionths of a US dollar, by what for; grows when an hour is over. "
         "endpoint is empty for what no replica held, `other` where there are too many.",
+        kept=False,
     ),
     Metric(
         "stoker_cost_machine_seconds_total",
@@ -19,5 +20,6 @@ COSTS: Final[tuple[Metric, ...]] = (
         "seconds",
         ("kind", "pool", *ENDPOINT),
         "The time of replicas and machines that was paid for, by what for, as in stoker_cost_micro_dollars_total.",
+        kept=False,
     ),
 )
