@@ -25,7 +25,7 @@ from stoker.store.costs import DAY_S, HOUR_S
 from stoker.store.engine import Connection, Database, open_engine, sqlite_url
 from stoker.store.leases import LeaseLost
 from stoker.telemetry.metrics import Registry
-from stoker.types.costs import MachinePrice, PoolPrices, PriceList, Reserved
+from stoker.types.costs import CostLine, MachinePrice, PoolPrices, PriceList, Reserved
 from stoker.types.days import parse_day
 from stoker.types.ids import ModelName
 from stoker.types.models import ModelVersion, manifest_digest
@@ -228,6 +228,25 @@ def test_days_of_old_hours_cost_the_same(platform: Platform) -> None:
     assert spans == {"day"}
     assert platform.database.write(lambda c: costs.tidy(c, DAY + 2 * DAY_S + costs.DAYS_KEPT_S)) > 0
     assert platform.spent(to_s=DAY + DAY_S) == {}
+
+
+def test_too_many_lines_become_days_sooner_and_the_oldest_days_go(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(costs, "ROWS_MAX", 50)
+    line = CostLine("idle", "default", 5, 1000)
+
+    def write(connection: Connection) -> None:
+        for hour in range(5 * 24):
+            costs.close(connection, DAY + hour * HOUR_S, [line])
+
+    platform.database.write(write)
+    platform.database.write(lambda c: costs.tidy(c, DAY + 5 * DAY_S))
+    kept = platform.database.read(
+        lambda c: [(span, at_s, each.nano_usd) for span, at_s, each in costs.lines(c, 0, 1 << 40)]
+    )
+    assert [each for each in kept if each[0] == "day"] == [("day", DAY + day * DAY_S, 5 * 24) for day in range(1, 3)]
+    assert len(kept) == 50
 
 
 def test_the_export_has_a_row_for_each_line_and_adds_up_to_the_same(platform: Platform) -> None:

@@ -107,6 +107,12 @@ def test_a_process_that_was_restarted_counts_from_nothing() -> None:
     assert told(looks)[-1].replicas["a"].busy_ms == 3_000
 
 
+def test_an_agent_that_cannot_say_for_a_moment_how_long_an_engine_worked_makes_no_work_of_it() -> None:
+    told_s = ((0, 5_000.0), (5_000, 5_001.0), (10_000, 0.0), (15_000, 5_002.0))
+    looks = [Look(START_MS + at, (N1,), (replica("a", since_s=1.0, busy_s=busy_s),)) for at, busy_s in told_s]
+    assert told(looks)[-1].replicas["a"].busy_ms == 2_000
+
+
 def test_what_was_worked_before_the_first_look_is_nobodys_here() -> None:
     looks = [Look(START_MS + at, (N1,), (replica("a", busy_s=100.0),)) for at in (1, 5_000, 10_000)]
     assert told(looks)[-1].replicas["a"].busy_ms == 0

@@ -136,9 +136,10 @@ def _worked(known: Engine | None, seen: SeenReplica, from_ms: int, to_ms: int) -
         before_s = known.busy_s
     else:
         before_s = 0.0 if seen.since_s * 1000.0 >= from_ms else seen.busy_s
-    due_ms = (known.due_ms if known is not None else 0.0) + max(0.0, seen.busy_s - before_s) * 1000.0
+    after_s = max(before_s, seen.busy_s)  # an agent that was just restarted has heard nothing from it yet
+    due_ms = (known.due_ms if known is not None else 0.0) + (after_s - before_s) * 1000.0
     busy_ms = min(int(due_ms), to_ms - from_ms) if seen.is_ready else 0
-    return busy_ms, Engine(seen.since_s, seen.busy_s, min(due_ms - busy_ms, float(GAP_MAX_MS)))
+    return busy_ms, Engine(seen.since_s, after_s, min(due_ms - busy_ms, float(GAP_MAX_MS)))
 
 
 def _with(known: ReplicaTime, seen: SeenReplica, length_ms: int, busy_ms: int, *, is_warm: bool) -> ReplicaTime:
