@@ -86,6 +86,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
     numbers = Numbers(metrics, driver, observer, Fleet(metrics), gauges.refresh, counted)
     watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
     incidents = _incidents(database, history, watch, loop)
+    incidents = _incidents(database, history, loop, watch)
     remedies = Remedies(database, incidents, lambda: observer.statuses, metrics, loop.wake)
     admission = Admission(database, blobs, observer, metrics)
     models = ModelRegistry(database, blobs, home.models, home.tmp, admission)
@@ -171,6 +172,11 @@ def _incidents(database: Database, history: History, watch: Watch, loop: Loop) -
 def _seeing(observer: Observer, watch: Watch, scaling: ScalingWatch, history: History, chosen: Settings) -> Sources:
     standings, written_s = (lambda: watch.standings), (lambda: history.written_s)
     return Sources(observer, standings, scaling.newest, written_s, chosen.gateways)
+
+
+def _incidents(database: Database, history: History, loop: Loop, watch: Watch) -> Incidents:
+    evidence = Recorded(database, history)
+    return Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, watch.alerted)
 
 
 def _starts(database: Database, observer: Observer, home: Home, loop: Loop, numbers: Numbers) -> StartWatch:
