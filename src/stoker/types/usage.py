@@ -2,6 +2,8 @@
 
 A gateway writes one for each request that reached an endpoint, before the answer's last byte; control settles each
 exactly once (docs/explanation/usage-and-prices.md).
+What a request took besides its answer (a try that failed, a hedge that lost, a copy) has records of its own, marked by
+a flag of WASTE: they have no price and are no requests.
 """
 
 from enum import IntFlag
