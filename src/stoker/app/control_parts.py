@@ -86,8 +86,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
     numbers = Numbers(metrics, driver, observer, Fleet(metrics), gauges.refresh, counted)
     watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
     incidents = _incidents(database, history, watch, loop)
-    incidents = _incidents(database, history, loop, watch)
-    remedies = Remedies(database, incidents, lambda: observer.statuses, metrics, loop.wake)
+    remedies = _remedies(database, incidents, observer, metrics, loop, watch)
     admission = Admission(database, blobs, observer, metrics)
     models = ModelRegistry(database, blobs, home.models, home.tmp, admission)
     reach, signer = ask.Fleet(lambda: observer.statuses, home.address), Signer(home.platform_key)
@@ -95,7 +94,6 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
     judges = gates.Gates(blobs, reach, models.comparer, samples, policies.Asked(admission))
     quiet = Quiet(database, samples, reach, lambda: loop.lease is not None, loop.wake)
     scaling = _scaling(database, Gatherer(home.address, chosen.gateways, observer, history), loop, metrics)
-    loop.asked, loop.acts = watch.asked, remedies.in_force
     return ControlPlane(
         database=database,
         driver=driver,
@@ -169,14 +167,17 @@ def _incidents(database: Database, history: History, watch: Watch, loop: Loop) -
     return Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, watch.alerted)
 
 
+def _remedies(
+    database: Database, incidents: Incidents, observer: Observer, metrics: Registry, loop: Loop, watch: Watch
+) -> Remedies:
+    remedies = Remedies(database, incidents, lambda: observer.statuses, metrics, loop.wake)
+    loop.asked, loop.acts = watch.asked, remedies.in_force
+    return remedies
+
+
 def _seeing(observer: Observer, watch: Watch, scaling: ScalingWatch, history: History, chosen: Settings) -> Sources:
     standings, written_s = (lambda: watch.standings), (lambda: history.written_s)
     return Sources(observer, standings, scaling.newest, written_s, chosen.gateways)
-
-
-def _incidents(database: Database, history: History, loop: Loop, watch: Watch) -> Incidents:
-    evidence = Recorded(database, history)
-    return Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, watch.alerted)
 
 
 def _starts(database: Database, observer: Observer, home: Home, loop: Loop, numbers: Numbers) -> StartWatch:
