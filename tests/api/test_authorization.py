@@ -69,6 +69,10 @@ platform metrics:read     GET /metrics
 each     usage:read       GET /api/v1/usage
 each     usage:read       GET /api/v1/prices
 platform platform:write   PUT /api/v1/prices
+each     usage:read       GET /api/v1/costs
+each     usage:read       GET /api/v1/costs/focus
+platform platform:read    GET /api/v1/costs/prices
+platform platform:write   PUT /api/v1/costs/prices
 each     incidents:read   GET /api/v1/alerts
 each     incidents:read   GET /api/v1/notifiers
 each     incidents:read   GET /api/v1/incidents

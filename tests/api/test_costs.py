@@ -11,7 +11,7 @@ from stoker.core.cost.focus import COLUMNS
 from stoker.store import costs
 from stoker.store.engine import Database, open_engine, sqlite_url
 from stoker.types.costs import CostLine, MachinePrice, PoolPrices, PriceList
-from stoker.types.errors import Forbidden, InvalidInput
+from stoker.types.errors import Forbidden, InvalidInput, NotFound
 from tests.control.rig import Rig
 
 HOUR_S = 1_800_000_000
@@ -49,7 +49,7 @@ def test_an_admin_sees_everything_and_others_what_they_pay_and_serve(rig: Rig, r
     }
     assert found(admin, "kind", project="default") == {("requests",): 70, ("idle",): 30}
     assert found(reader, "kind") == {("requests",): 70}
-    with pytest.raises(Forbidden):
+    with pytest.raises(NotFound):
         found(reader, "kind", project="default")
     with pytest.raises(Forbidden):
         client.set_prices(reader, PriceList())

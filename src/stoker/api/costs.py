@@ -41,11 +41,11 @@ async def _focus(call: Call) -> Response:
     return StreamingResponse(rows, media_type=CSV)
 
 
-async def _prices(call: Call) -> Response:
+async def _pool_prices(call: Call) -> Response:
     return reply(await call.plane.costs.prices())
 
 
-async def _set_prices(call: Call) -> Response:
+async def _set_pool_prices(call: Call) -> Response:
     try:
         await call.plane.costs.set_prices(await decoded(call.request, PriceList))
     except ValueError as wrong:
@@ -95,7 +95,7 @@ OPERATIONS: Final = (
     Operation(
         "GET",
         "/api/v1/costs/prices",
-        _prices,
+        _pool_prices,
         "What the machines of pools cost",
         "platform:read",
         where="platform",
@@ -104,7 +104,7 @@ OPERATIONS: Final = (
     Operation(
         "PUT",
         "/api/v1/costs/prices",
-        _set_prices,
+        _set_pool_prices,
         "Set what the machines of pools cost, and who pays for idle time and overhead",
         "platform:write",
         where="platform",
