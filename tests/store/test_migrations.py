@@ -24,6 +24,7 @@ from stoker.store import (
     revisions,
     rollouts,
     schema,
+    schema_costs,
     settings,
 )
 from stoker.store import signing as trusted
@@ -63,7 +64,8 @@ def write(connection: Connection) -> None:
     rollouts.keep(connection, state, (Entry(1.0, "began", "scaling", "b"),))
     releases.set_golden(connection, "default", "e1", GoldenSet(Digest("sha256:" + "1" * 64), 3, 10, 1.0))
     settings.put(connection, settings.ROUTE_VERSION, "7")
-    for table in (schema.usage_cursors, schema.usage_sums, schema.usage_tags):
+    costs = (schema_costs.cost_sheets, schema_costs.cost_works, schema_costs.cost_lines)
+    for table in (schema.usage_cursors, schema.usage_sums, schema.usage_tags, *costs):
         values = {column.name: "x" if isinstance(column.type, String) else 1 for column in table.columns}
         connection.execute(insert(table).values(**values))
 

@@ -12,7 +12,7 @@ from stoker.core.cost.fold import fold
 from stoker.core.cost.hours import Asked, Done
 from stoker.core.cost.report import Group
 from stoker.core.cost.timesheet import Sheet
-from stoker.store import cost_tables, schema
+from stoker.store import schema, schema_costs
 from stoker.store.dialects import add_up, upsert
 from stoker.types.costs import CostLine
 from stoker.types.usage import Tags
@@ -31,7 +31,7 @@ _tags: Final = msgspec.json.Decoder(Tags).decode
 
 def put_sheet(connection: Connection, sheet: Sheet, *, is_open: bool) -> None:
     """Keep the sheet instead of what was known of its hour. There is one open sheet."""
-    table, hour_s = cost_tables.cost_sheets, sheet.hour_ms // 1000
+    table, hour_s = schema_costs.cost_sheets, sheet.hour_ms // 1000
     if is_open:
         connection.execute(delete(table).where(table.c.is_open, table.c.hour_s != hour_s))
     values = {"is_open": is_open, "sheet": msgspec.json.encode(sheet).decode()}
@@ -40,20 +40,20 @@ def put_sheet(connection: Connection, sheet: Sheet, *, is_open: bool) -> None:
 
 def open_sheet(connection: Connection) -> Sheet | None:
     """Return the hour of now as it was stored last."""
-    table = cost_tables.cost_sheets
+    table = schema_costs.cost_sheets
     text = connection.execute(select(table.c.sheet).where(table.c.is_open)).scalar()
     return None if text is None else _sheet(text)
 
 
 def ended(connection: Connection) -> list[int]:
     """Return the hours (unix seconds) that ended and are no lines yet, the oldest first."""
-    table = cost_tables.cost_sheets
+    table = schema_costs.cost_sheets
     return list(connection.execute(select(table.c.hour_s).where(~table.c.is_open).order_by(table.c.hour_s)).scalars())
 
 
 def sheet(connection: Connection, hour_s: int) -> Sheet | None:
     """Return an hour that ended and is no lines yet."""
-    table = cost_tables.cost_sheets
+    table = schema_costs.cost_sheets
     text = connection.execute(select(table.c.sheet).where(table.c.hour_s == hour_s, ~table.c.is_open)).scalar()
     return None if text is None else _sheet(text)
 
@@ -65,8 +65,8 @@ def payers(connection: Connection) -> dict[str, str]:
 
 def add_works(connection: Connection, works: Mapping[tuple[int, Asked], Done]) -> None:
     """Add to what engines did, by the hour's unix milliseconds. What comes too late for its hour goes to the next."""
-    table = cost_tables.cost_works
-    open_s = connection.execute(select(func.min(cost_tables.cost_sheets.c.hour_s))).scalar() or 0
+    table = schema_costs.cost_works
+    open_s = connection.execute(select(func.min(schema_costs.cost_sheets.c.hour_s))).scalar() or 0
     by_hour: dict[int, dict[Asked, Done]] = defaultdict(dict)
     for (at_ms, asked), done in works.items():
         hour = by_hour[max(at_ms // 1000, open_s)]
@@ -80,7 +80,7 @@ def add_works(connection: Connection, works: Mapping[tuple[int, Asked], Done]) -
 
 def works(connection: Connection, hour_s: int) -> dict[Asked, Done]:
     """Return what engines did in an hour."""
-    table = cost_tables.cost_works
+    table = schema_costs.cost_works
     rows = connection.execute(select(table).where(table.c.hour_s == hour_s))
     return {
         Asked(row.revision, row.kind, row.project, row.key, _tags(row.tags)): Done(row.units, row.compute_us)
@@ -93,7 +93,7 @@ def close(connection: Connection, hour_s: int, lines: Iterable[CostLine]) -> boo
 
     That is so where the clock was set back: what it showed first stands.
     """
-    table, sheets, done = cost_tables.cost_lines, cost_tables.cost_sheets, cost_tables.cost_works
+    table, sheets, done = schema_costs.cost_lines, schema_costs.cost_sheets, schema_costs.cost_works
     is_new = connection.execute(select(table.c.number).where(table.c.at_s == hour_s).limit(1)).first() is None
     if is_new:
         _insert(connection, "hour", hour_s, lines)
@@ -106,7 +106,7 @@ def read(
     connection: Connection, from_s: int, to_s: int, by: Collection[str], project: str | None = None
 ) -> Iterator[Group]:
     """Yield what was spent in [`from_s`, `to_s`) by columns of WHOSE and TIMES; of a project what it pays or serves."""
-    table = cost_tables.cost_lines
+    table = schema_costs.cost_lines
     known: dict[str, ColumnElement[Any]] = {**table.c, "day_s": table.c.at_s - table.c.at_s % DAY_S}
     columns = [known[name].label(name) for name in (*TIMES, *WHOSE) if name in by]
     ask = select(*columns, func.sum(table.c.nano_usd).label("nano_usd"), func.sum(table.c.ms).label("ms"))
@@ -123,7 +123,7 @@ def lines(
     connection: Connection, from_s: int, to_s: int, project: str | None = None
 ) -> Iterator[tuple[str, int, CostLine]]:
     """Yield the lines of [`from_s`, `to_s`), each with its span, "hour" or "day", and where that begins."""
-    table = cost_tables.cost_lines
+    table = schema_costs.cost_lines
     ask = select(table).where(*_where(from_s, to_s, project)).order_by(table.c.at_s, table.c.number)
     for row in connection.execute(ask):
         yield row.span, row.at_s, _line(row)
@@ -131,7 +131,7 @@ def lines(
 
 def tidy(connection: Connection, now_s: float) -> int:
     """Make days of old hours, drop old days, and hold the lines to their maximum; return how many rows went."""
-    table = cost_tables.cost_lines
+    table = schema_costs.cost_lines
     gone = connection.execute(delete(table).where(table.c.at_s < now_s - DAYS_KEPT_S)).rowcount
     before_s = int(now_s - HOURS_KEPT_S)
     while True:
@@ -149,7 +149,7 @@ def tidy(connection: Connection, now_s: float) -> int:
 
 def _make_day(connection: Connection, day_s: int) -> int:
     """Add up the lines of a day's hours; return how many fewer there are."""
-    table = cost_tables.cost_lines
+    table = schema_costs.cost_lines
     found = [line for _, _, line in lines(connection, day_s, day_s + DAY_S)]
     folded = fold(found)
     connection.execute(delete(table).where(table.c.at_s >= day_s, table.c.at_s < day_s + DAY_S))
@@ -180,11 +180,11 @@ def _insert(connection: Connection, span: str, at_s: int, lines: Iterable[CostLi
         for line in lines
     ]
     if rows:
-        connection.execute(insert(cost_tables.cost_lines), rows)
+        connection.execute(insert(schema_costs.cost_lines), rows)
 
 
 def _where(from_s: int, to_s: int, project: str | None) -> list[ColumnElement[bool]]:
-    table = cost_tables.cost_lines
+    table = schema_costs.cost_lines
     found: list[ColumnElement[bool]] = [table.c.at_s >= from_s, table.c.at_s < to_s]
     if project is not None:
         found.append(or_(table.c.payer == project, table.c.project == project))

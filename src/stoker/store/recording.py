@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Table, and_, event, select
 from sqlalchemy.sql import Delete, Insert, Update
 
 from stoker.core.audit import images
-from stoker.store import audit, schema, schema_audit
+from stoker.store import audit, schema, schema_audit, schema_costs
 from stoker.types.audit import PLATFORM, Act, Outcome, ResourceChange
 
 # What each row is called before its primary key (or these columns); a test asks for every table, here or below.
@@ -54,6 +54,9 @@ UNRECORDED: Final[dict[Table, str]] = {
     schema.usage_cursors: "what gateways counted, settled",
     schema.usage_sums: "what gateways counted, settled",
     schema.usage_tags: "what gateways counted, settled",
+    schema_costs.cost_sheets: "measurements",
+    schema_costs.cost_works: "what gateways counted, settled",
+    schema_costs.cost_lines: "reckoned from measurements; prices are settings",
     schema_audit.audit: "the audit itself",
     schema_audit.audit_checkpoints: "the audit itself",
 }

@@ -15,6 +15,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    MetaData,
     String,
     Table,
     Text,
@@ -22,14 +23,10 @@ from sqlalchemy import (
     false,
 )
 
-from stoker.store import cost_tables
-from stoker.store.registered import registered
-
 # The newest migration's name; a database that says another one is migrated, or refused when it is from the future.
-VERSION: Final = "0018"
+VERSION: Final = "0019"
 
-metadata: Final = registered
-ELSEWHERE: Final = (cost_tables,)  # tables that have a page of their own
+metadata: Final = MetaData()
 
 meta: Final = Table(
     "meta",

@@ -1,15 +1,15 @@
-"""The tables of costs, as schema.py has the others."""
+"""The tables of costs in state.db; the others, and how to change any, are in `store/schema.py`."""
 
 from typing import Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Table, Text
 
-from stoker.store.registered import registered
+from stoker.store.schema import metadata
 
 # What nodes and replicas did with their time in an hour (core/cost/timesheet.py), until it is made lines of.
 cost_sheets: Final = Table(
     "cost_sheets",
-    registered,
+    metadata,
     Column("hour_s", BigInteger, primary_key=True),  # unix seconds
     Column("is_open", Boolean, nullable=False),  # the hour of now
     Column("sheet", Text, nullable=False),
@@ -18,7 +18,7 @@ cost_sheets: Final = Table(
 # What engines did in an hour, by whom it was asked for (core/cost/hours.py), until it is made lines of.
 cost_works: Final = Table(
     "cost_works",
-    registered,
+    metadata,
     Column("hour_s", BigInteger, primary_key=True),
     Column("revision", String(160), primary_key=True),
     Column("kind", String(16), primary_key=True),
@@ -33,7 +33,7 @@ cost_works: Final = Table(
 # Where the money went in an hour or, later, a day (types/costs.py, CostLine).
 cost_lines: Final = Table(
     "cost_lines",
-    registered,
+    metadata,
     Column("number", Integer, primary_key=True, autoincrement=True),
     Column("span", String(8), nullable=False),
     Column("at_s", BigInteger, nullable=False),
