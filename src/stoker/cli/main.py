@@ -83,6 +83,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
     "Access and tools": {
         "keys": Entry("keys", "Create, list, limit, rotate and revoke API keys."),
         "members": Entry("members", "Say who may do what in a project."),
+        "budgets": Entry("budgets", "Show what may be spent, what was, and until when."),
         "usage": Entry("usage", "Show what was used and what it cost, by whom."),
         "prices": Entry("prices", "Show, or set, what requests cost by default."),
         "audit": Entry("audit", "Say who did what, and prove that nobody changed the record."),
