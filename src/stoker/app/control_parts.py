@@ -74,9 +74,8 @@ from stoker.types.usage import UsageRecord
 
 def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: FolderBlobs) -> ControlPlane:
     """Return the control plane of concrete parts. name: its process' in metrics."""
-    driver = LocalDriver(str(home.run / "agent.sock"))
-    history = History(home.metrics, bytes_max=chosen.metrics_max_bytes)
-    metrics, routes, observer = Registry(name), RoutePublisher(), Observer(driver)
+    driver, metrics, routes = LocalDriver(str(home.run / "agent.sock")), Registry(name), RoutePublisher()
+    observer, history = Observer(driver), History(home.metrics, bytes_max=chosen.metrics_max_bytes)
     effects = Effects(driver, observer, blobs, home, time.time, partial(_start_facts, database, observer))
     loop = Loop(database, observer, effects, routes, home, _holder(), metrics)
     post, gauges = Post(metrics, f"http://127.0.0.1:{chosen.api_port}"), Gauges(metrics, observer, routes, history)
