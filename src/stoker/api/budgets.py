@@ -29,7 +29,7 @@ async def _budgets(call: Call) -> Response:
     return reply(BudgetList(seen))
 
 
-async def _delete(call: Call) -> Response:
+async def _delete_budget(call: Call) -> Response:
     project, name = call.request.path_params["project"], call.request.path_params["name"]
 
     def change(connection: Connection) -> tuple[None, list[Change]]:
@@ -69,7 +69,7 @@ OPERATIONS: Final = (
     Operation(
         "DELETE",
         "/api/v1/projects/{project}/budgets/{name}",
-        _delete,
+        _delete_budget,
         "Delete a budget",
         "projects:write",
         status=204,
