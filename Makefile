@@ -55,9 +55,10 @@ test: $(DEV) $(SDKS)
 bench: $(DEV)
 	@exec $(BIN)/python -m bench
 
-# Everything killed at random moments, thirty times; the test suite does a few of these.
+# Everything killed at random moments, thirty times, and budgets spent meanwhile; the test suite does a few of these.
 chaos: $(DEV)
 	STOKER_KILL_ROUNDS=30 $(BIN)/pytest tests/whole/test_everything_killed.py
+	STOKER_BUDGET_HISTORIES=50 $(BIN)/pytest tests/whole/test_budgets.py
 
 # The compiled build in an environment of its own, which finds all else in $(VENV), and the tests that pass through it.
 COMPILED := $(VENV)/compiled

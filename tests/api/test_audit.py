@@ -32,6 +32,8 @@ NOTHING = {
     "POST /internal/v1/shares": "a gateway's own",
     "POST /internal/v1/wake": "a gateway's own",
     "POST /internal/v1/usage": "a gateway's own",
+    "POST /internal/v1/budgets": "a gateway's own",
+    "POST /internal/v1/budgets/end": "a gateway's own",
 }
 # What is tried without a scene around it in tests/control/test_audit.py.
 THERE = {
@@ -244,6 +246,14 @@ class Scene:
 
     def set_prices(self, method: str) -> Any:
         return self.ask(method, "/api/v1/prices", {"prices": [{"price": {"input": "0.15"}}]})
+
+    def delete_budget(self, method: str) -> Any:
+        name, spec = self.name(), {"amount": "250.00"}
+        applied(self.rig, {"apiVersion": "stoker/v1", "kind": "Budget", "metadata": {"name": name}, "spec": spec})
+        return self.ask(method, f"/api/v1/projects/default/budgets/{name}")
+
+    def set_pool_prices(self, method: str) -> Any:
+        return self.ask(method, "/api/v1/costs/prices", {"pools": [{"prices": [{"node_hour": "0.384"}]}]})
 
     def hold(self, method: str) -> Any:
         return self.ask(method, "/api/v1/audit/holds/default", {"because": "a court asks"})

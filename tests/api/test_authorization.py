@@ -68,6 +68,8 @@ each     metrics:read     GET /api/v1/query_range
 platform metrics:read     GET /metrics
 each     usage:read       GET /api/v1/usage
 each     usage:read       GET /api/v1/prices
+each     usage:read       GET /api/v1/budgets
+path     projects:write   DELETE /api/v1/projects/{project}/budgets/{name}
 platform platform:write   PUT /api/v1/prices
 each     usage:read       GET /api/v1/costs
 each     usage:read       GET /api/v1/costs/focus
@@ -122,6 +124,8 @@ path     -                GET /internal/v1/routes
 path     -                POST /internal/v1/shares
 path     -                POST /internal/v1/wake
 path     -                POST /internal/v1/usage
+path     -                POST /internal/v1/budgets
+path     -                POST /internal/v1/budgets/end
 """
 KEYED = [each for each in OPERATIONS if each.permissions]
 BODY = b"{}"

@@ -13,6 +13,7 @@ from stoker.gateway.usage import shipping
 from stoker.gateway.usage.shipping import Shipper
 from stoker.protocol.usage import encode
 from stoker.telemetry.metrics import Registry
+from stoker.types.budgets import Ended
 from stoker.types.usage import UsageBatch, UsageRecord
 from tests.gateway.test_usage_journal import SEGMENT, Journal
 from tests.store.test_usage import record
@@ -27,11 +28,18 @@ class Control:
     lost: int = 0
     fails: int = 0
     asked: int = 0
+    ended: list[str] = field(default_factory=list)  # incarnations whose leases of budgets are given back
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
         size = int(head.lower().partition(b"content-length: ")[2].split()[0])
-        batch = msgspec.msgpack.decode(await reader.readexactly(size), type=UsageBatch)
+        body = await reader.readexactly(size)
+        if head.startswith(b"POST /internal/v1/budgets/end "):
+            self.ended.append(msgspec.json.decode(body, type=Ended).holder)
+            writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+            writer.close()
+            return
+        batch = msgspec.msgpack.decode(body, type=UsageBatch)
         self.asked += 1
         new = new_of(self.settled.get(batch.incarnation, 0), batch.first, batch.lost, len(batch.records))
         self.settled[batch.incarnation] = new.until
@@ -122,6 +130,7 @@ def test_what_a_dead_gateway_left_is_shipped_by_the_next_and_a_living_ones_is_no
         await heir.ship()
         assert folders(tmp_path) == 2
         assert control.settled == {dead.journal.incarnation: 50}
+        assert control.ended == [dead.journal.incarnation]
 
     assert names(shipped(tmp_path, work)) == wanted(50)
 

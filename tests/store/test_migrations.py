@@ -13,6 +13,7 @@ from stoker.core.notices import AlertMemory
 from stoker.core.rollout.state import Entry, RolloutState
 from stoker.store import (
     alerts,
+    budgets,
     endpoints,
     incidents,
     keys,
@@ -24,16 +25,18 @@ from stoker.store import (
     revisions,
     rollouts,
     schema,
+    schema_budgets,
     schema_costs,
     settings,
 )
 from stoker.store import signing as trusted
 from stoker.store.engine import open_engine, sqlite_url
 from stoker.store.keys import KeyRow
+from stoker.types.budgets import BudgetSpec
 from stoker.types.ids import Digest, KeyId, ModelName
 from stoker.types.notifiers import NotifierSpec
 from stoker.types.releases import GoldenSet
-from stoker.types.resources import Metadata, Notifier
+from stoker.types.resources import Budget, Metadata, Notifier
 from stoker.types.rollouts import Rollout
 from stoker.types.signing import TrustRoot
 from tests.store import rows
@@ -64,6 +67,10 @@ def write(connection: Connection) -> None:
     rollouts.keep(connection, state, (Entry(1.0, "began", "scaling", "b"),))
     releases.set_golden(connection, "default", "e1", GoldenSet(Digest("sha256:" + "1" * 64), 3, 10, 1.0))
     settings.put(connection, settings.ROUTE_VERSION, "7")
+    budgets.put(connection, Budget(Metadata("b"), BudgetSpec("250.00")), 1.0)
+    leased = (schema_budgets.budget_accounts, schema_budgets.budget_leases, schema_budgets.budget_holders)
+    for table in leased:
+        connection.execute(insert(table).values(**{column.name: 1 for column in table.columns}))
     costs = (schema_costs.cost_sheets, schema_costs.cost_works, schema_costs.cost_lines)
     for table in (schema.usage_cursors, schema.usage_sums, schema.usage_tags, *costs):
         values = {column.name: "x" if isinstance(column.type, String) else 1 for column in table.columns}

@@ -23,7 +23,7 @@ from stoker.store import endpoints, journal, projects
 from stoker.store.engine import Connection
 from stoker.types.access import EVERYWHERE
 from stoker.types.errors import InvalidInput
-from stoker.types.resources import Endpoint, Notifier, Policy, Project, Resource, Role
+from stoker.types.resources import Budget, Endpoint, Notifier, Policy, Project, Resource, Role
 from stoker.types.statuses import EndpointView
 
 ACTED_WAIT_S: Final = 1.0  # for the first decision, so that an answer shows the revision
@@ -95,6 +95,8 @@ def _require(call: Call, resource: Resource) -> None:
             call.require("policies:write", EVERYWHERE if resource.spec.all_projects else resource.metadata.project)
         case Role():
             call.require("projects:write", EVERYWHERE if resource.spec.all_projects else resource.metadata.project)
+        case Budget():
+            call.require("projects:write", resource.metadata.project)
         case _:
             assert_never(resource)
 

@@ -17,8 +17,9 @@ from stoker.control.around import Around
 from stoker.control.audit.auditor import Auditor
 from stoker.control.audit.copies import copy_to
 from stoker.control.boundary import BoundaryWatch, Sources
+from stoker.control.budgets import Budgets, settle
 from stoker.control.costs.book import CostBook
-from stoker.control.costs.closing import charge
+from stoker.control.costs.closing import charge as note_work
 from stoker.control.costs.watch import CostWatch
 from stoker.control.drift.files import Learning
 from stoker.control.drift.watch import DriftWatch
@@ -71,15 +72,15 @@ from stoker.telemetry.metrics import Registry, Snapshot
 from stoker.telemetry.sealing import KeyRing
 from stoker.types.drift import Answer, Drawn, Reference
 from stoker.types.models import VersionManifest
+from stoker.types.usage import UsageRecord
 
 
 def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: FolderBlobs) -> ControlPlane:
     """Return the control plane of concrete parts. name: its process' in metrics."""
-    driver = LocalDriver(str(home.run / "agent.sock"))
-    metrics, routes, observer = Registry(name), RoutePublisher(), Observer(driver)
+    driver, metrics, routes = LocalDriver(str(home.run / "agent.sock")), Registry(name), RoutePublisher()
+    observer, history = Observer(driver), History(home.metrics, bytes_max=chosen.metrics_max_bytes)
     effects = Effects(driver, observer, blobs, home, time.time, partial(_start_facts, database, observer))
     loop = Loop(database, observer, effects, routes, home, _holder(), metrics)
-    history = History(home.metrics, bytes_max=chosen.metrics_max_bytes)
     post, gauges = Post(metrics, f"http://127.0.0.1:{chosen.api_port}"), Gauges(metrics, observer, routes, history)
     collector = _collector(home, chosen, history, Own(metrics, gauges.refresh), Around(driver, observer, metrics))
     counted = partial(_counted, collector, name, chosen.otlp_interval_s)
@@ -114,6 +115,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         quiet=quiet,
         replayer=Replayer(database, samples, reach),
         shares=Teller(chosen.gateways, time.monotonic()),
+        budgets=_budgets(database, chosen, metrics, watch),
         metrics=metrics,
         samples=samples,
         numbers=numbers,
@@ -126,7 +128,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         releases=_releases(signer, database, judges, loop, metrics),
         scaling=scaling,
         starts=_starts(database, observer, home, loop, numbers),
-        usage=UsageBook(database, metrics, charge),
+        usage=UsageBook(database, metrics, _charge),
         costs=_costs(database, observer, loop, watch, metrics),
         shapes=ShapeWatch(database, observer, lambda: loop.state, lambda: loop.lease),
         ahead=_ahead(database, observer, driver, partial(_laid, blobs, home), loop),
@@ -155,6 +157,12 @@ def _audit(home: Home, chosen: Settings, database: Database, signer: Signer, met
 def _holder() -> str:
     """Return a name for this process in leases."""
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+def _budgets(database: Database, chosen: Settings, metrics: Registry, watch: Watch) -> Budgets:
+    budgets = Budgets(database, chosen.gateways, metrics)
+    watch.spending = budgets.signals
+    return budgets
 
 
 def _collector(home: Home, chosen: Settings, history: History, own: Own, around: Around) -> Collector:
@@ -221,6 +229,11 @@ def _releases(signer: Signer, database: Database, judges: gates.Gates, loop: Loo
     releases = Releases(database, judges, signer, lambda: loop.lease, metrics, loop.wake)
     loop.decided = releases.wake
     return releases
+
+
+def _charge(connection: Connection, records: Sequence[UsageRecord]) -> None:
+    settle(connection, (charge for record in records for charge in record.charges), time.time())
+    note_work(connection, records)
 
 
 async def _counted(collector: Collector, process: str, age_max_s: float) -> list[Snapshot]:

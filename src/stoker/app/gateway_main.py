@@ -17,8 +17,10 @@ from stoker import __version__
 from stoker.app import process_main
 from stoker.app.home import Home
 from stoker.app.settings import Settings, check_grpc, load
+from stoker.core.wallet import Wallet
 from stoker.gateway.access import AccessLog
 from stoker.gateway.answers import Answers
+from stoker.gateway.budgets import Budgets
 from stoker.gateway.directory import Directory
 from stoker.gateway.exchange import Exchange
 from stoker.gateway.fleet.quarantine import Quarantine
@@ -78,7 +80,10 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
     samples = Samples(home.samples, KeyRing(home.samples, settings.samples_key), settings.samples_max_bytes, name)
     tracer = _tracer(home, settings, registry)
     trials, flights, shadows, journal = Trials(home.gateway), Flights(), Shadows(), _journal(home, settings, registry)
-    stack = Stack(directory, Deadlines(), trials, Ids(), tracer, quotas, answers, flights, samples, shadows, journal)
+    budgets = Budgets(Wallet(journal.incarnation), control)
+    stack = Stack(
+        directory, Deadlines(), trials, Ids(), tracer, quotas, answers, flights, samples, shadows, journal, budgets
+    )
     connections: set[Connection] = set()
     pulse = Pulse(directory, answers, connections, registry)
     plane = Plane(stack, lambda: siblings.merged(pulse.snapshot()))
@@ -89,10 +94,11 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
 
     def follow(table: RouteTable) -> bool:
         quotas.apply(table)
+        budgets.wallet.follow(table.budgets)
         return directory.apply(table)
 
     watch = Watch(control, home.gateway / "routes.json", follow)
-    works = [watch.run, pulse.run, wakes.run, Shipper(journal, control, registry).run]
+    works = [watch.run, pulse.run, wakes.run, Shipper(journal, control, registry).run, budgets.run]
     works += [tracer.access.run] if tracer.access is not None else []
     works += [Asker(control, quotas, arguments.index).run] if arguments.gateways > 1 else []
     works += [certificates.watch] if certificates is not None else []
@@ -104,9 +110,7 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
         await server.start(arguments.host, arguments.port)
         process.serves = True
         _tell_build(registry, arguments.port)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(GC_THRESHOLD, 20, 20)
+        _calm_collector()
         tasks = [asyncio.create_task(work()) for work in works]
         await _first(asked, process.stopping)
         process.stopping.set()
@@ -125,6 +129,13 @@ def _journal(home: Home, settings: Settings, registry: Registry) -> Journal:
     journal = Journal(home.usage, registry.process, registry, settings.usage_journal_max_bytes)
     journal.tend()
     return journal
+
+
+def _calm_collector() -> None:
+    """Leave what there is by now out of every later collection, and collect seldom."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 20)
 
 
 def _tell_build(registry: Registry, port: int) -> None:

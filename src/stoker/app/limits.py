@@ -1,4 +1,4 @@
-"""Every bound of rollouts, releases, usage and costs, for the documentation's page of limits, from the code itself."""
+"""Bounds of rollouts, releases, usage, costs and budgets, for the documentation's page of limits, from the code."""
 
 from stoker.api import rollouts as api
 from stoker.app.settings import USAGE_JOURNAL_MAX_BYTES
@@ -7,17 +7,18 @@ from stoker.control import judge as judging
 from stoker.control import rollouts as watch
 from stoker.control.costs import watch as watch_costs
 from stoker.control.releases import ask, gates, golden, likeness, profile, runner
-from stoker.core import pricing
+from stoker.core import ledger, pricing, purse
 from stoker.core import usage as sums
 from stoker.core.cost import fold, timesheet
 from stoker.core.gate import golden as examples
 from stoker.core.rollout import decide, ending, state
 from stoker.core.verdict import judge
-from stoker.gateway import arms, reverts
+from stoker.gateway import arms, budgets, reverts
 from stoker.gateway.http.limits import FIXED, Row
 from stoker.gateway.layers import shadow
 from stoker.gateway.usage import journal, shipping
 from stoker.observe.notify import delivery
+from stoker.store import budgets as store_budgets
 from stoker.store import costs, outbox, rollouts, usage
 from stoker.types import costs as cost_types
 from stoker.types import releases
@@ -35,6 +36,7 @@ def sections() -> dict[str, list[Row]]:
         "Gates and dossiers": _gates(),
         "Usage": _usage(),
         "Costs": _costs(),
+        "Budgets": _budgets(),
     }
 
 
@@ -126,6 +128,20 @@ def _gates() -> list[Row]:
         ("changes that wait for policies", str(policies.JUDGES_WAITING_MAX), "429 `busy`", FIXED),
         ("tries of a change whose surroundings change", str(policies.TRIES_MAX), "409 `conflict`", FIXED),
         ("what policies look at", format_bytes(judging.JOB_BYTES_MAX), "413 `body_too_large`", FIXED),
+    ]
+
+
+def _budgets() -> list[Row]:
+    asks = f"every {budgets.ASK_EVERY_S:g} s, {budgets.ASK_AGAIN_S:g} s after the last where one runs out"
+    return [
+        ("budgets", str(store_budgets.BUDGETS_MAX), "409 `conflict`", FIXED),
+        ("alerts of a budget", "8", "400 `invalid_input`", FIXED),
+        ("a gateway asks for leases", asks, "–", FIXED),
+        ("a lease, of what one could get", f"1/{ledger.PART} of an even share", "more when that is used", FIXED),
+        ("a lease lasts at the present pace", _seconds(purse.HORIZON_S), "it is filled up at the half", FIXED),
+        ("a request waits for room", _seconds(budgets.WAIT_S), "429 `budget_exceeded`, or 503", FIXED),
+        ("requests that wait for room in one gateway", str(budgets.WAITING_MAX), "the same, at once", FIXED),
+        ("periods that are kept", f"{store_budgets.KEPT_S / 86_400:g} days", "the oldest go", FIXED),
     ]
 
 

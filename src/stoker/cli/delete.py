@@ -8,7 +8,7 @@ import click
 from stoker.cli.kinds import Kind, split_reference, to_kind
 from stoker.cli.progress import Progress
 from stoker.cli.session import Command, Session, complete_endpoint, project_option
-from stoker.client import policies
+from stoker.client import budgets, policies
 from stoker.client.control import ControlClient
 from stoker.types.errors import DeadlineExceeded, InvalidInput, NotFound
 
@@ -56,6 +56,9 @@ def command(session: Session, kind: Kind, name: str, wait: bool, timeout_s: floa
         case "policy":
             policies.delete(control, project, name)
             click.echo(f"policy {project}/{name} deleted; nothing is held to it any more")
+        case "budget":
+            budgets.delete(control, project, name)
+            click.echo(f"budget {project}/{name} deleted; nothing is held to it any more")
         case "node":
             raise click.UsageError("a node goes when its agent stops; see `stoker down`")
 

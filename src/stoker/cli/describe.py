@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import click
 import msgspec
 
-from stoker.cli import gauges, tables
+from stoker.cli import budgets, gauges, tables
 from stoker.cli.kinds import Kind, split_reference, to_kind
 from stoker.cli.output import age, clock, columns, fields, show
 from stoker.cli.rollout_page import brief
@@ -54,6 +54,9 @@ def command(session: Session, words: tuple[str, ...], output: str, project: str)
             output,
             lambda: "\n\n".join(_node(node, gauges.gpus(control, node.node)) for node in nodes),
         )
+    elif kind == "budget":
+        (held,) = budgets.listed(session, name, project)
+        show(held, output, lambda: budgets.page(held))
     elif kind == "policy":
         one = policies.find(control, project, name)
         if one is None:
@@ -76,7 +79,7 @@ def _target(words: tuple[str, ...]) -> tuple[Kind, str]:
     if len(words) > 2:
         raise click.UsageError(f"one NAME is expected, {len(words) - 1} were given")
     kind = to_kind(None, None, words[0])
-    if kind not in ("endpoint", "model", "node", "policy"):
+    if kind not in ("endpoint", "model", "node", "policy", "budget"):
         raise click.UsageError(f"there is nothing more to say of a {kind}; see `stoker get {kind} {words[1]}`")
     return kind, words[1]
 

@@ -7,14 +7,14 @@ import msgspec
 
 from stoker.client.views import ApplyResult
 from stoker.protocol.policies import Model
-from stoker.store import endpoints, notifiers, projects, revisions
+from stoker.store import budgets, endpoints, notifiers, projects, revisions
 from stoker.store.engine import Connection
 from stoker.types.ids import ProjectName
 from stoker.types.models import ModelVersion
 from stoker.types.policies import PolicyOperation
-from stoker.types.resources import Endpoint, Metadata, Notifier, Policy, Project, Resource, Role
+from stoker.types.resources import Budget, Endpoint, Metadata, Notifier, Policy, Project, Resource, Role
 
-Judged = Endpoint | Project | Notifier | Model
+Judged = Endpoint | Project | Notifier | Budget | Model
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -95,11 +95,16 @@ def followers(connection: Connection, version: ModelVersion, alias: str) -> list
     return found
 
 
-def _stored(connection: Connection, resource: Endpoint | Project | Notifier) -> Endpoint | Project | Notifier | None:
+def _stored(
+    connection: Connection, resource: Endpoint | Project | Notifier | Budget
+) -> Endpoint | Project | Notifier | Budget | None:
     name = resource.metadata.name
     if isinstance(resource, Project):
         return projects.find(connection, name)
     if isinstance(resource, Notifier):
         return notifiers.find(connection, resource.metadata.project, name)
+    if isinstance(resource, Budget):
+        kept = budgets.find(connection, resource.metadata.project, name)
+        return None if kept is None else kept.resource
     state = endpoints.find(connection, resource.metadata.project, name)
     return None if state is None else state.resource

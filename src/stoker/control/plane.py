@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from stoker.control.ahead import AheadWatch
 from stoker.control.audit.auditor import Auditor
 from stoker.control.boundary import BoundaryWatch
+from stoker.control.budgets import Budgets
 from stoker.control.costs.book import CostBook
 from stoker.control.drift.watch import DriftWatch
 from stoker.control.feedback import FeedbackWatch
@@ -61,6 +62,7 @@ class ControlPlane:
     quiet: Quiet
     replayer: Replayer
     shares: Teller
+    budgets: Budgets
     watch: Watch
     post: Post
     metrics: Registry

@@ -16,10 +16,12 @@ from stoker.core.access import allows
 from stoker.core.pricing import cards_of
 from stoker.core.snapshot import EndpointKey
 from stoker.core.traffic import route_table
-from stoker.store import alerts, keys, projects, roles, settings
+from stoker.protocol.budgets import route
+from stoker.store import alerts, budgets, keys, projects, roles, settings
 from stoker.store.engine import Connection
 from stoker.store.keys import KeyRow
 from stoker.types.access import EVERYWHERE, Grant
+from stoker.types.budgets import BudgetRoute
 from stoker.types.ids import ReplicaId
 from stoker.types.loading import Usual
 from stoker.types.models import sha256_digest
@@ -56,7 +58,7 @@ def next_table(
         )
         for each in table.endpoints
     )
-    table = msgspec.structs.replace(table, endpoints=tuple(timed))
+    table = msgspec.structs.replace(table, endpoints=tuple(timed), budgets=_budgets(connection))
     digest = sha256_digest(msgspec.json.encode(table))
     version = int(settings.get(connection, settings.ROUTE_VERSION) or 0)
     if digest != settings.get(connection, settings.ROUTE_DIGEST):
@@ -65,6 +67,10 @@ def next_table(
         settings.put(connection, settings.ROUTE_DIGEST, digest)
     table = msgspec.structs.replace(table, version=version)
     return table, msgspec.json.encode(table)
+
+
+def _budgets(connection: Connection) -> tuple[BudgetRoute, ...]:
+    return tuple(route(row.id, row.resource) for row in budgets.everything(connection))
 
 
 def _prices(state: State, book: PriceBook) -> dict[EndpointKey, tuple[DatedCard, ...]]:

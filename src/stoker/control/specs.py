@@ -17,12 +17,12 @@ from stoker.core.snapshot import EndpointKey
 from stoker.core.world import demand
 from stoker.observe.notify import apprise
 from stoker.protocol import manifest
-from stoker.store import endpoints, journal, models, notifiers, policies, projects, roles
+from stoker.store import budgets, endpoints, journal, keys, models, notifiers, policies, projects, roles
 from stoker.store.engine import Connection
 from stoker.types.access import EVERYWHERE, Member
 from stoker.types.errors import Conflict, InvalidInput, NotFound
 from stoker.types.ids import EndpointName, ProjectName
-from stoker.types.resources import Endpoint, EndpointSpec, Notifier, Policy, Project, Resource, Role
+from stoker.types.resources import Budget, Endpoint, EndpointSpec, Notifier, Policy, Project, Resource, Role
 from stoker.types.slos import Objective
 
 # What of a spec makes a new revision (core/revisions.py).
@@ -39,6 +39,9 @@ PLACED: Final = ("spec.model", "spec.resources", "spec.placement", "spec.replica
 # Tenants with objectives of their own, counted once an endpoint: each takes two counters and up to three histograms in
 # every gateway, and a metric has at most 1,000 series there (telemetry/metrics.py).
 PROMISED_TENANTS_MAX: Final = 500
+
+
+Small = Notifier | Policy | Role | Budget
 
 
 class Wrong(msgspec.Struct, frozen=True):
@@ -118,7 +121,9 @@ def apply(
     return results
 
 
-def _apply_small(connection: Connection, resource: Notifier | Policy | Role, now_s: float, by: Asker) -> ApplyResult:
+def _apply_small(
+    connection: Connection, resource: Notifier | Policy | Role | Budget, now_s: float, by: Asker
+) -> ApplyResult:
     match resource:
         case Notifier():
             return _apply_notifier(connection, resource, now_s)
@@ -126,6 +131,8 @@ def _apply_small(connection: Connection, resource: Notifier | Policy | Role, now
             return _apply_policy(connection, resource, now_s, by)
         case Role():
             return _apply_role(connection, resource, now_s, by)
+        case Budget():
+            return _apply_budget(connection, resource, now_s, by)
         case _:
             assert_never(resource)
 
@@ -274,6 +281,26 @@ def _apply_policy(connection: Connection, policy: Policy, now_s: float, by: Aske
     return ApplyResult(kind="Policy", name=name, action=_verb(old, changes), project=project, diff=_shown(changes))
 
 
+def _apply_budget(connection: Connection, budget: Budget, now_s: float, by: Asker) -> ApplyResult:
+    project, name, spec = budget.metadata.project, budget.metadata.name, budget.spec
+    if spec.scope == "key":
+        key = keys.find(connection, spec.key)
+        if key is None or key.project != project:
+            raise InvalidInput(
+                f"project {project!r} has no key {spec.key!r}; `stoker keys` lists them", field="spec.key"
+            )
+    kept = budgets.find(connection, project, name)
+    changes = manifest.diff(None if kept is None else kept.resource, budget)
+    if changes and "project" in (spec.scope, kept.resource.spec.scope if kept is not None else ""):
+        issuing.require_platform(by, "spec.scope")  # it bounds the project's owner too
+    if changes:
+        budgets.put(connection, budget, now_s)
+        because = "asked to" if kept is None else f"changed: {', '.join(change.path for change in changes)}"
+        journal.add(connection, journal.Entry(now_s, "ApplyBudget", because, project, subject=name))
+    verb = _verb(kept, changes)
+    return ApplyResult(kind="Budget", name=name, action=verb, project=project, diff=_shown(changes))
+
+
 def _check_room(endpoint: Endpoint, config: ServingConfig, nodes: Sequence[Capacity]) -> None:
     """Raise InvalidInput where no node could take a replica if it ran nothing else."""
     found = place.choose(demand(config, endpoint, ""), nodes, ())
@@ -300,7 +327,9 @@ def _pin(connection: Connection, spec: EndpointSpec, project: str) -> tuple[int,
     return version.number if ref.is_newest else 0, config
 
 
-def _wrong(resource: Endpoint | Notifier | Policy | Role, field: str, message: str, *, is_alone: bool) -> Wrong:
+def _wrong(
+    resource: Endpoint | Notifier | Policy | Role | Budget, field: str, message: str, *, is_alone: bool
+) -> Wrong:
     name = resource.metadata.name
     return Wrong(
         type(resource).__name__, resource.metadata.project, name, field, message if is_alone else f"{name}: {message}"

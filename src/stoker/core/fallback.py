@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from stoker.types.errors import (
+    BudgetExceeded,
     Busy,
     DeadlineExceeded,
     StokerError,
@@ -42,6 +43,8 @@ def reason(problem: StokerError) -> FallbackReason | None:
     """Return what kind of failure of an endpoint `problem` is; None for the caller's own, and for what none can do."""
     if isinstance(problem, DeadlineExceeded):
         return "timeout"
+    if isinstance(problem, BudgetExceeded):
+        return "budget" if problem.falls_back else None
     if isinstance(problem, Busy):
         return "overload"
     if isinstance(problem, Unavailable):

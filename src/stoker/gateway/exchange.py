@@ -264,4 +264,4 @@ def error_headers(problem: StokerError) -> bytes:
 
 
 # What OpenAI's SDKs try again unless told otherwise, though it would be the same again.
-_SDKS_RETRY: Final = frozenset((409, 500, 501))
+_SDKS_RETRY: Final = frozenset((409, 429, 500, 501))

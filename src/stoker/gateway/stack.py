@@ -8,10 +8,13 @@ meter     around every refusal below, because a 429 is a request too
 usage     inside of meter and around all that answers or refuses: each request leaves one record
 sample    inside of meter and around all that answers or refuses: an error and a kept answer are samples too
 quota     before anything waits: who asks for more than it may takes nothing from the others
+kept      (budget.py) a kept answer may cost a little too; after quota, because a rate is cheaper to give back
 cache     a kept answer is given to who may ask, and counted, but waits for nothing and needs no replica
 deadline  around everything that waits
 fallback  chooses the endpoint that serves: outside admit, because a full queue is a reason for the next one too;
           inside meter and deadline, because however many serve it is one request with one deadline
+budget    inside of fallback, because another endpoint may be cheaper and its price is what is set aside; before
+          anything waits for a place or is computed, for what cannot be paid must cost nothing
 coalesce  each that shares a call has a deadline of its own; the call is admitted, tried again and placed once
 shadow    copies what is really computed here, once; outside of admit, so that a copy is no try
 admit     refuses at once what would wait in vain, before it takes a place or a retry
@@ -28,11 +31,13 @@ call. A layer wraps the exchange, never a stream's chunks.
 from dataclasses import dataclass
 
 from stoker.gateway.answers import Answers
+from stoker.gateway.budgets import Budgets
 from stoker.gateway.directory import Directory
 from stoker.gateway.exchange import Handler
 from stoker.gateway.fleet.trial import Trials
 from stoker.gateway.layers.admit import admit
 from stoker.gateway.layers.auth import auth
+from stoker.gateway.layers.budget import budget, budget_of_kept
 from stoker.gateway.layers.cache import cache
 from stoker.gateway.layers.coalesce import Flights, coalesce
 from stoker.gateway.layers.deadline import Deadlines, deadline
@@ -71,6 +76,7 @@ class Stack:
     samples: Samples
     shadows: Shadows
     journal: Journal
+    budgets: Budgets
 
     def inference(self) -> Handler:
         """Return the whole stack, for what goes to a replica."""
@@ -80,9 +86,11 @@ class Stack:
         call = admit(call)
         call = shadow(self.shadows, call)
         call = coalesce(self.flights, call)
+        call = budget(self.budgets, call)
         call = fallback(self.directory, call)
         call = deadline(self.deadlines, call)
         call = cache(self.answers, call)
+        call = budget_of_kept(self.budgets, call)
         call = quota(self.quotas, call)
         call = sample(self.samples, call)
         call = usage(self.journal, TagReader(), call)

@@ -4,9 +4,10 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from stoker.core import tiers
+from stoker.core.wallet import left_ratio
 from stoker.protocol import rules
 from stoker.protocol.rules import Rule
 from stoker.types.routes import BackendRoute
@@ -67,7 +68,9 @@ def _context(exchange: "Exchange", needs: frozenset[str]) -> rules.Context:
     given, key = exchange.request.headers, exchange.key
     assert key is not None
     headers = {name: given.get(name.encode(), b"").decode("latin-1") for name in rules.HEADERS}
-    who = {"id": str(key.key), "project": str(key.project), "is_admin": key.is_admin}
+    who: dict[str, Any] = {"id": str(key.key), "project": str(key.project), "is_admin": key.is_admin}
+    if "budget_left" in needs and exchange.bill is not None:
+        who["budget_left"] = left_ratio(exchange.bill.purses, time.time())
     return rules.Context(
         rules.facts(exchange.method, exchange.body, stream=exchange.stream, needs=needs),
         headers if "headers" in needs else {},

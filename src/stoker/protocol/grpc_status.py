@@ -36,6 +36,7 @@ STATUSES: Final[dict[type[StokerError], Status]] = {
     errors.RefusedArtifact: Status.FAILED_PRECONDITION,
     errors.PolicyDenied: Status.FAILED_PRECONDITION,
     errors.Busy: Status.RESOURCE_EXHAUSTED,
+    errors.BudgetExceeded: Status.RESOURCE_EXHAUSTED,
     errors.Unavailable: Status.UNAVAILABLE,
     errors.NoticeRefused: Status.UNAVAILABLE,
     errors.DeadlineExceeded: Status.DEADLINE_EXCEEDED,

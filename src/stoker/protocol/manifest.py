@@ -12,6 +12,7 @@ from msgspec import inspect
 from stoker.core.access import ROLES
 from stoker.core.refs import parse_ref
 from stoker.protocol import yamltree
+from stoker.protocol.budgets import budget_problems
 from stoker.protocol.chained import chain_problems
 from stoker.protocol.conform import line_of, misfits, shown, suggestion
 from stoker.protocol.drift import drift_problems
@@ -24,15 +25,16 @@ from stoker.protocol.samples import sample_problems
 from stoker.protocol.scaling import scaling_problems
 from stoker.protocol.yamltree import Branch, Leaf, Row, Tree
 from stoker.types.errors import InvalidInput
-from stoker.types.resources import Endpoint, EndpointSpec, Notifier, Policy, Project, Resource, Role
+from stoker.types.resources import Budget, Endpoint, EndpointSpec, Notifier, Policy, Project, Resource, Role
 from stoker.types.units import parse_bytes, parse_seconds
 
-KINDS: dict[str, type[Endpoint] | type[Project] | type[Notifier] | type[Policy] | type[Role]] = {
+KINDS: dict[str, type[Endpoint] | type[Project] | type[Notifier] | type[Policy] | type[Role] | type[Budget]] = {
     "Endpoint": Endpoint,
     "Project": Project,
     "Notifier": Notifier,
     "Policy": Policy,
     "Role": Role,
+    "Budget": Budget,
 }
 TESTS = "PolicyTest"
 TIMEOUT_S_MAX = 86_400.0
@@ -163,7 +165,7 @@ def identity(resource: Resource) -> tuple[str, str, str]:
     match resource:
         case Project():
             return "Project", "", resource.metadata.name
-        case Endpoint() | Notifier() | Policy() | Role():
+        case Endpoint() | Notifier() | Policy() | Role() | Budget():
             return type(resource).__name__, resource.metadata.project, resource.metadata.name
         case _:
             assert_never(resource)
@@ -186,6 +188,8 @@ def check(resource: Resource) -> list[Problem]:
         found.extend(policy_problems(resource.spec))
     if isinstance(resource, Role) and resource.metadata.name in ROLES:
         found.append(("metadata.name", f"{resource.metadata.name!r} is a role that every project has; choose another"))
+    if isinstance(resource, Budget):
+        found.extend(budget_problems(resource.spec))
     return [Problem(0, field, message) for field, message in found]
 
 

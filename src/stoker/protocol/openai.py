@@ -210,6 +210,7 @@ _ERROR_TYPES = {
     429: "rate_limit_error",
     501: "invalid_request_error",
 }
+_TYPES_BY_CODE = {"budget_exceeded": "insufficient_quota"}  # what OpenAI says of money that is used up
 
 
 def error_body(problem: StokerError) -> bytes:
@@ -218,7 +219,7 @@ def error_body(problem: StokerError) -> bytes:
         {
             "error": {
                 "message": problem.message,
-                "type": _ERROR_TYPES.get(problem.status, "server_error"),
+                "type": _TYPES_BY_CODE.get(problem.code) or _ERROR_TYPES.get(problem.status, "server_error"),
                 "param": problem.field,
                 "code": problem.code,
             }

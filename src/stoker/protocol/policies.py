@@ -15,6 +15,7 @@ from msgspec import inspect
 from stoker.core.policy import Compiled
 from stoker.protocol.conform import suggestion
 from stoker.protocol.rules import FUNCTIONS, Expression, MissingKey
+from stoker.types.budgets import BudgetSpec
 from stoker.types.policies import (
     Actor,
     Document,
@@ -29,6 +30,7 @@ from stoker.types.policies import (
     VersionFacts,
 )
 from stoker.types.resources import (
+    Budget,
     Cache,
     Endpoint,
     EndpointSpec,
@@ -47,6 +49,7 @@ _KINDS: Final[dict[JudgedKind, type[msgspec.Struct]]] = {
     "Endpoint": Endpoint,
     "Project": Project,
     "Notifier": Notifier,
+    "Budget": Budget,
 }
 _UNITS: Final = {"bytes": parse_bytes, "seconds": parse_seconds}
 # Of how an expression fails over an example: that it could never do otherwise.
@@ -239,6 +242,7 @@ def _samples(match: PolicyMatch) -> Iterator[dict[str, Any]]:
         "Notifier": msgspec.convert(
             {"kind": "Notifier", "metadata": {"name": "n", "labels": _LABELS}, "spec": {"type": "slack"}}, Notifier
         ),
+        "Budget": Budget(Metadata("b", labels=_LABELS), BudgetSpec("100")),
         "Model": Model(Metadata("m"), {"alias": "prod", "number": 1}),
     }
     for kind in match.kinds:

@@ -30,7 +30,7 @@ REQUEST: Final[dict[str, Any]] = {
     "stream": False,
 }
 HEADERS: Final = ("x-stoker-tier",)  # free for callers; gateways drop headers that nobody reads
-KEY: Final[dict[str, Any]] = {"id": "0a1b2c3d", "project": "default", "is_admin": False}
+KEY: Final[dict[str, Any]] = {"id": "0a1b2c3d", "project": "default", "is_admin": False, "budget_left": 1.0}
 HOUR: Final = 12  # of the day, UTC
 
 _SAMPLES: Final = tuple(

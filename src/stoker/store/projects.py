@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from stoker.store import schema
+from stoker.store import schema, schema_budgets
 from stoker.types.errors import Conflict, NotFound
 from stoker.types.resources import Project
 
@@ -66,6 +66,7 @@ def remove(connection: Connection, name: str) -> None:
         (schema.notifiers, "notifier"),
         (schema.policies, "policy"),
         (schema.roles, "role"),
+        (schema_budgets.budgets, "budget"),
     ):
         first = connection.execute(select(table.c.name).where(table.c.project == name).limit(1)).scalar_one_or_none()
         if first is not None:

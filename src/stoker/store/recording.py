@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Table, and_, event, select
 from sqlalchemy.sql import Delete, Insert, Update
 
 from stoker.core.audit import images
-from stoker.store import audit, schema, schema_audit, schema_costs
+from stoker.store import audit, schema, schema_audit, schema_budgets, schema_costs
 from stoker.types.audit import PLATFORM, Act, Outcome, ResourceChange
 
 # What each row is called before its primary key (or these columns); a test asks for every table, here or below.
@@ -35,6 +35,7 @@ RECORDED: Final[dict[Table, tuple[str, tuple[str, ...]]]] = {
     schema.rollouts: ("rollout", ("project", "endpoint", "number")),
     schema.notifiers: ("notifier", ()),
     schema.policies: ("policy", ()),
+    schema_budgets.budgets: ("budget", ("project", "name")),
     schema.watch: ("alerts", ()),
     schema.incidents: ("incident", ("project", "endpoint", "number")),
     schema.golden_sets: ("golden", ()),
@@ -57,6 +58,9 @@ UNRECORDED: Final[dict[Table, str]] = {
     schema_costs.cost_sheets: "measurements",
     schema_costs.cost_works: "what gateways counted, settled",
     schema_costs.cost_lines: "reckoned from measurements; prices are settings",
+    schema_budgets.budget_accounts: "what gateways counted, settled",
+    schema_budgets.budget_leases: "between control and gateways: no act of anybody's",
+    schema_budgets.budget_holders: "between control and gateways: no act of anybody's",
     schema_audit.audit: "the audit itself",
     schema_audit.audit_checkpoints: "the audit itself",
 }

@@ -15,7 +15,6 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
-    MetaData,
     String,
     Table,
     Text,
@@ -23,10 +22,12 @@ from sqlalchemy import (
     false,
 )
 
-# The newest migration's name; a database that says another one is migrated, or refused when it is from the future.
-VERSION: Final = "0019"
+from stoker.store import schema_budgets
 
-metadata: Final = MetaData()
+# The newest migration's name; a database that says another one is migrated, or refused when it is from the future.
+VERSION: Final = "0020"
+
+metadata: Final = schema_budgets.metadata  # with the tables of budgets
 
 meta: Final = Table(
     "meta",

@@ -17,6 +17,7 @@ StokerError
 │   ├── Shed                429 shed                   it had to go for a more urgent or rarer one, or by policy
 │   ├── OutOfTime           429 out_of_time            it would wait longer than its deadline allows
 │   └── RateLimited         429 rate_limit_exceeded    its key asked for more than it may
+├── BudgetExceeded          429 budget_exceeded        a budget has no room for it; says which, and until when
 ├── Unavailable             503 unavailable            nothing can serve this now; carries retry_after_s
 │   ├── NotReachable        503 not_reachable          nobody answers where a process should be (client side)
 │   ├── StillLoading        503 loading                its replica is ready later than the caller can wait
@@ -154,6 +155,20 @@ class RateLimited(Busy):
     """The key asked for more requests or tokens than its limits allow."""
 
     code = "rate_limit_exceeded"
+
+
+class BudgetExceeded(StokerError):
+    """A budget has no room for what the request may cost. Asking again helps when its period is over, or it is raised.
+
+    `falls_back`: an endpoint that costs less may serve it.
+    """
+
+    code = "budget_exceeded"
+    status = 429
+
+    def __init__(self, message: str, *, falls_back: bool = False, retry_after_s: float | None = None) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.falls_back = falls_back
 
 
 class Unavailable(StokerError):

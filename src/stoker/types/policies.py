@@ -22,7 +22,7 @@ MESSAGE_MAX: Final = 500  # characters that are shown, of a message that CEL mak
 Enforcement = Literal["deny", "warn", "audit"]
 # create, update, delete: of a resource. push: of a model version. alias: one moves. release: a rollout may begin.
 PolicyOperation = Literal["create", "update", "delete", "push", "alias", "release"]
-JudgedKind = Literal["Endpoint", "Project", "Notifier", "Model"]
+JudgedKind = Literal["Endpoint", "Project", "Notifier", "Budget", "Model"]
 Outcome = Literal["passed", "violated", "failed"]
 CelText = Annotated[str, Meta(min_length=1, max_length=EXPRESSION_MAX)]
 CelName = Annotated[
@@ -33,7 +33,7 @@ CelName = Annotated[
 class PolicyMatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which changes a policy looks at: all of these must fit."""
 
-    kinds: Annotated[tuple[JudgedKind, ...], Meta(min_length=1, max_length=4, description="what is changed")] = (
+    kinds: Annotated[tuple[JudgedKind, ...], Meta(min_length=1, max_length=5, description="what is changed")] = (
         "Endpoint",
     )
     operations: Annotated[

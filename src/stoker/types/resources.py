@@ -9,6 +9,8 @@ import msgspec
 from msgspec import Meta
 
 from stoker.types.access import RoleSpec
+from stoker.types.breaker import Breaker
+from stoker.types.budgets import BudgetSpec
 from stoker.types.engines import Goal
 from stoker.types.feedback import PredictionKind
 from stoker.types.fields import Bytes, Name, Seconds
@@ -29,8 +31,9 @@ API_VERSION: Final = "stoker/v1"
 Task = Literal["predict", "embed", "chat"]
 Affinity = Literal["auto", "prefix", "session", "none"]
 # error: the engine failed. unavailable: no replica can serve. timeout: too long without a first byte. overload: 429.
-FallbackReason = Literal["error", "unavailable", "timeout", "overload"]
-FALLBACK_REASONS: Final[tuple[FallbackReason, ...]] = ("error", "unavailable", "timeout", "overload")
+# budget: a budget with `on_limit: fallback` has no room for what it may cost.
+FallbackReason = Literal["error", "unavailable", "timeout", "overload", "budget"]
+FALLBACK_REASONS: Final[tuple[FallbackReason, ...]] = ("error", "unavailable", "timeout", "overload", "budget")
 ResumeMode = Literal["exact", "best_effort", "never"]
 
 
@@ -180,20 +183,6 @@ class Traces(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which requests leave a trace, besides those that fail, are slow or are tried again."""
 
     rate: Annotated[float, Meta(ge=0, le=1, description="share of requests, by trace id")]
-
-
-class Breaker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When an endpoint counts as broken, so that nothing waits for it but a few probes."""
-
-    failure_ratio: Annotated[
-        float, Meta(gt=0, le=1, description="failed share of the window's requests that opens")
-    ] = 0.5
-    requests_min: Annotated[int, Meta(ge=1, le=10_000, description="fewer in the window say nothing")] = 10
-    window: Annotated[Seconds, Meta(description="how far back requests count")] = "30s"
-    open_for: Annotated[Seconds, Meta(description="until the first probe; doubled by each that fails, up to 60s")] = (
-        "5s"
-    )
-    refuse: Annotated[bool, Meta(description="refuse with 503 while open and nothing else can serve")] = False
 
 
 class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -383,4 +372,12 @@ class Role(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="k
     apiVersion: Literal["stoker/v1"] = API_VERSION  # noqa: N815 - the wire name
 
 
-Resource = Endpoint | Project | Notifier | Policy | Role
+class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="Budget"):
+    """How much may be spent, as a manifest."""
+
+    metadata: Metadata
+    spec: BudgetSpec
+    apiVersion: Literal["stoker/v1"] = API_VERSION  # noqa: N815 - the wire name
+
+
+Resource = Endpoint | Project | Notifier | Policy | Role | Budget

@@ -5,6 +5,7 @@ Hashes, never keys. A gateway without control serves from the last table it has.
 
 import msgspec
 
+from stoker.types.budgets import BudgetRoute
 from stoker.types.ids import EndpointName, KeyId, ProjectName, ReplicaId, RevisionId
 from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.loading import Usual
@@ -128,3 +129,4 @@ class RouteTable(msgspec.Struct, frozen=True):
     version: int
     endpoints: tuple[EndpointRoute, ...] = ()
     keys: tuple[KeyRoute, ...] = ()
+    budgets: tuple[BudgetRoute, ...] = ()

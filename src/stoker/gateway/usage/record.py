@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from stoker.core import pricing
 from stoker.core.pricing import Work
+from stoker.core.purse import Purse
 from stoker.gateway.exchange import GONE, Exchange
 from stoker.gateway.usage.journal import Journal
 from stoker.protocol.usage import encode
-from stoker.types.prices import format_dollars
+from stoker.types.prices import DatedCard, format_dollars
 from stoker.types.usage import Charge, Flag, Tags, UsageRecord
 
 if TYPE_CHECKING:
@@ -31,17 +32,20 @@ class Hold(Protocol):
 class Bill:
     """What is noted of a request while it runs, for its record. asked: the endpoint that was; hold: whose budgets pay.
 
-    pieces, bytes_out: of the answer's body that left; pieces of streams only.
+    purses: this gateway's part of those budgets. pieces, bytes_out: of the answer's body that left; pieces of streams
+    only.
     """
 
-    __slots__ = ("asked", "bytes_out", "hold", "is_hedged", "journal", "pieces", "tags")
+    __slots__ = ("asked", "bytes_out", "hold", "is_hedged", "is_too_dear", "journal", "pieces", "purses", "tags")
 
     def __init__(self, journal: Journal, asked: "Lane", tags: Tags) -> None:
         self.journal = journal
         self.asked = asked
         self.tags = tags
         self.hold: Hold | None = None
+        self.purses: tuple[Purse, ...] = ()
         self.bytes_out = self.pieces = 0
+        self.is_too_dear = False  # at the price of the endpoint that was asked; the one that serves says the price
         self.is_hedged = False  # a second replica was asked beside the first
 
     def record(self, exchange: Exchange) -> bytes:
@@ -54,7 +58,7 @@ class Bill:
         input_tokens, output_tokens = usage.input_tokens, usage.output_tokens
         if flags & ESTIMATED:
             input_tokens, output_tokens = self._made(exchange, lane)
-        prices = asked.route.prices or lane.route.prices
+        prices = self.prices(lane)
         price = 0
         if prices and (status == 200 or (status == GONE and flags & ESTIMATED)):
             work = Work(input_tokens, usage.cached_tokens, output_tokens, compute_us)
@@ -71,6 +75,11 @@ class Bill:
         if price:
             asked.meters.paid(price)
         return format_dollars(price).encode() if prices else b""
+
+    def prices(self, lane: "Lane") -> tuple[DatedCard, ...]:
+        """Return what it costs where `lane` serves it: by the endpoint that was asked, if that has a price."""
+        own = () if self.is_too_dear else self.asked.route.prices
+        return own or lane.route.prices
 
     def _flags(self, exchange: Exchange, lane: "Lane") -> int:
         status = exchange.status

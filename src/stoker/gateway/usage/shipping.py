@@ -17,6 +17,7 @@ from stoker.gateway.usage.journal import LOCK, Journal, seize, sync
 from stoker.gateway.usage.reading import Batch, Place, Reader, places
 from stoker.protocol import unixhttp
 from stoker.telemetry.metrics import Registry
+from stoker.types.budgets import Ended
 from stoker.types.errors import Unavailable
 from stoker.types.usage import Settled
 
@@ -24,6 +25,7 @@ EVERY_S: Final = 1.0
 BATCH_MAX: Final = 1000  # records
 BATCH_BYTES_MAX: Final = 512 << 10
 TIMEOUT_S: Final = 5.0
+NOTHING: Final = -1  # no number of a record: all is left on the disk
 LAST_S: Final = 2.0  # at the end, for what is left
 
 _log = logging.getLogger(__name__)
@@ -50,12 +52,13 @@ class Shipper:
                 await asyncio.sleep(EVERY_S)
                 await self.ship()
         finally:
+            is_over = False
             try:
                 async with asyncio.timeout(LAST_S):
-                    await self._ship_own()
+                    is_over = await self._ship_own() and await self._end(self.journal.incarnation)
             except TimeoutError:
                 _log.warning("usage is left for the next gateway", extra={"records": self._left()})
-            self.journal.close(self._reader.settled)
+            self.journal.close(self._reader.settled if is_over else NOTHING)
 
     async def ship(self) -> None:
         """Sync what was written, and ship what can be: what is one's own, and then what dead incarnations left."""
@@ -112,9 +115,28 @@ class Shipper:
         if broken:
             self._broken.add(broken)
             _log.error("a usage journal was broken", extra={"folder": folder.name, "segments": broken})
+        if not await self._end(incarnation):
+            return
         for path in sorted(folder.iterdir(), key=lambda each: each.name == LOCK):
             path.unlink()
         folder.rmdir()
+
+    async def _end(self, incarnation: str) -> bool:
+        """Say that all of an incarnation's records are settled and none will come; what it leased of budgets is free.
+
+        Return whether that was heard: until then its folder stays.
+        """
+        try:
+            status, _ = await unixhttp.request(
+                str(self._socket),
+                "POST",
+                "/internal/v1/budgets/end",
+                body=msgspec.json.encode(Ended(incarnation)),
+                timeout_s=TIMEOUT_S,
+            )
+        except Unavailable:
+            return False
+        return status < 300
 
     async def _send(self, gateway: str, incarnation: str, batch: Batch, reader: Reader) -> bool:
         """Send a batch and move the reader to where control says; return whether that is another place."""

@@ -74,6 +74,8 @@ class Watch:
         self._turn = asyncio.Lock()
         self._shown: dict[str, dict[str, str]] = {}  # labels of objectives that have series
         self.standings: tuple[Standing, ...] = ()
+        # What is to be told of money that was spent (control/budgets.py).
+        self.spending: Callable[[Connection, float], list[Signal]] = _nothing_spent
 
     @property
     def memory(self) -> AlertMemory:
@@ -149,13 +151,15 @@ class Watch:
 
     async def _look(self, lease: Lease) -> None:
         known = self._ages.known()
-        before, states, receivers, made = await self._database.reading(lambda connection: self._read(connection, known))
+        before, states, receivers, made, spending = await self._database.reading(
+            lambda connection: self._read(connection, known)
+        )
         now_s = self._clock()
         await self._ages.follow(states, made, now_s)
         followed = await self._parts.look(states, before.parts, now_s)
         standings = await self._judge.look(states, before.slos, followed, self._ages.of, now_s)
         burns = (burn for each in standings if (burn := _burning(each)))
-        signals = (*burns, *await self.alarms.look(states, now_s, before.alerts.alerts.values()))
+        signals = (*burns, *spending, *await self.alarms.look(states, now_s, before.alerts.alerts.values()))
         routes = [_route(each) for each in receivers]
         remembered = notices.delivered(before.alerts, self._post.settled())
         decision = notices.decide(signals, routes, remembered, now_s)
@@ -175,10 +179,11 @@ class Watch:
 
     def _read(
         self, connection: Connection, known: set[str]
-    ) -> tuple[WatchMemory, list[EndpointState], list[Notifier], list[Made]]:
+    ) -> tuple[WatchMemory, list[EndpointState], list[Notifier], list[Made], list[Signal]]:
         memory = self._stored if self._stored is not None else alerts.load(connection)
         made = revisions.made(connection, known)
-        return memory, endpoints.everything(connection), notifiers.everything(connection), made
+        spending = self.spending(connection, self._clock())
+        return memory, endpoints.everything(connection), notifiers.everything(connection), made, spending
 
     async def _change(self, change: Callable[[AlertMemory], AlertMemory]) -> AlertMemory:
         async with self._turn:
@@ -214,6 +219,10 @@ class Watch:
         for key in self._shown.keys() - shown.keys():
             self._metrics.forget(**self._shown[key])
         self._shown = shown
+
+
+def _nothing_spent(_connection: Connection, _now_s: float) -> list[Signal]:
+    return []
 
 
 def _burning(standing: Standing) -> Signal | None:

@@ -67,6 +67,13 @@ PLATFORM: Final[tuple[Metric, ...]] = (
         "Error budget that is left: 1 is untouched, negative is overdrawn.",
     ),
     Metric(
+        "stoker_budget_usd",
+        "gauge",
+        "",
+        ("project", "budget", "kind"),
+        "A budget in this period, in US dollars: spent, leased to gateways, and left.",
+    ),
+    Metric(
         "stoker_slo_burn_rate",
         "gauge",
         "",

@@ -1,0 +1,184 @@
+"""Budgets at a real gateway with a real control: refused, served for less, only told of, and while control is dead."""
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from stoker.client import budgets
+from stoker.client.connection import Connection
+from stoker.client.control import ControlClient
+from stoker.protocol import openai
+from stoker.types.errors import BudgetExceeded, StokerError
+from tests.gateway.rig import Answer, Rig, ask, held_port, rig, run, until
+
+CENT = 10_000_000  # nano-dollars
+BUDGETS = {  # by the tag whose they are: amount in dollars, what is done at the limit
+    "refused": ("0.05", "refuse"),
+    "cheaper": ("0.05", "fallback"),
+    "watched": ("0.05", "warn"),
+    "kept": ("0.05", "refuse"),
+    "alone": ("1", "refuse"),
+}
+
+
+def routes(gate: Rig) -> dict[str, Any]:
+    """Return a table of endpoints at a cent, a cheaper one, a dear one and one that keeps answers, with budgets."""
+
+    def priced(name: str, cents: int, **more: Any) -> dict[str, Any]:
+        of = next(each for each in table["endpoints"] if each["endpoint"] == "digits")
+        return {**of, "endpoint": name, "prices": [{"card": {"requests": 1000 * cents * CENT}}], **more}
+
+    table = gate.table(["r1"])
+    table["endpoints"] += [
+        priced("cent", 1),
+        priced("dear", 10, fallback=["cent"]),
+        priced("keeps", 1, cache={"ttl_s": 60.0, "max_bytes": 1 << 20, "shared": True}),
+    ]
+    table["budgets"] = [
+        {"budget": number, "name": tag, "project": "default", "scope": "tag", "of": f"t={tag}",
+         "amount": round(float(amount) * 100) * CENT, "on_limit": on_limit}
+        for number, (tag, (amount, on_limit)) in enumerate(BUDGETS.items(), 1)
+    ]  # fmt: skip
+    return {**table, "version": 1000}  # newer than what control makes of its empty platform
+
+
+def manifests() -> bytes:
+    """Return the same budgets for control, in an order that gives them the same numbers."""
+    made = [
+        {
+            "apiVersion": "stoker/v1",
+            "kind": "Budget",
+            "metadata": {"name": tag},
+            "spec": {"amount": amount, "scope": "tag", "tag": f"t={tag}", "period": "day", "on_limit": on_limit},
+        }
+        for tag, (amount, on_limit) in BUDGETS.items()
+    ]
+    return "\n---\n".join(map(json.dumps, made)).encode()
+
+
+@pytest.fixture(scope="module")
+def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    with rig(tmp_path_factory.mktemp("budgets")) as made:
+        made.kill("gateway-0")
+        (made.home.gateway / "routes.json").write_text(json.dumps(routes(made)))
+        start_control(made)
+        control(made).apply(manifests())
+        made.start_gateway()
+        yield made
+
+
+def start_control(gate: Rig) -> None:
+    holder, port = held_port()
+    holder.close()
+    argv = [sys.executable, "-m", "stoker.app.control_main", "--home", str(gate.home.root), "--api-port", str(port)]
+    with (gate.home.logs / "control.log").open("ab") as log:
+        gate.processes["control"] = subprocess.Popen(argv, stderr=log)
+    until(lambda: is_up(gate), "control answers")
+
+
+def control(gate: Rig) -> ControlClient:
+    key = json.loads(gate.home.credentials.read_text())["key"]
+    return ControlClient(Connection(f"unix:{gate.home.run / 'control-api.sock'}", key))
+
+
+def is_up(gate: Rig) -> bool:
+    with contextlib.suppress(StokerError, OSError):
+        budgets.everything(control(gate))
+        return True
+    return False
+
+
+def settled(gate: Rig, tag: str) -> int:
+    return next(each.settled for each in budgets.everything(control(gate)) if each.name == tag)
+
+
+async def infer(gate: Rig, endpoint: str, tag: str, text: str = "hello") -> Answer:
+    path = f"/v2/models/{endpoint}/infer"
+    return await ask(gate, "POST", path, json.dumps({"inputs": [], "id": text}).encode(), x_stoker_tags=f"t={tag}")
+
+
+def test_what_fits_is_served_and_what_does_not_is_refused_with_what_when_and_how_much(gate: Rig) -> None:
+    async def work() -> None:
+        answers = [await infer(gate, "cent", "refused") for _ in range(6)]
+        assert [each.status for each in answers] == [200] * 5 + [429]
+        assert answers[0].headers["x-stoker-budget"] == "refused;left=0.040000"
+        refused = answers[-1]
+        assert refused.headers["x-should-retry"] == "false"
+        assert 0 < int(refused.headers["retry-after"]) <= 120
+        assert "'refused' ($0.05) has no room" in refused.body.decode()
+        assert "begins anew at 20" in refused.body.decode()
+
+    run(work)
+    until(lambda: settled(gate, "refused") == 5 * CENT, "all five are settled")
+
+
+def test_the_refusal_is_one_that_openais_libraries_know() -> None:
+    error = json.loads(openai.error_body(BudgetExceeded("budget 'b' has no room")))["error"]
+    assert (error["type"], error["code"]) == ("insufficient_quota", "budget_exceeded")
+
+
+def test_a_cheaper_endpoint_serves_at_its_own_price_where_the_budget_says_so(gate: Rig) -> None:
+    async def work() -> None:
+        answer = await infer(gate, "dear", "cheaper")
+        assert (answer.status, answer.headers["x-stoker-served-by"]) == (200, "cent")
+        assert answer.headers["x-stoker-cost"] == "0.01"
+        refused = await infer(gate, "dear", "refused")
+        assert refused.status == 429
+        assert refused.json["error"].startswith("budget 'refused'")
+
+    run(work)
+    until(lambda: settled(gate, "cheaper") == CENT, "the price of who served is charged")
+
+
+def test_a_budget_that_only_warns_refuses_nothing_and_counts_all(gate: Rig) -> None:
+    async def work() -> None:
+        assert [(await infer(gate, "cent", "watched")).status for _ in range(7)] == [200] * 7
+
+    run(work)
+    until(lambda: settled(gate, "watched") == 7 * CENT, "all seven are settled")
+
+
+def test_a_kept_answer_is_charged_for_what_it_costs_and_refused_when_that_is_gone(gate: Rig) -> None:
+    async def work() -> None:
+        answers = [await infer(gate, "keeps", "kept") for _ in range(6)]
+        assert [each.status for each in answers] == [200] * 5 + [429]
+        assert [each.headers.get("x-stoker-cache") for each in answers[:3]] == ["miss", "hit", "hit"]
+
+    run(work)
+    until(lambda: settled(gate, "kept") == 5 * CENT, "each is settled")
+
+
+def test_with_control_dead_leases_are_spent_to_their_end_and_then_nothing_is_overspent(gate: Rig) -> None:
+    async def work() -> None:
+        assert (await infer(gate, "cent", "alone")).status == 200
+        until(lambda: leased(gate, "alone") >= 8 * CENT, "some is leased")
+        gate.kill("control")
+        statuses = [(await infer(gate, "cent", "alone")).status for _ in range(50)]
+        served = statuses.count(200)
+        assert 7 <= served < 100
+        assert statuses == [200] * served + [503] * (50 - served) or served == 50
+
+    run(work)
+    start_control(gate)
+    until(lambda: settled(gate, "alone") >= 8 * CENT, "what was spent meanwhile is settled")
+
+
+def leased(gate: Rig, tag: str) -> int:
+    return next(each.leased for each in budgets.everything(control(gate)) if each.name == tag)
+
+
+def test_a_killed_gateways_lease_comes_back_when_its_journal_is_read(gate: Rig) -> None:
+    async def work() -> None:
+        answer = await infer(gate, "cent", "alone")
+        assert answer.status == 200
+
+    run(work)
+    gate.kill("gateway-0")
+    before = settled(gate, "alone")
+    gate.start_gateway()
+    until(lambda: leased(gate, "alone") == 0 and settled(gate, "alone") >= before, "it was given back")
