@@ -123,6 +123,10 @@ class Scene:
         made: Callable[[], tuple[int, Any, Any]] = getattr(self, _case(operation))(operation.method)
         return made
 
+    def watched(self) -> None:
+        """Return when control has looked at alerts: before that it takes no silence."""
+        until(lambda: self.rig.request("POST", "/api/v1/silences", {"match": {"endpoint": "z"}})[0] < 300, "it looked")
+
     # One an operation, by its handler's name.
 
     def apply(self, method: str) -> Any:
@@ -206,9 +210,11 @@ class Scene:
         return self.ask(method, f"/api/v1/keys/{self.key()}")
 
     def silence(self, method: str) -> Any:
+        self.watched()
         return self.ask(method, "/api/v1/silences", {"match": {"endpoint": "x"}})
 
     def unsilence(self, method: str) -> Any:
+        self.watched()
         made = self.rig.request("POST", "/api/v1/silences", {"match": {"endpoint": "y"}})[1]["id"]
         return self.ask(method, f"/api/v1/silences/{made}")
 
