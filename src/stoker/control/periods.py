@@ -5,6 +5,7 @@ A day begins at the first moment that its date can be read off a clock on the wa
 midnight, and a date is read, left, and read again.
 """
 
+import math
 from datetime import UTC, date, datetime, timedelta, tzinfo
 
 import msgspec
@@ -23,7 +24,8 @@ def bounds(period: Period, zone: tzinfo, at_s: float) -> Bounds:
     """Return the period that has the moment `at_s`. Every moment has one, and they follow each other without a gap."""
     if period == "total":
         return Bounds(0, ENDLESS_S)
-    begun = _first_day(period, datetime.fromtimestamp(at_s, zone).date())
+    # Whole seconds, for periods begin with one: a fraction near the next would be rounded up to it.
+    begun = _first_day(period, datetime.fromtimestamp(math.floor(at_s), zone).date())
     following = _after(period, begun)
     while start_s(following, zone) <= at_s:  # it had begun already, and clocks were set back over midnight
         begun, following = following, _after(period, following)
