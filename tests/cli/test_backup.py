@@ -7,15 +7,17 @@ from tests.cli.conftest import Run
 from tests.cli.run import stoker
 
 
-def test_a_running_platform_is_backed_up_verified_and_restored_elsewhere(run: Run, tmp_path: Path) -> None:
+def test_a_running_platform_is_backed_up_verified_and_restored_elsewhere(run: Run, home: Path, tmp_path: Path) -> None:
     path, key, new = tmp_path / "b.stoker", tmp_path / "key", tmp_path / "new"
     key.write_text("0" * 64)
     secret = ("--key-file", str(key))
     done = run("backup", str(path), *secret)
     assert done.returncode == 0, done.stderr
     assert "b.stoker written and verified: " in done.stdout
+    made_s = (home / "backed-up").stat().st_mtime  # what `stoker boundary` says of it
     assert run("backup", str(path), *secret).returncode == Exit.REFUSED
     assert run("backup", str(path), "--overwrite", *secret).returncode == 0
+    assert (home / "backed-up").stat().st_mtime > made_s
     assert "good: " in run("backup", str(path), "--verify", *secret).stdout
     assert "end it before: stoker down" in run("restore", str(path), "--replace", *secret).stderr
     done = stoker("restore", str(path), *secret, home=new)

@@ -76,6 +76,7 @@ class Scene:
         self.database = Database(engine)
         self.now_s = NOW
         self.written_s: float | None = NOW - 10
+        self.backed_up_s: float | None = None
         self.lease: Lease | None = self.database.write(lambda each: leases.acquire(each, "control", "me", NOW))
         given = Endpoint(Metadata("a", labels={"runbook": runbook}), EndpointSpec(model="m", slos=(ANSWERS,)))
         self.database.write(lambda each: projects.put(each, Project(ProjectMetadata("default")), NOW))
@@ -83,7 +84,9 @@ class Scene:
         self.database.write(lambda each: endpoints.set_status(each, *KEY, EndpointStatus(conditions=(READY,))))
         self.observer = Observer(Node())
         standing = Standing("default", "a", ANSWERS, BURNS_NOT)
-        sources = Sources(self.observer, lambda: [standing], lambda _: None, lambda: self.written_s, 2)
+        sources = Sources(
+            self.observer, lambda: [standing], lambda _: None, lambda: self.written_s, lambda: self.backed_up_s, 2
+        )
         self.watch = BoundaryWatch(self.database, sources, lambda: self.lease, lambda: self.now_s)
 
     async def look(self, after_s: float = 60.0) -> Condition | None:
@@ -157,6 +160,17 @@ def test_runbooks_are_asked_for_now_and_then_and_named_when_they_are_gone(scene:
         assert await scene.seen("runbook") == ("fails", f"{gone}: it answers 404")
         await scene.look(RUNBOOKS_S)
         assert pages.asked == ["/there", "/gone", "/gone"]
+
+    asyncio.run(work())
+
+
+def test_a_platform_that_was_not_backed_up_for_long_says_so(scene: Scene) -> None:
+    async def work() -> None:
+        assert (await scene.seen("backup"))[0] == "unknown"
+        scene.backed_up_s = NOW
+        assert (await scene.seen("backup"))[0] == "holds"
+        scene.now_s += 10 * 86_400.0
+        assert await scene.seen("backup") == ("fails", "the last backup was made 10 days ago")
 
     asyncio.run(work())
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoker.core import boundary
-from stoker.core.boundary import HISTORY_WITHIN_S, SCALED_WITHIN_S, Facts
+from stoker.core.boundary import BACKUP_WITHIN_S, HISTORY_WITHIN_S, SCALED_WITHIN_S, Facts
 from stoker.core.scale.reading import Reading
 from stoker.core.scale.record import Record
 from stoker.core.scale.sight import Sight
@@ -39,6 +39,7 @@ def facts(**changes: Any) -> Facts:
         told=("pager",),
         gateways=(2, 2),
         history_s=NOW - 30.0,
+        backup_s=NOW - 86_400.0,
         earlier=1,
         runbooks={PROMISED.runbook: ""},
         golden_rows=20,
@@ -73,6 +74,7 @@ def test_where_all_is_well_every_duty_that_can_be_looked_at_is_kept() -> None:
         ("objectives", {"measured": 0}, "0 of 1"),
         ("alert-route", {"told": ()}, "apply a Notifier"),
         ("history", {"history_s": NOW - HISTORY_WITHIN_S - 1}, "241 s ago"),
+        ("backup", {"backup_s": NOW - BACKUP_WITHIN_S - 1}, "8 days ago"),
         ("signature", {"signatures": "required"}, "none of its replicas would start again"),
         ("signature", {"signatures": "warn"}, "stoker models sign chat@2"),
     ],
@@ -98,7 +100,7 @@ def test_an_endpoint_that_sleeps_or_loads_has_the_replicas_it_should(reason: str
 def test_what_nobody_has_looked_at_yet_is_unknown_and_no_failure() -> None:
     found = boundary.duties(WHOLE, Facts(NOW, EndpointStatus(), told=("pager",), measured=1))
     unknown = {each.name for each in found if each.standing == "unknown"}
-    assert unknown == {"replicas", "scaling", "history", "signature", "runbook"}
+    assert unknown == {"replicas", "scaling", "history", "backup", "signature", "runbook"}
     assert boundary.condition(found, NOW).status
 
 

@@ -99,6 +99,8 @@ WRONG: dict[str, Callable[[Registry], None]] = {
     "NoticesLost": counted("stoker_notices_total", 1, outcome="lost"),
     "UsageLost": counted("stoker_usage_records_lost_total", 7, process="gateway-0"),
     "UsageBroken": counted("stoker_usage_journal_broken_total", 1, process="gateway-0"),
+    "AuditFails": counted("stoker_audit_failures_total", 1, what="copy"),
+    "AuditBroken": shown("stoker_audit_problems", 1.0),
     "HistoryFails": counted("stoker_history_failures_total", 1),
 }
 

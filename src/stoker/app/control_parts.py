@@ -184,8 +184,14 @@ def _remedies(
 
 
 def _seeing(observer: Observer, watch: Watch, scaling: ScalingWatch, history: History, chosen: Settings) -> Sources:
+    def backed_up_s() -> float | None:
+        try:
+            return Home(chosen.home).backed_up.stat().st_mtime
+        except OSError:  # none was made yet
+            return None
+
     standings, written_s = (lambda: watch.standings), (lambda: history.written_s)
-    return Sources(observer, standings, scaling.newest, written_s, chosen.gateways)
+    return Sources(observer, standings, scaling.newest, written_s, backed_up_s, chosen.gateways)
 
 
 def _starts(database: Database, observer: Observer, home: Home, loop: Loop, numbers: Numbers) -> StartWatch:

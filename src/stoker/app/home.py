@@ -39,6 +39,11 @@ class Home:
         return self.root / "state.db"
 
     @property
+    def backed_up(self) -> Path:
+        """When it was last written to a backup that was read back: the time of this empty file."""
+        return self.root / "backed-up"
+
+    @property
     def metrics(self) -> Path:
         """The history of all metrics; it may be deleted."""
         return self.root / "metrics.db"

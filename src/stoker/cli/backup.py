@@ -53,6 +53,8 @@ def command(session: Session, path: Path, key_file: Path | None, only_verify: bo
         if not only_verify:
             backup.take(session.folder, path, secret, told)
         contents = restore.verify(path, secret, told)
+        if not only_verify:
+            session.folder.backed_up.touch(mode=0o600)
     state = "good" if only_verify else "written and verified"
     click.echo(f"{click.style(path, bold=True)} {state}: {_said(contents)}, {time.monotonic() - began_s:.1f} s")
 

@@ -55,14 +55,15 @@ class _Stored(msgspec.Struct, frozen=True):
 class Sources:
     """Who knows what the database does not say.
 
-    written_s: the end of the newest minute in the history. scaled: the newest decision about an endpoint. gateways:
-    how many there should be.
+    written_s: the end of the newest minute in the history. backed_up_s: when the last backup was made. scaled: the
+    newest decision about an endpoint. gateways: how many there should be.
     """
 
     observer: Observer
     standings: Callable[[], Sequence[Standing]]
     scaled: Callable[[EndpointKey], Record | None]
     written_s: Callable[[], float | None]
+    backed_up_s: Callable[[], float | None]
     gateways: int
 
 
@@ -147,6 +148,7 @@ class BoundaryWatch:
             told=tuple(_hearing(receivers, state.key)),
             gateways=(self._answering(), sources.gateways),
             history_s=sources.written_s(),
+            backup_s=sources.backed_up_s(),
             earlier=stored.earlier,
             runbooks=self._runbooks,
             golden_rows=stored.golden_rows,

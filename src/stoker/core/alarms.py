@@ -161,6 +161,14 @@ ALARMS: Final = (
         "the disk breaks what is written, or lost its power; what is missing is `lost` in control's database",
     ),
     Alarm(
+        "AuditFails", "ticket", 60.0, "the audit cannot be signed for, or copied to its second place",
+        "control's log says which and why; rows that nobody signed for could be cut off unseen",
+    ),
+    Alarm(
+        "AuditBroken", "page", 0.0, "the audit is not what was written",
+        "`stoker audit verify` names the rows; keep the disk, and see who could write to it",
+    ),
+    Alarm(
         "HistoryFails", "ticket", 60.0, "the history of metrics cannot be written",
         "most likely the disk is full; minutes wait in memory until it is not",
     ),

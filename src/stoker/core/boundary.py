@@ -20,6 +20,7 @@ from stoker.types.statuses import Condition, EndpointStatus
 OWNER, RUNBOOK = "owner", "runbook"  # labels of an endpoint; the policies of the starter set ask for the same
 SCALED_WITHIN_S: Final = 60.0  # a decision every two seconds is made while all is well
 HISTORY_WITHIN_S: Final = 240.0  # numbers are written each minute
+BACKUP_WITHIN_S: Final = 8 * 86_400.0  # a week, and a day for the one who was ill
 # What `Ready=False` says of an endpoint that is as it should be.
 _AT_REST: Final = frozenset(("ScaledToZero", "Deleting"))
 
@@ -30,9 +31,9 @@ class Facts(msgspec.Struct, frozen=True):
     version: that serves, such as "digits@1"; "" while none does. signer: the trusted key that signed it. has_files: it
     is more than an address. scaled: the newest scaling decision. measured: how many of the promised objectives stand
     measured. told: receivers that hear its pages. gateways: that answer, and that there should be. history_s: when the
-    history was written last; None where nobody can say. earlier: revisions that can be returned to. runbooks: by
-    address, why it cannot be read, "" where it can; of one that is not there nobody has asked yet. golden_rows:
-    examples with known answers.
+    history was written last, backup_s when a backup was made; None where nobody can say, or there is none. earlier:
+    revisions that can be returned to. runbooks: by address, why it cannot be read, "" where it can; of one that is not
+    there nobody has asked yet. golden_rows: examples with known answers.
     """
 
     at_s: float
@@ -46,6 +47,7 @@ class Facts(msgspec.Struct, frozen=True):
     told: tuple[str, ...] = ()
     gateways: tuple[int, int] = (0, 0)
     history_s: float | None = None
+    backup_s: float | None = None
     earlier: int = 0
     runbooks: Mapping[str, str] = {}
     golden_rows: int = 0
@@ -94,6 +96,7 @@ def _platform(endpoint: Endpoint, facts: Facts) -> Iterator[Duty]:
         f"told: {', '.join(facts.told)}" if facts.told else "no receiver hears its pages; apply a Notifier",
     )  # fmt: skip
     yield _duty("history", PLATFORM, "keeps its numbers for 400 days", *_history(facts))
+    yield _duty("backup", PLATFORM, "can be restored when its disk is lost", *_backup(facts))
     yield _duty("signature", PLATFORM, "starts nothing else than what was pushed", *_signature(facts))
     if facts.version:
         text = "keeps revisions to return to, and returns by itself when a new one is worse"
@@ -151,6 +154,14 @@ def _history(facts: Facts) -> tuple[Standing, str]:
         return "unknown", "nothing was written yet"
     age_s = facts.at_s - facts.history_s
     return "holds" if age_s <= HISTORY_WITHIN_S else "fails", f"written {max(age_s, 0.0):.0f} s ago"
+
+
+def _backup(facts: Facts) -> tuple[Standing, str]:
+    if facts.backup_s is None:
+        return "unknown", "no backup was made from here yet; `stoker backup FILE`"
+    days = max(facts.at_s - facts.backup_s, 0.0) / 86_400.0
+    said = f"the last backup was made {days:.0f} days ago" if days >= 2 else "the last backup was made within two days"
+    return "holds" if facts.at_s - facts.backup_s <= BACKUP_WITHIN_S else "fails", said
 
 
 def _signature(facts: Facts) -> tuple[Standing, str]:

@@ -115,6 +115,8 @@ QUESTIONS: Final = (
     Question("NoticesLost", 'increase by () (stoker_notices_total{outcome="lost"}[1h])', over=0.5),
     Question("UsageLost", "increase by (process) (stoker_usage_records_lost_total[15m])", over=0.5),
     Question("UsageBroken", "increase by (process) (stoker_usage_journal_broken_total[15m])", over=0.5),
+    Question("AuditFails", "increase by () (stoker_audit_failures_total[10m])", over=0.5),
+    Question("AuditBroken", "max by () (stoker_audit_problems)", over=0.5),
     Question("HistoryFails", "increase by () (stoker_history_failures_total[10m])", over=0.5),
 )  # fmt: skip
 _ASKED: Final = frozenset(each.alarm for each in QUESTIONS)

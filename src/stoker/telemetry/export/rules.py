@@ -107,6 +107,8 @@ def _of_processes() -> _Alerts:
         "NoticesLost": (f"sum({lost}) > 0", "process"),
         "UsageLost": (f"{_more('stoker_usage_records_lost_total', '15m', ('process',))} > 0", "process"),
         "UsageBroken": (f"{_more('stoker_usage_journal_broken_total', '15m', ('process',))} > 0", "process"),
+        "AuditFails": (f"{_more('stoker_audit_failures_total', '10m', ())} > 0", "process"),
+        "AuditBroken": (f"{select('stoker_audit_problems')} > 0", "process"),
         "HistoryFails": (f"{_more('stoker_history_failures_total', '10m', ())} > 0", "process"),
     }
 
