@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from stoker.control import boundary as control_boundary
 from stoker.control.boundary import RUNBOOKS_S, BoundaryWatch, Sources
 from stoker.control.observe import Observer
 from stoker.core import conditions
@@ -160,6 +161,27 @@ def test_runbooks_are_asked_for_now_and_then_and_named_when_they_are_gone(scene:
         assert await scene.seen("runbook") == ("fails", f"{gone}: it answers 404")
         await scene.look(RUNBOOKS_S)
         assert pages.asked == ["/there", "/gone", "/gone"]
+
+    asyncio.run(work())
+
+
+def test_many_runbooks_are_asked_for_in_turns_and_one_whose_server_is_gone_says_so(
+    scene: Scene, pages: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control_boundary, "ASKED_MAX", 1)
+    gone = Endpoint(Metadata("b", labels={"runbook": "http://127.0.0.1:9/"}), EndpointSpec(model="m"))
+    scene.database.write(lambda each: endpoints.put(each, gone, 0, NOW))
+
+    async def work() -> None:
+        await scene.look()
+        assert pages.asked == ["/there"]
+        seen = await scene.watch.view("default", "b")
+        assert next(each.standing for each in seen.duties if each.name == "runbook") == "unknown"
+        await scene.look()
+        assert pages.asked == ["/there"]  # the other one's turn
+        (said,) = [each for each in (await scene.watch.view("default", "b")).duties if each.name == "runbook"]
+        assert said.standing == "fails"
+        assert said.because.startswith("http://127.0.0.1:9/: it cannot be told")
 
     asyncio.run(work())
 

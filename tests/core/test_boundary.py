@@ -91,6 +91,19 @@ def test_a_duty_of_the_platform_that_is_not_kept_is_the_endpoints_condition(
     assert words in said.message
 
 
+def test_only_other_words_are_news() -> None:
+    def said(**changes: Any) -> Condition:
+        return boundary.condition(boundary.duties(WHOLE, facts(told=(), **changes)), NOW)
+
+    old = said(history_s=NOW - 300.0)
+    assert boundary.is_news(None, old)
+    assert not boundary.is_news(old, said(history_s=NOW - 360.0))
+    more = said(history_s=NOW - 300.0, backup_s=NOW - 2 * BACKUP_WITHIN_S)
+    assert more.reason == old.reason
+    assert boundary.is_news(old, more)
+    assert boundary.is_news(old, boundary.condition(boundary.duties(WHOLE, facts()), NOW))
+
+
 @pytest.mark.parametrize("reason", ["ScaledToZero", "Loading"])
 def test_an_endpoint_that_sleeps_or_loads_has_the_replicas_it_should(reason: str) -> None:
     status = EndpointStatus(conditions=(Condition("Ready", False, reason, "nobody asks", 1.0),))

@@ -5,6 +5,7 @@ What is asked of runbooks is one GET each, with a bound on how many and how ofte
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from stoker.types.statuses import Condition
 LOOK_S: Final = 60.0
 RUNBOOKS_S: Final = 600.0
 RUNBOOKS_MAX: Final = 500  # addresses that are asked for; those over it stay unknown
+ASKED_MAX: Final = 40  # at one look: AT_ONCE at a time, 25 s where none of them answers
 AT_ONCE: Final = 8
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,14 @@ class _Stored(msgspec.Struct, frozen=True):
     has_files: bool
     earlier: int
     golden_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What is seen of all endpoints at once. measured: objectives that are, by endpoint. gateways: as Facts has them."""
+
+    measured: Mapping[tuple[str, str], set[str]]
+    gateways: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +92,7 @@ class BoundaryWatch:
         self._lease = lease
         self._clock = clock
         self._runbooks: dict[str, str] = {}
-        self._asked_s = 0.0
+        self._asked_s: dict[str, float] = {}
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -103,11 +113,12 @@ class BoundaryWatch:
         stored, receivers = await self._database.reading(_read)
         await self._ask(stored)
         now_s = self._clock()
-        said = {
-            one.state.key: boundary.condition(boundary.duties(one.state.resource, self._facts(one, receivers)), now_s)
-            for one in stored
-        }
-        news = {one.state.key: said[one.state.key] for one in stored if _is_news(one.state, said[one.state.key])}
+        seen = self._seen()
+        news = {}
+        for one in stored:
+            said = boundary.condition(boundary.duties(one.state.resource, self._facts(one, receivers, seen)), now_s)
+            if boundary.is_news(conditions.find(one.state.status.conditions, conditions.BOUNDARY), said):
+                news[one.state.key] = said
         if news:
 
             def write(connection: Connection) -> None:
@@ -127,15 +138,24 @@ class BoundaryWatch:
         stored, receivers = await self._database.reading(read)
         if not stored:
             raise NotFound(f"endpoint {name!r} in project {project!r} is being deleted")
-        facts = self._facts(stored[0], receivers)
+        facts = self._facts(stored[0], receivers, self._seen())
         return Boundary(project, name, facts.at_s, boundary.duties(stored[0].state.resource, facts))
 
-    def _facts(self, stored: _Stored, receivers: Sequence[Notifier]) -> Facts:
+    def _seen(self) -> _Seen:
+        """Return what is seen of all endpoints at once."""
+        measured: dict[tuple[str, str], set[str]] = {}
+        for each in self._sources.standings():
+            measured.setdefault((each.project, each.endpoint), set()).add(slo.label(each.objective))
+        answering = sum(
+            process.kind == "gateway" and process.phase == "ready"
+            for status in self._sources.observer.statuses
+            for process in status.processes
+        )
+        return _Seen(measured, (answering, self._sources.gateways))
+
+    def _facts(self, stored: _Stored, receivers: Sequence[Notifier], seen: _Seen) -> Facts:
         state, sources = stored.state, self._sources
         promised = {slo.label(each) for each in state.resource.spec.slos}
-        measured = {
-            slo.label(each.objective) for each in sources.standings() if (each.project, each.endpoint) == state.key
-        }
         return Facts(
             at_s=self._clock(),
             status=state.status,
@@ -144,9 +164,9 @@ class BoundaryWatch:
             signer=stored.signer,
             has_files=stored.has_files,
             scaled=sources.scaled(state.key),
-            measured=len(promised & measured),
+            measured=len(promised & seen.measured.get(state.key, set())),
             told=tuple(_hearing(receivers, state.key)),
-            gateways=(self._answering(), sources.gateways),
+            gateways=seen.gateways,
             history_s=sources.written_s(),
             backup_s=sources.backed_up_s(),
             earlier=stored.earlier,
@@ -154,22 +174,18 @@ class BoundaryWatch:
             golden_rows=stored.golden_rows,
         )
 
-    def _answering(self) -> int:
-        """Return how many gateways are ready."""
-        return sum(
-            process.kind == "gateway" and process.phase == "ready"
-            for status in self._sources.observer.statuses
-            for process in status.processes
-        )
-
     async def _ask(self, stored: Iterable[_Stored]) -> None:
-        """Ask for the runbooks, of new addresses at once and of known ones now and then."""
+        """Ask for runbooks: those that nobody asked for yet, then those that were asked for longest ago.
+
+        A few at each look, so that servers that hang hold up neither the look nor, for long, other addresses.
+        """
         named = dict.fromkeys(address for one in stored for address in boundary.runbooks(one.state.resource))
         addresses = list(named)[:RUNBOOKS_MAX]
-        is_due = not 0 <= self._clock() - self._asked_s < RUNBOOKS_S
-        due = addresses if is_due else [each for each in addresses if each not in self._runbooks]
-        if is_due:
-            self._asked_s = self._clock()
+        now_s = self._clock()
+        asked_s = self._asked_s  # a moment in the future is of a clock that was set back, and counts for nothing
+        self._asked_s = {each: asked_s[each] for each in addresses if each in asked_s and asked_s[each] <= now_s}
+        due = [each for each in addresses if now_s - self._asked_s.get(each, -math.inf) >= RUNBOOKS_S]
+        due = sorted(due, key=lambda each: self._asked_s.get(each, -math.inf))[:ASKED_MAX]
         slots = asyncio.Semaphore(AT_ONCE)
 
         async def ask(address: str) -> str:
@@ -177,6 +193,7 @@ class BoundaryWatch:
                 return await reach.problem(address)
 
         answers = await asyncio.gather(*(ask(address) for address in due))
+        self._asked_s |= dict.fromkeys(due, now_s)
         known = self._runbooks | dict(zip(due, answers, strict=True))
         self._runbooks = {address: known[address] for address in addresses if address in known}
 
@@ -223,12 +240,6 @@ def _hearing(receivers: Iterable[Notifier], key: EndpointKey) -> Iterable[str]:
     for each in receivers:
         if (each.spec.all_projects or each.metadata.project == key[0]) and alerts.matches(labels, each.spec.match):
             yield each.metadata.name
-
-
-def _is_news(state: EndpointState, said: Condition) -> bool:
-    """Return whether it is another claim: that the same is so for a second longer is none."""
-    before = conditions.find(state.status.conditions, conditions.BOUNDARY)
-    return before is None or (before.status, before.reason) != (said.status, said.reason)
 
 
 def _put(connection: Connection, key: EndpointKey, said: Condition) -> None:

@@ -4,6 +4,7 @@ Made from the endpoint's own spec, so that nobody has to keep a document true. E
 looked at is: a promise that nobody checks is a hope. What only people can judge is said and not checked.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -21,6 +22,7 @@ OWNER, RUNBOOK = "owner", "runbook"  # labels of an endpoint; the policies of th
 SCALED_WITHIN_S: Final = 60.0  # a decision every two seconds is made while all is well
 HISTORY_WITHIN_S: Final = 240.0  # numbers are written each minute
 BACKUP_WITHIN_S: Final = 8 * 86_400.0  # a week, and a day for the one who was ill
+_NUMBER: Final = re.compile(r"\d+")
 # What `Ready=False` says of an endpoint that is as it should be.
 _AT_REST: Final = frozenset(("ScaledToZero", "Deleting"))
 
@@ -68,6 +70,13 @@ def condition(found: tuple[Duty, ...], at_s: float) -> Condition:
     return Condition(
         conditions.BOUNDARY, True, "DutiesKept", f"all {count} duties that can be looked at are kept", at_s
     )
+
+
+def is_news(before: Condition | None, said: Condition) -> bool:
+    """Return whether `said` is another claim: the same words with other numbers are none."""
+    if before is None or (before.status, before.reason) != (said.status, said.reason):
+        return True
+    return _NUMBER.sub("", before.message) != _NUMBER.sub("", said.message)
 
 
 def runbooks(endpoint: Endpoint) -> tuple[str, ...]:
