@@ -9,7 +9,7 @@ from stoker.cli import budgets, tables
 from stoker.cli.kinds import Kind, split_reference, to_kind
 from stoker.cli.output import items, show
 from stoker.cli.session import Command, Session, project_option
-from stoker.client import policies
+from stoker.client import access, policies
 from stoker.client.control import ControlClient
 from stoker.types.errors import NotFound
 from stoker.types.statuses import EndpointView
@@ -38,7 +38,7 @@ _NAME_OF: Final = {"project": "name", "node": "node", "key": "id"}
 @project_option
 @click.pass_obj
 def command(session: Session, kind: Kind, name: str | None, all_projects: bool, output: str, project: str) -> None:
-    """List resources, or get one. KIND is endpoint, model, project, node, key, notifier, policy or budget."""
+    """List resources, or get one. KIND is endpoint, model, project, node, key, notifier, policy, budget or role."""
     control = session.control()
     if kind == "endpoint":
         _endpoints(control, name, None if all_projects else project, output)
@@ -78,6 +78,8 @@ def _others(control: ControlClient, kind: Kind, name: str | None, output: str) -
             _listed(control.nodes(), tables.nodes_table, {"node": name}, output)
         case "notifier":
             _notifiers(control, name, output)
+        case "role":
+            _roles(control, name, output)
         case _:
             _listed(control.keys(), tables.keys_table, {"key": name}, output)
 
@@ -101,6 +103,13 @@ def _notifiers(control: ControlClient, name: str | None, output: str) -> None:
     if name is not None and not found:
         raise NotFound(f"there is no notifier {name!r}; `stoker get notifiers` lists them")
     show(items(found), output, lambda: tables.notifiers_table(found))
+
+
+def _roles(control: ControlClient, name: str | None, output: str) -> None:
+    found = [one for one in access.roles(control) if name in (None, one.metadata.name)]
+    if name is not None and not found:
+        raise NotFound(f"there is no role {name!r} of your own; `stoker members roles` lists all there are")
+    show(items(found), output, lambda: tables.roles_table(found, with_usual=name is None))
 
 
 def _policies(control: ControlClient, name: str | None, project: str | None, output: str) -> None:

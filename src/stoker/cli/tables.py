@@ -222,9 +222,10 @@ def members_table(members: Sequence[Member]) -> str:
     return columns(("SUBJECT", "ROLE"), [(one.subject, one.role) for one in members], empty="no members")
 
 
-def roles_table(roles: Sequence[Role]) -> str:
+def roles_table(roles: Sequence[Role], *, with_usual: bool = True) -> str:
     """Return roles: those that every project has, then its own."""
-    rows = [("all", name, " ".join(sorted(found))) for name, found in ROLES.items()]
+    usual = ROLES if with_usual else {}
+    rows = [("all", name, " ".join(sorted(found))) for name, found in usual.items()]
     for one in roles:
         where = "all" if one.spec.all_projects else str(one.metadata.project)
         rows.append((where, one.metadata.name, " ".join(one.spec.permissions)))
