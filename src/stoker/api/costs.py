@@ -1,6 +1,5 @@
 """Operations about costs: what serving cost and whose it was, rows for FinOps tools, the prices of pools."""
 
-import time
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -8,36 +7,30 @@ from starlette.responses import Response, StreamingResponse
 
 from stoker.api.bodies import decoded, nothing, reply
 from stoker.api.operations import Call, Operation, Parameter
-from stoker.api.usage import BY_MAX, moment, month_s, own_project
+from stoker.api.spans import counted_by, span
+from stoker.api.usage import own_project
 from stoker.core.cost.report import Report
-from stoker.core.usage import HOUR_S
 from stoker.types.costs import PriceList
 from stoker.types.errors import InvalidInput
 
-BY: Final = "project,endpoint"
 CSV: Final = "text/csv; charset=utf-8"
 YEARS_S: Final = 2 * 366 * 86_400  # of an export
 
 
 async def _costs(call: Call) -> Response:
-    from_s, to_s = _span(call)
-    asked = call.request.query_params
-    by = [name.strip() for name in asked.get("by", BY).split(",") if name.strip()]
-    if len(by) > BY_MAX:
-        raise InvalidInput(f"{len(by)} names; {BY_MAX} are the most", field="by")
+    from_s, to_s = span(call.request)
+    by, project = counted_by(call.request), own_project(call)
     try:
-        return reply(await call.plane.costs.report(from_s, to_s, by, own_project(call, asked.get("project"))))
+        return reply(await call.plane.costs.report(from_s, to_s, by, project))
     except ValueError as unknown:
         raise InvalidInput(str(unknown), field="by") from unknown
 
 
 async def _focus(call: Call) -> Response:
-    from_s, to_s = _span(call)
+    from_s, to_s = span(call.request)
     if to_s - from_s > YEARS_S:
         raise InvalidInput("an export is of two years at most", field="from")
-    rows: AsyncIterator[bytes] = call.plane.costs.focus(
-        from_s, to_s, own_project(call, call.request.query_params.get("project"))
-    )
+    rows: AsyncIterator[bytes] = call.plane.costs.focus(from_s, to_s, own_project(call))
     return StreamingResponse(rows, media_type=CSV)
 
 
@@ -51,14 +44,6 @@ async def _set_pool_prices(call: Call) -> Response:
     except ValueError as wrong:
         raise InvalidInput(str(wrong), field="pools") from wrong
     return nothing()
-
-
-def _span(call: Call) -> tuple[int, int]:
-    """Return from when until when, in unix seconds: whole hours. Raises InvalidInput."""
-    now_s = time.time()
-    asked = call.request.query_params
-    from_s = moment(asked.get("from"), "from", now_s, month_s(now_s)) // HOUR_S * HOUR_S
-    return from_s, moment(asked.get("to"), "to", now_s, int(now_s) + HOUR_S)
 
 
 _SPAN: Final = (
