@@ -80,7 +80,11 @@ class AheadWatch:
             wanted = await asyncio.to_thread(self._made, state, chosen)
             key = (status.node, status.started_at_s)
             if self._told.get(key, ()) != wanted:
-                await self._driver.expect(status.node, wanted, lease.token)
+                try:
+                    await self._driver.expect(status.node, wanted, lease.token)
+                except StokerError as problem:  # it is told again at the next look, and the others now
+                    log.warning("a node was not told", extra={"node": status.node, "reason": problem.message})
+                    continue
             told[key] = wanted
         self._told = told
 
