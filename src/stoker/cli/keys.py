@@ -83,7 +83,7 @@ _ACCESS: Final[tuple[Callable[..., Any], ...]] = (
         multiple=True,
         type=click.Choice(PERMISSIONS),
         metavar="NAME",
-        help="What it may do besides; repeat it. By default it calls, and reads traces and metrics.",
+        help="What it may do besides; repeat it. By default it calls, and reads traces, metrics and usage.",
     ),
     click.option(
         "--endpoint", "endpoints", multiple=True, metavar="PATTERN", help="Only these, such as chat-*; repeat it."
