@@ -14,7 +14,7 @@ from stoker.core.snapshot import EndpointState
 from stoker.store import leases, schema
 from stoker.store.engine import Database, open_engine, sqlite_url
 from stoker.types.ahead import Ahead
-from stoker.types.errors import NotFound
+from stoker.types.errors import NotFound, Unavailable
 from stoker.types.ids import ModelName
 from stoker.types.models import ModelVersion, VersionManifest, manifest_digest
 from tests.control.test_around import NODE, Nodes
@@ -30,8 +30,11 @@ class Told(Nodes):
     def __init__(self) -> None:
         super().__init__()
         self.told: list[tuple[str, tuple[Ahead, ...]]] = []
+        self.gone: set[str] = set()  # nodes that do not answer
 
     async def expect(self, node: str, ahead: Sequence[Ahead], fence: int) -> None:
+        if node in self.gone:
+            raise Unavailable(f"{node} does not answer")
         self.told.append((node, tuple(ahead)))
 
 
@@ -99,3 +102,12 @@ def test_a_node_without_memory_or_of_another_pool_and_a_version_without_files_ar
 
     platform.laid = missing
     assert platform.look() == []
+
+
+def test_a_node_that_does_not_answer_keeps_nothing_from_the_others_and_is_told_when_it_does(platform: Platform) -> None:
+    (status,) = platform.driver.statuses
+    platform.driver.statuses = tuple(msgspec.structs.replace(status, node=name) for name in ("gone", "there"))
+    platform.driver.gone = {"gone"}
+    assert [node for node, _ in platform.look()] == ["there"]
+    platform.driver.gone = set()
+    assert [node for node, _ in platform.look()] == ["gone"]

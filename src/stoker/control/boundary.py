@@ -55,7 +55,7 @@ class _Stored(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What is seen of all endpoints at once. measured: objectives that are, by endpoint. gateways: as Facts has them."""
+    """What is seen of all endpoints at once. measured: objectives that are, by endpoint. gateways: as in Facts."""
 
     measured: Mapping[tuple[str, str], set[str]]
     gateways: tuple[int, int]
