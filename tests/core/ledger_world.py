@@ -18,14 +18,13 @@ from stoker.control.periods import bounds
 from stoker.core import ledger
 from stoker.core.ledger import Account, Lately
 from stoker.core.purse import Pocket
-from stoker.core.wallet import Hold, Short, Wallet
+from stoker.core.wallet import Hold, Short, Wallet, ends
 from stoker.types.budgets import Answer, BudgetRoute, OnLimit, Period, Question
 from stoker.types.usage import Charge
 
 GATEWAYS: Final = 3
 ASK_EVERY_S: Final = 1.0
 ASK_AGAIN_S: Final = 0.1
-WAIT_S: Final = 2.0
 MIDNIGHT_S: Final = 1_800_057_600.0  # the beginning of a day, UTC
 Entry = tuple[Charge, ...]
 
@@ -61,7 +60,7 @@ class Gateway:
     @property
     def is_low(self) -> bool:
         """Whether it should ask at once."""
-        return any(purse.is_low for purse in self.wallet.purses)
+        return self.wallet.is_called or any(purse.is_low for purse in self.wallet.purses)
 
     def pockets(self, budget: int, period: int) -> Iterator[Pocket]:
         """Yield what it holds of `budget` in `period`."""
@@ -211,6 +210,8 @@ class World:
             self.is_moved = True
             if gateway.wallet.take(answer, self.now_s):
                 gateway.answered_s = self.now_s
+                if gateway.wallet.is_called:
+                    self.hurry(gateway)
 
     def settle(self, shipper: Gateway, gateway: Gateway, first: int, batch: list[Entry], *, is_end: bool) -> None:
         if not self.is_up:
@@ -270,12 +271,12 @@ class World:
 
     def short(self, gateway: Gateway, short: Short, request: tuple[int, int, float]) -> None:
         client, bound, asked_s = request
-        if short.why == "unheard" and self.now_s - asked_s < WAIT_S:
+        what = ends(short, self.now_s, self.now_s - asked_s)
+        if what == "waits":
             self.hurry(gateway)
             self.at(ASK_AGAIN_S / 2, lambda: self.serve(gateway, client, bound, asked_s))
             return
-        # Control answered meanwhile, and nobody gave enough; or nothing was heard of it, which is no budget's fault.
-        if short.why == "gone" or gateway.answered_s >= asked_s + WAIT_S / 2:
+        if what == "refused":
             self.history.refused += 1
             self.judge(short, bound)
         else:

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoker.core import ledger
-from stoker.core.ledger import Account, Lease
-from stoker.core.purse import Pocket, Purse
-from stoker.core.wallet import Hold, Short, Wallet
-from stoker.types.budgets import Answer, Asked, BudgetRoute, Granted, OnLimit
+from stoker.core.ledger import LIVING_S, Account, Lately, Lease
+from stoker.core.purse import HEARD_S, Pocket, Purse
+from stoker.core.wallet import WAIT_MAX_S, WAIT_S, Hold, Short, Wallet, ends
+from stoker.types.budgets import Answer, Asked, BudgetRoute, Granted, OnLimit, Question
 from tests.core.ledger_world import World
 
 AMOUNT: Final = st.integers(0, 10_000)
@@ -71,6 +71,15 @@ def test_leases_are_halved_toward_the_end_and_a_request_that_fits_gets_through(
     size = ledger.size(left, asked, gateways)
     assert size <= left
     assert size == (0 if need > left else max(need, left // (ledger.PART * gateways)))
+
+
+@given(st.integers(1, 100_000), AMOUNT, st.integers(1, 8))
+def test_who_waits_together_is_served_together_as_long_as_others_are_left_something(
+    left: int, waits: int, gateways: int
+) -> None:
+    asked = Asked(1, 0.0, 0, 0, want=waits, need=min(waits, 1), least=min(waits, 1), waits=waits)
+    size = ledger.size(left, asked, gateways)
+    assert size == min(waits, max(left // gateways, 1))
 
 
 def test_a_lowered_budget_leases_nothing_until_it_has_come_down_and_a_raised_one_does_at_once() -> None:
@@ -167,6 +176,69 @@ def test_a_clock_that_is_set_back_asks_for_no_forgotten_period() -> None:
     assert all(asked.at_s >= 100.0 for asked in made.question(90.0).asked)
 
 
+def short_wallet(*, left: int, others: int, cap: int = 0, at_s: float = 1.0) -> tuple[Wallet, Short]:
+    """Return a wallet that heard at `at_s` what is elsewhere, and a request of 10 that is short of it."""
+    made = wallet(purse(1), caps={1: 0})
+    question = made.question(at_s)
+    made.take(Answer(question.number, (Granted(1, 0, 100.0, cap, left, others),)), at_s)
+    short = made.reserve(made.of("p", "k", ()), cap + 10, at_s)
+    assert isinstance(short, Short)
+    return made, short
+
+
+@pytest.mark.parametrize(
+    ("left", "others", "waited_s", "what"),
+    [
+        (0, 9, 0.0, "refused"),  # nobody has ten
+        (0, 50, WAIT_S - 0.1, "waits"),  # others have to give it back first
+        (0, 50, WAIT_S, "refused"),  # and did not
+        (5, 50, WAIT_S, "waits"),  # some came while it waited, and others that wait had it
+        (5, 50, WAIT_MAX_S, "refused"),
+    ],
+)
+def test_how_long_a_request_waits_for_room(left: int, others: int, waited_s: float, what: str) -> None:
+    _, short = short_wallet(left=left, others=others, at_s=50.0)
+    assert ends(short, 50.0, waited_s) == what
+    assert ends(short, 50.0, 0.0, is_over=True) == "refused"
+
+
+def test_a_request_is_not_refused_for_a_budget_that_control_does_not_tell_of() -> None:
+    _, short = short_wallet(left=0, others=50, at_s=50.0)
+    later_s = 50.0 + HEARD_S
+    assert ends(short, later_s, WAIT_S) == "waits"  # for an answer, a moment more
+    assert ends(short, later_s, WAIT_S + HEARD_S) == "unheard"
+    assert ends(short, later_s, 0.0, is_over=True) == "unheard"
+
+
+def test_who_waits_at_midnight_waits_for_the_new_day() -> None:
+    made, _ = short_wallet(left=0, others=50, at_s=99.0)
+    question = made.question(100.0)
+    made.take(Answer(question.number, (Granted(1, 100, 200.0, 0, 0, 50),)), 100.0)
+    short = made.reserve(made.of("p", "k", ()), 10, 100.1)
+    assert isinstance(short, Short)
+    assert ends(short, 100.1, WAIT_MAX_S) == "waits"
+    assert ends(short, 100.0 + WAIT_MAX_S, WAIT_MAX_S) == "unheard"
+
+
+def test_what_becomes_scarce_while_it_is_held_is_given_back_at_once() -> None:
+    made = wallet(purse(1), caps={1: 50})
+    question = made.question(1.0)
+    made.take(Answer(question.number, (), scarce=(1, 99)), 1.0)
+    assert made.is_called
+    (asked,) = made.question(1.1).asked
+    assert asked.cap == 0
+    assert not made.is_called
+
+
+def test_after_a_start_of_control_any_holder_may_live_until_all_could_be_heard() -> None:
+    lately = Lately()
+    account = Account(1, 0, 100, leases=(Lease("g0", 30), Lease("g1", 40)))
+    assert account.others("g0", lately.living(0.0)) == 40
+    assert account.others("g0", lately.living(LIVING_S)) == 0
+    lately.heard(Question("g1", 1), (), LIVING_S)
+    assert account.others("g0", lately.living(LIVING_S + 1.0)) == 40
+
+
 # ---- whole histories
 
 
@@ -185,6 +257,15 @@ def test_without_faults_nobody_is_refused_while_there_is_room_anywhere(seed: int
     assert not seen.problems
     assert seen.refused > 100
     assert seen.false == 0
+
+
+def test_with_faults_one_request_in_a_thousand_is_refused_while_there_is_room_anywhere() -> None:
+    seen = [World(seed, amount=12_000, lasts_s=12.0).run() for seed in range(40, 52)]
+    refused = sum(each.refused for each in seen)
+    requests = refused + sum(each.answered + each.unheard for each in seen)
+    assert requests > 10_000
+    assert refused > 100
+    assert sum(each.false for each in seen) <= 0.001 * requests
 
 
 def _takes_any_answer(self: Wallet, answer: Answer, now_s: float) -> bool:

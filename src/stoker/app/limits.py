@@ -7,7 +7,7 @@ from stoker.control import judge as judging
 from stoker.control import rollouts as watch
 from stoker.control.costs import watch as watch_costs
 from stoker.control.releases import ask, gates, golden, likeness, profile, runner
-from stoker.core import ledger, pricing, purse
+from stoker.core import ledger, pricing, purse, wallet
 from stoker.core import usage as sums
 from stoker.core.cost import fold, timesheet
 from stoker.core.gate import golden as examples
@@ -139,7 +139,8 @@ def _budgets() -> list[Row]:
         ("a gateway asks for leases", asks, "–", FIXED),
         ("a lease, of what one could get", f"1/{ledger.PART} of an even share", "more when that is used", FIXED),
         ("a lease lasts at the present pace", _seconds(purse.HORIZON_S), "it is filled up at the half", FIXED),
-        ("a request waits for room", _seconds(budgets.WAIT_S), "429 `budget_exceeded`, or 503", FIXED),
+        ("a request waits for room", _seconds(wallet.WAIT_S), "429 `budget_exceeded`, or 503", FIXED),
+        ("… where some came meanwhile, and others had it", _seconds(wallet.WAIT_MAX_S), "the same", FIXED),
         ("requests that wait for room in one gateway", str(budgets.WAITING_MAX), "the same, at once", FIXED),
         ("periods that are kept", f"{store_budgets.KEPT_S / 86_400:g} days", "the oldest go", FIXED),
     ]

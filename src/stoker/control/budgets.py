@@ -50,7 +50,7 @@ class Budgets:
         return Answer(question.number, granted, self._lately.scarce(now_s))
 
     def _answer(
-        self, connection: Connection, question: Question, living: set[str], now_s: float
+        self, connection: Connection, question: Question, living: set[str] | None, now_s: float
     ) -> tuple[Granted, ...]:
         if not rows.hears(connection, question.holder, question.number, now_s):
             raise Conflict(f"question {question.number} of {question.holder} is late: it asked since, or is dead")
@@ -61,7 +61,9 @@ class Budgets:
             if asked.budget in known and asked.at_s < now_s + AHEAD_MAX_S
         )
 
-    def _grant(self, connection: Connection, budget: Budget, holder: str, asked: Asked, living: set[str]) -> Granted:
+    def _grant(
+        self, connection: Connection, budget: Budget, holder: str, asked: Asked, living: set[str] | None
+    ) -> Granted:
         period = _bounds(budget, asked.at_s)
         rows.open_account(connection, asked.budget, period.start_s)
         before = _account(connection, asked.budget, budget, period)

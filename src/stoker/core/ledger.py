@@ -69,10 +69,10 @@ class Account(msgspec.Struct, frozen=True):
         """Return the lease of `holder`; one of nothing if it has none."""
         return next((lease for lease in self.leases if lease.holder == holder), Lease(holder))
 
-    def others(self, holder: str, living: Iterable[str]) -> int:
-        """Return what `living` holders but this may still charge: what could be given back."""
-        awake = set(living) - {holder}
-        return sum(lease.outstanding for lease in self.leases if lease.holder in awake)
+    def others(self, holder: str, living: Iterable[str] | None) -> int:
+        """Return what `living` holders but this may still charge: what could be given back. None: any may live."""
+        awake = {each.holder for each in self.leases} if living is None else set(living)
+        return sum(lease.outstanding for lease in self.leases if lease.holder in awake - {holder})
 
 
 def heard(account: Account, holder: str, asked: Asked, gateways: int) -> Account:
@@ -98,7 +98,8 @@ def size(left: int, asked: Asked, gateways: int) -> int:
         return 0
     room = max(asked.room, 0)
     share = (left + room) // (PART * gateways)
-    return min(max(need, min(asked.want, share) - room, 0), left)
+    waits = min(asked.waits, left // gateways)
+    return min(max(need, waits, min(asked.want, share) - room, 0), left)
 
 
 def charged(account: Account, holder: str, amount: int) -> Account:
@@ -122,10 +123,11 @@ def reached(alerts: Iterable[float], amount: int, settled: int) -> float:
 class Lately:
     """What control remembers of the last seconds: who lives, and which budgets somebody could not get enough of.
 
-    Lost with the process; then nothing is known to be elsewhere, or scarce, until gateways have asked again.
+    Lost with the process; then any holder may live, and nothing is scarce, until gateways have asked again.
     """
 
     def __init__(self) -> None:
+        self._began_s: float | None = None
         self._heard_s: dict[str, float] = {}
         self._missed_s: dict[int, float] = {}
 
@@ -137,8 +139,12 @@ class Lately:
             if granted.cap < needs.get(granted.budget, 0):
                 self._missed_s[granted.budget] = now_s
 
-    def living(self, now_s: float) -> set[str]:
-        """Return the holders that were heard lately."""
+    def living(self, now_s: float) -> set[str] | None:
+        """Return the holders that were heard lately; None while it is too early to say who does not live."""
+        if self._began_s is None:
+            self._began_s = now_s
+        if now_s - self._began_s < LIVING_S:
+            return None
         self._heard_s = {holder: at_s for holder, at_s in self._heard_s.items() if now_s - at_s < LIVING_S}
         return set(self._heard_s)
 
@@ -148,7 +154,7 @@ class Lately:
         return tuple(self._missed_s)
 
 
-def granted(account: Account, holder: str, ends_at_s: float, living: Iterable[str]) -> Granted:
+def granted(account: Account, holder: str, ends_at_s: float, living: Iterable[str] | None) -> Granted:
     """Return what `holder` is told of its lease."""
     others = account.others(holder, living)
     return Granted(account.budget, account.period, ends_at_s, account.of(holder).cap, account.left, others)

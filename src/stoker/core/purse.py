@@ -14,6 +14,7 @@ LOW: Final = 0.5  # asked for more when less than this part of what is wanted is
 BOUNDS_WANTED: Final = 8  # requests that a lease should hold at the least
 EARLY_S: Final = 60.0  # the next period's lease is asked for so long before it begins
 STALE_S: Final = 1.0  # that nothing is left is believed for so long
+HEARD_S: Final = 0.5  # longer without an answer while somebody waits, and nobody knows what is left
 FADE: Final = 0.1  # weight of one question's time in the pace
 
 
@@ -39,8 +40,8 @@ class Purse:
     """All leases of one budget: of this period, of the next, and of those that requests in flight began in."""
 
     __slots__ = (
-        "_bound_max", "_heard_of", "_heard_s", "_holder", "_now", "_spent", "_told_spent", "_urgent", "elsewhere",
-        "least", "missing", "name", "need", "pace", "pockets", "terms", "told",
+        "_bound_max", "_came_s", "_heard_of", "_heard_s", "_holder", "_now", "_spent", "_told_spent", "_urgent",
+        "elsewhere", "least", "missing", "name", "need", "pace", "pockets", "terms", "told",
     )  # fmt: skip
 
     def __init__(self, holder: str, terms: BudgetRoute) -> None:
@@ -53,6 +54,7 @@ class Purse:
         self.need = self.least = 0  # more room that requests wait for: the largest of them and the smallest
         self.missing = 0  # and all of them
         self.elsewhere = 0  # what control said is not here but may be got
+        self._came_s = float("-inf")  # when some of it was leased to nobody, or came here, last
         self._heard_s = float("-inf")  # when it said so
         self._heard_of = -1  # of which period
         self.pace = 0.0  # spent a second, lately
@@ -92,6 +94,15 @@ class Purse:
             return False
         pocket = self.current(now_s)
         return pocket is not None and pocket.period == self._heard_of
+
+    def came_since(self, since_s: float) -> bool:
+        """Whether there was something to be had since then: it was others that wait who had it."""
+        return self._came_s >= since_s
+
+    def is_known(self, now_s: float) -> bool:
+        """Whether control, which is asked many times a second while somebody waits, told of this period lately."""
+        pocket = self.current(now_s)
+        return pocket is not None and pocket.period == self._heard_of and now_s - self._heard_s < HEARD_S
 
     def left(self, now_s: float) -> int:
         """Return what may be left of the budget, as control said last: here, unleased and with others."""
@@ -133,7 +144,7 @@ class Purse:
             if pocket.cap != pocket.told or is_waited_for or is_low:
                 yield self._asked(pocket, 0 if is_over else wanted, is_waited_for=is_waited_for)
         if current is None:
-            yield Asked(self.terms.budget, now_s, 0, 0, wanted, self.need, self.least)
+            yield Asked(self.terms.budget, now_s, 0, 0, wanted, self.need, self.least, self.missing)
         elif current.ends_at_s - now_s < EARLY_S and not any(each.period > now_s for each in self.pockets):
             yield Asked(self.terms.budget, current.ends_at_s, 0, 0, wanted)
 
@@ -143,9 +154,12 @@ class Purse:
         if pocket is None:
             pocket = Pocket(self._holder, granted.period, granted.ends_at_s)
             self.pockets.append(pocket)
+        is_raised = granted.cap > pocket.cap
         pocket.cap = pocket.told = granted.cap
         if pocket is self.current(now_s):
             self.elsewhere = max(granted.left, 0) + granted.others
+            if granted.left > 0 or is_raised:
+                self._came_s = now_s
             self._heard_s, self._heard_of = now_s, pocket.period
             self.need = self.least = self.missing = 0
 
@@ -164,8 +178,8 @@ class Purse:
             self.elsewhere += given
 
     def _asked(self, pocket: Pocket, want: int, *, is_waited_for: bool) -> Asked:
-        need, least = (self.need, self.least) if is_waited_for else (0, 0)
-        return Asked(self.terms.budget, float(pocket.period), pocket.cap, pocket.room, want, need, least)
+        waiting = (self.need, self.least, self.missing) if is_waited_for else (0, 0, 0)
+        return Asked(self.terms.budget, float(pocket.period), pocket.cap, pocket.room, want, *waiting)
 
     def _learn(self, since_s: float) -> None:
         if since_s > 0.0:

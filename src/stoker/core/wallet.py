@@ -5,15 +5,17 @@ A request with several budgets (its key's, its project's, its tag's) has room in
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
-from stoker.core.purse import Pocket, Purse
+from stoker.core.purse import HEARD_S, Pocket, Purse
 from stoker.types.budgets import Answer, BudgetRoute, Question
 from stoker.types.usage import Charge, Tags
 
 Scarce = frozenset[int]
+WAIT_S: Final = 2.0  # for what other gateways have to give back first; they ask every second
+WAIT_MAX_S: Final = 5.0  # while there is something to be had, and others that wait have it first
 
 
 class Short(msgspec.Struct, frozen=True):
@@ -21,6 +23,24 @@ class Short(msgspec.Struct, frozen=True):
 
     purse: Purse
     why: Literal["gone", "unheard"]
+
+
+def ends(
+    short: Short, now_s: float, waited_s: float, *, is_over: bool = False
+) -> Literal["waits", "refused", "unheard"]:
+    """Return what becomes of a request that is short of a budget. is_over: it can wait no longer, whatever comes."""
+    if short.why == "gone":
+        return "refused"
+    purse = short.purse
+    is_known = purse.is_known(now_s)
+    if not is_over:
+        pocket = purse.current(now_s)
+        if pocket is not None:
+            waited_s = min(waited_s, now_s - pocket.period)  # who waits at midnight waits for the new day
+        limit_s = WAIT_MAX_S if purse.came_since(now_s - waited_s) else WAIT_S
+        if waited_s < limit_s or (waited_s < limit_s + HEARD_S and not is_known):
+            return "waits"
+    return "refused" if is_known else "unheard"
 
 
 class Hold:
@@ -58,9 +78,17 @@ class Wallet:
         self._is_open = False  # no answer to the newest question has come
         self._asked_s = float("-inf")
         self._scarce: Scarce = frozenset()
+        self._called: Scarce = frozenset()  # of these, what was not scarce before
 
     def __bool__(self) -> bool:
         return bool(self._purses)
+
+    @property
+    def is_called(self) -> bool:
+        """Whether something is held that others lack since the newest answer: it is given back with a question."""
+        return any(
+            pocket.room > 0 for budget in self._called & self._purses.keys() for pocket in self._purses[budget].pockets
+        )
 
     @property
     def purses(self) -> Iterable[Purse]:
@@ -132,7 +160,8 @@ class Wallet:
         if answer.number != self._number or not self._is_open:
             return False
         self._is_open = False
-        self._scarce = frozenset(answer.scarce)
+        scarce = frozenset(answer.scarce)
+        self._called, self._scarce = scarce - self._scarce, scarce
         for granted in answer.granted:
             purse = self._purses.get(granted.budget)
             if purse is not None:

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from stoker.core.purse import Purse
-from stoker.core.wallet import Hold, Short, Wallet, tightest
+from stoker.core.wallet import Hold, Short, Wallet, ends, tightest
 from stoker.protocol import unixhttp
 from stoker.types.budgets import ENDLESS_S, Answer
 from stoker.types.errors import BudgetExceeded, Unavailable
@@ -24,8 +24,8 @@ from stoker.types.prices import NANO_PER_USD, format_dollars
 
 ASK_EVERY_S: Final = 1.0
 ASK_AGAIN_S: Final = 0.05  # after the last question, when one is in a hurry
+LOOK_S: Final = 0.25  # whether to wait on, without news
 TIMEOUT_S: Final = 1.0
-WAIT_S: Final = 2.0  # for what other gateways have to give back first; they ask every second
 WAITING_MAX: Final = 1000  # requests
 
 _log: Final = logging.getLogger(__name__)
@@ -41,7 +41,6 @@ class Budgets:
         self._hurry = asyncio.Event()
         self._news = asyncio.Event()  # set, and made anew, with each answer
         self._waiting = 0
-        self._heard_s = float("-inf")  # when an answer came; monotonic
 
     # ---- a request
 
@@ -55,26 +54,25 @@ class Budgets:
         Raises BudgetExceeded when nobody has it, Unavailable when control is not there to say.
         """
         began_s = time.monotonic()
-        until_s = began_s + min(WAIT_S, left_s)
         self._waiting += 1
         try:
             while True:
-                found = self.wallet.reserve(purses, bound, time.time())
+                now_s = time.time()
+                found = self.wallet.reserve(purses, bound, now_s)
                 if isinstance(found, Hold):
                     return found
-                rest_s = until_s - time.monotonic()
-                is_over = rest_s <= 0 or self._waiting > WAITING_MAX
-                if found.why == "gone" or (is_over and self._heard_s >= began_s):
+                waited_s = time.monotonic() - began_s
+                is_over = waited_s >= left_s or self._waiting > WAITING_MAX
+                what = ends(found, now_s, waited_s, is_over=is_over)
+                if what == "refused":
                     raise exceeded(found, bound)
-                if is_over:
+                if what == "unheard":
                     raise _unheard(found)
                 self.hurry()
                 news = self._news
-                try:
-                    async with asyncio.timeout(rest_s):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(LOOK_S, left_s - waited_s)):
                         await news.wait()
-                except TimeoutError:
-                    continue
         finally:
             self._waiting -= 1
 
@@ -104,9 +102,10 @@ class Budgets:
             if status != 200:
                 raise ValueError(f"control answered {status}")
             if self.wallet.take(_decode(data), time.time()):
-                self._heard_s = time.monotonic()
                 self._news.set()
                 self._news = asyncio.Event()
+                if self.wallet.is_called:
+                    self.hurry()
         except (Unavailable, ValueError, msgspec.MsgspecError) as down:
             _log.debug("no answer about budgets", extra={"reason": str(down)})
 

@@ -60,7 +60,8 @@ class Asked(msgspec.Struct, frozen=True):
 
     at_s: a moment of the period that is meant. cap: the most that it will ever charge to the lease, as it knows; never
     more than what it was told, less where it gives back. room: what of that is neither spent nor reserved.
-    need: what the largest request that waits lacks, 0 for none; least: the smallest. want: how much room it would like.
+    need: what the largest request that waits lacks, 0 for none; least: the smallest; waits: all of them together.
+    want: how much room it would like.
     """
 
     budget: int
@@ -70,6 +71,7 @@ class Asked(msgspec.Struct, frozen=True):
     want: int
     need: int = 0
     least: int = 0
+    waits: int = 0
 
 
 class Question(msgspec.Struct, frozen=True):
