@@ -8,6 +8,7 @@ from typing import Final
 import click
 
 from stoker.cli import costs_page
+from stoker.cli.costs_advise import advise
 from stoker.cli.output import show
 from stoker.cli.session import Command, Session, output_option, write_example
 from stoker.cli.values import file_bytes
@@ -20,6 +21,7 @@ stoker costs --by kind --since 7d
 stoker costs --by payer,day --since 2026-11 -o csv
 stoker costs --since 2026-11 --to 2026-12 --focus november.csv
 stoker costs prices --set pools.yaml
+stoker costs advise
 """
 
 
@@ -69,6 +71,9 @@ def command(ctx: click.Context, by: str, since: str, to: str, project: str, focu
         click.echo(costs_page.as_csv(found, names), nl=False)
     else:
         show(found, output, lambda: costs_page.page(found, names))
+
+
+command.add_command(advise)
 
 
 @command.command(

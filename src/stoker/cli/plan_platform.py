@@ -43,19 +43,34 @@ class Known:
 class Query(Protocol):
     """What `stoker query` asks: ControlClient.query."""
 
-    def __call__(self, text: str, *, since_s: float = 0.0, step_s: float | None = None) -> Chart:
-        """Return the chart of an expression: now, or each step since so long ago."""
+    def __call__(
+        self, text: str, *, since_s: float = 0.0, step_s: float | None = None, at_s: float | None = None
+    ) -> Chart:
+        """Return the chart of an expression: now, or each step since so long ago. at_s: instead of now."""
         ...
 
 
-def ask(query: Query, spec: EndpointSpec, project: str, name: str, seed: int, *, least: int = REQUESTS_MIN) -> Known:
-    """Return what is known of an endpoint and its last day. Raises InvalidInput for fewer than `least` requests."""
-    history = _History(query, project, name)
+def ask(
+    query: Query,
+    spec: EndpointSpec,
+    project: str,
+    name: str,
+    seed: int,
+    *,
+    least: int = REQUESTS_MIN,
+    days: int = 1,
+    is_whole: bool = False,
+) -> Known:
+    """Return what is known of an endpoint and its last days. Raises InvalidInput for fewer than `least` requests.
+
+    is_whole: the time before the first request and after the last counts too, as long as the endpoint was there.
+    """
+    history = History(query, project, name, days)
     counts = history.minutes("increase by () (stoker_requests_total{}[1m])")
-    first = next((at for at, count in enumerate(counts) if count), len(counts))
     if sum(counts) < least:
         raise InvalidInput(
-            f"{name} had {sum(counts):.0f} requests in the last day, too few to plan by: give --trace FILE, or --load"
+            f"{name} had {sum(counts):.0f} requests in the last {history.said}, too few to plan by: give --trace FILE, "
+            "or --load"
         )
     decode_s = history.minutes("avg by () (stoker_request_phase_seconds{phase='decode'}[1m])")
     if any(decode_s):
@@ -70,33 +85,51 @@ def ask(query: Query, spec: EndpointSpec, project: str, name: str, seed: int, *,
         for at in demand.GRID
     )
     cold_start_s = _cold_start_s(history)
-    last = max(at for at, count in enumerate(counts) if count) + 1
+    seen = range(history.there_from(counts), len(counts)) if is_whole else [i for i, each in enumerate(counts) if each]
+    first, last = seen[0], seen[-1] + 1
     recorded = demand.counted(counts[first:last], seed, *sizes)
     if isinstance(engine, plan.Generating):
         engine = _paced(history, spec, engine, around_s, cold_start_s, recorded)
-    said = _said(engine, around_s, cold_start_s)
+    said = _said(engine, around_s, cold_start_s, history.said)
     return Known(spec, recorded, engine, around_s, cold_start_s, said, _measured(history, slice(first, last)))
 
 
 def unfitted(query: Query, spec: EndpointSpec, project: str, name: str, *, is_chat: bool) -> Known:
     """Return what is known of an endpoint without its day: its kind of engine, of no certain pace, and its start."""
-    history = _History(query, project, name)
+    history = History(query, project, name)
     engine: plan.Engine = plan.Batching(max_rows=spec.batching.max_rows)
     if is_chat:
         engine = plan.Generating(_slots(history, spec), chunk_tokens=_chunk_tokens(spec))
     return Known(spec, of(np.zeros(0), 0.0), engine, (), _cold_start_s(history), (), {})
 
 
-class _History:
+class History:
     """Questions about one endpoint: `{}` and `{phase=…}` of an expression become its series."""
 
-    def __init__(self, query: Query, project: str, name: str) -> None:
-        self._query, self._labels = query, f"project='{project}',endpoint='{name}'"
+    def __init__(self, query: Query, project: str, name: str, days: int = 1) -> None:
+        self._query, self._labels, self._days = query, f"project='{project}',endpoint='{name}'", days
+        self.said = "day" if days == 1 else f"{days} days"
+        self._now_s: float | None = None
 
     def minutes(self, text: str) -> list[float]:
-        """Return a value for each minute of the last day; 0 where nothing is known."""
-        chart = self._query(self._of(text), since_s=DAY_S, step_s=60.0)
+        """Return a value for each minute of the last days; 0 where nothing is known. A day at a time is asked for."""
+        found = self._day(text, self._now_s)
+        for day in range(1, self._days):
+            assert self._now_s is not None
+            found = self._day(text, self._now_s - day * DAY_S)[:-1] + found
+        return found
+
+    def _day(self, text: str, at_s: float | None) -> list[float]:
+        until = {} if at_s is None else {"at_s": at_s}
+        chart = self._query(self._of(text), since_s=DAY_S, step_s=60.0, **until)
+        if self._days > 1 and self._now_s is None:
+            self._now_s = chart.times[-1]  # the same end for all that is put beside each other
         return [each or 0.0 for each in chart.lines[0].values] if chart.lines else [0.0] * len(chart.times)
+
+    def there_from(self, counts: Sequence[float]) -> int:
+        """Return the first minute in which the endpoint was there: wanted replicas, or was called."""
+        wanted = self.minutes("sum by () (stoker_replicas{})")
+        return next((at for at, each in enumerate(zip(counts, wanted, strict=False)) if any(each)), len(counts))
 
     def now(self, text: str) -> float:
         """Return the value as of now; 0 where nothing is known."""
@@ -104,11 +137,11 @@ class _History:
         return (lines[0].values[-1] or 0.0) if lines else 0.0
 
     def _of(self, text: str) -> str:
-        head, _, rest = text.partition("{")
+        head, _, rest = text.replace("[1d]", f"[{self._days}d]").partition("{")
         return f"{head}{{{self._labels}{'' if rest.startswith('}') else ','}{rest}".replace("'", '"')
 
 
-def _measured(history: _History, traffic: slice) -> dict[str, float]:
+def _measured(history: History, traffic: slice) -> dict[str, float]:
     """Return what the platform measured while there was traffic; 0 for what it did not."""
     times = {"ttft": "stoker_time_to_first_token_seconds", "latency": "stoker_request_duration_seconds"}
     found = {
@@ -120,7 +153,7 @@ def _measured(history: _History, traffic: slice) -> dict[str, float]:
     return {**found, "replica-hours": sum(replicas) / 60.0}
 
 
-def _batching(history: _History, counts: Sequence[float], spec: EndpointSpec) -> plan.Batching:
+def _batching(history: History, counts: Sequence[float], spec: EndpointSpec) -> plan.Batching:
     rows = history.minutes("avg by () (stoker_batch_rows{}[1m])")
     call_s = history.minutes("avg by () (stoker_request_phase_seconds{phase='compute'}[1m])")
     found = [measured.Batches(*each) for each in zip(counts, rows, call_s, strict=True) if all(each)]
@@ -133,7 +166,7 @@ def _batching(history: _History, counts: Sequence[float], spec: EndpointSpec) ->
 
 
 def _generating(
-    history: _History, counts: Sequence[float], decode_s: Sequence[float], spec: EndpointSpec
+    history: History, counts: Sequence[float], decode_s: Sequence[float], spec: EndpointSpec
 ) -> plan.Generating:
     prefill_s = history.minutes("avg by () (stoker_request_phase_seconds{phase='prefill'}[1m])")
     read = history.minutes("avg by () (stoker_prompt_tokens{}[1m])")
@@ -150,7 +183,7 @@ def _generating(
 
 
 def _paced(
-    history: _History,
+    history: History,
     spec: EndpointSpec,
     engine: plan.Generating,
     around_s: tuple[float, ...],
@@ -176,7 +209,7 @@ def _paced(
     return paced.by_quantiles(kind, plan_change.range_of(spec), recorded, first_s, token_s)
 
 
-def _slots(history: _History, spec: EndpointSpec) -> int:
+def _slots(history: History, spec: EndpointSpec) -> int:
     return int(history.now("max by () (stoker_engine_slots{})")) or spec.limits.concurrency
 
 
@@ -186,11 +219,11 @@ def _chunk_tokens(spec: EndpointSpec) -> int:
     return said if isinstance(said, int) else CHUNK_TOKENS
 
 
-def _cold_start_s(history: _History) -> float | None:
+def _cold_start_s(history: History) -> float | None:
     return history.now("quantile by () (0.5, stoker_cold_start_seconds{phase='total'}[1d])") or None
 
 
-def _said(engine: plan.Engine, around_s: tuple[float, ...], cold_start_s: float | None) -> tuple[str, ...]:
+def _said(engine: plan.Engine, around_s: tuple[float, ...], cold_start_s: float | None, days: str) -> tuple[str, ...]:
     """Return in words what was measured."""
     match engine:
         case plan.Batching(base_s, row_s):
@@ -203,7 +236,7 @@ def _said(engine: plan.Engine, around_s: tuple[float, ...], cold_start_s: float 
         case plan.Places():
             took = ""
     start = "" if cold_start_s is None else f"; {cold_start_s:.3g} s from order to ready"
-    return (f"as measured in the last day: {took}; {around_s[demand.GRID.index(0.5)] * 1e3:.3g} ms beside{start}",)
+    return (f"as measured in the last {days}: {took}; {around_s[demand.GRID.index(0.5)] * 1e3:.3g} ms beside{start}",)
 
 
 def _least(least_s: float) -> str:

@@ -7,6 +7,7 @@ throughput.py  what one replica does at the most, and on a faster pool
 trial.py       one range of replicas against one draw of the demand, in numbers
 search.py      from trials to the cheapest range that holds surely
 change.py      two ways on the same draws, and the difference
+advice.py      whether an endpoint that runs could cost less
 validation.py  how far a simulation was from what was measured
 measured.py    what an engine takes, from what a platform measured of it
 answer.py      the answer as values: what is printed, drawn and read by programs

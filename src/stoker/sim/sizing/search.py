@@ -51,22 +51,7 @@ class Search:
 
     def run(self, *, least: int, is_priced: bool, told: Told | None = None) -> Answer:
         """Return the plan. least: the fewest replicas that may be. Raises InvalidInput when nothing holds."""
-        self._told = told
-        fixed: dict[str, Tried] = {}
-        refused: list[str] = []
-        for pool in self._pools.values():
-            self._doing = f"the smallest number of replicas{self._on(pool)}"
-            found = self._smallest(pool)
-            if isinstance(found, str):
-                refused.append(found)
-                continue
-            fixed[pool.name] = found
-            for utilization, times in SETTINGS:
-                self._doing = f"ranges up to {found.range.max * times} replicas{self._on(pool)}"
-                self._range(pool, found.range.max, min(found.range.max * times, self._most), utilization, least)
-        if not fixed:
-            raise InvalidInput("\n".join(refused))
-        chosen = self._confirmed()
+        fixed, chosen = self.cheapest(least=least, told=told)
         self._doing = "more demand"
         grown, curves = self._grow(chosen, fixed[chosen.pool].range.max)
         course = self._final(chosen)
@@ -82,6 +67,25 @@ class Search:
             came=_thinned(self._demand.per_s),
             is_priced=is_priced,
         )
+
+    def cheapest(self, *, least: int, told: Told | None = None) -> tuple[dict[str, Tried], Tried]:
+        """Return the smallest number of replicas that holds, by pool, and the cheapest range. Raises as `run`."""
+        self._told = told
+        fixed: dict[str, Tried] = {}
+        refused: list[str] = []
+        for pool in self._pools.values():
+            self._doing = f"the smallest number of replicas{self._on(pool)}"
+            found = self._smallest(pool)
+            if isinstance(found, str):
+                refused.append(found)
+                continue
+            fixed[pool.name] = found
+            for utilization, times in SETTINGS:
+                self._doing = f"ranges up to {found.range.max * times} replicas{self._on(pool)}"
+                self._range(pool, found.range.max, min(found.range.max * times, self._most), utilization, least)
+        if not fixed:
+            raise InvalidInput("\n".join(refused))
+        return fixed, self._confirmed()
 
     # ---- one draw
 
