@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from stoker.api.bodies import decoded, nothing, reply
 from stoker.api.operations import Call, Operation, Parameter
+from stoker.api.queries import ENDPOINT
 from stoker.client.views import Alerts, AlertView, BurnView, SilenceView, SloView, StepView
 from stoker.control.changes import Change
 from stoker.core import slo
@@ -245,7 +246,7 @@ OPERATIONS: Final = (
         "endpoints:read",
         where="each",
         answer=SloList,
-        query=(Parameter("endpoint", str, "NAME or PROJECT/NAME"),),
+        query=(Parameter("endpoint", str, "NAME or PROJECT/NAME", pattern=ENDPOINT),),
     ),
     Operation("GET", "/api/v1/alerts", _alerts, "Alerts and silences", "incidents:read", where="each", answer=Alerts),
     Operation(

@@ -33,6 +33,7 @@ from stoker.api import (
     platform,
     policies,
     quantize,
+    queries,
     query,
     releases,
     rollouts,
@@ -108,6 +109,7 @@ def _route(operation: Operation, door: Door, refusals: audited.Refusals) -> Call
                 call = await door.enter(operation, request)
                 who = audited.actor(operation, request, call.key, named)
                 permit(operation, call)
+                queries.check(operation, request)
                 answer = await audited.answered(operation, call, who)
             except StokerError as problem:
                 await audited.refused(problem, who, door.plane.database, refusals)
@@ -148,5 +150,8 @@ def _dispatch(path: str, routes: list[Route]) -> Route:
 
 
 async def _unknown(_request: Request, problem: Exception) -> Response:
-    status = problem.status_code if isinstance(problem, HTTPException) else 500
-    return plain(status)
+    if not isinstance(problem, HTTPException):
+        return plain(500)
+    answer = plain(problem.status_code)
+    answer.headers.update(problem.headers or {})  # a wrong method's Allow
+    return answer

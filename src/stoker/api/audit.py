@@ -131,8 +131,8 @@ _FILTERS: Final = (
     Parameter("actor", str, "only of this key, by its id; platform: what nobody asked for"),
     Parameter("action", str, "only where the operation has this in it, such as DELETE or /keys"),
     Parameter("resource", str, "only about what has this in its name, such as shop/digits"),
-    Parameter("since", float, "only from this unix time on"),
-    Parameter("until", float, "only before this unix time"),
+    Parameter("since", float, "only from this unix time on", 0, 1e11),
+    Parameter("until", float, "only before this unix time", 0, 1e11),
 )
 
 OPERATIONS: Final = (
@@ -146,8 +146,8 @@ OPERATIONS: Final = (
         answer=AuditList,
         query=(
             *_FILTERS,
-            Parameter("before", int, "only rows before this one"),
-            Parameter("limit", int, f"1 to {LIMIT_MAX}"),
+            Parameter("before", int, "only rows before this one", 0, 2**53),
+            Parameter("limit", int, f"1 to {LIMIT_MAX}", 1, LIMIT_MAX),
         ),
     ),
     Operation(

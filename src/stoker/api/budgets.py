@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from stoker.api.bodies import decoded, nothing, reply
 from stoker.api.operations import Call, Operation, Parameter
+from stoker.api.queries import NAME
 from stoker.control.changes import Change
 from stoker.store import budgets, journal
 from stoker.store.engine import Connection
@@ -64,7 +65,7 @@ OPERATIONS: Final = (
         "usage:read",
         where="each",
         answer=BudgetList,
-        query=(Parameter("project", str, "only those of this project"),),
+        query=(Parameter("project", str, "only those of this project", pattern=NAME),),
     ),
     Operation(
         "DELETE",

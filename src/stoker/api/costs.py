@@ -7,7 +7,8 @@ from starlette.responses import Response, StreamingResponse
 
 from stoker.api.bodies import decoded, nothing, reply
 from stoker.api.operations import Call, Operation, Parameter
-from stoker.api.spans import counted_by, span
+from stoker.api.queries import NAME
+from stoker.api.spans import MOMENT, counted_by, span
 from stoker.api.usage import own_project
 from stoker.core.cost.report import Report
 from stoker.types.costs import PriceList
@@ -47,9 +48,11 @@ async def _set_pool_prices(call: Call) -> Response:
 
 
 _SPAN: Final = (
-    Parameter("from", str, "the first moment: a day, a month, 7d (ago) or unix seconds; this month's first"),
-    Parameter("to", str, "where it ends, likewise; now. hours become days after 62 days"),
-    Parameter("project", str, "only what that project pays, or its endpoints cost"),
+    Parameter(
+        "from", str, "the first moment: a day, a month, 7d (ago) or unix seconds; this month's first", pattern=MOMENT
+    ),
+    Parameter("to", str, "where it ends, likewise; now. hours become days after 62 days", pattern=MOMENT),
+    Parameter("project", str, "only what that project pays, or its endpoints cost", pattern=NAME),
 )
 OPERATIONS: Final = (
     Operation(

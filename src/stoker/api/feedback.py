@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from stoker.api.bodies import decoded, number, reply
 from stoker.api.operations import Call, Operation, Parameter
+from stoker.api.queries import NAME
 from stoker.client.views import QualityView
 from stoker.core.feedback import Amount, Label, Outcome, class_text, number_of
 from stoker.types.errors import InvalidInput, NotFound
@@ -122,7 +123,7 @@ OPERATIONS: Final = (
         where="each",
         body=Batch,
         answer=Results,
-        query=(Parameter("project", str, "of the predictions; by default the key's own"),),
+        query=(Parameter("project", str, "of the predictions; by default the key's own", pattern=NAME),),
         audit="nothing",
     ),
     Operation(
@@ -132,6 +133,6 @@ OPERATIONS: Final = (
         "How good an endpoint's predictions were, by their labels",
         "endpoints:read",
         answer=QualityView,
-        query=(Parameter("window_s", float, "how far back; by default a day, at most what is kept"),),
+        query=(Parameter("window_s", float, "how far back; by default a day, at most what is kept", 60, WINDOW_S_MAX),),
     ),
 )

@@ -111,8 +111,8 @@ OPERATIONS: Final = (
         "endpoints:read",
         answer=Explanation,
         query=(
-            Parameter("since_s", float, "how long ago it began; without it the last hour is searched"),
-            Parameter("until_s", float, "how long ago it ended; without it, it goes on"),
+            Parameter("since_s", float, "how long ago it began; without it the last hour is searched", 0, UNTIL_MAX_S),
+            Parameter("until_s", float, "how long ago it ended; without it, it goes on", 0, UNTIL_MAX_S),
         ),
     ),
     Operation(
@@ -123,7 +123,10 @@ OPERATIONS: Final = (
         "incidents:read",
         where="each",
         answer=IncidentList,
-        query=(Parameter("limit", int, f"1 to {LIMIT_MAX}"), Parameter("open", bool, "only those that go on")),
+        query=(
+            Parameter("limit", int, f"1 to {LIMIT_MAX}", 1, LIMIT_MAX),
+            Parameter("open", bool, "only those that go on"),
+        ),
     ),
     Operation(
         "POST",

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from stoker.api.bodies import MANIFEST_BYTES_MAX, decoded, flag, nothing, read, reply
 from stoker.api.operations import Call, Operation, Parameter
+from stoker.api.queries import NAME
 from stoker.client.views import ApplyResult, EndpointDetail, ProjectView
 from stoker.control import allowances, specs, ways_back
 from stoker.control.changes import Change, applied
@@ -265,7 +266,7 @@ OPERATIONS: Final = (
         "endpoints:read",
         where="each",
         answer=EndpointList,
-        query=(Parameter("project", str, "only those of this project"),),
+        query=(Parameter("project", str, "only those of this project", pattern=NAME),),
     ),
     Operation(
         "GET",

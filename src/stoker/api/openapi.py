@@ -6,12 +6,24 @@ from typing import Any, Final
 
 import msgspec
 
+from stoker.api import queries
 from stoker.api.operations import Operation
 from stoker.api.refusals import ErrorBody
+from stoker.types.ids import DIGEST_PATTERN, NAME_PATTERN
 
 REF_TEMPLATE: Final = "#/components/schemas/{name}"
 _PATH_PARAMETER: Final = re.compile(r"{(\w+)}")
-_KINDS: Final[dict[type, str]] = {str: "string", int: "integer", float: "number", bool: "boolean"}
+_NUMBER: Final = {"type": "integer", "minimum": 0, "maximum": 10**15 - 1}
+_NAME: Final = {"type": "string", "pattern": NAME_PATTERN}
+# What the parts of paths look like; others are any text.
+_PARTS: Final[dict[str, dict[str, Any]]] = {
+    "project": _NAME,
+    "name": _NAME,
+    "alias": _NAME,
+    "digest": {"type": "string", "pattern": DIGEST_PATTERN},
+    "number": _NUMBER,
+    "sequence": _NUMBER,
+}
 
 
 def document(operations: Iterable[Operation], version: str) -> dict[str, Any]:
@@ -71,16 +83,16 @@ def _body(body: Any, schemas: dict[Any, Any]) -> dict[str, Any]:
 
 def _parameters(operation: Operation) -> list[dict[str, Any]]:
     inside = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {"name": name, "in": "path", "required": True, "schema": _PARTS.get(name, {"type": "string", "minLength": 1})}
         for name in _PATH_PARAMETER.findall(operation.path)
     ]
     query = [
         {
             "name": each.name,
             "in": "query",
-            "required": False,
+            "required": each.is_required,
             "description": each.meaning,
-            "schema": {"type": _KINDS[each.kind]},
+            "schema": queries.schema(each),
         }
         for each in operation.query
     ]

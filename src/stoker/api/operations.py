@@ -73,11 +73,19 @@ Handler = Callable[[Call], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A query parameter."""
+    """A query parameter: what is published of it, and held (api/queries.py) before its handler sees it.
+
+    low, high: of a number. pattern: of a text, as a whole; one_of: its only values. is_required: without it, 400.
+    """
 
     name: str
     kind: type
     meaning: str
+    low: float | None = None
+    high: float | None = None
+    pattern: str = ""
+    one_of: tuple[str, ...] = ()
+    is_required: bool = False
 
 
 @dataclass(frozen=True, slots=True)

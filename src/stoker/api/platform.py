@@ -7,8 +7,9 @@ from typing import Final
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
-from stoker.api.bodies import decoded, nothing, number, reply
+from stoker.api.bodies import decoded, flag, nothing, number, reply
 from stoker.api.operations import Call, Operation, Parameter
+from stoker.api.queries import ENDPOINT
 from stoker.client.views import JournalEntry, Stats
 from stoker.control.views import journal_views
 from stoker.core.shares import Answer, Question
@@ -92,7 +93,7 @@ async def _stats(call: Call) -> Response:
 async def _logs(call: Call) -> Response:
     name = call.request.path_params["replica"]
     tail = int(number(call.request, "tail", 200, 0, TAIL_MAX))
-    follow = bool(number(call.request, "follow", 0, 0, 1))
+    follow = flag(call.request, "follow")
     nodes = call.plane.observer.statuses
     if not nodes:
         raise Unavailable("no node answers, so no log can be read", retry_after_s=1.0)
@@ -161,8 +162,8 @@ OPERATIONS: Final = (
         where="each",
         answer=JournalList,
         query=(
-            Parameter("endpoint", str, "NAME or PROJECT/NAME"),
-            Parameter("limit", int, f"1 to {JOURNAL_LIMIT_MAX}"),
+            Parameter("endpoint", str, "NAME or PROJECT/NAME", pattern=ENDPOINT),
+            Parameter("limit", int, f"1 to {JOURNAL_LIMIT_MAX}", 1, JOURNAL_LIMIT_MAX),
         ),
     ),
     Operation(
@@ -182,7 +183,7 @@ OPERATIONS: Final = (
         "logs:read",
         where="each",
         media="text/plain",
-        query=(Parameter("tail", int, "last lines"), Parameter("follow", bool, "go on as it grows")),
+        query=(Parameter("tail", int, "last lines", 0, TAIL_MAX), Parameter("follow", bool, "go on as it grows")),
     ),
     Operation(
         "GET",
@@ -191,7 +192,10 @@ OPERATIONS: Final = (
         "The route table, once it is newer",
         "socket",
         answer=RouteTable,
-        query=(Parameter("after", int, "version the caller has"), Parameter("wait_s", float, "how long to wait")),
+        query=(
+            Parameter("after", int, "version the caller has", -1, 2**53),
+            Parameter("wait_s", float, "how long to wait", 0, ROUTES_WAIT_MAX_S),
+        ),
     ),
     Operation(
         "POST",

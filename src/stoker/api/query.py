@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from stoker.api.bodies import reply
 from stoker.api.operations import Call, Operation, Parameter
+from stoker.api.queries import SECONDS
 from stoker.observe.port import Chart
 from stoker.types.errors import InvalidInput
 from stoker.types.units import parse_seconds
@@ -67,8 +68,10 @@ def _moment(request: Request) -> float | None:
     return at_s
 
 
-_AT: Final = Parameter("at", float, "the moment, or the end, in unix seconds; now by default")
-_EXPRESSION: Final = Parameter("query", str, "the expression, such as rate(stoker_requests_total[5m])")
+_AT: Final = Parameter("at", float, "the moment, or the end, in unix seconds; now by default", 0, 99_999_999_999)
+_EXPRESSION: Final = Parameter(
+    "query", str, "the expression, such as rate(stoker_requests_total[5m])", is_required=True
+)
 
 OPERATIONS: Final = (
     Operation(
@@ -92,8 +95,8 @@ OPERATIONS: Final = (
         query=(
             _EXPRESSION,
             _AT,
-            Parameter("since", str, "how far back, such as 6h; 1h by default"),
-            Parameter("step", str, "between two points, such as 5m; 1m by default"),
+            Parameter("since", str, "how far back, such as 6h; 1h by default", pattern=SECONDS),
+            Parameter("step", str, "between two points, such as 5m; 1m by default", pattern=SECONDS),
         ),
     ),
 )

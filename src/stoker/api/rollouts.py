@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from stoker.api.bodies import decoded, number, reply
 from stoker.api.operations import Call, Operation, Parameter
+from stoker.api.queries import NAME
 from stoker.client.rollouts import RolloutDetail, RolloutView, Said, Told
 from stoker.control import steering
 from stoker.store.engine import Connection
@@ -136,7 +137,7 @@ def _arm(counts: CountsBody, metric: str) -> ArmCounts:
 
 _ROLLOUTS: Final = "/api/v1/projects/{project}/rollouts"
 _ROLLOUT: Final = "/api/v1/projects/{project}/endpoints/{name}/rollout"
-_ENTRIES: Final = Parameter("entries", int, "of the timeline, the newest; by default all")
+_ENTRIES: Final = Parameter("entries", int, "of the timeline, the newest; by default all", -1, ENTRIES_MAX)
 
 OPERATIONS: Final = (
     Operation(
@@ -146,7 +147,10 @@ OPERATIONS: Final = (
         "Rollouts, newest first",
         "endpoints:read",
         answer=RolloutList,
-        query=(Parameter("endpoint", str, "only those of this endpoint"), Parameter("limit", int, f"1 to {LIMIT_MAX}")),
+        query=(
+            Parameter("endpoint", str, "only those of this endpoint", pattern=NAME),
+            Parameter("limit", int, f"1 to {LIMIT_MAX}", 1, LIMIT_MAX),
+        ),
     ),
     Operation(
         "GET",

@@ -47,8 +47,8 @@ OPERATIONS: Final = (
         "endpoints:read",
         answer=ScalingView,
         query=(
-            Parameter("at_s", float, "unix seconds: decisions until then; by default until now"),
-            Parameter("limit", int, f"1 to {scaling.RECORDS_MAX}"),
+            Parameter("at_s", float, "unix seconds: decisions until then; by default until now", 0, UNIX_S_MAX),
+            Parameter("limit", int, f"1 to {scaling.RECORDS_MAX}", 1, scaling.RECORDS_MAX),
         ),
     ),
 )

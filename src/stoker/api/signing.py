@@ -9,6 +9,7 @@ from starlette.responses import Response
 from stoker.api.bodies import decoded, nothing, reply
 from stoker.api.models import require_model
 from stoker.api.operations import Call, Operation, Parameter
+from stoker.api.queries import NAME
 from stoker.client.views import SignatureView
 from stoker.control import signatures
 from stoker.control.changes import Change
@@ -117,7 +118,7 @@ OPERATIONS: Final = (
         "models:read",
         where="each",
         answer=SignatureList,
-        query=(Parameter("project", str, "whose trust counts; default by default"),),
+        query=(Parameter("project", str, "whose trust counts; default by default", pattern=NAME),),
     ),
     Operation(
         "PUT",

@@ -7,12 +7,15 @@ from typing import Final
 
 from starlette.requests import Request
 
+from stoker.api.queries import SECONDS
 from stoker.core.usage import HOUR_S
 from stoker.types.errors import InvalidInput
 from stoker.types.units import parse_seconds
 
 BY_USUAL: Final = "project,endpoint"
 BY_MAX: Final = 8
+# A day or a month, unix seconds, a time ago.
+MOMENT: Final = rf"(19[7-9][0-9]|2[0-9]{{3}})-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01]))?|[0-9]{{7,13}}|{SECONDS}"
 _DAY: Final = re.compile(r"\d{4}-\d{2}(-\d{2})?")
 
 

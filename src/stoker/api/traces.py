@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from stoker.api.bodies import flag, number, reply
 from stoker.api.operations import Call, Operation, Parameter
+from stoker.api.queries import ENDPOINT
 from stoker.client.views import TracedRequest
 from stoker.telemetry.spans import spans
 from stoker.types.errors import NotFound
@@ -75,10 +76,10 @@ OPERATIONS: Final = (
         where="each",
         answer=TraceList,
         query=(
-            Parameter("endpoint", str, "NAME or PROJECT/NAME"),
+            Parameter("endpoint", str, "NAME or PROJECT/NAME", pattern=ENDPOINT),
             Parameter("slow", bool, "only slow ones"),
             Parameter("errors", bool, "only those that ended with 5xx"),
-            Parameter("limit", int, f"1 to {LIMIT_MAX}"),
+            Parameter("limit", int, f"1 to {LIMIT_MAX}", 1, LIMIT_MAX),
         ),
     ),
     Operation(

@@ -7,7 +7,8 @@ from starlette.responses import Response
 
 from stoker.api.bodies import decoded, nothing, read, reply
 from stoker.api.operations import Call, Operation, Parameter
-from stoker.api.spans import counted_by, span
+from stoker.api.queries import NAME
+from stoker.api.spans import MOMENT, counted_by, span
 from stoker.core.usage import Report
 from stoker.types.access import EVERYWHERE
 from stoker.types.errors import InvalidInput
@@ -68,12 +69,20 @@ OPERATIONS: Final = (
         where="each",
         answer=Report,
         query=(
-            Parameter("from", str, "the first moment: a day, a month, 7d (ago) or unix seconds; this month's first"),
             Parameter(
-                "to", str, "where it ends, likewise; now. hours become days after 14 days, days months after 400"
+                "from",
+                str,
+                "the first moment: a day, a month, 7d (ago) or unix seconds; this month's first",
+                pattern=MOMENT,
+            ),
+            Parameter(
+                "to",
+                str,
+                "where it ends, likewise; now. hours become days after 14 days, days months after 400",
+                pattern=MOMENT,
             ),
             Parameter("by", str, "names: project, endpoint, revision, key, tenant, tags, tag:NAME, hour, day, month"),
-            Parameter("project", str, "one project's alone"),
+            Parameter("project", str, "one project's alone", pattern=NAME),
         ),
     ),
     Operation(
