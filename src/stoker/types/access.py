@@ -56,13 +56,16 @@ PATTERNS_MAX: Final = 100
 Subject = Annotated[
     str,
     Meta(
-        pattern=r"^(user|service):[A-Za-z0-9][A-Za-z0-9._@+-]{0,119}$",
+        pattern=r"^(user|service):[A-Za-z0-9][A-Za-z0-9._@+-]{0,119}(?!\n)$",
         description="who: user:alice@example.org, or service:ci",
     ),
 ]
 Pattern = Annotated[
     str,
-    Meta(pattern=r"^[a-z0-9*?][a-z0-9*?-]{0,62}$", description="an endpoint's name; * stands for any part, ? for one"),
+    Meta(
+        pattern=r"^[a-z0-9*?][a-z0-9*?-]{0,62}(?!\n)$",
+        description="an endpoint's name; * stands for any part, ? for one",
+    ),
 ]
 
 

@@ -44,7 +44,10 @@ class MachinePrice(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit
 
     since: Annotated[
         str,
-        Meta(pattern=r"^\d{4}-\d{2}-\d{2}$", description="the first day, in UTC, on which it holds; by default always"),
+        Meta(
+            pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?!\n)$",
+            description="the first day, in UTC, on which it holds; by default always",
+        ),
     ] = "1970-01-01"
     node_hour: Annotated[Dollars, Meta(description="a machine, without its GPUs, for an hour")] = 0
     gpu_hour: Annotated[Dollars, Meta(description="one GPU for an hour")] = 0

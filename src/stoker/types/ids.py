@@ -15,8 +15,9 @@ Digest = NewType("Digest", str)  # "sha256:<64 hex digits>"
 DEFAULT_PROJECT = ProjectName("default")
 
 # DNS label, so that a name fits a URL, a file name, a metric label and, later, a host name.
-NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
-DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}$"
+# `$` alone would let a line's end through behind it: msgspec, as Python, searches.
+NAME_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(?!\n)$"
+DIGEST_PATTERN = r"^sha256:[0-9a-f]{64}(?!\n)$"
 
 _NAME = re.compile(NAME_PATTERN)
 _DIGEST = re.compile(DIGEST_PATTERN)

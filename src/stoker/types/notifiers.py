@@ -11,7 +11,7 @@ from msgspec import Meta
 from stoker.types.fields import Seconds
 
 NotifierType = Literal["webhook", "slack", "email", "apprise"]
-SECRET_PATTERN = r"^(env:[A-Za-z_][A-Za-z0-9_]{0,127}|file:/[^\0]{1,1000})$"  # noqa: S105 - where one is, not one
+SECRET_PATTERN = r"^(env:[A-Za-z_][A-Za-z0-9_]{0,127}|file:/[^\0]{1,1000})(?!\n)$"  # noqa: S105 - where one is, not one
 SecretRef = Annotated[
     str, Meta(pattern=SECRET_PATTERN, description="env:NAME or file:/path; the value itself is never written here")
 ]

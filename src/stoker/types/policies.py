@@ -26,7 +26,7 @@ JudgedKind = Literal["Endpoint", "Project", "Notifier", "Budget", "Model"]
 Outcome = Literal["passed", "violated", "failed"]
 CelText = Annotated[str, Meta(min_length=1, max_length=EXPRESSION_MAX)]
 CelName = Annotated[
-    str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$", description="letters, digits and _, as a name in CEL")
+    str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}(?!\n)$", description="letters, digits and _, as a name in CEL")
 ]
 
 

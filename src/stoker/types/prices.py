@@ -16,10 +16,16 @@ from msgspec import Meta
 NANO_PER_USD: Final = 10**9
 USD_MAX: Final = 1_000_000
 DECIMALS: Final = 9
+DOLLARS_PATTERN: Final = r"^\$?(1000000|[0-9]{1,6}(\.[0-9]{1,9})?)(?!\n)$"
 _DAY: Final = re.compile(r"([12]\d{3})-(\d\d)-(\d\d)")
 
 Dollars = Annotated[
-    str | int | float, Meta(description='US dollars, exactly: "0.15", at most 9 decimals', extra={"unit": "dollars"})
+    str | int | float,
+    Meta(
+        description='US dollars, exactly: "0.15", at most 9 decimals',
+        extra={"unit": "dollars"},
+        extra_json_schema={"pattern": DOLLARS_PATTERN, "minimum": 0, "maximum": USD_MAX},
+    ),
 ]
 
 

@@ -18,7 +18,7 @@ SIGNALS: Final[tuple[Signal, ...]] = get_args(Signal)
 USUAL_SIGNALS: Final = tuple(each for each in SIGNALS if each not in ("cpu", "gpu"))
 Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 WEEKDAYS: Final[tuple[Weekday, ...]] = get_args(Weekday)
-TIME_PATTERN: Final = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
+TIME_PATTERN: Final = r"^([01][0-9]|2[0-3]):[0-5][0-9](?!\n)$"
 
 
 class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -25,7 +25,7 @@ Part = Literal["", "tenant", "segment"]
 Severity = Literal["page", "ticket", "none"]
 Move = Literal["freeze-rollouts", "shed-sheddable", "scale-up"]
 
-METRIC_PATTERN: Final = r"^[a-z][a-z0-9_]{0,62}$"
+METRIC_PATTERN: Final = r"^[a-z][a-z0-9_]{0,62}(?!\n)$"
 # Kinds that call an event good when a time is under a limit; the others have their own field, availability has none.
 TIMED: Final[tuple[Sli, ...]] = ("latency", "ttft", "inter_token", "freshness")
 URGENCY: Final[dict[Severity, int]] = {"none": 0, "ticket": 1, "page": 2}
