@@ -4,9 +4,10 @@ import asyncio
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Final, assert_never
+from typing import Annotated, Final, assert_never
 
 import msgspec
+from msgspec import Meta
 from starlette.responses import Response
 
 from stoker.api.bodies import MANIFEST_BYTES_MAX, decoded, flag, nothing, read, reply
@@ -27,6 +28,7 @@ from stoker.types.errors import InvalidInput
 from stoker.types.resources import Budget, Endpoint, Notifier, Policy, Project, Resource, Role
 from stoker.types.statuses import EndpointView
 
+NUMBER_MAX: Final = 999_999_999  # of a revision
 ACTED_WAIT_S: Final = 1.0  # for the first decision, so that an answer shows the revision
 
 
@@ -51,7 +53,7 @@ class ProjectList(msgspec.Struct, frozen=True):
 class RollbackBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which revision to return to; null: the one before."""
 
-    to: int | None = None
+    to: Annotated[int, Meta(ge=1, le=NUMBER_MAX)] | None = None
 
 
 async def _apply(call: Call) -> Response:
@@ -284,6 +286,7 @@ OPERATIONS: Final = (
         "endpoints:write",
         body=Endpoint,
         answer=EndpointDetail,
+        also=201,
         query=(_OVER,),
     ),
     Operation("DELETE", _ENDPOINT, _delete_endpoint, "Drain and remove an endpoint", "endpoints:write", status=202),

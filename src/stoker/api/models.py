@@ -45,7 +45,7 @@ class VersionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class AliasBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which version an alias means."""
 
-    number: Annotated[int, Meta(ge=1)]
+    number: Annotated[int, Meta(ge=1, le=999_999_999)]
 
 
 class VersionList(msgspec.Struct, frozen=True):
@@ -169,6 +169,7 @@ OPERATIONS: Final = (
         where="each",
         body=_BYTES,
         status=201,
+        also=200,
         audit="nothing",
     ),
     Operation(
@@ -193,6 +194,7 @@ OPERATIONS: Final = (
         body=VersionBody,
         answer=ModelVersion,
         status=201,
+        also=200,
     ),
     Operation(
         "GET",

@@ -60,12 +60,13 @@ def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
         answer["content"] = {"application/json": {"schema": schemas[operation.answer]}}
     elif operation.media != "application/json":
         answer["content"] = {operation.media: {"schema": {"type": "string"}}}
+    statuses = [each for each in (operation.status, operation.also) if each is not None]
     error = {"description": "What went wrong", "content": {"application/json": {"schema": schemas[ErrorBody]}}}
     shown: dict[str, Any] = {
         "operationId": operation.handler.__name__.lstrip("_"),
         "summary": operation.summary,
         "parameters": _parameters(operation),
-        "responses": {str(operation.status): answer, "default": error},
+        "responses": {str(status): answer for status in statuses} | {"default": error},
     }
     if operation.body is not None:
         shown["requestBody"] = {"required": True, "content": _body(operation.body, schemas)}

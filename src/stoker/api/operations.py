@@ -93,6 +93,7 @@ class Operation:
     """One route. `answer` is the struct of its JSON answer, None for none or another kind of body.
 
     access: the permission it needs; of several, any opens the door, and the handler asks for the one that is meant.
+    status: of what it did; also: another one, of the same answer: for what was there already.
     is_local: whoever sits on this machine may call it without a key.
     """
 
@@ -105,6 +106,7 @@ class Operation:
     body: Any = None  # struct of the JSON body, or a media type in a string
     answer: Any = None
     status: int = 200
+    also: int | None = None
     query: tuple[Parameter, ...] = ()
     media: str = "application/json"
     is_local: bool = False

@@ -42,7 +42,7 @@ async def _releases(call: Call) -> Response:
 async def _release(call: Call) -> Response:
     project, name = _whose(call)
     which = call.request.path_params["which"]
-    if which != LATEST and not (which.isascii() and which.isdigit()):
+    if which != LATEST and not (which.isascii() and which.isdigit() and len(which) < 10):
         raise InvalidInput(f"{which!r} is not a revision; write its number, or {LATEST}", field="which")
     revision = None if which == LATEST else revision_id(project, name, int(which))
     found = await call.plane.database.reading(lambda connection: releases.get(connection, project, name, revision))

@@ -9,9 +9,10 @@ import asyncio
 import logging
 import time
 from contextlib import suppress
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from stoker.control.plane import ControlPlane
 from stoker.core.diagnose import incident as life
@@ -20,7 +21,7 @@ from stoker.store import endpoints, incidents, journal
 from stoker.store.engine import Connection
 from stoker.store.leases import Lease
 from stoker.types.errors import Conflict, InvalidInput, NotFound, StokerError, Unavailable
-from stoker.types.faults import BAD_REVISION, BadRevision, Fault
+from stoker.types.faults import BAD_REVISION, FAULT_MAX_S, BadRevision, Fault
 from stoker.types.ids import EndpointName, ProjectName
 
 BECAUSE_MAX: Final = 300  # characters of an outcome in the journal
@@ -37,7 +38,7 @@ class Begin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     scenario: str
-    seconds: float = 60.0
+    seconds: Annotated[float, Meta(gt=0, le=FAULT_MAX_S)] = 60.0
     replicas: tuple[str, ...] = ()
     fault: Fault | None = None
     bad_revision: bool = False

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from stoker.types.ids import DIGEST_PATTERN, NAME_PATTERN, Digest, ModelName
+from stoker.types.units import BYTES_MAX
 
 Format = Literal["onnx", "skops", "python", "gguf", "remote"]
 # Which engine serves a format unless the manifest says otherwise.
@@ -45,7 +46,7 @@ class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     path: str
     digest: Annotated[Digest, Meta(pattern=DIGEST_PATTERN)]
-    size_bytes: Annotated[int, Meta(ge=0)]
+    size_bytes: Annotated[int, Meta(ge=0, le=BYTES_MAX)]
 
 
 class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
