@@ -17,9 +17,7 @@ _NUMBER: Final = {"type": "integer", "minimum": 0, "maximum": 10**15 - 1}
 _NAME: Final = {"type": "string", "pattern": NAME_PATTERN}
 # What the parts of paths look like; others are any text.
 _PARTS: Final[dict[str, dict[str, Any]]] = {
-    "project": _NAME,
-    "name": _NAME,
-    "alias": _NAME,
+    **dict.fromkeys(queries.NAMED, _NAME),
     "digest": {"type": "string", "pattern": DIGEST_PATTERN},
     "number": _NUMBER,
     "sequence": _NUMBER,

@@ -1,4 +1,4 @@
-"""Query parameters: what is published of each is held before a handler sees any. Every problem names its field.
+"""Parameters: what is published of each is held before a handler sees any. Every problem names its field.
 
 An unknown parameter is refused, as an unknown field of a body is: `?projet=shop` must not list, or delete, everything.
 """
@@ -10,11 +10,12 @@ from starlette.requests import Request
 
 from stoker.api.operations import Operation, Parameter
 from stoker.types.errors import InvalidInput
-from stoker.types.ids import NAME_PATTERN
+from stoker.types.ids import NAME_PATTERN, is_name
 
 NAME: Final = NAME_PATTERN[1:-1]
 ENDPOINT: Final = f"({NAME}/)?{NAME}"
 SECONDS: Final = r"[0-9]{1,9}(\.[0-9]{1,9})?(ms|s|m|h|d)?"
+NAMED: Final = ("project", "name", "alias")  # what parts of paths are names
 VALUE_MAX: Final = 4096  # characters
 FLAGS: Final = ("true", "false", "1", "0", "yes", "no")
 _INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
@@ -23,10 +24,22 @@ _KINDS: Final[dict[type, str]] = {str: "string", int: "integer", float: "number"
 
 
 def check(operation: Operation, request: Request) -> None:
-    """Raise InvalidInput for a parameter that is unknown, given twice, missing, or not as its operation says."""
+    """Raise InvalidInput for a parameter that is unknown, given twice, missing, or not as its operation says.
+
+    Names in the path too: they become names of folders (samples), where `..` is another one.
+    """
+    for part in NAMED:
+        text = request.path_params.get(part)
+        if text is not None and not is_name(text):
+            raise InvalidInput(
+                f"{text[:64]!r} is no name; names are lower-case letters, digits and dashes, 1 to 63 long", field=part
+            )
+    is_lenient = not operation.permissions or operation.is_local  # probes and scrapers send what they like
     given, known = request.query_params, {each.name: each for each in operation.query}
     for name, value in given.multi_items():
         parameter = known.get(name)
+        if parameter is None and is_lenient:
+            continue
         if parameter is None:
             there_are = f"there are {', '.join(known)}" if known else "it has none"
             raise InvalidInput(f"no parameter {name[:64]!r}: {there_are}", field=name[:64] or None)
