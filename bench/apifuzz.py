@@ -5,7 +5,6 @@ such that do not, and sequences of operations (stateful). The tool lives in a fo
 """
 
 import json
-import os
 import re
 import subprocess
 import tempfile
@@ -18,7 +17,7 @@ from xml.etree import ElementTree
 import msgspec
 
 from bench.figures import Figure
-from bench.peers.install import Package, cache, place
+from bench.peers.install import Package, place
 from bench.report import Section
 from bench.rounds import say
 from bench.up import Platform
@@ -44,12 +43,12 @@ class Found(msgspec.Struct, frozen=True):
 
 def measure(model: DemoModel, *, examples: int) -> Section:
     """Return how many requests were sent, and what of their answers was wrong."""
-    found = []
+    found, command = [], tool()
     with Platform() as platform:
         platform.up()
         platform.deploy(model)
         for who, key in keys(platform):
-            found.append(run(base(platform), who, key, examples=examples))
+            found.append(run(command, base(platform), who, key, examples=examples))
             say(f"  {who}: {found[-1].cases:,} requests, {len(found[-1].failures)} wrong")
     return Section("The control API under schemathesis", figures(found), {"": table(found)})
 
@@ -77,41 +76,36 @@ def table(found: Sequence[Found]) -> list[list[str]]:
 
 def base(platform: Platform) -> str:
     """Return where the control API listens."""
-    said: str = json.loads(platform.home.credentials.read_text())["control"]
+    said: str = json.loads(platform.home.credentials.read_text())["api"]
     return said
 
 
 def keys(platform: Platform) -> Iterator[tuple[str, str]]:
-    """Yield a key of each role, and one that is none."""
+    """Yield a key that may do everything, one of each role in its project, and one that is none."""
+    yield "admin", platform.cli("keys", "create", "fuzz-admin", "--admin", "--quiet").strip()
     for role in ROLES:
-        made = json.loads(platform.cli("keys", "create", "--role", role, "-o", "json"))
-        yield role, made["secret"]
-    yield "nobody", "stk_" + "0" * 40
+        yield role, platform.cli("keys", "create", f"fuzz-{role}", "--role", role, "--quiet").strip()
+    yield "nobody", "stk_aaaaaaaa_" + "x" * 43
 
 
-def run(url: str, who: str, key: str, *, examples: int, phases: str = "", seconds: float | None = None) -> Found:
-    """Return what schemathesis finds with `key`. Raises NotHere when it cannot be installed."""
-    place(SCHEMATHESIS)
+def tool() -> list[str]:
+    """Return the command, installed if it was not. Raises NotHere."""
+    return [str(place(SCHEMATHESIS) / "bin" / "st")]
+
+
+def run(command: Sequence[str], url: str, who: str, key: str, *, examples: int, phases: str = "") -> Found:
+    """Return what schemathesis, called as `command`, finds with `key`."""
     with tempfile.TemporaryDirectory(prefix="stoker-apifuzz-") as folder:
         report = Path(folder) / "report.xml"
         done = subprocess.run(
             [
-                *(
-                    str(cache() / SCHEMATHESIS.folder / "bin" / "st"),
-                    "--config-file",
-                    str(SETTINGS),
-                    "--no-color",
-                    "run",
-                ),
-                *(f"{url}/api/v1/openapi.json", "--checks", "all", "--mode", "all", "--seed", str(SEED)),
-                *("--max-examples", str(examples), "--continue-on-failure", "--suppress-health-check", "all"),
-                *("--header", f"Authorization: Bearer {key}", "--generation-database", "none"),
-                *("--report", "junit", "--report-junit-path", str(report)),
+                *(*command, "--config-file", str(SETTINGS), "--no-color", "run", f"{url}/api/v1/openapi.json"),
+                *("--checks", "all", "--mode", "all", "--seed", str(SEED), "--max-examples", str(examples)),
+                *("--continue-on-failure", "--suppress-health-check", "all", "--generation-database", "none"),
+                *("--header", f"Authorization: Bearer {key}", "--report", "junit", "--report-junit-path", str(report)),
                 *(("--phases", phases) if phases else ()),
-                *(("--max-time", f"{seconds:g}") if seconds else ()),
             ],
             cwd=folder,
-            env={**os.environ, "PYTHONWARNINGS": "ignore"},
             capture_output=True,
             text=True,
             timeout=TIMEOUT_S,
