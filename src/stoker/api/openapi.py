@@ -57,7 +57,8 @@ def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     if operation.answer is not None:
         answer["content"] = {"application/json": {"schema": schemas[operation.answer]}}
     elif operation.media != "application/json":
-        answer["content"] = {operation.media: {"schema": {"type": "string"}}}
+        kind = "object" if operation.media.endswith("+json") else "string"
+        answer["content"] = {operation.media: {"schema": {"type": kind}}}
     statuses = [each for each in (operation.status, operation.also) if each is not None]
     error = {"description": "What went wrong", "content": {"application/json": {"schema": schemas[ErrorBody]}}}
     shown: dict[str, Any] = {
@@ -69,7 +70,7 @@ def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     if operation.body is not None:
         shown["requestBody"] = {"required": True, "content": _body(operation.body, schemas)}
     if operation.permissions:
-        shown["security"] = [{"key": []}]
+        shown["security"] = [{"key": []}, {}] if operation.is_local else [{"key": []}]
         shown["x-permission"] = " or ".join(operation.permissions)
     return shown
 
