@@ -33,6 +33,8 @@ WORTH_RATIO: Final = 0.05  # of what it costs now; less is not worth a change
 CONFIRMED: Final = 5  # draws
 IDLE_S: Final = (60.0, 120.0, 300.0, 600.0, 1800.0)
 IDLE_USUAL_S: Final = 600.0  # with which ranges are searched
+REQUESTS_MAX: Final = 8000  # that one trial simulates: a third of a second of a core or two
+WHOLE_MAX: Final = 60_000  # of the recording that the chosen range is tried on whole
 AMPLE: Final = 2.0  # times the replicas that the busiest minute needs
 LATER: Final = 1.5  # than with ample replicas, for 95 % of requests, without an objective
 LATER_S: Final = 0.1
@@ -139,7 +141,7 @@ class _Judge:
 
     def __init__(self, kind: Kind, recorded: Arrivals, seed: int, told: Told | None) -> None:
         self._kind, self._recorded, self._seed, self._told = kind, recorded, seed, told
-        self.demand = demands.sampled(recorded)
+        self.demand = demands.sampled(recorded, REQUESTS_MAX)
         self._known: dict[tuple[Way, int], Figures] = {}
 
     @property
@@ -181,7 +183,15 @@ class _Judge:
         """Return the cheapest way that keeps everything on every draw. Raises InvalidInput when no range can."""
         rules = self._kind.rules
         searched = rules if now.idle_timeout_s is None else msgspec.structs.replace(rules, idle_timeout_s=IDLE_USUAL_S)
-        search = Search(replace(self._kind, rules=searched), self._recorded, (UNPRICED,), replicas_max, self._seed)
+        search = Search(
+            replace(self._kind, rules=searched),
+            self._recorded,
+            (UNPRICED,),
+            replicas_max,
+            self._seed,
+            requests_max=REQUESTS_MAX,
+            whole_max=WHOLE_MAX,
+        )
         _, chosen = search.cheapest(least=0, told=self._told)
         found = chosen.range
         for _ in range(3):

@@ -38,12 +38,22 @@ Told = Callable[[str, float, float], None]  # what is done, how much is, of how 
 class Search:
     """The trials of one question, each run once."""
 
-    def __init__(self, kind: Kind, recorded: Arrivals, pools: Sequence[Pool], replicas_max: int, seed: int) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        recorded: Arrivals,
+        pools: Sequence[Pool],
+        replicas_max: int,
+        seed: int,
+        *,
+        requests_max: int = demands.REQUESTS_MAX,
+        whole_max: int = WHOLE_MAX,
+    ) -> None:
         self._kind, self._recorded, self._pools = kind, recorded, {each.name: each for each in pools}
         self._most, self._seed = replicas_max, seed
-        self._demand = demands.sampled(recorded, max(demands.REQUESTS_MAX // len(pools), POOL_MIN))
+        self._demand = demands.sampled(recorded, max(requests_max // len(pools), POOL_MIN))
         is_all = self._demand.simulated == len(recorded)
-        self._whole = None if is_all or len(recorded) > WHOLE_MAX else demands.sampled(recorded, WHOLE_MAX, math.inf)
+        self._whole = None if is_all or len(recorded) > whole_max else demands.sampled(recorded, whole_max, math.inf)
         self._checked: dict[tuple[str, Range], Trial] = {}
         self._known: dict[tuple[str, Range, int], Trial] = {}
         self._told: Told | None = None
