@@ -8,8 +8,9 @@ from starlette.responses import Response, StreamingResponse
 from stoker.api.bodies import decoded, nothing, reply
 from stoker.api.operations import Call, Operation, Parameter
 from stoker.api.queries import NAME
-from stoker.api.spans import MOMENT, counted_by, span
+from stoker.api.spans import BY_MAX, MOMENT, TAG, counted_by, several, span
 from stoker.api.usage import own_project
+from stoker.core.cost import report
 from stoker.core.cost.report import Report
 from stoker.types.costs import PriceList
 from stoker.types.errors import InvalidInput
@@ -29,8 +30,7 @@ async def _costs(call: Call) -> Response:
 
 async def _focus(call: Call) -> Response:
     from_s, to_s = span(call.request)
-    if to_s - from_s > YEARS_S:
-        raise InvalidInput("an export is of two years at most", field="from")
+    from_s = max(from_s, to_s - YEARS_S)  # older ones are kept nowhere
     rows: AsyncIterator[bytes] = call.plane.costs.focus(from_s, to_s, own_project(call))
     return StreamingResponse(rows, media_type=CSV)
 
@@ -66,7 +66,10 @@ OPERATIONS: Final = (
         query=(
             *_SPAN,
             Parameter(
-                "by", str, "names: payer, project, endpoint, revision, key, tag:NAME, kind, pool, hour, day, month"
+                "by",
+                str,
+                "names: payer, project, endpoint, revision, key, tag:NAME, kind, pool, hour, day, month",
+                pattern=several((*report.WHOSE, *report.TIMES, "tags?", TAG), BY_MAX),
             ),
         ),
     ),

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from contextlib import ExitStack
-from typing import Annotated, Final
+from typing import Annotated, Final, get_args
 
 import msgspec
 from msgspec import Meta
@@ -20,6 +20,7 @@ from stoker.types.errors import Forbidden, InvalidInput, NotFound
 from stoker.types.fields import Name
 from stoker.types.ids import DEFAULT_PROJECT, Digest, is_digest
 from stoker.types.models import FileEntry, Format, Lineage, ModelVersion
+from stoker.types.resources import Task
 from stoker.types.signing import SIGNATURE_BYTES_MAX
 
 FILES_MAX: Final = 10_000
@@ -31,10 +32,10 @@ WRITE_BYTES: Final = 1 << 20
 class VersionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a version is made of; what is left out is found in the files."""
 
-    files: Annotated[tuple[FileEntry, ...], Meta(max_length=FILES_MAX)]
+    files: Annotated[tuple[FileEntry, ...], Meta(max_length=FILES_MAX, extra_json_schema={"minItems": 1})]
     format: Format | None = None
     entry: str | None = None
-    tasks: tuple[str, ...] | None = None
+    tasks: tuple[Annotated[str, Meta(extra_json_schema={"enum": list(get_args(Task))})], ...] | None = None
     options: dict[str, Scalar] | None = None
     metadata: dict[str, Scalar | list[str] | None] | None = None
     lineage: Lineage = Lineage()

@@ -16,7 +16,7 @@ NAME: Final = NAME_PATTERN[1:-1]
 ENDPOINT: Final = f"({NAME}/)?{NAME}"
 SECONDS: Final = r"[0-9]{1,9}(\.[0-9]{1,9})?(ms|s|m|h|d)?"
 NAMED: Final = ("project", "name", "alias")  # what parts of paths are names
-VALUE_MAX: Final = 4096  # characters
+VALUE_MAX: Final = 4000  # characters
 FLAGS: Final = ("true", "false", "1", "0", "yes", "no")
 _INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
 _NUMBER: Final = re.compile(r"-?[0-9]{1,19}(\.[0-9]{1,19})?([eE][+-]?[0-9]{1,3})?")
@@ -84,7 +84,7 @@ def _check(parameter: Parameter, text: str) -> None:
         return
     if (_INTEGER if parameter.kind is int else _NUMBER).fullmatch(text) is None:
         raise InvalidInput(f"{shown} is not a {'whole ' if parameter.kind is int else ''}number", field=name)
-    value = float(text)
+    value = int(text) if parameter.kind is int else float(text)
     low = -float("inf") if parameter.low is None else parameter.low
     high = float("inf") if parameter.high is None else parameter.high
     if not low <= value <= high:

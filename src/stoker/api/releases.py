@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 from starlette.responses import Response
 
 from stoker.api.bodies import decoded, nothing, reply
@@ -15,7 +16,7 @@ from stoker.core.revisions import revision_id
 from stoker.store import journal, releases
 from stoker.store.engine import Connection
 from stoker.types.errors import InvalidInput, NotFound
-from stoker.types.ids import Digest, is_digest
+from stoker.types.ids import DIGEST_PATTERN, Digest, is_digest
 from stoker.types.releases import GOLDEN_BYTES_MAX, GoldenSet, PlatformKey, ReleaseView
 
 LATEST: Final = "latest"
@@ -30,7 +31,7 @@ class ReleaseList(msgspec.Struct, frozen=True):
 class GoldenBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The examples that an endpoint shall hold: a blob that was uploaded."""
 
-    digest: str
+    digest: Annotated[str, Meta(extra_json_schema={"pattern": DIGEST_PATTERN})]
 
 
 async def _releases(call: Call) -> Response:
@@ -43,7 +44,7 @@ async def _release(call: Call) -> Response:
     project, name = _whose(call)
     which = call.request.path_params["which"]
     if which != LATEST and not (which.isascii() and which.isdigit() and len(which) < 10):
-        raise InvalidInput(f"{which!r} is not a revision; write its number, or {LATEST}", field="which")
+        raise NotFound(f"{which[:64]!r} is not a revision; write its number, or {LATEST}", field="which")
     revision = None if which == LATEST else revision_id(project, name, int(which))
     found = await call.plane.database.reading(lambda connection: releases.get(connection, project, name, revision))
     key = await asyncio.to_thread(call.plane.releases.public_key)

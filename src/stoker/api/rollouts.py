@@ -19,6 +19,7 @@ from stoker.store.rollouts import ENTRIES_MAX
 from stoker.types.errors import InvalidInput, NotFound
 from stoker.types.ids import EndpointName, ProjectName
 from stoker.types.rollouts import ArmCounts, Arms
+from stoker.types.slos import METRIC_PATTERN
 
 ACTED_WAIT_S: Final = 1.0  # for the decision, so that an answer shows it
 LIMIT_MAX: Final = 1000
@@ -57,7 +58,7 @@ class JudgedBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a judge counted since it told last. The same `id` again counts nothing: send until it is answered."""
 
     id: Annotated[str, Meta(min_length=1, max_length=64)]
-    metric: str
+    metric: Annotated[str, Meta(extra_json_schema={"pattern": METRIC_PATTERN})]
     canary: CountsBody = CountsBody()
     baseline: CountsBody = CountsBody()
 

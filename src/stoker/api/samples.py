@@ -12,6 +12,7 @@ from starlette.responses import Response
 from stoker.api.bodies import decoded, nothing, number, reply
 from stoker.api.lines import LINES, lines
 from stoker.api.operations import Call, Operation, Parameter
+from stoker.api.spans import several
 from stoker.control.replay import Replay
 from stoker.core.sampling import REASONS
 from stoker.observe.samples import LIMIT_MAX, Wanted
@@ -43,7 +44,7 @@ class ReplayBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     before: str = ""
     limit: Annotated[int, Meta(ge=1, le=LIMIT_MAX)] = 100
     since: float = 0.0
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[Annotated[str, Meta(extra_json_schema={"enum": list(REASONS)})], ...] = ()
     tenant: str = ""
     key: str = ""
     rate: Annotated[float, Meta(ge=0)] = 0.0
@@ -118,7 +119,9 @@ OPERATIONS: Final = (
         query=(
             Parameter("limit", int, f"how many at most, up to {LIMIT_MAX}; by default {LIMIT_USUAL}", 1, LIMIT_MAX),
             Parameter("since", float, "only those that came after this unix time", 0, 1e12),
-            Parameter("reason", str, f"only those kept for one of these: {', '.join(REASONS)}"),
+            Parameter(
+                "reason", str, f"only those kept for one of these: {', '.join(REASONS)}", pattern=several(REASONS, 4)
+            ),
             Parameter("tenant", str, "only this tenant's"),
             Parameter("key", str, "only those of this key, by its id"),
             Parameter("id", str, "only those whose request id begins so"),

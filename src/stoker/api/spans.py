@@ -3,6 +3,7 @@
 import calendar
 import re
 import time
+from collections.abc import Iterable
 from typing import Final
 
 from starlette.requests import Request
@@ -14,9 +15,16 @@ from stoker.types.units import parse_seconds
 
 BY_USUAL: Final = "project,endpoint"
 BY_MAX: Final = 8
+TAG: Final = r"tag:[^,\x00-\x1f]{1,64}"
 # A day or a month, unix seconds, a time ago.
 MOMENT: Final = rf"(19[7-9][0-9]|2[0-9]{{3}})-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01]))?|[0-9]{{7,13}}|{SECONDS}"
 _DAY: Final = re.compile(r"\d{4}-\d{2}(-\d{2})?")
+
+
+def several(names: Iterable[str], most: int) -> str:
+    """Return the pattern of up to so many of `names` (patterns themselves) with commas between."""
+    one = f" ?({'|'.join(names)}) ?"
+    return f"{one}(,{one}){{0,{most - 1}}}"
 
 
 def span(request: Request) -> tuple[int, int]:

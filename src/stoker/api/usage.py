@@ -8,8 +8,9 @@ from starlette.responses import Response
 from stoker.api.bodies import decoded, nothing, read, reply
 from stoker.api.operations import Call, Operation, Parameter
 from stoker.api.queries import NAME
-from stoker.api.spans import MOMENT, counted_by, span
-from stoker.core.usage import Report
+from stoker.api.spans import BY_MAX, MOMENT, TAG, counted_by, several, span
+from stoker.control.usage import TIMES
+from stoker.core.usage import Report, Whose
 from stoker.types.access import EVERYWHERE
 from stoker.types.errors import InvalidInput
 from stoker.types.prices import PriceBook
@@ -81,7 +82,12 @@ OPERATIONS: Final = (
                 "where it ends, likewise; now. hours become days after 14 days, days months after 400",
                 pattern=MOMENT,
             ),
-            Parameter("by", str, "names: project, endpoint, revision, key, tenant, tags, tag:NAME, hour, day, month"),
+            Parameter(
+                "by",
+                str,
+                "names: project, endpoint, revision, key, tenant, tags, tag:NAME, hour, day, month",
+                pattern=several((*Whose._fields, *TIMES, "tag", TAG), BY_MAX),
+            ),
             Parameter("project", str, "one project's alone", pattern=NAME),
         ),
     ),

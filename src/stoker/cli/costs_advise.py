@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stoker.cli.advise_platform import Advised
     from stoker.client.control import ControlClient
     from stoker.types.process import NodeStatus
+    from stoker.types.resources import Resource
     from stoker.types.statuses import EndpointView
 
 DAYS_MAX: Final = 7  # of which minutes are kept
@@ -74,7 +75,7 @@ def advise(
     found.sort(key=lambda each: (-each.saves_per_month, not each.settings))
     if manifests is not None:
         settings = {(each.project, each.endpoint): each.settings for each in found if each.settings}
-        changed = [
+        changed: "list[Resource]" = [
             patched(view.resource, settings[key]) for view in views if (key := (view.project, view.name)) in settings
         ]
         manifests.write_text(manifest.to_yaml(changed, defaults=False) if changed else "")

@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from stoker.control.plane import ControlPlane
 from stoker.core.diagnose import incident as life
+from stoker.core.gameday import BY_NAME
 from stoker.core.snapshot import EndpointState
 from stoker.store import endpoints, incidents, journal
 from stoker.store.engine import Connection
@@ -37,7 +38,7 @@ class Begin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     neither only load comes.
     """
 
-    scenario: str
+    scenario: Annotated[str, Meta(extra_json_schema={"enum": list(BY_NAME)})]
     seconds: Annotated[float, Meta(gt=0, le=FAULT_MAX_S)] = 60.0
     replicas: tuple[str, ...] = ()
     fault: Fault | None = None

@@ -189,8 +189,8 @@ def refuse_push(connection: Connection, name: str, grant: Grant) -> None:
 
 
 def reference(name: str, which: str) -> ModelRef:
-    """Return the reference to version `which` of model `name`. Raises InvalidInput."""
+    """Return the reference to version `which` of model `name`. Raises NotFound for what can be no version."""
     try:
         return parse_version(ModelName(name), which)
     except ValueError as wrong:
-        raise InvalidInput(str(wrong), field="version") from wrong
+        raise NotFound(str(wrong), field="version") from wrong

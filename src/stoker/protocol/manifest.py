@@ -149,7 +149,10 @@ def load_struct(text: str | bytes, kind: type[T]) -> T:
         problems.extend(Problem(*fault) for fault in misfits(tree, inspect.type_info(kind)))
     if problems:
         raise ManifestError(problems)
-    return msgspec.convert(yamltree.plain(documents[0]), kind)
+    try:
+        return msgspec.convert(yamltree.plain(documents[0]), kind)
+    except msgspec.ValidationError as wrong:
+        raise ManifestError([_misfit(documents[0], wrong)]) from wrong
 
 
 def line_of_field(text: str | bytes, wanted: tuple[str, str, str], field: str) -> int:
@@ -251,8 +254,18 @@ def _problems_of_tree(tree: Tree) -> list[Problem]:
     problems = [Problem(*fault) for fault in misfits(tree, inspect.type_info(KINDS[name]))]
     if problems:
         return problems
-    resource = _resource(tree)
+    try:
+        resource = _resource(tree)
+    except msgspec.ValidationError as wrong:
+        return [_misfit(tree, wrong)]
     return [Problem(line_of(tree, found.field), found.field, found.message) for found in check(resource)]
+
+
+def _misfit(tree: Tree, wrong: msgspec.ValidationError) -> Problem:
+    """Return what msgspec alone holds, such as how many entries a map may have."""
+    message, _, path = str(wrong).partition(" - at `$")
+    field = path.rstrip("`").lstrip(".")
+    return Problem(line_of(tree, field), field, message)
 
 
 def _endpoint_problems(spec: EndpointSpec) -> list[tuple[str, str]]:
