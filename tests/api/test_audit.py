@@ -333,7 +333,7 @@ def test_reads_of_what_clients_sent_are_written_down_and_other_reads_are_not(sce
     before = last(scene.rig)
     assert scene.rig.request("GET", f"{_E}/{name}/samples?limit=5")[0] == 200
     assert scene.rig.request("GET", f"{_E}/{name}")[0] == 200
-    assert scene.rig.request("GET", "/api/v1/audit/export?limit=1")[0] == 200
+    assert scene.rig.request("GET", "/api/v1/audit/export")[0] == 200
     found = [row for row in rows(scene.rig, before) if row["actor"] != "platform"]
     assert [(row["outcome"], row["action"]) for row in found] == [
         ("read", "GET /projects/{project}/endpoints/{name}/samples"),

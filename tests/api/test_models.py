@@ -158,7 +158,7 @@ def test_a_version_in_use_stays_and_one_that_is_not_goes(rig: Rig, onnx_files: l
 
 def test_a_reference_that_cannot_be_is_refused(rig: Rig, model: str) -> None:
     status, body, _ = rig.request("GET", f"/api/v1/models/{model}/versions/No_Such")
-    assert (status, body["error"]["field"]) == (400, "version")
+    assert (status, body["error"]["field"]) == (404, "version")
 
 
 def test_a_big_upload_does_not_hold_up_other_calls(rig: Rig) -> None:

@@ -49,6 +49,7 @@ def test_a_parameter_that_is_given_twice_is_refused(rig: Rig) -> None:
         ("query_range?query=up&step=soon", "step"),
         ("usage?from=yesterday", "from"),
         ("usage?by=" + "x" * 5000, "by"),
+        ("usage?by=colour", "by"),
     ],
 )
 def test_a_parameter_that_is_not_as_published_is_refused_with_its_name(rig: Rig, query: str, field: str | None) -> None:

@@ -49,9 +49,9 @@ async def _set_pool_prices(call: Call) -> Response:
 
 _SPAN: Final = (
     Parameter(
-        "from", str, "the first moment: a day, a month, 7d (ago) or unix seconds; this month's first", pattern=MOMENT
+        "from", str, "the first moment: a day, a month, 7d (ago) or unix seconds; this month's first", form=MOMENT
     ),
-    Parameter("to", str, "where it ends, likewise; now. hours become days after 62 days", pattern=MOMENT),
+    Parameter("to", str, "where it ends, likewise; now. hours become days after 62 days", form=MOMENT),
     Parameter("project", str, "only what that project pays, or its endpoints cost", pattern=NAME),
 )
 OPERATIONS: Final = (
@@ -69,7 +69,7 @@ OPERATIONS: Final = (
                 "by",
                 str,
                 "names: payer, project, endpoint, revision, key, tag:NAME, kind, pool, hour, day, month",
-                pattern=several((*report.WHOSE, *report.TIMES, "tags?", TAG), BY_MAX),
+                form=several((*report.WHOSE, *report.TIMES, "tags?", TAG), BY_MAX),
             ),
         ),
     ),

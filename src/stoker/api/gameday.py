@@ -50,7 +50,7 @@ OPERATIONS: Final = (
         "End it: every fault in replicas, and the bad revision",
         "gamedays:run",
         status=204,
-        query=(Parameter("because", str, "how it went, for the journal"),),
+        query=(Parameter("because", str, "how it went, for the journal", longest=8000),),
         audit="begins",
     ),
 )

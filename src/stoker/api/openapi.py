@@ -18,6 +18,7 @@ _NAME: Final = {"type": "string", "pattern": NAME_PATTERN}
 # What the parts of paths look like; others are any text.
 _PARTS: Final[dict[str, dict[str, Any]]] = {
     **dict.fromkeys(queries.NAMED, _NAME),
+    "alias": {"type": "string", "pattern": f"^(?![0-9]+$){NAME_PATTERN[1:]}"},  # a number is a version's
     "digest": {"type": "string", "pattern": DIGEST_PATTERN},
     "number": _NUMBER,
     "sequence": _NUMBER,
@@ -60,7 +61,13 @@ def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
         kind = "object" if operation.media.endswith("+json") else "string"
         answer["content"] = {operation.media: {"schema": {"type": kind}}}
     statuses = [each for each in (operation.status, operation.also) if each is not None]
-    error = {"description": "What went wrong", "content": {"application/json": {"schema": schemas[ErrorBody]}}}
+    error = {
+        "description": "What went wrong; text for what is no request of HTTP: too long a path",
+        "content": {
+            "application/json": {"schema": schemas[ErrorBody]},
+            "text/plain": {"schema": {"type": "string"}},
+        },
+    }
     shown: dict[str, Any] = {
         "operationId": operation.handler.__name__.lstrip("_"),
         "summary": operation.summary,

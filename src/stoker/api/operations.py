@@ -75,7 +75,8 @@ Handler = Callable[[Call], Awaitable[Response]]
 class Parameter:
     """A query parameter: what is published of it, and held (api/queries.py) before its handler sees it.
 
-    low, high: of a number. pattern: of a text, as a whole; one_of: its only values. is_required: without it, 400.
+    low, high: of a number. pattern: of a text, as a whole; form: the same, but its handler says what is wrong with one.
+    one_of: its only values. longest: in characters. is_required: without it, 400.
     """
 
     name: str
@@ -84,6 +85,8 @@ class Parameter:
     low: float | None = None
     high: float | None = None
     pattern: str = ""
+    form: str = ""
+    longest: int = 4000
     one_of: tuple[str, ...] = ()
     is_required: bool = False
 

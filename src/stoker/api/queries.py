@@ -16,7 +16,6 @@ NAME: Final = NAME_PATTERN[1:-1]
 ENDPOINT: Final = f"({NAME}/)?{NAME}"
 SECONDS: Final = r"[0-9]{1,9}(\.[0-9]{1,9})?(ms|s|m|h|d)?"
 NAMED: Final = ("project", "name", "alias")  # what parts of paths are names
-VALUE_MAX: Final = 4000  # characters
 FLAGS: Final = ("true", "false", "1", "0", "yes", "no")
 _INTEGER: Final = re.compile(r"-?[0-9]{1,19}")
 _NUMBER: Final = re.compile(r"-?[0-9]{1,19}(\.[0-9]{1,19})?([eE][+-]?[0-9]{1,3})?")
@@ -60,9 +59,9 @@ def schema(parameter: Parameter) -> dict[str, Any]:
         if bound is not None:
             found[word] = parameter.kind(bound)
     if parameter.kind is str:
-        found["maxLength"] = VALUE_MAX
-    if parameter.pattern:
-        found["pattern"] = f"^(?:{parameter.pattern})$"
+        found["maxLength"] = parameter.longest
+    if pattern := parameter.pattern or parameter.form:
+        found["pattern"] = f"^(?:{pattern})$"
     if parameter.one_of:
         found["enum"] = list(parameter.one_of)
     return found
@@ -70,8 +69,8 @@ def schema(parameter: Parameter) -> dict[str, Any]:
 
 def _check(parameter: Parameter, text: str) -> None:
     name, shown = parameter.name, repr(text[:64])
-    if len(text) > VALUE_MAX:
-        raise InvalidInput(f"{len(text)} characters; at most {VALUE_MAX}", field=name)
+    if len(text) > parameter.longest:
+        raise InvalidInput(f"{len(text)} characters; at most {parameter.longest}", field=name)
     if parameter.kind is bool:
         if text.lower() not in FLAGS:
             raise InvalidInput(f"{shown} is neither 1 nor 0", field=name)

@@ -95,8 +95,8 @@ OPERATIONS: Final = (
         query=(
             _EXPRESSION,
             _AT,
-            Parameter("since", str, "how far back, such as 6h; 1h by default", pattern=SECONDS),
-            Parameter("step", str, "between two points, such as 5m; 1m by default", pattern=SECONDS),
+            Parameter("since", str, "how far back, such as 6h; 1h by default", form=SECONDS),
+            Parameter("step", str, "between two points, such as 5m; 1m by default", form=SECONDS),
         ),
     ),
 )

@@ -120,7 +120,7 @@ OPERATIONS: Final = (
             Parameter("limit", int, f"how many at most, up to {LIMIT_MAX}; by default {LIMIT_USUAL}", 1, LIMIT_MAX),
             Parameter("since", float, "only those that came after this unix time", 0, 1e12),
             Parameter(
-                "reason", str, f"only those kept for one of these: {', '.join(REASONS)}", pattern=several(REASONS, 4)
+                "reason", str, f"only those kept for one of these: {', '.join(REASONS)}", form=several(REASONS, 4)
             ),
             Parameter("tenant", str, "only this tenant's"),
             Parameter("key", str, "only those of this key, by its id"),

@@ -75,7 +75,7 @@ def advise(
     found.sort(key=lambda each: (-each.saves_per_month, not each.settings))
     if manifests is not None:
         settings = {(each.project, each.endpoint): each.settings for each in found if each.settings}
-        changed: "list[Resource]" = [
+        changed: list[Resource] = [
             patched(view.resource, settings[key]) for view in views if (key := (view.project, view.name)) in settings
         ]
         manifests.write_text(manifest.to_yaml(changed, defaults=False) if changed else "")

@@ -81,14 +81,9 @@ class ControlClient:
         """Return what every endpoint and gateway did in the last seconds."""
         return self._get("/api/v1/stats", Stats)
 
-    def query(
-        self, text: str, *, since_s: float = 0.0, step_s: float | None = None, at_s: float | None = None
-    ) -> Chart:
-        """Return what an expression over the history of metrics gives: now, or at each step since `since_s` ago.
-
-        at_s: instead of now.
-        """
-        asked: dict[str, str | int | None] = {"query": text, "at": None if at_s is None else f"{at_s:.0f}"}
+    def query(self, text: str, *, since_s: float = 0, step_s: float | None = None, at_s: float | None = None) -> Chart:
+        """Return what an expression over the history gives: at `at_s` (now), or at each step since `since_s` before."""
+        asked = {"query": text, "at": None if at_s is None else f"{at_s:.0f}"}
         if not since_s:
             return self._get("/api/v1/query", Chart, asked)
         step = None if step_s is None else f"{step_s:g}"

@@ -45,13 +45,17 @@ def parse_seconds(text: str | float) -> float:
 
 
 def _bytes(found: int, text: str | int) -> int:
-    if not 0 <= found <= BYTES_MAX:
+    if found < 0:
+        raise ValueError(f"{str(text)[:40]} is negative")
+    if found > BYTES_MAX:
         raise ValueError(f"{str(text)[:40]} bytes; sizes are from 0 to {BYTES_MAX >> 40} Ti")
     return found
 
 
 def _seconds(found: float, text: str | float) -> float:
-    if not 0 <= found <= SECONDS_MAX:
+    if found < 0:
+        raise ValueError(f"{str(text)[:40]} is negative")
+    if not found <= SECONDS_MAX:
         raise ValueError(f"{str(text)[:40]} seconds; times are from 0 to {SECONDS_MAX / 86_400:,.0f} days")
     return float(found)
 
