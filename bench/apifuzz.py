@@ -95,7 +95,16 @@ def tool() -> list[str]:
     return [str(place(SCHEMATHESIS) / "bin" / "st")]
 
 
-def run(command: Sequence[str], url: str, who: str, key: str, *, examples: int, phases: str = "") -> Found:
+def run(
+    command: Sequence[str],
+    url: str,
+    who: str,
+    key: str,
+    *,
+    examples: int,
+    phases: str = "",
+    methods: Sequence[str] = (),
+) -> Found:
     """Return what schemathesis, called as `command`, finds with `key`."""
     with tempfile.TemporaryDirectory(prefix="stoker-apifuzz-") as folder:
         report = Path(folder) / "report.xml"
@@ -106,6 +115,7 @@ def run(command: Sequence[str], url: str, who: str, key: str, *, examples: int, 
                 *("--continue-on-failure", "--suppress-health-check", "all", "--generation-database", "none"),
                 *("--header", f"Authorization: Bearer {key}", "--report", "junit", "--report-junit-path", str(report)),
                 *(("--phases", phases) if phases else ()),
+                *(part for method in methods for part in ("--include-method", method)),
             ],
             cwd=folder,
             capture_output=True,

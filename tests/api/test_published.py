@@ -69,6 +69,21 @@ def test_what_is_no_name_in_a_path_is_refused_before_anything_looks_for_it(rig: 
     assert refused(rig.request("DELETE", path)) == (400, "invalid_input", "project")
 
 
+def test_a_whole_number_may_be_written_with_a_point(rig: Rig) -> None:
+    made = rig.request("POST", "/api/v1/keys", {"name": "whole", "limits": {"rps": 2.5, "burst": 3.0}})
+    assert made[0] == 201, made
+    broken = rig.request("POST", "/api/v1/keys", {"name": "whole", "limits": {"burst": 3.5}})
+    assert refused(broken) == (400, "invalid_input", "limits.burst")
+
+
+def test_a_map_with_too_many_entries_is_refused_as_that(rig: Rig) -> None:
+    spec = {"model": "m@1", "samples": {"patterns": {f"p{at}": "x" for at in range(17)}}}
+    body = {"apiVersion": "stoker/v1", "kind": "Endpoint", "metadata": {"name": "many"}, "spec": spec}
+    status, said, _ = rig.request("PUT", "/api/v1/projects/default/endpoints/many", body)
+    assert status == 400
+    assert "samples.patterns" in said["error"]["details"][0]["field"]
+
+
 def test_a_wrong_method_is_told_the_right_ones(rig: Rig) -> None:
     status, _, headers = rig.request("PATCH", "/api/v1/keys")
     assert status == 405

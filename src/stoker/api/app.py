@@ -86,9 +86,7 @@ def build(plane: ControlPlane, version: str) -> Starlette:
     async def describe(_call: Call) -> Response:
         return reply(openapi.document((*OPERATIONS, described), version))
 
-    described = Operation(
-        "GET", "/api/v1/openapi.json", describe, "This document", "open", media="application/openapi+json"
-    )
+    described = Operation("GET", "/api/v1/openapi.json", describe, "This document", "open", answer=dict)
     door, refusals = Door(plane), audited.Refusals()
     routes = [
         Route(operation.path, _route(operation, door, refusals), methods=[operation.method])

@@ -58,9 +58,23 @@ async def decoded(request: Request, kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as wrong:
-        raise invalid(wrong) from wrong
+        if "Expected `int" not in str(wrong):
+            raise invalid(wrong) from wrong
     except (msgspec.DecodeError, UnicodeDecodeError) as broken:
         raise InvalidInput(f"the body is not JSON: {broken}") from broken
+    try:  # JSON knows one kind of number: 1.0 is a whole one
+        return msgspec.convert(_whole(msgspec.json.decode(body)), kind)
+    except msgspec.ValidationError as wrong:
+        raise invalid(wrong) from wrong
+
+
+def _whole(value: Any) -> Any:
+    """Return a JSON value of which whole numbers are integers."""
+    if isinstance(value, dict):
+        return {name: _whole(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def invalid(wrong: msgspec.ValidationError) -> InvalidInput:

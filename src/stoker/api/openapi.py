@@ -58,8 +58,7 @@ def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     if operation.answer is not None:
         answer["content"] = {"application/json": {"schema": schemas[operation.answer]}}
     elif operation.media != "application/json":
-        kind = "object" if operation.media.endswith("+json") else "string"
-        answer["content"] = {operation.media: {"schema": {"type": kind}}}
+        answer["content"] = {operation.media: {"schema": {"type": "string"}}}
     statuses = [each for each in (operation.status, operation.also) if each is not None]
     error = {
         "description": "What went wrong; text for what is no request of HTTP: too long a path",
