@@ -70,7 +70,7 @@ def test_what_is_no_name_in_a_path_is_refused_before_anything_looks_for_it(rig: 
 
 
 def test_a_whole_number_may_be_written_with_a_point(rig: Rig) -> None:
-    made = rig.request("POST", "/api/v1/keys", {"name": "whole", "limits": {"rps": 2.5, "burst": 3.0}})
+    made = rig.request("POST", "/api/v1/keys", {"name": "whole", "limits": {"requests_per_s": 2.5, "burst": 3.0}})
     assert made[0] == 201, made
     broken = rig.request("POST", "/api/v1/keys", {"name": "whole", "limits": {"burst": 3.5}})
     assert refused(broken) == (400, "invalid_input", "limits.burst")
