@@ -253,6 +253,24 @@ class Scene:
     def set_prices(self, method: str) -> Any:
         return self.ask(method, "/api/v1/prices", {"prices": [{"price": {"input": "0.15"}}]})
 
+    def change_platform(self, method: str) -> Any:
+        return self.ask(method, "/api/v1/platform/quota", {"keys": 9000})
+
+    def change_project(self, method: str) -> Any:
+        name = self.name()
+        applied(self.rig, project(name))
+        return self.ask(method, f"/api/v1/projects/{name}/quota", {"endpoints": 3})
+
+    def set_member(self, method: str) -> Any:
+        name = self.name()
+        applied(self.rig, project(name))
+        return self.ask(method, f"/api/v1/projects/{name}/members/user:bob", {"role": "viewer"})
+
+    def remove_member(self, method: str) -> Any:
+        name, spec = self.name(), {"members": [{"subject": "user:bob", "role": "viewer"}]}
+        applied(self.rig, project(name, **spec))
+        return self.ask(method, f"/api/v1/projects/{name}/members/user:bob")
+
     def delete_budget(self, method: str) -> Any:
         name, spec = self.name(), {"amount": "250.00"}
         applied(self.rig, {"apiVersion": "stoker/v1", "kind": "Budget", "metadata": {"name": name}, "spec": spec})

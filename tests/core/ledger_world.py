@@ -224,7 +224,7 @@ class World:
                 for charge in entries:
                     period, _, of = charge.lease.partition("@")
                     key = (int(charge.budget), int(period))
-                    self.accounts[key] = ledger.charged(self.account(*key), of, charge.nano_usd)
+                    self.accounts[key] = ledger.charged(self.account(*key), of, charge.amount)
         self.settled[holder] = done
         if is_end and done == first + len(batch):
             for key in self.accounts:
@@ -320,7 +320,7 @@ class World:
             gateway.journal.append(charges)
             for charge in charges:
                 key = (int(charge.budget), int(charge.lease.partition("@")[0]))
-                self.truth[key] = self.truth.get(key, 0) + charge.nano_usd
+                self.truth[key] = self.truth.get(key, 0) + charge.amount
         self.history.answered += 1
         self.is_moved = self.history.answered % 16 == 0
         self.again(client)

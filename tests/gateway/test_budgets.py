@@ -72,10 +72,11 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         yield made
 
 
-def start_control(gate: Rig) -> None:
+def start_control(gate: Rig, gateways: int = 1) -> None:
     holder, port = held_port()
     holder.close()
     argv = [sys.executable, "-m", "stoker.app.control_main", "--home", str(gate.home.root), "--api-port", str(port)]
+    argv += ["--gateways", str(gateways)]
     with (gate.home.logs / "control.log").open("ab") as log:
         gate.processes["control"] = subprocess.Popen(argv, stderr=log)
     until(lambda: is_up(gate), "control answers")

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, assert_never
 
@@ -22,7 +22,7 @@ from stoker.protocol import manifest
 from stoker.store import endpoints, journal, projects
 from stoker.store.engine import Connection
 from stoker.types.access import EVERYWHERE
-from stoker.types.errors import InvalidInput
+from stoker.types.errors import InvalidInput, NotFound
 from stoker.types.resources import Budget, Endpoint, Notifier, Policy, Project, Resource, Role
 from stoker.types.statuses import EndpointView
 
@@ -80,6 +80,28 @@ async def _apply(call: Call) -> Response:
     if not dry_run:
         call.plane.loop.wake()
     return reply(ApplyAnswer([_with_warnings(result, made) for result in made.value]))
+
+
+async def change_project(call: Call, name: str, wanted: Callable[[Project], Project]) -> Project:
+    """Apply what `wanted` makes of a project as it is at that moment, and return it. Raises NotFound, and what apply
+    does: of two changes at once none is lost, because each is read and written in one transaction.
+    """
+    asker = Asker(call.grant, call.caller, call.because)
+
+    def change(connection: Connection) -> tuple[Project, list[Change]]:
+        found = projects.find(connection, name)
+        if found is None:
+            raise NotFound(f"no project {name!r}")
+        project = wanted(found)
+        flaws = manifest.check(project)
+        if flaws:
+            raise InvalidInput(flaws[0].message, field=flaws[0].field)
+        _, changes = applied(connection, [project], partial(specs.apply, connection, [project], time.time(), by=asker))
+        return project, changes
+
+    made = await call.plane.admission.make(change, call.actor)
+    call.plane.loop.wake()
+    return made.value
 
 
 def _require(call: Call, resource: Resource) -> None:

@@ -193,7 +193,7 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
     server = ApiServer(config)
     sockets = listen(home, chosen.api_port)
     await plane.history.start()
-    background = _background(plane)
+    background = _background(chosen, plane)
     acting = asyncio.create_task(plane.loop.run())
     serving = asyncio.create_task(server.serve(sockets))
     if chosen.otlp_endpoint:
@@ -217,13 +217,16 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
         (home.run / "control-api.sock").unlink(missing_ok=True)
 
 
-def _background(plane: ControlPlane) -> list[asyncio.Task[None]]:
+def _background(chosen: Settings, plane: ControlPlane) -> list[asyncio.Task[None]]:
     """Start what runs as long as the process does."""
+    kept_s = chosen.usage_records_days * 86_400.0
     return [
         asyncio.create_task(plane.observer.watch()),
         asyncio.create_task(plane.drift.run()),
         asyncio.create_task(plane.feedback.run()),
-        asyncio.create_task(chores.run(plane.database, plane.models, plane.samples)),
+        asyncio.create_task(
+            chores.run(plane.database, plane.models, plane.samples, kept_s, chosen.usage_records_max_bytes)
+        ),
         asyncio.create_task(plane.collector.run()),
         asyncio.create_task(plane.watch.run()),
         asyncio.create_task(watch_lag(plane.metrics)),

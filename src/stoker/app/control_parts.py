@@ -11,7 +11,9 @@ from pathlib import Path
 from stoker.app.home import Home
 from stoker.app.settings import Settings
 from stoker.blob.folder import FolderBlobs
+from stoker.control import allowances
 from stoker.control.ahead import AheadWatch
+from stoker.control.allowances import Samples
 from stoker.control.apply import Effects, StartFacts
 from stoker.control.around import Around
 from stoker.control.audit.auditor import Auditor
@@ -34,6 +36,7 @@ from stoker.control.observe import Observer
 from stoker.control.plane import ControlPlane
 from stoker.control.policies import Admission
 from stoker.control.quiet import Quiet
+from stoker.control.quotas import Kept, QuotaWatch
 from stoker.control.releases import ask, gates, policies
 from stoker.control.releases.keys import Signer
 from stoker.control.releases.runner import Releases
@@ -66,7 +69,7 @@ from stoker.observe.samples import SampleStore
 from stoker.placement.local import LocalDriver
 from stoker.placement.port import Driver
 from stoker.registry import layout
-from stoker.store import shapes, signing
+from stoker.store import shapes, signing, usage_records
 from stoker.store.engine import Connection, Database
 from stoker.telemetry.metrics import Registry, Snapshot
 from stoker.telemetry.sealing import KeyRing
@@ -115,7 +118,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         quiet=quiet,
         replayer=Replayer(database, samples, reach),
         shares=Teller(chosen.gateways, time.monotonic()),
-        budgets=_budgets(database, chosen, metrics, watch),
+        budgets=_budgets(database, chosen, metrics, watch, _limits(models, loop, samples)),
         metrics=metrics,
         samples=samples,
         numbers=numbers,
@@ -128,7 +131,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         releases=_releases(signer, database, judges, loop, metrics),
         scaling=scaling,
         starts=_starts(database, observer, home, loop, numbers),
-        usage=UsageBook(database, metrics, _charge),
+        usage=UsageBook(database, metrics, partial(_charge, keeps=chosen.usage_records_max_bytes > 0)),
         costs=_costs(database, observer, loop, watch, metrics),
         shapes=ShapeWatch(database, observer, lambda: loop.state, lambda: loop.lease),
         ahead=_ahead(database, observer, driver, partial(_laid, blobs, home), loop),
@@ -159,9 +162,16 @@ def _holder() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
-def _budgets(database: Database, chosen: Settings, metrics: Registry, watch: Watch) -> Budgets:
-    budgets = Budgets(database, chosen.gateways, metrics)
-    watch.spending = budgets.signals
+def _limits(models: ModelRegistry, loop: Loop, samples: SampleStore) -> Samples:
+    models.samples, loop.spent = Kept(samples.sizes), allowances.spent
+    return models.samples
+
+
+def _budgets(database: Database, chosen: Settings, metrics: Registry, watch: Watch, samples: Samples) -> Budgets:
+    budgets, quotas = Budgets(database, chosen.gateways, metrics), QuotaWatch(metrics, samples)
+    watch.spending = lambda connection, now_s: [
+        *budgets.signals(connection, now_s), *quotas.signals(connection, now_s)
+    ]  # fmt: skip
     return budgets
 
 
@@ -237,7 +247,9 @@ def _releases(signer: Signer, database: Database, judges: gates.Gates, loop: Loo
     return releases
 
 
-def _charge(connection: Connection, records: Sequence[UsageRecord]) -> None:
+def _charge(connection: Connection, records: Sequence[UsageRecord], *, keeps: bool) -> None:
+    if keeps:
+        usage_records.keep(connection, records)
     settle(connection, (charge for record in records for charge in record.charges), time.time())
     note_work(connection, records)
 

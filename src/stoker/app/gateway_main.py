@@ -76,7 +76,7 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
     directory = Directory(
         registry, _convicting(siblings, Quarantine(home.quarantine)), arguments.gateways, reverts, wakes.ask
     )
-    quotas, answers = Quotas(arguments.gateways), Answers(settings.cache_max_bytes)
+    quotas, answers = Quotas(arguments.gateways, arguments.index), Answers(settings.cache_max_bytes)
     samples = Samples(home.samples, KeyRing(home.samples, settings.samples_key), settings.samples_max_bytes, name)
     tracer = _tracer(home, settings, registry)
     trials, flights, shadows, journal = Trials(home.gateway), Flights(), Shadows(), _journal(home, settings, registry)
@@ -85,7 +85,7 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
         directory, Deadlines(), trials, Ids(), tracer, quotas, answers, flights, samples, shadows, journal, budgets
     )
     connections: set[Connection] = set()
-    pulse = Pulse(directory, answers, connections, registry)
+    pulse = Pulse(directory, answers, quotas, connections, registry)
     plane = Plane(stack, lambda: siblings.merged(pulse.snapshot()))
     certificates = Certificates(settings.tls_files, registry) if settings.tls_files is not None else None
     secure = Door(certificates, registry) if certificates is not None else None

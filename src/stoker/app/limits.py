@@ -1,13 +1,13 @@
-"""Bounds of rollouts, releases, usage, costs and budgets, for the documentation's page of limits, from the code."""
+"""Bounds of rollouts, releases, usage, costs, budgets and quotas, for the page of limits, from the code."""
 
 from stoker.api import rollouts as api
 from stoker.app.settings import USAGE_JOURNAL_MAX_BYTES
-from stoker.control import hooks, policies, quiet
+from stoker.control import hooks, models, policies, quiet, quotas
 from stoker.control import judge as judging
 from stoker.control import rollouts as watch
 from stoker.control.costs import watch as watch_costs
 from stoker.control.releases import ask, gates, golden, likeness, profile, runner
-from stoker.core import ledger, pricing, purse
+from stoker.core import ledger, places, pricing, purse, shares
 from stoker.core import usage as sums
 from stoker.core.cost import fold, timesheet
 from stoker.core.gate import golden as examples
@@ -19,7 +19,7 @@ from stoker.gateway.layers import shadow
 from stoker.gateway.usage import journal, shipping
 from stoker.observe.notify import delivery
 from stoker.store import budgets as store_budgets
-from stoker.store import costs, outbox, rollouts, usage
+from stoker.store import costs, outbox, rollouts, usage, usage_records
 from stoker.types import costs as cost_types
 from stoker.types import releases
 from stoker.types import rollouts as types
@@ -37,6 +37,7 @@ def sections() -> dict[str, list[Row]]:
         "Usage": _usage(),
         "Costs": _costs(),
         "Budgets": _budgets(),
+        "Quotas": _quotas(),
     }
 
 
@@ -145,6 +146,27 @@ def _budgets() -> list[Row]:
     ]
 
 
+def _quotas() -> list[Row]:
+    return [
+        (
+            "keys, projects and others whose limits gateways share",
+            str(shares.KEYS_MAX),
+            "the rest is shared evenly",
+            FIXED,
+        ),
+        (
+            "a share of a limit, or its places, without control",
+            _seconds(shares.LEASE_S),
+            "the even part at most",
+            FIXED,
+        ),
+        ("a place that cannot be split stays with a gateway", _seconds(places.TURN_S), "the next one has it", FIXED),
+        ("quotas that are nearly used up are looked for every", _seconds(quotas.LOOK_S), "–", FIXED),
+        ("bytes of samples are measured every", _seconds(quotas.KEPT_S), "–", FIXED),
+        ("uploads without a version that are counted", str(models.UPLOADS_MAX), "the oldest are not counted", FIXED),
+    ]
+
+
 def _usage() -> list[Row]:
     full = "503 `usage_journal_full` where a price is asked; of others the record is lost, and counted"
     return [
@@ -158,6 +180,9 @@ def _usage() -> list[Row]:
         ("sums that are kept", str(usage.ROWS_MAX), "the oldest month goes", FIXED),
         ("… by the hour", f"{sums.HOURS_KEPT_S // sums.DAY_S} days", "they become days", FIXED),
         ("… by the day", f"{sums.DAYS_KEPT_S // sums.DAY_S} days", "they become months", FIXED),
+        ("records kept one by one", "35 days", "the oldest go", "`STOKER_USAGE_RECORDS_DAYS`"),
+        ("… of them, compressed", format_bytes(256 << 20), "the oldest go", "`STOKER_USAGE_RECORDS_MAX`"),
+        ("records in a page", str(usage_records.PAGE_MAX), "the next one follows", FIXED),
         ("gateway processes whose numbers are remembered", str(usage.CURSORS_MAX), "those heard of last stay", FIXED),
         ("tokens of an answer in a bound, where none is named", str(pricing.OUTPUT_TOKENS_MAX), "–", FIXED),
     ]

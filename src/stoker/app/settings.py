@@ -122,6 +122,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=1 << 40,
         ),
     ] = USAGE_JOURNAL_MAX_BYTES
+    usage_records_days: Annotated[
+        int,
+        _setting("STOKER_USAGE_RECORDS_DAYS", "days", "how long usage is kept request by request", ge=1, le=400),
+    ] = 35
+    usage_records_max_bytes: Annotated[
+        int,
+        _setting("STOKER_USAGE_RECORDS_MAX", "bytes", "what that may take, compressed; 0: none", ge=0, le=1 << 40),
+    ] = 256 << 20
     samples_max_bytes: Annotated[
         int,
         _setting(

@@ -59,6 +59,8 @@ def command(session: Session, kind: Kind, name: str, wait: bool, timeout_s: floa
         case "budget":
             budgets.delete(control, project, name)
             click.echo(f"budget {project}/{name} deleted; nothing is held to it any more")
+        case "quota":
+            raise click.UsageError(f"take the limit away: stoker quota set {project} {name}=none")
         case "role":
             access.delete_role(control, project, name)
             click.echo(f"role {project}/{name} deleted; who has it can do nothing by it any more")

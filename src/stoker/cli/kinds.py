@@ -4,7 +4,7 @@ from typing import Final, Literal
 
 import click
 
-Kind = Literal["endpoint", "model", "project", "node", "key", "notifier", "policy", "budget", "role"]
+Kind = Literal["endpoint", "model", "project", "node", "key", "notifier", "policy", "budget", "quota", "role"]
 
 _WORDS: Final[dict[str, Kind]] = {
     "endpoint": "endpoint",
@@ -24,6 +24,8 @@ _WORDS: Final[dict[str, Kind]] = {
     "policies": "policy",
     "budget": "budget",
     "budgets": "budget",
+    "quota": "quota",
+    "quotas": "quota",
     "role": "role",
     "roles": "role",
 }
@@ -33,7 +35,7 @@ def to_kind(ctx: click.Context | None, parameter: click.Parameter | None, value:
     """Return the kind that a word means, in the singular or the plural."""
     found = _WORDS.get(value.lower())
     if found is None:
-        words = "there are endpoints, models, projects, nodes, keys, notifiers, policies, budgets and roles"
+        words = "there are endpoints, models, projects, nodes, keys, notifiers, policies, budgets, quotas and roles"
         raise click.BadParameter(f"{value!r} is not a kind; {words}", ctx=ctx, param=parameter)
     return found
 

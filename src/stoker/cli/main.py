@@ -85,6 +85,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "members": Entry("members", "Say who may do what in a project."),
         "costs": Entry("costs", "Show what serving cost, whose it was, and what it will."),
         "budgets": Entry("budgets", "Show what may be spent, what was, and until when."),
+        "quota": Entry("quotas", "Show how quotas stand, and set them."),
         "usage": Entry("usage", "Show what was used and what it cost, by whom."),
         "prices": Entry("prices", "Show, or set, what requests cost by default."),
         "audit": Entry("audit", "Say who did what, and prove that nobody changed the record."),

@@ -90,6 +90,7 @@ class Loop:
         self.scaled: Callable[[], Mapping[EndpointKey, int] | None] = dict  # replicas that the load calls for
         self.starts: Callable[[Connection], Mapping[EndpointKey, Usual]] = lambda _: {}  # what they usually take
         self.rests: Callable[[], Mapping[EndpointKey, Turn]] = dict  # without a replica because of others
+        self.spent: Callable[[Connection, float], Mapping[str, str]] = lambda _c, _n: {}  # projects without GPU-hours
         self.state: State | None = None  # what was stored after the last turn
         self.decided: Callable[[], None] = lambda: None  # called when a turn did something
         self._versions = Versions()  # of the thread that writes
@@ -199,6 +200,7 @@ class Loop:
     def _decide(self, connection: Connection, lease: Lease, seen: Snapshot) -> tuple[Decision, dict[str, int]]:
         now_s = time.time()
         leases.guard(connection, lease)
+        seen = msgspec.structs.replace(seen, spent=self.spent(connection, now_s))
         decision = decide(connection, seen, self.folders.address, now_s, self.starts(connection), self._versions)
         return decision, deaths.note(connection, seen.nodes, self._told, now_s)
 

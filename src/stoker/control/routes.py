@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from stoker.control import quotas
 from stoker.control.observe import State
 from stoker.control.usage import price_book
 from stoker.core.access import allows
@@ -58,7 +59,9 @@ def next_table(
         )
         for each in table.endpoints
     )
-    table = msgspec.structs.replace(table, endpoints=tuple(timed), budgets=_budgets(connection))
+    table = msgspec.structs.replace(
+        table, endpoints=tuple(timed), budgets=_budgets(connection), quotas=quotas.routes(connection)
+    )
     digest = sha256_digest(msgspec.json.encode(table))
     version = int(settings.get(connection, settings.ROUTE_VERSION) or 0)
     if digest != settings.get(connection, settings.ROUTE_DIGEST):

@@ -20,7 +20,7 @@ from stoker.protocol import manifest
 from stoker.store import budgets, endpoints, journal, keys, models, notifiers, policies, projects, roles
 from stoker.store.engine import Connection
 from stoker.types.access import EVERYWHERE, Member
-from stoker.types.errors import Conflict, InvalidInput, NotFound
+from stoker.types.errors import Conflict, InvalidInput, NotFound, OverQuota
 from stoker.types.ids import EndpointName, ProjectName
 from stoker.types.resources import Budget, Endpoint, EndpointSpec, Notifier, Policy, Project, Resource, Role
 from stoker.types.slos import Objective
@@ -226,6 +226,15 @@ def _apply_endpoint(
             field=rolls[0],
         )
     revived = stored is not None and stored.is_deleting
+    if config is not None and endpoint.spec.resources.gpu > 0:
+        grows = old is None or revived or bool(rolls) or endpoint.spec.replicas.max > old.spec.replicas.max
+        spent = allowances.spent(connection, now_s) if grows else {}
+        if project in spent:
+            raise OverQuota(
+                f"{spent[project]}; what runs goes on and `stoker rollback` still works, but nothing grows or is "
+                "rolled out on GPUs until it begins anew or the quota is raised",
+                field=rolls[0] if rolls else "spec.resources.gpu",
+            )
     if config is not None and (old is None or revived or any(change.path.startswith(PLACED) for change in changes)):
         _check_room(endpoint, config, nodes)
     if changes or revived:
@@ -291,7 +300,8 @@ def _apply_budget(connection: Connection, budget: Budget, now_s: float, by: Aske
             )
     kept = budgets.find(connection, project, name)
     changes = manifest.diff(None if kept is None else kept.resource, budget)
-    if changes and "project" in (spec.scope, kept.resource.spec.scope if kept is not None else ""):
+    scopes = {spec.scope, kept.resource.spec.scope if kept is not None else spec.scope}
+    if changes and scopes & {"project", "platform"}:
         issuing.require_platform(by, "spec.scope")  # it bounds the project's owner too
     if changes:
         budgets.put(connection, budget, now_s)

@@ -68,6 +68,14 @@ class SampleStore:
             path.unlink(missing_ok=True)
         return len(found)
 
+    def sizes(self) -> dict[str, int]:
+        """Return how many bytes are kept of each project."""
+        found: dict[str, int] = {}
+        for project in self._folder.iterdir() if self._folder.is_dir() else ():
+            if project.is_dir():
+                found[project.name] = sum(_size(path) for _, path in _of_project(project))
+        return found
+
     def sweep(self, now_s: float) -> int:
         """Delete what is too old, or too much; return how many files."""
         return segments.sweep(self._folder, self._max_bytes, now_s)
@@ -86,6 +94,18 @@ class SampleStore:
                     yield msgspec.json.decode(plain, type=SampleRecord)
         except FileNotFoundError:
             return  # deleted meanwhile
+
+
+def _of_project(folder: Path) -> Iterator[tuple[Name, Path]]:
+    for endpoint in folder.iterdir():
+        if endpoint.is_dir():
+            yield from segments.segments(endpoint)
+
+
+def _size(path: Path) -> int:
+    with suppress(OSError):  # deleted meanwhile
+        return path.stat().st_size
+    return 0
 
 
 def _hour(segment: tuple[Name, Path]) -> int:

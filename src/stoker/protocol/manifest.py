@@ -20,6 +20,7 @@ from stoker.protocol.feedback import feedback_problems
 from stoker.protocol.placing import placement_problems
 from stoker.protocol.policies import problems as policy_problems
 from stoker.protocol.promised import notifier_problems, objective_problems
+from stoker.protocol.quotas import quota_problems
 from stoker.protocol.rollouts import rollout_problems
 from stoker.protocol.samples import sample_problems
 from stoker.protocol.scaling import scaling_problems
@@ -188,6 +189,8 @@ def check(resource: Resource) -> list[Problem]:
         found.extend(policy_problems(resource.spec))
     if isinstance(resource, Role) and resource.metadata.name in ROLES:
         found.append(("metadata.name", f"{resource.metadata.name!r} is a role that every project has; choose another"))
+    if isinstance(resource, Project):
+        found.extend((f"spec.quota.{field}", wrong) for field, wrong in quota_problems(resource.spec.quota))
     if isinstance(resource, Budget):
         found.extend(budget_problems(resource.spec))
     return [Problem(0, field, message) for field, message in found]

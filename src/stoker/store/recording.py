@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Table, and_, event, select
 from sqlalchemy.sql import Delete, Insert, Update
 
 from stoker.core.audit import images
-from stoker.store import audit, schema, schema_audit, schema_budgets, schema_costs
+from stoker.store import audit, schema, schema_audit, schema_budgets, schema_costs, schema_usage
 from stoker.types.audit import PLATFORM, Act, Outcome, ResourceChange
 
 # What each row is called before its primary key (or these columns); a test asks for every table, here or below.
@@ -55,7 +55,9 @@ UNRECORDED: Final[dict[Table, str]] = {
     schema.usage_cursors: "what gateways counted, settled",
     schema.usage_sums: "what gateways counted, settled",
     schema.usage_tags: "what gateways counted, settled",
+    schema_usage.usage_batches: "what gateways counted, settled",
     schema_costs.cost_sheets: "measurements",
+    schema_costs.gpu_times: "measurements",
     schema_costs.cost_works: "what gateways counted, settled",
     schema_costs.cost_lines: "reckoned from measurements; prices are settings",
     schema_budgets.budget_accounts: "what gateways counted, settled",

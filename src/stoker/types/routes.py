@@ -123,6 +123,16 @@ class KeyRoute(msgspec.Struct, frozen=True):
     sees: bool = False  # may read the numbers of everybody
 
 
+class QuotaRoute(msgspec.Struct, frozen=True):
+    """What the keys of a project may ask for together, "": all keys of the platform. 0: any; see types/quotas.py."""
+
+    project: str
+    requests_per_s: float = 0.0
+    burst: int = 0
+    tokens_per_min: float = 0.0
+    requests_at_once: int = 0
+
+
 class RouteTable(msgspec.Struct, frozen=True):
     """One version of the table. `version` only grows; a gateway ignores an older one."""
 
@@ -130,3 +140,4 @@ class RouteTable(msgspec.Struct, frozen=True):
     endpoints: tuple[EndpointRoute, ...] = ()
     keys: tuple[KeyRoute, ...] = ()
     budgets: tuple[BudgetRoute, ...] = ()
+    quotas: tuple[QuotaRoute, ...] = ()

@@ -74,6 +74,20 @@ PLATFORM: Final[tuple[Metric, ...]] = (
         "A budget in this period, in US dollars: spent, leased to gateways, and left.",
     ),
     Metric(
+        "stoker_budget_units",
+        "gauge",
+        "",
+        ("project", "budget", "unit", "kind"),
+        "A budget of requests or tokens in this period: spent, leased to gateways, and left.",
+    ),
+    Metric(
+        "stoker_quota_ratio",
+        "gauge",
+        "",
+        ("project", "quota"),
+        "How much of a quota is used, 1 is all of it; project is empty for the platform's own.",
+    ),
+    Metric(
         "stoker_slo_burn_rate",
         "gauge",
         "",
