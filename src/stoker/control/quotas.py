@@ -152,11 +152,12 @@ def _view(project: str, use: Use, scope: BudgetScope, of: str = "", unit: str = 
 def _signal(name: str, use: Use) -> Signal:
     assert use.used is not None
     whose = f"project {name}" if name else "the platform"
+    whom = {"project": name} if name else {}
     is_all = use.used >= use.limit
     ratio = use.used / use.limit if use.limit else 1.0
     again = f"; it begins anew at {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(use.resets_at_s))}"
     return Signal(
-        labels={"alertname": "QuotaUsed", "project": name, "quota": use.name, "state": "all" if is_all else "near"},
+        labels={"alertname": "QuotaUsed", **whom, "quota": use.name, "state": "all" if is_all else "near"},
         severity="ticket",
         summary=f"{whose} has {ratio:.0%} of its quota of {use.name}",
         because=f"{allowance.said(use.name, use.used)} of {allowance.said(use.name, use.limit)}"

@@ -6,13 +6,14 @@ request takes of all of them or of none.
 
 import math
 import time
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from typing import Final
 
 from stoker.core.quota import Rate
 from stoker.core.shares import Holder
 from stoker.types.errors import RateLimited, TooManyAtOnce
 from stoker.types.ids import KeyId
-from stoker.types.routes import KeyRoute, RouteTable
+from stoker.types.routes import KeyRoute, QuotaRoute, RouteTable
 
 MINUTE_S: Final = 60.0
 _HEADERS: Final = b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n"
@@ -23,20 +24,12 @@ AGAIN_S: Final = 1.0
 NEED_MIN: Final = 0.3  # a need that has faded to less is none: a place goes to another gateway after two seconds
 
 
-class Rates(NamedTuple):
-    """What somebody may ask for in a time; 0: any."""
-
-    requests_per_s: float
-    burst: float
-    tokens_per_min: float
-
-
 class Account:
     """The rates of one key, project or the platform; None where there is no limit. whose: "this key"."""
 
     __slots__ = ("_share", "asked", "limits", "name", "requests", "requests_told", "tokens", "tokens_told", "whose")
 
-    def __init__(self, name: str, whose: str, limits: Rates, share: float) -> None:
+    def __init__(self, name: str, whose: str, limits: QuotaRoute, share: float) -> None:
         self.name = name
         self.whose = whose
         self.limits = limits
@@ -47,7 +40,7 @@ class Account:
         self._share = 0.0
         self.follow(limits, share, 0.0)
 
-    def follow(self, limits: Rates, share: float, now_s: float) -> None:
+    def follow(self, limits: QuotaRoute, share: float, now_s: float) -> None:
         """Go on with other limits, or another share of them."""
         if share == self._share and limits is self.limits and (self.requests or self.tokens):
             return
@@ -189,17 +182,16 @@ class Quotas:
         for quota in table.quotas:
             name = f"project:{quota.project}" if quota.project else "platform:"
             whose = f"project {quota.project!r}" if quota.project else "all of the platform"
-            rates = Rates(quota.requests_per_s, float(quota.burst), quota.tokens_per_min)
-            self._follow(name, whose, rates, quota.requests_at_once, (accounts, places), now_s)
+            self._follow(name, whose, quota, (accounts, places), now_s)
             if quota.project:
                 shared[quota.project] = (name,)
             else:
                 whole = (name,)
         holdings: dict[KeyId, Holding] = {}
         for key in table.keys:
-            limits = key.limits
-            rates = Rates(limits.requests_per_s, float(limits.burst), limits.tokens_per_min)
-            self._follow(str(key.key), "this key", rates, limits.requests_at_once, (accounts, places), now_s)
+            own = key.limits
+            limits = QuotaRoute("", own.requests_per_s, own.burst, own.tokens_per_min, own.requests_at_once)
+            self._follow(str(key.key), "this key", limits, (accounts, places), now_s)
             names = (str(key.key), *shared.get(key.project, ()), *whole)
             holding = Holding(
                 tuple(accounts[name] for name in names if name in accounts),
@@ -244,9 +236,10 @@ class Quotas:
         running = {places.name: (places.running, places.limit) for places in self._places.values()}
         return self.holder.held(now_s, running)
 
-    def limits(self) -> dict[str, int]:
-        """Return the limits that are split in whole places, by name."""
-        return {places.name: places.limit for places in self._places.values()}
+    def limits(self, *told: Mapping[str, float]) -> dict[str, int]:
+        """Return the limits of what is split in whole places, of names that control is told something of."""
+        names = {name for each in told for name in each}
+        return {places.name: places.limit for places in self._places.values() if places.name in names}
 
     def asked(self) -> dict[str, float]:
         """Return what was asked of each limit lately, and let it fade. Called once a second."""
@@ -273,26 +266,25 @@ class Quotas:
         self,
         name: str,
         whose: str,
-        rates: Rates,
-        at_once: int,
+        limits: QuotaRoute,
         found: tuple[dict[str, Account], dict[str, Places]],
         now_s: float,
     ) -> None:
         """Go on with what is limited under `name`, or begin; put it into `found`."""
         accounts, places = found
-        if (rates.requests_per_s > 0 or rates.tokens_per_min > 0) and name not in accounts:
+        if (limits.requests_per_s > 0 or limits.tokens_per_min > 0) and name not in accounts:
             share = self.holder.share(name, now_s)
             account = self._accounts.get(name)
             if account is None:
-                account = Account(name, whose, rates, share)
-            elif account.limits != rates:
-                account.follow(rates, share, now_s)
+                account = Account(name, whose, limits, share)
+            elif account.limits != limits:
+                account.follow(limits, share, now_s)
             accounts[name] = account
-        if at_once > 0 and name not in places:
+        if limits.requests_at_once > 0 and name not in places:
             known = self._places.get(name) or self._ending.get(name)
             if known is None:
-                known = Places(f"{name}#", whose, at_once)
-            known.limit = at_once
+                known = Places(f"{name}#", whose, limits.requests_at_once)
+            known.limit = limits.requests_at_once
             places[name] = known
 
 

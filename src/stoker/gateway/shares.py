@@ -46,7 +46,8 @@ class Asker:
     async def _ask(self) -> None:
         holder, asked_s = self._quotas.holder, time.monotonic()
         quotas = self._quotas
-        question = Question(self._index, holder.is_new, quotas.held(asked_s), quotas.asked(), quotas.limits())
+        held, asked = quotas.held(asked_s), quotas.asked()
+        question = Question(self._index, holder.is_new, held, asked, quotas.limits(held, asked))
         status, data = await unixhttp.request(
             str(self._socket),
             "POST",
