@@ -146,15 +146,13 @@ def over_storage(size: int, left: int) -> OverQuota:
 def spent(connection: Connection, now_s: float) -> dict[str, str]:
     """Return the projects whose GPU-hours of this period are used up, or the platform's, and why, as people read it."""
     found: dict[str, str] = {}
-    rows = projects.everything(connection)
-    quotas = {row.name: row.resource.spec.quota for row in rows} | {WHOLE: of_platform(connection)}
-    for name, quota in quotas.items():
+    for name, quota in {**projects.quotas(connection), WHOLE: of_platform(connection)}.items():
         if quota.gpu_hours is None or quota.on_limit == "warn":
             continue
         used, _ = gpu_hours(connection, name, quota, now_s)
         if used >= quota.gpu_hours:
             why = f"{_whose(name)} has used {used:.1f} of {quota.gpu_hours:g} GPU-hours of this {quota.gpu_period}"
-            for each in [row.name for row in rows] if name == WHOLE else [name]:
+            for each in projects.names(connection) if name == WHOLE else [name]:
                 found.setdefault(each, why)
     return found
 

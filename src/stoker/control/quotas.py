@@ -28,8 +28,7 @@ RATES: Final = ("requests_per_s", "tokens_per_min", "requests_at_once")
 
 def routes(connection: Connection) -> tuple[QuotaRoute, ...]:
     """Return what gateways hold projects and the platform to."""
-    quotas = {row.name: row.resource.spec.quota for row in projects.everything(connection)}
-    quotas[WHOLE] = allowances.of_platform(connection)
+    quotas = {**projects.quotas(connection), WHOLE: allowances.of_platform(connection)}
     return tuple(
         QuotaRoute(name, each.requests_per_s, each.burst, each.tokens_per_min, each.requests_at_once)
         for name, each in quotas.items()
@@ -42,8 +41,7 @@ def views(
 ) -> list[QuotaView]:
     """Return every quota of the projects, and of the platform (WHOLE), that `may_see` says."""
     found: list[QuotaView] = []
-    names = [row.name for row in projects.everything(connection)]
-    for name in (WHOLE, *names):
+    for name in (WHOLE, *projects.quotas(connection)):
         if may_see(name):
             found += _of(connection, name, samples, now_s)
     for key in keys.everything(connection):
@@ -113,10 +111,7 @@ class QuotaWatch:
         return self._signals
 
     def _look(self, connection: Connection, now_s: float) -> Iterator[tuple[str, Use]]:
-        limited: Mapping[str, ProjectQuota] = {
-            row.name: row.resource.spec.quota for row in projects.everything(connection)
-        }
-        for name, quota in {**limited, WHOLE: allowances.of_platform(connection)}.items():
+        for name, quota in {**projects.quotas(connection), WHOLE: allowances.of_platform(connection)}.items():
             if quota != ProjectQuota():
                 for use in allowances.uses(connection, name, self._samples, now_s):
                     yield name, use
