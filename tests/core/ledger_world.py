@@ -314,7 +314,7 @@ class World:
             self.again(client)
             return
         gateway.holds.discard(hold)
-        cost = 0 if self.random.random() < 0.05 else self.random.randint(hold.bound // 3, hold.bound)
+        cost = 0 if self.random.random() < 0.05 else self.random.randint(hold.bounds[0] // 3, hold.bounds[0])
         charges = hold.spend(cost)
         if charges:
             gateway.journal.append(charges)

@@ -88,7 +88,7 @@ class Operation:
     is_local: whoever sits on this machine may call it without a key.
     """
 
-    method: Literal["GET", "HEAD", "PUT", "POST", "DELETE"]
+    method: Literal["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"]
     path: str
     handler: Handler
     summary: str
