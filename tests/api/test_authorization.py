@@ -72,7 +72,7 @@ each     usage:read       GET /api/v1/usage/records
 each     usage:read       GET /api/v1/quotas
 platform usage:read       GET /api/v1/platform/quota
 platform platform:write   PATCH /api/v1/platform/quota
-platform projects:write   PATCH /api/v1/projects/{project}/quota
+path     projects:write   PATCH /api/v1/projects/{project}/quota
 path     projects:write   PUT /api/v1/projects/{project}/members/{subject}
 path     projects:write   DELETE /api/v1/projects/{project}/members/{subject}
 each     usage:read       GET /api/v1/budgets

@@ -121,8 +121,7 @@ OPERATIONS: Final = (
         "/api/v1/projects/{project}/quota",
         _change_project,
         "Change a project's quota: what is given; null takes a limit away",
-        "projects:write",
-        where="platform",
+        "projects:write",  # everywhere, which specs.apply asks for
         body=ProjectQuota,
         answer=ProjectQuota,
     ),

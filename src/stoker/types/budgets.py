@@ -9,8 +9,6 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from stoker.types.prices import Dollars
-
 Period = Literal["day", "week", "month", "total"]
 BudgetScope = Literal["project", "key", "tag", "platform"]
 Unit = Literal["usd", "requests", "tokens"]
@@ -24,7 +22,8 @@ class BudgetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whose spending is held to what."""
 
     amount: Annotated[
-        Dollars, Meta(description='US dollars a period, exactly: "250.00"; of requests or tokens a whole number')
+        str | int | float,
+        Meta(description='US dollars a period, exactly: "250.00"; of requests or tokens a whole number'),
     ]
     unit: Annotated[
         Unit,
