@@ -39,17 +39,17 @@ def test_a_quota_is_set_shown_and_taken_away(run: Run) -> None:
     shown = run("get", "quotas", "-p", "vision").stdout
     assert [line.split()[2] for line in shown.splitlines()[1:]] == ["endpoints", "storage", "requests_at_once"]
     assert run("quota", "set", "vision", "storage=none").returncode == 0
-    assert "storage" not in run("quota", "-p", "vision").stdout
     assert run("quota", "set", "--platform", "keys=900").returncode == 0
     everything = json.loads(run("quota", "-A", "-o", "json").stdout)["items"]
-    assert {(each["project"], each["name"]) for each in everything} >= {("", "keys"), ("vision", "endpoints")}
+    shown = {(each["project"], each["name"]) for each in everything}
+    assert shown >= {("", "keys"), ("vision", "endpoints")}
+    assert ("vision", "storage") not in shown
 
 
 def test_what_is_no_limit_is_said_with_what_there_is(run: Run) -> None:
-    for wrong in (("vision",), ("vision", "colour=1"), ("--platform", "vision", "keys=1"), ("keys=1",)):
-        done = run("quota", "set", *wrong)
-        assert done.returncode == 2, wrong
-    assert "requests_at_once" in run("quota", "set", "vision", "colour=1").stderr
+    done = run("quota", "set", "vision", "colour=1")
+    assert (done.returncode, "requests_at_once" in done.stderr) == (2, True)
+    assert run("quota", "set", "--platform", "vision", "keys=1").returncode == 2
     assert run("quota", "set", "vision", "storage=much").returncode not in (0, 2)
 
 
@@ -70,4 +70,3 @@ def test_usage_is_exported_one_request_a_line(run: Run, control: ControlClient, 
     table = list(csv.DictReader(io.StringIO(run("usage", "export", "--from", "1h", "--format", "csv").stdout)))
     assert len(table) == 2500
     assert (table[0]["price_usd"], table[0]["tags"]) == ("0.0000001", "team==cmd()")
-    assert run("usage", "export", "--from", "1h", "-p", "nobody").stdout == ""

@@ -103,6 +103,14 @@ class Platform(RuleBasedStateMachine):
         if not is_lost:
             gateway.holder.take(answer, self.now_s)
 
+    @rule(index=st.integers(0, GATEWAYS - 1), name=st.sampled_from(sorted(LIMITS)), rounds=st.integers(1, 4))
+    def all_requests_come_to_one(self, index: int, name: str, rounds: int) -> None:
+        for _ in range(rounds):
+            for gateway in self.gateways:
+                for _ in range(LIMITS[name] if gateway.index == index else 0):
+                    gateway.begin(name, self.now_s)
+                self.ask(gateway.index, is_lost=False, comes=0)
+
     @rule(passed_s=st.sampled_from([0.1, 1.0, 4.0]))
     def wait(self, passed_s: float) -> None:
         self.now_s += passed_s
@@ -127,7 +135,7 @@ class Platform(RuleBasedStateMachine):
             assert sum(running) <= limit, (name, running)
 
 
-Platform.TestCase.settings = settings(max_examples=80, stateful_step_count=40)
+Platform.TestCase.settings = settings(max_examples=50, stateful_step_count=30)
 TestTheSumOfPlaces = Platform.TestCase
 
 

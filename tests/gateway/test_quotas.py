@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stoker.app.home import Home
 from stoker.gateway.quotas import Quotas
 from stoker.types.errors import Busy, RateLimited, TooManyAtOnce
 from stoker.types.ids import KeyId, ProjectName
@@ -137,24 +138,26 @@ PLACES = 4
 @pytest.fixture(scope="module")
 def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     """Two gateways with a control that splits limits between them."""
-    with rigs.rig(tmp_path_factory.mktemp("quotas"), replicas=2, gateways=2) as made:
-        for index in range(2):
-            made.kill(f"gateway-{index}")
-        made.environ = {}
-        for name, limits in {
-            "four": {"requests_at_once": PLACES}, "alone": {"requests_at_once": 1}, "free": {},
-        }.items():  # fmt: skip
-            made.add_key(name, **limits)
+    home = Home(tmp_path_factory.mktemp("quotas") / "home")
+    home.make()
+    made = Rig(home)
+    try:
+        for name, at_once in (("four", PLACES), ("alone", 1)):
+            made.add_key(name, requests_at_once=at_once)
         table = made.table(["r0", "r1"], hedge=True)
         table["quotas"] = [{"project": "team", "requests_at_once": 2}, {"project": "", "requests_at_once": 40}]
         table["version"] = 1000  # newer than what control makes of its empty platform
-        (made.home.gateway / "routes.json").write_text(json.dumps(table))
-        start_control(made, 2)
+        (home.gateway / "routes.json").write_text(json.dumps(table))
+        for name in ("r0", "r1"):
+            made.spawn_replica(name)
         for index in range(2):
             made.spawn_gateway(index, 2)
+        start_control(made, 2)
         rigs.until(made.accepts, "both accept")
         rigs.until(lambda: asyncio.run(rigs.all_see(made, 2)), "every gateway sees every replica")
         yield made
+    finally:
+        made.close()
 
 
 def text_of(name: str) -> str:
