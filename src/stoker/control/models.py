@@ -106,8 +106,7 @@ class ModelRegistry:
             InvalidInput, NotFound, Unsupported: the files or what was said of them do not make a version.
             RefusedArtifact: a file is damaged or hostile, or a signature does not hold, or one that the project
                 demands is not there; the blobs are gone unless another version has them.
-            PolicyDenied: a policy of the project refuses the version; the blobs likewise.
-            OverQuota: its files do not fit into the quota of the model's project or of the platform; likewise.
+            PolicyDenied, OverQuota: a policy refuses the version, or it fits into no quota; the blobs likewise.
             Busy: too many pushes wait.
         """
         if not is_name(name):
