@@ -10,7 +10,7 @@ import click
 import msgspec
 import numpy as np
 
-from stoker.cli.plan_platform import Known, ask, unfitted
+from stoker.cli.plan_platform import Known, ask, lately, unfitted
 from stoker.cli.plan_traces import Marked
 from stoker.cli.progress import Progress
 from stoker.cli.session import Session
@@ -18,10 +18,12 @@ from stoker.client import prompts
 from stoker.client.control import ControlClient
 from stoker.client.data import DataClient
 from stoker.client.openloop import Due, OpenLoop, Seen, exchange
+from stoker.core.scale.memory import Memory
 from stoker.core.scale.policy import is_scaled
 from stoker.sim.arrivals import Arrivals, of
 from stoker.sim.sizing.demand import sampled
 from stoker.sim.sizing.traced import Traced
+from stoker.sim.sizing.trial import Kind
 from stoker.sim.sizing.validation import Measured, Validation, load
 from stoker.sim.sizing.words import hours
 from stoker.types.errors import Conflict, InvalidInput, Unauthenticated, Unavailable
@@ -76,7 +78,9 @@ class Probe:
 class Sent:
     """What was sent, and what its traces say. before: what was known of the endpoint's day, None: too little.
 
-    known: of the endpoint without its day. arrivals: of a chat with what its engine read, `prompts` with whole prompts.
+    known: of the endpoint without its day; began_s: unix time of the load's beginning, memory and known_start_s: what
+    scaling remembered then, and took a start for. arrivals: of a chat with what its engine read, `prompts` with whole
+    prompts.
     client_s: the median as the client saw it.
     """
 
@@ -90,6 +94,15 @@ class Sent:
     failed: int
     left_out: int
     client_s: float
+    began_s: float
+    memory: Memory
+    known_start_s: float
+
+    def scaled(self, kind: Kind) -> Kind:
+        """Return `kind` as its scaling was at the beginning."""
+        return replace(
+            kind, initial=self.ready, memory=self.memory, began_s=self.began_s, known_start_s=self.known_start_s
+        )
 
     def told(self, found: Validation) -> Validation:
         """Return `found` with what is to be known of the load."""
@@ -126,6 +139,7 @@ def sent(session: Session, wanted: Wanted) -> Sent:
     _say(data, target, wanted, rate, is_sized=before is not None or wanted.trace is not None)
     marked = Marked(len(planned), rate, wanted.seed)
     coming = enumerate(zip(planned.at_s.tolist(), sizes, strict=True))
+    scaled = control.scaling(wanted.project, wanted.name)
     dues = (Due(at_s, marked.mark(number, made.ask(number, size)), number) for number, (at_s, size) in coming)
     timeout_s = parse_seconds(target.spec.limits.timeout)
     loop = OpenLoop(data.connection, dues, timeout_s + GRACE_S, len(planned))
@@ -133,8 +147,9 @@ def sent(session: Session, wanted: Wanted) -> Sent:
     _check(seen)
     traces = arranged(seen, marked.traces(control, wanted.project, wanted.name, seen[-1].number + 1))
     arrivals = came(seen, target.task, traces)
+    known = unfitted(control.query, target.spec, wanted.project, wanted.name, is_chat=target.task == "chat")
     return Sent(
-        unfitted(control.query, target.spec, wanted.project, wanted.name, is_chat=target.task == "chat"),
+        replace(known, starts=lately(control.endpoint(wanted.project, wanted.name))),
         before,
         target.ready,
         arrivals,
@@ -144,6 +159,9 @@ def sent(session: Session, wanted: Wanted) -> Sent:
         sum(bool(each.problem) for each in seen),
         loop.left_out,
         median(each.latency_s for each in seen),
+        median([each.began_at_s - seen[each.number].at_s for each in traces if each.began_at_s] or [0.0]),
+        scaled.memory or Memory(),
+        scaled.now.sight.cold_start_s if scaled.now is not None else 0.0,
     )
 
 

@@ -90,7 +90,11 @@ class Tenant:
 
 @dataclass(frozen=True, slots=True)
 class EndpointPlan:
-    """One endpoint: its load, its engine, how it scales, and its limits."""
+    """One endpoint: its load, its engine, how it scales, and its limits.
+
+    starts_s: what starts took, of which each is drawn; empty: always terms.cold_start_s. known_start_s: what control
+    takes a start for before it sees one; 0: it has never seen any.
+    """
 
     name: str
     arrivals: Arrivals
@@ -102,6 +106,8 @@ class EndpointPlan:
     queue_max: int = 100_000
     cores: float = 1.0
     memory_bytes: int = GIB
+    starts_s: tuple[float, ...] = ()
+    known_start_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,10 @@
 """One endpoint of the simulated platform, as control sees it: what is wanted, what there is, and how it scales."""
 
+from collections import deque
 from collections.abc import Sequence
 from random import Random
 
+from stoker.core import starts
 from stoker.core.capacity import Demand
 from stoker.sim.platform import plan
 from stoker.sim.platform.arms import Watch
@@ -32,7 +34,8 @@ class Site:
         self.is_woken = False  # control was asked to look, and has yet to
         self.most_replicas = 0
         self.changes = 0
-        self.cold_start_s = 0.0
+        # What starts took, as control knows it: before the run, and then of this one.
+        self.starts_s = deque([kind.known_start_s] if kind.known_start_s else [], maxlen=starts.KNOWN_MAX)
         self.paid_s = 0.0  # of replicas that are gone
         self.paid_until_s = kind.arrivals.duration_s  # what is left to be done after it is not counted
         self.blocked = ""
@@ -42,6 +45,10 @@ class Site:
     def demand(self, revision: str) -> Demand:
         """Return what one replica needs."""
         return Demand(self.kind.cores, self.kind.memory_bytes, revision, self.kind.name)
+
+    def start_s(self) -> float:
+        """Return what the next start takes."""
+        return self.draws.choice(self.kind.starts_s) if self.kind.starts_s else self.kind.terms.cold_start_s
 
     def counts(self) -> dict[str, int]:
         """Return how many replicas of each revision there should be."""
@@ -73,5 +80,7 @@ class Site:
             finished=ledger.finished,
             service_s=ledger.service_s,
             presence_s=ledger.presence_s + present * now_s,
-            cold_start_s=self.cold_start_s,
+            cold_start_s=starts.expected_s(self.starts_s),
+            served=ledger.served,
+            tokens=ledger.tokens,
         )

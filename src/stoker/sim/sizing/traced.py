@@ -20,6 +20,7 @@ from stoker.sim.sizing.answer import Range
 from stoker.sim.sizing.demand import GRID
 from stoker.sim.sizing.trial import Column, Kind
 from stoker.types.errors import InvalidInput
+from stoker.types.starts import Took
 from stoker.types.traces import Trace
 
 STRETCH_S: Final = 5.0
@@ -32,8 +33,8 @@ EVEN: Final = 41  # quantiles of how much longer calls take than their line says
 class Traced(msgspec.Struct, frozen=True):
     """One request, as its gateway and its replica saw it. Times in seconds; infinite without an answer.
 
-    number: its place in the load. beside_s: what was spent neither in a queue nor in the engine. rows, call_s: of the
-    call that answered it. prefill_s, decode_s: of a generated answer.
+    number: its place in the load. began_at_s: unix time. beside_s: what was spent neither in a queue nor in the engine.
+    rows, call_s: of the call that answered it. prefill_s, decode_s: of a generated answer.
     """
 
     number: int
@@ -46,13 +47,14 @@ class Traced(msgspec.Struct, frozen=True):
     decode_s: float = 0.0
     read_tokens: int = 0
     written_tokens: int = 0
+    began_at_s: float = 0.0
 
 
 def traced(number: int, trace: Trace) -> Traced:
     """Return what a trace says of the request with this number."""
     timings, usage = trace.timings, trace.usage
     if trace.status != 200 or timings is None:
-        return Traced(number)
+        return Traced(number, began_at_s=trace.began_at_s)
     queue_s = timings.queue_s
     if timings.prefill_s or queue_s:  # else the engine was free: the way from the socket to it
         queue_s += timings.batch_wait_s
@@ -68,6 +70,7 @@ def traced(number: int, trace: Trace) -> Traced:
         timings.decode_s,
         max(usage.input_tokens - usage.cached_tokens, 1) if usage is not None else 0,
         usage.output_tokens if usage is not None else 0,
+        trace.began_at_s,
     )
 
 
@@ -86,6 +89,21 @@ def fitted(kind: Kind, counted: Range, arrivals: Arrivals, traces: Sequence[Trac
         _fitted(kind, counted, arrivals, [each for each in answered if fold(arrivals.at_s[each.number]) != judged])
         for judged in range(FOLDS)
     )
+
+
+def started(kinds: Sequence[Kind], starts: Sequence[Took]) -> tuple[Kind, ...]:
+    """Return the kinds of `fitted` with what starts took: of each fold those in stretches of the other one.
+
+    Where there were none, those before the load; starts: all that are known, at any time.
+    """
+    found = []
+    for judged, kind in enumerate(kinds):
+        before = [each.whole_s for each in starts if each.at_s < kind.began_s]
+        beside = [
+            each.whole_s for each in starts if each.at_s >= kind.began_s and fold(each.at_s - kind.began_s) != judged
+        ]
+        found.append(replace(kind, starts_s=tuple(beside or before)))
+    return tuple(found)
 
 
 def _fitted(kind: Kind, counted: Range, arrivals: Arrivals, pacing: Sequence[Traced]) -> Kind:
