@@ -15,6 +15,7 @@ from stoker.sim.sizing.answer import Range
 from stoker.sim.sizing.trial import Kind
 from stoker.types.errors import InvalidInput
 from stoker.types.replica import Timings, Usage
+from stoker.types.starts import Took
 from stoker.types.traces import Trace
 
 ONE = Range(1, 1)
@@ -37,6 +38,14 @@ def kind(engine: plan.Engine) -> Kind:
 
 def paces(engine: plan.Generating) -> tuple[float, ...]:
     return engine.pace_s(1.0), engine.pace_s(4.0), engine.read_token_s
+
+
+def test_each_half_has_the_starts_of_the_other_one_and_those_before_where_it_had_none() -> None:
+    kinds = (replace(kind(plan.Places()), began_s=1000.0),) * 2
+    before, first, second = Took(900.0, 9.0), Took(1001.0, 1.0), Took(1000.0 + traced.STRETCH_S + 1.0, 2.0)
+    assert [each.starts_s for each in traced.started(kinds, (before, first, second))] == [(2.0,), (1.0,)]
+    assert [each.starts_s for each in traced.started(kinds, (before, first))] == [(9.0,), (1.0,)]
+    assert [each.starts_s for each in traced.started(kinds, ())] == [(), ()]
 
 
 @settings(max_examples=2, derandomize=True, phases=[Phase.generate])  # each simulates a hundred times

@@ -35,6 +35,8 @@ def expected_s(starts_s: Sequence[float]) -> float:
 
 def _lately(group: Sequence[Start]) -> tuple[Took, ...]:
     ordered = [each for each in group if not each.is_restart]
+    if not ordered:
+        return ()
     alike = [each for each in ordered if (FORKED in each.phases) == (FORKED in ordered[-1].phases)]
     return tuple(Took(each.at_s, each.phases.get(ORDER, 0.0) + each.total_s) for each in alike[-LATELY_MAX:])
 
