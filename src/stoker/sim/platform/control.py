@@ -40,8 +40,8 @@ class Control:
     # ---- scaling
 
     def wake(self, site: Site) -> None:
-        """Look soon, if nothing runs: somebody waits. Whoever scales to zero has something that asks at once."""
-        if not site.replicas and not site.is_woken:
+        """Look soon, if nothing takes requests: somebody waits. Whoever scales to zero has something that asks."""
+        if not site.is_woken and all(each.state == "draining" for each in site.replicas):
             site.is_woken = True
             self._clock.at(self._clock.now_s + WAKE_S, self._look, site)
 
