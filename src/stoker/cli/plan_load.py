@@ -18,6 +18,7 @@ from stoker.client import prompts
 from stoker.client.control import ControlClient
 from stoker.client.data import DataClient
 from stoker.client.openloop import Due, OpenLoop, Seen, exchange
+from stoker.client.scaling import scaling
 from stoker.core.scale.memory import Memory
 from stoker.core.scale.policy import is_scaled
 from stoker.sim.arrivals import Arrivals, of
@@ -139,7 +140,7 @@ def sent(session: Session, wanted: Wanted) -> Sent:
     _say(data, target, wanted, rate, is_sized=before is not None or wanted.trace is not None)
     marked = Marked(len(planned), rate, wanted.seed)
     coming = enumerate(zip(planned.at_s.tolist(), sizes, strict=True))
-    scaled = control.scaling(wanted.project, wanted.name)
+    scaled = scaling(control.connection, wanted.project, wanted.name)
     dues = (Due(at_s, marked.mark(number, made.ask(number, size)), number) for number, (at_s, size) in coming)
     timeout_s = parse_seconds(target.spec.limits.timeout)
     loop = OpenLoop(data.connection, dues, timeout_s + GRACE_S, len(planned))

@@ -21,6 +21,7 @@ PERIODS_MIN: Final = (5, 10, 15, 20, 30, 60)  # in the order in which they are l
 SUDDEN: Final = 2.0  # times what came BEFORE slots earlier, which a trend does not follow
 BEFORE: Final = 2
 SLOTS: Final = TIMES * 3600 // SLOT_S + BEFORE
+BURST_MIN: Final = 10.0  # requests of a slot; fewer are no burst, and pauses alike are core/warm.py's
 SEEN_RATIO: Final = 0.5  # of a slot, without which it is not known
 SLOTS_AHEAD_MAX: Final = 20  # of a start that takes longer only its last ten minutes are foreseen
 
@@ -73,15 +74,15 @@ def reading(sight: Sight, policy: Policy, memory: Memory) -> Reading | None:
 
 def _due(slots: tuple[float, ...], slot: int) -> tuple[float, int]:
     """Return the arrivals a second of a burst that begins in `slot`, and its period in minutes; (0, 0): none does."""
-    best, found = 0.0, 0
+    best, found = BURST_MIN / SLOT_S, 0
     for minutes in PERIODS_MIN:
         every = minutes * 60 // SLOT_S
         least = min(slots[(slot - time * every) % SLOTS] for time in range(1, TIMES + 1))
-        if least <= best:  # not seen, or not more than another period says
+        if least < best:  # not seen, no burst, or less than another period says
             continue
         before = [slots[(slot - BEFORE - time * every) % SLOTS] for time in range(1, TIMES + 1)]
         if least >= SUDDEN * max(before) and min(before) >= 0.0:
             # It began somewhere in its slot: the next one has all of it.
             following = min(slots[(slot + 1 - time * every) % SLOTS] for time in range(1, TIMES + 1))
             best, found = max(least, following), minutes
-    return best, found
+    return (best, found) if found else (0.0, 0)

@@ -128,8 +128,8 @@ def _lived(kind: Kind, engine: plan.Engine, tried: Range, arrivals: Arrivals, se
     site = world.sites["planned"]
     _, ttft_s, latency_s, ends = site.ledger.columns()
     around_s = _around_s(kind, len(ends), seed)
-    taken = (np.where(ends == 0, took_s + around_s, math.inf) for took_s in (ttft_s, latency_s))
-    return site, Lived(site.ledger.arrived_s(), *taken, outcome.replica_hours)
+    ttft_s, latency_s = (np.where(ends == 0, took_s + around_s, math.inf) for took_s in (ttft_s, latency_s))
+    return site, Lived(site.ledger.arrived_s(), ttft_s, latency_s, outcome.replica_hours)
 
 
 def _around_s(kind: Kind, count: int, seed: int) -> Column:
