@@ -6,6 +6,7 @@ are those that gateways measured; each half of a load's stretches is judged by w
 """
 
 import json
+import math
 import os
 from pathlib import Path
 from statistics import median
@@ -84,7 +85,10 @@ def _validated(platform: Platform, name: str, seed: int, *options: str) -> Run:
     said = platform.cli(
         "plan", name, "--validate", "--yes", "--seed", f"{seed}", *options, "-o", "json", timeout_s=TIMEOUT_S
     )
-    found = msgspec.json.decode(said[said.index("{") :], type=Validation)
+    tree = json.loads(said[said.index("{") :])
+    for line in (*tree["lines"], *tree["by_day"]):  # JSON has no infinite number: null
+        line.update({key: math.inf for key, value in line.items() if value is None})
+    found = msgspec.convert(tree, Validation)
     offs = ", ".join(f"{each.name} {each.off * 100:+.0f} %" for each in found.lines)
     load_average = os.getloadavg()[0]
     say(f"  {name}: {offs} (load average {load_average:.1f})")

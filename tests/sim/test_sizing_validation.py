@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from stoker.core.scale import forecast
 from stoker.core.scale.memory import Day, Memory
+from stoker.sim.platform.plan import Started
 from stoker.sim.sizing import demand, trial
 from stoker.sim.sizing.answer import Range
 from stoker.sim.sizing.validation import Checked, Measured, judged, load, quantiles, validated
@@ -73,7 +74,7 @@ def test_a_quantile_where_two_kinds_of_requests_meet_is_known_to_be_chance() -> 
 
 
 def test_starts_are_drawn_of_those_that_were_measured() -> None:
-    kind = replace(STEADY, initial=1, cold_start_s=1e4, starts_s=(3.0, 30.0), known_start_s=3.0)
+    kind = replace(STEADY, initial=1, cold_start_s=1e4, starts=(Started(3.0), Started(30.0)), known_start_s=3.0)
     slowest_s = [trial.lived(kind, Range(1, 3), RECORDED, seed).latency_s.max() for seed in range(6)]
     assert min(slowest_s) < 5.0 < 10.0 < max(slowest_s) < 50.0
 

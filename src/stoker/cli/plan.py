@@ -334,6 +334,7 @@ def _spec(asked: Asked) -> "EndpointSpec":
 
 def _kind(asked: Asked, spec: "EndpointSpec", known: "Known | None") -> "Kind":
     from stoker.core.scale.policy import policy_of
+    from stoker.sim.platform.plan import Started
     from stoker.sim.sizing import slos
     from stoker.sim.sizing.trial import COLD_START_S, Kind
     from stoker.types.units import parse_seconds
@@ -345,9 +346,9 @@ def _kind(asked: Asked, spec: "EndpointSpec", known: "Known | None") -> "Kind":
         raise click.UsageError(
             "say what is promised: --slo ttft_p95=500ms, or an endpoint with an objective of latency or ttft"
         )
-    cold_start_s, starts_s = asked.cold_start_s, tuple[float, ...]()
+    cold_start_s, starts = asked.cold_start_s, tuple[Started, ...]()
     if cold_start_s is None:
-        starts_s = tuple(each.whole_s for each in known.starts) if known is not None else ()
+        starts = tuple(Started(each.whole_s) for each in known.starts) if known is not None else ()
         cold_start_s = (known.cold_start_s if known is not None else None) or COLD_START_S
     measured = known if asked.engine is None else None
     return Kind(
@@ -359,7 +360,7 @@ def _kind(asked: Asked, spec: "EndpointSpec", known: "Known | None") -> "Kind":
         parse_seconds(spec.limits.timeout),
         spec.limits.queue_max,
         measured.around_s if measured is not None else (),
-        starts_s=starts_s,
+        starts=starts,
     )
 
 

@@ -29,6 +29,7 @@ from stoker.sim.sizing.validation import Measured, Validation, load
 from stoker.sim.sizing.words import hours
 from stoker.types.errors import Conflict, InvalidInput, Unauthenticated, Unavailable
 from stoker.types.resources import EndpointSpec, Task
+from stoker.types.starts import Took
 from stoker.types.units import parse_seconds
 
 RATE_MAX: Final = 200.0  # a second, of one client; above it the client itself is what is measured
@@ -59,12 +60,13 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The endpoint as it is. lately_per_s: requests that others sent in the last minutes."""
+    """The endpoint as it is. lately_per_s: requests of others in the last minutes. starts: what its last ones took."""
 
     spec: EndpointSpec
     task: Task
     ready: int
     lately_per_s: float
+    starts: tuple[Took, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ def sent(session: Session, wanted: Wanted) -> Sent:
     if not data.connection.key:
         raise Unauthenticated("there is no key to send requests with; say one with --key, or STOKER_KEY")
     target = _target(control, wanted)
-    before = _known_before(control, target.spec, wanted)
+    before = _known_before(control, target, wanted)
     rate = usual(wanted, before)
     _agree(target, wanted, rate)
     metadata = data.metadata(wanted.name) if target.task == "predict" else None
@@ -248,12 +250,14 @@ def _target(control: ControlClient, wanted: Wanted) -> Target:
     task: Task = next((each for each in MADE_UP if each == said), spec.task or "predict")
     labels = f'project="{wanted.project}",endpoint="{wanted.name}"'
     lines = control.query(f"increase by () (stoker_requests_total{{{labels}}}[{LATELY_S}s])").lines
-    return Target(spec, task, ready, ((lines[0].values[-1] or 0.0) if lines else 0.0) / LATELY_S)
+    per_s = ((lines[0].values[-1] or 0.0) if lines else 0.0) / LATELY_S
+    return Target(spec, task, ready, per_s, lately(found))
 
 
-def _known_before(control: ControlClient, spec: EndpointSpec, wanted: Wanted) -> Known | None:
+def _known_before(control: ControlClient, target: Target, wanted: Wanted) -> Known | None:
     try:
-        return ask(control.query, spec, wanted.project, wanted.name, wanted.seed)
+        known = ask(control.query, target.spec, wanted.project, wanted.name, wanted.seed)
+        return replace(known, starts=target.starts)
     except InvalidInput:  # its day says too little: the load itself will
         return None
 

@@ -68,7 +68,7 @@ class Control:
         for revision, count in counts.items():
             mine = [each for each in site.replicas if each.revision == revision and each.state != "draining"]
             for _ in range(count - len(mine)):
-                blocked = self._order(site, revision, 0.0 if is_there else site.start_s())
+                blocked = self._order(site, revision, 0.0 if is_there else site.start_s(self._clock.now_s))
                 is_changed |= not blocked
                 if blocked:
                     break
@@ -175,7 +175,7 @@ class Control:
         for request in lost:
             assert request.lane is not None
             request.lane.lost(replica, request)
-        self._clock.at(self._clock.now_s + restart.delay_s, self._load, site, replica, site.start_s())
+        self._clock.at(self._clock.now_s + restart.delay_s, self._load, site, replica, site.start_s(self._clock.now_s))
 
     def darken(self, node: str) -> None:
         """Let a node go dark with all that runs there."""

@@ -89,10 +89,21 @@ class Tenant:
 
 
 @dataclass(frozen=True, slots=True)
+class Started:
+    """A start that was measured. at_s: when, in the time that is simulated; nothing is simulated by what it was itself.
+
+    Without a moment it was before all of that.
+    """
+
+    took_s: float
+    at_s: float = -math.inf
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointPlan:
     """One endpoint: its load, its engine, how it scales, and its limits.
 
-    starts_s: what starts took, of which each is drawn; empty: always terms.cold_start_s. known_start_s: what control
+    starts: what starts took, of which each is drawn; none: always terms.cold_start_s. known_start_s: what control
     takes a start for before it sees one; 0: it has never seen any.
     """
 
@@ -106,7 +117,7 @@ class EndpointPlan:
     queue_max: int = 100_000
     cores: float = 1.0
     memory_bytes: int = GIB
-    starts_s: tuple[float, ...] = ()
+    starts: tuple[Started, ...] = ()
     known_start_s: float = 0.0
 
 

@@ -17,17 +17,16 @@ from stoker.sim.arrivals import Arrivals
 from stoker.sim.platform import plan
 from stoker.sim.sizing import measured, paced, slowness, trial
 from stoker.sim.sizing.answer import Range
-from stoker.sim.sizing.demand import GRID
 from stoker.sim.sizing.trial import Column, Kind
 from stoker.types.errors import InvalidInput
 from stoker.types.starts import Took
 from stoker.types.traces import Trace
 
-STRETCH_S: Final = 5.0
+STRETCH_S: Final = 1.0  # so that a burst of seconds is in both: what a machine has beside it changes with each
 FOLDS: Final = 2
 PACING_MIN: Final = 5  # traces
 ROUNDS: Final = 3
-EVEN: Final = 41  # quantiles of how much longer calls take than their line says
+EVEN: Final = 41  # quantiles, of how much longer calls take than their line says and of what is beside them
 
 
 class Traced(msgspec.Struct, frozen=True):
@@ -92,24 +91,20 @@ def fitted(kind: Kind, counted: Range, arrivals: Arrivals, traces: Sequence[Trac
 
 
 def started(kinds: Sequence[Kind], starts: Sequence[Took]) -> tuple[Kind, ...]:
-    """Return the kinds of `fitted` with what starts took: of each fold those in stretches of the other one.
+    """Return `kinds` with what starts took: those of the load, each by the others; where it had fewer than two, all.
 
-    Where there were none, those before the load; starts: all that are known, at any time.
+    starts: all that are known, at any time.
     """
-    found = []
-    for judged, kind in enumerate(kinds):
-        before = [each.whole_s for each in starts if each.at_s < kind.began_s]
-        beside = [
-            each.whole_s for each in starts if each.at_s >= kind.began_s and fold(each.at_s - kind.began_s) != judged
-        ]
-        found.append(replace(kind, starts_s=tuple(beside or before)))
-    return tuple(found)
+    since = [plan.Started(each.whole_s, each.at_s - kinds[0].began_s) for each in starts]
+    during = [each for each in since if each.at_s >= 0.0]
+    known = during if len(during) > 1 else since
+    return tuple(replace(kind, starts=tuple(known)) for kind in kinds)
 
 
 def _fitted(kind: Kind, counted: Range, arrivals: Arrivals, pacing: Sequence[Traced]) -> Kind:
     if len(pacing) < PACING_MIN:
         raise InvalidInput(f"{len(pacing)} requests left a trace to set the pace by, too few: send for longer")
-    beside_s = tuple(np.quantile([each.beside_s for each in pacing], GRID).tolist())
+    beside_s = tuple(np.quantile([each.beside_s for each in pacing], np.linspace(0.0, 1.0, EVEN)).tolist())
     known = replace(kind, around_s=beside_s)
     match kind.engine:
         case plan.Batching(max_rows=most):

@@ -36,9 +36,10 @@ SHARES: Final = tuple(round(share, 4) for share in (*np.linspace(0.0, 0.9, 46), 
 class Kind:
     """What is sized, whatever its range: an engine, how slowly a replica starts, how it scales and what it refuses.
 
-    around_s: of a request, spent beside queue and engine: quantiles at demand.GRID's shares; empty: nothing.
-    initial: replicas that are there at the beginning; 0: as many as the first minute asks for. starts_s: what starts
-    took, of which each is drawn; empty: always cold_start_s. known_start_s: what scaling takes a start for before it
+    around_s: of a request, spent beside queue and engine: quantiles at demand.GRID's shares, any other number of
+    them at even ones; empty: nothing.
+    initial: replicas that are there at the beginning; 0: as many as the first minute asks for. starts: what starts
+    took, of which each is drawn; none: always cold_start_s. known_start_s: what scaling takes a start for before it
     sees one; None: cold_start_s. memory: what scaling remembers at the beginning, and began_s: when that is (unix
     time).
     """
@@ -52,7 +53,7 @@ class Kind:
     queue_max: int = 512
     around_s: tuple[float, ...] = ()
     initial: int = 0
-    starts_s: tuple[float, ...] = ()
+    starts: tuple[plan.Started, ...] = ()
     known_start_s: float | None = None
     memory: Memory = Memory()  # noqa: RUF009 - frozen
     began_s: float = 0.0
@@ -135,7 +136,9 @@ def _lived(kind: Kind, engine: plan.Engine, tried: Range, arrivals: Arrivals, se
 def _around_s(kind: Kind, count: int, seed: int) -> Column:
     if not kind.around_s:
         return np.zeros(count)
-    return np.interp(np.random.default_rng((seed, 13)).uniform(0.0, 1.0, count), GRID, kind.around_s)
+    number = len(kind.around_s)
+    shares = GRID if number == len(GRID) else np.linspace(0.0, 1.0, number)
+    return np.interp(np.random.default_rng((seed, 13)).uniform(0.0, 1.0, count), shares, kind.around_s)
 
 
 def _endpoint(kind: Kind, engine: plan.Engine, tried: Range, arrivals: Arrivals) -> plan.EndpointPlan:
@@ -159,7 +162,7 @@ def _endpoint(kind: Kind, engine: plan.Engine, tried: Range, arrivals: Arrivals)
         policy,
         deadline_s=kind.timeout_s,
         queue_max=kind.queue_max,
-        starts_s=kind.starts_s,
+        starts=kind.starts,
         known_start_s=kind.cold_start_s if kind.known_start_s is None else kind.known_start_s,
     )
 

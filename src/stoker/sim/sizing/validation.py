@@ -15,6 +15,7 @@ from stoker.sim.sizing.prices import UNPRICED
 from stoker.sim.sizing.trial import Kind
 
 DRAWS: Final = 3
+JUDGED_DRAWS: Final = 8  # of a load: its few starts are drawn in each
 SURE: Final = 1.96  # standard deviations
 # How far off each number may be, as a share of what was measured: what is promised of the simulator.
 BOUNDS: Final = {
@@ -115,8 +116,8 @@ def judged(
     folds = np.array([traced.fold(at_s) for at_s in arrivals.at_s[numbers]]) % len(kinds)
     simulated_s: dict[str, list[float]] = {name: [] for name in measured.taken_s}
     replicas = []
-    for number in range(DRAWS * len(kinds)):
-        told("as it is", number, DRAWS * len(kinds))
+    for number in range(JUDGED_DRAWS * len(kinds)):
+        told("as it is", number, JUDGED_DRAWS * len(kinds))
         kind, mine = kinds[number % len(kinds)], numbers[folds == number % len(kinds)]
         lived = trial.lived(kind, counted, arrivals, seed + number)
         for name, column in simulated_s.items():
