@@ -6,6 +6,7 @@ Hashes, never keys. A gateway without control serves from the last table it has.
 import msgspec
 
 from stoker.types.budgets import BudgetRoute
+from stoker.types.identity import ProviderRoute
 from stoker.types.ids import EndpointName, KeyId, ProjectName, ReplicaId, RevisionId
 from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.loading import Usual
@@ -121,6 +122,7 @@ class KeyRoute(msgspec.Struct, frozen=True):
     calls: bool = True  # it is known, but may not call endpoints
     endpoints: tuple[str, ...] = ()  # names or patterns of those it is for; none: all
     sees: bool = False  # may read the numbers of everybody
+    projects: tuple[str, ...] = ()  # others whose endpoints it may call; a person's, never a key's
 
 
 class RouteTable(msgspec.Struct, frozen=True):
@@ -130,3 +132,4 @@ class RouteTable(msgspec.Struct, frozen=True):
     endpoints: tuple[EndpointRoute, ...] = ()
     keys: tuple[KeyRoute, ...] = ()
     budgets: tuple[BudgetRoute, ...] = ()
+    providers: tuple[ProviderRoute, ...] = ()
