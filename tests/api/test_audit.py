@@ -17,6 +17,8 @@ from stoker.api.audited import REFUSED_AT_ONCE, Refusals
 from stoker.api.operations import Operation
 from stoker.client import audit
 from stoker.protocol import signing
+from tests import oidc
+from tests.api.identities import believe
 from tests.control.rig import Rig, endpoint, until
 
 KEY = ed25519.Ed25519PrivateKey.generate()
@@ -31,12 +33,15 @@ NOTHING = {
     "POST /api/v1/feedback": "labels are data, as requests are",
     "POST /internal/v1/shares": "a gateway's own",
     "POST /internal/v1/wake": "a gateway's own",
+    "POST /internal/v1/unknown-keys": "a gateway's own",
     "POST /internal/v1/usage": "a gateway's own",
     "POST /internal/v1/budgets": "a gateway's own",
     "POST /internal/v1/budgets/end": "a gateway's own",
 }
-# What is tried without a scene around it in tests/control/test_audit.py.
+# What is tried without a scene around it in tests/control/test_audit.py, and in tests/api/test_sign_in.py.
 THERE = {
+    "POST /auth/sessions",
+    "POST /auth/logout",
     "POST /api/v1/projects/{project}/endpoints/{name}/rollout",
     "POST /api/v1/projects/{project}/endpoints/{name}/rollout/judged",
     "POST /api/v1/alerts/{alert}/ack",
@@ -249,6 +254,23 @@ class Scene:
         spec = {"members": [{"subject": "user:ann", "role": "viewer"}]}
         applied(self.rig, project(self.name(), **spec))
         return self.ask(method, "/api/v1/subjects/user:ann")
+
+    def delete_provider(self, method: str) -> Any:
+        name = self.name()
+        spec = {"issuer": f"https://{name}.invalid", "audiences": ["api"]}
+        applied(
+            self.rig,
+            {"apiVersion": "stoker/v1", "kind": "IdentityProvider", "metadata": {"name": name}, "spec": spec},
+        )
+        return self.ask(method, f"/api/v1/providers/{name}")
+
+    def end_session(self, method: str) -> Any:
+        with oidc.serving() as provider:
+            grants = [{"claim": "sub", "value": "alice", "project": "default", "role": "viewer"}]
+            believe(self.rig, provider, self.name(), grants=grants)
+            body = {"id_token": provider.id_token()}
+            made = self.rig.request("POST", "/auth/sessions", body, key=None)[1]["id"]
+        return self.ask(method, f"/api/v1/sessions/{made}")
 
     def set_prices(self, method: str) -> Any:
         return self.ask(method, "/api/v1/prices", {"prices": [{"price": {"input": "0.15"}}]})

@@ -23,7 +23,7 @@ from stoker.store import endpoints, journal, projects
 from stoker.store.engine import Connection
 from stoker.types.access import EVERYWHERE
 from stoker.types.errors import InvalidInput
-from stoker.types.resources import Budget, Endpoint, Notifier, Policy, Project, Resource, Role
+from stoker.types.resources import Budget, Endpoint, IdentityProvider, Notifier, Policy, Project, Resource, Role
 from stoker.types.statuses import EndpointView
 
 ACTED_WAIT_S: Final = 1.0  # for the first decision, so that an answer shows the revision
@@ -79,6 +79,8 @@ async def _apply(call: Call) -> Response:
         raise _placed(body, denied) from denied
     if not dry_run:
         call.plane.loop.wake()
+        if any(isinstance(each, IdentityProvider) for each in resources):
+            call.plane.sign_in.providers.wake()
     return reply(ApplyAnswer([_with_warnings(result, made) for result in made.value]))
 
 
@@ -97,6 +99,8 @@ def _require(call: Call, resource: Resource) -> None:
             call.require("projects:write", EVERYWHERE if resource.spec.all_projects else resource.metadata.project)
         case Budget():
             call.require("projects:write", resource.metadata.project)
+        case IdentityProvider():
+            call.require("platform:write", EVERYWHERE)
         case _:
             assert_never(resource)
 
@@ -141,7 +145,7 @@ def _placed(body: bytes, denied: Denied) -> Denied:
 def _line(body: bytes, kind: str, project: str, name: str, field: str) -> int:
     if b"\n" not in body.strip():
         return 0  # a program's JSON: its one line says nothing
-    return manifest.line_of_field(body, (kind, "" if kind == "Project" else project, name), field)
+    return manifest.line_of_field(body, (kind, "" if kind in ("Project", "IdentityProvider") else project, name), field)
 
 
 async def _endpoints(call: Call) -> Response:
@@ -251,7 +255,7 @@ OPERATIONS: Final = (
         "/api/v1/apply",
         _apply,
         "Store resources from a manifest, all or none",
-        ("endpoints:write", "projects:write", "incidents:write", "policies:write"),
+        ("endpoints:write", "projects:write", "incidents:write", "policies:write", "platform:write"),
         where="each",
         body="application/yaml",
         answer=ApplyAnswer,

@@ -240,6 +240,7 @@ def _background(plane: ControlPlane) -> list[asyncio.Task[None]]:
         asyncio.create_task(plane.boundary.run()),
         asyncio.create_task(plane.ahead.run()),
         asyncio.create_task(plane.used.run()),
+        asyncio.create_task(plane.sign_in.providers.run()),
         asyncio.create_task(plane.costs.watch.run()),
         asyncio.create_task(plane.audit.run()),
     ]

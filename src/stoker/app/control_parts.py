@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stoker.app.home import Home
 from stoker.app.settings import Settings
@@ -27,6 +28,8 @@ from stoker.control.feedback import FeedbackWatch
 from stoker.control.fleet import Fleet
 from stoker.control.gauges import Gauges
 from stoker.control.hooks import HookPost
+from stoker.control.identity.signing_in import SignIn
+from stoker.control.identity.watch import Providers, Reading
 from stoker.control.loop import Loop
 from stoker.control.models import ModelRegistry
 from stoker.control.numbers import Numbers
@@ -71,8 +74,12 @@ from stoker.store.engine import Connection, Database
 from stoker.telemetry.metrics import Registry, Snapshot
 from stoker.telemetry.sealing import KeyRing
 from stoker.types.drift import Answer, Drawn, Reference
+from stoker.types.identity import Jwk, ProviderRoute
 from stoker.types.models import VersionManifest
 from stoker.types.usage import UsageRecord
+
+if TYPE_CHECKING:
+    from stoker.protocol.tokens import Keyring
 
 
 def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: FolderBlobs) -> ControlPlane:
@@ -86,11 +93,10 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
     counted = partial(_counted, collector, name, chosen.otlp_interval_s)
     numbers = Numbers(metrics, driver, observer, Fleet(metrics), gauges.refresh, counted)
     watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
-    incidents = _incidents(database, history, watch, loop)
+    incidents, signer = _incidents(database, history, watch, loop), Signer(home.platform_key)
     remedies = _remedies(database, incidents, observer, metrics, loop, watch)
-    admission = Admission(database, blobs, observer, metrics)
+    reach, admission = ask.Fleet(lambda: observer.statuses, home.address), Admission(database, blobs, observer, metrics)
     models = ModelRegistry(database, blobs, home.models, home.tmp, admission)
-    reach, signer = ask.Fleet(lambda: observer.statuses, home.address), Signer(home.platform_key)
     samples = SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes)
     judges = gates.Gates(blobs, reach, models.comparer, samples, policies.Asked(admission))
     quiet = Quiet(database, samples, reach, lambda: loop.lease is not None, loop.wake)
@@ -133,8 +139,26 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         shapes=ShapeWatch(database, observer, lambda: loop.state, lambda: loop.lease),
         ahead=_ahead(database, observer, driver, partial(_laid, blobs, home), loop),
         audit=_audit(home, chosen, database, signer, metrics),
+        sign_in=_sign_in(database, chosen, loop, metrics),
         process=name,
     )
+
+
+def _sign_in(database: Database, chosen: Settings, loop: Loop, metrics: Registry) -> SignIn:
+    watch = Providers(database, metrics, loop.wake, Reading(_keys_of, _keyring))
+    return SignIn(database, watch, f"http://127.0.0.1:{chosen.api_port}")
+
+
+def _keyring(routes: tuple[ProviderRoute, ...]) -> "Keyring":
+    from stoker.protocol.tokens import Keyring  # and what verifies signatures, which most starts need not
+
+    return Keyring(routes)
+
+
+def _keys_of(document: bytes) -> tuple[Jwk, ...]:
+    from stoker.protocol.tokens import keys_of
+
+    return keys_of(document)
 
 
 def _ahead(

@@ -39,11 +39,13 @@ from stoker.gateway.plane import Plane
 from stoker.gateway.process import Process
 from stoker.gateway.pulse import Pulse
 from stoker.gateway.quotas import Quotas
+from stoker.gateway.rekeys import Rekeys
 from stoker.gateway.reverts import Reverts
 from stoker.gateway.samples import Samples
 from stoker.gateway.shares import Asker
 from stoker.gateway.siblings import Conviction, Siblings
 from stoker.gateway.stack import Stack
+from stoker.gateway.tokens import Tokens
 from stoker.gateway.tracer import Tracer
 from stoker.gateway.usage.journal import Journal
 from stoker.gateway.usage.shipping import Shipper
@@ -53,10 +55,12 @@ from stoker.protocol.link import serve
 from stoker.telemetry.build import build
 from stoker.telemetry.metrics import Registry
 from stoker.telemetry.sealing import KeyRing
+from stoker.types.identity import ProviderRoute
 from stoker.types.routes import RouteTable
 
 if TYPE_CHECKING:
     from stoker.gateway.rpc.server import RpcServer
+    from stoker.protocol.tokens import Keyring
 
 # A gateway allocates a few hundred objects a request and frees them by count; the collector only looks for cycles.
 GC_THRESHOLD: Final = 50_000
@@ -68,14 +72,12 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
     check_grpc(settings)
     name = f"gateway-{arguments.index}"
     home.make()
-    registry = Registry(name)
-    others = (index for index in range(arguments.gateways) if index != arguments.index)
-    siblings = Siblings([home.address(f"gateway-{index}") for index in others])
+    registry, siblings = Registry(name), _siblings(home, arguments)
     control = home.run / "control-api.sock"
-    reverts, wakes = Reverts(home.gateway / f"reverts-{name}.json"), Wakes(control)
-    directory = Directory(
-        registry, _convicting(siblings, Quarantine(home.quarantine)), arguments.gateways, reverts, wakes.ask
-    )
+    reverts, wakes, rekeys = Reverts(home.gateway / f"reverts-{name}.json"), Wakes(control), Rekeys(control)
+    tokens = Tokens(registry, _keyring, rekeys.ask)
+    convicting = _convicting(siblings, Quarantine(home.quarantine))
+    directory = Directory(registry, convicting, arguments.gateways, reverts, wakes.ask, tokens)
     quotas, answers = Quotas(arguments.gateways), Answers(settings.cache_max_bytes)
     samples = Samples(home.samples, KeyRing(home.samples, settings.samples_key), settings.samples_max_bytes, name)
     tracer = _tracer(home, settings, registry)
@@ -98,7 +100,7 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
         return directory.apply(table)
 
     watch = Watch(control, home.gateway / "routes.json", follow)
-    works = [watch.run, pulse.run, wakes.run, Shipper(journal, control, registry).run, budgets.run]
+    works = [watch.run, pulse.run, wakes.run, rekeys.run, Shipper(journal, control, registry).run, budgets.run]
     works += [tracer.access.run] if tracer.access is not None else []
     works += [Asker(control, quotas, arguments.index).run] if arguments.gateways > 1 else []
     works += [certificates.watch] if certificates is not None else []
@@ -122,6 +124,17 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
         await samples.close()
         await frames.close()
         await directory.close()
+
+
+def _keyring(routes: tuple[ProviderRoute, ...]) -> "Keyring":
+    from stoker.protocol.tokens import Keyring  # and what verifies signatures, which most gateways need not
+
+    return Keyring(routes)
+
+
+def _siblings(home: Home, arguments: argparse.Namespace) -> Siblings:
+    others = (index for index in range(arguments.gateways) if index != arguments.index)
+    return Siblings([home.address(f"gateway-{index}") for index in others])
 
 
 def _journal(home: Home, settings: Settings, registry: Registry) -> Journal:

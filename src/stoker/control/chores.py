@@ -9,7 +9,7 @@ import msgspec
 
 from stoker.control.models import ModelRegistry
 from stoker.observe.samples import SampleStore
-from stoker.store import budgets, costs, keys, recording, usage
+from stoker.store import budgets, costs, keys, recording, sessions, usage
 from stoker.store.engine import Database
 from stoker.types.audit import PLATFORM
 from stoker.types.errors import StokerError
@@ -31,6 +31,7 @@ async def run(database: Database, models: ModelRegistry, samples: SampleStore) -
                 expired = await database.writing(
                     lambda connection: keys.drop_expired(connection, time.time() - EXPIRED_KEPT_S)
                 )
+            await database.writing(lambda connection: sessions.drop_ended(connection, time.time()))
             await database.writing(lambda connection: budgets.prune(connection, time.time()))
             sums = await database.writing(lambda connection: usage.tidy(connection, time.time()))
             lines = await database.writing(lambda connection: costs.tidy(connection, time.time()))

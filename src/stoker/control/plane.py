@@ -11,6 +11,7 @@ from stoker.control.drift.watch import DriftWatch
 from stoker.control.feedback import FeedbackWatch
 from stoker.control.gauges import Gauges
 from stoker.control.hooks import HookPost
+from stoker.control.identity.signing_in import SignIn
 from stoker.control.loop import Loop
 from stoker.control.models import ModelRegistry
 from stoker.control.numbers import Numbers
@@ -82,6 +83,7 @@ class ControlPlane:
     ahead: AheadWatch
     audit: Auditor
     costs: CostBook
+    sign_in: SignIn
     process: str = "control"
 
     @property

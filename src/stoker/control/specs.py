@@ -7,6 +7,7 @@ import msgspec
 
 from stoker.client.views import ApplyResult, FieldChange
 from stoker.control import allowances, chains, issuing, steering
+from stoker.control.identity import providing
 from stoker.control.issuing import PLATFORM, Asker
 from stoker.core import place
 from stoker.core.capacity import Capacity
@@ -22,7 +23,17 @@ from stoker.store.engine import Connection
 from stoker.types.access import EVERYWHERE, Member
 from stoker.types.errors import Conflict, InvalidInput, NotFound
 from stoker.types.ids import EndpointName, ProjectName
-from stoker.types.resources import Budget, Endpoint, EndpointSpec, Notifier, Policy, Project, Resource, Role
+from stoker.types.resources import (
+    Budget,
+    Endpoint,
+    EndpointSpec,
+    IdentityProvider,
+    Notifier,
+    Policy,
+    Project,
+    Resource,
+    Role,
+)
 from stoker.types.slos import Objective
 
 # What of a spec makes a new revision (core/revisions.py).
@@ -41,7 +52,7 @@ PLACED: Final = ("spec.model", "spec.resources", "spec.placement", "spec.replica
 PROMISED_TENANTS_MAX: Final = 500
 
 
-Small = Notifier | Policy | Role | Budget
+Small = Notifier | Policy | Role | Budget | IdentityProvider
 
 
 class Wrong(msgspec.Struct, frozen=True):
@@ -121,9 +132,7 @@ def apply(
     return results
 
 
-def _apply_small(
-    connection: Connection, resource: Notifier | Policy | Role | Budget, now_s: float, by: Asker
-) -> ApplyResult:
+def _apply_small(connection: Connection, resource: Small, now_s: float, by: Asker) -> ApplyResult:
     match resource:
         case Notifier():
             return _apply_notifier(connection, resource, now_s)
@@ -133,6 +142,11 @@ def _apply_small(
             return _apply_role(connection, resource, now_s, by)
         case Budget():
             return _apply_budget(connection, resource, now_s, by)
+        case IdentityProvider():
+            old, changes = providing.apply(connection, resource, by, now_s)
+            return ApplyResult(
+                kind="IdentityProvider", name=resource.metadata.name, action=_verb(old, changes), diff=_shown(changes)
+            )
         case _:
             assert_never(resource)
 
@@ -327,13 +341,10 @@ def _pin(connection: Connection, spec: EndpointSpec, project: str) -> tuple[int,
     return version.number if ref.is_newest else 0, config
 
 
-def _wrong(
-    resource: Endpoint | Notifier | Policy | Role | Budget, field: str, message: str, *, is_alone: bool
-) -> Wrong:
+def _wrong(resource: Endpoint | Small, field: str, message: str, *, is_alone: bool) -> Wrong:
     name = resource.metadata.name
-    return Wrong(
-        type(resource).__name__, resource.metadata.project, name, field, message if is_alone else f"{name}: {message}"
-    )
+    project = "" if isinstance(resource, IdentityProvider) else resource.metadata.project
+    return Wrong(type(resource).__name__, project, name, field, message if is_alone else f"{name}: {message}")
 
 
 def _verb(old: object, changes: Sequence[manifest.Change]) -> str:

@@ -11,6 +11,22 @@ PLATFORM: Final[tuple[Metric, ...]] = (
         "stoker_api_request_duration_seconds", "histogram", "seconds", ("method",), "Duration of control API requests."
     ),
     Metric("stoker_audit_sealed_rows", "gauge", "", (), "The last row of the audit that is under a checkpoint.", "max"),
+    Metric(
+        "stoker_identity_provider_failing",
+        "gauge",
+        "",
+        ("provider",),
+        "1 while an identity provider cannot be asked for its keys; those it had stay good for a day.",
+        "max",
+    ),
+    Metric(
+        "stoker_identity_keys_age_seconds",
+        "gauge",
+        "seconds",
+        ("provider",),
+        "How long ago an identity provider's keys were fetched.",
+        "max",
+    ),
     Metric("stoker_audit_problems", "gauge", "", (), "What the last look found to be wrong with the audit.", "max"),
     Metric(
         "stoker_audit_failures_total",
