@@ -81,6 +81,9 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "samples": Entry("samples", "Look at sampled requests, export and replay them."),
     },
     "Access and tools": {
+        "login": Entry("login", "Sign in by an identity provider."),
+        "logout": Entry("logout", "Sign out."),
+        "sessions": Entry("sessions", "Say who is signed in, and end sessions."),
         "keys": Entry("keys", "Create, list, limit, rotate and revoke API keys."),
         "members": Entry("members", "Say who may do what in a project."),
         "costs": Entry("costs", "Show what serving cost, whose it was, and what it will."),
