@@ -61,6 +61,10 @@ each     models:push      POST /api/v1/models/{name}/versions/{which}/quantize
 path     samples:read     GET /api/v1/projects/{project}/endpoints/{name}/samples
 path     samples:write    POST /api/v1/projects/{project}/endpoints/{name}/samples/replay
 path     samples:write    DELETE /api/v1/projects/{project}/endpoints/{name}/samples
+path     samples:write    DELETE /api/v1/projects/{project}/samples
+platform platform:write   POST /api/v1/samples/rotate
+each     secrets:read     GET /api/v1/secrets
+each     secrets:read     POST /api/v1/secrets/check
 each     traces:read      GET /api/v1/traces
 each     traces:read      GET /api/v1/traces/{id}
 each     metrics:read     GET /api/v1/query

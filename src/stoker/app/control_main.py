@@ -242,6 +242,7 @@ def _background(plane: ControlPlane) -> list[asyncio.Task[None]]:
         asyncio.create_task(plane.used.run()),
         asyncio.create_task(plane.costs.watch.run()),
         asyncio.create_task(plane.audit.run()),
+        asyncio.create_task(plane.secrets.run()),
     ]
 
 

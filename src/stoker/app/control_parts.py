@@ -4,7 +4,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -43,6 +43,7 @@ from stoker.control.rollouts import RolloutWatch
 from stoker.control.routes import RoutePublisher
 from stoker.control.scaling.gather import Gatherer
 from stoker.control.scaling.watch import ScalingWatch
+from stoker.control.secrets import SecretWatch
 from stoker.control.shapes import ShapeWatch
 from stoker.control.starts import StartWatch
 from stoker.control.stats import StatsReader
@@ -50,6 +51,7 @@ from stoker.control.traces import Traces
 from stoker.control.usage import UsageBook
 from stoker.control.used import KeyUse
 from stoker.core.drift import Apart
+from stoker.core.secrets import Rules
 from stoker.core.shapes import to_warm
 from stoker.core.shares import Teller
 from stoker.core.snapshot import Revision
@@ -81,22 +83,22 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
     observer, history = Observer(driver), History(home.metrics, bytes_max=chosen.metrics_max_bytes)
     effects = Effects(driver, observer, blobs, home, time.time, partial(_start_facts, database, observer))
     loop = Loop(database, observer, effects, routes, home, _holder(), metrics)
-    post, gauges = Post(metrics, f"http://127.0.0.1:{chosen.api_port}"), Gauges(metrics, observer, routes, history)
+    secrets = _secrets(name, home, chosen, database, loop, metrics)
+    post, gauges = _post(chosen, metrics, secrets), Gauges(metrics, observer, routes, history)
     collector = _collector(home, chosen, history, Own(metrics, gauges.refresh), Around(driver, observer, metrics))
-    counted = partial(_counted, collector, name, chosen.otlp_interval_s)
-    numbers = Numbers(metrics, driver, observer, Fleet(metrics), gauges.refresh, counted)
+    numbers = _numbers(metrics, driver, observer, gauges, partial(_counted, collector, name, chosen.otlp_interval_s))
     watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
     incidents = _incidents(database, history, watch, loop)
     remedies = _remedies(database, incidents, observer, metrics, loop, watch)
-    admission = Admission(database, blobs, observer, metrics)
+    samples, admission = _samples(home, chosen), Admission(database, blobs, observer, metrics)
     models = ModelRegistry(database, blobs, home.models, home.tmp, admission)
     reach, signer = ask.Fleet(lambda: observer.statuses, home.address), Signer(home.platform_key)
-    samples = SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes)
     judges = gates.Gates(blobs, reach, models.comparer, samples, policies.Asked(admission))
     quiet = Quiet(database, samples, reach, lambda: loop.lease is not None, loop.wake)
     scaling = _scaling(database, Gatherer(home.address, chosen.gateways, observer, history), loop, metrics)
     return ControlPlane(
         database=database,
+        secrets=secrets,
         driver=driver,
         observer=observer,
         models=models,
@@ -152,6 +154,31 @@ def _laid(blobs: FolderBlobs, home: Home, manifest: VersionManifest) -> Path:
 def _audit(home: Home, chosen: Settings, database: Database, signer: Signer, metrics: Registry) -> Auditor:
     copy = copy_to(chosen.audit_copy, database)
     return Auditor(database, signer, home.checkpoints, copy, chosen.audit_days, metrics)
+
+
+def _post(chosen: Settings, metrics: Registry, secrets: SecretWatch) -> Post:
+    return Post(metrics, f"http://127.0.0.1:{chosen.api_port}", secrets.value)
+
+
+def _samples(home: Home, chosen: Settings) -> SampleStore:
+    return SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes)
+
+
+def _numbers(
+    metrics: Registry,
+    driver: Driver,
+    observer: Observer,
+    gauges: Gauges,
+    counted: Callable[[], Awaitable[list[Snapshot]]],
+) -> Numbers:
+    return Numbers(metrics, driver, observer, Fleet(metrics), gauges.refresh, counted)
+
+
+def _secrets(name: str, home: Home, chosen: Settings, database: Database, loop: Loop, metrics: Registry) -> SecretWatch:
+    loop.rules = Rules(str(home.secrets), chosen.vault_area if chosen.vault_addr else "")
+    own = chosen.secrets(home.secrets, name, os.environ)
+    addresses = {each: home.address(each) for each in (f"gateway-{index}" for index in range(chosen.gateways))}
+    return SecretWatch(database, own, loop.rules, addresses, lambda: loop.lease, lambda: loop.state, metrics)
 
 
 def _holder() -> str:

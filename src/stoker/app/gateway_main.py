@@ -10,6 +10,7 @@ import gc
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -39,6 +40,7 @@ from stoker.gateway.plane import Plane
 from stoker.gateway.process import Process
 from stoker.gateway.pulse import Pulse
 from stoker.gateway.quotas import Quotas
+from stoker.gateway.remote.keys import Keys
 from stoker.gateway.reverts import Reverts
 from stoker.gateway.samples import Samples
 from stoker.gateway.shares import Asker
@@ -90,15 +92,10 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
     certificates = Certificates(settings.tls_files, registry) if settings.tls_files is not None else None
     secure = Door(certificates, registry) if certificates is not None else None
     server = Server(plane, Limits(per_address_max=settings.connections_per_address), connections, secure)
-    process = Process(name, directory, pulse.snapshot, tracer.ring)
-
-    def follow(table: RouteTable) -> bool:
-        quotas.apply(table)
-        budgets.wallet.follow(table.budgets)
-        return directory.apply(table)
-
-    watch = Watch(control, home.gateway / "routes.json", follow)
-    works = [watch.run, pulse.run, wakes.run, Shipper(journal, control, registry).run, budgets.run]
+    keys = Keys(directory, settings.secrets(home.secrets, name, os.environ))
+    process = Process(name, directory, pulse.snapshot, tracer.ring, keys)
+    watch = Watch(control, home.gateway / "routes.json", _following(quotas, budgets, directory, keys))
+    works = [watch.run, pulse.run, wakes.run, keys.run, Shipper(journal, control, registry).run, budgets.run]
     works += [tracer.access.run] if tracer.access is not None else []
     works += [Asker(control, quotas, arguments.index).run] if arguments.gateways > 1 else []
     works += [certificates.watch] if certificates is not None else []
@@ -122,6 +119,18 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
         await samples.close()
         await frames.close()
         await directory.close()
+
+
+def _following(quotas: Quotas, budgets: Budgets, directory: Directory, keys: Keys) -> Callable[[RouteTable], bool]:
+    def follow(table: RouteTable) -> bool:
+        quotas.apply(table)
+        budgets.wallet.follow(table.budgets)
+        is_new = directory.apply(table)
+        if is_new:
+            keys.follow()
+        return is_new
+
+    return follow
 
 
 def _journal(home: Home, settings: Settings, registry: Registry) -> Journal:

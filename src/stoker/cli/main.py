@@ -82,6 +82,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
     },
     "Access and tools": {
         "keys": Entry("keys", "Create, list, limit, rotate and revoke API keys."),
+        "secrets": Entry("secrets", "Say which secrets are named where, and whether they can be read."),
         "members": Entry("members", "Say who may do what in a project."),
         "costs": Entry("costs", "Show what serving cost, whose it was, and what it will."),
         "budgets": Entry("budgets", "Show what may be spent, what was, and until when."),

@@ -23,6 +23,7 @@ from stoker.control.replay import Replayer
 from stoker.control.rollouts import RolloutWatch
 from stoker.control.routes import RoutePublisher
 from stoker.control.scaling.watch import ScalingWatch
+from stoker.control.secrets import SecretWatch
 from stoker.control.shapes import ShapeWatch
 from stoker.control.starts import StartWatch
 from stoker.control.stats import StatsReader
@@ -82,6 +83,7 @@ class ControlPlane:
     ahead: AheadWatch
     audit: Auditor
     costs: CostBook
+    secrets: SecretWatch
     process: str = "control"
 
     @property

@@ -11,9 +11,11 @@ from typing import Final
 import msgspec
 
 from stoker.control.observe import State
+from stoker.control.secrets import with_secrets
 from stoker.control.usage import price_book
 from stoker.core.access import allows
 from stoker.core.pricing import cards_of
+from stoker.core.secrets import Rules
 from stoker.core.snapshot import EndpointKey
 from stoker.core.traffic import route_table
 from stoker.protocol.budgets import route
@@ -37,6 +39,7 @@ def next_table(
     address: Callable[[ReplicaId], str],
     now_s: float,
     starts: Mapping[EndpointKey, Usual],
+    rules: Rules,
 ) -> tuple[RouteTable, bytes]:
     """Return the table of `state` and its JSON, numbered; stores a new number when its content is new."""
     table = route_table(
@@ -59,6 +62,7 @@ def next_table(
         for each in table.endpoints
     )
     table = msgspec.structs.replace(table, endpoints=tuple(timed), budgets=_budgets(connection))
+    table = with_secrets(connection, table, state, rules)
     digest = sha256_digest(msgspec.json.encode(table))
     version = int(settings.get(connection, settings.ROUTE_VERSION) or 0)
     if digest != settings.get(connection, settings.ROUTE_DIGEST):

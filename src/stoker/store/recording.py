@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Table, and_, event, select
 from sqlalchemy.sql import Delete, Insert, Update
 
 from stoker.core.audit import images
-from stoker.store import audit, schema, schema_audit, schema_budgets, schema_costs
+from stoker.store import audit, schema, schema_audit, schema_budgets, schema_costs, schema_secrets
 from stoker.types.audit import PLATFORM, Act, Outcome, ResourceChange
 
 # What each row is called before its primary key (or these columns); a test asks for every table, here or below.
@@ -40,6 +40,7 @@ RECORDED: Final[dict[Table, tuple[str, tuple[str, ...]]]] = {
     schema.incidents: ("incident", ("project", "endpoint", "number")),
     schema.golden_sets: ("golden", ()),
     schema_audit.audit_holds: ("hold", ()),
+    schema_secrets.secret_reads: ("secret", ()),
 }
 UNRECORDED: Final[dict[Table, str]] = {
     schema.lease: "which control acts",

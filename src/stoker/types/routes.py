@@ -31,6 +31,8 @@ class RevisionRoute(msgspec.Struct, frozen=True):
     replicas: tuple[ReplicaRoute, ...]
     signature: Signature = Signature()
     platform: str = ""  # "onnx", "llamacpp": the OIP model metadata's platform is made of it
+    secrets: tuple[str, ...] = ()  # references that its replicas are handed the values of (gateway/remote/keys.py)
+    key: str = ""  # the one of them that is the key of the server behind it
 
 
 class CacheRoute(msgspec.Struct, frozen=True):
