@@ -40,6 +40,7 @@ from stoker.api import (
     scaling,
     signing,
     traces,
+    tuning,
     usage,
 )
 from stoker.api.bodies import reply
@@ -72,6 +73,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *traces.OPERATIONS,
     *feedback.OPERATIONS,
     *usage.OPERATIONS,
+    *tuning.OPERATIONS,
     *audit.OPERATIONS,
     *costs.OPERATIONS,
 )

@@ -133,6 +133,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         shapes=ShapeWatch(database, observer, lambda: loop.state, lambda: loop.lease),
         ahead=_ahead(database, observer, driver, partial(_laid, blobs, home), loop),
         audit=_audit(home, chosen, database, signer, metrics),
+        usual=chosen.tuning,
         process=name,
     )
 

@@ -39,6 +39,7 @@ from stoker.observe.samples import SampleStore
 from stoker.placement.port import Driver
 from stoker.store.engine import Database
 from stoker.telemetry.metrics import Registry
+from stoker.types.tuning import Tuning
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,7 @@ class ControlPlane:
     ahead: AheadWatch
     audit: Auditor
     costs: CostBook
+    usual: Tuning  # the settings that can be changed, as it was started
     process: str = "control"
 
     @property
