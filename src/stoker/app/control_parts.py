@@ -4,7 +4,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -83,11 +83,9 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
     loop = Loop(database, observer, effects, routes, home, _holder(), metrics)
     post, gauges = Post(metrics, f"http://127.0.0.1:{chosen.api_port}"), Gauges(metrics, observer, routes, history)
     collector = _collector(home, chosen, history, Own(metrics, gauges.refresh), Around(driver, observer, metrics))
-    counted = partial(_counted, collector, name, chosen.otlp_interval_s)
-    numbers = Numbers(metrics, driver, observer, Fleet(metrics), gauges.refresh, counted)
+    numbers = _numbers(metrics, driver, observer, gauges, partial(_counted, collector, name, chosen.otlp_interval_s))
     watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
-    incidents = _incidents(database, history, watch, loop)
-    remedies = _remedies(database, incidents, observer, metrics, loop, watch)
+    incidents, remedies = _incidents(database, history, watch, observer, metrics, loop)
     admission = Admission(database, blobs, observer, metrics)
     models = ModelRegistry(database, blobs, home.models, home.tmp, admission)
     reach, signer = ask.Fleet(lambda: observer.statuses, home.address), Signer(home.platform_key)
@@ -171,17 +169,24 @@ def _collector(home: Home, chosen: Settings, history: History, own: Own, around:
     return Collector(history, (own, *gateways), around.due)
 
 
-def _incidents(database: Database, history: History, watch: Watch, loop: Loop) -> Incidents:
+def _numbers(
+    metrics: Registry,
+    driver: Driver,
+    observer: Observer,
+    gauges: Gauges,
+    counted: Callable[[], Awaitable[list[Snapshot]]],
+) -> Numbers:
+    return Numbers(metrics, driver, observer, Fleet(metrics), gauges.refresh, counted)
+
+
+def _incidents(
+    database: Database, history: History, watch: Watch, observer: Observer, metrics: Registry, loop: Loop
+) -> tuple[Incidents, Remedies]:
     evidence = Recorded(database, history)
-    return Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, watch.alerted)
-
-
-def _remedies(
-    database: Database, incidents: Incidents, observer: Observer, metrics: Registry, loop: Loop, watch: Watch
-) -> Remedies:
+    incidents = Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, watch.alerted)
     remedies = Remedies(database, incidents, lambda: observer.statuses, metrics, loop.wake)
     loop.asked, loop.acts = watch.asked, remedies.in_force
-    return remedies
+    return incidents, remedies
 
 
 def _seeing(observer: Observer, watch: Watch, scaling: ScalingWatch, history: History, chosen: Settings) -> Sources:
