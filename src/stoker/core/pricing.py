@@ -55,13 +55,12 @@ def bound(cards: Iterable[Card], most: Work) -> int:
     dearest = 0
     for card in cards:
         femto = (
-            most.input_tokens * (card.input if card.input > card.cached else card.cached)
+            most.input_tokens * (max(card.cached, card.input))
             + most.output_tokens * card.output
             + card.requests * 1000
             + most.compute_us * card.compute
         )
-        if femto > dearest:
-            dearest = femto
+        dearest = max(dearest, femto)
     return -(-dearest // FEMTO_PER_NANO)
 
 

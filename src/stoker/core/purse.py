@@ -81,7 +81,7 @@ class Purse:
         if pocket is None:
             return bound
         lacking = bound - pocket.room
-        return lacking if lacking > 0 else 0
+        return max(0, lacking)
 
     def miss(self, lacking: int) -> None:
         """Ask for `lacking` with the next question: a request waits for it."""
