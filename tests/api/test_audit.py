@@ -253,6 +253,9 @@ class Scene:
     def set_prices(self, method: str) -> Any:
         return self.ask(method, "/api/v1/prices", {"prices": [{"price": {"input": "0.15"}}]})
 
+    def change_settings(self, method: str) -> Any:
+        return self.ask(method, "/api/v1/settings", {"trace_ratio": 0.5})
+
     def delete_budget(self, method: str) -> Any:
         name, spec = self.name(), {"amount": "250.00"}
         applied(self.rig, {"apiVersion": "stoker/v1", "kind": "Budget", "metadata": {"name": name}, "spec": spec})

@@ -79,6 +79,8 @@ each     usage:read       GET /api/v1/costs
 each     usage:read       GET /api/v1/costs/focus
 platform platform:read    GET /api/v1/costs/prices
 platform platform:write   PUT /api/v1/costs/prices
+platform platform:read    GET /api/v1/settings
+platform platform:write   POST /api/v1/settings
 each     incidents:read   GET /api/v1/alerts
 each     incidents:read   GET /api/v1/notifiers
 each     incidents:read   GET /api/v1/incidents

@@ -41,6 +41,7 @@ from stoker.api import (
     secrets,
     signing,
     traces,
+    tuning,
     usage,
 )
 from stoker.api.bodies import reply
@@ -74,6 +75,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *traces.OPERATIONS,
     *feedback.OPERATIONS,
     *usage.OPERATIONS,
+    *tuning.OPERATIONS,
     *audit.OPERATIONS,
     *costs.OPERATIONS,
 )

@@ -88,8 +88,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
     collector = _collector(home, chosen, history, Own(metrics, gauges.refresh), Around(driver, observer, metrics))
     numbers = _numbers(metrics, driver, observer, gauges, partial(_counted, collector, name, chosen.otlp_interval_s))
     watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
-    incidents = _incidents(database, history, watch, loop)
-    remedies = _remedies(database, incidents, observer, metrics, loop, watch)
+    incidents, remedies = _incidents(database, history, watch, observer, metrics, loop)
     samples, admission = _samples(home, chosen), Admission(database, blobs, observer, metrics)
     models = ModelRegistry(database, blobs, home.models, home.tmp, admission)
     reach, signer = ask.Fleet(lambda: observer.statuses, home.address), Signer(home.platform_key)
@@ -135,6 +134,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         shapes=ShapeWatch(database, observer, lambda: loop.state, lambda: loop.lease),
         ahead=_ahead(database, observer, driver, partial(_laid, blobs, home), loop),
         audit=_audit(home, chosen, database, signer, metrics),
+        usual=chosen.tuning,
         process=name,
     )
 
@@ -197,17 +197,14 @@ def _collector(home: Home, chosen: Settings, history: History, own: Own, around:
     return Collector(history, (own, *gateways), around.due)
 
 
-def _incidents(database: Database, history: History, watch: Watch, loop: Loop) -> Incidents:
+def _incidents(
+    database: Database, history: History, watch: Watch, observer: Observer, metrics: Registry, loop: Loop
+) -> tuple[Incidents, Remedies]:
     evidence = Recorded(database, history)
-    return Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, watch.alerted)
-
-
-def _remedies(
-    database: Database, incidents: Incidents, observer: Observer, metrics: Registry, loop: Loop, watch: Watch
-) -> Remedies:
+    incidents = Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, watch.alerted)
     remedies = Remedies(database, incidents, lambda: observer.statuses, metrics, loop.wake)
     loop.asked, loop.acts = watch.asked, remedies.in_force
-    return remedies
+    return incidents, remedies
 
 
 def _seeing(observer: Observer, watch: Watch, scaling: ScalingWatch, history: History, chosen: Settings) -> Sources:

@@ -20,6 +20,7 @@ from stoker.types.errors import InvalidInput
 from stoker.types.ids import NAME_PATTERN
 from stoker.types.placement import DEFAULT_POOL
 from stoker.types.tls import Files
+from stoker.types.tuning import NAMES, Tuning
 from stoker.types.units import parse_bytes, parse_seconds
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -232,6 +233,11 @@ class Settings(SecretSettings, frozen=True, kw_only=True):
             return None
         return Files(self.tls_cert, self.tls_key, self.tls_client_ca)
 
+    @property
+    def tuning(self) -> Tuning:
+        """Return those that can be changed while the platform runs."""
+        return Tuning(**{name: getattr(self, name) for name in NAMES})
+
     def environment(self) -> dict[str, str]:
         """Return the variables that make `load` return these settings again."""
         return {meta.extra["variable"]: _written(getattr(self, name)) for name, meta in _metas().items() if meta.extra}
@@ -285,10 +291,12 @@ def page() -> str:
         "",
         "Set them in the environment of `stoker up`; the most used are options of the command too.",
         "",
+        "What has a name for `stoker settings` can be changed while the platform runs.",
+        "",
         "This page is made by `python -m stoker.app.settings > docs/reference/settings.md`.",
         "",
-        "| variable | unit | default | what for |",
-        "|---|---|---|---|",
+        "| variable | unit | default | `stoker settings` | what for |",
+        "|---|---|---|---|---|",
     ]
     defaults = dict(zip(reversed(Settings.__struct_fields__), reversed(Settings.__struct_defaults__), strict=False))
     defaults["home"] = "~/.stoker"
@@ -297,7 +305,8 @@ def page() -> str:
         meta = metas[name]
         extra = meta.extra or {}
         default = _USUAL.get(name) or _written(defaults[name]) or "none"
-        lines.append(f"| `{extra['variable']}` | {extra['unit']} | `{default}` | {meta.description} |")
+        live = f"`{name}`" if name in NAMES else ""
+        lines.append(f"| `{extra['variable']}` | {extra['unit']} | `{default}` | {live} | {meta.description} |")
     return "\n".join(lines) + "\n"
 
 

@@ -88,6 +88,7 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "budgets": Entry("budgets", "Show what may be spent, what was, and until when."),
         "usage": Entry("usage", "Show what was used and what it cost, by whom."),
         "prices": Entry("prices", "Show, or set, what requests cost by default."),
+        "settings": Entry("settings", "Show, or change, settings while the platform runs."),
         "audit": Entry("audit", "Say who did what, and prove that nobody changed the record."),
         "projects": Entry("projects", "List, create and delete projects."),
         "export": Entry("export", "Print what Prometheus and Grafana need to know."),

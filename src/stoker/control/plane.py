@@ -40,6 +40,7 @@ from stoker.observe.samples import SampleStore
 from stoker.placement.port import Driver
 from stoker.store.engine import Database
 from stoker.telemetry.metrics import Registry
+from stoker.types.tuning import Tuning
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ class ControlPlane:
     audit: Auditor
     costs: CostBook
     secrets: SecretWatch
+    usual: Tuning  # the settings that can be changed, as it was started
     process: str = "control"
 
     @property

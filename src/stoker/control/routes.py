@@ -29,6 +29,7 @@ from stoker.types.loading import Usual
 from stoker.types.models import sha256_digest
 from stoker.types.prices import DatedCard, PriceBook
 from stoker.types.routes import KeyRoute, RouteTable
+from stoker.types.tuning import Tuning
 
 WAITERS_MAX: Final = 256  # gateways that may wait at once; far more than one machine runs
 
@@ -61,7 +62,9 @@ def next_table(
         )
         for each in table.endpoints
     )
-    table = msgspec.structs.replace(table, endpoints=tuple(timed), budgets=_budgets(connection))
+    table = msgspec.structs.replace(
+        table, endpoints=tuple(timed), budgets=_budgets(connection), tuning=tuned(connection)
+    )
     table = with_secrets(connection, table, state, rules)
     digest = sha256_digest(msgspec.json.encode(table))
     version = int(settings.get(connection, settings.ROUTE_VERSION) or 0)
@@ -71,6 +74,17 @@ def next_table(
         settings.put(connection, settings.ROUTE_DIGEST, digest)
     table = msgspec.structs.replace(table, version=version)
     return table, msgspec.json.encode(table)
+
+
+def tuned(connection: Connection) -> Tuning:
+    """Return what is set. Where a newer version set what this one does not know, everything is as it was started."""
+    text = settings.get(connection, settings.TUNING)
+    if text is None:
+        return Tuning()
+    try:
+        return msgspec.json.decode(text, type=Tuning)
+    except msgspec.ValidationError:
+        return Tuning()
 
 
 def _budgets(connection: Connection) -> tuple[BudgetRoute, ...]:

@@ -47,7 +47,7 @@ class SampleStore:
     def __init__(self, folder: Path, keys: KeyRing, max_bytes: int) -> None:
         self._folder = folder
         self._keys = keys
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
 
     def read(self, project: str, endpoint: str, wanted: Wanted, now_s: float) -> list[SampleRecord]:
         """Return at most `wanted.limit` samples, newest first."""
@@ -114,7 +114,7 @@ class SampleStore:
 
     def sweep(self, now_s: float) -> int:
         """Delete what is too old, or too much; return how many files."""
-        return segments.sweep(self._folder, self._max_bytes, now_s)
+        return segments.sweep(self._folder, self.max_bytes, now_s)
 
     def _segments(self, project: str, endpoint: str, since_s: float, now_s: float) -> list[tuple[Name, Path]]:
         if not (self._folder / project / OF_PROJECT).exists():

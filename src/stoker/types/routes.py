@@ -13,6 +13,7 @@ from stoker.types.models import Signature
 from stoker.types.prices import DatedCard
 from stoker.types.resources import FALLBACK_REASONS, Affinity, FallbackReason, ResumeMode, Task
 from stoker.types.rollouts import RolloutRoute
+from stoker.types.tuning import Tuning
 
 
 class ReplicaRoute(msgspec.Struct, frozen=True):
@@ -132,3 +133,4 @@ class RouteTable(msgspec.Struct, frozen=True):
     endpoints: tuple[EndpointRoute, ...] = ()
     keys: tuple[KeyRoute, ...] = ()
     budgets: tuple[BudgetRoute, ...] = ()
+    tuning: Tuning = Tuning()
