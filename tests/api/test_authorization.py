@@ -64,6 +64,10 @@ each     models:push      POST /api/v1/models/{name}/versions/{which}/quantize
 path     samples:read     GET /api/v1/projects/{project}/endpoints/{name}/samples
 path     samples:write    POST /api/v1/projects/{project}/endpoints/{name}/samples/replay
 path     samples:write    DELETE /api/v1/projects/{project}/endpoints/{name}/samples
+path     samples:write    DELETE /api/v1/projects/{project}/samples
+platform platform:write   POST /api/v1/samples/rotate
+each     secrets:read     GET /api/v1/secrets
+each     secrets:read     POST /api/v1/secrets/check
 each     traces:read      GET /api/v1/traces
 each     traces:read      GET /api/v1/traces/{id}
 each     metrics:read     GET /api/v1/query
@@ -78,6 +82,8 @@ each     usage:read       GET /api/v1/costs
 each     usage:read       GET /api/v1/costs/focus
 platform platform:read    GET /api/v1/costs/prices
 platform platform:write   PUT /api/v1/costs/prices
+platform platform:read    GET /api/v1/settings
+platform platform:write   POST /api/v1/settings
 each     incidents:read   GET /api/v1/alerts
 each     incidents:read   GET /api/v1/notifiers
 each     incidents:read   GET /api/v1/incidents

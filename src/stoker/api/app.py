@@ -40,8 +40,10 @@ from stoker.api import (
     rollouts,
     samples,
     scaling,
+    secrets,
     signing,
     traces,
+    tuning,
     usage,
 )
 from stoker.api.bodies import reply
@@ -69,6 +71,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *releases.OPERATIONS,
     *platform.OPERATIONS,
     *rollouts.OPERATIONS,
+    *secrets.OPERATIONS,
     *scaling.OPERATIONS,
     *boundary.OPERATIONS,
     *query.OPERATIONS,
@@ -76,6 +79,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *traces.OPERATIONS,
     *feedback.OPERATIONS,
     *usage.OPERATIONS,
+    *tuning.OPERATIONS,
     *audit.OPERATIONS,
     *costs.OPERATIONS,
 )

@@ -11,11 +11,10 @@ from stoker.api.bodies import decoded, nothing, reply
 from stoker.api.operations import Call, Operation
 from stoker.control.identity import providing
 from stoker.control.identity.watch import Health
-from stoker.observe.notify.secrets import resolve
 from stoker.store import providers, sessions
 from stoker.store.engine import Connection
 from stoker.store.providers import Published
-from stoker.types.errors import InvalidInput
+from stoker.types.errors import Unavailable
 from stoker.types.fields import Name
 from stoker.types.identity import ProviderView
 from stoker.types.resources import IdentityProvider
@@ -40,10 +39,11 @@ async def _providers(call: Call) -> Response:
 
     every, published, open_now = await call.plane.database.reading(read)
     health = call.plane.sign_in.providers.health
+    secret = {each.metadata.name: await _secret(call, each) for each in every}
     return reply(
         ProviderList(
             [
-                _view(each, published.get(name), health.get(name, Health()), open_now.count(name))
+                _view(each, published.get(name), health.get(name, Health()), open_now.count(name), secret[name])
                 for each in every
                 for name in (each.metadata.name,)
             ]
@@ -51,13 +51,18 @@ async def _providers(call: Call) -> Response:
     )
 
 
-def _view(provider: IdentityProvider, published: Published | None, health: Health, count: int) -> ProviderView:
-    spec, secret = provider.spec, ""
-    if spec.client_secret is not None:
-        try:
-            secret = "ok" if resolve(spec.client_secret) else ""
-        except InvalidInput as missing:
-            secret = missing.message
+async def _secret(call: Call, provider: IdentityProvider) -> str:
+    """Return how the client's secret stands: "ok", why it cannot be read, "" where there is none."""
+    try:
+        return "ok" if await call.plane.sign_in.secret(provider) else ""
+    except Unavailable as missing:
+        return missing.message
+
+
+def _view(
+    provider: IdentityProvider, published: Published | None, health: Health, count: int, secret: str
+) -> ProviderView:
+    spec = provider.spec
     return ProviderView(
         provider.metadata.name,
         spec.issuer,

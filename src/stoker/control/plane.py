@@ -24,6 +24,7 @@ from stoker.control.replay import Replayer
 from stoker.control.rollouts import RolloutWatch
 from stoker.control.routes import RoutePublisher
 from stoker.control.scaling.watch import ScalingWatch
+from stoker.control.secrets import SecretWatch
 from stoker.control.shapes import ShapeWatch
 from stoker.control.starts import StartWatch
 from stoker.control.stats import StatsReader
@@ -40,6 +41,7 @@ from stoker.observe.samples import SampleStore
 from stoker.placement.port import Driver
 from stoker.store.engine import Database
 from stoker.telemetry.metrics import Registry
+from stoker.types.tuning import Tuning
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ class ControlPlane:
     audit: Auditor
     costs: CostBook
     sign_in: SignIn
+    secrets: SecretWatch
+    usual: Tuning  # the settings that can be changed, as it was started
     process: str = "control"
 
     @property

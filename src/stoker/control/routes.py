@@ -12,10 +12,12 @@ import msgspec
 
 from stoker.control.identity import providing
 from stoker.control.observe import State
+from stoker.control.secrets import with_secrets
 from stoker.control.usage import price_book
 from stoker.core import identity as rules
 from stoker.core.access import allows
 from stoker.core.pricing import cards_of
+from stoker.core.secrets import Rules
 from stoker.core.snapshot import EndpointKey
 from stoker.core.traffic import route_table
 from stoker.protocol.budgets import route
@@ -29,6 +31,7 @@ from stoker.types.loading import Usual
 from stoker.types.models import sha256_digest
 from stoker.types.prices import DatedCard, PriceBook
 from stoker.types.routes import KeyRoute, RouteTable
+from stoker.types.tuning import Tuning
 
 WAITERS_MAX: Final = 256  # gateways that may wait at once; far more than one machine runs
 
@@ -39,6 +42,7 @@ def next_table(
     address: Callable[[ReplicaId], str],
     now_s: float,
     starts: Mapping[EndpointKey, Usual],
+    rules: Rules,
 ) -> tuple[RouteTable, bytes]:
     """Return the table of `state` and its JSON, numbered; stores a new number when its content is new."""
     known = _known(connection)
@@ -62,7 +66,14 @@ def next_table(
         for each in table.endpoints
     )
     trusted = providing.routes(connection, known.rights, known.unsampled)
-    table = msgspec.structs.replace(table, endpoints=tuple(timed), budgets=_budgets(connection), providers=trusted)
+    table = msgspec.structs.replace(
+        table,
+        endpoints=tuple(timed),
+        budgets=_budgets(connection),
+        providers=trusted,
+        tuning=tuned(connection),
+    )
+    table = with_secrets(connection, table, state, rules)
     digest = sha256_digest(msgspec.json.encode(table))
     version = int(settings.get(connection, settings.ROUTE_VERSION) or 0)
     if digest != settings.get(connection, settings.ROUTE_DIGEST):
@@ -71,6 +82,17 @@ def next_table(
         settings.put(connection, settings.ROUTE_DIGEST, digest)
     table = msgspec.structs.replace(table, version=version)
     return table, msgspec.json.encode(table)
+
+
+def tuned(connection: Connection) -> Tuning:
+    """Return what is set. Where a newer version set what this one does not know, everything is as it was started."""
+    text = settings.get(connection, settings.TUNING)
+    if text is None:
+        return Tuning()
+    try:
+        return msgspec.json.decode(text, type=Tuning)
+    except msgspec.ValidationError:
+        return Tuning()
 
 
 def _budgets(connection: Connection) -> tuple[BudgetRoute, ...]:

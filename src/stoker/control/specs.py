@@ -9,10 +9,12 @@ from stoker.client.views import ApplyResult, FieldChange
 from stoker.control import allowances, chains, issuing, steering
 from stoker.control.identity import providing
 from stoker.control.issuing import PLATFORM, Asker
+from stoker.control.secrets import refused_names
 from stoker.core import place
 from stoker.core.capacity import Capacity
 from stoker.core.refs import parse_ref
 from stoker.core.revisions import ServingConfig, Unservable, serving_config
+from stoker.core.secrets import Rules
 from stoker.core.shortage import NoRoom
 from stoker.core.snapshot import EndpointKey
 from stoker.core.world import demand
@@ -42,7 +44,7 @@ ROLLS: Final = (
     "spec.batching", "spec.limits.max_body", "spec.limits.concurrency", "spec.backends", "spec.placement.pool",
 )  # fmt: skip
 # What of a project bounds its owner too: it is changed by who holds projects:write everywhere.
-PLATFORMS: Final = ("spec.quota",)
+PLATFORMS: Final = ("spec.quota", "spec.secrets")
 # What of a spec decides whether a node can take a replica.
 PLACED: Final = ("spec.model", "spec.resources", "spec.placement", "spec.replicas.max")
 
@@ -82,6 +84,7 @@ def apply(
     insists: bool = False,
     by: Asker = PLATFORM,
     nodes: Sequence[Capacity] = (),
+    rules: Rules | None = None,
 ) -> list[ApplyResult]:
     """Store every resource, or none. Projects go first, so that a manifest may bring its own; then roles, policies.
 
@@ -89,6 +92,7 @@ def apply(
         the journal says so.
     by: who asks; members and roles may be given no more than they have.
     nodes: those that report; an endpoint that changes and fits none of them, however empty, is refused.
+    rules: which secrets projects may name; None: any.
     Raises Refusal with everything that cannot hold.
     """
     ordered = sorted(resources, key=lambda each: [not isinstance(each, kind) for kind in (Project, Role, Policy)])
@@ -110,15 +114,15 @@ def apply(
         except (InvalidInput, NotFound, Conflict) as wrong:
             problems.append(_wrong(each, wrong.field or "spec", wrong.message, is_alone=len(ordered) == 1))
     given = {(each.metadata.project, each.metadata.name): each for each in ordered if isinstance(each, Endpoint)}
+    problems.extend(_misnamed(connection, ordered, rules))
     if not problems:
         problems.extend(_too_many_tenants(connection, given.values()))
         refused, warnings = allowances.judged(connection, before, given.values())
         problems.extend(_wrong(each, field, message, is_alone=len(given) == 1) for each, field, message in refused)
         results = [
-            msgspec.structs.replace(each, warnings=warnings.get((each.project, each.name), ()))
-            if each.kind == "Endpoint"
-            else each
+            msgspec.structs.replace(each, warnings=told) if each.kind == "Endpoint" and told else each
             for each in results
+            for told in (warnings.get((each.project, each.name), ()),)
         ]
         for project in dict.fromkeys(project for project, _ in given):
             problems.extend(
@@ -130,6 +134,12 @@ def apply(
     for name, members in were.items():
         _settle_members(connection, name, members, by, now_s)
     return results
+
+
+def _misnamed(connection: Connection, ordered: Sequence[Resource], rules: Rules | None) -> Iterable[Wrong]:
+    """Return what names a secret that its project may not name."""
+    for each, field, message in refused_names(connection, ordered, rules):
+        yield _wrong(each, field, message, is_alone=len(ordered) == 1)
 
 
 def _apply_small(connection: Connection, resource: Small, now_s: float, by: Asker) -> ApplyResult:

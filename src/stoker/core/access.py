@@ -37,6 +37,7 @@ _OPERATOR: Final[frozenset[Permission]] = frozenset(
         "gamedays:run",
         "logs:read",
         "audit:read",
+        "secrets:read",
         "keys:read",
     )
 )

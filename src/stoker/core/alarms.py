@@ -33,6 +33,7 @@ class Alarm(msgspec.Struct, frozen=True):
             or labels.get("node")
             or labels.get("process")
             or labels.get("provider")
+            or labels.get("project")
             or "the platform"
         )
         return Signal(
@@ -177,6 +178,10 @@ ALARMS: Final = (
     Alarm(
         "IdentityProviderDown", "ticket", 900.0, "the identity provider {who} cannot be asked for its keys",
         "`stoker get providers` says why; who is signed in stays so, and its keys stay good for a day",
+    ),
+    Alarm(
+        "SecretUnavailable", "ticket", 60.0, "a secret that {who} names cannot be read",
+        "`stoker secrets list` says which and why; the last value is used on for `STOKER_SECRETS_STALE`",
     ),
     Alarm(
         "HistoryFails", "ticket", 60.0, "the history of metrics cannot be written",

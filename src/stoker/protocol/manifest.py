@@ -11,12 +11,14 @@ from msgspec import inspect
 
 from stoker.core.access import ROLES
 from stoker.core.refs import parse_ref
+from stoker.core.secrets import literals, named
 from stoker.protocol import yamltree
 from stoker.protocol.budgets import budget_problems
 from stoker.protocol.chained import chain_problems
 from stoker.protocol.conform import line_of, misfits, shown, suggestion
 from stoker.protocol.drift import drift_problems
 from stoker.protocol.feedback import feedback_problems
+from stoker.protocol.handed import VALUES_MAX
 from stoker.protocol.identity import identity_problems
 from stoker.protocol.placing import placement_problems
 from stoker.protocol.policies import problems as policy_problems
@@ -289,6 +291,7 @@ def _endpoint_problems(spec: EndpointSpec) -> list[tuple[str, str]]:
         *feedback_problems(spec),
         *rollout_problems(spec.rollout),
         *scaling_problems(spec),
+        *literals(spec.options, spec.env),
     ]
     try:
         if not spec.backends and spec.model:
@@ -307,6 +310,8 @@ def _endpoint_problems(spec: EndpointSpec) -> list[tuple[str, str]]:
         found.append(("spec.cache.ttl", f"{shown(spec.cache.ttl)} is not between 0 and 30 days"))
     if spec.cache is not None and not CACHE_BYTES_MIN <= parse_bytes(spec.cache.max_bytes) <= CACHE_BYTES_MAX:
         found.append(("spec.cache.max_bytes", f"{shown(spec.cache.max_bytes)} is not between 64Ki and 64Gi"))
+    if len(named(spec.options, spec.env)) > VALUES_MAX:
+        found.append(("spec.env", f"more than {VALUES_MAX} secrets are named"))
     for name, value in spec.env.items():
         if not _VARIABLE.fullmatch(name) or "\0" in value or len(value) > VALUE_CHARACTERS_MAX:
             found.append((f"spec.env.{name}", f"{shown(name)} cannot be a variable of the environment"))

@@ -16,7 +16,15 @@ from sqlalchemy import Connection, Table, and_, event, select
 from sqlalchemy.sql import Delete, Insert, Update
 
 from stoker.core.audit import images
-from stoker.store import audit, schema, schema_audit, schema_budgets, schema_costs, schema_identity
+from stoker.store import (
+    audit,
+    schema,
+    schema_audit,
+    schema_budgets,
+    schema_costs,
+    schema_identity,
+    schema_secrets,
+)
 from stoker.types.audit import PLATFORM, Act, Outcome, ResourceChange
 
 # What each row is called before its primary key (or these columns); a test asks for every table, here or below.
@@ -42,6 +50,7 @@ RECORDED: Final[dict[Table, tuple[str, tuple[str, ...]]]] = {
     schema_audit.audit_holds: ("hold", ()),
     schema_identity.identity_providers: ("provider", ()),
     schema_identity.sessions: ("session", ("subject", "id")),
+    schema_secrets.secret_reads: ("secret", ()),
 }
 UNRECORDED: Final[dict[Table, str]] = {
     schema.lease: "which control acts",

@@ -25,6 +25,7 @@ Permission = Literal[
     "gamedays:run",
     "logs:read",
     "audit:read",  # the journal
+    "secrets:read",  # which secrets are named where and how they stand; no value
     "policies:read",
     "policies:write",
     "keys:read",

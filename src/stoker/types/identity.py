@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from stoker.types.fields import Name, Seconds
 from stoker.types.keys import UNLIMITED, KeyLimits
-from stoker.types.notifiers import SecretRef
+from stoker.types.secrets import SecretRef
 
 # Public keys alone: neither `none` nor a shared secret can be named, so no token can choose one.
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]

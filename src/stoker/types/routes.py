@@ -14,6 +14,7 @@ from stoker.types.models import Signature
 from stoker.types.prices import DatedCard
 from stoker.types.resources import FALLBACK_REASONS, Affinity, FallbackReason, ResumeMode, Task
 from stoker.types.rollouts import RolloutRoute
+from stoker.types.tuning import Tuning
 
 
 class ReplicaRoute(msgspec.Struct, frozen=True):
@@ -32,6 +33,8 @@ class RevisionRoute(msgspec.Struct, frozen=True):
     replicas: tuple[ReplicaRoute, ...]
     signature: Signature = Signature()
     platform: str = ""  # "onnx", "llamacpp": the OIP model metadata's platform is made of it
+    secrets: tuple[str, ...] = ()  # references that its replicas are handed the values of (gateway/remote/keys.py)
+    key: str = ""  # the one of them that is the key of the server behind it
 
 
 class CacheRoute(msgspec.Struct, frozen=True):
@@ -133,3 +136,4 @@ class RouteTable(msgspec.Struct, frozen=True):
     keys: tuple[KeyRoute, ...] = ()
     budgets: tuple[BudgetRoute, ...] = ()
     providers: tuple[ProviderRoute, ...] = ()
+    tuning: Tuning = Tuning()

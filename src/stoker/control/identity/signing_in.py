@@ -11,7 +11,7 @@ import re
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -21,11 +21,18 @@ from stoker.client import oidc
 from stoker.client.oidc import Client
 from stoker.control.identity.watch import Providers, discovery
 from stoker.core.identity import Refused, UnknownKey, values_of
-from stoker.observe.notify.secrets import resolve
 from stoker.store import providers
 from stoker.store.engine import Connection, Database
 from stoker.store.providers import Published
-from stoker.types.errors import Busy, Forbidden, InvalidInput, NotFound, Unauthenticated, Unavailable
+from stoker.types.errors import (
+    Busy,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    SecretUnavailable,
+    Unauthenticated,
+    Unavailable,
+)
 from stoker.types.identity import Identity, ProviderRoute
 from stoker.types.resources import IdentityProvider
 
@@ -59,9 +66,16 @@ class Returned(msgspec.Struct, frozen=True):
 
 
 class SignIn:
-    """The sign-ins of one control process. base: where it is reached, for providers that do not say."""
+    """The sign-ins of one control process.
 
-    def __init__(self, database: Database, watch: Providers, base: str) -> None:
+    base: where it is reached, for providers that do not say. secret: what a reference names now; raises
+    SecretUnavailable or InvalidInput.
+    """
+
+    def __init__(
+        self, database: Database, watch: Providers, base: str, secret: Callable[[str], Awaitable[str]]
+    ) -> None:
+        self._secret_of = secret
         self._database = database
         self.providers = watch
         self.base = base
@@ -73,6 +87,14 @@ class SignIn:
     def base_of(self, provider: IdentityProvider) -> str:
         """Return where browsers reach control to sign in by a provider."""
         return (provider.spec.url or self.base).rstrip("/")
+
+    async def secret(self, provider: IdentityProvider) -> str:
+        """Return the client secret, "" where there is none. Raises Unavailable."""
+        reference = provider.spec.client_secret
+        try:
+            return "" if reference is None else await self._secret_of(reference)
+        except (InvalidInput, SecretUnavailable) as missing:
+            raise Unavailable(f"the secret of {provider.metadata.name} cannot be read; an operator has to") from missing
 
     async def begin(self, name: str, back: str) -> tuple[str, str, IdentityProvider]:
         """Return where the browser goes, its cookie, and the provider. Raises InvalidInput, NotFound or Unavailable."""
@@ -105,7 +127,7 @@ class SignIn:
             raise Forbidden(f"this answer is not {pending.provider}'s")
         if not 0 < len(returned.code) <= CODE_MAX:
             raise InvalidInput("it has no code", field="code")
-        client = Client(provider.spec.client_id, _secret(provider))
+        client = Client(provider.spec.client_id, await self.secret(provider))
         found, redirect = discovery(published), self._redirect(provider)
         given = await self._in_turn(lambda: oidc.redeem(found, client, returned.code, redirect, pending.verifier))
         who = await self._verified(provider, given.id_token, provider.spec.client_id, routes)
@@ -210,16 +232,6 @@ def said(refused: Refused) -> str:
         "claims": "this token does not say who it is of, or until when",
         "email": "this token has no verified address in a domain that is let in",
     }[refused.reason]
-
-
-def _secret(provider: IdentityProvider) -> str:
-    reference = provider.spec.client_secret
-    if reference is None:
-        return ""
-    try:
-        return resolve(reference)
-    except InvalidInput as missing:
-        raise Unavailable(f"the secret of {provider.metadata.name} cannot be read; an operator has to") from missing
 
 
 def _shown(code: str, more: str) -> str:
