@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from stoker.cli import budgets, tables
+from stoker.cli import budgets, providers, tables
 from stoker.cli.kinds import Kind, split_reference, to_kind
 from stoker.cli.output import items, show
 from stoker.cli.session import Command, Session, project_option
@@ -38,7 +38,10 @@ _NAME_OF: Final = {"project": "name", "node": "node", "key": "id"}
 @project_option
 @click.pass_obj
 def command(session: Session, kind: Kind, name: str | None, all_projects: bool, output: str, project: str) -> None:
-    """List resources, or get one. KIND is endpoint, model, project, node, key, notifier, policy, budget or role."""
+    """List resources, or get one.
+
+    KIND is endpoint, model, project, node, key, notifier, policy, budget, role or provider.
+    """
     control = session.control()
     if kind == "endpoint":
         _endpoints(control, name, None if all_projects else project, output)
@@ -80,6 +83,8 @@ def _others(control: ControlClient, kind: Kind, name: str | None, output: str) -
             _notifiers(control, name, output)
         case "role":
             _roles(control, name, output)
+        case "provider":
+            providers.listed(control, name, output)
         case _:
             _listed(control.keys(), tables.keys_table, {"key": name}, output)
 

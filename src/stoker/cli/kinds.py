@@ -4,7 +4,7 @@ from typing import Final, Literal
 
 import click
 
-Kind = Literal["endpoint", "model", "project", "node", "key", "notifier", "policy", "budget", "role"]
+Kind = Literal["endpoint", "model", "project", "node", "key", "notifier", "policy", "budget", "role", "provider"]
 
 _WORDS: Final[dict[str, Kind]] = {
     "endpoint": "endpoint",
@@ -26,6 +26,8 @@ _WORDS: Final[dict[str, Kind]] = {
     "budgets": "budget",
     "role": "role",
     "roles": "role",
+    "provider": "provider",
+    "providers": "provider",
 }
 
 
@@ -33,7 +35,7 @@ def to_kind(ctx: click.Context | None, parameter: click.Parameter | None, value:
     """Return the kind that a word means, in the singular or the plural."""
     found = _WORDS.get(value.lower())
     if found is None:
-        words = "there are endpoints, models, projects, nodes, keys, notifiers, policies, budgets and roles"
+        words = "there are endpoints, models, projects, nodes, keys, notifiers, policies, budgets, roles and providers"
         raise click.BadParameter(f"{value!r} is not a kind; {words}", ctx=ctx, param=parameter)
     return found
 

@@ -11,6 +11,7 @@ from stoker.types.keys import KeyLimits
 from stoker.types.routes import KeyRoute, RouteTable
 
 MINUTE_S: Final = 60.0
+GUESTS_MAX: Final = 4096
 _HEADERS: Final = b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n"
 FADE: Final = 0.5  # of what was asked, once a second: the traffic of the last few seconds
 
@@ -73,14 +74,19 @@ class Quotas:
     def __init__(self, gateways: int) -> None:
         self.holder = Holder(gateways)
         self._accounts: dict[KeyId, Account] = {}
+        self._guests: dict[KeyId, Account] = {}  # who comes with a token, as far as their provider limits them
+        self._limits_guests = False
 
     def __bool__(self) -> bool:
-        return bool(self._accounts)
+        return bool(self._accounts) or self._limits_guests
 
     def apply(self, table: RouteTable) -> None:
         """Follow the keys of `table`."""
         now_s = time.monotonic()
-        limited = {key.key: key.limits for key in table.keys if key.limits.requests_per_s or key.limits.tokens_per_min}
+        limited = {key.key: key.limits for key in table.keys if _is_limited(key.limits)}
+        self._limits_guests = any(_is_limited(each.limits) for each in table.providers)
+        if not self._limits_guests:
+            self._guests = {}
         for name in self._accounts.keys() - limited.keys():
             del self._accounts[name]
         for name, limits in limited.items():
@@ -94,18 +100,35 @@ class Quotas:
     def find(self, key: KeyRoute, now_s: float) -> Account | None:
         """Return the account of `key` with this moment's share; None for a key without limits."""
         account = self._accounts.get(key.key)
+        if account is None and not key.sha256 and self._limits_guests:
+            account = self._guest(key)
         if account is not None:
             account.follow(account.limits, self.holder.share(key.key, now_s), now_s)
+        return account
+
+    def _guest(self, key: KeyRoute) -> Account | None:
+        """Return the account of somebody who is no row of the table; the one seen first goes over GUESTS_MAX."""
+        if not _is_limited(key.limits):
+            return None
+        account = self._guests.get(key.key)
+        if account is None or account.limits != key.limits:
+            if len(self._guests) >= GUESTS_MAX:
+                del self._guests[next(iter(self._guests))]
+            account = self._guests[key.key] = Account(key.limits, self.holder.share(key.key, time.monotonic()))
         return account
 
     def asked(self) -> dict[str, float]:
         """Return what each key asked for lately, and let it fade. Called once a second."""
         found: dict[str, float] = {}
-        for name, account in self._accounts.items():
+        for name, account in (*self._accounts.items(), *self._guests.items()):
             if account.asked > 0.01:
                 found[name] = account.asked
                 account.asked *= FADE
         return found
+
+
+def _is_limited(limits: KeyLimits) -> bool:
+    return bool(limits.requests_per_s or limits.tokens_per_min)
 
 
 def _rate(known: Rate | None, per_s: float, burst: float, now_s: float) -> Rate | None:
