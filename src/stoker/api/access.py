@@ -11,7 +11,7 @@ from stoker.api.manifests import change_project
 from stoker.api.operations import Call, Operation
 from stoker.client.access import Ended
 from stoker.control import issuing
-from stoker.store import journal, keys, projects, roles
+from stoker.store import journal, keys, projects, roles, sessions
 from stoker.store.engine import Connection
 from stoker.types.access import EVERYWHERE, Member
 from stoker.types.errors import InvalidInput, NotFound
@@ -103,10 +103,13 @@ async def _remove_subject(call: Call) -> Response:
                 left.append(row.name)
                 kept = msgspec.structs.replace(row.resource, spec=msgspec.structs.replace(spec, members=staying))
                 projects.put(connection, kept, now_s)
-        gone = keys.remove_of(connection, subject)
-        if not left and not gone:
-            raise NotFound(f"{subject!r} is no member of any project, and has no key")
-        because = f"{subject} leaves: no member of {len(left)} projects, {len(gone)} keys end; {call.because}"
+        gone, signed_in = keys.remove_of(connection, subject), sessions.remove_of(connection, subject=subject)
+        if not left and not gone and not signed_in:
+            raise NotFound(f"{subject!r} is no member of any project, and has no key and no session")
+        because = (
+            f"{subject} leaves: no member of {len(left)} projects, {len(gone)} keys and {signed_in} sessions end; "
+            f"{call.because}"
+        )
         journal.add(connection, journal.Entry(now_s, "RemoveSubject", because, subject=subject))
         for key in gone:
             journal.add(connection, journal.Entry(now_s, "RevokeKey", because, key.project, subject=key.id))

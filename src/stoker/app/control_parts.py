@@ -4,9 +4,10 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stoker.app.home import Home
 from stoker.app.settings import Settings
@@ -29,6 +30,8 @@ from stoker.control.feedback import FeedbackWatch
 from stoker.control.fleet import Fleet
 from stoker.control.gauges import Gauges
 from stoker.control.hooks import HookPost
+from stoker.control.identity.signing_in import SignIn
+from stoker.control.identity.watch import Providers, Reading
 from stoker.control.loop import Loop
 from stoker.control.models import ModelRegistry
 from stoker.control.numbers import Numbers
@@ -46,6 +49,7 @@ from stoker.control.rollouts import RolloutWatch
 from stoker.control.routes import RoutePublisher
 from stoker.control.scaling.gather import Gatherer
 from stoker.control.scaling.watch import ScalingWatch
+from stoker.control.secrets import SecretWatch
 from stoker.control.shapes import ShapeWatch
 from stoker.control.starts import StartWatch
 from stoker.control.stats import StatsReader
@@ -53,6 +57,7 @@ from stoker.control.traces import Traces
 from stoker.control.usage import UsageBook
 from stoker.control.used import KeyUse
 from stoker.core.drift import Apart
+from stoker.core.secrets import Rules
 from stoker.core.shapes import to_warm
 from stoker.core.shares import Teller
 from stoker.core.snapshot import Revision
@@ -74,32 +79,34 @@ from stoker.store.engine import Connection, Database
 from stoker.telemetry.metrics import Registry, Snapshot
 from stoker.telemetry.sealing import KeyRing
 from stoker.types.drift import Answer, Drawn, Reference
+from stoker.types.identity import Jwk, ProviderRoute
 from stoker.types.models import VersionManifest
 from stoker.types.usage import UsageRecord
+
+if TYPE_CHECKING:
+    from stoker.protocol.tokens import Keyring
 
 
 def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: FolderBlobs) -> ControlPlane:
     """Return the control plane of concrete parts. name: its process' in metrics."""
     driver, metrics, routes = LocalDriver(str(home.run / "agent.sock")), Registry(name), RoutePublisher()
     observer, history = Observer(driver), History(home.metrics, bytes_max=chosen.metrics_max_bytes)
-    effects = Effects(driver, observer, blobs, home, time.time, partial(_start_facts, database, observer))
-    loop = Loop(database, observer, effects, routes, home, _holder(), metrics)
-    post, gauges = Post(metrics, f"http://127.0.0.1:{chosen.api_port}"), Gauges(metrics, observer, routes, history)
+    loop = _loop(database, driver, observer, blobs, home, routes, metrics)
+    secrets = _secrets(name, home, chosen, database, loop, metrics)
+    post, gauges = _post(chosen, metrics, secrets), Gauges(metrics, observer, routes, history)
     collector = _collector(home, chosen, history, Own(metrics, gauges.refresh), Around(driver, observer, metrics))
-    counted = partial(_counted, collector, name, chosen.otlp_interval_s)
-    numbers = Numbers(metrics, driver, observer, Fleet(metrics), gauges.refresh, counted)
+    numbers = _numbers(metrics, driver, observer, gauges, partial(_counted, collector, name, chosen.otlp_interval_s))
     watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
-    incidents = _incidents(database, history, watch, loop)
-    remedies = _remedies(database, incidents, observer, metrics, loop, watch)
-    admission = Admission(database, blobs, observer, metrics)
-    models = ModelRegistry(database, blobs, home.models, home.tmp, admission)
-    reach, signer = ask.Fleet(lambda: observer.statuses, home.address), Signer(home.platform_key)
-    samples = SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes)
+    incidents, remedies = _incidents(database, history, watch, observer, metrics, loop)
+    samples, admission = _samples(home, chosen), Admission(database, blobs, observer, metrics)
+    models, signer = ModelRegistry(database, blobs, home.models, home.tmp, admission), Signer(home.platform_key)
+    reach = ask.Fleet(lambda: observer.statuses, home.address)
     judges = gates.Gates(blobs, reach, models.comparer, samples, policies.Asked(admission))
     quiet = Quiet(database, samples, reach, lambda: loop.lease is not None, loop.wake)
     scaling = _scaling(database, Gatherer(home.address, chosen.gateways, observer, history), loop, metrics)
     return ControlPlane(
         database=database,
+        secrets=secrets,
         driver=driver,
         observer=observer,
         models=models,
@@ -136,8 +143,40 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         shapes=ShapeWatch(database, observer, lambda: loop.state, lambda: loop.lease),
         ahead=_ahead(database, observer, driver, partial(_laid, blobs, home), loop),
         audit=_audit(home, chosen, database, signer, metrics),
+        sign_in=_sign_in(database, chosen, loop, metrics, secrets),
+        usual=chosen.tuning,
         process=name,
     )
+
+
+def _loop(
+    database: Database,
+    driver: Driver,
+    observer: Observer,
+    blobs: FolderBlobs,
+    home: Home,
+    routes: RoutePublisher,
+    metrics: Registry,
+) -> Loop:
+    effects = Effects(driver, observer, blobs, home, time.time, partial(_start_facts, database, observer))
+    return Loop(database, observer, effects, routes, home, _holder(), metrics)
+
+
+def _sign_in(database: Database, chosen: Settings, loop: Loop, metrics: Registry, secrets: SecretWatch) -> SignIn:
+    watch = Providers(database, metrics, loop.wake, Reading(_keys_of, _keyring))
+    return SignIn(database, watch, f"http://127.0.0.1:{chosen.api_port}", secrets.platforms)
+
+
+def _keyring(routes: tuple[ProviderRoute, ...]) -> "Keyring":
+    from stoker.protocol.tokens import Keyring  # and what verifies signatures, which most starts need not
+
+    return Keyring(routes)
+
+
+def _keys_of(document: bytes) -> tuple[Jwk, ...]:
+    from stoker.protocol.tokens import keys_of
+
+    return keys_of(document)
 
 
 def _ahead(
@@ -155,6 +194,31 @@ def _laid(blobs: FolderBlobs, home: Home, manifest: VersionManifest) -> Path:
 def _audit(home: Home, chosen: Settings, database: Database, signer: Signer, metrics: Registry) -> Auditor:
     copy = copy_to(chosen.audit_copy, database)
     return Auditor(database, signer, home.checkpoints, copy, chosen.audit_days, metrics)
+
+
+def _post(chosen: Settings, metrics: Registry, secrets: SecretWatch) -> Post:
+    return Post(metrics, f"http://127.0.0.1:{chosen.api_port}", secrets.value)
+
+
+def _samples(home: Home, chosen: Settings) -> SampleStore:
+    return SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes)
+
+
+def _numbers(
+    metrics: Registry,
+    driver: Driver,
+    observer: Observer,
+    gauges: Gauges,
+    counted: Callable[[], Awaitable[list[Snapshot]]],
+) -> Numbers:
+    return Numbers(metrics, driver, observer, Fleet(metrics), gauges.refresh, counted)
+
+
+def _secrets(name: str, home: Home, chosen: Settings, database: Database, loop: Loop, metrics: Registry) -> SecretWatch:
+    loop.rules = Rules(str(home.secrets), chosen.vault_area if chosen.vault_addr else "")
+    own = chosen.secrets(home.secrets, name, os.environ)
+    addresses = {each: home.address(each) for each in (f"gateway-{index}" for index in range(chosen.gateways))}
+    return SecretWatch(database, own, loop.rules, addresses, lambda: loop.lease, lambda: loop.state, metrics)
 
 
 def _holder() -> str:
@@ -180,17 +244,14 @@ def _collector(home: Home, chosen: Settings, history: History, own: Own, around:
     return Collector(history, (own, *gateways), around.due)
 
 
-def _incidents(database: Database, history: History, watch: Watch, loop: Loop) -> Incidents:
+def _incidents(
+    database: Database, history: History, watch: Watch, observer: Observer, metrics: Registry, loop: Loop
+) -> tuple[Incidents, Remedies]:
     evidence = Recorded(database, history)
-    return Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, watch.alerted)
-
-
-def _remedies(
-    database: Database, incidents: Incidents, observer: Observer, metrics: Registry, loop: Loop, watch: Watch
-) -> Remedies:
+    incidents = Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, watch.alerted)
     remedies = Remedies(database, incidents, lambda: observer.statuses, metrics, loop.wake)
     loop.asked, loop.acts = watch.asked, remedies.in_force
-    return remedies
+    return incidents, remedies
 
 
 def _seeing(observer: Observer, watch: Watch, scaling: ScalingWatch, history: History, chosen: Settings) -> Sources:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from stoker.cli import budgets, quotas, tables
+from stoker.cli import budgets, providers, quotas, tables
 from stoker.cli.kinds import Kind, split_reference, to_kind
 from stoker.cli.output import items, show
 from stoker.cli.session import Command, Session, project_option
@@ -40,7 +40,7 @@ _NAME_OF: Final = {"project": "name", "node": "node", "key": "id"}
 def command(session: Session, kind: Kind, name: str | None, all_projects: bool, output: str, project: str) -> None:
     """List resources, or get one.
 
-    KIND is endpoint, model, project, node, key, notifier, policy, budget, quota or role.
+    KIND is endpoint, model, project, node, key, notifier, policy, budget, quota, role or provider.
     """
     control = session.control()
     if kind == "endpoint":
@@ -87,6 +87,8 @@ def _others(control: ControlClient, kind: Kind, name: str | None, output: str) -
             _notifiers(control, name, output)
         case "role":
             _roles(control, name, output)
+        case "provider":
+            providers.listed(control, name, output)
         case _:
             _listed(control.keys(), tables.keys_table, {"key": name}, output)
 

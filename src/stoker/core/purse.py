@@ -81,7 +81,10 @@ class Purse:
             self._bound_max = bound
             self._urgent = self.wanted() // 4
         pocket = self.current(now_s)
-        return bound if pocket is None else max(bound - pocket.room, 0)
+        if pocket is None:
+            return bound
+        lacking = bound - pocket.room
+        return max(0, lacking)
 
     def miss(self, lacking: int) -> None:
         """Ask for `lacking` with the next question: a request waits for it."""
@@ -99,7 +102,12 @@ class Purse:
     def left(self, now_s: float) -> int:
         """Return what may be left of the budget, as control said last: here, unleased and with others."""
         pocket = self.current(now_s)
-        return max(0 if pocket is None else pocket.room, 0) + self.elsewhere
+        return self.elsewhere if pocket is None else self.left_in(pocket)
+
+    def left_in(self, pocket: Pocket) -> int:
+        """Return what may be left of the budget in the period of `pocket`, which is that of now."""
+        room = pocket.room
+        return room + self.elsewhere if room > 0 else self.elsewhere
 
     def spend(self, pocket: Pocket, cost: int) -> None:
         """Note what a request of `pocket` cost."""

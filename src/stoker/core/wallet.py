@@ -158,8 +158,9 @@ def tightest(purses: Iterable[Purse], now_s: float) -> tuple[Purse, int] | None:
     """Return the budget of money of which the least is left, and that: of those that hold anybody up and are known."""
     found: tuple[Purse, int] | None = None
     for each in purses:
-        if each.unit == MONEY and each.terms.on_limit != "warn" and each.current(now_s) is not None:
-            left = each.left(now_s)
+        pocket = each.current(now_s)
+        if pocket is not None and each.unit == MONEY and each.terms.on_limit != "warn":
+            left = each.left_in(pocket)
             if found is None or left < found[1]:
                 found = (each, left)
     return found

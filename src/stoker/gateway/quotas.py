@@ -13,9 +13,11 @@ from stoker.core.quota import Rate
 from stoker.core.shares import Holder
 from stoker.types.errors import RateLimited, TooManyAtOnce
 from stoker.types.ids import KeyId
+from stoker.types.keys import KeyLimits
 from stoker.types.routes import KeyRoute, QuotaRoute, RouteTable
 
 MINUTE_S: Final = 60.0
+GUESTS_MAX: Final = 4096
 _HEADERS: Final = b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n"
 _AT_ONCE: Final = b"x-ratelimit-limit-concurrency: %d\r\nx-ratelimit-remaining-concurrency: %d\r\n"
 FADE: Final = 0.5  # of what was asked, once a second: the traffic of the last few seconds
@@ -167,45 +169,52 @@ class Quotas:
         self._accounts: dict[str, Account] = {}
         self._places: dict[str, Places] = {}
         self._holdings: dict[KeyId, Holding] = {}
+        self._shared: dict[str, tuple[str, ...]] = {}  # names of what a project's keys share
+        self._whole: tuple[str, ...] = ()
+        self._guests: dict[str, QuotaRoute] = {}  # who comes with a token and is no row of the table, by key
+        self._seats: dict[KeyId, Holding] = {}  # what they are held to
+        self._limits_guests = False
         self._ending: dict[str, Places] = {}  # of limits that are gone; they may come back while requests still run
 
     def __bool__(self) -> bool:
-        return bool(self._holdings)
+        return bool(self._holdings) or self._limits_guests
 
     def apply(self, table: RouteTable) -> None:
         """Follow the keys and quotas of `table`. What runs keeps its places, also where a limit is changed."""
         now_s = time.monotonic()
         accounts: dict[str, Account] = {}
         places: dict[str, Places] = {}
-        shared: dict[str, tuple[str, ...]] = {}  # names of what a project's keys share
-        whole: tuple[str, ...] = ()
+        self._shared, self._whole, self._seats = {}, (), {}
         for quota in table.quotas:
             name = f"project:{quota.project}" if quota.project else "platform:"
             whose = f"project {quota.project!r}" if quota.project else "all of the platform"
             self._follow(name, whose, quota, (accounts, places), now_s)
             if quota.project:
-                shared[quota.project] = (name,)
+                self._shared[quota.project] = (name,)
             else:
-                whole = (name,)
+                self._whole = (name,)
         holdings: dict[KeyId, Holding] = {}
         for key in table.keys:
-            own = key.limits
-            limits = QuotaRoute("", own.requests_per_s, own.burst, own.tokens_per_min, own.requests_at_once)
-            self._follow(str(key.key), "this key", limits, (accounts, places), now_s)
-            names = (str(key.key), *shared.get(key.project, ()), *whole)
-            holding = Holding(
-                tuple(accounts[name] for name in names if name in accounts),
-                tuple(places[name] for name in names if name in places),
-            )
-            if holding.accounts or holding.places:
+            self._follow(str(key.key), "this key", _limits(key), (accounts, places), now_s)
+            holding = self._holding(key, accounts, places)
+            if holding is not None:
                 holdings[key.key] = holding
+        is_held = bool(self._shared or self._whole)
+        self._limits_guests = any(is_held or _limits_any(each.limits) for each in table.providers)
+        if not self._limits_guests:
+            self._guests = {}
+        for name, limits in self._guests.items():
+            self._follow(name, "this key", limits, (accounts, places), now_s)
         ending = {**self._ending, **self._places}
         self._ending = {name: each for name, each in ending.items() if each.running and name not in places}
         self._accounts, self._places, self._holdings = accounts, places, holdings
 
     def find(self, key: KeyRoute) -> Holding | None:
         """Return what `key` is held to; None for one without limits."""
-        return self._holdings.get(key.key)
+        found = self._holdings.get(key.key)
+        if found is None and self._limits_guests and not key.sha256:
+            found = self._seats.get(key.key) or self._seat(key)
+        return found
 
     def take(self, holding: Holding, tokens: float, now_s: float) -> None:
         """Take a place and what the rates ask for. Raises Busy, and takes nothing, when any of it is not there."""
@@ -262,6 +271,38 @@ class Quotas:
             found[scope if colon else "key"] += places.running
         return found
 
+    def _seat(self, key: KeyRoute) -> Holding | None:
+        """Return what somebody is held to who is no row of the table; over GUESTS_MAX who came first begins anew."""
+        name, limits = str(key.key), _limits(key)
+        if _limits_any(key.limits) and self._guests.get(name) != limits:
+            if name not in self._guests and len(self._guests) >= GUESTS_MAX:
+                self._forget(next(iter(self._guests)))
+            self._guests[name] = limits
+            own: tuple[dict[str, Account], dict[str, Places]] = ({}, {})
+            self._follow(name, "this key", limits, own, time.monotonic())
+            self._accounts.update(own[0])
+            self._places.update(own[1])
+        found = self._holding(key, self._accounts, self._places)
+        if found is not None:
+            if len(self._seats) >= GUESTS_MAX:
+                self._seats.clear()
+            self._seats[key.key] = found
+        return found
+
+    def _forget(self, guest: str) -> None:
+        del self._guests[guest]
+        self._accounts.pop(guest, None)
+        places = self._places.pop(guest, None)
+        if places is not None and places.running:
+            self._ending[guest] = places
+        self._seats.clear()
+
+    def _holding(self, key: KeyRoute, accounts: dict[str, Account], places: dict[str, Places]) -> Holding | None:
+        names = (str(key.key), *self._shared.get(key.project, ()), *self._whole)
+        own = tuple(accounts[name] for name in names if name in accounts)
+        seats = tuple(places[name] for name in names if name in places)
+        return Holding(own, seats) if own or seats else None
+
     def _follow(
         self,
         name: str,
@@ -286,6 +327,15 @@ class Quotas:
                 known = Places(f"{name}#", whose, limits.requests_at_once)
             known.limit = limits.requests_at_once
             places[name] = known
+
+
+def _limits(key: KeyRoute) -> QuotaRoute:
+    own = key.limits
+    return QuotaRoute("", own.requests_per_s, own.burst, own.tokens_per_min, own.requests_at_once)
+
+
+def _limits_any(limits: KeyLimits) -> bool:
+    return limits.requests_per_s > 0 or limits.tokens_per_min > 0 or limits.requests_at_once > 0
 
 
 def _rate(known: Rate | None, per_s: float, burst: float, now_s: float) -> Rate | None:

@@ -26,6 +26,7 @@ StokerError
 │   ├── StillLoading        503 loading                its replica is ready later than the caller can wait
 │   ├── ReplicaLost         503 replica_lost           the connection to a replica broke mid-request
 │   ├── UsageJournalFull    503 usage_journal_full     what must be paid cannot be written down
+│   ├── SecretUnavailable   503 secret_unavailable     a value that is only named cannot be had where it is
 │   └── Draining            503 draining
 ├── DeadlineExceeded        504 deadline_exceeded
 ├── ClientTooSlow           408 client_too_slow
@@ -204,6 +205,12 @@ class NotReachable(Unavailable):
     """Nobody answers at an address, or the connection broke; no process said anything."""
 
     code = "not_reachable"
+
+
+class SecretUnavailable(Unavailable):
+    """A secret that a manifest names cannot be read; the message never holds what could be a value."""
+
+    code = "secret_unavailable"
 
 
 class StillLoading(Unavailable):
