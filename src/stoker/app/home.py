@@ -7,6 +7,7 @@ processes/      what the agent runs           replicas/    one spec file a repli
 logs/           one file a process, rotated   gateway/     the last route table
 measurements/   of engines, a table a model    samples/     requests kept, sealed, and their keys
 gamedays/       reports of faults on purpose    usage/         records of usage, until they are settled
+secrets/        files that projects may name, a folder a project; nothing here writes them
 platform.key    signs dossiers and the audit   audit.checkpoints  what it signed of the audit, a line each
 tmp/            half-written files            credentials.json  the CLI's own key, mode 600
 """
@@ -104,6 +105,11 @@ class Home:
         return self.root / "samples"
 
     @property
+    def secrets(self) -> Path:
+        """Files with the values of secrets that a project may name, a folder a project; nothing writes here."""
+        return self.root / "secrets"
+
+    @property
     def usage(self) -> Path:
         """Journals of what requests used, a folder an incarnation of a gateway, until control has settled them."""
         return self.root / "usage"
@@ -158,6 +164,7 @@ class Home:
             self.processes,
             self.replicas,
             self.measurements,
+            self.secrets,
             self.logs,
             self.gateway,
             self.tmp,
