@@ -50,6 +50,13 @@ def test_a_parameter_that_is_given_twice_is_refused(rig: Rig) -> None:
         ("usage?from=yesterday", "from"),
         ("usage?by=" + "x" * 5000, "by"),
         ("usage?by=colour", "by"),
+        ("usage/records?limit=0", "limit"),
+        ("usage/records?after=" + "9" * 29 + ".1", "after"),  # more than a database keeps
+        ("usage/records?from=yesterday", "from"),
+        ("usage/records?project=No", "project"),
+        ("quotas?project=No", "project"),
+        ("secrets?projet=default", "projet"),
+        ("sessions?all=1", "all"),
     ],
 )
 def test_a_parameter_that_is_not_as_published_is_refused_with_its_name(rig: Rig, query: str, field: str | None) -> None:
@@ -67,6 +74,48 @@ def test_a_flag_is_read_in_each_of_its_forms(rig: Rig, text: str) -> None:
 def test_what_is_no_name_in_a_path_is_refused_before_anything_looks_for_it(rig: Rig, name: str) -> None:
     path = f"/api/v1/projects/{name}/endpoints/a/samples"
     assert refused(rig.request("DELETE", path)) == (400, "invalid_input", "project")
+
+
+@pytest.mark.parametrize("subject", ["alice", "user:", "user:a%0A", "user:%00"])
+def test_who_is_nobody_in_a_path_is_refused(rig: Rig, subject: str) -> None:
+    path = f"/api/v1/projects/default/members/{subject}"
+    for method, body in (("PUT", {"role": "viewer"}), ("DELETE", None)):
+        assert refused(rig.request(method, path, body)) == (400, "invalid_input", "subject")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "field"),
+    [
+        ("POST", "settings", {"otlp_endpoint": "http://collector:4318\n"}, "otlp_endpoint"),
+        ("POST", "settings", {"colour": 1}, "colour"),
+        ("POST", "settings", [], None),
+        ("PATCH", "platform/quota", {"endpoints": -1}, "endpoints"),
+        ("PATCH", "platform/quota", {"endpoint": 1}, "endpoint"),
+        ("PATCH", "projects/default/quota", "none", None),
+        ("PUT", "projects/default/members/user:a", {"role": "No"}, "role"),
+    ],
+)
+def test_a_change_that_is_not_as_published_is_refused_with_its_field(
+    rig: Rig, method: str, path: str, body: Any, field: str | None
+) -> None:
+    assert refused(rig.request(method, f"/api/v1/{path}", body)) == (400, "invalid_input", field)
+
+
+def test_of_a_change_each_field_may_be_left_out_or_null_and_a_whole_number_have_a_point(rig: Rig) -> None:
+    schemas = DOCUMENT["components"]["schemas"]
+    for name in ("QuotaChanges", "TuningChanges"):
+        assert not schemas[name].get("required")
+        assert all({"type": "null"} in each["anyOf"] for each in schemas[name]["properties"].values())
+    assert rig.request("PATCH", "/api/v1/platform/quota", {"timezone": None, "burst": None, "keys": 90.0})[0] == 200
+    assert rig.request("POST", "/api/v1/settings", {"cache_max_bytes": 1e6, "log_level": None})[0] == 200
+    assert rig.request("PATCH", "/api/v1/platform/quota", {"keys": None})[1].get("keys") is None
+    assert rig.request("POST", "/api/v1/settings", {"cache_max_bytes": None})[0] == 200
+
+
+def test_what_is_about_the_caller_needs_a_key_too() -> None:
+    for path, method in (("/auth/session", "get"), ("/auth/logout", "post"), ("/api/v1/sessions", "get")):
+        assert DOCUMENT["paths"][path][method]["security"] == [{"key": []}]
+    assert "security" not in DOCUMENT["paths"]["/auth/providers"]["get"]
 
 
 def test_a_whole_number_may_be_written_with_a_point(rig: Rig) -> None:

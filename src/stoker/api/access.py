@@ -15,13 +15,14 @@ from stoker.store import journal, keys, projects, roles, sessions
 from stoker.store.engine import Connection
 from stoker.types.access import EVERYWHERE, Member
 from stoker.types.errors import InvalidInput, NotFound
+from stoker.types.fields import Name
 from stoker.types.resources import Project, Role
 
 
 class RoleBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a member may do: viewer, caller, deployer, operator, owner, or a role of one's own."""
 
-    role: str
+    role: Name
 
 
 class RoleList(msgspec.Struct, frozen=True):

@@ -10,9 +10,10 @@ from starlette.responses import RedirectResponse, Response
 from stoker.api import cookies
 from stoker.api.bodies import decoded, nothing, reply
 from stoker.api.operations import Call, Operation, Parameter
+from stoker.api.queries import NAME
 from stoker.control.identity import sessions as holding
 from stoker.control.identity.sessions import csrf_of
-from stoker.control.identity.signing_in import SIGN_IN_S, Returned
+from stoker.control.identity.signing_in import CODE_MAX, NEXT, SIGN_IN_S, Returned
 from stoker.control.keys import digest
 from stoker.core.identity import account_of
 from stoker.store import journal, providers, sessions
@@ -31,6 +32,7 @@ from stoker.types.identity import (
     SessionKind,
     SessionView,
 )
+from stoker.types.ids import NAME_PATTERN
 from stoker.types.resources import IdentityProvider
 
 PUBLISHED_WAIT_S: Final = 2.0
@@ -47,7 +49,7 @@ class SessionBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An ID token that the command line got for somebody."""
 
     id_token: Annotated[str, Meta(min_length=16, max_length=TOKEN_BYTES_MAX)]
-    provider: Annotated[str, Meta(max_length=63)] = ""
+    provider: Annotated[str, Meta(pattern=rf"{NAME_PATTERN}|^(?!\n)$")] = ""
 
 
 class SessionList(msgspec.Struct, frozen=True):
@@ -208,13 +210,13 @@ OPERATIONS: Final = (
         "open",
         status=303,
         query=(
-            Parameter("provider", str, "its name; the only one by default"),
-            Parameter("next", str, "a path here to come back to"),
+            Parameter("provider", str, "its name; the only one by default", pattern=f"({NAME})?"),
+            Parameter("next", str, "a path here to come back to", form=f"({NEXT})?"),
         ),
     ),
     Operation(
         "GET", "/auth/callback", _callback, "Where a provider sends a browser back to", "open", status=303,
-        query=tuple(Parameter(name, str, "as the provider says") for name in Returned.__struct_fields__),
+        query=tuple(Parameter(each, str, "of the provider", longest=CODE_MAX) for each in Returned.__struct_fields__),
     ),
     Operation(
         "POST",

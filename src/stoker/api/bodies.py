@@ -68,6 +68,16 @@ async def decoded(request: Request, kind: type[_T]) -> _T:
         raise invalid(wrong) from wrong
 
 
+async def changes(request: Request, kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """Return by name what the JSON body gives of `kind` (operations.partly), None where it says null.
+
+    Raises InvalidInput.
+    """
+    found = await decoded(request, kind)
+    given = ((name, getattr(found, name)) for name in kind.__struct_fields__)
+    return {name: value for name, value in given if value is not msgspec.UNSET}
+
+
 def _whole(value: Any) -> Any:
     """Return a JSON value of which whole numbers are integers."""
     if isinstance(value, dict):

@@ -9,6 +9,7 @@ import msgspec
 from stoker.api import queries
 from stoker.api.operations import Operation
 from stoker.api.refusals import ErrorBody
+from stoker.types.access import SUBJECT_PATTERN
 from stoker.types.ids import DIGEST_PATTERN, NAME_PATTERN
 
 REF_TEMPLATE: Final = "#/components/schemas/{name}"
@@ -20,6 +21,7 @@ _PARTS: Final[dict[str, dict[str, Any]]] = {
     **dict.fromkeys(queries.NAMED, _NAME),
     "alias": {"type": "string", "pattern": f"^(?![0-9]+$){NAME_PATTERN[1:]}"},  # a number is a version's
     "digest": {"type": "string", "pattern": DIGEST_PATTERN},
+    "subject": {"type": "string", "pattern": SUBJECT_PATTERN},
     "number": _NUMBER,
     "sequence": _NUMBER,
 }
@@ -75,8 +77,9 @@ def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
     }
     if operation.body is not None:
         shown["requestBody"] = {"required": True, "content": _body(operation.body, schemas)}
-    if operation.permissions:
+    if operation.access != "open":
         shown["security"] = [{"key": []}, {}] if operation.is_local else [{"key": []}]
+    if operation.permissions:
         shown["x-permission"] = " or ".join(operation.permissions)
     return shown
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -99,6 +100,12 @@ class Parameter:
     longest: int = 4000
     one_of: tuple[str, ...] = ()
     is_required: bool = False
+
+
+def partly(kind: type[msgspec.Struct], name: str, meaning: str) -> type[msgspec.Struct]:
+    """Return a struct of the fields of `kind`, of which each may be left out, or null."""
+    fields = [(each.name, each.type | None | msgspec.UnsetType, msgspec.UNSET) for each in msgspec.structs.fields(kind)]
+    return msgspec.defstruct(name, fields, frozen=True, forbid_unknown_fields=True, namespace={"__doc__": meaning})
 
 
 @dataclass(frozen=True, slots=True)

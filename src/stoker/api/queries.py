@@ -9,6 +9,7 @@ from typing import Any, Final
 from starlette.requests import Request
 
 from stoker.api.operations import Operation, Parameter
+from stoker.types.access import SUBJECT_PATTERN
 from stoker.types.errors import InvalidInput
 from stoker.types.ids import NAME_PATTERN, is_name
 
@@ -33,7 +34,10 @@ def check(operation: Operation, request: Request) -> None:
             raise InvalidInput(
                 f"{text[:64]!r} is no name; names are lower-case letters, digits and dashes, 1 to 63 long", field=part
             )
-    is_lenient = not operation.permissions or operation.is_local  # probes and scrapers send what they like
+    subject = request.path_params.get("subject")
+    if subject is not None and re.search(SUBJECT_PATTERN, subject) is None:
+        raise InvalidInput(f"{subject[:80]!r} is nobody; write user:NAME or service:NAME", field="subject")
+    is_lenient = operation.access in ("open", "socket") or operation.is_local  # probes and scrapers send what they like
     given, known = request.query_params, {each.name: each for each in operation.query}
     for name, value in given.multi_items():
         parameter = known.get(name)

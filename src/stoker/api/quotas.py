@@ -7,9 +7,10 @@ from typing import Any, Final
 import msgspec
 from starlette.responses import Response
 
-from stoker.api.bodies import invalid, read, reply
+from stoker.api.bodies import changes, invalid, reply
 from stoker.api.manifests import change_project
-from stoker.api.operations import Call, Operation, Parameter
+from stoker.api.operations import Call, Operation, Parameter, partly
+from stoker.api.queries import NAME
 from stoker.control import allowances, quotas
 from stoker.protocol.quotas import quota_problems
 from stoker.store import journal
@@ -18,6 +19,8 @@ from stoker.types.access import EVERYWHERE
 from stoker.types.errors import InvalidInput
 from stoker.types.quotas import ProjectQuota, QuotaView
 from stoker.types.resources import Project
+
+QuotaChanges: Final = partly(ProjectQuota, "QuotaChanges", "What to change of a quota; null takes a limit away.")
 
 
 class QuotaList(msgspec.Struct, frozen=True):
@@ -42,7 +45,7 @@ async def _platform(call: Call) -> Response:
 
 
 async def _change_platform(call: Call) -> Response:
-    given = await _patch(call)
+    given = await changes(call.request, QuotaChanges)
 
     def change(connection: Connection) -> ProjectQuota:
         quota = _merged(allowances.of_platform(connection), given)
@@ -60,20 +63,13 @@ async def _change_platform(call: Call) -> Response:
 
 
 async def _change_project(call: Call) -> Response:
-    given, name = await _patch(call), call.request.path_params["project"]
+    given, name = await changes(call.request, QuotaChanges), call.request.path_params["project"]
 
     def wanted(project: Project) -> Project:
         quota = _merged(project.spec.quota, given)
         return msgspec.structs.replace(project, spec=msgspec.structs.replace(project.spec, quota=quota))
 
     return reply((await change_project(call, name, wanted)).spec.quota)
-
-
-async def _patch(call: Call) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(await read(call.request), type=dict[str, Any])
-    except msgspec.MsgspecError as wrong:
-        raise InvalidInput(f"no quota: {wrong}") from wrong
 
 
 def _merged(quota: ProjectQuota, given: Mapping[str, Any]) -> ProjectQuota:
@@ -95,7 +91,9 @@ OPERATIONS: Final = (
         "usage:read",
         where="each",
         answer=QuotaList,
-        query=(Parameter("project", str, "only those of this project"),),
+        query=(
+            Parameter("project", str, "only those of this project; empty: the platform's own", pattern=f"({NAME})?"),
+        ),
     ),
     Operation(
         "GET",
@@ -113,7 +111,7 @@ OPERATIONS: Final = (
         "Change what bounds all projects together: what is given; null takes a limit away",
         "platform:write",
         where="platform",
-        body=ProjectQuota,
+        body=QuotaChanges,
         answer=ProjectQuota,
     ),
     Operation(
@@ -122,7 +120,7 @@ OPERATIONS: Final = (
         _change_project,
         "Change a project's quota: what is given; null takes a limit away",
         "projects:write",  # everywhere, which specs.apply asks for
-        body=ProjectQuota,
+        body=QuotaChanges,
         answer=ProjectQuota,
     ),
 )

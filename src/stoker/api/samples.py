@@ -54,7 +54,7 @@ class ReplayBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class SampleKeysBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whose keys: a project's; "": of all, and the master key that wraps them."""
 
-    project: Annotated[str, Meta(pattern=f"{NAME_PATTERN}|^$")] = ""
+    project: Annotated[str, Meta(pattern=rf"{NAME_PATTERN}|^(?!\n)$")] = ""
 
 
 async def _samples(call: Call) -> Response:
@@ -110,7 +110,7 @@ async def _forget(call: Call) -> Response:
     return nothing()
 
 
-async def _rotate(call: Call) -> Response:
+async def _rotate_samples(call: Call) -> Response:
     body = await decoded(call.request, SampleKeysBody)
     try:
         found = await asyncio.to_thread(call.plane.samples.rotate, body.project)
@@ -188,7 +188,7 @@ OPERATIONS: Final = (
     Operation(
         "POST",
         "/api/v1/samples/rotate",
-        _rotate,
+        _rotate_samples,
         "Seal samples with new keys from now on; those that were kept stay readable",
         "platform:write",
         "platform",

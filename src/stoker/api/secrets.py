@@ -7,6 +7,7 @@ from starlette.responses import Response
 
 from stoker.api.bodies import reply
 from stoker.api.operations import Call, Operation, Parameter
+from stoker.api.queries import NAME
 from stoker.types.secrets import SecretList, SecretView
 
 
@@ -25,7 +26,7 @@ def _seen(call: Call, found: Iterable[SecretView]) -> SecretList:
     )
 
 
-_PROJECT: Final = (Parameter("project", str, "only this project's"),)
+_PROJECT: Final = (Parameter("project", str, "only this project's", pattern=NAME),)
 
 OPERATIONS: Final = (
     Operation(

@@ -1,15 +1,17 @@
 """Operations about settings that change while the platform runs."""
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from starlette.responses import Response
 
-from stoker.api.bodies import decoded, invalid, reply
-from stoker.api.operations import Call, Operation
+from stoker.api.bodies import changes, invalid, reply
+from stoker.api.operations import Call, Operation, partly
 from stoker.control import tuning
 from stoker.control.routes import tuned
 from stoker.types.tuning import Tuning, TuningView, view
+
+TuningChanges: Final = partly(Tuning, "TuningChanges", "Settings to change; null: as the platform was started.")
 
 
 async def _settings(call: Call) -> Response:
@@ -17,9 +19,9 @@ async def _settings(call: Call) -> Response:
 
 
 async def _change_settings(call: Call) -> Response:
-    changes: dict[str, Any] = await decoded(call.request, dict[str, Any])
+    given = await changes(call.request, TuningChanges)
     try:
-        found = await call.plane.database.writing(lambda connection: tuning.change(connection, changes))
+        found = await call.plane.database.writing(lambda connection: tuning.change(connection, given))
     except msgspec.ValidationError as wrong:
         raise invalid(wrong) from wrong
     call.plane.loop.wake()
@@ -43,7 +45,7 @@ OPERATIONS: Final = (
         "Change some of them, for gateways and control, at once; null: as the platform was started",
         "platform:write",
         where="platform",
-        body=Tuning,
+        body=TuningChanges,
         answer=TuningView,
     ),
 )

@@ -15,7 +15,7 @@ from stoker.store import usage_records
 from stoker.types.access import EVERYWHERE
 from stoker.types.errors import InvalidInput
 from stoker.types.prices import PriceBook
-from stoker.types.usage import RecordPage, Settled, UsageBatch, parse_place
+from stoker.types.usage import PLACE, RecordPage, Settled, UsageBatch, parse_place
 
 BATCH_BYTES_MAX: Final = 4 << 20
 _batch: Final = msgspec.msgpack.Decoder(UsageBatch).decode
@@ -111,11 +111,27 @@ OPERATIONS: Final = (
         where="each",
         answer=RecordPage,
         query=(
-            Parameter("from", str, "the first hour: a day, a month, 7d (ago) or unix seconds; this month's first"),
-            Parameter("to", str, "where it ends, likewise; now"),
-            Parameter("project", str, "one project's alone"),
-            Parameter("after", str, "`next` of the page before; what is settled later comes after it"),
-            Parameter("limit", int, f"records, {usage_records.PAGE_MAX} by default and at most; a page may have fewer"),
+            Parameter(
+                "from",
+                str,
+                "the first hour: a day, a month, 7d (ago) or unix seconds; this month's first",
+                form=MOMENT,
+            ),
+            Parameter("to", str, "where it ends, likewise; now", form=MOMENT),
+            Parameter("project", str, "one project's alone", pattern=NAME),
+            Parameter(
+                "after",
+                str,
+                "`next` of the page before; what is settled later comes after it",
+                form=f"({PLACE})?",
+            ),
+            Parameter(
+                "limit",
+                int,
+                f"records, {usage_records.PAGE_MAX} by default and at most; a page may have fewer",
+                1,
+                usage_records.PAGE_MAX,
+            ),
         ),
     ),
     Operation(

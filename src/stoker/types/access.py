@@ -54,10 +54,14 @@ MEMBERS_MAX: Final = 1000  # of one project
 ROLES_MAX: Final = 1000
 PATTERNS_MAX: Final = 100
 
+SUBJECT_PATTERN: Final = (
+    r"^(user|service):[A-Za-z0-9]([A-Za-z0-9._@+-]{0,119}|[a-z0-9-]{0,62}:[A-Za-z0-9._@+~-]{1,100})(?!\n)$"
+)
+
 Subject = Annotated[
     str,
     Meta(
-        pattern=r"^(user|service):[A-Za-z0-9]([A-Za-z0-9._@+-]{0,119}|[a-z0-9-]{0,62}:[A-Za-z0-9._@+~-]{1,100})(?!\n)$",
+        pattern=SUBJECT_PATTERN,
         description="who: user:alice@example.org, service:ci; user:PROVIDER:SUB is who a provider says",
     ),
 ]

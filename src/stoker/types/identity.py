@@ -75,7 +75,7 @@ class IdentityProviderSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
         tuple[ClaimGrant, ...], Meta(max_length=GRANTS_MAX, description="roles by what a token says")
     ] = ()
     email_domains: Annotated[
-        tuple[Annotated[str, Meta(pattern=r"^[a-z0-9.-]{1,253}$")], ...],
+        tuple[Annotated[str, Meta(pattern=r"^[a-z0-9.-]{1,253}(?!\n)$")], ...],
         Meta(max_length=50, description="only who has a verified address there; none: anybody it knows"),
     ] = ()
     email_verified: Annotated[

@@ -23,7 +23,9 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     cache_max_bytes: Annotated[int, Meta(ge=0, le=1 << 40)] | None = None
     samples_max_bytes: Annotated[int, Meta(ge=0, le=1 << 50)] | None = None
     connections_per_address: Annotated[int, Meta(ge=0, le=65535)] | None = None
-    otlp_endpoint: Annotated[str, Meta(pattern=r"^(https?://[^\s/@?#]+(/[^\s?#]*)?)?$", max_length=2048)] | None = None
+    otlp_endpoint: (
+        Annotated[str, Meta(pattern=r"^(https?://[^\s/@?#]+(/[^\s?#]*)?)?(?!\n)$", max_length=2048)] | None
+    ) = None
     otlp_interval_s: Annotated[float, Meta(ge=1, le=3600)] | None = None
 
     def over(self, usual: "Tuning") -> "Tuning":

@@ -6,6 +6,7 @@ What a request took besides its answer (a try that failed, a hedge that lost, a 
 a flag of WASTE: they have no price and are no requests.
 """
 
+import re
 from enum import IntFlag
 from typing import Final
 
@@ -13,6 +14,8 @@ import msgspec
 
 TAGS_MAX: Final = 8  # of one request, those of its key included
 TAG_MAX: Final = 64  # characters of a tag's name, and of its value
+
+PLACE: Final = r"[0-9]{1,18}\.[0-9]{1,9}"  # both fit a database's whole number
 
 Tags = tuple[tuple[str, str], ...]  # by name, each name once
 
@@ -112,13 +115,9 @@ def parse_place(text: str) -> Place:
     """Return the place that `str` made `text` of; "" is the first. Raises ValueError."""
     if not text:
         return Place()
-    batch, dot, skip = text.partition(".")
-    if (
-        len(text) > 32
-        or dot != "."
-        or not (batch.isascii() and batch.isdecimal() and skip.isascii() and skip.isdecimal())
-    ):
+    if re.fullmatch(PLACE, text) is None:
         raise ValueError(f"{text[:40]!r} is no place; give `next` of the page before")
+    batch, _, skip = text.partition(".")
     return Place(int(batch), int(skip))
 
 

@@ -42,7 +42,7 @@ USED_MAX: Final = 4096  # states and ID tokens that were used; the oldest goes
 AT_ONCE: Final = 4  # codes that are redeemed
 WAITING_MAX: Final = 32
 CODE_MAX: Final = 4096
-_NEXT: Final = re.compile(r"/(?:[A-Za-z0-9._~%?=&:@,-][A-Za-z0-9._~%/?=&:@,-]{0,500})?")
+NEXT: Final = r"/(?:[A-Za-z0-9._~%?=&:@,-][A-Za-z0-9._~%/?=&:@,-]{0,500})?"
 
 
 class Pending(msgspec.Struct, frozen=True):
@@ -98,7 +98,7 @@ class SignIn:
 
     async def begin(self, name: str, back: str) -> tuple[str, str, IdentityProvider]:
         """Return where the browser goes, its cookie, and the provider. Raises InvalidInput, NotFound or Unavailable."""
-        if back and _NEXT.fullmatch(back) is None:
+        if back and re.fullmatch(NEXT, back) is None:
             raise InvalidInput("it leads away from here; a path such as /console is allowed", field="next")
         provider, published = await self._known(name)
         verifier, challenge = oidc.pkce()
