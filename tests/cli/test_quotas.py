@@ -15,15 +15,18 @@ from stoker.types.quotas import QuotaView
 from tests.cli.conftest import Run
 from tests.store.test_usage import record
 
-VIEWS = (
-    QuotaView("vision", "project", "", "storage", 3 << 30, 10 << 30, True, "within"),
-    QuotaView("vision", "key", "k7", "daily", 950.0, 1000.0, False, "near", time.time() + 7300, "requests", "day"),
-    QuotaView("", "platform", "", "requests_at_once", None, 64.0, True, "unknown"),
-)
+
+def views() -> tuple[QuotaView, ...]:
+    """Return quotas of each kind; one begins anew in two hours from now."""
+    return (
+        QuotaView("vision", "project", "", "storage", 3 << 30, 10 << 30, True, "within"),
+        QuotaView("vision", "key", "k7", "daily", 950.0, 1000.0, False, "near", time.time() + 7300, "requests", "day"),
+        QuotaView("", "platform", "", "requests_at_once", None, 64.0, True, "unknown"),
+    )
 
 
 def test_used_limit_and_reset_stand_in_a_line_each() -> None:
-    lines = click.unstyle(quotas.table(VIEWS)).splitlines()[1:]
+    lines = click.unstyle(quotas.table(views())).splitlines()[1:]
     assert [" ".join(line.split()) for line in lines] == [
         "vision project storage 3.0 GiB ███······· 30% 10.0 GiB refuse -",
         "vision key k7 daily 950 ██████████ 95% 1,000 requests a day warn in 2 h 1 min",

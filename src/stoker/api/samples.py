@@ -12,7 +12,7 @@ from starlette.responses import Response
 from stoker.api.bodies import decoded, nothing, number, reply
 from stoker.api.lines import LINES, lines
 from stoker.api.operations import Call, Operation, Parameter
-from stoker.api.spans import several
+from stoker.api.spans import listed, several
 from stoker.control.replay import Replay
 from stoker.core.sampling import REASONS
 from stoker.observe.samples import LIMIT_MAX, Wanted
@@ -60,7 +60,7 @@ class SampleKeysBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def _samples(call: Call) -> Response:
     project, name = call.request.path_params["project"], call.request.path_params["name"]
     query = call.request.query_params
-    reasons = tuple(filter(None, query.get("reason", "").split(",")))
+    reasons = tuple(listed(query["reason"], "reason", len(REASONS))) if "reason" in query else ()
     if unknown := set(reasons) - set(REASONS):
         raise InvalidInput(f"{min(unknown)!r} is no reason; there are {', '.join(REASONS)}", field="reason")
     wanted = Wanted(
@@ -149,7 +149,10 @@ OPERATIONS: Final = (
             Parameter("limit", int, f"how many at most, up to {LIMIT_MAX}; by default {LIMIT_USUAL}", 1, LIMIT_MAX),
             Parameter("since", float, "only those that came after this unix time", 0, 1e12),
             Parameter(
-                "reason", str, f"only those kept for one of these: {', '.join(REASONS)}", form=several(REASONS, 4)
+                "reason",
+                str,
+                f"only those kept for one of these: {', '.join(REASONS)}",
+                form=several(REASONS, len(REASONS)),
             ),
             Parameter("tenant", str, "only this tenant's"),
             Parameter("key", str, "only those of this key, by its id"),

@@ -26,7 +26,7 @@ def _seen(call: Call, found: Iterable[SecretView]) -> SecretList:
     )
 
 
-_PROJECT: Final = (Parameter("project", str, "only this project's", pattern=NAME),)
+_PROJECT: Final = (Parameter("project", str, "one project's alone; empty: all", pattern=f"({NAME})?"),)
 
 OPERATIONS: Final = (
     Operation(

@@ -23,7 +23,7 @@ _DAY: Final = re.compile(r"\d{4}-\d{2}(-\d{2})?")
 
 def several(names: Iterable[str], most: int) -> str:
     """Return the pattern of up to so many of `names` (patterns themselves) with commas between."""
-    one = f" ?({'|'.join(names)}) ?"
+    one = f" *({'|'.join(names)}) *"
     return f"{one}(,{one}){{0,{most - 1}}}"
 
 
@@ -38,16 +38,23 @@ def span(request: Request) -> tuple[int, int]:
 
 
 def counted_by(request: Request) -> list[str]:
-    """Return the names to count by, which whoever counts knows. Raises InvalidInput for too many."""
-    by = [name.strip() for name in request.query_params.get("by", BY_USUAL).split(",") if name.strip()]
-    if len(by) > BY_MAX:
-        raise InvalidInput(f"{len(by)} names; {BY_MAX} are the most", field="by")
-    return by
+    """Return the names to count by, which whoever counts knows. Raises InvalidInput for too many, or an empty one."""
+    return listed(request.query_params.get("by", BY_USUAL), "by", BY_MAX)
+
+
+def listed(text: str, field: str, most: int) -> list[str]:
+    """Return the names in `text`, as `several` publishes them. Raises InvalidInput for too many, or an empty one."""
+    names = [name.strip(" ") for name in text.split(",")]
+    if len(names) > most:
+        raise InvalidInput(f"{len(names)} names; {most} are the most", field=field)
+    if "" in names:
+        raise InvalidInput(f"{text[:64]!r} has an empty name; leave {field} out for what is usual", field=field)
+    return names
 
 
 def _moment(text: str | None, name: str, now_s: float, default_s: int) -> int:
     """Return unix seconds of a moment: themselves, a day or month in UTC, or a time ago. Raises InvalidInput."""
-    if not text:
+    if text is None:
         return default_s
     try:
         if _DAY.fullmatch(text):
