@@ -6,12 +6,13 @@ Nothing here waits without a bound on bytes: an answer stops at WINDOW_BYTES unt
 
 from stoker.protocol.link.client import Call, Link, Receiver, Sender, connect
 from stoker.protocol.link.late import Impairment
-from stoker.protocol.link.server import Exchange, Handler, Server, refuse, serve
+from stoker.protocol.link.server import Exchange, Guard, Handler, Server, refuse, serve
 from stoker.protocol.link.wire import as_error, as_head, socket_path
 
 __all__ = [
     "Call",
     "Exchange",
+    "Guard",
     "Handler",
     "Impairment",
     "Link",

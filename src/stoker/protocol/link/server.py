@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import ssl
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from stoker.types.errors import Draining, EngineFailed, StokerError, TooLarge, U
 from stoker.types.replica import ReplicaStats
 
 STREAMS_MAX = 4096  # open at once on one connection
+HANDSHAKE_S = 5.0  # of a peer on another node
 CLOSE_TIMEOUT_S = 2.0  # for what is written but not yet read by the peer
 
 
@@ -119,6 +121,15 @@ class Handler(Protocol):
         """Finish what runs, refuse what is new."""
 
 
+class Guard(Protocol):
+    """Who may connect from another node (protocol/secure.py)."""
+
+    context: ssl.SSLContext
+
+    def admits(self, transport: asyncio.BaseTransport) -> Callable[[], str] | None:
+        """Return what says why the peer is to go, "" while it may stay; None when it may not come in."""
+
+
 class _All:
     """What is open on one address: connections, and the exchanges of all of them.
 
@@ -139,8 +150,10 @@ class _All:
 class _Connection(asyncio.Protocol):
     """The server's end of one connection."""
 
-    def __init__(self, handler: Handler, all_: _All) -> None:
+    def __init__(self, handler: Handler, all_: _All, guard: Guard | None = None) -> None:
         self._handler = handler
+        self._guard = guard
+        self.doubt: Callable[[], str] | None = None
         self.all = all_
         self._reader = FrameReader()
         self._partial: dict[int, tuple[int, RequestHead, bytearray]] = {}
@@ -191,6 +204,11 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        if self._guard is not None:
+            self.doubt = self._guard.admits(transport)
+            if self.doubt is None:
+                self._transport.abort()
+                return
         self._cork = Cork(self._transport, asyncio.get_running_loop())
         self.all.connections.add(self)
         self.write(frames.hello(self._handler.hello()))
@@ -297,8 +315,9 @@ class _Connection(asyncio.Protocol):
 class Server:
     """A listening frames server; `close` also closes its connections."""
 
-    def __init__(self, listening: asyncio.AbstractServer, all_: _All, path: str) -> None:
-        self._listening = listening
+    def __init__(self, listening: asyncio.AbstractServer, handler: Handler, all_: _All, path: str) -> None:
+        self._listening = [listening]
+        self._handler = handler
         self._all = all_
         self._connections = all_.connections
         self._path = path
@@ -312,9 +331,28 @@ class Server:
         """Have every connection behave as over a bad network from now on; None: as they are."""
         self._all.impairment = how
 
+    async def open_to(self, host: str, port: int, guard: Guard) -> None:
+        """Listen to other nodes too, over TLS. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        opened = await loop.create_server(
+            lambda: _Connection(self._handler, self._all, guard),
+            host,
+            port,
+            ssl=guard.context,
+            ssl_handshake_timeout=HANDSHAKE_S,
+        )
+        self._listening.append(opened)
+
+    def doubt(self) -> None:
+        """Cut the connections whose peers are trusted no more."""
+        for connection in list(self._connections):
+            if connection.doubt is not None and connection.doubt():
+                connection.abort()
+
     async def close(self) -> None:
         """Stop listening, flush and close every connection (at most CLOSE_TIMEOUT_S), remove the socket file."""
-        self._listening.close()
+        for each in self._listening:
+            each.close()
         for connection in list(self._connections):
             connection.close()
         if self._connections:
@@ -334,7 +372,7 @@ async def serve(address: str, handler: Handler) -> Server:
     loop = asyncio.get_running_loop()
     listening = await loop.create_unix_server(lambda: _Connection(handler, all_), path)
     Path(path).chmod(0o600)
-    return Server(listening, all_, path)
+    return Server(listening, handler, all_, path)
 
 
 def refuse(method: str) -> StokerError:
