@@ -27,6 +27,7 @@ from stoker.store import (
     schema,
     schema_budgets,
     schema_costs,
+    schema_nodes,
     settings,
 )
 from stoker.store import signing as trusted
@@ -72,7 +73,8 @@ def write(connection: Connection) -> None:
     for table in leased:
         connection.execute(insert(table).values(**{column.name: 1 for column in table.columns}))
     costs = (schema_costs.cost_sheets, schema_costs.cost_works, schema_costs.cost_lines)
-    for table in (schema.usage_cursors, schema.usage_sums, schema.usage_tags, *costs):
+    joined = (schema_nodes.nodes, schema_nodes.node_tokens, schema_nodes.node_revocations)
+    for table in (*joined, schema.usage_cursors, schema.usage_sums, schema.usage_tags, *costs):
         values = {column.name: "x" if isinstance(column.type, String) else 1 for column in table.columns}
         connection.execute(insert(table).values(**values))
 

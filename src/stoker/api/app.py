@@ -29,6 +29,7 @@ from stoker.api import (
     keys,
     manifests,
     models,
+    nodes,
     openapi,
     platform,
     policies,
@@ -74,6 +75,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *usage.OPERATIONS,
     *audit.OPERATIONS,
     *costs.OPERATIONS,
+    *nodes.OPERATIONS,
 )
 
 log = logging.getLogger(__name__)

@@ -8,6 +8,8 @@ logs/           one file a process, rotated   gateway/     the last route table
 measurements/   of engines, a table a model    samples/     requests kept, sealed, and their keys
 gamedays/       reports of faults on purpose    usage/         records of usage, until they are settled
 platform.key    signs dossiers and the audit   audit.checkpoints  what it signed of the audit, a line each
+ca.json         the certificate authority of nodes  tls/        what processes show to other nodes
+node.json       of a node that joined: where control is
 tmp/            half-written files            credentials.json  the CLI's own key, mode 600
 """
 
@@ -124,6 +126,21 @@ class Home:
         return self.root / "audit.checkpoints"
 
     @property
+    def authority(self) -> Path:
+        """The platform's certificate authority, keys and all, mode 600."""
+        return self.root / "ca.json"
+
+    @property
+    def tls(self) -> Path:
+        """What processes show to other nodes, a folder a role, mode 700."""
+        return self.root / "tls"
+
+    @property
+    def joined(self) -> Path:
+        """On a node that joined: where control is, and how others reach this node."""
+        return self.root / "node.json"
+
+    @property
     def tmp(self) -> Path:
         """Half-written files; everything in it is garbage when nothing runs."""
         return self.root / "tmp"
@@ -167,3 +184,15 @@ class Home:
         if self.run.stat().st_uid != os.getuid():
             raise PermissionError(f"{self.run} belongs to another user; set STOKER_HOME to a shorter path")
         self.run.chmod(0o700)
+
+
+@dataclass(frozen=True, slots=True)
+class FarHome(Home):
+    """The state folder of another node, as control names what is in it. `sockets`: where its sockets lie."""
+
+    sockets: Path
+
+    @property
+    def run(self) -> Path:
+        """Where sockets lie, as that node said when it joined."""
+        return self.sockets

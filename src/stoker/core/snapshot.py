@@ -62,7 +62,10 @@ class Revision(msgspec.Struct, frozen=True):
 
 
 class Assignment(msgspec.Struct, frozen=True):
-    """A replica that was put on a node. `since_s` is when its phase began; `gpus` are those of the node it got."""
+    """A replica that was put on a node. `since_s` is when its phase began; `gpus` are those of the node it got.
+
+    port: where it listens to gateways, on a node that joined; 0 on control's own.
+    """
 
     replica: ReplicaId
     revision: RevisionId
@@ -73,6 +76,7 @@ class Assignment(msgspec.Struct, frozen=True):
     since_s: float
     created_at_s: float
     gpus: tuple[int, ...] = ()
+    port: int = 0
 
 
 class Node(msgspec.Struct, frozen=True):

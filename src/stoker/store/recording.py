@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Table, and_, event, select
 from sqlalchemy.sql import Delete, Insert, Update
 
 from stoker.core.audit import images
-from stoker.store import audit, schema, schema_audit, schema_budgets, schema_costs
+from stoker.store import audit, schema, schema_audit, schema_budgets, schema_costs, schema_nodes
 from stoker.types.audit import PLATFORM, Act, Outcome, ResourceChange
 
 # What each row is called before its primary key (or these columns); a test asks for every table, here or below.
@@ -40,6 +40,8 @@ RECORDED: Final[dict[Table, tuple[str, tuple[str, ...]]]] = {
     schema.incidents: ("incident", ("project", "endpoint", "number")),
     schema.golden_sets: ("golden", ()),
     schema_audit.audit_holds: ("hold", ()),
+    schema_nodes.nodes: ("node", ()),
+    schema_nodes.node_tokens: ("nodetoken", ("id",)),
 }
 UNRECORDED: Final[dict[Table, str]] = {
     schema.lease: "which control acts",
@@ -61,6 +63,7 @@ UNRECORDED: Final[dict[Table, str]] = {
     schema_budgets.budget_accounts: "what gateways counted, settled",
     schema_budgets.budget_leases: "between control and gateways: no act of anybody's",
     schema_budgets.budget_holders: "between control and gateways: no act of anybody's",
+    schema_nodes.node_revocations: "of nodes that were removed, whose rows are recorded",
     schema_audit.audit: "the audit itself",
     schema_audit.audit_checkpoints: "the audit itself",
 }
