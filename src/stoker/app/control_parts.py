@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from stoker.app.home import Home
+from stoker.app.home import FarHome, Home
 from stoker.app.settings import Settings
 from stoker.blob.folder import FolderBlobs
 from stoker.control.ahead import AheadWatch
@@ -29,6 +29,7 @@ from stoker.control.gauges import Gauges
 from stoker.control.hooks import HookPost
 from stoker.control.loop import Loop
 from stoker.control.models import ModelRegistry
+from stoker.control.nodes import FarSite, Nodes
 from stoker.control.numbers import Numbers
 from stoker.control.observe import Observer
 from stoker.control.plane import ControlPlane
@@ -72,29 +73,29 @@ from stoker.telemetry.metrics import Registry, Snapshot
 from stoker.telemetry.sealing import KeyRing
 from stoker.types.drift import Answer, Drawn, Reference
 from stoker.types.models import VersionManifest
+from stoker.types.nodes import NodeRow
 from stoker.types.usage import UsageRecord
 
 
 def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: FolderBlobs) -> ControlPlane:
     """Return the control plane of concrete parts. name: its process' in metrics."""
-    driver, metrics, routes = LocalDriver(str(home.run / "agent.sock")), Registry(name), RoutePublisher()
+    metrics, routes = Registry(name), RoutePublisher()
+    nodes, driver = _nodes(home, chosen, database, metrics)
     observer, history = Observer(driver), History(home.metrics, bytes_max=chosen.metrics_max_bytes)
-    effects = Effects(driver, observer, blobs, home, time.time, partial(_start_facts, database, observer))
-    loop = Loop(database, observer, effects, routes, home, _holder(), metrics)
+    loop = _loop(database, driver, observer, blobs, routes, home, metrics, nodes)
     post, gauges = Post(metrics, f"http://127.0.0.1:{chosen.api_port}"), Gauges(metrics, observer, routes, history)
     collector = _collector(home, chosen, history, Own(metrics, gauges.refresh), Around(driver, observer, metrics))
-    counted = partial(_counted, collector, name, chosen.otlp_interval_s)
-    numbers = Numbers(metrics, driver, observer, Fleet(metrics), gauges.refresh, counted)
+    numbers = _numbers(metrics, driver, observer, gauges, collector, chosen.otlp_interval_s)
     watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
     incidents = _incidents(database, history, watch, loop)
     remedies = _remedies(database, incidents, observer, metrics, loop, watch)
     admission = Admission(database, blobs, observer, metrics)
     models = ModelRegistry(database, blobs, home.models, home.tmp, admission)
-    reach, signer = ask.Fleet(lambda: observer.statuses, home.address), Signer(home.platform_key)
+    reach, signer = ask.Fleet(lambda: observer.statuses, nodes.address), Signer(home.platform_key)
     samples = SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes)
     judges = gates.Gates(blobs, reach, models.comparer, samples, policies.Asked(admission))
     quiet = Quiet(database, samples, reach, lambda: loop.lease is not None, loop.wake)
-    scaling = _scaling(database, Gatherer(home.address, chosen.gateways, observer, history), loop, metrics)
+    scaling = _scaling(database, Gatherer(nodes.address, chosen.gateways, observer, history), loop, metrics)
     return ControlPlane(
         database=database,
         driver=driver,
@@ -111,7 +112,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         post=post,
         incidents=incidents,
         remedies=remedies,
-        rollouts=_rollouts(RolloutWatch(home.address, chosen.gateways, routes, history, loop.wake), loop, quiet),
+        rollouts=_rollouts(RolloutWatch(nodes.address, chosen.gateways, routes, history, loop.wake), loop, quiet),
         quiet=quiet,
         replayer=Replayer(database, samples, reach),
         shares=Teller(chosen.gateways, time.monotonic()),
@@ -119,10 +120,10 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         metrics=metrics,
         samples=samples,
         numbers=numbers,
-        drift=DriftWatch(database, blobs, home.drift, home.address, metrics, _learn, _compare),
+        drift=DriftWatch(database, blobs, home.drift, nodes.address, metrics, _learn, _compare),
         traces=Traces(home.address, chosen.gateways, metrics),
         used=KeyUse(database, home.address, chosen.gateways),
-        feedback=_feedback(home, database, loop, metrics),
+        feedback=_feedback(home, nodes.address, database, loop, metrics),
         hooks=HookPost(database, home.root / "hooks", lambda: loop.lease, metrics),
         boundary=BoundaryWatch(database, _seeing(observer, watch, scaling, history, chosen), lambda: loop.lease),
         releases=_releases(signer, database, judges, loop, metrics),
@@ -133,8 +134,50 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         shapes=ShapeWatch(database, observer, lambda: loop.state, lambda: loop.lease),
         ahead=_ahead(database, observer, driver, partial(_laid, blobs, home), loop),
         audit=_audit(home, chosen, database, signer, metrics),
+        nodes=nodes,
         process=name,
     )
+
+
+def _nodes(home: Home, chosen: Settings, database: Database, metrics: Registry) -> tuple[Nodes, Driver]:
+    own, authority = LocalDriver(str(home.run / "agent.sock")), None
+    if not chosen.nodes:
+        return Nodes(database, authority, home, "", metrics, _site), own
+    from stoker.control.authority import CertificateAuthority  # what one machine alone need not pay
+    from stoker.placement.joined import JoinedDriver
+
+    authority = CertificateAuthority(home.authority, home.tls, chosen.node_certificate_s)
+    nodes = Nodes(database, authority, home, chosen.nodes, metrics, _site)
+    nodes.open()
+    return nodes, JoinedDriver(own, nodes.agents, nodes.address)
+
+
+def _site(row: NodeRow) -> FarSite:
+    far = FarHome(Path(row.home), Path(row.run))
+    return FarSite(far, row.python, row.host, str(far.tls / "replica"))
+
+
+def _loop(
+    database: Database,
+    driver: Driver,
+    observer: Observer,
+    blobs: FolderBlobs,
+    routes: RoutePublisher,
+    home: Home,
+    metrics: Registry,
+    nodes: Nodes,
+) -> Loop:
+    effects = Effects(driver, observer, blobs, home, time.time, partial(_start_facts, database, observer))
+    loop = Loop(database, observer, effects, routes, home, _holder(), metrics)
+    effects.site, loop.located = nodes.site, nodes.located
+
+    def removed(node: str) -> None:
+        observer.forget(node)
+        loop.wake()
+
+    nodes.on_removed = removed
+    nodes.answering = lambda: [each.node for each in observer.statuses]
+    return loop
 
 
 def _ahead(
@@ -213,8 +256,10 @@ def _changed(numbers: Numbers, starts: StartWatch, loop: Loop) -> None:
     loop.wake()
 
 
-def _feedback(home: Home, database: Database, loop: Loop, metrics: Registry) -> FeedbackWatch:
-    feedback = FeedbackWatch(database, FeedbackStore(home.feedback), home.address, metrics, _expect)
+def _feedback(
+    home: Home, address: Callable[[str], str], database: Database, loop: Loop, metrics: Registry
+) -> FeedbackWatch:
+    feedback = FeedbackWatch(database, FeedbackStore(home.feedback), address, metrics, _expect)
     feedback.judged = loop.wake
     return feedback
 
@@ -240,6 +285,13 @@ def _releases(signer: Signer, database: Database, judges: gates.Gates, loop: Loo
 def _charge(connection: Connection, records: Sequence[UsageRecord]) -> None:
     settle(connection, (charge for record in records for charge in record.charges), time.time())
     note_work(connection, records)
+
+
+def _numbers(
+    metrics: Registry, driver: Driver, observer: Observer, gauges: Gauges, collector: Collector, age_max_s: float
+) -> Numbers:
+    counted = partial(_counted, collector, metrics.process, age_max_s)
+    return Numbers(metrics, driver, observer, Fleet(metrics), gauges.refresh, counted)
 
 
 async def _counted(collector: Collector, process: str, age_max_s: float) -> list[Snapshot]:

@@ -1,13 +1,15 @@
-"""Bounds of rollouts, releases, usage, costs and budgets, for the documentation's page of limits, from the code."""
+"""Bounds of rollouts, releases, usage, costs, budgets and nodes, for the page of limits, from the code."""
 
+from stoker.agent import intake, pull
 from stoker.api import rollouts as api
+from stoker.app import far_http, node_main
 from stoker.app.settings import USAGE_JOURNAL_MAX_BYTES
 from stoker.control import hooks, policies, quiet
 from stoker.control import judge as judging
 from stoker.control import rollouts as watch
 from stoker.control.costs import watch as watch_costs
 from stoker.control.releases import ask, gates, golden, likeness, profile, runner
-from stoker.core import ledger, pricing, purse
+from stoker.core import certificates, ledger, pricing, purse
 from stoker.core import usage as sums
 from stoker.core.cost import fold, timesheet
 from stoker.core.gate import golden as examples
@@ -18,10 +20,13 @@ from stoker.gateway.http.limits import FIXED, Row
 from stoker.gateway.layers import shadow
 from stoker.gateway.usage import journal, shipping
 from stoker.observe.notify import delivery
+from stoker.placement import joined, local
+from stoker.protocol import secure
+from stoker.protocol.link import server as link
 from stoker.store import budgets as store_budgets
 from stoker.store import costs, outbox, rollouts, usage
 from stoker.types import costs as cost_types
-from stoker.types import releases
+from stoker.types import nodes, releases
 from stoker.types import rollouts as types
 from stoker.types import usage as usage_types
 from stoker.types.units import format_bytes
@@ -37,6 +42,7 @@ def sections() -> dict[str, list[Row]]:
         "Usage": _usage(),
         "Costs": _costs(),
         "Budgets": _budgets(),
+        "Nodes": _nodes(),
     }
 
 
@@ -142,6 +148,26 @@ def _budgets() -> list[Row]:
         ("a request waits for room", _seconds(budgets.WAIT_S), "429 `budget_exceeded`, or 503", FIXED),
         ("requests that wait for room in one gateway", str(budgets.WAITING_MAX), "the same, at once", FIXED),
         ("periods that are kept", f"{store_budgets.KEPT_S / 86_400:g} days", "the oldest go", FIXED),
+    ]
+
+
+def _nodes() -> list[Row]:
+    again = f"it is tried again, after {_seconds(intake.RETRY_FIRST_S)} to {_seconds(intake.RETRY_MAX_S)}"
+    return [
+        ("nodes that joined", str(nodes.NODES_MAX), "409 `conflict`", FIXED),
+        ("tokens that wait for one", str(nodes.TOKENS_MAX), "409 `conflict`", FIXED),
+        ("ports of a node for replicas", str(nodes.PORTS), "409 `conflict`", FIXED),
+        ("a certificate holds", "86400 s", "it is renewed at half of that", "`STOKER_NODE_CERTIFICATE`"),
+        ("a node's clock behind control's", _seconds(certificates.SKEW_S), "its certificate is refused", FIXED),
+        ("authorities that are trusted at once", str(certificates.AUTHORITIES_MAX), "409 `conflict`", FIXED),
+        ("between two looks at whom to trust", _seconds(secure.LOOK_EVERY_S), "–", FIXED),
+        ("between two looks of a node at control", _seconds(node_main.SYNC_S), "–", FIXED),
+        ("a node is missed after", _seconds(joined.POLL_S + local.TIMEOUT_S), "it is not ready", FIXED),
+        ("a handshake at a replica", _seconds(link.HANDSHAKE_S), "the connection is cut", FIXED),
+        ("connections to control or an agent, from nodes", str(far_http.CONNECTIONS_MAX), "503", FIXED),
+        ("replicas whose files a node fetches", str(intake.PENDING_MAX), "429 `busy`, tried again", FIXED),
+        ("a file that stalls on its way to a node", _seconds(pull.STALL_S), again, FIXED),
+        ("versions that a node keeps beside those it runs", str(intake.VERSIONS_KEPT), "the oldest go", FIXED),
     ]
 
 

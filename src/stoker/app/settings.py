@@ -92,6 +92,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "STOKER_TLS_CLIENT_CA", "file", "who signs the certificates (PEM) that clients must show to be served"
         ),
     ] = ""
+    nodes: Annotated[
+        str,
+        _setting(
+            "STOKER_NODES",
+            "HOST:PORT",
+            "where other machines reach control to join this platform, such as 10.0.0.1:7443; empty: one machine alone",
+            pattern=r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}",
+        ),
+    ] = ""
+    node_certificate_s: Annotated[
+        float,
+        _setting("STOKER_NODE_CERTIFICATE", "seconds", "how long a node's certificate holds", ge=10, le=7_776_000),
+    ] = 86_400.0
     log_level: Annotated[str, _setting("STOKER_LOG_LEVEL", "debug, info, warning or error", "how much is logged")] = (
         "info"
     )
@@ -340,6 +353,8 @@ def _check(values: Mapping[str, Any]) -> None:
             continue
         if meta.ge is not None and meta.le is not None and not meta.ge <= value <= meta.le:
             raise InvalidInput(f"{variable}={value}: expected a number from {meta.ge} to {meta.le}", field=variable)
+        if meta.pattern and value and not re.fullmatch(meta.pattern, value):
+            raise InvalidInput(f"{variable}={value}: expected {(meta.extra or {})['unit']}", field=variable)
         if name in _WORDS and value not in _WORDS[name]:
             raise InvalidInput(f"{variable}={value}: expected {', '.join(_WORDS[name])}", field=variable)
     if values.get("port", 0) == values.get("api_port", -1):

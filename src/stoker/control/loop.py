@@ -90,6 +90,8 @@ class Loop:
         self.scaled: Callable[[], Mapping[EndpointKey, int] | None] = dict  # replicas that the load calls for
         self.starts: Callable[[Connection], Mapping[EndpointKey, Usual]] = lambda _: {}  # what they usually take
         self.rests: Callable[[], Mapping[EndpointKey, Turn]] = dict  # without a replica because of others
+        # What tells gateways where replicas are, by the rows of a transaction.
+        self.located: Callable[[Connection], Callable[[str], str]] = lambda _: self.folders.address
         self.state: State | None = None  # what was stored after the last turn
         self.decided: Callable[[], None] = lambda: None  # called when a turn did something
         self._versions = Versions()  # of the thread that writes
@@ -199,7 +201,8 @@ class Loop:
     def _decide(self, connection: Connection, lease: Lease, seen: Snapshot) -> tuple[Decision, dict[str, int]]:
         now_s = time.time()
         leases.guard(connection, lease)
-        decision = decide(connection, seen, self.folders.address, now_s, self.starts(connection), self._versions)
+        where = Late(lambda: self.located(connection))
+        decision = decide(connection, seen, where, now_s, self.starts(connection), self._versions)
         return decision, deaths.note(connection, seen.nodes, self._told, now_s)
 
     def _count_wanted(self, endpoints: Iterable[EndpointState]) -> None:
@@ -236,6 +239,20 @@ class Loop:
             log.warning("a node obeyed a newer control than the database knows", extra={"fence": fence})
             self._lease = await self._database.writing(lambda connection: leases.outrank(connection, outranked, fence))
         return self._lease
+
+
+class Late:
+    """Looks where replicas are when that is first asked, after the plan has been written."""
+
+    def __init__(self, look: Callable[[], Callable[[str], str]]) -> None:
+        self._look = look
+        self._found: Callable[[str], str] | None = None
+
+    def __call__(self, replica: str) -> str:
+        """Return the address of a replica."""
+        if self._found is None:
+            self._found = self._look()
+        return self._found(replica)
 
 
 def decide(

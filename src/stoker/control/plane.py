@@ -13,6 +13,7 @@ from stoker.control.gauges import Gauges
 from stoker.control.hooks import HookPost
 from stoker.control.loop import Loop
 from stoker.control.models import ModelRegistry
+from stoker.control.nodes import Nodes
 from stoker.control.numbers import Numbers
 from stoker.control.observe import Observer
 from stoker.control.policies import Admission
@@ -82,6 +83,7 @@ class ControlPlane:
     ahead: AheadWatch
     audit: Auditor
     costs: CostBook
+    nodes: Nodes
     process: str = "control"
 
     @property

@@ -20,10 +20,11 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from stoker.protocol import direct, frames
+from stoker.core.certificates import REPLICA_DOOR
+from stoker.protocol import direct, frames, secure
 from stoker.protocol.direct import Direct
 from stoker.protocol.frames import EndHead, Hello
-from stoker.protocol.link import Exchange, refuse, serve
+from stoker.protocol.link import Exchange, Server, refuse, serve
 from stoker.runtime import measure
 from stoker.runtime.embed import EmbedWork
 from stoker.runtime.engines import registry
@@ -232,6 +233,7 @@ async def run(spec: ReplicaSpec, demand: Demand | None, watch: Stopwatch) -> int
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     server = await serve(spec.address, replica)
+    looking = await _open_to_others(spec, server, loop) if spec.listen else None
     replica.faults.impair = server.impair
     loading = _in_thread(replica.load, loop)
     stopping = loop.create_task(stop.wait())
@@ -258,11 +260,20 @@ async def run(spec: ReplicaSpec, demand: Demand | None, watch: Stopwatch) -> int
             await asyncio.sleep(IDLE_POLL_S)
         return 0
     finally:
-        stopping.cancel()
-        lag.cancel()
+        for task in (stopping, lag, looking):
+            if task is not None:
+                task.cancel()
         await server.close()
         if replica.work is not None:
             replica.work.close()
+
+
+async def _open_to_others(spec: ReplicaSpec, server: Server, loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
+    """Listen to gateways and control on another node; return what keeps looking whom to trust. Raises OSError."""
+    host, _, port = spec.listen.rpartition(":")
+    mine = secure.Identity(Path(spec.identity))
+    await server.open_to(host.strip("[]"), int(port), secure.Gate(mine, REPLICA_DOOR))
+    return loop.create_task(secure.keep_looking(mine, server.doubt), name="look whom to trust")
 
 
 def report_failure(spec: ReplicaSpec, problem: StokerError) -> None:

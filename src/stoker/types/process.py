@@ -8,6 +8,7 @@ import msgspec
 from stoker.types.ahead import AheadStatus
 from stoker.types.forks import ForkStatus
 from stoker.types.placement import DEFAULT_POOL
+from stoker.types.statuses import Condition
 
 ProcessKind = Literal["control", "gateway", "replica"]
 # starting: spawned, not answering yet. loading: answers, the model is not in memory yet. stopping: signalled.
@@ -93,6 +94,10 @@ class NodeStatus(msgspec.Struct, frozen=True):
     gpus: int = 0
     ahead: tuple[AheadStatus, ...] = ()
     forks: tuple[ForkStatus, ...] = ()
+    # Said by control: where others reach a node that joined, when its certificates end (unix time), and how it is.
+    host: str = ""
+    certificate_until_s: float = 0.0
+    conditions: tuple[Condition, ...] = ()
 
 
 def spec_digest(spec: ProcessSpec) -> str:

@@ -47,6 +47,8 @@ class ReplicaSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     choice_file: str = ""  # where the choice and its reasons are written
     signed: SignedVersion = SignedVersion()  # whose signature is demanded before the files are opened
     shapes: tuple[Shape, ...] = ()  # of engine calls that are worth one each before anybody waits
+    listen: str = ""  # HOST:PORT for gateways and control on another node; "" on theirs
+    identity: str = ""  # the folder with its certificate, for those
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -268,6 +268,25 @@ PLATFORM: Final[tuple[Metric, ...]] = (
         "How far the node's wall clock is from control's, either way.",
         "last",
     ),
+    Metric(
+        "stoker_node_ready", "gauge", "", ("node",), "1 while the agent of a node that joined answers, else 0.", "last"
+    ),
+    Metric(
+        "stoker_node_certificate_expiry_timestamp_seconds",
+        "gauge",
+        "seconds",
+        ("node",),
+        "Unix time at which the certificates end that a node shows to others.",
+        "last",
+    ),
+    Metric(
+        "stoker_node_certificate_left_ratio",
+        "gauge",
+        "",
+        ("node",),
+        "How much of their life those certificates have left; they are renewed at a half.",
+        "last",
+    ),
     Metric("stoker_node_cores", "gauge", "", ("node",), "Cores that processes of the node may use.", "last"),
     Metric(
         "stoker_node_cpu_ratio",
