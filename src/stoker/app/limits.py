@@ -2,6 +2,7 @@
 
 from stoker.api import rollouts as api
 from stoker.app.settings import USAGE_JOURNAL_MAX_BYTES
+from stoker.confine import mounts
 from stoker.control import hooks, policies, quiet
 from stoker.control import judge as judging
 from stoker.control import rollouts as watch
@@ -18,12 +19,14 @@ from stoker.gateway.http.limits import FIXED, Row
 from stoker.gateway.layers import shadow
 from stoker.gateway.usage import journal, shipping
 from stoker.observe.notify import delivery
+from stoker.runtime.sandbox import FILE_BYTES_MIN
 from stoker.store import budgets as store_budgets
 from stoker.store import costs, outbox, rollouts, usage
 from stoker.types import costs as cost_types
 from stoker.types import releases
 from stoker.types import rollouts as types
 from stoker.types import usage as usage_types
+from stoker.types.sandbox import PATHS_MAX, PORTS_MAX, Sandbox
 from stoker.types.units import format_bytes
 
 
@@ -37,6 +40,7 @@ def sections() -> dict[str, list[Row]]:
         "Usage": _usage(),
         "Costs": _costs(),
         "Budgets": _budgets(),
+        "Sandbox": _sandbox(),
     }
 
 
@@ -181,6 +185,18 @@ def _costs() -> list[Row]:
         ("… by the day", f"{costs.DAYS_KEPT_S // costs.DAY_S} days", "they go", FIXED),
         ("pools with prices", str(cost_types.POOLS_MAX), "400 `invalid_input`", FIXED),
         ("endpoints with series of their own", str(watch_costs.ENDPOINTS_MAX), "they are `other`", FIXED),
+    ]
+
+
+def _sandbox() -> list[Row]:
+    root = "none as root but the machine's"
+    tmp = Sandbox().tmp
+    return [
+        ("temporary files of a replica, and its shared memory, each", str(tmp), "`ENOSPC`", "`spec.sandbox.tmp`"),
+        ("files in each", str(mounts.INODES_MAX), "`ENOSPC`", FIXED),
+        ("processes and threads of a replica", str(mounts.PROCESSES_MAX), f"`EAGAIN`; {root}", FIXED),
+        ("one file of a replica, its log too", f"{format_bytes(FILE_BYTES_MIN)}, or its memory", "`EFBIG`", FIXED),
+        ("`ports`, `read` and `write`", f"{PORTS_MAX}, {PATHS_MAX} and {PATHS_MAX}", "400 `invalid_input`", FIXED),
     ]
 
 

@@ -63,6 +63,7 @@ def replica_spec(
         measurements=str(folders.measurements) if config.goal else "",
         choice_file=str(choice_file(folders, replica)) if config.goal else "",
         signed=signed,
+        sandbox=config.sandbox,
     )
 
 

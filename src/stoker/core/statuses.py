@@ -5,8 +5,8 @@ from typing import Final
 
 import msgspec
 
-from stoker.core import conditions
-from stoker.core.conditions import PROGRESSING, READY, RELEASED, crash_message, is_crash_looping
+from stoker.core import conditions, sandbox
+from stoker.core.conditions import PROGRESSING, READY, RELEASED, SANDBOXED, crash_message, is_crash_looping
 from stoker.core.gate.law import DossierState
 from stoker.core.pooling import Turn
 from stoker.core.rollout.course import course
@@ -54,6 +54,9 @@ def endpoint_status(endpoint: EndpointState, sight: Sight, now_s: float) -> Endp
     claims = {READY: _readiness(endpoint, sight, serving), PROGRESSING: _progress(endpoint, sight)}
     if sight.release is not None:
         claims[RELEASED] = _release(sight.asked, sight.release)
+    told = (process.sandbox for _, process in sight.processes if process is not None)
+    if (sandboxed := sandbox.condition(each for each in told if each is not None)) is not None:
+        claims[SANDBOXED] = _Claim(sandboxed.status, sandboxed.reason, sandboxed.message)
     others = tuple(one for one in endpoint.status.conditions if one.type not in claims)  # said by who watches them
     return EndpointStatus(
         observed_generation=endpoint.generation,

@@ -6,7 +6,7 @@ Nothing here waits without a bound on bytes: an answer stops at WINDOW_BYTES unt
 
 from stoker.protocol.link.client import Call, Link, Receiver, Sender, connect
 from stoker.protocol.link.late import Impairment
-from stoker.protocol.link.server import Exchange, Handler, Server, refuse, serve
+from stoker.protocol.link.server import Exchange, Handler, Server, bind, refuse, serve
 from stoker.protocol.link.wire import as_error, as_head, socket_path
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Server",
     "as_error",
     "as_head",
+    "bind",
     "connect",
     "refuse",
     "serve",

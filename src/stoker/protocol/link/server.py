@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -321,20 +322,32 @@ class Server:
             await asyncio.wait([connection.closed for connection in self._connections], timeout=CLOSE_TIMEOUT_S)
         for connection in list(self._connections):
             connection.abort()
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # it is gone, or this process is confined and has no right to its folder
             os.unlink(self._path)
 
 
-async def serve(address: str, handler: Handler) -> Server:
-    """Listen on `address` (mode 600). A socket file that nobody answers on is replaced. Raises OSError."""
+def bind(address: str) -> socket.socket:
+    """Return a socket at `address` (mode 600), in the place of any other; it does not listen yet. Raises OSError."""
     path = socket_path(address)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        bound.bind(path)
+        Path(path).chmod(0o600)
+        bound.setblocking(False)
+    except BaseException:
+        bound.close()
+        raise
+    return bound
+
+
+async def serve(address: str, handler: Handler, bound: socket.socket | None = None) -> Server:
+    """Listen on `address`, by what `bind` returned where that was done before. Raises OSError."""
     all_ = _All()
     loop = asyncio.get_running_loop()
-    listening = await loop.create_unix_server(lambda: _Connection(handler, all_), path)
-    Path(path).chmod(0o600)
-    return Server(listening, all_, path)
+    listening = await loop.create_unix_server(lambda: _Connection(handler, all_), sock=bound or bind(address))
+    return Server(listening, all_, socket_path(address))
 
 
 def refuse(method: str) -> StokerError:

@@ -24,6 +24,13 @@ PLATFORM: Final[tuple[Metric, ...]] = (
     Metric("stoker_decisions_total", "counter", "", ("action",), "Actions the loop took, by kind."),
     Metric("stoker_replicas", "gauge", "", (*ENDPOINT, "phase"), "Replicas by phase, as the nodes report them."),
     Metric("stoker_replicas_wanted", "gauge", "", ENDPOINT, "Replicas that there shall be, of all revisions.", "max"),
+    Metric(
+        "stoker_replicas_unconfined",
+        "gauge",
+        "",
+        ENDPOINT,
+        "Replicas that are not kept from all that is not theirs (the condition Sandboxed).",
+    ),
     Metric("stoker_scaling_seconds", "histogram", "seconds", (), "One look at the load of all endpoints that scale."),
     Metric(
         "stoker_scaling_desired_replicas",
