@@ -92,8 +92,8 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
     models = ModelRegistry(database, blobs, home.models, home.tmp, admission)
     reach, signer = ask.Fleet(lambda: observer.statuses, home.address), Signer(home.platform_key)
     samples = SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes)
-    judges = gates.Gates(blobs, reach, models.comparer, samples, policies.Asked(admission))
-    quiet = Quiet(database, samples, reach, lambda: loop.lease is not None, loop.wake)
+    judges = gates.Gates(blobs, reach, models.comparer, samples, home.gates, policies.Asked(admission))
+    quiet = Quiet(database, blobs, samples, reach, lambda: loop.lease is not None, loop.wake)
     scaling = _scaling(database, Gatherer(home.address, chosen.gateways, observer, history), loop, metrics)
     return ControlPlane(
         database=database,

@@ -6,7 +6,7 @@ from stoker.control import hooks, policies, quiet
 from stoker.control import judge as judging
 from stoker.control import rollouts as watch
 from stoker.control.costs import watch as watch_costs
-from stoker.control.releases import ask, gates, golden, likeness, profile, runner
+from stoker.control.releases import ask, gates, golden, likeness, profile, runner, swap
 from stoker.core import ledger, pricing, purse
 from stoker.core import usage as sums
 from stoker.core.cost import fold, timesheet
@@ -111,6 +111,7 @@ def _gates() -> list[Row]:
         ("asked of a new replica at once", str(golden.AT_ONCE), "the others wait", FIXED),
         ("one request of a gate", _seconds(ask.REQUEST_S), "it counts as unanswered", FIXED),
         ("all examples of a gate", _seconds(golden.SECONDS_MAX), left, FIXED),
+        ("… while requests wait (`recreate`)", _seconds(golden.SWAP_SECONDS_MAX), left, FIXED),
         ("texts of a comparison", str(releases.LIKENESS_TEXTS), "400 `invalid_input`", "`spec.gates.likeness.texts`"),
         ("texts of a perplexity", str(likeness.TEXTS_MAX), "as many are read, from all over the file", FIXED),
         ("reading texts", _seconds(likeness.SECONDS_MAX), left, FIXED),
@@ -119,6 +120,13 @@ def _gates() -> list[Row]:
         ("different requests of a profile", str(profile.BODIES_MAX), "the others are not sent", FIXED),
         ("tokens of an answer to one", str(profile.TOKENS_MAX), "it ends there", FIXED),
         ("a profile", _seconds(profile.SECONDS_MAX), left, FIXED),
+        ("… while requests wait (`recreate`)", f"{_seconds(profile.SWAP_SECONDS_MAX)} a round", left, FIXED),
+        (
+            "what a revision says before it goes (`recreate`)",
+            format_bytes(swap.NOTES_BYTES_MAX),
+            "the gate is not passed",
+            FIXED,
+        ),
         ("tries of a gate whose replica goes meanwhile", str(gates.TRIES), "the gate is not passed", FIXED),
         ("endpoints whose revisions are judged at once", str(runner.AT_ONCE), "the others wait", FIXED),
         ("dossiers of an endpoint", str(releases.DOSSIERS_MAX), "the oldest go, but of kept revisions", FIXED),

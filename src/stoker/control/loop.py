@@ -259,6 +259,7 @@ def decide(
         targets=state.targets,
         rollouts=tuple(each.state for each in state.rollouts),
         orders={each.state.number: cast(Order, each.ordered) for each in state.rollouts if each.ordered},
+        words={each.state.number: each.words for each in state.rollouts if each.ordered},
         posted={each.state.number: each.posted for each in state.rollouts},
         dossiers=state.dossiers,
     )
