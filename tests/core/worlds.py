@@ -81,6 +81,7 @@ class World:
         self.rates: dict[EndpointKey, float] = {}
         self.dossiers: dict[str, DossierState] = {}
         self.scaled: dict[EndpointKey, int] | None = {}  # what the load calls for
+        self.spent: dict[str, str] = {}  # projects without GPU-hours
 
     # what people and their objectives do
 
@@ -228,6 +229,7 @@ class World:
             rates=self.rates,
             dossiers=self.dossiers,
             scaled=self.scaled,
+            spent=self.spent,
         )
 
     def turn(self, *, checks: tuple[Check, ...] = (), effects: bool = True) -> Plan:

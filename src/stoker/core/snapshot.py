@@ -99,7 +99,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     judges told (by metric). `rates` has the requests a second of the last minutes, `dossiers` how far the gates of
     revisions are; one that is not there has none. `scaled` has how many replicas the load calls for (core/scale), of
     each endpoint that scales; None while nobody has looked: it stays as it is. `rests` has those of them without a
-    replica because of others.
+    replica because of others. `spent` has the projects whose GPU-hours are used up, and why.
     Nodes are observed before the rest is read, so a process without an assignment has been forgotten, not just made.
     """
 
@@ -120,3 +120,4 @@ class Snapshot(msgspec.Struct, frozen=True):
     dossiers: Mapping[str, DossierState] = {}
     scaled: Mapping[EndpointKey, int] | None = {}
     rests: Mapping[EndpointKey, Turn] = {}
+    spent: Mapping[str, str] = {}

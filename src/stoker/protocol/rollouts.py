@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Final
 from urllib.parse import urlsplit
 
+from stoker.core.secrets import has_userinfo
 from stoker.protocol.conform import shown
 from stoker.types.rollouts import Hook, Rollout
 from stoker.types.units import parse_seconds
@@ -45,6 +46,8 @@ def _hook(hook: Hook) -> list[tuple[str, str]]:
     parts = urlsplit(hook.webhook)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         found.append(("webhook", f"{shown(hook.webhook)} is no http or https address"))
+    if has_userinfo(hook.webhook):
+        found.append(("webhook", "no manifest may hold a password; sign what is sent with `secret`"))
     if hook.secret and not _FILE.fullmatch(hook.secret):
         found.append(("secret", f"{shown(hook.secret)} cannot be a file in hooks/"))
     if hook.holds and "pre-release" not in hook.events:
