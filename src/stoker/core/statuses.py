@@ -119,10 +119,10 @@ def _progress(endpoint: EndpointState, sight: Sight) -> _Claim:
     unstarted = _unstarted(sight, sight.target)
     if unstarted is not None:
         return _Claim(False, "StartFailed", unstarted)
-    if sight.rollout is not None and sight.rollout.phase == "gating" and _is_held(sight):
-        held = _release(sight.asked, sight.release).message
-        return _Claim(True, "Gating", f"{held}; {sight.rollout.baseline} serves on")
-    if sight.rollout is not None and (claim := _rolling_out(sight.rollout)) is not None:
+    if (
+        sight.rollout is not None
+        and (claim := _gating(sight, sight.rollout) or _rolling_out(sight.rollout)) is not None
+    ):
         return claim
     ready = _ready(sight, sight.target)
     if not endpoint.serving and ready and _is_held(sight):
@@ -178,6 +178,18 @@ def _taken_back(rollout: RolloutState) -> _Claim:
     return _Claim(False, reason, f"{words}: {rollout.because}; {rollout.baseline} serves; {again}")
 
 
+def _gating(sight: Sight, rollout: RolloutState) -> _Claim | None:
+    """Return what gates it waits for, and who serves meanwhile; None where it waits for none."""
+    if not _is_held(sight):
+        return None
+    held = _release(sight.asked, sight.release).message
+    if rollout.phase == "gating":
+        return _Claim(True, "Gating", f"{held}; {rollout.baseline} serves on")
+    if rollout.phase == "scaling" and course(rollout.spec, rollout.strategy).clears:
+        return _Claim(True, "Gating", f"{held}; requests wait")
+    return None
+
+
 def _rolling_out(rollout: RolloutState) -> _Claim | None:
     """Return what a rollout with steps does now; None where the replicas say it all."""
     way = course(rollout.spec, rollout.strategy)
@@ -187,6 +199,9 @@ def _rolling_out(rollout: RolloutState) -> _Claim | None:
     match rollout.phase:
         case "gating":
             return _Claim(True, "Gating", f"{rollout.canary} takes no traffic before its release is complete")
+        case "awaiting":
+            answers = f"`stoker rollouts approve {rollout.endpoint}`, or deny"
+            return _Claim(True, "Awaiting", f"{rollout.canary} waits for approval: {rollout.because}; {answers}")
         case "clearing":
             return _Claim(True, "Clearing", f"{rollout.baseline} makes room for {rollout.canary}; requests wait")
         case "stepping":

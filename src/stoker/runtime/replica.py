@@ -21,16 +21,24 @@ from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 
-from stoker.protocol import direct, frames
-from stoker.protocol.direct import Direct
+from stoker.protocol import direct, frames, handed
 from stoker.protocol.frames import EndHead, Hello
 from stoker.protocol.link import Exchange, refuse, serve
 from stoker.runtime import failure, measure
 from stoker.runtime.embed import EmbedWork
 from stoker.runtime.engines import registry
-from stoker.runtime.engines.port import CallsOut, Describes, EmbedEngine, GenerateEngine, HasServer, PredictEngine
+from stoker.runtime.engines.port import (
+    CallsOut,
+    Describes,
+    EmbedEngine,
+    GenerateEngine,
+    HasServer,
+    PredictEngine,
+    TakesKey,
+)
 from stoker.runtime.faults import Failing, Faults, failing
 from stoker.runtime.generate import GenerateWork
+from stoker.runtime.handed import Handed
 from stoker.runtime.numbers import Numbers
 from stoker.runtime.predict import PredictWork
 from stoker.runtime.stopwatch import Stopwatch
@@ -88,13 +96,14 @@ class Replica:
         self._boot = secrets.token_hex(8)
         self._stage = ""
         self._fraction = 0.0
-        self._direct: Direct | None = None  # what gateways may speak to past this process; has a key
+        self._server: HasServer | None = None  # what gateways may speak to past this process; has a key
         self.about = ""  # the engine, as it says itself
         self.numbers = Numbers(spec, watch)
         self._watch = watch
         self._has_begun = False  # somebody asked for an answer
         self.faults = Faults(spec.memory_bytes, loop)
         self._failing: Failing | None = None
+        self._handed = Handed(spec.secrets)
 
     def hello(self) -> Hello:
         """See link.Handler."""
@@ -151,15 +160,17 @@ class Replica:
 
         `stats`: ReplicaStats as JSON. `metrics`: a Snapshot. `direct`: see protocol/direct.py. `drift`: see Watched,
         `predictions`: HandsOver; other work, or none yet, answers why not. `shapes`: see CountsShapes. `fault`: see
-        runtime/faults.py.
+        runtime/faults.py. `secrets`: see protocol/handed.py.
         """
         match exchange.head.method:
             case "stats":
                 exchange.end(EndHead(), msgspec.json.encode(self.stats()))
             case "metrics":
                 exchange.end(EndHead("application/msgpack"), encode_snapshot(self.numbers.snapshot(self.stats())))
-            case direct.METHOD if self._direct is not None:
-                exchange.end(EndHead(), direct.encode(self._direct))
+            case direct.METHOD if self._server is not None:
+                exchange.end(EndHead(), direct.encode(self._server.direct))
+            case handed.METHOD:
+                self._handed.take(exchange)
             case faults.METHOD:
                 self.faults.take(exchange)
             case shapes.METHOD if isinstance(self.work, CountsShapes):
@@ -206,6 +217,7 @@ class Replica:
         if spec.engine == AUTO:
             spec = measure.resolve(spec, self.progress)
             _log.info("engine chosen", extra={"replica": spec.replica, "engine": spec.engine})
+        spec = self._handed.wait(spec, self.progress)
         self.progress(IMPORTS, 0.0)
         engine_load = registry.find(spec)
         self.progress("engine", 0.0)
@@ -213,7 +225,9 @@ class Replica:
         if isinstance(engine, Describes):
             self.about = engine.about
         if isinstance(engine, HasServer):
-            self._direct = engine.direct
+            self._server = engine
+        if isinstance(engine, TakesKey):
+            self._handed.engine = engine
         if isinstance(engine, CallsOut):
             self.faults.dependency = engine
         work: Work

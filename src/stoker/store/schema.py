@@ -25,7 +25,7 @@ from sqlalchemy import (
 from stoker.store import schema_budgets
 
 # The newest migration's name; a database that says another one is migrated, or refused when it is from the future.
-VERSION: Final = "0020"
+VERSION: Final = "0023"
 
 metadata: Final = schema_budgets.metadata  # with the tables of budgets
 

@@ -48,6 +48,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     choice_file: str = ""  # where the choice and its reasons are written
     signed: SignedVersion = SignedVersion()  # whose signature is demanded before the files are opened
     shapes: tuple[Shape, ...] = ()  # of engine calls that are worth one each before anybody waits
+    secrets: dict[str, str] = {}  # by place (core/secrets.named), references whose values gateways hand over
     sandbox: Sandbox = Sandbox()
 
 

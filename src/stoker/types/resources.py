@@ -14,6 +14,7 @@ from stoker.types.budgets import BudgetSpec
 from stoker.types.engines import Goal
 from stoker.types.feedback import PredictionKind
 from stoker.types.fields import Bytes, Name, Seconds
+from stoker.types.identity import IdentityProviderSpec
 from stoker.types.ids import DEFAULT_PROJECT
 from stoker.types.notifiers import NotifierSpec
 from stoker.types.placement import PlacementSpec
@@ -382,4 +383,14 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     apiVersion: Literal["stoker/v1"] = API_VERSION  # noqa: N815 - the wire name
 
 
-Resource = Endpoint | Project | Notifier | Policy | Role | Budget
+class IdentityProvider(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="IdentityProvider"
+):
+    """Who says who people are, as a manifest. It is the platform's, of no project."""
+
+    metadata: ProjectMetadata
+    spec: IdentityProviderSpec
+    apiVersion: Literal["stoker/v1"] = API_VERSION  # noqa: N815 - the wire name
+
+
+Resource = Endpoint | Project | Notifier | Policy | Role | Budget | IdentityProvider
