@@ -1,6 +1,6 @@
 """What a fork server brings: starts of one model, forked and not in turn, by an agent of its own.
 
-python -m bench.forks [ROUNDS]
+python -m bench.forks [ROUNDS [WHAT ...]]: of `models` those whose names begin so; all by default.
 """
 
 import asyncio
@@ -27,6 +27,20 @@ from stoker.types.replica import ReplicaSpec
 
 ROUNDS = 9
 PATIENCE_S = 120.0
+# What `openai` starts: the least server that says it is ready and which model it has.
+SERVER = """
+import http.server, json, sys
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = json.dumps({"data": [{"id": "m"}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
 
 
 def models(folder: Path) -> dict[str, dict[str, Any]]:
@@ -39,6 +53,9 @@ def models(folder: Path) -> dict[str, dict[str, Any]]:
         "class Model:\n    inputs = {'x': ('FP32', [-1, 4])}\n    outputs = {'y': ('FP32', [-1, 4])}\n"
         "    def predict(self, inputs):\n        return {'y': inputs['x']}\n"
     )
+    (folder / "openai").mkdir()
+    (folder / "openai" / "server.py").write_text(SERVER)
+    command = [sys.executable, str(folder / "openai" / "server.py"), "{port}"]
     onnx, minilm, smol = (demo.prepare(name, folder).folder for name in ("digits", "minilm", "smol"))
     return {
         "digits, sklearn": {"folder": folder / "skops", "engine": "sklearn", "format": "skops"},
@@ -47,6 +64,13 @@ def models(folder: Path) -> dict[str, dict[str, Any]]:
         "minilm, onnx": {"folder": minilm, "engine": "onnx", "format": "onnx", "task": "embed"},
         "smol, llamacpp": {"folder": smol, "engine": "llamacpp", "format": "gguf", "task": "chat"},
         "smol, openvino": {"folder": smol, "engine": "openvino", "format": "gguf", "task": "chat"},
+        "openai, a command": {
+            "folder": folder / "openai",
+            "engine": "openai",
+            "format": "remote",
+            "task": "chat",
+            "options": {"command": command},
+        },
     }
 
 
@@ -68,6 +92,7 @@ def process_spec(home: Home, fields: dict[str, Any]) -> ProcessSpec:
         "model_dir": str(folder),
         "manifest": VersionManifest(format=fields["format"], files=entries, entry=entry),
         "address": home.address("r1"),
+        "options": fields.get("options", {}),
     }
     path = home.replicas / "r1.json"
     path.write_bytes(msgspec.json.encode(told))
@@ -103,6 +128,7 @@ async def start(agent: Supervisor, spec: ProcessSpec) -> ProcessStatus:
 async def main() -> None:
     """Print a line a model: median seconds until ready and of the two phases that a fork saves."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
+    chosen = tuple(sys.argv[2:]) or ("",)
     orphans.take()
     with tempfile.TemporaryDirectory() as folder:
         homes = [Home(Path(folder) / name) for name in ("plain", "forks")]
@@ -112,7 +138,7 @@ async def main() -> None:
         forking.start()
         plain.start()
         print(f"{'model':18} {'ready':>18} {'process+imports':>20} {'server':>8}")
-        for name, fields in models(Path(folder)).items():
+        for name, fields in ((name, each) for name, each in models(Path(folder)).items() if name.startswith(chosen)):
             specs = [process_spec(home, fields) for home in homes]
             rss_bytes = await warmed(forking, specs[1])
             taken: dict[bool, list[tuple[float, float]]] = {True: [], False: []}

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from bench import recurring
 from bench.figures import Figure
 from bench.report import Section
 from bench.rounds import say
@@ -89,6 +90,9 @@ def measure(seeds: int) -> Section:
     tables: dict[str, list[list[str]]] = {}
     verdicts: dict[tuple[str, float], list[str]] = {}
     edge_changes = 0.0
+    more, tables["bursts that come again, with the signal `season` and without, cold start 40 s"] = recurring.measure(
+        _folder(), TRACES, range(FIRST_SEED, FIRST_SEED + max(seeds // 2, 1))
+    )
     for cold_s in COLD_STARTS_S:
         table = tables[f"cold start {cold_s:g} s: means of {seeds} seeds, intervals of 95 %"] = [HEADINGS]
         for load, (draw, service) in loads().items():
@@ -100,7 +104,7 @@ def measure(seeds: int) -> Section:
             verdicts[load, cold_s] = [verdict(ours, row) for row in rows if row.policy in RIVALS]
             edge_changes = ours.changes_per_hour.mean if (load, cold_s) == ("edge", USUAL_S) else edge_changes
             table += [_cells(load, row, ours) for row in rows]
-    return Section("Scaling, simulated", _figures(verdicts, edge_changes), tables)
+    return Section("Scaling, simulated", [*_figures(verdicts, edge_changes), *more], tables)
 
 
 def _figures(verdicts: dict[tuple[str, float], list[str]], edge_changes: float) -> list[Figure]:

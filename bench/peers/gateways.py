@@ -130,6 +130,7 @@ PEERS = (
     Peer("nginx", "proxy", "2 workers, upstream keep-alive, proxy_buffering off", None, _nginx),
     Peer("vllm-router", "router", "round robin", install.VLLM_ROUTER, _router("vllm_router.launch_router")),
     Peer("sglang-router", "router", "round robin", install.SGLANG_ROUTER, _router("sglang_router.launch_router")),
+    Peer("smg", "router", "round robin", install.SMG, _router("smg.launch_router")),
     Peer("LiteLLM", "litellm", "1 worker, no keys, no database, no callbacks", install.LITELLM, _litellm(1)),
     Peer("Portkey", "other", "as it comes", install.PORTKEY, _portkey),
     Peer("LiteLLM, 2 workers", "litellm", "no keys, no database, no callbacks", install.LITELLM, _litellm(2)),

@@ -39,6 +39,7 @@ LITELLM = Package("litellm", "1.104.0", extra="proxy")  # the proxy extra of 1.1
 VLLM_ROUTER = Package("vllm-router", "0.1.17")
 SGLANG_ROUTER = Package("sglang-router", "0.3.2")
 # With a newer @hono/node-server it does not stream.
+SMG = Package("smg", "1.13.0")
 PORTKEY = Package("@portkey-ai/gateway", "1.15.2", ("@hono/node-server@1.3.3",), registry="npm")
 
 

@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from stoker.app import settings
 from stoker.app.agent_main import agent_argv, gateway_spec
 from stoker.app.home import Home
 from stoker.core import liveness
+from stoker.types import tuning
 from stoker.types.errors import InvalidInput
 from stoker.types.replica import ReplicaStats
+from stoker.types.tuning import Tuning
 
 
 def test_what_is_given_comes_before_the_environment_before_the_default() -> None:
@@ -93,3 +96,27 @@ def test_a_gateway_that_always_has_something_in_flight_is_never_taken_for_stalle
         judgement = liveness.judge(memory, busy, limits, step_s=1.0)
         assert judgement.fault == ""
         memory = judgement.memory
+
+
+def test_what_can_be_changed_while_it_runs_has_the_bounds_of_the_setting() -> None:
+    told = {name: meta for name, meta in settings._metas().items() if name in tuning.NAMES}
+    assert set(told) == set(tuning.NAMES)
+    for name, meta in told.items():
+        for bound, beyond in ((meta.ge, -1), (meta.le, 1)):
+            if bound is None:
+                continue
+            assert dict(Tuning().changed({name: bound}).items())[name] == bound
+            with pytest.raises(msgspec.ValidationError, match=name):
+                Tuning().changed({name: bound + beyond})
+    for level in settings.LOG_LEVELS:
+        assert Tuning().changed({"log_level": level}).log_level == level
+
+
+def test_what_is_set_is_over_what_was_started_with_until_it_is_undone() -> None:
+    usual = settings.load({"STOKER_TRACE_RATIO": "0.2"}).tuning
+    changed = Tuning().changed({"trace_ratio": 0.0, "log_level": "error"})
+    assert (changed.over(usual).trace_ratio, changed.over(usual).log_level) == (0.0, "error")
+    assert changed.over(usual).cache_max_bytes == usual.cache_max_bytes
+    assert changed.changed({"trace_ratio": None}).over(usual).trace_ratio == 0.2
+    with pytest.raises(msgspec.ValidationError, match="gateways"):
+        Tuning().changed({"gateways": 3})

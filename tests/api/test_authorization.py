@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Iterator
 from typing import Any, cast, get_args
 
 import pytest
@@ -15,6 +16,8 @@ from stoker.store.keys import KeyRow
 from stoker.types.access import PERMISSIONS, KeyAccess, Permission
 from stoker.types.errors import Forbidden, NotFound
 from stoker.types.ids import KeyId, ProjectName
+from tests import oidc
+from tests.api.identities import believe
 from tests.control.rig import Rig
 
 # Which permission opens what, and where it must hold. A new operation fails the test until it has its row.
@@ -40,7 +43,7 @@ path     endpoints:write  DELETE /api/v1/projects/{project}/endpoints/{name}
 path     endpoints:write  POST /api/v1/projects/{project}/endpoints/{name}/drift/learn
 path     endpoints:write  PUT /api/v1/projects/{project}/endpoints/{name}/golden
 path     endpoints:write  DELETE /api/v1/projects/{project}/endpoints/{name}/golden
-each     endpoints:write,projects:write,incidents:write,policies:write  POST /api/v1/apply
+each     endpoints:write,projects:write,incidents:write,policies:write,platform:write  POST /api/v1/apply
 each     endpoints:call   POST /api/v1/feedback
 path     releases:decide  POST /api/v1/projects/{project}/endpoints/{name}/rollback
 path     releases:decide  POST /api/v1/projects/{project}/endpoints/{name}/rollout
@@ -61,6 +64,10 @@ each     models:push      POST /api/v1/models/{name}/versions/{which}/quantize
 path     samples:read     GET /api/v1/projects/{project}/endpoints/{name}/samples
 path     samples:write    POST /api/v1/projects/{project}/endpoints/{name}/samples/replay
 path     samples:write    DELETE /api/v1/projects/{project}/endpoints/{name}/samples
+path     samples:write    DELETE /api/v1/projects/{project}/samples
+platform platform:write   POST /api/v1/samples/rotate
+each     secrets:read     GET /api/v1/secrets
+each     secrets:read     POST /api/v1/secrets/check
 each     traces:read      GET /api/v1/traces
 each     traces:read      GET /api/v1/traces/{id}
 each     metrics:read     GET /api/v1/query
@@ -68,6 +75,13 @@ each     metrics:read     GET /api/v1/query_range
 platform metrics:read     GET /metrics
 each     usage:read       GET /api/v1/usage
 each     usage:read       GET /api/v1/prices
+each     usage:read       GET /api/v1/usage/records
+each     usage:read       GET /api/v1/quotas
+platform usage:read       GET /api/v1/platform/quota
+platform platform:write   PATCH /api/v1/platform/quota
+path     projects:write   PATCH /api/v1/projects/{project}/quota
+path     projects:write   PUT /api/v1/projects/{project}/members/{subject}
+path     projects:write   DELETE /api/v1/projects/{project}/members/{subject}
 each     usage:read       GET /api/v1/budgets
 path     projects:write   DELETE /api/v1/projects/{project}/budgets/{name}
 platform platform:write   PUT /api/v1/prices
@@ -75,6 +89,8 @@ each     usage:read       GET /api/v1/costs
 each     usage:read       GET /api/v1/costs/focus
 platform platform:read    GET /api/v1/costs/prices
 platform platform:write   PUT /api/v1/costs/prices
+platform platform:read    GET /api/v1/settings
+platform platform:write   POST /api/v1/settings
 each     incidents:read   GET /api/v1/alerts
 each     incidents:read   GET /api/v1/notifiers
 each     incidents:read   GET /api/v1/incidents
@@ -121,6 +137,17 @@ platform platform:write   POST /api/v1/nodes/tokens
 platform platform:write   DELETE /api/v1/nodes/{name}
 platform platform:write   POST /api/v1/nodes/authority
 platform platform:write   DELETE /api/v1/subjects/{subject}
+platform platform:read    GET /api/v1/providers
+platform platform:write   DELETE /api/v1/providers/{name}
+path     -                GET /api/v1/sessions
+path     -                DELETE /api/v1/sessions/{id}
+path     -                GET /auth/session
+path     -                POST /auth/logout
+path     -                GET /auth/providers
+path     -                GET /auth/login
+path     -                GET /auth/callback
+path     -                POST /auth/sessions
+path     -                POST /internal/v1/unknown-keys
 path     -                GET /healthz
 path     -                GET /readyz
 path     -                GET /internal/v1/routes
@@ -226,10 +253,28 @@ def tenants(rig: Rig) -> dict[str, str]:
     return keys
 
 
-def test_every_operation_answers_as_it_was_decided(rig: Rig, tenants: dict[str, str]) -> None:
+@pytest.fixture(scope="module")
+def people(rig: Rig, tenants: dict[str, str]) -> Iterator[dict[str, dict[str, str]]]:
+    """What opens the door for each role in `one`: a key, a token of an identity provider, and a session."""
+    with oidc.serving() as provider:
+        grants = [{"claim": "groups", "value": role, "project": "one", "role": role} for role in ROLES]
+        believe(rig, provider, grants=grants)
+        held = {"key": tenants, "token": {}, "session": {}}
+        for role in ROLES:
+            provider.claims = {"sub": role, "groups": [role]}
+            held["token"][role] = provider.token()
+            status, made, _ = rig.request("POST", "/auth/sessions", {"id_token": provider.id_token()}, key=None)
+            assert status == 201, made
+            held["session"][role] = made["token"]
+        yield held
+
+
+@pytest.mark.parametrize("kind", ["key", "token", "session"])
+def test_every_operation_answers_as_it_was_decided(rig: Rig, people: dict[str, dict[str, str]], kind: str) -> None:
     """Over HTTP, in both projects: what is refused is refused by the door, in one form, and nothing else is."""
-    holes = []
-    for operation, role, project in itertools.product(KEYED, ROLES, ("one", "two", "none-such")):
+    tenants, holes = people[kind], []
+    roles = ROLES if kind == "key" else ("viewer", "operator")  # others are decided by the same table
+    for operation, role, project in itertools.product(KEYED, roles, ("one", "two", "none-such")):
         if operation.where != "path" and project != "one":
             continue
         path = operation.path.replace("{project}", project).replace("{name}", "nothing")

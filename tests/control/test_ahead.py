@@ -1,6 +1,7 @@
 """What control tells nodes to have ready: laid out, within their memory, and told again only where it is news."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from stoker.control.ahead import AheadWatch
 from stoker.control.loop import LEASE
 from stoker.control.observe import Observer, State
+from stoker.core.gate.law import DossierState
 from stoker.core.snapshot import EndpointState
 from stoker.store import leases, schema
 from stoker.store.engine import Database, open_engine, sqlite_url
@@ -111,3 +113,19 @@ def test_a_node_that_does_not_answer_keeps_nothing_from_the_others_and_is_told_w
     assert [node for node, _ in platform.look()] == ["there"]
     platform.driver.gone = set()
     assert [node for node, _ in platform.look()] == ["gone"]
+
+
+def test_a_node_is_told_of_a_version_while_its_gates_run_and_no_more_once_it_is_refused(platform: Platform) -> None:
+    version = ModelVersion(ModelName("m"), 2, manifest_digest(manifest(2)), manifest(2), 1.0, 20)
+    asked = msgspec.structs.replace(revision(version, number=2), created_at_s=time.time())
+    platform.laid = lambda manifest: Path("/models") / manifest_digest(manifest)
+    for state, whys in (("pending", ["its gates run", "it sleeps"]), ("refused", ["it sleeps"])):
+        platform.state = msgspec.structs.replace(
+            platform.state,
+            revisions=(REVISION, asked),
+            versions={**platform.state.versions, (asked.config.model, asked.config.number): version},
+            dossiers={str(asked.revision): DossierState(state)},
+        )
+        ((_, told),) = platform.look()
+        assert [each.because.partition(";")[0] for each in told] == whys
+        assert (asked.config.ref in {each.model for each in told}) is (state == "pending")

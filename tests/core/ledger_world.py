@@ -224,7 +224,7 @@ class World:
                 for charge in entries:
                     period, _, of = charge.lease.partition("@")
                     key = (int(charge.budget), int(period))
-                    self.accounts[key] = ledger.charged(self.account(*key), of, charge.nano_usd)
+                    self.accounts[key] = ledger.charged(self.account(*key), of, charge.amount)
         self.settled[holder] = done
         if is_end and done == first + len(batch):
             for key in self.accounts:
@@ -314,13 +314,13 @@ class World:
             self.again(client)
             return
         gateway.holds.discard(hold)
-        cost = 0 if self.random.random() < 0.05 else self.random.randint(hold.bound // 3, hold.bound)
+        cost = 0 if self.random.random() < 0.05 else self.random.randint(hold.bounds[0] // 3, hold.bounds[0])
         charges = hold.spend(cost)
         if charges:
             gateway.journal.append(charges)
             for charge in charges:
                 key = (int(charge.budget), int(charge.lease.partition("@")[0]))
-                self.truth[key] = self.truth.get(key, 0) + charge.nano_usd
+                self.truth[key] = self.truth.get(key, 0) + charge.amount
         self.history.answered += 1
         self.is_moved = self.history.answered % 16 == 0
         self.again(client)

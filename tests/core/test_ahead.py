@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from stoker.core import ahead
 from stoker.core.ahead import Candidate
 from stoker.core.gate.law import DossierState
+from stoker.core.rollout.state import RolloutState
 from stoker.types.ahead import AHEAD_MAX
+from stoker.types.rollouts import Rollout
 from stoker.types.starts import Start
 from tests.core.worlds import PROJECT, World
 
@@ -61,6 +63,19 @@ def test_a_revision_whose_gates_run_comes_before_all_that_sleeps_until_it_is_ref
         found = [str(each.revision.revision) for each in candidates(world, coming, b=starts(50, 100.0))]
         assert (found[0] == last.revision) is is_coming
         assert "default.a-1" in found, "it serves, and sleeps"
+
+
+def test_a_rollout_that_waits_for_the_gates_of_its_revision_says_so_and_one_that_goes_on_does_too() -> None:
+    world = asleep("a")
+    world.apply("a", model=2)
+    world.turn()
+    last = max(world.revisions.values(), key=lambda each: each.number)
+    begun = RolloutState(
+        last.project, last.endpoint, "default.a-1", last.revision, Rollout(), "canary", "gating", "", NOW_S, NOW_S
+    )
+    for state, because in (("pending", "its gates run"), ("complete", "its rollout has begun")):
+        found = ahead.about([last], [begun], {str(last.revision): DossierState(state)}, now_s=last.created_at_s)
+        assert found == {str(last.revision): because}
 
 
 @given(st.lists(st.integers(0, 1 << 33), max_size=100), st.integers(0, 1 << 35))

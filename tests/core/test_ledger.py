@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stoker.core import ledger
 from stoker.core.ledger import Account, Lease
 from stoker.core.purse import Pocket, Purse
-from stoker.core.wallet import Hold, Short, Wallet
+from stoker.core.wallet import Hold, Short, Wallet, narrowest
 from stoker.types.budgets import Answer, Asked, BudgetRoute, Granted, OnLimit
 from tests.core.ledger_world import World
 
@@ -121,7 +121,7 @@ def test_what_a_request_did_not_cost_is_free_again_and_what_it_cost_is_charged_t
     assert isinstance(made.reserve(made.of("p", "k", ()), 30, 99.5), Short)
     question = made.question(101.0)  # the period is over
     made.take(Answer(question.number, (Granted(1, 0, 100.0, 80, 0, 0), Granted(1, 100, 200.0, 50, 0, 0))), 101.0)
-    assert [(each.budget, each.lease, each.nano_usd) for each in hold.spend(60)] == [("1", "0@g0", 60)]
+    assert [(each.budget, each.lease, each.amount) for each in hold.spend(60)] == [("1", "0@g0", 60)]
     later = made.reserve(made.of("p", "k", ()), 50, 101.0)
     assert isinstance(later, Hold)
     assert [each.lease for each in later.spend(1)] == ["100@g0"]
@@ -133,7 +133,7 @@ def test_a_budget_that_only_warns_lets_everything_through_and_charges_it() -> No
     made = wallet(purse(1, on_limit="warn"), caps={1: 0})
     hold = made.reserve(made.of("p", "k", ()), 10**12, 1.0)
     assert isinstance(hold, Hold)
-    assert [(each.lease, each.nano_usd) for each in hold.spend(7)] == [("0@g0", 7)]
+    assert [(each.lease, each.amount) for each in hold.spend(7)] == [("0@g0", 7)]
     assert made.question(2.0).asked == ()
 
 
@@ -228,3 +228,55 @@ def test_a_broken_ledger_is_seen(
     monkeypatch.setattr(where, what, broken)
     histories = (World(seed, period="day", lasts_s=12.0).run() for seed in range(20))
     assert any(seen.problems for seen in histories)
+
+
+def test_each_budget_takes_in_its_own_unit_and_has_room_with_all_or_none() -> None:
+    wallet = Wallet("g0")
+    routes = [
+        BudgetRoute(1, "money", "p", "project", "p", 1000),
+        BudgetRoute(2, "calls", "p", "key", "k", 3, unit="requests"),
+        BudgetRoute(3, "words", "", "platform", "", 100, unit="tokens"),
+    ]
+    wallet.follow(routes)
+    question = wallet.question(1.0)
+    granted = tuple(Granted(each.budget, 0, 2.0**52, each.amount, 0, 0) for each in routes)
+    assert wallet.take(Answer(question.number, granted), 1.0)
+    purses = wallet.of("p", "k", ())
+    assert [each.name for each in purses] == ["1", "2", "3"]
+    hold = wallet.reserve(purses, 400, 1.0, requests=1, tokens=60)
+    assert isinstance(hold, Hold)
+    assert narrowest(purses, 1.0) is not None
+    short = wallet.reserve(purses, 400, 1.0, requests=1, tokens=60)
+    assert isinstance(short, Short)
+    assert short.purse.terms.name == "words"
+    assert [(each.budget, each.amount) for each in hold.spend(250, 1, 44)] == [("1", 250), ("2", 1), ("3", 44)]
+    assert [purse.pockets[0].room for purse in purses] == [750, 2, 56]
+    free = wallet.reserve(purses, 0, 1.0, requests=1)
+    assert isinstance(free, Hold)
+    assert [(each.budget, each.amount) for each in free.spend(0, 1)] == [("2", 1)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 1), st.integers(0, 30), st.booleans()), max_size=30))
+def test_no_unit_is_ever_over_its_lease_and_what_ends_is_free(asked: list[tuple[int, int, int, bool]]) -> None:
+    wallet = Wallet("g0")
+    units = (("usd", 120), ("requests", 6), ("tokens", 75))
+    routes = [
+        BudgetRoute(at, unit, "p", "project", "p", amount, unit=unit) for at, (unit, amount) in enumerate(units, 1)
+    ]  # type: ignore[arg-type]
+    wallet.follow(routes)
+    question = wallet.question(1.0)
+    wallet.take(
+        Answer(question.number, tuple(Granted(each.budget, 0, 2.0**52, each.amount, 0, 0) for each in routes)), 1.0
+    )
+    purses = wallet.of("p", "k", ())
+    holds = []
+    for money, requests, tokens, ends in asked:
+        if ends and holds:
+            holds.pop().spend(0)
+        found = wallet.reserve(purses, money, 1.0, requests, tokens)
+        if isinstance(found, Hold):
+            holds.append(found)
+        assert all(purse.pockets[0].room >= 0 for purse in purses)
+    for hold in holds:
+        hold.spend(0)
+    assert [purse.pockets[0].room for purse in purses] == [120, 6, 75]

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stoker.core.starts import quantile, summarise
-from stoker.types.starts import FIRST_ANSWER, ORDER, TOTAL, Start
+from stoker.core.starts import LATELY_MAX, expected_s, quantile, summarise
+from stoker.types.starts import FIRST_ANSWER, FORKED, ORDER, TOTAL, Start, Took
 
 SECONDS = st.floats(0.0, 1e4)
 PHASES = st.dictionaries(
@@ -54,6 +54,23 @@ def test_a_start_that_was_forked_has_that_in_the_place_of_its_process() -> None:
 def test_revisions_are_told_apart_and_the_one_that_started_last_comes_first() -> None:
     found = summarise([start(5.0, {}, revision="a-1"), start(9.0, {}, revision="a-2"), start(7.0, {}, revision="a-1")])
     assert [(each.revision, each.phases[-1].starts) for each in found] == [("a-2", 1), ("a-1", 2)]
+
+
+def test_the_next_start_takes_what_those_took_that_were_made_as_the_last_and_ordered() -> None:
+    alone = [start(float(n), {ORDER: 0.5, "process": 0.1}, 3.0) for n in range(3)]
+    forked = [start(10.0 + n, {ORDER: 0.25, FORKED: 0.01}, 1.0 + n) for n in range(2)]
+    after_a_death = Start("a-1-x", "a-1", "onnx", 20.0, {"process": 0.1}, 9.0, is_restart=True)
+    (found,) = summarise([*forked, after_a_death, *alone])
+    assert found.lately == (Took(10.0, 1.25), Took(11.0, 2.25))
+    assert summarise(alone)[0].lately == tuple(Took(float(n), 3.5) for n in range(3))
+    assert summarise([after_a_death])[0].lately == ()
+    many = [start(float(n), {"process": 0.1}, 1.0) for n in range(LATELY_MAX + 5)]
+    assert [each.at_s for each in summarise(many)[0].lately] == [float(n) for n in range(5, LATELY_MAX + 5)]
+
+
+def test_scaling_counts_with_a_slow_start_and_knows_when_it_knows_none() -> None:
+    assert expected_s([float(n) for n in range(1, 12)]) == 10.0
+    assert expected_s([]) == 0.0
 
 
 @given(st.lists(st.builds(start, SECONDS, PHASES, SECONDS), min_size=1, max_size=20))

@@ -79,6 +79,7 @@ class Upstream:
         self.seen: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.open_streams = 0
+        self.keys: set[str] | None = None  # whom it lets in; None: everybody
         self.port = 0
         self._loop = asyncio.new_event_loop()
         self._is_up = threading.Event()
@@ -114,14 +115,21 @@ class Upstream:
         await self._stop.wait()
         await runner.cleanup()
 
+    def _lets_in(self, request: web.Request) -> bool:
+        return self.keys is None or request.headers.get("Authorization", "").removeprefix("Bearer ") in self.keys
+
     async def _models(self, request: web.Request) -> web.Response:
+        if not self._lets_in(request):
+            return web.Response(status=401, text='{"error":"bad key"}')
         return web.json_response({"object": "list", "data": [{"id": "plain"}, {"id": "crlf"}]})
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.seen.append(body)
         self.headers.append(dict(request.headers))
-        name = body["model"]
+        name = body["model"] if self._lets_in(request) else "401"
+        if name == "long" and "response_format" in body:
+            name = "plain"
         if name in STATUSES:
             status, text, headers = STATUSES[name]
             return web.Response(status=status, text=text, headers=headers)
@@ -133,7 +141,7 @@ class Upstream:
         await response.prepare(request)
         self.open_streams += 1
         try:
-            if name == "endless":
+            if name in ("endless", "long"):
                 while True:
                     await response.write(f"data: {chunk('more ')}\n\n".encode())
                     await asyncio.sleep(0.002)
@@ -159,8 +167,8 @@ class Upstream:
         return response
 
     async def _whole(self, request: web.Request, name: str) -> web.StreamResponse:
-        if name in WHOLES:
-            return web.Response(body=WHOLES[name], content_type="application/json")
+        if name in WHOLES or name == "long":  # whose streams alone have no end
+            return web.Response(body=WHOLES["plain" if name == "long" else name], content_type="application/json")
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         self.open_streams += 1

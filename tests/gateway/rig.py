@@ -74,6 +74,7 @@ class Rig:
     holder: socket.socket | None = None
     version: int = 0
     keys: list[dict[str, Any]] = field(default_factory=list)  # more keys, of the project default
+    providers: list[dict[str, Any]] = field(default_factory=list)  # who says who people are
     grpc_port: int = 0  # 0: none
     grpc_holder: socket.socket | None = None
     environ: dict[str, str] = field(default_factory=dict)  # of gateways
@@ -130,6 +131,7 @@ class Rig:
                 key(OLD_KEY, "default", expires_at_s=1.0),
                 *self.keys,
             ],
+            "providers": self.providers,
         }
 
     def start_replica(self, name: str, *arguments: str) -> None:

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from typing import Any, cast
 
+import jwt
 import msgspec
 import pytest
 
@@ -13,7 +15,10 @@ from stoker.core.guesses import FREE
 from stoker.gateway.plane import routes
 from stoker.gateway.stack import Stack
 from stoker.protocol.frames import Kind, RequestHead
+from stoker.protocol.tokens import keys_of
+from stoker.types.identity import GrantRoute, ProviderRoute
 from tests.gateway.rig import KEY, TEAM_KEY, Answer, Rig, ask, client, link_to, run
+from tests.oidc import Key
 
 # Open to anybody, but for the numbers: those are for this machine, and for keys that may read them.
 OPEN = {"GET /v2", "GET /v2/health/live", "GET /v2/health/ready", "GET /healthz", "GET /readyz", "GET /metrics"}
@@ -56,6 +61,20 @@ def text(name: str) -> str:
     return f"stk_{name:0<8}_{'0' * 43}"
 
 
+SIGNER = Key("one")
+PROVIDER = ProviderRoute(
+    "corp", "https://id.example.org", ("api",), ("RS256",), "user",
+    keys_of(json.dumps({"keys": [SIGNER.public()]}).encode()), 4e9,
+    grants=(GrantRoute("groups", "ml", "default"), GrantRoute("groups", "ops", "", sees=True)),
+    members={"user:corp:tina": ("team",), "user:corp:both": ("team", "default")},
+)  # fmt: skip
+
+
+def token(sub: str, **claims: Any) -> str:
+    said = {"iss": PROVIDER.issuer, "aud": "api", "sub": sub, "exp": int(time.time()) + 600, **claims}
+    return jwt.encode(said, SIGNER.private, algorithm="RS256", headers={"kid": "one"})
+
+
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     made = Rig(Home(tmp_path_factory.mktemp("walk") / "h"))
@@ -67,6 +86,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     ):
         sha256 = hashlib.sha256(text(name).encode()).hexdigest()
         made.keys.append({"sha256": sha256, "key": name, "project": "default", **more})
+    made.providers.append(msgspec.to_builtins(PROVIDER))
     made.start_replica("r0")
     made.write_table(["r0"])
     made.start_gateway()
@@ -114,6 +134,34 @@ def test_every_route_opens_to_who_may_call_its_endpoint_and_to_nobody_else(rig: 
             assert scoped.status != 404 or scoped.body.replace(name.encode(), b"") == beside.body.replace(
                 b"nobody", b""
             )
+
+    run(work)
+
+
+def test_every_route_opens_to_a_token_as_to_a_key_of_the_same_rights(rig: Rig) -> None:
+    mine, tina, nobody, both = token("m", groups=["ml"]), token("tina"), token("n"), token("both")
+    over = token("m", groups=["ml"], exp=int(time.time()) - 600)
+
+    async def work() -> None:
+        for route, wanted in every_route().items():
+            if wanted == "open":
+                continue
+            path = route.partition(" ")[2]
+            name = BODIES.get(path, "smol" if path.startswith("/v1") else "digits")
+            assert (await call(rig, route, name, mine)).status not in (401, 403, 404), route
+            assert (await call(rig, route, name, nobody)).status == 403, route
+            foreign, other = [await call(rig, route, name, each) for each in (tina, TEAM_KEY)]
+            assert (foreign.status, foreign.body) == (other.status, other.body), route
+            assert (await call(rig, route, name, both)).status not in (401, 403, 404), route
+        assert (await call(rig, "GET /v1/models", "", over)).status == 401
+        listed = (await call(rig, "GET /v1/models", "", both)).body
+        assert b"team/secret" in listed
+        assert b'"smol"' in listed
+        assert b"team/secret" not in (await call(rig, "GET /v1/models", "", mine)).body
+        named = {"x_stoker_project": "team"}
+        assert (await ask(rig, "GET", "/v2/models/secret", key=both, **named)).status == 200
+        assert (await ask(rig, "GET", "/v2/models/team%2Fsecret", key=both)).status in (200, 404)
+        assert (await ask(rig, "GET", "/v2/models/secret", key=mine, **named)).status == 403
 
     run(work)
 

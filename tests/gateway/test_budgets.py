@@ -24,6 +24,11 @@ BUDGETS = {  # by the tag whose they are: amount in dollars, what is done at the
     "kept": ("0.05", "refuse"),
     "alone": ("1", "refuse"),
 }
+QUOTAS = {  # likewise, in requests or tokens
+    "calls": ("3", "refuse", "requests"),
+    "words": ("36000", "refuse", "tokens"),
+    "soft": ("2", "warn", "requests"),
+}
 
 
 def routes(gate: Rig) -> dict[str, Any]:
@@ -43,6 +48,10 @@ def routes(gate: Rig) -> dict[str, Any]:
         {"budget": number, "name": tag, "project": "default", "scope": "tag", "of": f"t={tag}",
          "amount": round(float(amount) * 100) * CENT, "on_limit": on_limit}
         for number, (tag, (amount, on_limit)) in enumerate(BUDGETS.items(), 1)
+    ] + [
+        {"budget": number, "name": tag, "project": "default", "scope": "tag", "of": f"t={tag}",
+         "amount": int(amount), "on_limit": on_limit, "unit": unit}
+        for number, (tag, (amount, on_limit, unit)) in enumerate(QUOTAS.items(), len(BUDGETS) + 1)
     ]  # fmt: skip
     return {**table, "version": 1000}  # newer than what control makes of its empty platform
 
@@ -54,9 +63,19 @@ def manifests() -> bytes:
             "apiVersion": "stoker/v1",
             "kind": "Budget",
             "metadata": {"name": tag},
-            "spec": {"amount": amount, "scope": "tag", "tag": f"t={tag}", "period": "day", "on_limit": on_limit},
+            "spec": {
+                "amount": amount,
+                "scope": "tag",
+                "tag": f"t={tag}",
+                "period": "day",
+                "on_limit": on_limit,
+                "unit": unit,
+            },
         }
-        for tag, (amount, on_limit) in BUDGETS.items()
+        for tag, (amount, on_limit, unit) in [
+            *((tag, (*held, "usd")) for tag, held in BUDGETS.items()),
+            *QUOTAS.items(),
+        ]
     ]
     return "\n---\n".join(map(json.dumps, made)).encode()
 
@@ -72,10 +91,11 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         yield made
 
 
-def start_control(gate: Rig) -> None:
+def start_control(gate: Rig, gateways: int = 1) -> None:
     holder, port = held_port()
     holder.close()
     argv = [sys.executable, "-m", "stoker.app.control_main", "--home", str(gate.home.root), "--api-port", str(port)]
+    argv += ["--gateways", str(gateways)]
     with (gate.home.logs / "control.log").open("ab") as log:
         gate.processes["control"] = subprocess.Popen(argv, stderr=log)
     until(lambda: is_up(gate), "control answers")
@@ -141,6 +161,51 @@ def test_a_budget_that_only_warns_refuses_nothing_and_counts_all(gate: Rig) -> N
 
     run(work)
     until(lambda: settled(gate, "watched") == 7 * CENT, "all seven are settled")
+
+
+def test_a_quota_of_requests_counts_answers_and_no_errors_and_says_when_it_begins_anew(gate: Rig) -> None:
+    async def work() -> None:
+        assert (await infer(gate, "digits", "calls", "refuse:engine_failed")).status == 500
+        assert (await infer(gate, "digits", "calls", "refuse:invalid_input")).status == 400
+        answers = [await infer(gate, "digits", "calls") for _ in range(4)]
+        assert [each.status for each in answers] == [200] * 3 + [429]
+        assert answers[0].headers["x-stoker-quota"].startswith("calls;unit=requests;limit=3;left=2;reset=")
+        assert answers[2].headers["x-stoker-quota-warning"] == "calls;unit=requests;used=1.00"
+        refused = answers[-1]
+        assert "x-stoker-budget" not in refused.headers
+        assert refused.headers["x-should-retry"] == "false"
+        reset_s = int(refused.headers["x-stoker-quota"].rpartition("=")[2])
+        assert 0 <= int(refused.headers["retry-after"]) - reset_s <= 1
+        assert "quota 'calls' (3 requests) has no room for this request, which is one" in refused.body.decode()
+
+    run(work)
+    until(lambda: settled(gate, "calls") == 3, "three are settled")
+
+
+def test_a_quota_of_tokens_reserves_the_most_and_counts_what_was_used(gate: Rig) -> None:
+    async def work() -> None:
+        body = json.dumps({"model": "smol", "messages": [{"role": "user", "content": "who: are you"}]}).encode()
+        for _ in range(3):
+            answer = await ask(gate, "POST", "/v1/chat/completions", body, x_stoker_tags="t=words")
+            assert answer.status == 200, answer
+        many = json.dumps(
+            {"model": "smol", "max_tokens": 40_000, "messages": [{"role": "user", "content": "x"}]}
+        ).encode()
+        refused = await ask(gate, "POST", "/v1/chat/completions", many, x_stoker_tags="t=words")
+        assert (refused.status, refused.json["error"]["type"]) == (429, "insufficient_quota")
+        assert refused.json["error"]["code"] == "quota_exceeded"
+        assert "a smaller max_tokens makes it fit sooner" in refused.json["error"]["message"]
+
+    run(work)
+    until(lambda: settled(gate, "words") == 24, "three times 3 + 5 tokens are settled")
+
+
+def test_a_soft_quota_refuses_nothing(gate: Rig) -> None:
+    async def work() -> None:
+        assert [(await infer(gate, "digits", "soft")).status for _ in range(4)] == [200] * 4
+
+    run(work)
+    until(lambda: settled(gate, "soft") == 4, "all four are settled")
 
 
 def test_a_kept_answer_is_charged_for_what_it_costs_and_refused_when_that_is_gone(gate: Rig) -> None:

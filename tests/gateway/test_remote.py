@@ -29,10 +29,21 @@ KEY = "sk-upstream-secret"
 class DoorRig(Rig):
     """`smol` is the upstream's model that the rig's replicas were started with."""
 
+    secrets: tuple[str, ...] = ()  # of the endpoint smol; the first is its server's key
+
+    def table(self, replicas: list[str], **limits: Any) -> dict[str, Any]:
+        made = super().table(replicas, **limits)
+        if self.secrets:
+            (revision,) = made["endpoints"][1]["revisions"]
+            revision |= {"secrets": self.secrets, "key": self.secrets[0]}
+        return made
+
     def start_door(self, name: str, **options: Any) -> None:
         folder = self.home.replicas / name
         folder.mkdir(parents=True, exist_ok=True)
         made = msgspec.structs.replace(spec("openai", **options), address=self.home.address(name), replica=name)
+        if self.secrets:
+            made = msgspec.structs.replace(made, secrets={"options.api_key": self.secrets[0]})
         (folder / "spec.json").write_bytes(msgspec.json.encode(made))
         with self.log(name).open("ab") as log:
             argv = [sys.executable, "-m", "stoker.app.replica_main", str(folder / "spec.json")]
@@ -43,11 +54,15 @@ class DoorRig(Rig):
 
 
 @contextlib.contextmanager
-def doors(folder: Path, gateways: int = 1, **options: Any) -> Iterator[DoorRig]:
-    """Start gateways and one door-keeper."""
+def doors(
+    folder: Path, gateways: int = 1, secret: str = "", environ: dict[str, str] | None = None, **options: Any
+) -> Iterator[DoorRig]:
+    """Start gateways and one door-keeper. secret: a reference, what its key is."""
     home = Home(folder / "home")
     home.make()
     made = DoorRig(home)
+    made.secrets = (secret,) if secret else ()
+    made.environ = environ or {}
     try:
         made.write_table(["r0"], resume="best_effort")
         made.start_door("r0", **options)

@@ -197,7 +197,7 @@ def test_pays_its_part_of_a_batch_and_never_more_than_its_deadline(journal: Jour
 
 def test_a_hold_on_budgets_says_who_pays(journal: Journal) -> None:
     class Half:
-        def spend(self, nano_usd: int) -> tuple[Charge, ...]:
+        def spend(self, nano_usd: int, requests: int = 0, tokens: int = 0) -> tuple[Charge, ...]:
             return (Charge("team", "l1", nano_usd),)
 
     tokens = Usage(input_tokens=7)

@@ -28,6 +28,7 @@ class Control:
     lost: int = 0
     fails: int = 0
     asked: int = 0
+    meanwhile: Callable[[], None] = lambda: None  # while a batch is under way
     ended: list[str] = field(default_factory=list)  # incarnations whose leases of budgets are given back
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -41,6 +42,7 @@ class Control:
             return
         batch = msgspec.msgpack.decode(body, type=UsageBatch)
         self.asked += 1
+        self.meanwhile()
         new = new_of(self.settled.get(batch.incarnation, 0), batch.first, batch.lost, len(batch.records))
         self.settled[batch.incarnation] = new.until
         self.records += batch.records[new.skip :]
@@ -116,6 +118,19 @@ def test_batches_are_bounded(tmp_path: Path, monkeypatch: Any) -> None:
         assert control.asked >= 8
 
     assert names(shipped(tmp_path, work)) == wanted(60)
+
+
+def test_what_comes_while_a_batch_is_under_way_waits_for_the_next_time(tmp_path: Path) -> None:
+    async def work(control: Control, gateway: Callable[[], Shipper]) -> None:
+        one = gateway()
+        control.meanwhile = lambda: write(one, 1)
+        write(one, 20)
+        await one.ship()
+        assert (control.asked, len(control.records)) == (1, 20)
+        await one.ship()
+        assert (control.asked, len(control.records)) == (2, 21)
+
+    shipped(tmp_path, work)
 
 
 def test_what_a_dead_gateway_left_is_shipped_by_the_next_and_a_living_ones_is_not(tmp_path: Path) -> None:

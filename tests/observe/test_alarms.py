@@ -103,6 +103,8 @@ WRONG: dict[str, Callable[[Registry], None]] = {
     "UsageBroken": counted("stoker_usage_journal_broken_total", 1, process="gateway-0"),
     "AuditFails": counted("stoker_audit_failures_total", 1, what="copy"),
     "AuditBroken": shown("stoker_audit_problems", 1.0),
+    "IdentityProviderDown": shown("stoker_identity_provider_failing", 1.0, provider="corp"),
+    "SecretUnavailable": shown("stoker_secret_failing", 1.0, project="default", secret="file:/none"),
     "HistoryFails": counted("stoker_history_failures_total", 1),
 }
 

@@ -15,11 +15,11 @@ from stoker.core.alerts import Alert
 from stoker.core.notices import Notice
 from stoker.observe.notify import formats, http
 from stoker.observe.notify.post import Post
-from stoker.observe.notify.secrets import resolve
 from stoker.telemetry.metrics import Registry
-from stoker.types.errors import InvalidInput, NoticeRefused, NotReachable
+from stoker.types.errors import InvalidInput, NoticeRefused, NotReachable, SecretUnavailable
 from stoker.types.notifiers import Email, NotifierSpec
 from stoker.types.resources import Metadata, Notifier
+from tests.observe.named import resolve
 from tests.observe.receivers import Webhook, mailbox, tarpit
 
 NOW_S = 1_790_000_000.25
@@ -58,7 +58,7 @@ def receiver(name: str = "phone", **spec: object) -> Notifier:
 
 def run(work: Callable[[Post], Awaitable[None]]) -> None:
     async def bounded() -> None:
-        post = Post(Registry("control"), "http://127.0.0.1:8001", lambda: NOW_S)
+        post = Post(Registry("control"), "http://127.0.0.1:8001", resolve, lambda: NOW_S)
         try:
             async with asyncio.timeout(30):
                 await work(post)
@@ -127,16 +127,16 @@ def test_apprise_tells_whatever_it_knows_by_its_address_and_refuses_what_it_does
     webhook: Webhook, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("apprise", reason="an extra: pip install 'stoker[apprise]'")
-    monkeypatch.setenv("WHERE", webhook.url.replace("http://", "json://hunter2:secret@"))
-    monkeypatch.setenv("WRONG", "nosuch://hunter2@there")
+    monkeypatch.setenv("STOKER_SECRET_WHERE", webhook.url.replace("http://", "json://hunter2:secret@"))
+    monkeypatch.setenv("STOKER_SECRET_WRONG", "nosuch://hunter2@there")
 
     async def work(post: Post) -> None:
-        await post.send(receiver(type="apprise", url_from="env:WHERE"), notice())
+        await post.send(receiver(type="apprise", url_from="env:STOKER_SECRET_WHERE"), notice())
         webhook.answers = [500]
         with pytest.raises(NotReachable) as failed:
-            await post.send(receiver(type="apprise", url_from="env:WHERE"), notice())
+            await post.send(receiver(type="apprise", url_from="env:STOKER_SECRET_WHERE"), notice())
         with pytest.raises(InvalidInput, match="none that Apprise can read") as unknown:
-            await post.send(receiver(type="apprise", url_from="env:WRONG"), notice())
+            await post.send(receiver(type="apprise", url_from="env:STOKER_SECRET_WRONG"), notice())
         assert "hunter2" not in f"{failed.value}{unknown.value}{caplog.text}"
 
     run(work)
@@ -150,20 +150,20 @@ def test_without_apprise_its_receivers_are_told_nothing_and_the_error_says_what_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "apprise", None)  # as if it were not installed
-    monkeypatch.setenv("WHERE", "json://127.0.0.1:9")
+    monkeypatch.setenv("STOKER_SECRET_WHERE", "json://127.0.0.1:9")
 
     async def work(post: Post) -> None:
         with pytest.raises(InvalidInput, match=r"pip install 'stoker\[apprise\]'"):
-            await post.send(receiver(type="apprise", url_from="env:WHERE"), notice())
+            await post.send(receiver(type="apprise", url_from="env:STOKER_SECRET_WHERE"), notice())
 
     run(work)
 
 
 def test_a_signed_webhook_proves_who_sent_it_and_when(webhook: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOOK_KEY", "hunter2")
+    monkeypatch.setenv("STOKER_SECRET_HOOK_KEY", "hunter2")
 
     async def work(post: Post) -> None:
-        await post.send(receiver(url=f"{webhook.url}/hook?a=b", sign_with="env:HOOK_KEY"), notice())
+        await post.send(receiver(url=f"{webhook.url}/hook?a=b", sign_with="env:STOKER_SECRET_HOOK_KEY"), notice())
 
     run(work)
     (got,) = webhook.posts
@@ -191,17 +191,14 @@ def test_every_try_of_one_notice_has_one_id_and_another_notice_has_another(webho
     assert all("webhook-signature" not in each.headers for each in webhook.posts)  # nothing to sign with
 
 
-def test_secrets_are_read_where_they_are_named_and_are_in_no_error(tmp_path: Path) -> None:
-    (tmp_path / "key").write_text("hunter2\n")
-    assert resolve(f"file:{tmp_path}/key") == "hunter2"
-    for wrong in ("env:STOKER_TEST_NOT_SET", f"file:{tmp_path}/none"):
-        with pytest.raises(InvalidInput) as refused:
-            resolve(wrong)
-        assert wrong in refused.value.message
-    (tmp_path / "huge").write_bytes(b"s3cret" * 1000)
-    with pytest.raises(InvalidInput) as refused:
-        resolve(f"file:{tmp_path}/huge")
-    assert "s3cret" not in refused.value.message
+def test_a_secret_that_cannot_be_read_is_told_by_its_name(tmp_path: Path) -> None:
+    async def work(post: Post) -> None:
+        for wrong in ("env:STOKER_SECRET_NOT_SET", f"file:{tmp_path}/none"):
+            with pytest.raises(SecretUnavailable) as refused:
+                await post.send(receiver(url_from=wrong), notice())
+            assert wrong in refused.value.message
+
+    run(work)
 
 
 def test_a_mail_is_sent_and_a_refusal_is_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -27,6 +27,7 @@ from stoker.types.notifiers import NotifierSpec
 from stoker.types.resources import Endpoint, EndpointSpec, Metadata, Notifier, Project, ProjectMetadata
 from stoker.types.slos import TIMED, BudgetStep, Objective, Sli
 from tests.control.rig import until
+from tests.observe.named import resolve
 from tests.observe.receivers import Webhook
 from tests.observe.sums import Sums
 
@@ -44,7 +45,7 @@ class Desk:
         self.now_s = 1_790_000_000.0
         self.lease: Lease | None = database.write(lambda connection: leases.acquire(connection, "control", "me", 1.0))
         self.sums = sums
-        self.post = Post(Registry("control"), "http://control", lambda: self.now_s)
+        self.post = Post(Registry("control"), "http://control", resolve, lambda: self.now_s)
         self.watch = self.new()
 
     def new(self) -> Watch:

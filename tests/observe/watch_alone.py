@@ -13,6 +13,7 @@ from stoker.observe.objectives.watch import Watch
 from stoker.store import leases
 from stoker.store.engine import Database, open_engine, sqlite_url
 from stoker.telemetry.metrics import Registry
+from tests.observe.named import resolve
 from tests.observe.sums import Sums
 
 
@@ -25,7 +26,7 @@ async def main() -> None:
     async def beat() -> None:
         await asyncio.sleep(0.05)
 
-    post = Post(metrics, "http://control")
+    post = Post(metrics, "http://control", resolve)
     await Watch(database, Sums(first_attempts_total=1.0), post, lambda: lease, metrics, beat).run()
 
 

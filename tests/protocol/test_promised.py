@@ -92,7 +92,7 @@ def test_a_receiver_names_its_secrets_and_never_holds_them() -> None:
         "{type: webhook}": "exactly one of `url` and `url_from`",
         "{type: webhook, url: 'http://a', url_from: 'env:B'}": "exactly one of `url` and `url_from`",
         "{type: webhook, url: 'ftp://a/b'}": "'ftp://a/b' is no http or https address",
-        "{type: webhook, url: 'http://a', sign_with: hunter2}": "env:NAME or file:/path",
+        "{type: webhook, url: 'http://a', sign_with: hunter2}": "file:/path",
         "{type: slack, url: 'http://a', sign_with: 'env:KEY'}": "a slack receiver checks no signature",
         "{type: email}": "spec.email: missing",
         "{type: email, email: {to: [], sender: a@b, host: h}}": "needs 1 or more entries",

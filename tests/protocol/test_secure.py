@@ -12,7 +12,7 @@ import pytest
 from stoker.core.certificates import AGENT_DOOR, REPLICA_DOOR, Door
 from stoker.protocol import certificates, frames, secure
 from stoker.protocol.frames import EndHead, Hello, RequestHead
-from stoker.protocol.link import Exchange, Server, connect, serve
+from stoker.protocol.link import Exchange, Server, bind_tcp, connect, serve
 from stoker.protocol.secure import Far, Identity
 from stoker.types.errors import InvalidInput, NotReachable, ReplicaLost
 from stoker.types.peers import Peer
@@ -64,7 +64,7 @@ class Replica:
 async def replica(tmp_path: Path, shows: Path, door: Door = REPLICA_DOOR) -> AsyncIterator[Replica]:
     echo, mine, (port,) = Echo(), Identity(shows), free_ports(1)
     server = await serve(f"unix:{tmp_path}/r.sock", echo)
-    await server.open_to("127.0.0.1", port, secure.Gate(mine, door))
+    await server.open_to(bind_tcp(f"127.0.0.1:{port}"), secure.Gate(mine, door))
     try:
         yield Replica(server, mine, echo, port)
     finally:

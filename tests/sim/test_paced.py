@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from random import Random
 
 import numpy as np
 import pytest
@@ -10,11 +11,13 @@ from hypothesis import strategies as st
 
 from stoker.sim.arrivals import Arrivals
 from stoker.sim.platform import plan
+from stoker.sim.platform.site import Site
 from stoker.sim.sizing import paced, slowness, traced, trial
 from stoker.sim.sizing.answer import Range
 from stoker.sim.sizing.trial import Kind
 from stoker.types.errors import InvalidInput
 from stoker.types.replica import Timings, Usage
+from stoker.types.starts import Took
 from stoker.types.traces import Trace
 
 ONE = Range(1, 1)
@@ -37,6 +40,21 @@ def kind(engine: plan.Engine) -> Kind:
 
 def paces(engine: plan.Generating) -> tuple[float, ...]:
     return engine.pace_s(1.0), engine.pace_s(4.0), engine.read_token_s
+
+
+def test_starts_are_those_of_the_load_and_one_of_those_is_not_simulated_by_itself() -> None:
+    kinds = (replace(kind(plan.Places()), began_s=1000.0),)
+    before, first, second = Took(900.0, 9.0), Took(1001.0, 1.0), Took(1050.0, 2.0)
+    ((_, one), (_, other)) = ((each, each.starts) for each in traced.started(kinds * 2, (before, first, second)))
+    assert one == other == (plan.Started(1.0, 1.0), plan.Started(2.0, 50.0))
+    (alone,) = traced.started(kinds, (before, first))
+    assert [each.took_s for each in alone.starts] == [9.0, 1.0]
+    site = Site(plan.EndpointPlan("one", chats(2, 1.0), starts=one), (), Random(0))
+    assert {site.start_s(2.0) for _ in range(9)} == {2.0}
+    assert {site.start_s(49.0) for _ in range(9)} == {1.0}
+    few = Site(plan.EndpointPlan("one", chats(2, 1.0), starts=alone.starts), (), Random(0))
+    assert {few.start_s(2.0) for _ in range(9)} == {9.0}
+    assert {few.start_s(500.0) for _ in range(9)} == {9.0}
 
 
 @settings(max_examples=2, derandomize=True, phases=[Phase.generate])  # each simulates a hundred times

@@ -7,10 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stoker.core.scale import forecast
+from stoker.core.scale.memory import Day, Memory
+from stoker.sim.platform.plan import Started
 from stoker.sim.sizing import demand, trial
 from stoker.sim.sizing.answer import Range
 from stoker.sim.sizing.validation import Checked, Measured, judged, load, quantiles, validated
-from tests.sim.test_sizing import POOL, RECORDED, STEADY
+from tests.sim.test_sizing import RECORDED, STEADY
 
 
 def test_a_simulation_of_what_was_measured_is_near_and_of_something_else_is_not() -> None:
@@ -26,11 +29,6 @@ def test_how_far_it_was_off_is_a_share_of_what_was_measured() -> None:
     assert Checked("latency p50", 2.0, 2.3, 0.15).is_near
     assert Checked("latency p95", math.inf, math.inf, 0.15).off == 0.0
     assert Checked("latency p95", math.inf, 2.0, 0.15).off == -1.0
-
-
-@given(st.integers(0, 99), st.integers(1, 3))
-def test_what_was_sent_is_simulated_as_it_was_sent(seed: int, times: int) -> None:
-    assert demand.exactly(RECORDED).draw(seed, times).at_s.tolist() == RECORDED.at_s.tolist()
 
 
 @given(per_s=st.floats(0.5, 50.0), seed=st.integers(0, 999))
@@ -62,9 +60,41 @@ def test_what_was_measured_of_some_arrivals_is_compared_with_the_simulation_of_t
     assert off["replica-hours"].off == pytest.approx(0.0, abs=1e-6)
 
 
+def test_a_quantile_where_two_kinds_of_requests_meet_is_known_to_be_chance() -> None:
+    kind, counted = replace(STEADY, initial=2), Range(2, 2)
+    numbers = list(range(len(RECORDED)))
+    waited = round(0.05 * len(numbers))
+    edge_s = [9.0] * waited + [1.0] * (len(numbers) - waited)
+    (p50, p95) = judged((kind,), counted, RECORDED, Measured(numbers, {"latency": edge_s}), 0, lambda *_: None)
+    assert (p50.low, p50.high, p50.is_chance) == (1.0, 1.0, False)
+    assert (p95.low, p95.high, p95.is_chance) == (1.0, 9.0, True)
+    many_s = [9.0] * (4 * waited) + [1.0] * (len(numbers) - 4 * waited)
+    (_, clear) = judged((kind,), counted, RECORDED, Measured(numbers, {"latency": many_s}), 0, lambda *_: None)
+    assert (clear.low, clear.high, clear.is_chance) == (9.0, 9.0, False)
+
+
+def test_starts_are_drawn_of_those_that_were_measured() -> None:
+    kind = replace(STEADY, initial=1, cold_start_s=1e4, starts=(Started(3.0), Started(30.0)), known_start_s=3.0)
+    slowest_s = [trial.lived(kind, Range(1, 3), RECORDED, seed).latency_s.max() for seed in range(6)]
+    assert min(slowest_s) < 5.0 < 10.0 < max(slowest_s) < 50.0
+
+
+def test_scaling_begins_with_what_it_remembers_and_the_hour_that_it_is() -> None:
+    slots = (0.0,) * forecast.SLOTS
+    noon = 20_000 * forecast.DAY_S + 43_200.0
+    at = int(noon // forecast.SLOT_S) % forecast.SLOTS
+    remembers = Memory(served=100.0, service_s=1.0, places=1.0, day=Day((*slots[:at], 7.0, 7.0, *slots[at + 2 :])))
+    asleep = replace(STEADY, initial=1, began_s=noon)
+    few, many = (
+        trial.lived(replace(asleep, memory=each), Range(1, 20), RECORDED).replica_hours
+        for each in (Memory(), remembers)
+    )
+    assert many > few
+
+
 def test_replicas_that_are_there_are_there_from_the_beginning() -> None:
     few, many = (
-        trial.run(replace(STEADY, initial=each, cold_start_s=1e4), POOL, Range(1, 9), demand.exactly(RECORDED), 0)
+        trial.lived(replace(STEADY, initial=each, cold_start_s=1e4), Range(1, 9), RECORDED).latency_s.tolist()
         for each in (1, 9)
     )
-    assert many.figures.latency.p95_s < few.figures.latency.p95_s
+    assert quantiles("latency", many)["latency p95"] < quantiles("latency", few)["latency p95"]

@@ -27,7 +27,10 @@ from stoker.store import (
     schema,
     schema_budgets,
     schema_costs,
+    schema_identity,
     schema_nodes,
+    schema_secrets,
+    schema_usage,
     settings,
 )
 from stoker.store import signing as trusted
@@ -72,11 +75,15 @@ def write(connection: Connection) -> None:
     leased = (schema_budgets.budget_accounts, schema_budgets.budget_leases, schema_budgets.budget_holders)
     for table in leased:
         connection.execute(insert(table).values(**{column.name: 1 for column in table.columns}))
-    costs = (schema_costs.cost_sheets, schema_costs.cost_works, schema_costs.cost_lines)
+    costs = (schema_costs.cost_sheets, schema_costs.cost_works, schema_costs.cost_lines, schema_costs.gpu_times)
+    identity = (schema_identity.identity_providers, schema_identity.identity_documents, schema_identity.sessions)
     joined = (schema_nodes.nodes, schema_nodes.node_tokens, schema_nodes.node_revocations)
-    for table in (*joined, schema.usage_cursors, schema.usage_sums, schema.usage_tags, *costs):
+    others = (*costs, *identity, *joined, schema_secrets.secret_reads)
+    for table in (schema.usage_cursors, schema.usage_sums, schema.usage_tags, *others):
         values = {column.name: "x" if isinstance(column.type, String) else 1 for column in table.columns}
         connection.execute(insert(table).values(**values))
+    kept = {column.name: 1 for column in schema_usage.usage_batches.columns} | {"projects": "", "data": b"x"}
+    connection.execute(insert(schema_usage.usage_batches).values(**kept))
 
 
 def tables(connection: Connection) -> Sequence[Table]:

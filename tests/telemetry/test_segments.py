@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker.telemetry import segments
-from stoker.telemetry.sealing import MASTER, OF_PROJECT, KeyRing, Unreadable, opened, seal
+from stoker.telemetry.sealing import LOCK, MASTER, OF_PROJECT, KeyRing, Unreadable, opened, seal
 from stoker.telemetry.segments import HOUR_S, Name, Writer
 
 KEY = bytes(range(32))
@@ -146,7 +146,7 @@ def test_all_who_ask_at_once_get_the_same_keys(tmp_path: Path) -> None:
         thread.join()
     assert len(set(found)) == 1
     assert len(found) == 8
-    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [MASTER, OF_PROJECT]
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [LOCK, MASTER, OF_PROJECT]
     assert stat.S_IMODE((tmp_path / MASTER).stat().st_mode) == 0o600
 
 
@@ -170,7 +170,7 @@ def test_projects_have_other_keys_and_a_wrong_master_opens_none(tmp_path: Path) 
 
 def test_a_master_key_that_is_named_is_read_there_and_never_made(tmp_path: Path) -> None:
     named = tmp_path / "secret"
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(Unreadable, match="is gone"):
         KeyRing(tmp_path / "samples", str(named)).project("one")
     named.write_text("ab" * 32)
     KeyRing(tmp_path / "samples", str(named)).project("one")

@@ -1,7 +1,7 @@
 """How a process is started: its own session, a scrubbed environment, no input, its log as output, limits.
 
 Nothing of the agent's own environment reaches it but what BASE_NAMES lists, so that no secret of whoever started
-the platform ends up in a model's process.
+the platform ends up in a model's process. Control and gateways, which resolve secrets, get those that are meant so.
 """
 
 import os
@@ -16,6 +16,7 @@ from typing import Final
 from stoker.agent import logs
 from stoker.agent.kernel import MARKER
 from stoker.types.process import ProcessSpec
+from stoker.types.secrets import ENV_PREFIX
 from stoker.types.starts import SPAWNED
 
 # What a program needs to run at all: where programs and libraries are, language, time zone, certificates.
@@ -30,7 +31,7 @@ BASE_NAMES: Final = (
     "SSL_CERT_DIR",
 )
 # The platform's own processes are trusted with the user's folders; a replica's home is its work folder.
-SYSTEM_NAMES: Final = (*BASE_NAMES, "HOME", "USER", "TMPDIR")
+SYSTEM_NAMES: Final = (*BASE_NAMES, "HOME", "USER", "TMPDIR", "STOKER_VAULT_TOKEN")
 # Short of memory, the kernel should end a replica, which is started again, before anything that keeps the rest alive.
 REPLICA_OOM_SCORE: Final = 500
 NOFILE_WANTED: Final = 65_536  # a gateway's connections
@@ -50,6 +51,8 @@ def environment(spec: ProcessSpec, home_id: str, own: Mapping[str, str]) -> dict
     """Return the whole environment of a process that starts now: a few names of the agent's `own`, then the spec's."""
     names = BASE_NAMES if spec.kind == "replica" else SYSTEM_NAMES
     found = {name: own[name] for name in names if name in own}
+    if spec.kind in ("control", "gateway"):  # what manifests may name as `env:…`; it is in no record of a process
+        found |= {name: value for name, value in own.items() if name.startswith(ENV_PREFIX)}
     if spec.kind == "replica":
         found["HOME"] = found["TMPDIR"] = spec.work_dir
     # Without them a crash in native code, or a print before it, would leave no word in the log.

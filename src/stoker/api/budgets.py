@@ -36,7 +36,7 @@ async def _delete_budget(call: Call) -> Response:
         kept = budgets.find(connection, project, name)
         if kept is None:
             raise NotFound(f"no budget {name!r} in project {project!r}")
-        call.require("projects:write", EVERYWHERE if kept.resource.spec.scope == "project" else project)
+        call.require("projects:write", EVERYWHERE if kept.resource.spec.scope in ("project", "platform") else project)
         budgets.remove(connection, project, name)
         journal.add(connection, journal.Entry(time.time(), "DeleteBudget", call.because, project, subject=name))
         return None, [Change("delete", None, kept.resource)]

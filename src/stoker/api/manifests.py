@@ -1,8 +1,9 @@
 """Operations on what people ask for: apply, endpoints, projects."""
 
 import asyncio
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, assert_never
 
@@ -21,10 +22,13 @@ from stoker.core.world import capacity
 from stoker.protocol import manifest
 from stoker.store import endpoints, journal, projects
 from stoker.store.engine import Connection
+from stoker.telemetry.sealing import Unreadable
 from stoker.types.access import EVERYWHERE
-from stoker.types.errors import InvalidInput
-from stoker.types.resources import Budget, Endpoint, Notifier, Policy, Project, Resource, Role
+from stoker.types.errors import InvalidInput, NotFound
+from stoker.types.resources import Budget, Endpoint, IdentityProvider, Notifier, Policy, Project, Resource, Role
 from stoker.types.statuses import EndpointView
+
+log = logging.getLogger(__name__)
 
 ACTED_WAIT_S: Final = 1.0  # for the first decision, so that an answer shows the revision
 
@@ -67,7 +71,10 @@ async def _apply(call: Call) -> Response:
     asker = Asker(call.grant, call.caller, call.because)
 
     def change(connection: Connection) -> tuple[list[ApplyResult], list[Change]]:
-        apply = partial(specs.apply, connection, resources, time.time(), frozen, insists=insists, by=asker, nodes=nodes)
+        apply = partial(
+            specs.apply, connection, resources, time.time(), frozen,
+            insists=insists, by=asker, nodes=nodes, rules=call.plane.secrets.rules,
+        )  # fmt: skip
         return applied(connection, resources, apply)
 
     try:
@@ -79,7 +86,31 @@ async def _apply(call: Call) -> Response:
         raise _placed(body, denied) from denied
     if not dry_run:
         call.plane.loop.wake()
+        if any(isinstance(each, IdentityProvider) for each in resources):
+            call.plane.sign_in.providers.wake()
     return reply(ApplyAnswer([_with_warnings(result, made) for result in made.value]))
+
+
+async def change_project(call: Call, name: str, wanted: Callable[[Project], Project]) -> Project:
+    """Apply what `wanted` makes of a project as it is at that moment, and return it. Raises NotFound, and what apply
+    does: of two changes at once none is lost, because each is read and written in one transaction.
+    """
+    asker = Asker(call.grant, call.caller, call.because)
+
+    def change(connection: Connection) -> tuple[Project, list[Change]]:
+        found = projects.find(connection, name)
+        if found is None:
+            raise NotFound(f"no project {name!r}")
+        project = wanted(found)
+        flaws = manifest.check(project)
+        if flaws:
+            raise InvalidInput(flaws[0].message, field=flaws[0].field)
+        _, changes = applied(connection, [project], partial(specs.apply, connection, [project], time.time(), by=asker))
+        return project, changes
+
+    made = await call.plane.admission.make(change, call.actor)
+    call.plane.loop.wake()
+    return made.value
 
 
 def _require(call: Call, resource: Resource) -> None:
@@ -97,6 +128,8 @@ def _require(call: Call, resource: Resource) -> None:
             call.require("projects:write", EVERYWHERE if resource.spec.all_projects else resource.metadata.project)
         case Budget():
             call.require("projects:write", resource.metadata.project)
+        case IdentityProvider():
+            call.require("platform:write", EVERYWHERE)
         case _:
             assert_never(resource)
 
@@ -141,7 +174,7 @@ def _placed(body: bytes, denied: Denied) -> Denied:
 def _line(body: bytes, kind: str, project: str, name: str, field: str) -> int:
     if b"\n" not in body.strip():
         return 0  # a program's JSON: its one line says nothing
-    return manifest.line_of_field(body, (kind, "" if kind == "Project" else project, name), field)
+    return manifest.line_of_field(body, (kind, "" if kind in ("Project", "IdentityProvider") else project, name), field)
 
 
 async def _endpoints(call: Call) -> Response:
@@ -171,7 +204,10 @@ async def _put_endpoint(call: Call) -> Response:
     nodes = [capacity(each) for each in call.plane.observer.nodes()]
 
     def change(connection: Connection) -> tuple[list[ApplyResult], list[Change]]:
-        apply = partial(specs.apply, connection, [given], time.time(), frozen, insists=insists, nodes=nodes)
+        rules = call.plane.secrets.rules
+        apply = partial(
+            specs.apply, connection, [given], time.time(), frozen, insists=insists, nodes=nodes, rules=rules
+        )
         return applied(connection, [given], apply)
 
     made = await call.plane.admission.make(change, call.actor)
@@ -231,6 +267,10 @@ async def _delete_project(call: Call) -> Response:
         return None, [Change("delete", None, old)]
 
     await call.plane.admission.make(change, call.actor)
+    try:
+        await asyncio.to_thread(call.plane.samples.forget, name)
+    except (OSError, Unreadable):  # the chores do it
+        log.exception("the samples of a deleted project could not be forgotten; it is tried again")
     return nothing()
 
 
@@ -251,7 +291,7 @@ OPERATIONS: Final = (
         "/api/v1/apply",
         _apply,
         "Store resources from a manifest, all or none",
-        ("endpoints:write", "projects:write", "incidents:write", "policies:write"),
+        ("endpoints:write", "projects:write", "incidents:write", "policies:write", "platform:write"),
         where="each",
         body="application/yaml",
         answer=ApplyAnswer,

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from stoker.api.bodies import chunks, decoded, nothing, reply
 from stoker.api.operations import Call, Operation
+from stoker.control.allowances import over_storage
 from stoker.control.models import may, reference, refuse_push
 from stoker.control.signatures import SignedPush
 from stoker.registry.versions import Given, Scalar
@@ -62,22 +63,31 @@ async def _has_blob(call: Call) -> Response:
 
 
 async def _put_blob(call: Call) -> Response:
-    digest, blobs = _digest(call), call.plane.models.blobs
+    digest, blobs, registry = _digest(call), call.plane.models.blobs, call.plane.models
     if await asyncio.to_thread(blobs.touch, digest):
         return nothing(200)
+    # Before a byte is taken, where its length is said; what comes without is cut where there is no more room.
+    project, said = call.grant.only or "", call.request.headers.get("content-length", "0")
+    told = int(said) if said.isascii() and said.isdecimal() else 0
+    left = await registry.admit_upload(project, digest, told, time.time())
     with ExitStack() as cleanup:
+        cleanup.callback(lambda: registry.uploaded(project, digest, stored, time.time()) if left is not None else None)
+        stored = total = 0
         writer = cleanup.enter_context(await asyncio.to_thread(blobs.writer, digest))
         gathered: list[bytes] = []
         size = 0
         async for chunk in chunks(call.request):
             gathered.append(chunk)
-            size += len(chunk)
+            size, total = size + len(chunk), total + len(chunk)
+            if left is not None and total > left:
+                raise over_storage(total, left)
             if size >= WRITE_BYTES:
                 await asyncio.to_thread(writer.write, b"".join(gathered))
                 gathered, size = [], 0
         if gathered:
             await asyncio.to_thread(writer.write, b"".join(gathered))
         await asyncio.to_thread(writer.commit)
+        stored = total
     return nothing(201)
 
 

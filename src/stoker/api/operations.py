@@ -14,12 +14,14 @@ from stoker.control.plane import ControlPlane
 from stoker.control.policies import actor
 from stoker.core.access import allows, decide
 from stoker.store.keys import KeyRow
+from stoker.store.sessions import SessionRow
 from stoker.types.access import EVERYTHING, EVERYWHERE, Grant, Permission
 from stoker.types.errors import Forbidden, NotFound
 from stoker.types.policies import Actor
 
-# socket: only over the Unix socket, which only this user can open.
-Access = Permission | Literal["open", "socket"]
+# socket: only over the Unix socket, which only this user can open. known: any caller with a key, token or session,
+# whatever they may do.
+Access = Permission | Literal["open", "socket", "known"]
 # Where the permission must hold. path: in the project, and for the endpoint, that the path names. platform: everywhere.
 # each: somewhere; the handler asks `Call.require` or `Call.may` about each thing it shows or changes.
 Where = Literal["path", "each", "platform"]
@@ -31,12 +33,18 @@ Audited = Literal["changes", "begins", "reads", "nothing"]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request with its caller; `key` is None on operations that need none."""
+    """One request with its caller; `key` is None on operations that need none.
+
+    Who comes with a token or a session has a key that stands in for them. session: and what opens it, by cookie too.
+    """
 
     request: Request
     plane: ControlPlane
     key: KeyRow | None = None
     grant: Grant = EVERYTHING
+    session: SessionRow | None = None
+    cookie: str = ""
+    email: str = ""
 
     def may(self, permission: Permission, project: str, endpoint: str = "") -> bool:
         """Return whether the caller may do that there."""
@@ -65,7 +73,9 @@ class Call:
     @property
     def because(self) -> str:
         """Why something is done, for the journal."""
-        return f"asked to by key {self.caller}" if self.key is not None else "asked to"
+        if self.key is None:
+            return "asked to"
+        return f"asked to by {self.key.subject}" if not self.key.sha256 else f"asked to by key {self.caller}"
 
 
 Handler = Callable[[Call], Awaitable[Response]]
@@ -88,7 +98,7 @@ class Operation:
     is_local: whoever sits on this machine may call it without a key.
     """
 
-    method: Literal["GET", "HEAD", "PUT", "POST", "DELETE"]
+    method: Literal["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"]
     path: str
     handler: Handler
     summary: str
@@ -105,7 +115,7 @@ class Operation:
     @property
     def permissions(self) -> tuple[Permission, ...]:
         """The permissions of which one opens the door; none: it needs no key."""
-        if self.access in ("open", "socket"):
+        if self.access in ("open", "socket", "known"):
             return ()
         return self.access if isinstance(self.access, tuple) else (self.access,)  # type: ignore[return-value]
 

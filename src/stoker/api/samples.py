@@ -18,8 +18,9 @@ from stoker.observe.samples import LIMIT_MAX, Wanted
 from stoker.store import journal
 from stoker.store.engine import Connection
 from stoker.telemetry.sealing import Unreadable
-from stoker.types.errors import InvalidInput, Unavailable
-from stoker.types.samples import SampleRecord
+from stoker.types.errors import InvalidInput, NotFound, Unavailable
+from stoker.types.ids import NAME_PATTERN
+from stoker.types.samples import Rotated, SampleRecord
 
 LIMIT_USUAL: Final = 50
 
@@ -47,6 +48,12 @@ class ReplayBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tenant: str = ""
     key: str = ""
     rate: Annotated[float, Meta(ge=0)] = 0.0
+
+
+class SampleKeysBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose keys: a project's; "": of all, and the master key that wraps them."""
+
+    project: Annotated[str, Meta(pattern=f"{NAME_PATTERN}|^$")] = ""
 
 
 async def _samples(call: Call) -> Response:
@@ -92,9 +99,31 @@ async def _delete_samples(call: Call) -> Response:
     return nothing()
 
 
+async def _forget(call: Call) -> Response:
+    project = call.request.path_params["project"]
+    try:
+        count = await asyncio.to_thread(call.plane.samples.forget, project)
+    except (OSError, Unreadable) as wrong:
+        raise Unavailable(f"the samples of {project} cannot be forgotten: {wrong}") from wrong
+    await _note(call, "ForgetSamples", f"the project's keys, and {count} files")
+    return nothing()
+
+
+async def _rotate(call: Call) -> Response:
+    body = await decoded(call.request, SampleKeysBody)
+    try:
+        found = await asyncio.to_thread(call.plane.samples.rotate, body.project)
+    except FileNotFoundError:
+        raise NotFound(f"project {body.project!r} keeps no samples, so it has no keys", field="project") from None
+    except (OSError, Unreadable) as wrong:
+        raise Unavailable(f"the keys of samples cannot be rotated: {wrong}") from wrong
+    await _note(call, "RotateSampleKeys", ", ".join(found.rotated) or "none")
+    return reply(found)
+
+
 async def _note(call: Call, action: str, what: str) -> None:
     """Write down who did it; before the answer, so that nothing is read unseen."""
-    project, name = call.request.path_params["project"], call.request.path_params["name"]
+    project, name = (call.request.path_params.get(each, "") for each in ("project", "name"))
     key = call.key.id if call.key is not None else ""
 
     def add(connection: Connection) -> None:
@@ -142,6 +171,26 @@ OPERATIONS: Final = (
         "Delete every sample of an endpoint",
         "samples:write",
         status=204,
+        audit="begins",
+    ),
+    Operation(
+        "DELETE",
+        "/api/v1/projects/{project}/samples",
+        _forget,
+        "Destroy the keys of a project's samples, so that no copy of them can be read, and delete them",
+        "samples:write",
+        status=204,
+        audit="begins",
+    ),
+    Operation(
+        "POST",
+        "/api/v1/samples/rotate",
+        _rotate,
+        "Seal samples with new keys from now on; those that were kept stay readable",
+        "platform:write",
+        "platform",
+        body=SampleKeysBody,
+        answer=Rotated,
         audit="begins",
     ),
 )

@@ -34,6 +34,7 @@ async def _scaling(call: Call) -> Response:
             is_scaled=is_scaled(state.resource.spec),
             records=tuple(records),
             now=None if at_s else call.plane.scaling.newest(state.key),
+            memory=None if at_s else call.plane.scaling.memory(state.key),
         )
     )
 

@@ -5,14 +5,15 @@ from typing import Final
 import msgspec
 from starlette.responses import Response
 
-from stoker.api.bodies import decoded, nothing, read, reply
+from stoker.api.bodies import decoded, nothing, number, read, reply
 from stoker.api.operations import Call, Operation, Parameter
 from stoker.api.spans import counted_by, span
 from stoker.core.usage import Report
+from stoker.store import usage_records
 from stoker.types.access import EVERYWHERE
 from stoker.types.errors import InvalidInput
 from stoker.types.prices import PriceBook
-from stoker.types.usage import Settled, UsageBatch
+from stoker.types.usage import RecordPage, Settled, UsageBatch, parse_place
 
 BATCH_BYTES_MAX: Final = 4 << 20
 _batch: Final = msgspec.msgpack.Decoder(UsageBatch).decode
@@ -33,6 +34,16 @@ async def _usage(call: Call) -> Response:
         return reply(await call.plane.usage.report(from_s, to_s, by, project))
     except ValueError as unknown:
         raise InvalidInput(str(unknown), field="by") from unknown
+
+
+async def _records(call: Call) -> Response:
+    from_s, to_s = span(call.request)
+    limit = int(number(call.request, "limit", usage_records.PAGE_MAX, 1, usage_records.PAGE_MAX))
+    try:
+        after = parse_place(call.request.query_params.get("after", ""))
+    except ValueError as wrong:
+        raise InvalidInput(str(wrong), field="after") from wrong
+    return reply(await call.plane.usage.records(after, from_s, to_s, own_project(call), limit))
 
 
 async def _prices(call: Call) -> Response:
@@ -74,6 +85,22 @@ OPERATIONS: Final = (
             ),
             Parameter("by", str, "names: project, endpoint, revision, key, tenant, tags, tag:NAME, hour, day, month"),
             Parameter("project", str, "one project's alone"),
+        ),
+    ),
+    Operation(
+        "GET",
+        "/api/v1/usage/records",
+        _records,
+        "Requests one by one, as they were settled; of the key's project, or of all where it may see all",
+        "usage:read",
+        where="each",
+        answer=RecordPage,
+        query=(
+            Parameter("from", str, "the first hour: a day, a month, 7d (ago) or unix seconds; this month's first"),
+            Parameter("to", str, "where it ends, likewise; now"),
+            Parameter("project", str, "one project's alone"),
+            Parameter("after", str, "`next` of the page before; what is settled later comes after it"),
+            Parameter("limit", int, f"records, {usage_records.PAGE_MAX} by default and at most; a page may have fewer"),
         ),
     ),
     Operation(

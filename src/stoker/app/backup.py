@@ -24,6 +24,7 @@ from stoker.app.home import Home
 from stoker.blob.folder import FolderBlobs, sync_folder
 from stoker.protocol.sealed import Head, OpeningReader, SealingWriter, Secret, read_head
 from stoker.store import copies, schema
+from stoker.telemetry.sealing import MASTER, OF_PROJECT, KeyRing, Unreadable
 from stoker.types.errors import NotFound, RefusedArtifact, Unavailable
 from stoker.types.ids import Digest
 
@@ -150,7 +151,7 @@ def _gathered(home: Home, scratch: Path, told: Told) -> list[tuple[str, Path]]:
         )
     (scratch / _CHECKPOINTS).write_text("".join(f"{line}\n" for line in lines))
     (scratch / _CHECKPOINTS).chmod(0o600)
-    sources = [(STATE, state), (_CHECKPOINTS, scratch / _CHECKPOINTS)]
+    sources = [(STATE, state), (_CHECKPOINTS, scratch / _CHECKPOINTS), *_sample_keys(home, scratch)]
     for name in _DATABASES:
         if (home.root / name).is_file():
             copies.copy(home.root / name, scratch / name)
@@ -159,9 +160,31 @@ def _gathered(home: Home, scratch: Path, told: Told) -> list[tuple[str, Path]]:
     sources += [(f"blobs/{_blob_path(digest)}", blobs.path(digest)) for digest in sorted(digests)]
     for root, folder in ((scratch, "usage"), *((home.root, each) for each in _FOLDERS)):
         for file in sorted((root / folder).rglob("*")):
-            if file.is_file() and not file.is_symlink():
+            if file.is_file() and not file.is_symlink() and not (folder == "samples" and _is_keys(file)):
                 sources.append((file.relative_to(root).as_posix(), file))
     return sources
+
+
+def _sample_keys(home: Home, scratch: Path) -> list[tuple[str, Path]]:
+    """Copy the keys of samples as they are at one moment: a rotation between two of them would leave one unreadable."""
+    ring = KeyRing(home.samples)
+    if not ring.files():
+        return []
+    found = []
+    try:
+        with ring.locked():
+            for file in ring.files():
+                copy = scratch / file.relative_to(home.root)
+                copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                shutil.copy2(file, copy)
+                found.append((file.relative_to(home.root).as_posix(), copy))
+    except Unreadable as held:
+        raise Unavailable(str(held), retry_after_s=5.0) from held
+    return found
+
+
+def _is_keys(file: Path) -> bool:
+    return file.name in (MASTER, OF_PROJECT) or file.name.startswith(".")
 
 
 def _written(sealing: SealingWriter, sources: list[tuple[str, Path]], now_s: float, told: Told) -> Contents:

@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -27,7 +28,7 @@ from stoker.app.control_parts import compose
 from stoker.app.home import Home
 from stoker.app.settings import Settings
 from stoker.blob.folder import FolderBlobs
-from stoker.control import chores, gameday, keys, replicas
+from stoker.control import chores, gameday, keys, replicas, tuning
 from stoker.control.loop import LEASE
 from stoker.control.plane import ControlPlane
 from stoker.protocol import frames
@@ -194,11 +195,12 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
     server = ApiServer(config)
     sockets = listen(home, chosen.api_port)
     await plane.history.start()
-    background = _background(plane)
+    background = _background(chosen, plane)
     acting = asyncio.create_task(plane.loop.run())
     serving = asyncio.create_task(server.serve(sockets))
-    if chosen.otlp_endpoint:
-        background += [asyncio.create_task(sender.run()) for sender in _otlp(chosen, plane)]
+    senders = partial(_otlp, chosen, plane)
+    tuned = tuning.follow(plane.routes, plane.usual, plane.samples, senders)
+    background.append(asyncio.create_task(tuned))
     others = _to_others(home, chosen, plane)
     linked = await serve(home.address(NAME), Answers(plane))
     stopping = asyncio.create_task(asked.wait())
@@ -221,13 +223,16 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
         (home.run / "control-api.sock").unlink(missing_ok=True)
 
 
-def _background(plane: ControlPlane) -> list[asyncio.Task[None]]:
+def _background(chosen: Settings, plane: ControlPlane) -> list[asyncio.Task[None]]:
     """Start what runs as long as the process does."""
+    kept_s = chosen.usage_records_days * 86_400.0
     return [
         asyncio.create_task(plane.observer.watch()),
         asyncio.create_task(plane.drift.run()),
         asyncio.create_task(plane.feedback.run()),
-        asyncio.create_task(chores.run(plane.database, plane.models, plane.samples)),
+        asyncio.create_task(
+            chores.run(plane.database, plane.models, plane.samples, kept_s, chosen.usage_records_max_bytes)
+        ),
         asyncio.create_task(plane.collector.run()),
         asyncio.create_task(plane.watch.run()),
         asyncio.create_task(watch_lag(plane.metrics)),
@@ -244,8 +249,10 @@ def _background(plane: ControlPlane) -> list[asyncio.Task[None]]:
         asyncio.create_task(plane.boundary.run()),
         asyncio.create_task(plane.ahead.run()),
         asyncio.create_task(plane.used.run()),
+        asyncio.create_task(plane.sign_in.providers.run()),
         asyncio.create_task(plane.costs.watch.run()),
         asyncio.create_task(plane.audit.run()),
+        asyncio.create_task(plane.secrets.run()),
         *([asyncio.create_task(plane.nodes.run())] if plane.nodes.is_open else []),
     ]
 
@@ -265,7 +272,7 @@ def _to_others(home: Home, chosen: Settings, plane: ControlPlane) -> "FarServer 
     return server
 
 
-def _otlp(chosen: Settings, plane: ControlPlane) -> "list[Sender]":
+def _otlp(chosen: Settings, plane: ControlPlane, endpoint: str, interval_s: float) -> "list[Sender]":
     from stoker.control.otlp import (
         Receiver,
         Sender,
@@ -274,7 +281,7 @@ def _otlp(chosen: Settings, plane: ControlPlane) -> "list[Sender]":
     )  # an HTTP client that control without a receiver does not need
 
     headers = Path(chosen.otlp_headers) if chosen.otlp_headers else None
-    receiver = Receiver(chosen.otlp_endpoint, chosen.otlp_interval_s, headers)
+    receiver = Receiver(endpoint, interval_s, headers)
     who = (stoker.__version__, socket.gethostname())
     sources = (numbers(plane.numbers.everything, *who), traces(plane.traces.take, *who))
     return [Sender(receiver, source, plane.metrics) for source in sources]

@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stoker.app.home import FarHome, Home
 from stoker.app.settings import Settings
 from stoker.blob.folder import FolderBlobs
+from stoker.control import allowances
 from stoker.control.ahead import AheadWatch
+from stoker.control.allowances import Samples
 from stoker.control.apply import Effects, StartFacts
 from stoker.control.around import Around
 from stoker.control.audit.auditor import Auditor
@@ -27,6 +30,8 @@ from stoker.control.feedback import FeedbackWatch
 from stoker.control.fleet import Fleet
 from stoker.control.gauges import Gauges
 from stoker.control.hooks import HookPost
+from stoker.control.identity.signing_in import SignIn
+from stoker.control.identity.watch import Providers, Reading
 from stoker.control.loop import Loop
 from stoker.control.models import ModelRegistry
 from stoker.control.nodes import FarSite, Nodes
@@ -35,6 +40,7 @@ from stoker.control.observe import Observer
 from stoker.control.plane import ControlPlane
 from stoker.control.policies import Admission
 from stoker.control.quiet import Quiet
+from stoker.control.quotas import Kept, QuotaWatch
 from stoker.control.releases import ask, gates, policies
 from stoker.control.releases.keys import Signer
 from stoker.control.releases.runner import Releases
@@ -44,6 +50,7 @@ from stoker.control.rollouts import RolloutWatch
 from stoker.control.routes import RoutePublisher
 from stoker.control.scaling.gather import Gatherer
 from stoker.control.scaling.watch import ScalingWatch
+from stoker.control.secrets import SecretWatch
 from stoker.control.shapes import ShapeWatch
 from stoker.control.starts import StartWatch
 from stoker.control.stats import StatsReader
@@ -51,6 +58,7 @@ from stoker.control.traces import Traces
 from stoker.control.usage import UsageBook
 from stoker.control.used import KeyUse
 from stoker.core.drift import Apart
+from stoker.core.secrets import Rules
 from stoker.core.shapes import to_warm
 from stoker.core.shares import Teller
 from stoker.core.snapshot import Revision
@@ -67,14 +75,18 @@ from stoker.observe.samples import SampleStore
 from stoker.placement.local import LocalDriver
 from stoker.placement.port import Driver
 from stoker.registry import layout
-from stoker.store import shapes, signing
+from stoker.store import shapes, signing, usage_records
 from stoker.store.engine import Connection, Database
 from stoker.telemetry.metrics import Registry, Snapshot
 from stoker.telemetry.sealing import KeyRing
 from stoker.types.drift import Answer, Drawn, Reference
+from stoker.types.identity import Jwk, ProviderRoute
 from stoker.types.models import VersionManifest
 from stoker.types.nodes import NodeRow
 from stoker.types.usage import UsageRecord
+
+if TYPE_CHECKING:
+    from stoker.protocol.tokens import Keyring
 
 
 def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: FolderBlobs) -> ControlPlane:
@@ -83,21 +95,19 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
     nodes, driver = _nodes(home, chosen, database, metrics)
     observer, history = Observer(driver), History(home.metrics, bytes_max=chosen.metrics_max_bytes)
     loop = _loop(database, driver, observer, blobs, routes, home, metrics, nodes)
-    post, gauges = Post(metrics, f"http://127.0.0.1:{chosen.api_port}"), Gauges(metrics, observer, routes, history)
+    secrets = _secrets(name, home, chosen, database, loop, metrics)
+    post, gauges = _post(chosen, metrics, secrets), Gauges(metrics, observer, routes, history)
     collector = _collector(home, chosen, history, Own(metrics, gauges.refresh), Around(driver, observer, metrics))
     numbers = _numbers(metrics, driver, observer, gauges, collector, chosen.otlp_interval_s)
-    watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
-    incidents = _incidents(database, history, watch, loop)
-    remedies = _remedies(database, incidents, observer, metrics, loop, watch)
-    admission = Admission(database, blobs, observer, metrics)
-    models = ModelRegistry(database, blobs, home.models, home.tmp, admission)
+    watch, incidents, remedies = _watch(database, history, post, observer, metrics, loop, collector)
+    samples, admission = _samples(home, chosen), Admission(database, blobs, observer, metrics)
     reach, signer = ask.Fleet(lambda: observer.statuses, nodes.address), Signer(home.platform_key)
-    samples = SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes)
-    judges = gates.Gates(blobs, reach, models.comparer, samples, policies.Asked(admission))
-    quiet = Quiet(database, samples, reach, lambda: loop.lease is not None, loop.wake)
+    models, judges = _models(database, blobs, home, admission, reach, samples)
+    quiet = Quiet(database, blobs, samples, reach, lambda: loop.lease is not None, loop.wake)
     scaling = _scaling(database, Gatherer(nodes.address, chosen.gateways, observer, history), loop, metrics)
     return ControlPlane(
         database=database,
+        secrets=secrets,
         driver=driver,
         observer=observer,
         models=models,
@@ -116,7 +126,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         quiet=quiet,
         replayer=Replayer(database, samples, reach),
         shares=Teller(chosen.gateways, time.monotonic()),
-        budgets=_budgets(database, chosen, metrics, watch),
+        budgets=_budgets(database, chosen, metrics, watch, _limits(models, loop, samples)),
         metrics=metrics,
         samples=samples,
         numbers=numbers,
@@ -129,11 +139,13 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         releases=_releases(signer, database, judges, loop, metrics),
         scaling=scaling,
         starts=_starts(database, observer, home, loop, numbers),
-        usage=UsageBook(database, metrics, _charge),
+        usage=UsageBook(database, metrics, partial(_charge, keeps=chosen.usage_records_max_bytes > 0)),
         costs=_costs(database, observer, loop, watch, metrics),
         shapes=ShapeWatch(database, observer, lambda: loop.state, lambda: loop.lease),
         ahead=_ahead(database, observer, driver, partial(_laid, blobs, home), loop),
         audit=_audit(home, chosen, database, signer, metrics),
+        sign_in=_sign_in(database, chosen, loop, metrics, secrets),
+        usual=chosen.tuning,
         nodes=nodes,
         process=name,
     )
@@ -180,6 +192,23 @@ def _loop(
     return loop
 
 
+def _sign_in(database: Database, chosen: Settings, loop: Loop, metrics: Registry, secrets: SecretWatch) -> SignIn:
+    watch = Providers(database, metrics, loop.wake, Reading(_keys_of, _keyring))
+    return SignIn(database, watch, f"http://127.0.0.1:{chosen.api_port}", secrets.platforms)
+
+
+def _keyring(routes: tuple[ProviderRoute, ...]) -> "Keyring":
+    from stoker.protocol.tokens import Keyring  # and what verifies signatures, which most starts need not
+
+    return Keyring(routes)
+
+
+def _keys_of(document: bytes) -> tuple[Jwk, ...]:
+    from stoker.protocol.tokens import keys_of
+
+    return keys_of(document)
+
+
 def _ahead(
     database: Database, observer: Observer, driver: Driver, laid: Callable[[VersionManifest], Path], loop: Loop
 ) -> AheadWatch:
@@ -197,14 +226,36 @@ def _audit(home: Home, chosen: Settings, database: Database, signer: Signer, met
     return Auditor(database, signer, home.checkpoints, copy, chosen.audit_days, metrics)
 
 
+def _post(chosen: Settings, metrics: Registry, secrets: SecretWatch) -> Post:
+    return Post(metrics, f"http://127.0.0.1:{chosen.api_port}", secrets.value)
+
+
+def _samples(home: Home, chosen: Settings) -> SampleStore:
+    return SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes)
+
+
+def _secrets(name: str, home: Home, chosen: Settings, database: Database, loop: Loop, metrics: Registry) -> SecretWatch:
+    loop.rules = Rules(str(home.secrets), chosen.vault_area if chosen.vault_addr else "")
+    own = chosen.secrets(home.secrets, name, os.environ)
+    addresses = {each: home.address(each) for each in (f"gateway-{index}" for index in range(chosen.gateways))}
+    return SecretWatch(database, own, loop.rules, addresses, lambda: loop.lease, lambda: loop.state, metrics)
+
+
 def _holder() -> str:
     """Return a name for this process in leases."""
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
-def _budgets(database: Database, chosen: Settings, metrics: Registry, watch: Watch) -> Budgets:
-    budgets = Budgets(database, chosen.gateways, metrics)
-    watch.spending = budgets.signals
+def _limits(models: ModelRegistry, loop: Loop, samples: SampleStore) -> Samples:
+    models.samples, loop.spent = Kept(samples.sizes), allowances.spent
+    return models.samples
+
+
+def _budgets(database: Database, chosen: Settings, metrics: Registry, watch: Watch, samples: Samples) -> Budgets:
+    budgets, quotas = Budgets(database, chosen.gateways, metrics), QuotaWatch(metrics, samples)
+    watch.spending = lambda connection, now_s: [
+        *budgets.signals(connection, now_s), *quotas.signals(connection, now_s)
+    ]  # fmt: skip
     return budgets
 
 
@@ -213,17 +264,28 @@ def _collector(home: Home, chosen: Settings, history: History, own: Own, around:
     return Collector(history, (own, *gateways), around.due)
 
 
-def _incidents(database: Database, history: History, watch: Watch, loop: Loop) -> Incidents:
+def _models(
+    database: Database, blobs: FolderBlobs, home: Home, admission: Admission, reach: ask.Fleet, samples: SampleStore
+) -> tuple[ModelRegistry, gates.Gates]:
+    models = ModelRegistry(database, blobs, home.models, home.tmp, admission)
+    return models, gates.Gates(blobs, reach, models.comparer, samples, home.gates, policies.Asked(admission))
+
+
+def _watch(
+    database: Database,
+    history: History,
+    post: Post,
+    observer: Observer,
+    metrics: Registry,
+    loop: Loop,
+    collector: Collector,
+) -> tuple[Watch, Incidents, Remedies]:
+    watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
     evidence = Recorded(database, history)
-    return Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, watch.alerted)
-
-
-def _remedies(
-    database: Database, incidents: Incidents, observer: Observer, metrics: Registry, loop: Loop, watch: Watch
-) -> Remedies:
+    incidents = Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, watch.alerted)
     remedies = Remedies(database, incidents, lambda: observer.statuses, metrics, loop.wake)
     loop.asked, loop.acts = watch.asked, remedies.in_force
-    return remedies
+    return watch, incidents, remedies
 
 
 def _seeing(observer: Observer, watch: Watch, scaling: ScalingWatch, history: History, chosen: Settings) -> Sources:
@@ -282,7 +344,9 @@ def _releases(signer: Signer, database: Database, judges: gates.Gates, loop: Loo
     return releases
 
 
-def _charge(connection: Connection, records: Sequence[UsageRecord]) -> None:
+def _charge(connection: Connection, records: Sequence[UsageRecord], *, keeps: bool) -> None:
+    if keeps:
+        usage_records.keep(connection, records)
     settle(connection, (charge for record in records for charge in record.charges), time.time())
     note_work(connection, records)
 

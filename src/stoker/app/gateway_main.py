@@ -10,6 +10,7 @@ import gc
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -39,12 +40,16 @@ from stoker.gateway.plane import Plane
 from stoker.gateway.process import Process
 from stoker.gateway.pulse import Pulse
 from stoker.gateway.quotas import Quotas
+from stoker.gateway.rekeys import Rekeys
+from stoker.gateway.remote.keys import Keys
 from stoker.gateway.reverts import Reverts
 from stoker.gateway.samples import Samples
 from stoker.gateway.shares import Asker
 from stoker.gateway.siblings import Conviction, Siblings
 from stoker.gateway.stack import Stack
+from stoker.gateway.tokens import Tokens
 from stoker.gateway.tracer import Tracer
+from stoker.gateway.tuning import Tuned
 from stoker.gateway.usage.journal import Journal
 from stoker.gateway.usage.shipping import Shipper
 from stoker.gateway.wakes import Wakes
@@ -53,10 +58,13 @@ from stoker.protocol.link import serve
 from stoker.telemetry.build import build
 from stoker.telemetry.metrics import Registry
 from stoker.telemetry.sealing import KeyRing
+from stoker.types.identity import ProviderRoute
 from stoker.types.routes import RouteTable
+from stoker.types.tuning import Tuning
 
 if TYPE_CHECKING:
     from stoker.gateway.rpc.server import RpcServer
+    from stoker.protocol.tokens import Keyring
 
 # A gateway allocates a few hundred objects a request and frees them by count; the collector only looks for cycles.
 GC_THRESHOLD: Final = 50_000
@@ -68,38 +76,33 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
     check_grpc(settings)
     name = f"gateway-{arguments.index}"
     home.make()
-    registry = Registry(name)
-    others = (index for index in range(arguments.gateways) if index != arguments.index)
-    siblings = Siblings([home.address(f"gateway-{index}") for index in others])
+    registry, siblings = Registry(name), _siblings(home, arguments)
     control = home.run / "control-api.sock"
-    reverts, wakes = Reverts(home.gateway / f"reverts-{name}.json"), Wakes(control)
-    directory = Directory(
-        registry, _convicting(siblings, Quarantine(home.quarantine)), arguments.gateways, reverts, wakes.ask
-    )
-    quotas, answers = Quotas(arguments.gateways), Answers(settings.cache_max_bytes)
+    reverts, wakes, rekeys = Reverts(home.gateway / f"reverts-{name}.json"), Wakes(control), Rekeys(control)
+    tokens = Tokens(registry, _keyring, rekeys.ask)
+    convicting = _convicting(siblings, Quarantine(home.quarantine))
+    directory = Directory(registry, convicting, arguments.gateways, reverts, wakes.ask, tokens)
+    quotas, answers = Quotas(arguments.gateways, arguments.index), Answers(settings.cache_max_bytes)
     samples = Samples(home.samples, KeyRing(home.samples, settings.samples_key), settings.samples_max_bytes, name)
-    tracer = _tracer(home, settings, registry)
-    trials, flights, shadows, journal = Trials(home.gateway), Flights(), Shadows(), _journal(home, settings, registry)
-    budgets = Budgets(Wallet(journal.incarnation), control)
+    access = AccessLog(home.logs / "access" / f"{name}.jsonl", registry)
+    tracer = Tracer(registry, settings.trace_ratio, settings.trace_slow_s)
+    connections, journal = set[Connection](), _journal(home, settings, registry)
+    trials, budgets = Trials(home.gateway), Budgets(Wallet(journal.incarnation), control)
     stack = Stack(
-        directory, Deadlines(), trials, Ids(), tracer, quotas, answers, flights, samples, shadows, journal, budgets
+        directory, Deadlines(), trials, Ids(), tracer, quotas, answers, Flights(), samples, Shadows(), journal, budgets
     )
-    connections: set[Connection] = set()
-    pulse = Pulse(directory, answers, connections, registry)
+    pulse = Pulse(directory, answers, quotas, connections, registry)
     plane = Plane(stack, lambda: siblings.merged(pulse.snapshot()))
     certificates = Certificates(settings.tls_files, registry) if settings.tls_files is not None else None
     secure = Door(certificates, registry) if certificates is not None else None
     server = Server(plane, Limits(per_address_max=settings.connections_per_address), connections, secure)
-    process = Process(name, directory, pulse.snapshot, tracer.ring)
-
-    def follow(table: RouteTable) -> bool:
-        quotas.apply(table)
-        budgets.wallet.follow(table.budgets)
-        return directory.apply(table)
-
-    watch = Watch(control, home.gateway / "routes.json", follow)
-    works = [watch.run, pulse.run, wakes.run, Shipper(journal, control, registry).run, budgets.run]
-    works += [tracer.access.run] if tracer.access is not None else []
+    keys = Keys(directory, settings.secrets(home.secrets, name, os.environ))
+    process = Process(name, directory, pulse.snapshot, tracer.ring, keys)
+    tuned = Tuned(settings.tuning, tracer, access, answers, samples, server)
+    tuned.tune(Tuning())
+    watch = Watch(control, home.gateway / "routes.json", _following(tuned, stack, keys))
+    ships = Shipper(journal, control, registry)
+    works = [watch.run, pulse.run, wakes.run, rekeys.run, keys.run, ships.run, budgets.run, access.run]
     works += [Asker(control, quotas, arguments.index).run] if arguments.gateways > 1 else []
     works += [certificates.watch] if certificates is not None else []
 
@@ -124,6 +127,32 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
         await directory.close()
 
 
+def _keyring(routes: tuple[ProviderRoute, ...]) -> "Keyring":
+    from stoker.protocol.tokens import Keyring  # and what verifies signatures, which most gateways need not
+
+    return Keyring(routes)
+
+
+def _siblings(home: Home, arguments: argparse.Namespace) -> Siblings:
+    others = (index for index in range(arguments.gateways) if index != arguments.index)
+    return Siblings([home.address(f"gateway-{index}") for index in others])
+
+
+def _following(tuned: Tuned, stack: Stack, keys: Keys) -> Callable[[RouteTable], bool]:
+    """Return what takes a route table, and says whether it was newer."""
+
+    def follow(table: RouteTable) -> bool:
+        tuned.tune(table.tuning)
+        stack.quotas.apply(table)
+        stack.budgets.wallet.follow(table.budgets)
+        is_new = stack.directory.apply(table)
+        if is_new:
+            keys.follow()
+        return is_new
+
+    return follow
+
+
 def _journal(home: Home, settings: Settings, registry: Registry) -> Journal:
     """Return this process' usage journal, begun."""
     journal = Journal(home.usage, registry.process, registry, settings.usage_journal_max_bytes)
@@ -143,12 +172,6 @@ def _tell_build(registry: Registry, port: int) -> None:
     made = build()
     registry.gauge("stoker_gateway_build_info", process=registry.process, version=__version__, build=made).set(1.0)
     _log.info("serving", extra={"port": port, "version": __version__, "build": made})
-
-
-def _tracer(home: Home, settings: Settings, registry: Registry) -> Tracer:
-    path = home.logs / "access" / f"{registry.process}.jsonl"
-    access = AccessLog(path, registry) if settings.access_log == "on" else None
-    return Tracer(registry, settings.trace_ratio, settings.trace_slow_s, access)
 
 
 def _convicting(siblings: Siblings, quarantine: Quarantine) -> Convicted:

@@ -7,6 +7,8 @@ processes/      what the agent runs           replicas/    one spec file a repli
 logs/           one file a process, rotated   gateway/     the last route table
 measurements/   of engines, a table a model    samples/     requests kept, sealed, and their keys
 gamedays/       reports of faults on purpose    usage/         records of usage, until they are settled
+gates/          what revisions said before they went, until what takes their place is judged
+secrets/        files that projects may name, a folder a project; nothing here writes them
 platform.key    signs dossiers and the audit   audit.checkpoints  what it signed of the audit, a line each
 ca.json         the certificate authority of nodes  tls/        what processes show to other nodes
 node.json       of a node that joined: where control is
@@ -106,6 +108,11 @@ class Home:
         return self.root / "samples"
 
     @property
+    def secrets(self) -> Path:
+        """Files with the values of secrets that a project may name, a folder a project; nothing writes here."""
+        return self.root / "secrets"
+
+    @property
     def usage(self) -> Path:
         """Journals of what requests used, a folder an incarnation of a gateway, until control has settled them."""
         return self.root / "usage"
@@ -114,6 +121,11 @@ class Home:
     def gamedays(self) -> Path:
         """Reports of `stoker gameday`, a file a run."""
         return self.root / "gamedays"
+
+    @property
+    def gates(self) -> Path:
+        """What revisions said before they went, a file a judgement (control/releases/swap.py)."""
+        return self.root / "gates"
 
     @property
     def platform_key(self) -> Path:
@@ -175,6 +187,7 @@ class Home:
             self.processes,
             self.replicas,
             self.measurements,
+            self.secrets,
             self.logs,
             self.gateway,
             self.tmp,

@@ -1,21 +1,26 @@
-"""Bounds of rollouts, releases, usage, costs, budgets and nodes, for the page of limits, from the code."""
+"""Bounds of rollouts, releases, usage, costs, budgets, quotas and nodes, for the page of limits, from the code."""
 
 from stoker.agent import intake, pull
 from stoker.api import rollouts as api
 from stoker.app import far_http, node_main
 from stoker.app.settings import USAGE_JOURNAL_MAX_BYTES
-from stoker.control import hooks, policies, quiet
+from stoker.client import oidc
+from stoker.confine import mounts
+from stoker.control import hooks, models, policies, quiet, quotas
 from stoker.control import judge as judging
 from stoker.control import rollouts as watch
 from stoker.control.costs import watch as watch_costs
-from stoker.control.releases import ask, gates, golden, likeness, profile, runner
-from stoker.core import certificates, ledger, pricing, purse
+from stoker.control.identity import signing_in
+from stoker.control.identity import watch as watching
+from stoker.control.releases import ask, gates, golden, likeness, profile, runner, swap
+from stoker.core import certificates, ledger, places, pricing, purse, shares
 from stoker.core import usage as sums
 from stoker.core.cost import fold, timesheet
 from stoker.core.gate import golden as examples
 from stoker.core.rollout import decide, ending, state
 from stoker.core.verdict import judge
-from stoker.gateway import arms, budgets, reverts
+from stoker.gateway import arms, budgets, reverts, tokens
+from stoker.gateway import quotas as accounts
 from stoker.gateway.http.limits import FIXED, Row
 from stoker.gateway.layers import shadow
 from stoker.gateway.usage import journal, shipping
@@ -23,12 +28,14 @@ from stoker.observe.notify import delivery
 from stoker.placement import joined, local
 from stoker.protocol import secure
 from stoker.protocol.link import server as link
+from stoker.runtime.sandbox import FILE_BYTES_MIN
 from stoker.store import budgets as store_budgets
-from stoker.store import costs, outbox, rollouts, usage
+from stoker.store import costs, outbox, rollouts, usage, usage_records
 from stoker.types import costs as cost_types
-from stoker.types import nodes, releases
+from stoker.types import identity, nodes, releases
 from stoker.types import rollouts as types
 from stoker.types import usage as usage_types
+from stoker.types.sandbox import PATHS_MAX, PORTS_MAX, Sandbox
 from stoker.types.units import format_bytes
 
 
@@ -42,6 +49,9 @@ def sections() -> dict[str, list[Row]]:
         "Usage": _usage(),
         "Costs": _costs(),
         "Budgets": _budgets(),
+        "Quotas": _quotas(),
+        "Identity": _identity(),
+        "Sandbox": _sandbox(),
         "Nodes": _nodes(),
     }
 
@@ -117,6 +127,7 @@ def _gates() -> list[Row]:
         ("asked of a new replica at once", str(golden.AT_ONCE), "the others wait", FIXED),
         ("one request of a gate", _seconds(ask.REQUEST_S), "it counts as unanswered", FIXED),
         ("all examples of a gate", _seconds(golden.SECONDS_MAX), left, FIXED),
+        ("… while requests wait (`recreate`)", _seconds(golden.SWAP_SECONDS_MAX), left, FIXED),
         ("texts of a comparison", str(releases.LIKENESS_TEXTS), "400 `invalid_input`", "`spec.gates.likeness.texts`"),
         ("texts of a perplexity", str(likeness.TEXTS_MAX), "as many are read, from all over the file", FIXED),
         ("reading texts", _seconds(likeness.SECONDS_MAX), left, FIXED),
@@ -125,6 +136,13 @@ def _gates() -> list[Row]:
         ("different requests of a profile", str(profile.BODIES_MAX), "the others are not sent", FIXED),
         ("tokens of an answer to one", str(profile.TOKENS_MAX), "it ends there", FIXED),
         ("a profile", _seconds(profile.SECONDS_MAX), left, FIXED),
+        ("… while requests wait (`recreate`)", f"{_seconds(profile.SWAP_SECONDS_MAX)} a round", left, FIXED),
+        (
+            "what a revision says before it goes (`recreate`)",
+            format_bytes(swap.NOTES_BYTES_MAX),
+            "the gate is not passed",
+            FIXED,
+        ),
         ("tries of a gate whose replica goes meanwhile", str(gates.TRIES), "the gate is not passed", FIXED),
         ("endpoints whose revisions are judged at once", str(runner.AT_ONCE), "the others wait", FIXED),
         ("dossiers of an endpoint", str(releases.DOSSIERS_MAX), "the oldest go, but of kept revisions", FIXED),
@@ -171,6 +189,27 @@ def _nodes() -> list[Row]:
     ]
 
 
+def _quotas() -> list[Row]:
+    return [
+        (
+            "keys, projects and others whose limits gateways share",
+            str(shares.KEYS_MAX),
+            "the rest is shared evenly",
+            FIXED,
+        ),
+        (
+            "a share of a limit, or its places, without control",
+            _seconds(shares.LEASE_S),
+            "the even part at most",
+            FIXED,
+        ),
+        ("a place that cannot be split stays with a gateway", _seconds(places.TURN_S), "the next one has it", FIXED),
+        ("quotas that are nearly used up are looked for every", _seconds(quotas.LOOK_S), "–", FIXED),
+        ("bytes of samples are measured every", _seconds(quotas.KEPT_S), "–", FIXED),
+        ("uploads without a version that are counted", str(models.UPLOADS_MAX), "the oldest are not counted", FIXED),
+    ]
+
+
 def _usage() -> list[Row]:
     full = "503 `usage_journal_full` where a price is asked; of others the record is lost, and counted"
     return [
@@ -184,6 +223,9 @@ def _usage() -> list[Row]:
         ("sums that are kept", str(usage.ROWS_MAX), "the oldest month goes", FIXED),
         ("… by the hour", f"{sums.HOURS_KEPT_S // sums.DAY_S} days", "they become days", FIXED),
         ("… by the day", f"{sums.DAYS_KEPT_S // sums.DAY_S} days", "they become months", FIXED),
+        ("records kept one by one", "35 days", "the oldest go", "`STOKER_USAGE_RECORDS_DAYS`"),
+        ("… of them, compressed", format_bytes(256 << 20), "the oldest go", "`STOKER_USAGE_RECORDS_MAX`"),
+        ("records in a page", str(usage_records.PAGE_MAX), "the next one follows", FIXED),
         ("gateway processes whose numbers are remembered", str(usage.CURSORS_MAX), "those heard of last stay", FIXED),
         ("tokens of an answer in a bound, where none is named", str(pricing.OUTPUT_TOKENS_MAX), "–", FIXED),
     ]
@@ -207,6 +249,45 @@ def _costs() -> list[Row]:
         ("… by the day", f"{costs.DAYS_KEPT_S // costs.DAY_S} days", "they go", FIXED),
         ("pools with prices", str(cost_types.POOLS_MAX), "400 `invalid_input`", FIXED),
         ("endpoints with series of their own", str(watch_costs.ENDPOINTS_MAX), "they are `other`", FIXED),
+    ]
+
+
+def _sandbox() -> list[Row]:
+    root = "none as root but the machine's"
+    tmp = Sandbox().tmp
+    return [
+        ("temporary files of a replica, and its shared memory, each", str(tmp), "`ENOSPC`", "`spec.sandbox.tmp`"),
+        ("files in each", str(mounts.INODES_MAX), "`ENOSPC`", FIXED),
+        ("processes and threads of a replica", str(mounts.PROCESSES_MAX), f"`EAGAIN`; {root}", FIXED),
+        ("one file of a replica, its log too", f"{format_bytes(FILE_BYTES_MIN)}, or its memory", "`EFBIG`", FIXED),
+        ("`ports`, `read` and `write`", f"{PORTS_MAX}, {PATHS_MAX} and {PATHS_MAX}", "400 `invalid_input`", FIXED),
+    ]
+
+
+def _identity() -> list[Row]:
+    stale = "its tokens are refused until it answers"
+    return [
+        ("identity providers", str(identity.PROVIDERS_MAX), "409 `conflict`", FIXED),
+        ("grants of one", str(identity.GRANTS_MAX), "400 `invalid_input`", FIXED),
+        ("keys that one publishes", str(identity.KEYS_MAX), "none of them is taken", FIXED),
+        ("an answer of one", format_bytes(oidc.ANSWER_BYTES_MAX), "it is not read", FIXED),
+        ("all of an exchange with one", _seconds(oidc.ASK_S), "it is tried again, later and later", FIXED),
+        ("its keys without it", _seconds(identity.KEYS_KEPT_S), stale, FIXED),
+        ("its clock from ours", _seconds(identity.SKEW_S_MAX), "400 `invalid_input`", "`spec.skew`, up to that"),
+        (
+            "asking it again because of an unknown key",
+            f"{watching.AGAIN_AT_ONCE:g} times, then every {watching.AGAIN_S:g} s",
+            "401 `unauthenticated`",
+            FIXED,
+        ),
+        ("a token", format_bytes(identity.TOKEN_BYTES_MAX), "401 `unauthenticated`", FIXED),
+        ("tokens that a gateway knows", str(tokens.VERIFIED_MAX), "one seen long ago is verified again", FIXED),
+        ("limited subjects with tokens in a gateway", str(accounts.GUESTS_MAX), "the first seen begins anew", FIXED),
+        ("sessions", str(identity.SESSIONS_MAX), "409 `conflict`", FIXED),
+        ("… of one person", str(identity.SESSIONS_EACH_MAX), "their oldest ends", FIXED),
+        ("a sign-in, until it comes back", _seconds(signing_in.SIGN_IN_S), "it is begun again", FIXED),
+        ("an ID token that a session is made of", f"{signing_in.FRESH_S:g} s old, once", "401", FIXED),
+        ("codes that are redeemed at once", str(signing_in.AT_ONCE), f"{signing_in.WAITING_MAX} wait, then 429", FIXED),
     ]
 
 

@@ -11,14 +11,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Final, get_type_hints
 
-import msgspec
 from msgspec import Meta
 
 from stoker.agent import kernel
+from stoker.app.secret_settings import SECRET_FILES, SecretSettings, check_secrets
+from stoker.app.setting import setting
 from stoker.types.errors import InvalidInput
 from stoker.types.ids import NAME_PATTERN
 from stoker.types.placement import DEFAULT_POOL
 from stoker.types.tls import Files
+from stoker.types.tuning import NAMES, Tuning
 from stoker.types.units import parse_bytes, parse_seconds
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -29,30 +31,26 @@ USAGE_JOURNAL_MAX_BYTES: Final = 256 << 20  # a million records
 # gateways as half of the cores, the replicas can use the other half. On two cores a second one makes a request 3 to 6 %
 # dearer. Four of them, at 40 MB each, leave an idle platform under 300 MB; who wants more says so.
 GATEWAYS_USUAL_MAX: Final = 4
-_FILES: Final = ("tls_cert", "tls_key", "tls_client_ca", "samples_key", "otlp_headers")
+_FILES: Final = ("tls_cert", "tls_key", "tls_client_ca", "samples_key", "otlp_headers", *SECRET_FILES)
 
 
-def _setting(variable: str, unit: str, why: str, **bounds: Any) -> Meta:
-    return Meta(description=why, extra={"variable": variable, "unit": unit}, **bounds)
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class Settings(SecretSettings, frozen=True, kw_only=True):
     """What one platform runs with. `home` is absolute."""
 
-    home: Annotated[Path, _setting("STOKER_HOME", "folder", "all state of the platform: database, models, logs")]
+    home: Annotated[Path, setting("STOKER_HOME", "folder", "all state of the platform: database, models, logs")]
     host: Annotated[
-        str, _setting("STOKER_HOST", "address", "where gateways listen; 0.0.0.0 for every interface of the machine")
+        str, setting("STOKER_HOST", "address", "where gateways listen; 0.0.0.0 for every interface of the machine")
     ] = "127.0.0.1"
     port: Annotated[
-        int, _setting("PORT", "TCP port", "the data plane: OpenAI and Open Inference Protocol", ge=1, le=65535)
+        int, setting("PORT", "TCP port", "the data plane: OpenAI and Open Inference Protocol", ge=1, le=65535)
     ] = DEFAULT_PORT
     api_port: Annotated[
         int,
-        _setting("STOKER_API_PORT", "TCP port", "the control API, on loopback; by default PORT + 1", ge=1, le=65535),
+        setting("STOKER_API_PORT", "TCP port", "the control API, on loopback; by default PORT + 1", ge=1, le=65535),
     ] = DEFAULT_PORT + 1
     grpc_port: Annotated[
         int,
-        _setting(
+        setting(
             "STOKER_GRPC_PORT",
             "TCP port",
             "the Open Inference Protocol over gRPC, on the same address as the data plane; 0 for none. "
@@ -63,17 +61,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 0
     gateways: Annotated[
         int,
-        _setting("STOKER_GATEWAYS", "processes", "gateways that share the port; one fills about one core", ge=1, le=64),
+        setting("STOKER_GATEWAYS", "processes", "gateways that share the port; one fills about one core", ge=1, le=64),
     ] = 1  # `load` makes it `usual_gateways`
     pool: Annotated[
         str,
-        _setting(
+        setting(
             "STOKER_POOL", "name", "the pool this node is in: endpoints with this `placement.pool` run here, no others"
         ),
     ] = DEFAULT_POOL
     connections_per_address: Annotated[
         int,
-        _setting(
+        setting(
             "STOKER_CONNECTIONS_PER_ADDRESS",
             "connections",
             "how many one client address may have open at one gateway; 0: no limit, for behind a proxy",
@@ -83,40 +81,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 2048
     tls_cert: Annotated[
         str,
-        _setting("STOKER_TLS_CERT", "file", "certificate (PEM, with those that signed it) for HTTPS on the data plane"),
+        setting("STOKER_TLS_CERT", "file", "certificate (PEM, with those that signed it) for HTTPS on the data plane"),
     ] = ""
-    tls_key: Annotated[str, _setting("STOKER_TLS_KEY", "file", "the certificate's key (PEM)")] = ""
+    tls_key: Annotated[str, setting("STOKER_TLS_KEY", "file", "the certificate's key (PEM)")] = ""
     tls_client_ca: Annotated[
         str,
-        _setting(
-            "STOKER_TLS_CLIENT_CA", "file", "who signs the certificates (PEM) that clients must show to be served"
-        ),
+        setting("STOKER_TLS_CLIENT_CA", "file", "who signs the certificates (PEM) that clients must show to be served"),
     ] = ""
-    nodes: Annotated[
-        str,
-        _setting(
-            "STOKER_NODES",
-            "HOST:PORT",
-            "where other machines reach control to join this platform, such as 10.0.0.1:7443; empty: one machine alone",
-            pattern=r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}",
-        ),
-    ] = ""
-    node_certificate_s: Annotated[
-        float,
-        _setting("STOKER_NODE_CERTIFICATE", "seconds", "how long a node's certificate holds", ge=10, le=7_776_000),
-    ] = 86_400.0
-    log_level: Annotated[str, _setting("STOKER_LOG_LEVEL", "debug, info, warning or error", "how much is logged")] = (
+    log_level: Annotated[str, setting("STOKER_LOG_LEVEL", "debug, info, warning or error", "how much is logged")] = (
         "info"
     )
     access_log: Annotated[
         str,
-        _setting(
+        setting(
             "STOKER_ACCESS_LOG", "on or off", "a JSON line for each request for inference, in the folder logs/access"
         ),
     ] = "off"
     cache_max_bytes: Annotated[
         int,
-        _setting(
+        setting(
             "STOKER_CACHE_MAX",
             "bytes",
             "what the kept answers of all endpoints may take in one gateway",
@@ -126,7 +109,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 512 << 20
     usage_journal_max_bytes: Annotated[
         int,
-        _setting(
+        setting(
             "STOKER_USAGE_JOURNAL_MAX",
             "bytes",
             "what one gateway's records of usage may take while control does not settle them; over it requests with a "
@@ -135,9 +118,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             le=1 << 40,
         ),
     ] = USAGE_JOURNAL_MAX_BYTES
+    usage_records_days: Annotated[
+        int,
+        setting("STOKER_USAGE_RECORDS_DAYS", "days", "how long usage is kept request by request", ge=1, le=400),
+    ] = 35
+    usage_records_max_bytes: Annotated[
+        int,
+        setting("STOKER_USAGE_RECORDS_MAX", "bytes", "what that may take, compressed; 0: none", ge=0, le=1 << 40),
+    ] = 256 << 20
     samples_max_bytes: Annotated[
         int,
-        _setting(
+        setting(
             "STOKER_SAMPLES_MAX",
             "bytes",
             "what the samples of all endpoints may take on the disk; the oldest hours go first",
@@ -147,7 +138,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 1 << 30
     samples_key: Annotated[
         str,
-        _setting(
+        setting(
             "STOKER_SAMPLES_KEY_FILE",
             "file",
             "64 hex digits: the master key of samples, when it is not to lie in the state folder",
@@ -155,11 +146,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
     audit_days: Annotated[
         int,
-        _setting("STOKER_AUDIT_DAYS", "days", "how long rows of the audit are kept; 0: for ever", ge=0, le=36_500),
+        setting("STOKER_AUDIT_DAYS", "days", "how long rows of the audit are kept; 0: for ever", ge=0, le=36_500),
     ] = 400
     audit_copy: Annotated[
         str,
-        _setting(
+        setting(
             "STOKER_AUDIT_COPY",
             "file or URL",
             "a second place for the audit's signed checkpoints: a file that is appended to, best on another machine's "
@@ -168,7 +159,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
     metrics_max_bytes: Annotated[
         int,
-        _setting(
+        setting(
             "STOKER_METRICS_MAX",
             "bytes",
             "what the history of metrics may take on disk; over it the oldest hours go first",
@@ -178,7 +169,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 1 << 30
     trace_ratio: Annotated[
         float,
-        _setting(
+        setting(
             "STOKER_TRACE_RATIO",
             "0 to 1",
             "the share of all requests that leave a trace; those that fail, are slow or are tried again do anyway",
@@ -188,7 +179,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 0.01
     trace_slow_s: Annotated[
         float,
-        _setting(
+        setting(
             "STOKER_TRACE_SLOW",
             "seconds",
             "a request that takes longer leaves a trace; 0: one that is slower than 99 in 100 of its endpoint",
@@ -198,26 +189,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 0.0
     otlp_endpoint: Annotated[
         str,
-        _setting(
+        setting(
             "STOKER_OTLP_ENDPOINT", "URL", "an OTLP/HTTP receiver that all metrics and traces are sent to; empty: none"
         ),
     ] = ""
     otlp_headers: Annotated[
         str,
-        _setting(
+        setting(
             "STOKER_OTLP_HEADERS_FILE", "file", "`name: value` lines sent with them, such as the receiver's secret"
         ),
     ] = ""
     otlp_interval_s: Annotated[
-        float, _setting("STOKER_OTLP_INTERVAL", "seconds", "how often they are sent", ge=1, le=3600)
+        float, setting("STOKER_OTLP_INTERVAL", "seconds", "how often they are sent", ge=1, le=3600)
     ] = 15.0
     drain_s: Annotated[
         float,
-        _setting("STOKER_DRAIN", "seconds", "what runs may take to finish at a stop; then it is cut", ge=0, le=3600),
+        setting("STOKER_DRAIN", "seconds", "what runs may take to finish at a stop; then it is cut", ge=0, le=3600),
     ] = 30.0
     forks: Annotated[
         str,
-        _setting(
+        setting(
             "STOKER_FORKS",
             "on or off",
             "replicas are forked from a process that has their modules; it takes 45 MB, for scikit-learn 150 MB",
@@ -227,13 +218,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # answers to PING are late by milliseconds under full load, so ten seconds are far from a false alarm.
     gateway_silent_s: Annotated[
         float,
-        _setting(
-            "STOKER_GATEWAY_SILENT", "seconds", "a gateway that hangs for so long is started again", ge=2, le=3600
-        ),
+        setting("STOKER_GATEWAY_SILENT", "seconds", "a gateway that hangs for so long is started again", ge=2, le=3600),
     ] = 10.0
     start_timeout_s: Annotated[
         float,
-        _setting(
+        setting(
             "STOKER_START_TIMEOUT", "seconds", "how long `stoker up` waits for the platform to answer", ge=1, le=3600
         ),
     ] = 60.0
@@ -251,6 +240,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if not self.tls_cert:
             return None
         return Files(self.tls_cert, self.tls_key, self.tls_client_ca)
+
+    @property
+    def tuning(self) -> Tuning:
+        """Return those that can be changed while the platform runs."""
+        return Tuning(**{name: getattr(self, name) for name in NAMES})
 
     def environment(self) -> dict[str, str]:
         """Return the variables that make `load` return these settings again."""
@@ -305,17 +299,22 @@ def page() -> str:
         "",
         "Set them in the environment of `stoker up`; the most used are options of the command too.",
         "",
+        "What has a name for `stoker settings` can be changed while the platform runs.",
+        "",
         "This page is made by `python -m stoker.app.settings > docs/reference/settings.md`.",
         "",
-        "| variable | unit | default | what for |",
-        "|---|---|---|---|",
+        "| variable | unit | default | `stoker settings` | what for |",
+        "|---|---|---|---|---|",
     ]
     defaults = dict(zip(reversed(Settings.__struct_fields__), reversed(Settings.__struct_defaults__), strict=False))
     defaults["home"] = "~/.stoker"
-    for name, meta in _metas().items():
+    metas = _metas()
+    for name in sorted(metas, key=SecretSettings.__struct_fields__.__contains__):  # what most set comes first
+        meta = metas[name]
         extra = meta.extra or {}
         default = _USUAL.get(name) or _written(defaults[name]) or "none"
-        lines.append(f"| `{extra['variable']}` | {extra['unit']} | `{default}` | {meta.description} |")
+        live = f"`{name}`" if name in NAMES else ""
+        lines.append(f"| `{extra['variable']}` | {extra['unit']} | `{default}` | {live} | {meta.description} |")
     return "\n".join(lines) + "\n"
 
 
@@ -373,6 +372,7 @@ def _check(values: Mapping[str, Any]) -> None:
             f"STOKER_POOL={pool}: expected lower-case letters, digits and dashes, 1 to 63 long", field="STOKER_POOL"
         )
     _check_tls(values)
+    check_secrets(values)
     endpoint = values.get("otlp_endpoint", "")
     if endpoint and not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s?#]*)?", endpoint):
         raise InvalidInput(

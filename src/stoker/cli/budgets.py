@@ -52,11 +52,11 @@ def table(found: Sequence[BudgetView]) -> str:
         (
             f"{each.project}/{each.name}",
             whose(each),
-            f"{dollars(each.amount)} a {each.spec.period}" if each.spec.period != "total" else dollars(each.amount),
-            dollars(each.settled),
+            said(each, each.amount) + ("" if each.spec.period == "total" else f" a {each.spec.period}"),
+            said(each, each.settled),
             bar(each),
-            dollars(each.leased),
-            dollars(each.left),
+            said(each, each.leased),
+            said(each, each.left),
             anew(each),
             each.spec.on_limit,
         )
@@ -72,10 +72,10 @@ def page(view: BudgetView) -> str:
         [
             ("budget", click.style(f"{view.project}/{view.name}", bold=True)),
             ("for", whose(view)),
-            ("amount", f"{dollars(view.amount)}, {_period(view)}"),
-            ("spent", f"{bar(view)} {dollars(view.settled)}"),
-            ("leased", f"{dollars(view.leased)} to gateways, which may spend it without asking"),
-            ("left", dollars(view.left)),
+            ("amount", f"{said(view, view.amount)}, {_period(view)}"),
+            ("spent", f"{bar(view)} {said(view, view.settled)}"),
+            ("leased", f"{said(view, view.leased)} to gateways, which may spend it without asking"),
+            ("left", said(view, view.left)),
             ("anew", anew(view)),
             ("at the limit", spec.on_limit),
             ("told at", ", ".join(f"{each:.0%}" for each in spec.alerts) or "nothing"),
@@ -85,8 +85,18 @@ def page(view: BudgetView) -> str:
 
 def whose(view: BudgetView) -> str:
     """Return whose spending a budget holds."""
-    of = {"project": f"project {view.project}", "key": f"key {view.spec.key}", "tag": f"tag {view.spec.tag}"}
+    of = {
+        "project": f"project {view.project}",
+        "key": f"key {view.spec.key}",
+        "tag": f"tag {view.spec.tag}",
+        "platform": "the platform",
+    }
     return of[view.spec.scope]
+
+
+def said(view: BudgetView, amount: int) -> str:
+    """Return an amount of a budget in its unit: `$2.50`, `1,000 requests`."""
+    return dollars(amount) if view.spec.unit == "usd" else f"{amount:,} {view.spec.unit}"
 
 
 def bar(view: BudgetView) -> str:

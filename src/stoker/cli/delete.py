@@ -8,7 +8,7 @@ import click
 from stoker.cli.kinds import Kind, split_reference, to_kind
 from stoker.cli.progress import Progress
 from stoker.cli.session import Command, Session, complete_endpoint, project_option
-from stoker.client import access, budgets, policies
+from stoker.client import access, budgets, policies, signed_in
 from stoker.client.control import ControlClient
 from stoker.types.errors import DeadlineExceeded, InvalidInput, NotFound
 
@@ -62,8 +62,15 @@ def command(session: Session, kind: Kind, name: str, wait: bool, timeout_s: floa
         case "role":
             access.delete_role(control, project, name)
             click.echo(f"role {project}/{name} deleted; who has it can do nothing by it any more")
-        case "node":
-            raise click.UsageError("a node goes when its agent stops; see `stoker down`")
+        case "provider":
+            signed_in.delete_provider(control.connection, name)
+            click.echo(f"identity provider {name} deleted; its sessions have ended")
+        case "quota" | "node":
+            raise click.UsageError(
+                f"take the limit away: stoker quota set {project} {name}=none"
+                if kind == "quota"
+                else "a node goes when its agent stops; see `stoker down`"
+            )
 
 
 def _wait_gone(control: ControlClient, project: str, name: str, timeout_s: float) -> None:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from stoker.cli import budgets, tables
+from stoker.cli import budgets, providers, quotas, tables
 from stoker.cli.kinds import Kind, split_reference, to_kind
 from stoker.cli.output import items, show
 from stoker.cli.session import Command, Session, project_option
@@ -27,7 +27,7 @@ _NAME_OF: Final = {"project": "name", "node": "node", "key": "id"}
 )
 @click.argument("kind", callback=to_kind, default="endpoint")
 @click.argument("name", required=False)
-@click.option("-A", "--all-projects", is_flag=True, help="Endpoints, policies and budgets of every project.")
+@click.option("-A", "--all-projects", is_flag=True, help="Endpoints, policies, budgets and quotas of every project.")
 @click.option(
     "-o",
     "--output",
@@ -38,7 +38,10 @@ _NAME_OF: Final = {"project": "name", "node": "node", "key": "id"}
 @project_option
 @click.pass_obj
 def command(session: Session, kind: Kind, name: str | None, all_projects: bool, output: str, project: str) -> None:
-    """List resources, or get one. KIND is endpoint, model, project, node, key, notifier, policy, budget or role."""
+    """List resources, or get one.
+
+    KIND is endpoint, model, project, node, key, notifier, policy, budget, quota, role or provider.
+    """
     control = session.control()
     if kind == "endpoint":
         _endpoints(control, name, None if all_projects else project, output)
@@ -49,6 +52,10 @@ def command(session: Session, kind: Kind, name: str | None, all_projects: bool, 
     if kind == "budget":
         held = budgets.listed(session, name, None if all_projects else project)
         show(items(held), output, lambda: budgets.table(held))
+        return
+    if kind == "quota":
+        found = quotas.listed(session, name, None if all_projects else project)
+        show(items(found), output, lambda: quotas.table(found))
         return
     if output == "manifest":
         raise click.UsageError("-o manifest is for endpoints and policies; use -o yaml")
@@ -80,6 +87,8 @@ def _others(control: ControlClient, kind: Kind, name: str | None, output: str) -
             _notifiers(control, name, output)
         case "role":
             _roles(control, name, output)
+        case "provider":
+            providers.listed(control, name, output)
         case _:
             _listed(control.keys(), tables.keys_table, {"key": name}, output)
 

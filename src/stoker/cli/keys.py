@@ -27,6 +27,7 @@ _LIMITS: Final[tuple[tuple[str, str, Any, str], ...]] = (
     ("--rps", "requests_per_s", float, "Requests a second, on average; 0: any."),
     ("--burst", "burst", int, "Requests that may come at once; by default those of one second."),
     ("--tpm", "tokens_per_min", float, "Tokens a minute, prompts and answers together; 0: any."),
+    ("--at-once", "requests_at_once", int, "Requests that may run at the same time; 0: any."),
     ("--priority", "priority", click.Choice(PRIORITIES), "The most urgent band it may use; standard by default."),
     ("--weight", "weight", float, "Its share of a busy endpoint against other tenants'; 1 by default."),
     ("--tenant", "tenant", str, "Keys of one tenant share one share; by default each key is its own."),

@@ -4,7 +4,9 @@ from typing import Final, Literal
 
 import click
 
-Kind = Literal["endpoint", "model", "project", "node", "key", "notifier", "policy", "budget", "role"]
+Kind = Literal[
+    "endpoint", "model", "project", "node", "key", "notifier", "policy", "budget", "quota", "role", "provider"
+]
 
 _WORDS: Final[dict[str, Kind]] = {
     "endpoint": "endpoint",
@@ -24,8 +26,12 @@ _WORDS: Final[dict[str, Kind]] = {
     "policies": "policy",
     "budget": "budget",
     "budgets": "budget",
+    "quota": "quota",
+    "quotas": "quota",
     "role": "role",
     "roles": "role",
+    "provider": "provider",
+    "providers": "provider",
 }
 
 
@@ -33,7 +39,8 @@ def to_kind(ctx: click.Context | None, parameter: click.Parameter | None, value:
     """Return the kind that a word means, in the singular or the plural."""
     found = _WORDS.get(value.lower())
     if found is None:
-        words = "there are endpoints, models, projects, nodes, keys, notifiers, policies, budgets and roles"
+        *most, last = [word for word in _WORDS if word.endswith("s")]
+        words = f"there are {', '.join(most)} and {last}"
         raise click.BadParameter(f"{value!r} is not a kind; {words}", ctx=ctx, param=parameter)
     return found
 

@@ -3,15 +3,11 @@
 from typing import Final
 
 import click
-import msgspec
 
 from stoker.cli import tables
 from stoker.cli.output import items, show
 from stoker.cli.session import Command, Session, output_option, project_option, write_example
 from stoker.client import access
-from stoker.types.access import Member
-from stoker.types.errors import InvalidInput, NotFound
-from stoker.types.resources import Project
 
 _EXAMPLE: Final = """
 stoker members list --project vision
@@ -51,13 +47,7 @@ def list_members(session: Session, output: str, project: str) -> None:
 @click.pass_obj
 def add(session: Session, subject: str, role: str, project: str) -> None:
     """Make SUBJECT a member, or give it another role. Its keys can do what the role says, at the most."""
-    found = access.project(session.control(), project)
-    others = tuple(each for each in found.spec.members if each.subject != subject)
-    try:
-        member = msgspec.convert({"subject": subject, "role": role}, Member)
-    except msgspec.ValidationError as wrong:
-        raise InvalidInput(f"{subject!r} with the role {role!r}: {wrong}") from wrong
-    _apply(session, found, (*others, member))
+    access.set_member(session.control(), project, subject, role)
     click.echo(f"{subject} is {role} in project {project}")
 
 
@@ -67,11 +57,7 @@ def add(session: Session, subject: str, role: str, project: str) -> None:
 @click.pass_obj
 def remove(session: Session, subject: str, project: str) -> None:
     """Make SUBJECT no member of a project any more; its keys of the project end."""
-    found = access.project(session.control(), project)
-    others = tuple(each for each in found.spec.members if each.subject != subject)
-    if others == found.spec.members:
-        raise NotFound(f"{subject} is no member of project {project}")
-    _apply(session, found, others)
+    access.remove_member(session.control(), project, subject)
     click.echo(f"{subject} is no member of project {project} any more, and its keys of it have ended")
 
 
@@ -91,8 +77,3 @@ def roles(session: Session, output: str) -> None:
     """List the roles there are, with what they may do."""
     found = access.roles(session.control())
     show(items(found), output, lambda: tables.roles_table(found))
-
-
-def _apply(session: Session, project: Project, members: tuple[Member, ...]) -> None:
-    wanted = msgspec.structs.replace(project, spec=msgspec.structs.replace(project.spec, members=members))
-    session.control().apply(msgspec.json.encode(wanted))

@@ -243,8 +243,10 @@ def _judged(asked: Asked, sent: "Sent") -> "Validation":
             progress.step(what)
             progress.update(done, total)
 
-        known = replace(_kind(replace(asked, engine=None), spec, sent.known), initial=sent.ready)
+        known = sent.scaled(_kind(replace(asked, engine=None), spec, sent.known))
         kinds = traced.fitted(known, counted, arrivals, sent.traces)
+        if asked.cold_start_s is None:
+            kinds = traced.started(kinds, sent.known.starts)
         said = "fitted to this load, each half of its stretches judged by the other"
         if asked.engine is not None:
             kinds, said = (
@@ -254,7 +256,7 @@ def _judged(asked: Asked, sent: "Sent") -> "Validation":
         lines = validation.judged(kinds, counted, arrivals, sent.measured, asked.seed, told)
         by_day: tuple[validation.Checked, ...] = ()
         if asked.engine is None and sent.before is not None:
-            day = replace(_kind(asked, spec, sent.before), initial=sent.ready)
+            day = sent.scaled(_kind(asked, spec, sent.before))
             by_day = validation.judged((day,), counted, sent.prompts, sent.measured, asked.seed, told)
     found = validation.Validation(len(arrivals), arrivals.duration_s, lines, engine=said, by_day=by_day)
     return sent.told(found)
@@ -285,11 +287,12 @@ def _known(asked: Asked, session: Session) -> "Known | None":
     """Return what the platform knows of the endpoint, unless a manifest describes it."""
     if asked.endpoint is None or asked.manifest is not None:
         return None
-    from stoker.cli.plan_platform import ask
+    from stoker.cli.plan_platform import ask, lately
 
     control = session.control()
-    spec = control.endpoint(asked.project, asked.endpoint).resource.spec
-    return ask(control.query, spec, asked.project, asked.endpoint, asked.seed)
+    found = control.endpoint(asked.project, asked.endpoint)
+    known = ask(control.query, found.resource.spec, asked.project, asked.endpoint, asked.seed)
+    return replace(known, starts=lately(found))
 
 
 def _recorded(asked: Asked, known: "Known | None") -> "tuple[Arrivals, str]":
@@ -331,6 +334,7 @@ def _spec(asked: Asked) -> "EndpointSpec":
 
 def _kind(asked: Asked, spec: "EndpointSpec", known: "Known | None") -> "Kind":
     from stoker.core.scale.policy import policy_of
+    from stoker.sim.platform.plan import Started
     from stoker.sim.sizing import slos
     from stoker.sim.sizing.trial import COLD_START_S, Kind
     from stoker.types.units import parse_seconds
@@ -342,8 +346,9 @@ def _kind(asked: Asked, spec: "EndpointSpec", known: "Known | None") -> "Kind":
         raise click.UsageError(
             "say what is promised: --slo ttft_p95=500ms, or an endpoint with an objective of latency or ttft"
         )
-    cold_start_s = asked.cold_start_s
+    cold_start_s, starts = asked.cold_start_s, tuple[Started, ...]()
     if cold_start_s is None:
+        starts = tuple(Started(each.whole_s) for each in known.starts) if known is not None else ()
         cold_start_s = (known.cold_start_s if known is not None else None) or COLD_START_S
     measured = known if asked.engine is None else None
     return Kind(
@@ -355,6 +360,7 @@ def _kind(asked: Asked, spec: "EndpointSpec", known: "Known | None") -> "Kind":
         parse_seconds(spec.limits.timeout),
         spec.limits.queue_max,
         measured.around_s if measured is not None else (),
+        starts=starts,
     )
 
 

@@ -10,7 +10,7 @@ import click
 import msgspec
 import numpy as np
 
-from stoker.cli.plan_platform import Known, ask, unfitted
+from stoker.cli.plan_platform import Known, ask, lately, unfitted
 from stoker.cli.plan_traces import Marked
 from stoker.cli.progress import Progress
 from stoker.cli.session import Session
@@ -18,14 +18,18 @@ from stoker.client import prompts
 from stoker.client.control import ControlClient
 from stoker.client.data import DataClient
 from stoker.client.openloop import Due, OpenLoop, Seen, exchange
+from stoker.client.scaling import scaling
+from stoker.core.scale.memory import Memory
 from stoker.core.scale.policy import is_scaled
 from stoker.sim.arrivals import Arrivals, of
 from stoker.sim.sizing.demand import sampled
 from stoker.sim.sizing.traced import Traced
+from stoker.sim.sizing.trial import Kind
 from stoker.sim.sizing.validation import Measured, Validation, load
 from stoker.sim.sizing.words import hours
 from stoker.types.errors import Conflict, InvalidInput, Unauthenticated, Unavailable
 from stoker.types.resources import EndpointSpec, Task
+from stoker.types.starts import Took
 from stoker.types.units import parse_seconds
 
 RATE_MAX: Final = 200.0  # a second, of one client; above it the client itself is what is measured
@@ -56,12 +60,13 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The endpoint as it is. lately_per_s: requests that others sent in the last minutes."""
+    """The endpoint as it is. lately_per_s: requests of others in the last minutes. starts: what its last ones took."""
 
     spec: EndpointSpec
     task: Task
     ready: int
     lately_per_s: float
+    starts: tuple[Took, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,9 @@ class Probe:
 class Sent:
     """What was sent, and what its traces say. before: what was known of the endpoint's day, None: too little.
 
-    known: of the endpoint without its day. arrivals: of a chat with what its engine read, `prompts` with whole prompts.
+    known: of the endpoint without its day; began_s: unix time of the load's beginning, memory and known_start_s: what
+    scaling remembered then, and took a start for. arrivals: of a chat with what its engine read, `prompts` with whole
+    prompts.
     client_s: the median as the client saw it.
     """
 
@@ -90,6 +97,15 @@ class Sent:
     failed: int
     left_out: int
     client_s: float
+    began_s: float
+    memory: Memory
+    known_start_s: float
+
+    def scaled(self, kind: Kind) -> Kind:
+        """Return `kind` as its scaling was at the beginning."""
+        return replace(
+            kind, initial=self.ready, memory=self.memory, began_s=self.began_s, known_start_s=self.known_start_s
+        )
 
     def told(self, found: Validation) -> Validation:
         """Return `found` with what is to be known of the load."""
@@ -109,7 +125,7 @@ def sent(session: Session, wanted: Wanted) -> Sent:
     if not data.connection.key:
         raise Unauthenticated("there is no key to send requests with; say one with --key, or STOKER_KEY")
     target = _target(control, wanted)
-    before = _known_before(control, target.spec, wanted)
+    before = _known_before(control, target, wanted)
     rate = usual(wanted, before)
     _agree(target, wanted, rate)
     metadata = data.metadata(wanted.name) if target.task == "predict" else None
@@ -126,6 +142,7 @@ def sent(session: Session, wanted: Wanted) -> Sent:
     _say(data, target, wanted, rate, is_sized=before is not None or wanted.trace is not None)
     marked = Marked(len(planned), rate, wanted.seed)
     coming = enumerate(zip(planned.at_s.tolist(), sizes, strict=True))
+    scaled = scaling(control.connection, wanted.project, wanted.name)
     dues = (Due(at_s, marked.mark(number, made.ask(number, size)), number) for number, (at_s, size) in coming)
     timeout_s = parse_seconds(target.spec.limits.timeout)
     loop = OpenLoop(data.connection, dues, timeout_s + GRACE_S, len(planned))
@@ -133,8 +150,9 @@ def sent(session: Session, wanted: Wanted) -> Sent:
     _check(seen)
     traces = arranged(seen, marked.traces(control, wanted.project, wanted.name, seen[-1].number + 1))
     arrivals = came(seen, target.task, traces)
+    known = unfitted(control.query, target.spec, wanted.project, wanted.name, is_chat=target.task == "chat")
     return Sent(
-        unfitted(control.query, target.spec, wanted.project, wanted.name, is_chat=target.task == "chat"),
+        replace(known, starts=lately(control.endpoint(wanted.project, wanted.name))),
         before,
         target.ready,
         arrivals,
@@ -144,6 +162,9 @@ def sent(session: Session, wanted: Wanted) -> Sent:
         sum(bool(each.problem) for each in seen),
         loop.left_out,
         median(each.latency_s for each in seen),
+        median([each.began_at_s - seen[each.number].at_s for each in traces if each.began_at_s] or [0.0]),
+        scaled.memory or Memory(),
+        scaled.now.sight.cold_start_s if scaled.now is not None else 0.0,
     )
 
 
@@ -229,12 +250,14 @@ def _target(control: ControlClient, wanted: Wanted) -> Target:
     task: Task = next((each for each in MADE_UP if each == said), spec.task or "predict")
     labels = f'project="{wanted.project}",endpoint="{wanted.name}"'
     lines = control.query(f"increase by () (stoker_requests_total{{{labels}}}[{LATELY_S}s])").lines
-    return Target(spec, task, ready, ((lines[0].values[-1] or 0.0) if lines else 0.0) / LATELY_S)
+    per_s = ((lines[0].values[-1] or 0.0) if lines else 0.0) / LATELY_S
+    return Target(spec, task, ready, per_s, lately(found))
 
 
-def _known_before(control: ControlClient, spec: EndpointSpec, wanted: Wanted) -> Known | None:
+def _known_before(control: ControlClient, target: Target, wanted: Wanted) -> Known | None:
     try:
-        return ask(control.query, spec, wanted.project, wanted.name, wanted.seed)
+        known = ask(control.query, target.spec, wanted.project, wanted.name, wanted.seed)
+        return replace(known, starts=target.starts)
     except InvalidInput:  # its day says too little: the load itself will
         return None
 

@@ -7,13 +7,14 @@ from typing import Final, Protocol
 import numpy as np
 
 from stoker.cli import plan_change
-from stoker.client.views import Chart
+from stoker.client.views import Chart, EndpointDetail
 from stoker.core.scale.policy import policy_of
 from stoker.sim.arrivals import Arrivals, of
 from stoker.sim.platform import plan
 from stoker.sim.sizing import demand, measured, paced, trial
 from stoker.types.errors import InvalidInput
 from stoker.types.resources import EndpointSpec
+from stoker.types.starts import Took
 from stoker.types.units import parse_seconds
 
 DAY_S: Final = 86_400.0
@@ -28,7 +29,7 @@ class Known:
     """An endpoint as its platform knows it.
 
     around_s: of a request, spent beside queue and engine (see trial.Kind).
-    measured: by the names of sim/sizing/validation.BOUNDS.
+    measured: by the names of sim/sizing/validation.BOUNDS. starts: what the last ones took, as the next ones will.
     """
 
     spec: EndpointSpec
@@ -38,6 +39,7 @@ class Known:
     cold_start_s: float | None
     said: tuple[str, ...]
     measured: dict[str, float]
+    starts: tuple[Took, ...] = ()
 
 
 class Query(Protocol):
@@ -76,6 +78,11 @@ def ask(query: Query, spec: EndpointSpec, project: str, name: str, seed: int, *,
         engine = _paced(history, spec, engine, around_s, cold_start_s, recorded)
     said = _said(engine, around_s, cold_start_s)
     return Known(spec, recorded, engine, around_s, cold_start_s, said, _measured(history, slice(first, last)))
+
+
+def lately(detail: EndpointDetail) -> tuple[Took, ...]:
+    """Return what the newest starts of the revision and engine took that started last."""
+    return detail.starts[0].lately if detail.starts else ()
 
 
 def unfitted(query: Query, spec: EndpointSpec, project: str, name: str, *, is_chat: bool) -> Known:

@@ -33,6 +33,12 @@ def _notes(found: Validation) -> list[str]:
         f"{count} sent by this command{lost}{late}, as gateways measured them; {clock}",
         f"{found.judged:,} of them traced and compared; the engine {found.engine}",
     ]
+    notes += [
+        f"{each.name} is one of {seconds(each.low)} to {seconds(each.high)} by chance alone: more requests, or a trace "
+        "in which fewer or more of them wait for a start, would tell"
+        for each in found.lines
+        if each.is_chance
+    ]
     if found.by_day:
         offs = ", ".join(f"{each.name} {each.off * 100:+.0f} %" for each in found.by_day)
         notes.append(f"with the engine as the day before this load knew it: {offs}")

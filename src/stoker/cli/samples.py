@@ -9,7 +9,7 @@ import msgspec
 
 from stoker.cli.output import clock, columns, duration, fields, items, show
 from stoker.cli.session import Command, Session, complete_endpoint, output_option, project_option, write_example
-from stoker.client import works
+from stoker.client import kept, works
 from stoker.client.replay import Target, run
 from stoker.core.replay import obstacle, summary
 from stoker.types.errors import NotFound
@@ -26,6 +26,7 @@ stoker samples export digits > digits.jsonl
 stoker samples replay digits --to digits-next
 stoker samples replay chat --revision 4
 stoker samples delete digits
+stoker samples forget --project team-a
 """
 _SHOWN: Final = "list"  # the command of `stoker samples ENDPOINT`
 
@@ -206,6 +207,40 @@ def delete(session: Session, /, name: str, project: str) -> None:
     """Delete every sample of the endpoint NAME."""
     session.control().delete_samples(project, name)
     click.echo(f"samples of {project}/{name} deleted")
+
+
+@command.command(cls=Command, example="stoker samples forget --project team-a --yes")
+@click.option("--project", required=True, help="Whose samples.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def forget(session: Session, project: str, yes: bool) -> None:
+    """Destroy the keys of all samples of a project: nobody can read them any more, in no copy, and they are deleted.
+
+    Backups of before hold the keys still: after a restore of one, forget them again.
+    """
+    if not yes:
+        click.confirm(f"destroy all samples of project {project}, for good?", abort=True)
+    kept.forget(session.control().connection, project)
+    click.echo(f"samples of {project} forgotten")
+
+
+@command.command(
+    "rotate-keys", cls=Command, example="stoker samples rotate-keys\nstoker samples rotate-keys --project team-a"
+)
+@click.option("--project", default="", help="Of this project alone; else of all, and the master key.")
+@output_option
+@click.pass_obj
+def rotate_keys(session: Session, project: str, output: str) -> None:
+    """Seal samples with new keys from now on. Those that were kept stay readable."""
+    found = kept.rotate(session.control().connection, project)
+
+    def told() -> str:
+        lines = [f"new keys for {', '.join(found.rotated) or 'no project: none keeps samples'}"]
+        if found.broken:
+            lines.append(f"cannot be opened, and was left: {', '.join(found.broken)}")
+        return "\n".join(lines)
+
+    show(found, output, told)
 
 
 def _table(records: tuple[SampleRecord, ...], empty: str) -> str:

@@ -39,10 +39,30 @@ class Session:
         """The state folder."""
         return Home(self.home)
 
+    @property
+    def signed_path(self) -> Path:
+        """Where the session of `stoker login` is kept."""
+        return self.home / "session.json"
+
+    def addresses(self) -> tuple[str, str]:
+        """Return where control and the gateway answer, whoever asks."""
+        if self.api:
+            return self.api, self.gateway or ""
+        found = read_credentials(self.folder.credentials)
+        return found.api, self.gateway or found.gateway
+
     def credentials(self) -> Credentials:
-        """Return the addresses and the key: what was said on the command line first, then the state folder's."""
+        """Return the addresses and the key: what was said on the command line first, then the session of who is signed
+        in, then the state folder's."""
         if self.api and self.key:
             return Credentials(api=self.api, gateway=self.gateway or "", key=self.key)
+        if not self.key and self.signed_path.exists():
+            from stoker.client import signed_in
+
+            signed = signed_in.current(self.signed_path, Trust(ca=self.ca, own=self.cert))
+            if signed is not None and self.api in (None, "", signed.api):
+                pinned = self._pinned() if not self.gateway else ""
+                return Credentials(signed.api, self.gateway or signed.gateway, signed.token, gateway_cert=pinned)
         found = read_credentials(self.folder.credentials)
         return Credentials(
             api=self.api or found.api,
@@ -52,6 +72,12 @@ class Session:
             key_id="" if self.key else found.key_id,
             gateway_cert="" if self.gateway else found.gateway_cert,
         )
+
+    def _pinned(self) -> str:
+        try:
+            return read_credentials(self.folder.credentials).gateway_cert
+        except StokerError:
+            return ""
 
     def control(self, timeout_s: float = ANSWER_TIMEOUT_S) -> "ControlClient":
         """Return the client of the control API. timeout_s: the longest that an answer may take."""

@@ -185,9 +185,10 @@ def projects_table(projects: Sequence[ProjectView]) -> str:
 
 def _use(use: Use) -> str:
     """Return `3 of 4 replicas`, in red where that is all, or more."""
-    used = format_bytes(int(use.used)) if use.name == "memory" else f"{use.used:g}"
+    count = use.used or 0.0
+    used = format_bytes(int(count)) if use.name in ("memory", "storage") else f"{count:g}"
     text = f"{used} of {allowance.said(use.name, use.limit)}"
-    return click.style(text, fg="red") if use.used >= use.limit else text
+    return click.style(text, fg="red") if count >= use.limit else text
 
 
 def keys_table(keys: Sequence[KeyView]) -> str:
@@ -239,6 +240,8 @@ def _limits(limits: KeyLimits) -> str:
         words.append(f"{limits.requests_per_s:g}/s")
     if limits.tokens_per_min:
         words.append(f"{limits.tokens_per_min / 1000:g}k tok/min")
+    if limits.requests_at_once:
+        words.append(f"{limits.requests_at_once} at once")
     if limits.priority != "standard":
         words.append(limits.priority)
     words += [f"{name}={value}" for name, value in limits.tags.items()]

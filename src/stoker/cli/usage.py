@@ -2,24 +2,35 @@
 
 import csv
 import io
+from typing import Final
 
 import click
 import msgspec
 
 from stoker.cli.output import columns, show
-from stoker.cli.session import Command, Session
-from stoker.client.usage import usage
+from stoker.cli.session import Command, Session, write_example
+from stoker.client.usage import records, usage
 from stoker.core.usage import FIELDS, Report, Row
+from stoker.types.usage import RecordPage, RecordView
+
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # OWASP, CSV injection
+_EXAMPLE: Final = """
+stoker usage
+stoker usage --by project,day --from 7d
+stoker usage --by tag:team,endpoint --from 2026-11 --to 2026-12 -o csv
+stoker usage export --from 2026-11 --to 2026-12 --format csv > november.csv
+"""
 
 
-@click.command(
-    cls=Command,
-    example="""
-    stoker usage
-    stoker usage --by project,day --from 7d
-    stoker usage --by tag:team,endpoint --from 2026-11 --to 2026-12 -o csv
-    """,
-)
+class UsageGroup(click.Group):
+    """The group with its examples."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        write_example(formatter, _EXAMPLE)
+
+
+@click.group(cls=UsageGroup, invoke_without_command=True)
 @click.option(
     "--by",
     default="project,endpoint",
@@ -36,14 +47,72 @@ from stoker.core.usage import FIELDS, Report, Row
     default="table",
     help="How to print: for people, or for programs.",
 )
-@click.pass_obj
-def command(session: Session, by: str, from_: str, to: str, project: str, output: str) -> None:
-    """Show what was used and what it cost, by whom. Times are UTC."""
-    found = usage(session.control().connection, by=by, from_=from_, to=to, project=project)
+@click.pass_context
+def command(ctx: click.Context, by: str, from_: str, to: str, project: str, output: str) -> None:
+    """Show what was used and what it cost, by whom; or export it request by request. Times are UTC."""
+    if ctx.invoked_subcommand is not None:
+        return
+    found = usage(ctx.obj.control().connection, by=by, from_=from_, to=to, project=project)
     if output == "csv":
         click.echo(as_csv(found, by), nl=False)
     else:
         show(found, output, lambda: table(found, by))
+
+
+@command.command(cls=Command, example="stoker usage export --from 2026-11 --to 2026-12 --format csv > november.csv")
+@click.option("--from", "from_", default="", help="The first day (2026-11-29), month, or time ago (7d); this month.")
+@click.option("--to", default="", help="The end, likewise; now.")
+@click.option("-p", "--project", default="", help="One project's alone.")
+@click.option(
+    "--format", "form", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True, help="One a line."
+)
+@click.option("--after", default="", help="Go on behind this place, which an export before has told.")
+@click.pass_obj
+def export(session: Session, from_: str, to: str, project: str, form: str, after: str) -> None:
+    """Write each request's usage record as a line, in the order in which they were settled.
+
+    Takes a page of memory, however much there is. Tells at the end, on stderr, where to go on for what comes later.
+    """
+    connection, is_first, count = session.control().connection, True, 0
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    while True:
+        page = records(connection, after=after, from_=from_, to=to, project=project)
+        if is_first:
+            _warn_of_gap(page, after)
+            if form == "csv":
+                writer.writerow(RecordView.__struct_fields__)
+        if form == "csv":
+            for each in page.items:
+                writer.writerow(_csv_cells(each))
+            click.echo(text.getvalue(), nl=False)
+            text.seek(0)
+            text.truncate()
+        else:
+            for each in page.items:
+                click.echo(msgspec.json.encode(each))
+        is_first, after, count = False, page.next, count + len(page.items)
+        if page.is_last:
+            click.echo(f"{count} records; for what is settled later: --after {page.next}", err=True)
+            return
+
+
+def _warn_of_gap(page: RecordPage, after: str) -> None:
+    if not after:
+        kept = f"records are kept from {page.kept_from} on" if page.kept_from else "no records are kept"
+        click.echo(f"{kept}; `stoker usage` has the sums of what was before", err=True)
+
+
+def _csv_cells(record: RecordView) -> list[object]:
+    values = msgspec.structs.asdict(record)
+    values["tags"] = ",".join(f"{name}={value}" for name, value in record.tags.items())
+    values["flags"] = ",".join(record.flags)
+    return [_harmless(each) for each in values.values()]
+
+
+def _harmless(value: object) -> object:
+    """Return a cell that no spreadsheet takes for a formula: tags and tenants are whatever callers say."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in _FORMULA else value
 
 
 def table(report: Report, by: str) -> str:

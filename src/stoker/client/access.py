@@ -1,6 +1,7 @@
 """Calls of the control API about who may do what: keys for something, roles, members."""
 
 from typing import Final
+from urllib.parse import quote
 
 import msgspec
 
@@ -69,6 +70,17 @@ def roles(control: ControlClient) -> tuple[Role, ...]:
 def delete_role(control: ControlClient, project: str, name: str) -> None:
     """Delete a role. Raises NotFound."""
     control.connection.exchange("DELETE", f"/api/v1/projects/{project}/roles/{name}")
+
+
+def set_member(control: ControlClient, project: str, subject: str, role: str) -> Project:
+    """Make somebody a member, or give them another role; return the project. Raises NotFound, InvalidInput."""
+    body, path = msgspec.json.encode({"role": role}), f"/api/v1/projects/{project}/members/{quote(subject)}"
+    return decode(control.connection.exchange("PUT", path, body=body, headers=_JSON).body, Project)
+
+
+def remove_member(control: ControlClient, project: str, subject: str) -> None:
+    """Make somebody no member any more. Raises NotFound."""
+    control.connection.exchange("DELETE", f"/api/v1/projects/{project}/members/{quote(subject)}")
 
 
 def remove_subject(control: ControlClient, subject: str) -> Ended:

@@ -42,7 +42,7 @@ _CODE_OF_STATUS: Final = {
     504: "deadline_exceeded",
 }
 
-Method = Literal["GET", "HEAD", "PUT", "POST", "DELETE"]
+Method = Literal["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"]
 Query = Mapping[str, str | int | float | bool | None]
 
 

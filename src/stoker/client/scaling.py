@@ -5,6 +5,7 @@ from typing import Final
 import msgspec
 
 from stoker.client.connection import Connection, decode
+from stoker.core.scale.memory import Memory
 from stoker.core.scale.record import Record
 from stoker.types.resources import Replicas
 
@@ -14,7 +15,8 @@ LIMIT: Final = 20
 class ScalingView(msgspec.Struct, frozen=True):
     """How an endpoint scales. records: the newest first, of those that were written down.
 
-    now: the last decision, whether or not it changed anything; None where it does not scale, or of a past moment.
+    now: the last decision, whether or not it changed anything, and memory: what it left to the next; None where it does
+    not scale, or of a past moment.
     """
 
     project: str
@@ -23,6 +25,7 @@ class ScalingView(msgspec.Struct, frozen=True):
     is_scaled: bool
     records: tuple[Record, ...]
     now: Record | None = None
+    memory: Memory | None = None
 
 
 def scaling(

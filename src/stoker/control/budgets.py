@@ -13,13 +13,13 @@ from stoker.control.periods import Bounds, bounds
 from stoker.core import ledger
 from stoker.core.alerts import Signal
 from stoker.core.ledger import Account, Lately
-from stoker.protocol.budgets import zone
+from stoker.protocol.budgets import amount, zone
 from stoker.store import budgets as rows
 from stoker.store.engine import Connection, Database
 from stoker.telemetry.metrics import Registry
 from stoker.types.budgets import Answer, Asked, BudgetView, Granted, Question
 from stoker.types.errors import Conflict
-from stoker.types.prices import NANO_PER_USD, format_dollars, parse_dollars
+from stoker.types.prices import NANO_PER_USD, format_dollars
 from stoker.types.resources import Budget
 from stoker.types.usage import Charge
 
@@ -90,8 +90,12 @@ class Budgets:
         shown = set()
         for view in found:
             whose = {"project": view.project, "budget": view.name}
-            for kind, amount in (("spent", view.settled), ("leased", view.leased), ("left", max(view.left, 0))):
-                self._metrics.gauge("stoker_budget_usd", **whose, kind=kind).set(amount / NANO_PER_USD)
+            unit = view.spec.unit
+            for kind, count in (("spent", view.settled), ("leased", view.leased), ("left", max(view.left, 0))):
+                if unit == "usd":
+                    self._metrics.gauge("stoker_budget_usd", **whose, kind=kind).set(count / NANO_PER_USD)
+                else:
+                    self._metrics.gauge("stoker_budget_units", **whose, unit=unit, kind=kind).set(float(count))
             shown.add((view.project, view.name))
         for project, name in self._shown - shown:
             self._metrics.forget(project=project, budget=name)
@@ -106,14 +110,14 @@ def settle(connection: Connection, charges: Iterable[Charge], now_s: float) -> N
     """
     sums: defaultdict[tuple[int, str], int] = defaultdict(int)
     for charge in charges:
-        sums[int(charge.budget), charge.lease] += charge.nano_usd
+        sums[int(charge.budget), charge.lease] += charge.amount
     known = rows.known(connection, (budget for budget, _ in sums))
-    for (number, lease), amount in sorted(sums.items()):
+    for (number, lease), spent in sorted(sums.items()):
         budget = known.get(number)
         if budget is not None:
             began, _, holder = lease.partition("@")
             period = int(began) if began else _bounds(budget, now_s).start_s
-            rows.charge(connection, number, period, holder, amount)
+            rows.charge(connection, number, period, holder, spent)
 
 
 def views(connection: Connection, now_s: float) -> list[BudgetView]:
@@ -144,11 +148,15 @@ def _bounds(budget: Budget, at_s: float) -> Bounds:
 
 
 def _account(connection: Connection, number: int, budget: Budget, period: Bounds) -> Account:
-    return rows.account(connection, number, period.start_s, parse_dollars(budget.spec.amount))
+    return rows.account(connection, number, period.start_s, amount(budget.spec))
 
 
 def _signal(view: BudgetView) -> Signal:
-    spent, whole = format_dollars(view.settled), format_dollars(view.amount)
+    unit = view.spec.unit
+    if unit == "usd":
+        because = f"${format_dollars(view.settled)} of ${format_dollars(view.amount)} in this {view.spec.period}"
+    else:
+        because = f"{view.settled} of {view.amount} {unit} in this {view.spec.period}"
     return Signal(
         labels={
             "alertname": "BudgetSpent",
@@ -158,6 +166,6 @@ def _signal(view: BudgetView) -> Signal:
         },
         severity="page" if view.reached >= 1.0 else "ticket",
         summary=f"{view.reached:.0%} of budget {view.project}/{view.name} is spent",
-        because=f"${spent} of ${whole} in this {view.spec.period}",
+        because=because,
         runbook="docs/how-to/set-a-budget.md",
     )

@@ -12,7 +12,17 @@ from stoker.store.engine import Connection
 from stoker.types.ids import ProjectName
 from stoker.types.models import ModelVersion
 from stoker.types.policies import PolicyOperation
-from stoker.types.resources import Budget, Endpoint, Metadata, Notifier, Policy, Project, Resource, Role
+from stoker.types.resources import (
+    Budget,
+    Endpoint,
+    IdentityProvider,
+    Metadata,
+    Notifier,
+    Policy,
+    Project,
+    Resource,
+    Role,
+)
 
 Judged = Endpoint | Project | Notifier | Budget | Model
 
@@ -58,8 +68,8 @@ class Change(msgspec.Struct, frozen=True):
 def applied(
     connection: Connection, resources: Sequence[Resource], apply: Callable[[], list[ApplyResult]]
 ) -> tuple[list[ApplyResult], list[Change]]:
-    """Return what `apply` returns of `resources`, and what it changed; policies and roles are held to none."""
-    judged = [each for each in resources if not isinstance(each, (Policy, Role))]
+    """Return what `apply` returns of `resources`, and what it changed; what is the platform's is held to none."""
+    judged = [each for each in resources if not isinstance(each, (Policy, Role, IdentityProvider))]
     before = [_stored(connection, each) for each in judged]
     results = apply()
     done = {(each.kind, each.project, each.name): each.action for each in results}

@@ -9,8 +9,9 @@ import msgspec
 
 from stoker.control.models import ModelRegistry
 from stoker.observe.samples import SampleStore
-from stoker.store import budgets, costs, keys, recording, usage
+from stoker.store import budgets, costs, keys, projects, recording, sessions, usage, usage_records
 from stoker.store.engine import Database
+from stoker.telemetry.sealing import Unreadable
 from stoker.types.audit import PLATFORM
 from stoker.types.errors import StokerError
 
@@ -21,8 +22,10 @@ EXPIRED_KEPT_S: Final = 30 * 86_400.0
 log = logging.getLogger(__name__)
 
 
-async def run(database: Database, models: ModelRegistry, samples: SampleStore) -> None:
-    """Do the chores every EVERY_S; returns only by cancellation."""
+async def run(
+    database: Database, models: ModelRegistry, samples: SampleStore, records_kept_s: float, records_bytes_max: int
+) -> None:
+    """Do the chores every EVERY_S; returns only by cancellation. records: of usage, one by one."""
     while True:
         await asyncio.sleep(EVERY_S)
         try:
@@ -31,19 +34,33 @@ async def run(database: Database, models: ModelRegistry, samples: SampleStore) -
                 expired = await database.writing(
                     lambda connection: keys.drop_expired(connection, time.time() - EXPIRED_KEPT_S)
                 )
+            await database.writing(lambda connection: sessions.drop_ended(connection, time.time()))
             await database.writing(lambda connection: budgets.prune(connection, time.time()))
             sums = await database.writing(lambda connection: usage.tidy(connection, time.time()))
+            records = await database.writing(
+                lambda each: usage_records.tidy(each, int((time.time() - records_kept_s) * 1000), records_bytes_max)
+            )
             lines = await database.writing(lambda connection: costs.tidy(connection, time.time()))
+            shredded = await _forget_gone(database, samples)
             hours = await asyncio.to_thread(samples.sweep, time.time())  # gateways do, while they keep some
-        except (OSError, StokerError):
+        except (OSError, Unreadable, StokerError):
             log.exception("the chores failed; they are tried again")
         else:
-            if gone.blobs or gone.folders or expired or hours or sums or lines:
+            if gone.blobs or gone.folders or expired or hours or sums or lines or records or shredded:
                 counts = {
                     **msgspec.structs.asdict(gone),
                     "keys": expired,
                     "samples": hours,
+                    "projects": shredded,
                     "usage": sums,
                     "costs": lines,
+                    "usage records": records,
                 }
                 log.info("removed what nobody needs", extra=counts)
+
+
+async def _forget_gone(database: Database, samples: SampleStore) -> int:
+    """Make the samples of deleted projects unreadable, where their deletion was cut short; return of how many."""
+    kept = await asyncio.to_thread(samples.projects)  # before: a project that is made meanwhile is not among them
+    known = await database.reading(lambda connection: {each.name for each in projects.everything(connection)})
+    return len(await asyncio.to_thread(samples.forget_others, kept, known))

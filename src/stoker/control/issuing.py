@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from stoker.control import allowances
 from stoker.control.keys import another, digest, make
 from stoker.core.access import ROLES, Roles, beyond, decide, granted, role
 from stoker.store import journal, keys, projects, roles
@@ -59,6 +60,7 @@ def create(connection: Connection, asker: Asker, wish: Wish, now_s: float) -> tu
         access=wish.access,
         subject=wish.subject,
     )
+    allowances.admit_key(connection, wish.project, now_s)
     keys.add(connection, row)
     journal.add(connection, journal.Entry(now_s, "CreateKey", asker.because, row.project, subject=row.id))
     return text, row

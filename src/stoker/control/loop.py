@@ -24,6 +24,7 @@ from stoker.core.enforce import Asked
 from stoker.core.pooling import Turn
 from stoker.core.reconcile import Plan
 from stoker.core.rollout.table import Order
+from stoker.core.secrets import Rules
 from stoker.core.snapshot import EndpointKey, EndpointState, Snapshot
 from stoker.store import leases
 from stoker.store.engine import Connection, Database
@@ -89,9 +90,11 @@ class Loop:
         self.rates: Callable[[], Mapping[EndpointKey, float]] = dict
         self.scaled: Callable[[], Mapping[EndpointKey, int] | None] = dict  # replicas that the load calls for
         self.starts: Callable[[Connection], Mapping[EndpointKey, Usual]] = lambda _: {}  # what they usually take
+        self.rules = Rules("", "")  # which secrets projects may name
         self.rests: Callable[[], Mapping[EndpointKey, Turn]] = dict  # without a replica because of others
         # What tells gateways where replicas are, by the rows of a transaction.
         self.located: Callable[[Connection], Callable[[str], str]] = lambda _: self.folders.address
+        self.spent: Callable[[Connection, float], Mapping[str, str]] = lambda _c, _n: {}  # projects without GPU-hours
         self.state: State | None = None  # what was stored after the last turn
         self.decided: Callable[[], None] = lambda: None  # called when a turn did something
         self._versions = Versions()  # of the thread that writes
@@ -201,8 +204,9 @@ class Loop:
     def _decide(self, connection: Connection, lease: Lease, seen: Snapshot) -> tuple[Decision, dict[str, int]]:
         now_s = time.time()
         leases.guard(connection, lease)
+        seen = msgspec.structs.replace(seen, spent=self.spent(connection, now_s))
         where = Late(lambda: self.located(connection))
-        decision = decide(connection, seen, where, now_s, self.starts(connection), self._versions)
+        decision = decide(connection, seen, where, now_s, self.starts(connection), self._versions, self.rules)
         return decision, deaths.note(connection, seen.nodes, self._told, now_s)
 
     def _count_wanted(self, endpoints: Iterable[EndpointState]) -> None:
@@ -262,6 +266,7 @@ def decide(
     now_s: float,
     starts: Mapping[EndpointKey, Usual],
     kept: Versions,
+    rules: Rules,
 ) -> Decision:
     """Read, decide and store in one transaction: nobody else's write comes between what was seen and what is done.
 
@@ -276,6 +281,7 @@ def decide(
         targets=state.targets,
         rollouts=tuple(each.state for each in state.rollouts),
         orders={each.state.number: cast(Order, each.ordered) for each in state.rollouts if each.ordered},
+        words={each.state.number: each.words for each in state.rollouts if each.ordered},
         posted={each.state.number: each.posted for each in state.rollouts},
         dossiers=state.dossiers,
     )
@@ -283,5 +289,5 @@ def decide(
     if not plan.is_empty:
         apply.write(connection, plan, now_s)
         state = read_state(connection, kept)
-    table, encoded = next_table(connection, state, address, now_s, starts)
+    table, encoded = next_table(connection, state, address, now_s, starts, rules)
     return Decision(plan, state, table, encoded)

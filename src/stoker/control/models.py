@@ -6,12 +6,16 @@ removal of refused blobs go through the database's one writer, so that no push l
 
 import asyncio
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from stoker.blob.port import BlobStore
-from stoker.control import changes, signatures
+from stoker.control import allowances, changes, signatures
+from stoker.control.allowances import Samples, no_samples
 from stoker.control.compare import Comparer
 from stoker.control.policies import Admission
 from stoker.control.quantize import Quantizer
@@ -23,7 +27,7 @@ from stoker.registry.versions import Given, build_manifest
 from stoker.store import journal, models, releases, revisions
 from stoker.store.engine import Connection, Database
 from stoker.types.access import EVERYWHERE, Grant, Permission
-from stoker.types.errors import Busy, Forbidden, InvalidInput, NotFound, PolicyDenied, RefusedArtifact
+from stoker.types.errors import Busy, Forbidden, InvalidInput, NotFound, OverQuota, PolicyDenied, RefusedArtifact
 from stoker.types.ids import DEFAULT_PROJECT, ModelName, is_name
 from stoker.types.models import FileEntry, ModelVersion, VersionManifest
 from stoker.types.policies import PLATFORM, Actor
@@ -31,6 +35,15 @@ from stoker.types.policies import PLATFORM, Actor
 # Each inspection is a process that may map gigabytes.
 PUSHES_AT_ONCE: Final = 2
 PUSHES_WAITING_MAX: Final = 32
+UPLOADS_MAX: Final = 10_000  # that are counted before a version has them; the oldest are forgotten
+
+
+class Upload(msgspec.Struct, frozen=True):
+    """Bytes that were uploaded, or are being, for a project and that no version has yet."""
+
+    project: str
+    size: int
+    at_s: float
 
 
 class ModelRegistry:
@@ -46,8 +59,35 @@ class ModelRegistry:
         self._admission = admission
         self._slots = asyncio.Semaphore(PUSHES_AT_ONCE)
         self._pushes = 0
+        self.samples: Samples = no_samples
+        self._uploads: OrderedDict[str, Upload] = OrderedDict()  # by digest: what no version has yet
         self.quantizer = Quantizer(blobs, scratch)
         self.comparer = Comparer(blobs, models_dir, scratch)
+
+    async def admit_upload(self, project: str, digest: str, size: int, now_s: float) -> int | None:
+        """Count `size` bytes that are about to be uploaded; return how many more may come, None for any.
+
+        Raises OverQuota. Call `uploaded` with what did come. What is registered is counted by its version from then on.
+        """
+        left, counted = await self._database.reading(lambda each: allowances.room(each, project, self.samples))
+        if left is None or digest in counted:
+            return None
+        while self._uploads and next(iter(self._uploads.values())).at_s < now_s - collect.GRACE_S:
+            self._uploads.popitem(last=False)
+        others = (each for name, each in self._uploads.items() if name != digest and name not in counted)
+        left -= sum(each.size for each in others if project in (each.project, allowances.WHOLE))
+        if size > left:
+            raise allowances.over_storage(size, left)
+        self.uploaded(project, digest, size, now_s)
+        return left
+
+    def uploaded(self, project: str, digest: str, size: int, now_s: float) -> None:
+        """Know that `size` bytes lie there that no version has yet; 0: none."""
+        self._uploads.pop(digest, None)
+        if size > 0:
+            self._uploads[digest] = Upload(project, size, now_s)
+        while len(self._uploads) > UPLOADS_MAX:
+            self._uploads.popitem(last=False)
 
     async def push(
         self,
@@ -66,7 +106,7 @@ class ModelRegistry:
             InvalidInput, NotFound, Unsupported: the files or what was said of them do not make a version.
             RefusedArtifact: a file is damaged or hostile, or a signature does not hold, or one that the project
                 demands is not there; the blobs are gone unless another version has them.
-            PolicyDenied: a policy of the project refuses the version; the blobs likewise.
+            PolicyDenied, OverQuota: a policy refuses the version, or it fits into no quota; the blobs likewise.
             Busy: too many pushes wait.
         """
         if not is_name(name):
@@ -95,7 +135,7 @@ class ModelRegistry:
             missing = [entry.path for entry in model_files if not self.blobs.touch(entry.digest)]
             if missing:
                 raise NotFound(f"{missing[0]} went while it was registered; push again", field="files")
-            version, is_new = _add(connection, name, manifest, now_s, signed.grant)
+            version, is_new = self._add(connection, name, manifest, now_s, signed.grant)
             if is_new:
                 because = f"{len(model_files)} files pushed as {manifest.format}"
                 journal.add(connection, journal.Entry(now_s, "PushVersion", because, subject=version.ref))
@@ -106,7 +146,7 @@ class ModelRegistry:
 
         try:
             return (await self._admission.make(register, who)).value
-        except PolicyDenied as denied:
+        except (PolicyDenied, OverQuota) as denied:
             await self._refuse(name, files, denied.message)
             raise
 
@@ -157,6 +197,17 @@ class ModelRegistry:
         garbage = collect.decide(await self._database.reading(inventory), time.time())
         return await asyncio.to_thread(collect.collect, garbage, self.blobs, self._models_dir)
 
+    def _add(
+        self, connection: Connection, name: str, manifest: VersionManifest, now_s: float, grant: Grant
+    ) -> tuple[ModelVersion, bool]:
+        refuse_push(connection, name, grant)
+        known, own = models.owner(connection, name), grant.only or models.SHARED
+        owner = own if known is None else known
+        left, _ = allowances.room(connection, owner, self.samples)
+        added = models.add(connection, ModelName(name), manifest, now_s, own)
+        allowances.admit_stored(connection, owner, left, self.samples)
+        return added
+
     async def _refuse(self, name: str, files: Sequence[FileEntry], why: str) -> None:
         def discard(connection: Connection) -> None:
             collect.discard(files, self.blobs, models.everything(connection), releases.golden_digests(connection))
@@ -170,13 +221,6 @@ def may(grant: Grant, permission: Permission, owner: str) -> bool:
     if owner != models.SHARED:
         return allows(grant, permission, owner)
     return permission in grant.permissions if permission == "models:read" else allows(grant, permission, EVERYWHERE)
-
-
-def _add(
-    connection: Connection, name: str, manifest: VersionManifest, now_s: float, grant: Grant
-) -> tuple[ModelVersion, bool]:
-    refuse_push(connection, name, grant)
-    return models.add(connection, ModelName(name), manifest, now_s, grant.only or models.SHARED)
 
 
 def refuse_push(connection: Connection, name: str, grant: Grant) -> None:

@@ -11,6 +11,7 @@ from stoker.control.drift.watch import DriftWatch
 from stoker.control.feedback import FeedbackWatch
 from stoker.control.gauges import Gauges
 from stoker.control.hooks import HookPost
+from stoker.control.identity.signing_in import SignIn
 from stoker.control.loop import Loop
 from stoker.control.models import ModelRegistry
 from stoker.control.nodes import Nodes
@@ -24,6 +25,7 @@ from stoker.control.replay import Replayer
 from stoker.control.rollouts import RolloutWatch
 from stoker.control.routes import RoutePublisher
 from stoker.control.scaling.watch import ScalingWatch
+from stoker.control.secrets import SecretWatch
 from stoker.control.shapes import ShapeWatch
 from stoker.control.starts import StartWatch
 from stoker.control.stats import StatsReader
@@ -40,6 +42,7 @@ from stoker.observe.samples import SampleStore
 from stoker.placement.port import Driver
 from stoker.store.engine import Database
 from stoker.telemetry.metrics import Registry
+from stoker.types.tuning import Tuning
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,9 @@ class ControlPlane:
     ahead: AheadWatch
     audit: Auditor
     costs: CostBook
+    sign_in: SignIn
+    secrets: SecretWatch
+    usual: Tuning  # the settings that can be changed, as it was started
     nodes: Nodes
     process: str = "control"
 

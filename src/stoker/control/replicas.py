@@ -14,6 +14,7 @@ import msgspec
 from stoker.control.files import write_whole
 from stoker.control.ports import Folders
 from stoker.core.revisions import ServingConfig
+from stoker.core.secrets import is_reference, named
 from stoker.core.snapshot import Revision
 from stoker.types.forks import THREADS_ENV, USUAL_ENV
 from stoker.types.ids import ReplicaId
@@ -63,6 +64,8 @@ def replica_spec(
         measurements=str(folders.measurements) if config.goal else "",
         choice_file=str(choice_file(folders, replica)) if config.goal else "",
         signed=signed,
+        secrets=named(config.options, config.env),
+        sandbox=config.sandbox,
     )
 
 
@@ -105,7 +108,8 @@ def environment(config: ServingConfig, work_dir: Path) -> dict[str, str]:
     """Return the variables of a replica of `config`, without those of its GPUs."""
     threads = str(max(1, int(config.cpu)))
     home = {"HOME": str(work_dir), "TMPDIR": str(work_dir)}
-    return {**home, **USUAL_ENV, THREADS_ENV: threads, **config.env}
+    plain = {name: value for name, value in config.env.items() if not is_reference(value)}  # others are handed over
+    return {**home, **USUAL_ENV, THREADS_ENV: threads, **plain}
 
 
 def _seen(gpus: tuple[int, ...]) -> dict[str, str]:

@@ -10,14 +10,19 @@ from typing import Final
 
 import msgspec
 
+from stoker.control import quotas
+from stoker.control.identity import providing
 from stoker.control.observe import State
+from stoker.control.secrets import with_secrets
 from stoker.control.usage import price_book
+from stoker.core import identity as rules
 from stoker.core.access import allows
 from stoker.core.pricing import cards_of
+from stoker.core.secrets import Rules
 from stoker.core.snapshot import EndpointKey
 from stoker.core.traffic import route_table
 from stoker.protocol.budgets import route
-from stoker.store import alerts, budgets, keys, projects, roles, settings
+from stoker.store import alerts, budgets, keys, projects, providers, roles, sessions, settings
 from stoker.store.engine import Connection
 from stoker.store.keys import KeyRow
 from stoker.types.access import EVERYWHERE, Grant
@@ -27,6 +32,7 @@ from stoker.types.loading import Usual
 from stoker.types.models import sha256_digest
 from stoker.types.prices import DatedCard, PriceBook
 from stoker.types.routes import KeyRoute, RouteTable
+from stoker.types.tuning import Tuning
 
 WAITERS_MAX: Final = 256  # gateways that may wait at once; far more than one machine runs
 
@@ -37,13 +43,15 @@ def next_table(
     address: Callable[[ReplicaId], str],
     now_s: float,
     starts: Mapping[EndpointKey, Usual],
+    rules: Rules,
 ) -> tuple[RouteTable, bytes]:
     """Return the table of `state` and its JSON, numbered; stores a new number when its content is new."""
+    known = _known(connection)
     table = route_table(
         endpoints=state.endpoints,
         revisions=state.revisions,
         assignments=state.assignments,
-        keys=_keys(connection, now_s),
+        keys=(*_keys(connection, now_s, known), *_sessions(connection, now_s, known)),
         signatures={where: version.manifest.signature for where, version in state.versions.items()},
         address=address,
         rollouts=(each.state for each in state.rollouts),
@@ -58,7 +66,16 @@ def next_table(
         )
         for each in table.endpoints
     )
-    table = msgspec.structs.replace(table, endpoints=tuple(timed), budgets=_budgets(connection))
+    trusted = providing.routes(connection, known.rights, known.unsampled)
+    table = msgspec.structs.replace(
+        table,
+        endpoints=tuple(timed),
+        budgets=_budgets(connection),
+        quotas=quotas.routes(connection),
+        providers=trusted,
+        tuning=tuned(connection),
+    )
+    table = with_secrets(connection, table, state, rules)
     digest = sha256_digest(msgspec.json.encode(table))
     version = int(settings.get(connection, settings.ROUTE_VERSION) or 0)
     if digest != settings.get(connection, settings.ROUTE_DIGEST):
@@ -67,6 +84,17 @@ def next_table(
         settings.put(connection, settings.ROUTE_DIGEST, digest)
     table = msgspec.structs.replace(table, version=version)
     return table, msgspec.json.encode(table)
+
+
+def tuned(connection: Connection) -> Tuning:
+    """Return what is set. Where a newer version set what this one does not know, everything is as it was started."""
+    text = settings.get(connection, settings.TUNING)
+    if text is None:
+        return Tuning()
+    try:
+        return msgspec.json.decode(text, type=Tuning)
+    except msgspec.ValidationError:
+        return Tuning()
 
 
 def _budgets(connection: Connection) -> tuple[BudgetRoute, ...]:
@@ -88,11 +116,42 @@ def _prices(state: State, book: PriceBook) -> dict[EndpointKey, tuple[DatedCard,
     return found
 
 
-def _keys(connection: Connection, now_s: float) -> list[KeyRoute]:
-    """Return the keys that hold, one that was rotated twice while its old text works."""
+class _Known(msgspec.Struct, frozen=True):
+    """What projects say of callers. unsampled: (project, tenant)."""
+
+    rights: roles.Rights
+    unsampled: frozenset[tuple[str, str]]
+
+
+def _known(connection: Connection) -> _Known:
     every = projects.everything(connection)
-    unsampled = {(each.name, tenant) for each in every for tenant in each.resource.spec.unsampled_tenants}
-    rights = roles.Rights({each.name: each.resource.spec.members for each in every}, roles.known(connection))
+    unsampled = frozenset((each.name, tenant) for each in every for tenant in each.resource.spec.unsampled_tenants)
+    members = {str(each.name): each.resource.spec.members for each in every}
+    return _Known(roles.Rights(members, roles.known(connection)), unsampled)
+
+
+def _sessions(connection: Connection, now_s: float, known: _Known) -> list[KeyRoute]:
+    """Return the sessions of command lines, which call endpoints as keys do; a browser's never comes here."""
+    by_name = {each.metadata.name: each for each in providers.everything(connection)}
+    unsampled = {f"{project}/{tenant}" for project, tenant in known.unsampled}
+    found = []
+    for row in sessions.everything(connection) if by_name else ():
+        provider = by_name.get(row.provider)
+        if row.kind != "cli" or row.ends_s() <= now_s or provider is None:
+            continue
+        grants = providing.standing(known.rights, provider, row.subject, row.email, row.said())
+        where = [each.project for each in grants if "endpoints:call" in each.permissions]
+        sees = any(allows(each, "metrics:read", EVERYWHERE) for each in grants)
+        route = rules.caller(
+            row.subject, where, sees=sees, limits=provider.spec.limits, unsampled=unsampled, ends_s=row.expires_at_s
+        )
+        found.append(msgspec.structs.replace(route, sha256=row.sha256))
+    return found
+
+
+def _keys(connection: Connection, now_s: float, known: _Known) -> list[KeyRoute]:
+    """Return the keys that hold, one that was rotated twice while its old text works."""
+    rights, unsampled = known.rights, known.unsampled
     found = []
     for key in keys.everything(connection):
         if 0 < key.expires_at_s <= now_s:

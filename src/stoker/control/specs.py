@@ -7,11 +7,14 @@ import msgspec
 
 from stoker.client.views import ApplyResult, FieldChange
 from stoker.control import allowances, chains, issuing, steering
+from stoker.control.identity import providing
 from stoker.control.issuing import PLATFORM, Asker
+from stoker.control.secrets import refused_names
 from stoker.core import place
 from stoker.core.capacity import Capacity
 from stoker.core.refs import parse_ref
 from stoker.core.revisions import ServingConfig, Unservable, serving_config
+from stoker.core.secrets import Rules
 from stoker.core.shortage import NoRoom
 from stoker.core.snapshot import EndpointKey
 from stoker.core.world import demand
@@ -20,9 +23,19 @@ from stoker.protocol import manifest
 from stoker.store import budgets, endpoints, journal, keys, models, notifiers, policies, projects, roles
 from stoker.store.engine import Connection
 from stoker.types.access import EVERYWHERE, Member
-from stoker.types.errors import Conflict, InvalidInput, NotFound
+from stoker.types.errors import Conflict, InvalidInput, NotFound, OverQuota
 from stoker.types.ids import EndpointName, ProjectName
-from stoker.types.resources import Budget, Endpoint, EndpointSpec, Notifier, Policy, Project, Resource, Role
+from stoker.types.resources import (
+    Budget,
+    Endpoint,
+    EndpointSpec,
+    IdentityProvider,
+    Notifier,
+    Policy,
+    Project,
+    Resource,
+    Role,
+)
 from stoker.types.slos import Objective
 
 # What of a spec makes a new revision (core/revisions.py).
@@ -31,7 +44,7 @@ ROLLS: Final = (
     "spec.batching", "spec.limits.max_body", "spec.limits.concurrency", "spec.backends", "spec.placement.pool",
 )  # fmt: skip
 # What of a project bounds its owner too: it is changed by who holds projects:write everywhere.
-PLATFORMS: Final = ("spec.quota",)
+PLATFORMS: Final = ("spec.quota", "spec.secrets")
 # What of a spec decides whether a node can take a replica.
 PLACED: Final = ("spec.model", "spec.resources", "spec.placement", "spec.replicas.max")
 
@@ -41,7 +54,7 @@ PLACED: Final = ("spec.model", "spec.resources", "spec.placement", "spec.replica
 PROMISED_TENANTS_MAX: Final = 500
 
 
-Small = Notifier | Policy | Role | Budget
+Small = Notifier | Policy | Role | Budget | IdentityProvider
 
 
 class Wrong(msgspec.Struct, frozen=True):
@@ -71,6 +84,7 @@ def apply(
     insists: bool = False,
     by: Asker = PLATFORM,
     nodes: Sequence[Capacity] = (),
+    rules: Rules | None = None,
 ) -> list[ApplyResult]:
     """Store every resource, or none. Projects go first, so that a manifest may bring its own; then roles, policies.
 
@@ -78,6 +92,7 @@ def apply(
         the journal says so.
     by: who asks; members and roles may be given no more than they have.
     nodes: those that report; an endpoint that changes and fits none of them, however empty, is refused.
+    rules: which secrets projects may name; None: any.
     Raises Refusal with everything that cannot hold.
     """
     ordered = sorted(resources, key=lambda each: [not isinstance(each, kind) for kind in (Project, Role, Policy)])
@@ -99,15 +114,15 @@ def apply(
         except (InvalidInput, NotFound, Conflict) as wrong:
             problems.append(_wrong(each, wrong.field or "spec", wrong.message, is_alone=len(ordered) == 1))
     given = {(each.metadata.project, each.metadata.name): each for each in ordered if isinstance(each, Endpoint)}
+    problems.extend(_misnamed(connection, ordered, rules))
     if not problems:
         problems.extend(_too_many_tenants(connection, given.values()))
         refused, warnings = allowances.judged(connection, before, given.values())
         problems.extend(_wrong(each, field, message, is_alone=len(given) == 1) for each, field, message in refused)
         results = [
-            msgspec.structs.replace(each, warnings=warnings.get((each.project, each.name), ()))
-            if each.kind == "Endpoint"
-            else each
+            msgspec.structs.replace(each, warnings=told) if each.kind == "Endpoint" and told else each
             for each in results
+            for told in (warnings.get((each.project, each.name), ()),)
         ]
         for project in dict.fromkeys(project for project, _ in given):
             problems.extend(
@@ -121,9 +136,13 @@ def apply(
     return results
 
 
-def _apply_small(
-    connection: Connection, resource: Notifier | Policy | Role | Budget, now_s: float, by: Asker
-) -> ApplyResult:
+def _misnamed(connection: Connection, ordered: Sequence[Resource], rules: Rules | None) -> Iterable[Wrong]:
+    """Return what names a secret that its project may not name."""
+    for each, field, message in refused_names(connection, ordered, rules):
+        yield _wrong(each, field, message, is_alone=len(ordered) == 1)
+
+
+def _apply_small(connection: Connection, resource: Small, now_s: float, by: Asker) -> ApplyResult:
     match resource:
         case Notifier():
             return _apply_notifier(connection, resource, now_s)
@@ -133,6 +152,11 @@ def _apply_small(
             return _apply_role(connection, resource, now_s, by)
         case Budget():
             return _apply_budget(connection, resource, now_s, by)
+        case IdentityProvider():
+            old, changes = providing.apply(connection, resource, by, now_s)
+            return ApplyResult(
+                kind="IdentityProvider", name=resource.metadata.name, action=_verb(old, changes), diff=_shown(changes)
+            )
         case _:
             assert_never(resource)
 
@@ -226,6 +250,15 @@ def _apply_endpoint(
             field=rolls[0],
         )
     revived = stored is not None and stored.is_deleting
+    if config is not None and endpoint.spec.resources.gpu > 0:
+        grows = old is None or revived or bool(rolls) or endpoint.spec.replicas.max > old.spec.replicas.max
+        spent = allowances.spent(connection, now_s) if grows else {}
+        if project in spent:
+            raise OverQuota(
+                f"{spent[project]}; what runs goes on and `stoker rollback` still works, but nothing grows or is "
+                "rolled out on GPUs until it begins anew or the quota is raised",
+                field=rolls[0] if rolls else "spec.resources.gpu",
+            )
     if config is not None and (old is None or revived or any(change.path.startswith(PLACED) for change in changes)):
         _check_room(endpoint, config, nodes)
     if changes or revived:
@@ -291,7 +324,8 @@ def _apply_budget(connection: Connection, budget: Budget, now_s: float, by: Aske
             )
     kept = budgets.find(connection, project, name)
     changes = manifest.diff(None if kept is None else kept.resource, budget)
-    if changes and "project" in (spec.scope, kept.resource.spec.scope if kept is not None else ""):
+    scopes = {spec.scope, kept.resource.spec.scope if kept is not None else spec.scope}
+    if changes and scopes & {"project", "platform"}:
         issuing.require_platform(by, "spec.scope")  # it bounds the project's owner too
     if changes:
         budgets.put(connection, budget, now_s)
@@ -327,13 +361,10 @@ def _pin(connection: Connection, spec: EndpointSpec, project: str) -> tuple[int,
     return version.number if ref.is_newest else 0, config
 
 
-def _wrong(
-    resource: Endpoint | Notifier | Policy | Role | Budget, field: str, message: str, *, is_alone: bool
-) -> Wrong:
+def _wrong(resource: Endpoint | Small, field: str, message: str, *, is_alone: bool) -> Wrong:
     name = resource.metadata.name
-    return Wrong(
-        type(resource).__name__, resource.metadata.project, name, field, message if is_alone else f"{name}: {message}"
-    )
+    project = "" if isinstance(resource, IdentityProvider) else resource.metadata.project
+    return Wrong(type(resource).__name__, project, name, field, message if is_alone else f"{name}: {message}")
 
 
 def _verb(old: object, changes: Sequence[manifest.Change]) -> str:

@@ -11,11 +11,11 @@ from typing import Final
 import msgspec
 
 from stoker.core.usage import Report, Row, Sums, Whose
-from stoker.store import settings, usage
+from stoker.store import settings, usage, usage_records
 from stoker.store.engine import Connection, Database
 from stoker.telemetry.metrics import Registry
 from stoker.types.prices import PriceBook, format_dollars
-from stoker.types.usage import Settled, Tags, UsageBatch, UsageRecord
+from stoker.types.usage import Flag, Place, RecordPage, RecordView, Settled, Tags, UsageBatch, UsageRecord
 
 BOOK: Final = "price_book"
 # By the name that usage can be counted by: how the beginning of a span is shown, in UTC.
@@ -61,6 +61,17 @@ class UsageBook:
 
         return await self._database.reading(ask)
 
+    async def records(self, after: Place, from_s: int, to_s: int, project: str | None, limit: int) -> RecordPage:
+        """Return a page of the requests that ended from `from_s` until `to_s`, of one project or all."""
+
+        def ask(connection: Connection) -> RecordPage:
+            found = usage_records.page(connection, after, from_s * 1000, to_s * 1000, project, limit)
+            kept_ms = usage_records.kept_from_ms(connection)
+            items = [shown(each) for each in found.records]
+            return RecordPage(items, str(found.next), found.is_last, "" if kept_ms is None else _moment(kept_ms))
+
+        return await self._database.reading(ask)
+
     async def prices(self) -> PriceBook:
         """Return the platform's default prices."""
         return await self._database.reading(price_book)
@@ -72,6 +83,37 @@ class UsageBook:
             each.from_s()
         text = msgspec.json.encode(book).decode()
         await self._database.writing(lambda connection: settings.put(connection, BOOK, text))
+
+
+def shown(record: UsageRecord) -> RecordView:
+    """Return a record as people bill it."""
+    return RecordView(
+        at=_moment(record.at_ms),
+        request=record.request,
+        project=record.project,
+        endpoint=record.endpoint,
+        served_by=record.served_by or record.endpoint,
+        revision=record.revision,
+        key=record.key,
+        tenant=record.tenant,
+        tags=dict(record.tags),
+        method=record.method,
+        status=record.status,
+        flags=tuple(flag.name.lower() for flag in Flag(record.flags) if flag.name),
+        input_tokens=record.input_tokens,
+        output_tokens=record.output_tokens,
+        cached_tokens=record.cached_tokens,
+        rows=record.rows,
+        compute_us=record.compute_us,
+        bytes_in=record.bytes_in,
+        bytes_out=record.bytes_out,
+        attempts=record.attempts,
+        price_usd=format_dollars(record.price_nano_usd),
+    )
+
+
+def _moment(at_ms: int) -> str:
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(at_ms // 1000))}.{at_ms % 1000:03d}Z"
 
 
 def price_book(connection: Connection) -> PriceBook:

@@ -37,6 +37,7 @@ _OPERATOR: Final[frozenset[Permission]] = frozenset(
         "gamedays:run",
         "logs:read",
         "audit:read",
+        "secrets:read",
         "keys:read",
     )
 )
@@ -81,8 +82,19 @@ def decide(grant: Grant, permission: Permission, project: str, endpoint: str = "
     """Return whether a grant allows something in `project` (EVERYWHERE: for the platform), of an endpoint or not.
 
     hidden: it sees nothing there, so it must not learn what is there. It depends on the grant and on names alone,
-    never on what exists.
+    never on what exists. Of several grants the one that allows most says.
     """
+    found = _decide(grant, permission, project, endpoint)
+    for other in grant.others:
+        if found == "allowed":
+            break
+        says = _decide(other, permission, project, endpoint)
+        if says != "hidden":
+            found = says
+    return found
+
+
+def _decide(grant: Grant, permission: Permission, project: str, endpoint: str) -> Decision:
     if grant.project not in (EVERYWHERE, project):
         return "forbidden" if project == EVERYWHERE else "hidden"
     if endpoint and not reaches(grant, endpoint):
@@ -90,6 +102,22 @@ def decide(grant: Grant, permission: Permission, project: str, endpoint: str = "
     if permission in grant.permissions and (endpoint or not grant.endpoints):
         return "allowed"
     return "forbidden"
+
+
+def foremost(grants: Iterable[Grant], wanted: Collection[Permission], project: str) -> Grant:
+    """Return several grants as one, for a request that needs one of `wanted`; with none of them: no permission at all.
+
+    Lists that show one project show the first grant's: one that has what is wanted, everywhere before `project`
+    before others, so that nothing is shown by what holds elsewhere.
+    """
+    given = sorted(
+        grants,
+        key=lambda each: (not each.permissions.intersection(wanted), not each.is_everywhere, each.project != project),
+    )
+    if not given:
+        return Grant(project, frozenset())
+    first, *rest = given
+    return Grant(first.project, first.permissions, first.endpoints, tuple(rest))
 
 
 def allows(grant: Grant, permission: Permission, project: str, endpoint: str = "") -> bool:
@@ -112,7 +140,11 @@ def beyond(asked: Grant, own: Grant) -> Collection[Permission]:
 
     Patterns are compared as they are written: a key for some endpoints gives keys for the same ones.
     """
-    is_wider = own.project not in (EVERYWHERE, asked.project)
-    if own.endpoints and not (asked.endpoints and set(asked.endpoints) <= set(own.endpoints)):
-        is_wider = True
-    return sorted(asked.permissions if is_wider else asked.permissions - own.permissions)
+    left = asked.permissions
+    for each in (own, *own.others):
+        is_wider = each.project not in (EVERYWHERE, asked.project)
+        if each.endpoints and not (asked.endpoints and set(asked.endpoints) <= set(each.endpoints)):
+            is_wider = True
+        if not is_wider:
+            left -= each.permissions
+    return sorted(left)

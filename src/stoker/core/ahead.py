@@ -40,10 +40,10 @@ def about(
     found = {}
     for each in revisions:
         stands = dossiers.get(each.revision)
-        if each.revision in canaries:
+        if stands is not None and stands.state == "pending" and 0 <= now_s - each.created_at_s < ABOUT_S:
+            found[str(each.revision)] = "its gates run"  # a rollout that has begun waits for them
+        elif each.revision in canaries:
             found[str(each.revision)] = "its rollout has begun"
-        elif stands is not None and stands.state == "pending" and 0 <= now_s - each.created_at_s < ABOUT_S:
-            found[str(each.revision)] = "its gates run"
     return found
 
 

@@ -28,7 +28,14 @@ class Alarm(msgspec.Struct, frozen=True):
 
     def signal(self, labels: dict[str, str], because: str, value: str = "") -> Signal:
         """Return that it holds for whom `labels` name."""
-        who = labels.get("endpoint") or labels.get("node") or labels.get("process") or "the platform"
+        who = (
+            labels.get("endpoint")
+            or labels.get("node")
+            or labels.get("process")
+            or labels.get("provider")
+            or labels.get("project")
+            or "the platform"
+        )
         return Signal(
             {"alertname": self.name, **labels},
             self.severity,
@@ -175,6 +182,14 @@ ALARMS: Final = (
     Alarm(
         "AuditBroken", "page", 0.0, "the audit is not what was written",
         "`stoker audit verify` names the rows; keep the disk, and see who could write to it",
+    ),
+    Alarm(
+        "IdentityProviderDown", "ticket", 900.0, "the identity provider {who} cannot be asked for its keys",
+        "`stoker get providers` says why; who is signed in stays so, and its keys stay good for a day",
+    ),
+    Alarm(
+        "SecretUnavailable", "ticket", 60.0, "a secret that {who} names cannot be read",
+        "`stoker secrets list` says which and why; the last value is used on for `STOKER_SECRETS_STALE`",
     ),
     Alarm(
         "HistoryFails", "ticket", 60.0, "the history of metrics cannot be written",

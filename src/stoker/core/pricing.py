@@ -52,7 +52,16 @@ def bound(cards: Iterable[Card], most: Work) -> int:
 
     Cached tokens of `most` say nothing: any of its input tokens may be cached, or none, whatever costs more.
     """
-    return max((price(_dearest(card), most) for card in cards), default=0)
+    dearest = 0
+    for card in cards:
+        femto = (
+            most.input_tokens * (max(card.cached, card.input))
+            + most.output_tokens * card.output
+            + card.requests * 1000
+            + most.compute_us * card.compute
+        )
+        dearest = max(dearest, femto)
+    return -(-dearest // FEMTO_PER_NANO)
 
 
 def at_most(*, body_bytes: int, max_tokens: int, left_s: float, writes: bool) -> Work:
@@ -93,11 +102,6 @@ def cards_of(book: Sequence[DefaultPrice], *, models: Sequence[str], engine: str
     best = max((_exactness(each) for each in fits), default=None)
     chosen = sorted((each.from_s(), number) for number, each in enumerate(fits) if _exactness(each) == best)
     return tuple(DatedCard(fits[number].price.card(), from_s) for from_s, number in chosen)
-
-
-def _dearest(card: Card) -> Card:
-    dearest = max(card.input, card.cached)
-    return Card(dearest, dearest, card.output, card.requests, card.compute)
 
 
 def _fits(entry: DefaultPrice, models: Sequence[str], engine: str, task: str) -> bool:

@@ -6,7 +6,7 @@ What is reserved or spent is never more than the cap of its lease (core/ledger.p
 from collections.abc import Iterator
 from typing import Final
 
-from stoker.types.budgets import Asked, BudgetRoute, Granted
+from stoker.types.budgets import UNITS, Asked, BudgetRoute, Granted
 
 # A lease is wanted to last so long at the present pace, so that a gateway goes on without control for as long.
 HORIZON_S: Final = 600.0
@@ -14,6 +14,8 @@ LOW: Final = 0.5  # asked for more when less than this part of what is wanted is
 BOUNDS_WANTED: Final = 8  # requests that a lease should hold at the least
 EARLY_S: Final = 60.0  # the next period's lease is asked for so long before it begins
 STALE_S: Final = 1.0  # that nothing is left is believed for so long
+NOTICED: Final = 1e-6
+LOOK_S: Final = 10.0  # how a budget that only warns stands is asked so often, while anything is spent of it
 FADE: Final = 0.1  # weight of one question's time in the pace
 
 
@@ -40,12 +42,13 @@ class Purse:
 
     __slots__ = (
         "_bound_max", "_heard_of", "_heard_s", "_holder", "_now", "_spent", "_told_spent", "_urgent", "elsewhere",
-        "least", "missing", "name", "need", "pace", "pockets", "terms", "told",
+        "least", "missing", "name", "need", "pace", "pockets", "terms", "told", "unit",
     )  # fmt: skip
 
     def __init__(self, holder: str, terms: BudgetRoute) -> None:
         self._holder = holder
         self.terms = terms
+        self.unit = UNITS.index(terms.unit)  # another unit makes another budget
         self.name = str(terms.budget)  # as charges name it
         self.told = terms.name.encode()  # as answers name it
         self.pockets: list[Pocket] = []
@@ -78,7 +81,10 @@ class Purse:
             self._bound_max = bound
             self._urgent = self.wanted() // 4
         pocket = self.current(now_s)
-        return bound if pocket is None else max(bound - pocket.room, 0)
+        if pocket is None:
+            return bound
+        lacking = bound - pocket.room
+        return max(0, lacking)
 
     def miss(self, lacking: int) -> None:
         """Ask for `lacking` with the next question: a request waits for it."""
@@ -96,7 +102,12 @@ class Purse:
     def left(self, now_s: float) -> int:
         """Return what may be left of the budget, as control said last: here, unleased and with others."""
         pocket = self.current(now_s)
-        return max(0 if pocket is None else pocket.room, 0) + self.elsewhere
+        return self.elsewhere if pocket is None else self.left_in(pocket)
+
+    def left_in(self, pocket: Pocket) -> int:
+        """Return what may be left of the budget in the period of `pocket`, which is that of now."""
+        room = pocket.room
+        return room + self.elsewhere if room > 0 else self.elsewhere
 
     def spend(self, pocket: Pocket, cost: int) -> None:
         """Note what a request of `pocket` cost."""
@@ -134,6 +145,8 @@ class Purse:
                 yield self._asked(pocket, 0 if is_over else wanted, is_waited_for=is_waited_for)
         if current is None:
             yield Asked(self.terms.budget, now_s, 0, 0, wanted, self.need, self.least)
+        elif not is_held and self.pace > NOTICED and now_s - self._heard_s >= LOOK_S:
+            yield self._asked(current, 0, is_waited_for=False)
         elif current.ends_at_s - now_s < EARLY_S and not any(each.period > now_s for each in self.pockets):
             yield Asked(self.terms.budget, current.ends_at_s, 0, 0, wanted)
 

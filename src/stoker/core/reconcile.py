@@ -17,7 +17,7 @@ from hashlib import sha256
 
 import msgspec
 
-from stoker.core import enforce, leaving, place, preemption, remedies, tiers
+from stoker.core import enforce, enough, leaving, place, preemption, remedies, tiers
 from stoker.core.actions import (
     Action,
     BeginMove,
@@ -104,7 +104,8 @@ class _Endpoint:
         self.held: dict[str, ActKind] = (
             remedies.held_out(mine) if acts is not None else dict.fromkeys(endpoint.status.out, "eject")
         )
-        self.usual = self._usual()
+        self.spent = enough.spent(self.world, endpoint)  # why it may not have more of GPUs
+        self.usual = enough.usual(self.world, endpoint, self.mine, self.held, is_spent=bool(self.spent))
         self.wanted_count = enforce.replicas(self.usual, endpoint.resource.spec.replicas, self.moves)
         self.blocked: str | None = None  # why a replica has no node
         self.short: Demand | None = None  # what it needs
@@ -143,26 +144,6 @@ class _Endpoint:
         leaving.forget_history(self.world, self.endpoint, self.mine, self.revisions, target)
         return self._status(target)
 
-    def _usual(self) -> int:
-        """Return how many replicas the load calls for; those of the manifest where it does not scale.
-
-        While a rollout runs none goes: the baseline is what a bad canary goes back to.
-        """
-        spec, scaled = self.endpoint.resource.spec, self.world.snapshot.scaled
-        bounds = spec.replicas
-        if not is_scaled(spec):
-            return bounds.min
-        if scaled is None and self.endpoint.serving:
-            found = self.endpoint.status.replicas_wanted
-        else:
-            found = (scaled or {}).get(self.endpoint.key, 1)
-        if not spec.scaling.schedules:
-            found = min(max(found, bounds.min), bounds.max)
-        running = self.world.rollouts.get(self.endpoint.key)
-        if running is None or running.is_ended:
-            return found
-        return max(found, min(running.baseline_count, bounds.max))
-
     def _change_moves(self, before: tuple[MoveInForce, ...]) -> None:
         owner = (self.endpoint.project, self.endpoint.name)
         for each in self.moves:
@@ -197,6 +178,7 @@ class _Endpoint:
             config = Unservable(f"no version {self.endpoint.resource.spec.model} in the registry", "spec.model")
         else:
             config = serving_config(self.endpoint.resource.spec, version)
+        config = enough.held_back(config, self.revisions, self.spent)
         if isinstance(config, Unservable):
             self.problem = config
             kept = (self.endpoint.status.revision, self.endpoint.serving)

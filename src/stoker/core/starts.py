@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from statistics import median
+from typing import Final
 
-from stoker.types.starts import FIRST_ANSWER, FORKED, PROCESS, TOTAL, PhaseTimes, Start, StartTimes
+from stoker.types.starts import FIRST_ANSWER, FORKED, ORDER, PROCESS, TOTAL, PhaseTimes, Start, StartTimes, Took
 
-SLOW_QUANTILE = 0.9
+SLOW_QUANTILE: Final = 0.9
+KNOWN_MAX: Final = 20  # starts of an endpoint that scaling counts with
+LATELY_MAX: Final = 50
 
 
 def summarise(starts: Iterable[Start]) -> tuple[StartTimes, ...]:
@@ -14,7 +17,7 @@ def summarise(starts: Iterable[Start]) -> tuple[StartTimes, ...]:
     for each in sorted(starts, key=lambda one: one.at_s):
         groups.setdefault((each.revision, each.engine), []).append(each)
     found = [
-        StartTimes(revision, engine, group[-1].at_s, tuple(_phases(group)))
+        StartTimes(revision, engine, group[-1].at_s, tuple(_phases(group)), _lately(group))
         for (revision, engine), group in groups.items()
     ]
     return tuple(sorted(found, key=lambda one: one.last_at_s, reverse=True))
@@ -23,6 +26,19 @@ def summarise(starts: Iterable[Start]) -> tuple[StartTimes, ...]:
 def quantile(values: Sequence[float], ratio: float) -> float:
     """Return the value of `values` (at least one) that a share `ratio` of them does not exceed: one that was seen."""
     return sorted(values)[int(ratio * (len(values) - 1) + 0.5)]
+
+
+def expected_s(starts_s: Sequence[float]) -> float:
+    """Return what scaling takes the next start for, from the last KNOWN_MAX; 0 where none is known."""
+    return quantile(starts_s, SLOW_QUANTILE) if starts_s else 0.0
+
+
+def _lately(group: Sequence[Start]) -> tuple[Took, ...]:
+    ordered = [each for each in group if not each.is_restart]
+    if not ordered:
+        return ()
+    alike = [each for each in ordered if (FORKED in each.phases) == (FORKED in ordered[-1].phases)]
+    return tuple(Took(each.at_s, each.phases.get(ORDER, 0.0) + each.total_s) for each in alike[-LATELY_MAX:])
 
 
 def _phases(group: Sequence[Start]) -> Iterable[PhaseTimes]:

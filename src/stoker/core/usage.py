@@ -12,10 +12,12 @@ import msgspec
 from stoker.types.usage import WASTE, Flag, Tags, UsageRecord
 
 HOUR_S: Final = 3600
+_HOUR_MS: Final = 1000 * HOUR_S
 DAY_S: Final = 86_400
 HOURS_KEPT_S: Final = 14 * DAY_S
 DAYS_KEPT_S: Final = 400 * DAY_S
 OTHER: Final[Tags] = (("other", "other"),)
+_FAILED, _CANCELLED, _CACHED = int(Flag.FAILED), int(Flag.CANCELLED), int(Flag.CACHED)  # an enum's `&` takes 0.4 µs
 
 Span = Literal["hour", "day", "month"]
 
@@ -52,9 +54,10 @@ class Sums(msgspec.Struct):
         """Add one request."""
         flags = record.flags
         self.requests += 1
-        self.failed += bool(flags & Flag.FAILED)
-        self.cancelled += bool(flags & Flag.CANCELLED)
-        self.cached += bool(flags & Flag.CACHED)
+        if flags:
+            self.failed += bool(flags & _FAILED)
+            self.cancelled += bool(flags & _CANCELLED)
+            self.cached += bool(flags & _CACHED)
         self.input_tokens += record.input_tokens
         self.output_tokens += record.output_tokens
         self.cached_tokens += record.cached_tokens
@@ -95,17 +98,19 @@ def new_of(settled: int, first: int, lost: int, count: int) -> New:
 
 def add_up(records: Iterable[UsageRecord]) -> dict[tuple[int, Whose], Sums]:
     """Return the sums of `records` by the hour's beginning (unix seconds) and by whose they are."""
-    found: dict[tuple[int, Whose], Sums] = {}
+    found: dict[tuple[int, str, str, str, str, str, Tags], Sums] = {}  # plain tuples: a named one costs as much again
     for record in records:
         if record.flags & WASTE:  # nobody's request; core/cost/hours.py counts what it cost
             continue
-        whose = Whose(
-            record.project, record.endpoint, record.revision, record.key, record.tenant,
+        key = (
+            record.at_ms // _HOUR_MS, record.project, record.endpoint, record.revision, record.key, record.tenant,
             record.tags,
         )  # fmt: skip
-        at_s = record.at_ms // (HOUR_S * 1000) * HOUR_S
-        found.setdefault((at_s, whose), Sums()).take(record)
-    return found
+        sums = found.get(key)
+        if sums is None:
+            sums = found[key] = Sums()
+        sums.take(record)
+    return {(key[0] * HOUR_S, Whose(*key[1:])): sums for key, sums in found.items()}
 
 
 class Row(Sums, kw_only=True):

@@ -5,7 +5,7 @@ A request with several budgets (its key's, its project's, its tag's) has room in
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -14,6 +14,7 @@ from stoker.types.budgets import Answer, BudgetRoute, Question
 from stoker.types.usage import Charge, Tags
 
 Scarce = frozenset[int]
+MONEY: Final = 0  # the place of dollars in types/budgets.UNITS
 
 
 class Short(msgspec.Struct, frozen=True):
@@ -26,24 +27,27 @@ class Short(msgspec.Struct, frozen=True):
 class Hold:
     """Room that one request has reserved in each of its budgets; None where only control can tell the period."""
 
-    __slots__ = ("bound", "parts")
+    __slots__ = ("bounds", "parts")
 
-    def __init__(self, bound: int, parts: Sequence[tuple[Purse, Pocket | None]]) -> None:
-        self.bound = bound
+    def __init__(self, bounds: tuple[int, int, int], parts: Sequence[tuple[Purse, Pocket | None]]) -> None:
+        self.bounds = bounds  # by unit, as types/budgets.UNITS has them
         self.parts = parts
 
-    def spend(self, nano_usd: int) -> tuple[Charge, ...]:
-        """End it: free what was not needed and return who pays `nano_usd`. Call it once; with 0 for what cost nothing.
+    def spend(self, nano_usd: int, requests: int = 0, tokens: int = 0) -> tuple[Charge, ...]:
+        """End it: free what was not needed and return who pays what it took, each budget in its own unit.
 
-        Charges go to the leases that it reserved in, whatever the time is now; a cost over its bound is charged too.
+        Call it once; with 0 for what took nothing. Charges go to the leases that it reserved in, whatever the time is
+        now; a cost over its bound is charged too.
         """
         charges: list[Charge] = []
+        costs = (nano_usd, requests, tokens)
         for purse, pocket in self.parts:
+            cost = costs[purse.unit]
             if pocket is not None:
-                pocket.reserved -= self.bound
-                purse.spend(pocket, nano_usd)
-            if nano_usd:
-                charges.append(Charge(purse.name, "" if pocket is None else pocket.lease, nano_usd))
+                pocket.reserved -= self.bounds[purse.unit]
+                purse.spend(pocket, cost)
+            if cost:
+                charges.append(Charge(purse.name, "" if pocket is None else pocket.lease, cost))
         return tuple(charges)
 
 
@@ -92,13 +96,21 @@ class Wallet:
         found = places.get((project, "project", project), ()) + places.get((project, "key", key), ())
         for name, value in tags:
             found += places.get((project, "tag", f"{name}={value}"), ())
-        return found
+        return found + places.get(("", "platform", ""), ())
 
-    def reserve(self, purses: Sequence[Purse], bound: int, now_s: float) -> Hold | Short:
-        """Reserve `bound` in every budget, or nothing in any; then the next question asks for what is short."""
+    def reserve(
+        self, purses: Sequence[Purse], bound: int, now_s: float, requests: int = 0, tokens: int = 0
+    ) -> Hold | Short:
+        """Reserve what a request may take in every budget, or nothing in any.
+
+        In each by its unit: `bound` nano-dollars, `requests` or `tokens`. Where one is short, the next question asks
+        for it. A budget of whose unit a request takes nothing has no part in it.
+        """
         short: Short | None = None
+        bounds = (bound, requests, tokens)
         for purse in purses:
-            lacking = purse.lacks(bound, now_s)
+            needed = bounds[purse.unit]
+            lacking = purse.lacks(needed, now_s) if needed else 0
             if lacking:
                 purse.miss(lacking)
                 is_gone = purse.is_gone(lacking, now_s)
@@ -106,11 +118,11 @@ class Wallet:
                     short = Short(purse, "gone" if is_gone else "unheard")
         if short is not None:
             return short
-        parts = [(purse, purse.current(now_s)) for purse in purses]
-        for _, pocket in parts:
+        parts = [(purse, purse.current(now_s)) for purse in purses if bounds[purse.unit]]
+        for purse, pocket in parts:
             if pocket is not None:
-                pocket.reserved += bound
-        return Hold(bound, parts)
+                pocket.reserved += bounds[purse.unit]
+        return Hold(bounds, parts)
 
     # ---- control
 
@@ -143,13 +155,30 @@ class Wallet:
 
 
 def tightest(purses: Iterable[Purse], now_s: float) -> tuple[Purse, int] | None:
-    """Return the budget of which the least is left, and that, of those that hold anybody up and were heard of."""
+    """Return the budget of money of which the least is left, and that: of those that hold anybody up and are known."""
     found: tuple[Purse, int] | None = None
     for each in purses:
-        if each.terms.on_limit != "warn" and each.current(now_s) is not None:
-            left = each.left(now_s)
+        pocket = each.current(now_s)
+        if pocket is not None and each.unit == MONEY and each.terms.on_limit != "warn":
+            left = each.left_in(pocket)
             if found is None or left < found[1]:
                 found = (each, left)
+    return found
+
+
+def narrowest(purses: Iterable[Purse], now_s: float) -> tuple[Purse, int] | None:
+    """Return the budget of requests or tokens of which the smallest part is left, and how much; those that are known.
+
+    One that only warns is told of when nothing is left of it.
+    """
+    found: tuple[Purse, int] | None = None
+    least = 2.0
+    for each in purses:
+        if each.unit != MONEY and each.current(now_s) is not None:
+            left = each.left(now_s)
+            ratio = left / max(each.terms.amount, 1)
+            if ratio < least and (left == 0 or each.terms.on_limit != "warn"):
+                found, least = (each, left), ratio
     return found
 
 

@@ -16,10 +16,10 @@ from typing import Final
 import msgspec
 
 from stoker.core.purse import Purse
-from stoker.core.wallet import Hold, Short, Wallet, tightest
+from stoker.core.wallet import Hold, Short, Wallet, narrowest, tightest
 from stoker.protocol import unixhttp
 from stoker.types.budgets import ENDLESS_S, Answer
-from stoker.types.errors import BudgetExceeded, Unavailable
+from stoker.types.errors import BudgetExceeded, QuotaExceeded, Unavailable
 from stoker.types.prices import NANO_PER_USD, format_dollars
 
 ASK_EVERY_S: Final = 1.0
@@ -27,6 +27,8 @@ ASK_AGAIN_S: Final = 0.05  # after the last question, when one is in a hurry
 TIMEOUT_S: Final = 1.0
 WAIT_S: Final = 2.0  # for what other gateways have to give back first; they ask every second
 WAITING_MAX: Final = 1000  # requests
+WARN_AT: Final = 0.8  # of a quota
+Bounds = tuple[int, int, int]  # the most that a request may take, by unit as types/budgets.UNITS has them
 
 _log: Final = logging.getLogger(__name__)
 _decode: Final = msgspec.json.Decoder(Answer).decode
@@ -49,23 +51,23 @@ class Budgets:
         """Ask at once rather than with the next regular question."""
         self._hurry.set()
 
-    async def wait(self, purses: Sequence[Purse], bound: int, left_s: float) -> Hold:
-        """Return room for `bound` in every one of `purses`, once there is.
+    async def wait(self, purses: Sequence[Purse], bounds: Bounds, left_s: float) -> Hold:
+        """Return room for `bounds` in every one of `purses`, once there is.
 
-        Raises BudgetExceeded when nobody has it, Unavailable when control is not there to say.
+        Raises BudgetExceeded or QuotaExceeded when nobody has it, Unavailable when control is not there to say.
         """
         began_s = time.monotonic()
         until_s = began_s + min(WAIT_S, left_s)
         self._waiting += 1
         try:
             while True:
-                found = self.wallet.reserve(purses, bound, time.time())
+                found = self.wallet.reserve(purses, bounds[0], time.time(), bounds[1], bounds[2])
                 if isinstance(found, Hold):
                     return found
                 rest_s = until_s - time.monotonic()
                 is_over = rest_s <= 0 or self._waiting > WAITING_MAX
                 if found.why == "gone" or (is_over and self._heard_s >= began_s):
-                    raise exceeded(found, bound)
+                    raise exceeded(found, bounds)
                 if is_over:
                     raise _unheard(found)
                 self.hurry()
@@ -112,21 +114,45 @@ class Budgets:
 
 
 def header(purses: Sequence[Purse], now_s: float) -> bytes:
-    """Return the header line that tells of the budget with the least room: its name, what is left, and until when."""
-    found = tightest(purses, now_s)
-    if found is None:
-        return b""
-    return b"x-stoker-budget: %b;left=%.6f\r\n" % (found[0].told, found[1] / NANO_PER_USD)
+    """Return the header lines that tell of the budget with the least room, and of the quota: name and what is left.
+
+    Of a quota also its limit, when it begins anew, and, from WARN_AT on, how much of it is used.
+    """
+    found, lines = tightest(purses, now_s), b""
+    if found is not None:
+        lines = b"x-stoker-budget: %b;left=%.6f\r\n" % (found[0].told, found[1] / NANO_PER_USD)
+    quota = narrowest(purses, now_s)
+    return lines if quota is None else lines + _quota_lines(quota[0], quota[1], now_s)
 
 
-def exceeded(short: Short, bound: int) -> BudgetExceeded:
-    """Return the refusal of a request that may cost `bound`."""
+def _quota_lines(purse: Purse, left: int, now_s: float) -> bytes:
+    terms, pocket = purse.terms, purse.current(now_s)
+    ends_at_s = ENDLESS_S if pocket is None else pocket.ends_at_s
+    reset = b"" if ends_at_s >= ENDLESS_S else b";reset=%d" % max(ends_at_s - now_s, 1.0)
+    unit = terms.unit.encode()
+    lines = b"x-stoker-quota: %b;unit=%b;limit=%d;left=%d%b\r\n" % (purse.told, unit, terms.amount, left, reset)
+    used_ratio = 1.0 - left / max(terms.amount, 1)
+    if used_ratio >= WARN_AT:
+        lines += b"x-stoker-quota-warning: %b;unit=%b;used=%.2f\r\n" % (purse.told, unit, used_ratio)
+    return lines
+
+
+def exceeded(short: Short, bounds: Bounds) -> BudgetExceeded:
+    """Return the refusal of a request that may take `bounds`."""
     terms, now_s = short.purse.terms, time.time()
+    bound = bounds[short.purse.unit]
     pocket = short.purse.current(now_s)
     again, retry_s = "", None
     if pocket is not None and pocket.ends_at_s < ENDLESS_S:
         again = f"; it begins anew at {datetime.fromtimestamp(pocket.ends_at_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
         retry_s = pocket.ends_at_s - now_s
+    if terms.unit != "usd":
+        more = "; a smaller max_tokens makes it fit sooner" if terms.unit == "tokens" else ""
+        takes = f"which may take up to {bound} tokens" if terms.unit == "tokens" else "which is one"
+        return QuotaExceeded(
+            f"quota {terms.name!r} ({terms.amount} {terms.unit}) has no room for this request, {takes}{again}{more}",
+            retry_after_s=retry_s,
+        )
     return BudgetExceeded(
         f"budget {terms.name!r} (${format_dollars(terms.amount)}) has no room for this request, which may cost up to "
         f"${format_dollars(bound)}{again}; a smaller max_tokens makes it fit sooner",

@@ -13,6 +13,7 @@ from stoker.gateway.lane import Convicted, Lane
 from stoker.gateway.loads import load
 from stoker.gateway.meters import Meters
 from stoker.gateway.reverts import Reverts
+from stoker.gateway.tokens import NONE, TOKEN_CACHED_BYTES, Tokens
 from stoker.telemetry.metrics import Registry
 from stoker.types.errors import NotFound, RateLimited, StokerError, Unauthenticated
 from stoker.types.rollouts import RolloutCounts
@@ -32,6 +33,7 @@ class Directory:
         convicted: told of each request whose like this gateway puts into quarantine.
         gateways: how many processes share the replicas.
         asleep: told when somebody waits at an endpoint that sleeps.
+        tokens: verifies what has the form of a token; without it none is taken.
     """
 
     def __init__(
@@ -41,7 +43,9 @@ class Directory:
         gateways: int = 1,
         reverts: Reverts | None = None,
         asleep: Callable[[], None] = lambda: None,
+        tokens: Tokens | None = None,
     ) -> None:
+        self._tokens = tokens
         self._asleep = asleep
         self._gateways = gateways
         self._reverts = reverts or Reverts()
@@ -67,6 +71,8 @@ class Directory:
             return False
         self.version = table.version
         self._keys = {key.sha256: key for key in table.keys}
+        if self._tokens is not None:
+            self._tokens.follow(table.providers)
         self._known = {}
         wanted = {(str(endpoint.project), str(endpoint.endpoint)): endpoint for endpoint in table.endpoints}
         for name in [name for name in self._lanes if name not in wanted]:
@@ -104,18 +110,44 @@ class Directory:
             return RateLimited(
                 "too many keys from this address were none; wait, then send the right one", retry_after_s=wait_s
             )
-        return Unauthenticated("no valid key; send one as 'Authorization: Bearer stk_…' or 'x-api-key: stk_…'")
+        return Unauthenticated(NONE)
 
-    def find_key(self, text: bytes) -> KeyRoute | None:
-        """Return the key whose whole text is `text`; it may have expired."""
+    def find_key(self, text: bytes, address: str = "") -> KeyRoute | None:
+        """Return the key, or the owner of the token, whose whole text is `text`; it may have expired.
+
+        A token that was not seen yet is not verified for an `address` that has to wait. Raises Unavailable while its
+        provider is asked for the key that signed it.
+        """
         found = self._known.get(text)
-        if found is None and 0 < len(text) <= KEY_MAX_BYTES:
+        if found is not None:
+            return found
+        if self._tokens is not None and text.count(b".") == 2:
+            if not address or not self.guesses.wait_s(address, time.monotonic()) or self._tokens.knows(text):
+                found = self._tokens.find(text)
+        elif 0 < len(text) <= KEY_MAX_BYTES:
             found = self._keys.get(hashlib.sha256(text).hexdigest())
-            if found is not None:
-                if len(self._known) >= KEYS_CACHED_MAX:
-                    self._known.clear()
-                self._known[text] = found
+        if found is not None:
+            self._remember(text, found)
         return found
+
+    def find_bearer(self, value: bytes, address: str) -> KeyRoute | None:
+        """Return who the value of an `authorization` header is of, as `find_key` does of what follows `Bearer `.
+
+        The whole value is remembered: a head that comes again brings the same object, whose hash is known, however
+        long the token is.
+        """
+        found = self._known.get(value)
+        if found is None:
+            found = self.find_key(value[7:].strip(), address)
+            if found is not None:
+                self._remember(value, found)
+        return found
+
+    def _remember(self, value: bytes, found: KeyRoute) -> None:
+        if len(value) <= TOKEN_CACHED_BYTES:
+            if len(self._known) >= KEYS_CACHED_MAX:
+                self._known.clear()
+            self._known[value] = found
 
     def find(self, project: str, name: str, key: KeyRoute) -> Lane:
         """Return the lane of `name`, which an admin may write as `project/endpoint`. Raises NotFound, always alike.
@@ -126,7 +158,7 @@ class Directory:
         lane = self._lanes.get((project, name)) if reaches(key, name) else None
         if lane is None and "/" in name:
             other, _, bare = name.partition("/")
-            if (key.is_admin or other == key.project) and reaches(key, bare):
+            if (key.is_admin or other == key.project or other in key.projects) and reaches(key, bare):
                 lane = self._lanes.get((other, bare))
         if lane is None:
             raise NotFound(f"there is no endpoint {name[:256]!r} that this key may call", field="model")
@@ -136,9 +168,11 @@ class Directory:
         """Return names and lanes that the caller may use: its project's, and for an admin all others' in full."""
         found = [each for each in sorted(self._lanes.items()) if reaches(key, each[0][1])]
         own = [(name, lane) for (owner, name), lane in found if owner == project]
-        if not key.is_admin:
+        if not key.is_admin and not key.projects:
             return own
-        return own + [(f"{owner}/{name}", lane) for (owner, name), lane in found if owner != project]
+        others = [each for each in found if each[0][0] != project]
+        mine = (key.project, *key.projects)
+        return own + [(f"{owner}/{name}", lane) for (owner, name), lane in others if key.is_admin or owner in mine]
 
     def lane(self, project: str, name: str) -> Lane | None:
         """Return a lane by its exact name."""

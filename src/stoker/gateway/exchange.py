@@ -10,7 +10,7 @@ from stoker.gateway.http.incoming import HttpRequest
 from stoker.protocol.openai_resume import Transcript
 from stoker.protocol.tracecontext import Parent
 from stoker.telemetry.histogram import Histogram
-from stoker.types.errors import MethodNotAllowed, StokerError
+from stoker.types.errors import MethodNotAllowed, QuotaExceeded, StokerError
 from stoker.types.replica import Usage
 from stoker.types.routes import KeyRoute
 from stoker.types.traces import Try
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from stoker.gateway.usage.record import Bill
 
 RETRY_AFTER_MAX_S: Final = 120  # SDKs do not wait longer; some then do not retry at all
+RESET_MAX_S: Final = 31 * 86_400  # of a quota: when its period begins anew, for callers that look
 GONE: Final = 499  # the client went away before its answer; only in metrics
 
 Work = Coroutine[Any, Any, None]
@@ -253,7 +254,8 @@ def error_headers(problem: StokerError) -> bytes:
     """Return the header lines of an error: when to come back, and whether it helps."""
     headers = replies.JSON
     if problem.retry_after_s is not None:
-        headers += b"retry-after: %d\r\n" % min(max(-(-problem.retry_after_s // 1), 1), RETRY_AFTER_MAX_S)
+        most_s = RESET_MAX_S if isinstance(problem, QuotaExceeded) else RETRY_AFTER_MAX_S
+        headers += b"retry-after: %d\r\n" % min(max(-(-problem.retry_after_s // 1), 1), most_s)
     if problem.status >= 400 and not problem.retryable and problem.status in _SDKS_RETRY:
         headers += b"x-should-retry: false\r\n"
     if problem.status == 401:

@@ -143,6 +143,7 @@ class Lane:
                 if known is not None:
                     known.retire()
                 self._replicas[name] = Replica(replica, str(revision.revision), revision.version, self)
+            self._replicas[name].secrets, self._replicas[name].key = revision.secrets, revision.key
         self.refresh()
 
     def go_back(self, because: str, to: str = "") -> Reverted | None:

@@ -10,11 +10,13 @@ from typing import TypeVar
 import msgspec
 
 from stoker.gateway.directory import Directory
+from stoker.gateway.remote.keys import Keys
 from stoker.gateway.ring import Ring
 from stoker.gateway.siblings import Conviction
 from stoker.protocol import frames
 from stoker.protocol.frames import EndHead, Hello
 from stoker.protocol.link import Exchange, refuse
+from stoker.secrets import keeper
 from stoker.telemetry.metrics import Snapshot, encode_snapshot
 from stoker.types.errors import Conflict, InvalidInput, NotFound
 from stoker.types.replica import ReplicaState, ReplicaStats
@@ -29,7 +31,9 @@ class Process:
 
     body_max_bytes = 1 << 20
 
-    def __init__(self, name: str, directory: Directory, snapshot: Callable[[], Snapshot], ring: Ring) -> None:
+    def __init__(
+        self, name: str, directory: Directory, snapshot: Callable[[], Snapshot], ring: Ring, keys: Keys
+    ) -> None:
         self.stopping = asyncio.Event()
         self.serves = False  # the port is open
         self._name = name
@@ -37,6 +41,7 @@ class Process:
         self._directory = directory
         self._snapshot = snapshot
         self._ring = ring
+        self._keys = keys
 
     def hello(self) -> Hello:
         """See link.Handler."""
@@ -64,7 +69,10 @@ class Process:
         raise refuse(exchange.head.method)
 
     def call(self, exchange: Exchange) -> None:
-        """Answer `metrics`, `traces`, `rollouts`, `loads`, `keys`; take `convict` and `revert`."""
+        """Answer `metrics`, `traces`, `rollouts`, `loads`, `keys`, `secrets`; take `convict` and `revert`.
+
+        secrets: how those that it resolves stand; with a body, they are read again before.
+        """
         if exchange.head.method == "metrics":
             self._finish(exchange, encode_snapshot(self._snapshot()))
         elif exchange.head.method == "traces":
@@ -75,6 +83,9 @@ class Process:
             self._finish(exchange, msgspec.json.encode(self._directory.loads()))
         elif exchange.head.method == "keys":
             self._finish(exchange, msgspec.json.encode(self._directory.take_used()))
+        elif exchange.head.method == "secrets":
+            task = asyncio.get_running_loop().create_task(self._tell_secrets(exchange, insists=bool(exchange.body)))
+            exchange.on_cancel = task.cancel
         elif exchange.head.method == "revert":
             self._finish(exchange, msgspec.json.encode(self._go_back(exchange.body)))
         elif exchange.head.method == "convict":
@@ -90,6 +101,9 @@ class Process:
     def _finish(self, exchange: Exchange, body: bytes) -> None:
         task = asyncio.get_running_loop().create_task(exchange.finish(EndHead(), body))
         exchange.on_cancel = task.cancel
+
+    async def _tell_secrets(self, exchange: Exchange, *, insists: bool) -> None:
+        await exchange.finish(EndHead(), keeper.encode(await self._keys.told(insists=insists)))
 
     def _convict(self, body: bytes) -> None:
         conviction = _read(body, Conviction)

@@ -7,6 +7,7 @@ from typing import Final
 from stoker.gateway.answers import Answers
 from stoker.gateway.directory import Directory
 from stoker.gateway.http.connection import Connection
+from stoker.gateway.quotas import Quotas
 from stoker.gateway.relay import PING_AFTER_S
 from stoker.telemetry.metrics import Registry, Snapshot
 from stoker.telemetry.process import read_process
@@ -18,9 +19,10 @@ class Pulse:
     """Sweeps lanes and kept answers, keeps idle streams alive, and reads gauges."""
 
     def __init__(
-        self, directory: Directory, answers: Answers, connections: set[Connection], registry: Registry
+        self, directory: Directory, answers: Answers, quotas: Quotas, connections: set[Connection], registry: Registry
     ) -> None:
         self._directory = directory
+        self._quotas = quotas
         self._answers = answers
         self._connections = connections
         self._registry = registry
@@ -60,5 +62,7 @@ class Pulse:
         registry, process = self._registry, self._registry.process
         registry.gauge("stoker_gateway_connections", process=process).set(float(len(self._connections)))
         registry.gauge("stoker_route_table_version", process=process).set(float(self._directory.version))
+        for scope, count in self._quotas.running().items():
+            registry.gauge("stoker_quota_running", process=process, scope=scope).set(float(count))
         read_process(registry)
         return registry.snapshot()

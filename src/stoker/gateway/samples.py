@@ -120,7 +120,7 @@ class Samples:
     def __init__(self, folder: Path, keys: KeyRing, max_bytes: int, process: str) -> None:
         self._folder = folder
         self._keys = keys
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._boot = segments.boot_name(process)
         self._loop = asyncio.get_running_loop()
         self._turn = threading.Condition()
@@ -229,7 +229,7 @@ class Samples:
         if self._unswept >= SWEEP_EVERY_BYTES or now_s - self._swept_s >= SWEEP_EVERY_S:
             self._unswept, self._swept_s = 0, now_s
             try:
-                segments.sweep(self._folder, self._max_bytes, time.time())
+                segments.sweep(self._folder, self.max_bytes, time.time())
             except OSError as wrong:
                 _log.warning("samples cannot be swept", extra={"reason": str(wrong)})
 

@@ -1,4 +1,4 @@
-"""How this gateway comes by its share of each key's limit: it asks control once a second, and goes on without it."""
+"""How this gateway comes by its share of each limit: it asks control once a second, and goes on without it."""
 
 import asyncio
 import logging
@@ -39,13 +39,15 @@ class Asker:
                 _log.debug("no answer about shares", extra={"reason": str(down)})
             holder = self._quotas.holder
             if holder.is_new and time.monotonic() - began_s >= shares.GIVE_UP_S:
-                _log.warning("control does not answer: limits of keys are held at even shares")
+                _log.warning("control does not answer: limits are held at even shares")
                 holder.give_up()
             await asyncio.sleep(ASK_EVERY_S)
 
     async def _ask(self) -> None:
         holder, asked_s = self._quotas.holder, time.monotonic()
-        question = Question(self._index, holder.is_new, holder.held(asked_s), self._quotas.asked())
+        quotas = self._quotas
+        held, asked = quotas.held(asked_s), quotas.asked()
+        question = Question(self._index, holder.is_new, held, asked, quotas.limits(held, asked))
         status, data = await unixhttp.request(
             str(self._socket),
             "POST",

@@ -43,8 +43,7 @@ class Tracer:
         self._prefix = secrets.token_hex(8)
         self._first = secrets.randbits(64)
         self._numbers = itertools.count(1)
-        self._at_least = tracing.threshold(ratio)
-        self._slow_s = slow_s
+        self.tune(ratio, slow_s)
         self.access = access
         self._caps = {
             "head": Cap(tracing.HEAD_PER_S, now_s),
@@ -52,6 +51,11 @@ class Tracer:
             "tail": Cap(tracing.TAIL_PER_S, now_s),
             "refused": Cap(tracing.REFUSED_PER_S, now_s),
         }
+
+    def tune(self, ratio: float, slow_s: float) -> None:
+        """Trace that share from now on, and what takes longer."""
+        self._at_least = tracing.threshold(ratio)
+        self._slow_s = slow_s
 
     def begin(self, exchange: Exchange, parent: bytes | None) -> None:
         """Give the exchange its place in a trace: the caller's, if he names one that is valid, else a new one."""

@@ -5,7 +5,7 @@ Files are only opened here; gateways of this node write them (telemetry/segments
 
 import heapq
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -13,9 +13,9 @@ from typing import Final
 import msgspec
 
 from stoker.telemetry import segments
-from stoker.telemetry.sealing import OF_PROJECT, KeyRing
+from stoker.telemetry.sealing import OF_PROJECT, KeyRing, Unreadable
 from stoker.telemetry.segments import HOUR_S, Name
-from stoker.types.samples import SampleRecord
+from stoker.types.samples import Rotated, SampleRecord
 
 LIMIT_MAX: Final = 1_000
 
@@ -47,7 +47,7 @@ class SampleStore:
     def __init__(self, folder: Path, keys: KeyRing, max_bytes: int) -> None:
         self._folder = folder
         self._keys = keys
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
 
     def read(self, project: str, endpoint: str, wanted: Wanted, now_s: float) -> list[SampleRecord]:
         """Return at most `wanted.limit` samples, newest first."""
@@ -68,9 +68,61 @@ class SampleStore:
             path.unlink(missing_ok=True)
         return len(found)
 
+    def sizes(self) -> dict[str, int]:
+        """Return how many bytes are kept of each project."""
+        found: dict[str, int] = {}
+        for project in self._folder.iterdir() if self._folder.is_dir() else ():
+            if project.is_dir():
+                found[project.name] = sum(_size(path) for _, path in _of_project(project))
+        return found
+
+    def forget(self, project: str) -> int:
+        """Make all samples of a project unreadable, copies too, then delete them; return how many files they were.
+
+        What a gateway writes at this very moment is sealed with what is gone already.
+        """
+        self._keys.destroy(project)
+        return sum(self.delete(project, each.name) for each in self._folders(project))
+
+    def forget_others(self, projects: Iterable[str], known: Collection[str]) -> list[str]:
+        """Forget those of `projects` that are not `known` any more; return which they were."""
+        gone = [each for each in projects if each not in known]
+        for each in gone:
+            self.forget(each)
+            with suppress(OSError):
+                for folder in self._folders(each):
+                    folder.rmdir()
+                (self._folder / each).rmdir()
+        return gone
+
+    def projects(self) -> list[str]:
+        """Return the projects that have keys or samples."""
+        return sorted(each.name for each in self._folder.iterdir() if each.is_dir()) if self._folder.is_dir() else []
+
+    def rotate(self, project: str = "") -> Rotated:
+        """Seal what comes with new keys: of a project, or of all, and then in a new master key."""
+        names = (
+            [project] if project else [each for each in self.projects() if (self._folder / each / OF_PROJECT).exists()]
+        )
+        broken = set()
+        for each in names:
+            try:
+                self._keys.rotate(each)
+            except Unreadable:
+                broken.add(each)
+        if project and broken:
+            self._keys.project(project, may_make=False)  # says why
+        if not project and names:
+            broken |= set(self._keys.rotate_master()[1])
+        return Rotated(tuple(each for each in names if each not in broken), tuple(sorted(broken)))
+
+    def _folders(self, project: str) -> list[Path]:
+        folder = self._folder / project
+        return sorted(each for each in folder.iterdir() if each.is_dir()) if folder.is_dir() else []
+
     def sweep(self, now_s: float) -> int:
         """Delete what is too old, or too much; return how many files."""
-        return segments.sweep(self._folder, self._max_bytes, now_s)
+        return segments.sweep(self._folder, self.max_bytes, now_s)
 
     def _segments(self, project: str, endpoint: str, since_s: float, now_s: float) -> list[tuple[Name, Path]]:
         if not (self._folder / project / OF_PROJECT).exists():
@@ -79,13 +131,25 @@ class SampleStore:
         return [(name, path) for name, path in found if name.expires_s > now_s and name.hour_s + HOUR_S >= since_s]
 
     def _records(self, project: str, path: Path) -> Iterator[SampleRecord]:
-        key = self._keys.project(project, may_make=False).data
+        keys = self._keys.project(project, may_make=False).opening
         try:
-            for plain in segments.read(path, key):
+            for plain in segments.read(path, *keys):
                 with suppress(msgspec.MsgspecError):  # of a stoker that wrote another form
                     yield msgspec.json.decode(plain, type=SampleRecord)
         except FileNotFoundError:
             return  # deleted meanwhile
+
+
+def _of_project(folder: Path) -> Iterator[tuple[Name, Path]]:
+    for endpoint in folder.iterdir():
+        if endpoint.is_dir():
+            yield from segments.segments(endpoint)
+
+
+def _size(path: Path) -> int:
+    with suppress(OSError):  # deleted meanwhile
+        return path.stat().st_size
+    return 0
 
 
 def _hour(segment: tuple[Name, Path]) -> int:

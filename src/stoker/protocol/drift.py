@@ -3,6 +3,7 @@
 import re
 from typing import Final
 
+from stoker.core.secrets import has_userinfo
 from stoker.protocol.conform import shown
 from stoker.types.drift import FEATURES_MAX
 from stoker.types.resources import Drift
@@ -32,6 +33,8 @@ def drift_problems(drift: Drift | None) -> list[tuple[str, str]]:
         found.append(("spec.drift.trigger", "name a webhook or a command, one of them"))
     if trigger.webhook and not trigger.webhook.startswith(("http://", "https://")):
         found.append(("spec.drift.trigger.webhook", f"{shown(trigger.webhook)} is no http or https URL"))
+    if has_userinfo(trigger.webhook):
+        found.append(("spec.drift.trigger.webhook", "no manifest may hold a password; sign what is sent with `secret`"))
     for name, value in (("secret", trigger.secret), ("command", trigger.command)):
         if value and not _HOOK.fullmatch(value):
             found.append((f"spec.drift.trigger.{name}", f"{shown(value)} cannot be a file in hooks/"))

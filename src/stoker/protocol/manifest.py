@@ -11,30 +11,48 @@ from msgspec import inspect
 
 from stoker.core.access import ROLES
 from stoker.core.refs import parse_ref
+from stoker.core.secrets import literals, named
 from stoker.protocol import yamltree
 from stoker.protocol.budgets import budget_problems
 from stoker.protocol.chained import chain_problems
 from stoker.protocol.conform import line_of, misfits, shown, suggestion
 from stoker.protocol.drift import drift_problems
 from stoker.protocol.feedback import feedback_problems
+from stoker.protocol.handed import VALUES_MAX
+from stoker.protocol.identity import identity_problems
 from stoker.protocol.placing import placement_problems
 from stoker.protocol.policies import problems as policy_problems
 from stoker.protocol.promised import notifier_problems, objective_problems
+from stoker.protocol.quotas import quota_problems
 from stoker.protocol.rollouts import rollout_problems
 from stoker.protocol.samples import sample_problems
 from stoker.protocol.scaling import scaling_problems
 from stoker.protocol.yamltree import Branch, Leaf, Row, Tree
 from stoker.types.errors import InvalidInput
-from stoker.types.resources import Budget, Endpoint, EndpointSpec, Notifier, Policy, Project, Resource, Role
+from stoker.types.resources import (
+    Budget,
+    Endpoint,
+    EndpointSpec,
+    IdentityProvider,
+    Notifier,
+    Policy,
+    Project,
+    Resource,
+    Role,
+)
 from stoker.types.units import parse_bytes, parse_seconds
 
-KINDS: dict[str, type[Endpoint] | type[Project] | type[Notifier] | type[Policy] | type[Role] | type[Budget]] = {
+KINDS: dict[
+    str,
+    type[Endpoint] | type[Project] | type[Notifier] | type[Policy] | type[Role] | type[Budget] | type[IdentityProvider],
+] = {
     "Endpoint": Endpoint,
     "Project": Project,
     "Notifier": Notifier,
     "Policy": Policy,
     "Role": Role,
     "Budget": Budget,
+    "IdentityProvider": IdentityProvider,
 }
 TESTS = "PolicyTest"
 TIMEOUT_S_MAX = 86_400.0
@@ -58,6 +76,9 @@ _TIMES = (
     "spec.scaling.drain",
     "spec.scaling.down_window",
     "spec.scaling.idle_timeout",
+    "spec.skew",
+    "spec.session.lifetime",
+    "spec.session.idle",
 )
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _MESSAGES_SHOWN_MAX = 20
@@ -163,8 +184,8 @@ def line_of_field(text: str | bytes, wanted: tuple[str, str, str], field: str) -
 def identity(resource: Resource) -> tuple[str, str, str]:
     """Return (kind, project, name): what makes two manifests mean the same resource. A project's own project is ""."""
     match resource:
-        case Project():
-            return "Project", "", resource.metadata.name
+        case Project() | IdentityProvider():
+            return type(resource).__name__, "", resource.metadata.name
         case Endpoint() | Notifier() | Policy() | Role() | Budget():
             return type(resource).__name__, resource.metadata.project, resource.metadata.name
         case _:
@@ -188,8 +209,12 @@ def check(resource: Resource) -> list[Problem]:
         found.extend(policy_problems(resource.spec))
     if isinstance(resource, Role) and resource.metadata.name in ROLES:
         found.append(("metadata.name", f"{resource.metadata.name!r} is a role that every project has; choose another"))
+    if isinstance(resource, Project):
+        found.extend((f"spec.quota.{field}", wrong) for field, wrong in quota_problems(resource.spec.quota))
     if isinstance(resource, Budget):
         found.extend(budget_problems(resource.spec))
+    if isinstance(resource, IdentityProvider):
+        found.extend(identity_problems(resource.spec))
     return [Problem(0, field, message) for field, message in found]
 
 
@@ -269,6 +294,7 @@ def _endpoint_problems(spec: EndpointSpec) -> list[tuple[str, str]]:
         *feedback_problems(spec),
         *rollout_problems(spec.rollout),
         *scaling_problems(spec),
+        *literals(spec.options, spec.env),
     ]
     try:
         if not spec.backends and spec.model:
@@ -287,6 +313,8 @@ def _endpoint_problems(spec: EndpointSpec) -> list[tuple[str, str]]:
         found.append(("spec.cache.ttl", f"{shown(spec.cache.ttl)} is not between 0 and 30 days"))
     if spec.cache is not None and not CACHE_BYTES_MIN <= parse_bytes(spec.cache.max_bytes) <= CACHE_BYTES_MAX:
         found.append(("spec.cache.max_bytes", f"{shown(spec.cache.max_bytes)} is not between 64Ki and 64Gi"))
+    if len(named(spec.options, spec.env)) > VALUES_MAX:
+        found.append(("spec.env", f"more than {VALUES_MAX} secrets are named"))
     for name, value in spec.env.items():
         if not _VARIABLE.fullmatch(name) or "\0" in value or len(value) > VALUE_CHARACTERS_MAX:
             found.append((f"spec.env.{name}", f"{shown(name)} cannot be a variable of the environment"))

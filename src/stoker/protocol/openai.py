@@ -210,7 +210,8 @@ _ERROR_TYPES = {
     429: "rate_limit_error",
     501: "invalid_request_error",
 }
-_TYPES_BY_CODE = {"budget_exceeded": "insufficient_quota"}  # what OpenAI says of money that is used up
+# What OpenAI says of money, or of a quota, that is used up.
+_TYPES_BY_CODE = {"budget_exceeded": "insufficient_quota", "quota_exceeded": "insufficient_quota"}
 
 
 def error_body(problem: StokerError) -> bytes:

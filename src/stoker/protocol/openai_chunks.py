@@ -272,7 +272,7 @@ def status_error(status: int, body: bytes, retry_after: str | None) -> StokerErr
     if status == 429:
         return Busy(told, retry_after_s=_seconds(retry_after))
     if status in (401, 403, 407):
-        return EngineFailed(f"{told} (check api_key_env or api_key_file of the endpoint)")
+        return EngineFailed(f"{told} (check api_key of the endpoint, and `stoker secrets list`)")
     if status in (408, 504):
         return DeadlineExceeded(told)
     if 400 <= status < 500:

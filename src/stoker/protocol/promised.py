@@ -5,6 +5,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from stoker.core import slo
+from stoker.core.secrets import FORMS, literal_address
 from stoker.types.notifiers import NotifierSpec
 from stoker.types.slos import TIMED, Objective, Sli
 from stoker.types.units import parse_seconds
@@ -56,13 +57,12 @@ def notifier_problems(spec: NotifierSpec) -> list[tuple[str, str]]:
             found.append(("spec.email.security", "a password is not sent without TLS; use starttls or tls"))
     elif spec.type == "apprise":
         if spec.url_from is None:
-            found.append(("spec.url_from", "missing; an apprise address holds secrets: env:NAME or file:/path"))
+            found.append(("spec.url_from", f"missing; an apprise address holds secrets; name where it is: {FORMS}"))
         if spec.url:
             found.append(("spec.url", "an apprise address holds secrets; name it with `url_from`"))
     elif bool(spec.url) == (spec.url_from is not None):
         found.append(("spec.url", "exactly one of `url` and `url_from` says where to"))
-    if spec.url and (urlsplit(spec.url).scheme not in ("http", "https") or not urlsplit(spec.url).netloc):
-        found.append(("spec.url", f"{spec.url!r} is no http or https address"))
+    found += _address(spec.url)
     if spec.sign_with is not None and spec.type != "webhook":
         found.append(("spec.sign_with", f"a {spec.type} receiver checks no signature; leave it out"))
     if not REPEAT_S_MIN <= parse_seconds(spec.repeat) <= REPEAT_S_MAX:
@@ -70,6 +70,16 @@ def notifier_problems(spec: NotifierSpec) -> list[tuple[str, str]]:
     if len(spec.match) > 16:
         found.append(("spec.match", "more than 16 labels"))
     return found
+
+
+def _address(url: str) -> list[tuple[str, str]]:
+    if not url:
+        return []
+    if why := literal_address(url):
+        return [("spec.url", why)]
+    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+        return [("spec.url", f"{url!r} is no http or https address")]
+    return []
 
 
 def _one(objective: Objective) -> list[tuple[str, str]]:

@@ -92,15 +92,16 @@ def read_frames(data: bytes, offset: int, first: int, *, count_max: int = 1 << 3
 
 def _frame(data: bytes, offset: int) -> tuple[int, bytes] | None:
     """Return the number and payload of a frame; None where there is none. Raises ValueError where it is broken."""
-    head = data[offset : offset + HEAD_BYTES]
-    if not head.strip(b"\0"):
-        return None
-    if len(head) < HEAD_BYTES:
+    if len(data) < offset + HEAD_BYTES:
+        if not data[offset:].strip(b"\0"):
+            return None
         raise ValueError("cut in a frame's head")
-    length, checksum, sequence = _HEAD.unpack(head)
-    payload = data[offset + HEAD_BYTES : offset + HEAD_BYTES + length]
-    if not 0 < length <= RECORD_BYTES_MAX or len(payload) < length:
+    length, checksum, sequence = _HEAD.unpack_from(data, offset)
+    if not (length or checksum or sequence):
+        return None
+    body = data[offset + _CHECK.size : offset + HEAD_BYTES + length]
+    if not 0 < length <= RECORD_BYTES_MAX or len(body) < _SEQUENCE.size + length:
         raise ValueError("cut in a frame, or no frame")
-    if crc32(payload, crc32(head[8:])) != checksum:
+    if crc32(body) != checksum:
         raise ValueError("a frame with a wrong checksum")
-    return sequence, payload
+    return sequence, body[_SEQUENCE.size :]

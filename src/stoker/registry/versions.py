@@ -15,6 +15,7 @@ from stoker.blob.port import BlobStore
 from stoker.core.gate import golden
 from stoker.core.gate.golden import BadGolden
 from stoker.core.reference import Misplaced, bind
+from stoker.core.secrets import literals
 from stoker.core.watched import seen_of
 from stoker.protocol.manifest import ManifestError, load_struct
 from stoker.registry import inspector, layout
@@ -125,6 +126,8 @@ def _check_given(given: Given) -> None:
     for task in given.tasks or ():
         if task not in get_args(Task):
             raise InvalidInput(f"{task!r} is not a task; known: {', '.join(get_args(Task))}", field="tasks")
+    for field, why in literals(given.options or {}, {}):
+        raise InvalidInput(why, field=field.removeprefix("spec."))
     for name, values in (("metadata", given.metadata or {}), ("options", given.options or {})):
         if len(values) > METADATA_MAX or any(
             len(key) + len(str(value)) > METADATA_CHARACTERS_MAX for key, value in values.items()

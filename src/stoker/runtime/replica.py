@@ -3,7 +3,7 @@
     listen (state loading) → verify signature and digests → load → warm up → ready → draining → exit
 
 It listens before anything else, so that whoever started it can see how far it is. A load that fails is written to
-`spec.error_file` and ends the process with EXIT_FAILED; a SIGTERM drains, then ends it with 0.
+`spec.error_file` and ends the process with failure.EXIT_FAILED; a SIGTERM drains, then ends it with 0.
 """
 
 import asyncio
@@ -12,25 +12,34 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 
 from stoker.core.certificates import REPLICA_DOOR
-from stoker.protocol import direct, frames, secure
-from stoker.protocol.direct import Direct
+from stoker.protocol import direct, frames, handed, secure
 from stoker.protocol.frames import EndHead, Hello
-from stoker.protocol.link import Exchange, Server, refuse, serve
-from stoker.runtime import measure
+from stoker.protocol.link import Exchange, Server, bind_tcp, refuse, serve
+from stoker.runtime import failure, measure
 from stoker.runtime.embed import EmbedWork
 from stoker.runtime.engines import registry
-from stoker.runtime.engines.port import CallsOut, Describes, EmbedEngine, GenerateEngine, HasServer, PredictEngine
+from stoker.runtime.engines.port import (
+    CallsOut,
+    Describes,
+    EmbedEngine,
+    GenerateEngine,
+    HasServer,
+    PredictEngine,
+    TakesKey,
+)
 from stoker.runtime.faults import Failing, Faults, failing
 from stoker.runtime.generate import GenerateWork
+from stoker.runtime.handed import Handed
 from stoker.runtime.numbers import Numbers
 from stoker.runtime.predict import PredictWork
 from stoker.runtime.stopwatch import Stopwatch
@@ -45,13 +54,12 @@ from stoker.types.errors import Draining, EngineFailed, StokerError, TooLarge, U
 from stoker.types.feedback import Handover
 from stoker.types.models import FileEntry
 from stoker.types.replica import ReplicaSpec, ReplicaState, ReplicaStats
+from stoker.types.sandbox import Confinement
 from stoker.types.signing import SignedVersion
 from stoker.types.starts import IMPORTS, VERIFY
 
-EXIT_FAILED: Final = 3
 LOADING_RETRY_S: Final = 1.0
 IDLE_POLL_S: Final = 0.02  # between two looks at whether a draining replica has finished
-ERROR_MAX: Final = 4000  # characters of a load failure that are kept
 
 # (model, files, what to hold them to) → what is to be said of them; raises SignatureRefused.
 Demand = Callable[[str, Sequence[FileEntry], SignedVersion], str]
@@ -59,11 +67,24 @@ Demand = Callable[[str, Sequence[FileEntry], SignedVersion], str]
 _log = logging.getLogger(__name__)
 
 
+class Given(NamedTuple):
+    """What this process had before it was confined, and how it is."""
+
+    bound: socket.socket
+    confinement: Confinement
+    others: socket.socket | None = None  # for gateways and control on another node
+
+
 class Replica:
     """What the process answers (a link.Handler)."""
 
     def __init__(
-        self, spec: ReplicaSpec, loop: asyncio.AbstractEventLoop, demand: Demand | None, watch: Stopwatch
+        self,
+        spec: ReplicaSpec,
+        loop: asyncio.AbstractEventLoop,
+        demand: Demand | None,
+        watch: Stopwatch,
+        confinement: Confinement | None = None,
     ) -> None:
         # Gateways hold the endpoint's own limit; a reference must fit besides.
         self.body_max_bytes = max(spec.max_body_bytes, 2 * REFERENCE_BYTES_MAX)
@@ -73,16 +94,18 @@ class Replica:
         self._spec = spec
         self._loop = loop
         self._demand = demand
+        self._confinement = confinement
         self._boot = secrets.token_hex(8)
         self._stage = ""
         self._fraction = 0.0
-        self._direct: Direct | None = None  # what gateways may speak to past this process; has a key
+        self._server: HasServer | None = None  # what gateways may speak to past this process; has a key
         self.about = ""  # the engine, as it says itself
         self.numbers = Numbers(spec, watch)
         self._watch = watch
         self._has_begun = False  # somebody asked for an answer
         self.faults = Faults(spec.memory_bytes, loop)
         self._failing: Failing | None = None
+        self._handed = Handed(spec.secrets)
 
     def hello(self) -> Hello:
         """See link.Handler."""
@@ -115,6 +138,7 @@ class Replica:
             engine=self.about,
             is_severed=self.faults.is_severed,
             phases=self._watch.taken,
+            sandbox=self._confinement,
         )
 
     def request(self, exchange: Exchange) -> None:
@@ -138,15 +162,17 @@ class Replica:
 
         `stats`: ReplicaStats as JSON. `metrics`: a Snapshot. `direct`: see protocol/direct.py. `drift`: see Watched,
         `predictions`: HandsOver; other work, or none yet, answers why not. `shapes`: see CountsShapes. `fault`: see
-        runtime/faults.py.
+        runtime/faults.py. `secrets`: see protocol/handed.py.
         """
         match exchange.head.method:
             case "stats":
                 exchange.end(EndHead(), msgspec.json.encode(self.stats()))
             case "metrics":
                 exchange.end(EndHead("application/msgpack"), encode_snapshot(self.numbers.snapshot(self.stats())))
-            case direct.METHOD if self._direct is not None:
-                exchange.end(EndHead(), direct.encode(self._direct))
+            case direct.METHOD if self._server is not None:
+                exchange.end(EndHead(), direct.encode(self._server.direct))
+            case handed.METHOD:
+                self._handed.take(exchange)
             case faults.METHOD:
                 self.faults.take(exchange)
             case shapes.METHOD if isinstance(self.work, CountsShapes):
@@ -193,6 +219,7 @@ class Replica:
         if spec.engine == AUTO:
             spec = measure.resolve(spec, self.progress)
             _log.info("engine chosen", extra={"replica": spec.replica, "engine": spec.engine})
+        spec = self._handed.wait(spec, self.progress)
         self.progress(IMPORTS, 0.0)
         engine_load = registry.find(spec)
         self.progress("engine", 0.0)
@@ -200,7 +227,9 @@ class Replica:
         if isinstance(engine, Describes):
             self.about = engine.about
         if isinstance(engine, HasServer):
-            self._direct = engine.direct
+            self._server = engine
+        if isinstance(engine, TakesKey):
+            self._handed.engine = engine
         if isinstance(engine, CallsOut):
             self.faults.dependency = engine
         work: Work
@@ -225,15 +254,16 @@ class Replica:
         exchange.on_end = ended
 
 
-async def run(spec: ReplicaSpec, demand: Demand | None, watch: Stopwatch) -> int:
+async def run(spec: ReplicaSpec, demand: Demand | None, watch: Stopwatch, given: Given | None = None) -> int:
     """Serve until told to stop; return the exit code. `demand` holds the version to its signatures before a load."""
     loop = asyncio.get_running_loop()
-    replica = Replica(spec, loop, demand, watch)
+    replica = Replica(spec, loop, demand, watch, given.confinement if given is not None else None)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = await serve(spec.address, replica)
-    looking = await _open_to_others(spec, server, loop) if spec.listen else None
+    server = await serve(spec.address, replica, given.bound if given is not None else None)
+    others = given.others if given is not None else None
+    looking = await _open_to_others(spec, server, loop, others) if spec.listen else None
     replica.faults.impair = server.impair
     loading = _in_thread(replica.load, loop)
     stopping = loop.create_task(stop.wait())
@@ -246,8 +276,8 @@ async def run(spec: ReplicaSpec, demand: Demand | None, watch: Stopwatch) -> int
             replica.serve_with(loading.result())
         except StokerError as problem:
             replica.state, replica.error = "failed", problem.message
-            report_failure(spec, problem)
-            return EXIT_FAILED
+            failure.report(spec, problem)
+            return failure.EXIT_FAILED
         # What the load made lives until the end; the collector need not walk it at every full collection.
         gc.collect()
         gc.freeze()
@@ -268,26 +298,13 @@ async def run(spec: ReplicaSpec, demand: Demand | None, watch: Stopwatch) -> int
             replica.work.close()
 
 
-async def _open_to_others(spec: ReplicaSpec, server: Server, loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
+async def _open_to_others(
+    spec: ReplicaSpec, server: Server, loop: asyncio.AbstractEventLoop, bound: socket.socket | None
+) -> asyncio.Task[None]:
     """Listen to gateways and control on another node; return what keeps looking whom to trust. Raises OSError."""
-    host, _, port = spec.listen.rpartition(":")
     mine = secure.Identity(Path(spec.identity))
-    await server.open_to(host.strip("[]"), int(port), secure.Gate(mine, REPLICA_DOOR))
+    await server.open_to(bound or bind_tcp(spec.listen), secure.Gate(mine, REPLICA_DOOR))
     return loop.create_task(secure.keep_looking(mine, server.doubt), name="look whom to trust")
-
-
-def report_failure(spec: ReplicaSpec, problem: StokerError) -> None:
-    """Write why the load failed to `spec.error_file`, whole or not at all, and to the log."""
-    _log.error("the load failed: %s", problem.message, extra={"replica": spec.replica, "code": problem.code})
-    if not spec.error_file:
-        return
-    path = Path(spec.error_file)
-    half = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        half.write_bytes(msgspec.json.encode({"code": problem.code, "message": problem.message[:ERROR_MAX]}))
-        half.replace(path)
-    except OSError as full:
-        _log.error("the reason could not be written to %s: %s", path, full)
 
 
 def _in_thread(load: Any, loop: asyncio.AbstractEventLoop) -> "asyncio.Future[Work]":

@@ -215,6 +215,7 @@ class _Endpoint:
             presence_s=self._presence_s + here * self._now_s,
             cold_start_s=self._cold_start_s,
             queue_age_s=self._now_s - self._at_s[self._head] if waiting else 0.0,
+            served=self._finished,
         )
 
     def _sample(self) -> Sample:

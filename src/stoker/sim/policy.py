@@ -20,10 +20,12 @@ class Observation(NamedTuple):
     waiting: int
     arrived: int
     finished: int
-    service_s: float  # of all that finished: how long each held its place
+    service_s: float  # of all that were served: how long each held its place
     presence_s: float
-    cold_start_s: float  # the last start that was seen, from order to ready; 0: none yet
+    cold_start_s: float  # what starts took that were seen, as scaling counts with it; 0: none yet
     queue_age_s: float = 0.0  # how long the first that waits has
+    served: int = 0  # of those that finished, who held a place
+    tokens: int = 0  # of their prompts and answers
 
 
 class Policy(Protocol):

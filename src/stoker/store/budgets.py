@@ -164,4 +164,4 @@ def _in(table: Any, budget: int, period: int) -> Any:
 
 def _whose(budget: Budget) -> tuple[str, ...]:
     spec = budget.spec
-    return spec.scope, spec.key, spec.tag, spec.period, spec.timezone
+    return spec.unit, spec.scope, spec.key, spec.tag, spec.period, spec.timezone

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, sel
 from stoker.core.cost.fold import fold
 from stoker.core.cost.hours import Asked, Done
 from stoker.core.cost.report import Group
-from stoker.core.cost.timesheet import Sheet
+from stoker.core.cost.timesheet import Sheet, held_gpus
 from stoker.store import schema, schema_costs
 from stoker.store.dialects import add_up, upsert
 from stoker.types.costs import CostLine
@@ -43,6 +43,26 @@ def open_sheet(connection: Connection) -> Sheet | None:
     table = schema_costs.cost_sheets
     text = connection.execute(select(table.c.sheet).where(table.c.is_open)).scalar()
     return None if text is None else _sheet(text)
+
+
+def put_gpu_times(connection: Connection, sheet: Sheet) -> None:
+    """Keep how long GPUs were held in the hour of `sheet`, which has ended."""
+    table, hour_s = schema_costs.gpu_times, sheet.hour_ms // 1000
+    for project, gpu_ms in held_gpus(sheet).items():
+        key = {"hour_s": hour_s, "project": project}
+        connection.execute(upsert(connection, table, key, {"gpu_ms": gpu_ms}))
+
+
+def gpu_ms(connection: Connection, from_s: int, project: str | None = None) -> int:
+    """Return how long GPUs were held from the hour of `from_s` on, the hour of now too, by a project or by all."""
+    table = schema_costs.gpu_times
+    ask = select(func.sum(table.c.gpu_ms)).where(table.c.hour_s >= from_s // HOUR_S * HOUR_S)
+    if project is not None:
+        ask = ask.where(table.c.project == project)
+    now = open_sheet(connection)
+    held = held_gpus(now) if now is not None and now.hour_ms // 1000 >= from_s // HOUR_S * HOUR_S else {}
+    running = sum(held.values()) if project is None else held.get(project, 0)
+    return int(connection.execute(ask).scalar() or 0) + running
 
 
 def ended(connection: Connection) -> list[int]:
@@ -133,6 +153,8 @@ def tidy(connection: Connection, now_s: float) -> int:
     """Make days of old hours, drop old days, and hold the lines to their maximum; return how many rows went."""
     table = schema_costs.cost_lines
     gone = connection.execute(delete(table).where(table.c.at_s < now_s - DAYS_KEPT_S)).rowcount
+    times = schema_costs.gpu_times
+    connection.execute(delete(times).where(times.c.hour_s < now_s - HOURS_KEPT_S))
     before_s = int(now_s - HOURS_KEPT_S)
     while True:
         first = connection.execute(select(func.min(table.c.at_s)).where(table.c.span == "hour")).scalar()

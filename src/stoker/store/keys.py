@@ -62,6 +62,13 @@ def everything(connection: Connection) -> list[KeyRow]:
     return [_key(row) for row in rows]
 
 
+def count(connection: Connection, project: str, now_s: float) -> int:
+    """Return how many keys of a project, "" for all, are not expired."""
+    table = schema.keys
+    ask = select(func.count()).select_from(table).where((table.c.expires_at_s == 0) | (table.c.expires_at_s > now_s))
+    return int(connection.execute(ask if not project else ask.where(table.c.project == project)).scalar_one())
+
+
 def remove(connection: Connection, key_id: str) -> KeyRow:
     """Delete a key and return it. Raises NotFound."""
     found = find(connection, key_id)

@@ -101,6 +101,27 @@ def owners(connection: Connection) -> dict[str, str]:
     return {row.name: row.project for row in connection.execute(select(schema.models.c.name, schema.models.c.project))}
 
 
+class _File(msgspec.Struct, frozen=True):
+    digest: str
+    size_bytes: int
+
+
+class _Files(msgspec.Struct, frozen=True):
+    files: tuple[_File, ...]
+
+
+_files: Final = msgspec.json.Decoder(_Files).decode
+
+
+def files(connection: Connection, owner: str | None = None) -> dict[str, int]:
+    """Return the size of each file of the versions of all models, or of those of one owner, by its digest."""
+    versions, of = schema.versions, schema.models
+    ask = select(versions.c.manifest)
+    if owner is not None:
+        ask = ask.join(of, of.c.name == versions.c.name).where(of.c.project == owner)
+    return {each.digest: each.size_bytes for row in connection.execute(ask) for each in _files(row.manifest).files}
+
+
 def everything(connection: Connection, name: str | None = None) -> list[ModelVersion]:
     """Return all versions, of one model or of all, newest last."""
     table = schema.versions

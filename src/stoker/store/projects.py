@@ -7,9 +7,11 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from stoker.store import schema, schema_budgets
 from stoker.types.errors import Conflict, NotFound
+from stoker.types.quotas import ProjectQuota
 from stoker.types.resources import Project
 
 PROJECTS_MAX: Final = 10_000
+_NO_QUOTA: Final = '"quota":{}'  # as it is written; within a text its quotes would be escaped
 
 
 class ProjectRow(msgspec.Struct, frozen=True):
@@ -44,6 +46,18 @@ def everything(connection: Connection) -> list[ProjectRow]:
         ProjectRow(row.name, msgspec.json.decode(row.resource, type=Project), row.created_at_s, row.endpoints)
         for row in rows
     ]
+
+
+def quotas(connection: Connection) -> dict[str, ProjectQuota]:
+    """Return the quotas of the projects that have one, by name: of a thousand projects most have none."""
+    table = schema.projects
+    ask = select(table.c.name, table.c.resource).where(table.c.resource.not_like(f"%{_NO_QUOTA}%"))
+    return {row.name: msgspec.json.decode(row.resource, type=Project).spec.quota for row in connection.execute(ask)}
+
+
+def names(connection: Connection) -> list[str]:
+    """Return the names of all projects."""
+    return list(connection.execute(select(schema.projects.c.name).order_by(schema.projects.c.name)).scalars())
 
 
 def put(connection: Connection, project: Project, now_s: float) -> None:

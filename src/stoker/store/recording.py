@@ -16,7 +16,17 @@ from sqlalchemy import Connection, Table, and_, event, select
 from sqlalchemy.sql import Delete, Insert, Update
 
 from stoker.core.audit import images
-from stoker.store import audit, schema, schema_audit, schema_budgets, schema_costs, schema_nodes
+from stoker.store import (
+    audit,
+    schema,
+    schema_audit,
+    schema_budgets,
+    schema_costs,
+    schema_identity,
+    schema_nodes,
+    schema_secrets,
+    schema_usage,
+)
 from stoker.types.audit import PLATFORM, Act, Outcome, ResourceChange
 
 # What each row is called before its primary key (or these columns); a test asks for every table, here or below.
@@ -40,11 +50,15 @@ RECORDED: Final[dict[Table, tuple[str, tuple[str, ...]]]] = {
     schema.incidents: ("incident", ("project", "endpoint", "number")),
     schema.golden_sets: ("golden", ()),
     schema_audit.audit_holds: ("hold", ()),
+    schema_identity.identity_providers: ("provider", ()),
+    schema_identity.sessions: ("session", ("subject", "id")),
+    schema_secrets.secret_reads: ("secret", ()),
     schema_nodes.nodes: ("node", ()),
     schema_nodes.node_tokens: ("nodetoken", ("id",)),
 }
 UNRECORDED: Final[dict[Table, str]] = {
     schema.lease: "which control acts",
+    schema_identity.identity_documents: "what providers publish",
     schema.journal: "tells of the same; what it says is the row's reason",
     schema.replicas: "the loop's: what people asked for is recorded, what it takes is in the journal",
     schema.rollout_entries: "the timeline of a rollout, whose row is recorded",
@@ -57,7 +71,9 @@ UNRECORDED: Final[dict[Table, str]] = {
     schema.usage_cursors: "what gateways counted, settled",
     schema.usage_sums: "what gateways counted, settled",
     schema.usage_tags: "what gateways counted, settled",
+    schema_usage.usage_batches: "what gateways counted, settled",
     schema_costs.cost_sheets: "measurements",
+    schema_costs.gpu_times: "measurements",
     schema_costs.cost_works: "what gateways counted, settled",
     schema_costs.cost_lines: "reckoned from measurements; prices are settings",
     schema_budgets.budget_accounts: "what gateways counted, settled",
@@ -67,7 +83,8 @@ UNRECORDED: Final[dict[Table, str]] = {
     schema_audit.audit: "the audit itself",
     schema_audit.audit_checkpoints: "the audit itself",
 }
-_BULKY: Final = frozenset((("rollouts", "evidence"), ("rollouts", "posted")))  # numbers; their digest is enough
+# Numbers, and what a provider says of a person; their digest is enough.
+_BULKY: Final = frozenset((("rollouts", "evidence"), ("rollouts", "posted"), ("sessions", "claims")))
 
 _T = TypeVar("_T")
 _Key = tuple[Table, tuple[Any, ...]]

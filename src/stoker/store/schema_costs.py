@@ -30,6 +30,15 @@ cost_works: Final = Table(
     Column("compute_us", BigInteger, nullable=False),
 )
 
+# How long replicas held GPUs in an hour, by project: thousandths of a GPU times milliseconds, over 1000.
+gpu_times: Final = Table(
+    "gpu_times",
+    metadata,
+    Column("hour_s", BigInteger, primary_key=True),
+    Column("project", String(63), primary_key=True),
+    Column("gpu_ms", BigInteger, nullable=False),
+)
+
 # Where the money went in an hour or, later, a day (types/costs.py, CostLine).
 cost_lines: Final = Table(
     "cost_lines",

@@ -9,6 +9,7 @@ from stoker.store.dialects import upsert
 
 ROUTE_VERSION: Final = "route_version"
 ROUTE_DIGEST: Final = "route_digest"
+TUNING: Final = "tuning"
 
 
 def get(connection: Connection, name: str) -> str | None:

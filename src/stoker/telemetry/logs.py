@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
+_log: Final = logging.getLogger(__name__)
 LINE_MAX: Final = 8 * 1024  # characters; what is longer is cut and says so
 FIELDS_MAX: Final = 32
 LEVELS: Final = ("debug", "info", "warning", "error")
@@ -72,6 +73,14 @@ def configure(process: str, level: str = "info", about: Callable[[], Mapping[str
     root.setLevel(level.upper())
     logging.captureWarnings(True)
     logging.raiseExceptions = False  # a closed stderr must not hurt the process
+
+
+def set_level(level: str) -> None:
+    """Log from `level` on, one of LEVELS; a change is told."""
+    root, number = logging.getLogger(), logging.getLevelName(level.upper())
+    if root.level != number:
+        root.setLevel(number)
+        _log.log(max(number, logging.INFO), "the level of the log was changed", extra={"to": level})
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -108,10 +108,10 @@ class Writer:
         self._size += done
 
 
-def read(path: Path, key: bytes) -> Iterator[bytes]:
+def read(path: Path, *keys: bytes) -> Iterator[bytes]:
     """Yield the records of a segment, oldest first. Passes over what cannot be opened, ends where the file was cut.
 
-    Raises FileNotFoundError when it was deleted meanwhile.
+    keys: that may have sealed them. Raises FileNotFoundError when it was deleted meanwhile.
     """
     with path.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
@@ -121,8 +121,12 @@ def read(path: Path, key: bytes) -> Iterator[bytes]:
             (size,) = _LENGTH.unpack(head)
             if size > RECORD_MAX_BYTES + SEALED_EXTRA_BYTES or len(sealed := file.read(size)) < size:
                 return
-            with suppress(Unreadable):
-                yield opened(key, sealed, _place(path, number))
+            for key in keys:
+                with suppress(Unreadable):
+                    yield opened(key, sealed, _place(path, number))
+                    if key is not keys[0]:
+                        keys = (key, *(each for each in keys if each is not key))  # the next one most likely too
+                    break
             number += 1
 
 

@@ -25,6 +25,7 @@ Permission = Literal[
     "gamedays:run",
     "logs:read",
     "audit:read",  # the journal
+    "secrets:read",  # which secrets are named where and how they stand; no value
     "policies:read",
     "policies:write",
     "keys:read",
@@ -56,8 +57,8 @@ PATTERNS_MAX: Final = 100
 Subject = Annotated[
     str,
     Meta(
-        pattern=r"^(user|service):[A-Za-z0-9][A-Za-z0-9._@+-]{0,119}$",
-        description="who: user:alice@example.org, or service:ci",
+        pattern=r"^(user|service):[A-Za-z0-9]([A-Za-z0-9._@+-]{0,119}|[a-z0-9-]{0,62}:[A-Za-z0-9._@+~-]{1,100})$",
+        description="who: user:alice@example.org, service:ci; user:PROVIDER:SUB is who a provider says",
     ),
 ]
 Pattern = Annotated[
@@ -104,11 +105,15 @@ USUAL: Final = KeyAccess(role="caller", permissions=("traces:read", "metrics:rea
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """What somebody may do, worked out: permissions in one project, or everywhere; endpoints: no patterns, all."""
+    """What somebody may do, worked out: permissions in one project, or everywhere; endpoints: no patterns, all.
+
+    others: what they may do in other places too, without others of their own. A key has none; a person may.
+    """
 
     project: str
     permissions: frozenset[Permission]
     endpoints: tuple[str, ...] = ()
+    others: tuple["Grant", ...] = ()
 
     @property
     def is_everywhere(self) -> bool:

@@ -1,6 +1,7 @@
 """How much may be spent: a budget as a manifest, what gateways know of it, and what they and control say of leases.
 
-Amounts are whole nano-dollars, as everywhere (types/prices.py).
+Amounts are whole numbers of the budget's unit: of nano-dollars, as everywhere (types/prices.py), of requests or tokens.
+A budget of requests or tokens is a quota: all else of it is the same.
 """
 
 from typing import Annotated, Final, Literal
@@ -8,10 +9,10 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from stoker.types.prices import Dollars
-
 Period = Literal["day", "week", "month", "total"]
-BudgetScope = Literal["project", "key", "tag"]
+BudgetScope = Literal["project", "key", "tag", "platform"]
+Unit = Literal["usd", "requests", "tokens"]
+UNITS: Final[tuple[Unit, ...]] = ("usd", "requests", "tokens")
 OnLimit = Literal["refuse", "fallback", "warn"]
 ALERTS: Final = (0.5, 0.8, 1.0)
 ENDLESS_S: Final = 2.0**52  # the end of a period that has none: whole seconds that JSON keeps
@@ -20,10 +21,20 @@ ENDLESS_S: Final = 2.0**52  # the end of a period that has none: whole seconds t
 class BudgetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whose spending is held to what."""
 
-    amount: Annotated[Dollars, Meta(description='US dollars a period, exactly: "250.00"')]
-    scope: Annotated[BudgetScope, Meta(description="whose requests: all of the project, of one key, or of one tag")] = (
-        "project"
-    )
+    amount: Annotated[
+        str | int | float,
+        Meta(description='US dollars a period, exactly: "250.00"; of requests or tokens a whole number'),
+    ]
+    unit: Annotated[
+        Unit,
+        Meta(
+            description="usd: what answers cost; requests: how many were served; tokens: of their prompts and answers"
+        ),
+    ] = "usd"
+    scope: Annotated[
+        BudgetScope,
+        Meta(description="whose requests: all of the project, of one key, of one tag, or all keys of the platform"),
+    ] = "project"
     key: Annotated[str, Meta(max_length=16, description="scope key: the key's id")] = ""
     tag: Annotated[str, Meta(max_length=64, description="scope tag: the tag")] = ""
     period: Annotated[Period, Meta(description="when it begins anew; weeks begin on Monday, total never ends")] = (
@@ -33,8 +44,8 @@ class BudgetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     on_limit: Annotated[
         OnLimit,
         Meta(
-            description="refuse: 429 budget_exceeded; fallback: the endpoint's fallbacks whose price still fits, then "
-            "429; warn: serve, and tell"
+            description="refuse: 429 budget_exceeded, or quota_exceeded; fallback: the endpoint's fallbacks whose "
+            "price still fits, then 429; warn: serve, and tell"
         ),
     ] = "refuse"
     alerts: Annotated[
@@ -44,7 +55,10 @@ class BudgetSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BudgetRoute(msgspec.Struct, frozen=True):
-    """A budget as the data plane sees it. `of` is the project, the key's id or the tag, as `scope` says."""
+    """A budget as the data plane sees it. `of` is the project, the key's id or the tag, as `scope` says.
+
+    Of scope platform both `project` and `of` are "".
+    """
 
     budget: int
     name: str
@@ -53,6 +67,7 @@ class BudgetRoute(msgspec.Struct, frozen=True):
     of: str
     amount: int
     on_limit: OnLimit = "refuse"
+    unit: Unit = "usd"
 
 
 class Asked(msgspec.Struct, frozen=True):

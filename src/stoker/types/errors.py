@@ -9,6 +9,7 @@ StokerError
 ├── NotFound                404 not_found
 ├── MethodNotAllowed        405 method_not_allowed
 ├── Conflict                409 conflict
+│   └── OverQuota           409 over_quota             a project or the platform has all that its quota allows of it
 ├── RefusedArtifact         422 refused_artifact       a model file that is corrupt, hostile or not what it says
 │   └── SignatureRefused    422 signature_refused      a version whose signature is wrong, or not the one demanded
 ├── PolicyDenied            422 policy_denied          an admission policy refuses the change; names policy and rule
@@ -16,13 +17,16 @@ StokerError
 │   ├── QueueFull           429 queue_full             as many wait as may, and none that should rather go
 │   ├── Shed                429 shed                   it had to go for a more urgent or rarer one, or by policy
 │   ├── OutOfTime           429 out_of_time            it would wait longer than its deadline allows
-│   └── RateLimited         429 rate_limit_exceeded    its key asked for more than it may
+│   ├── RateLimited         429 rate_limit_exceeded    its key, project or the platform asked for more than it may
+│   └── TooManyAtOnce       429 concurrency_exceeded   as many of its key's or project's requests run as may
 ├── BudgetExceeded          429 budget_exceeded        a budget has no room for it; says which, and until when
+│   └── QuotaExceeded       429 quota_exceeded         a budget of requests or tokens, likewise
 ├── Unavailable             503 unavailable            nothing can serve this now; carries retry_after_s
 │   ├── NotReachable        503 not_reachable          nobody answers where a process should be (client side)
 │   ├── StillLoading        503 loading                its replica is ready later than the caller can wait
 │   ├── ReplicaLost         503 replica_lost           the connection to a replica broke mid-request
 │   ├── UsageJournalFull    503 usage_journal_full     what must be paid cannot be written down
+│   ├── SecretUnavailable   503 secret_unavailable     a value that is only named cannot be had where it is
 │   └── Draining            503 draining
 ├── DeadlineExceeded        504 deadline_exceeded
 ├── ClientTooSlow           408 client_too_slow
@@ -105,6 +109,12 @@ class Conflict(StokerError):
     status = 409
 
 
+class OverQuota(Conflict):
+    """A project, or the platform, has as many keys or bytes, or used as many GPU-hours, as its quota allows."""
+
+    code = "over_quota"
+
+
 class RefusedArtifact(StokerError):
     """A model file that is corrupt, hostile, or does not match its digest."""
 
@@ -152,9 +162,15 @@ class OutOfTime(Busy):
 
 
 class RateLimited(Busy):
-    """The key asked for more requests or tokens than its limits allow."""
+    """The key, its project or the platform asked for more requests or tokens than its limits allow."""
 
     code = "rate_limit_exceeded"
+
+
+class TooManyAtOnce(Busy):
+    """As many requests of the key, its project or the platform run as may run at once."""
+
+    code = "concurrency_exceeded"
 
 
 class BudgetExceeded(StokerError):
@@ -171,6 +187,12 @@ class BudgetExceeded(StokerError):
         self.falls_back = falls_back
 
 
+class QuotaExceeded(BudgetExceeded):
+    """A budget of requests or tokens has no room for the request. Asking again helps when its period is over."""
+
+    code = "quota_exceeded"
+
+
 class Unavailable(StokerError):
     """Nothing can serve this now. Retry after `retry_after_s`."""
 
@@ -183,6 +205,12 @@ class NotReachable(Unavailable):
     """Nobody answers at an address, or the connection broke; no process said anything."""
 
     code = "not_reachable"
+
+
+class SecretUnavailable(Unavailable):
+    """A secret that a manifest names cannot be read; the message never holds what could be a value."""
+
+    code = "secret_unavailable"
 
 
 class StillLoading(Unavailable):

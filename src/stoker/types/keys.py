@@ -19,6 +19,9 @@ class KeyLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     tokens_per_min: Annotated[
         float, Meta(ge=0, le=1e9, description="tokens a minute, prompts and answers together; 0: any")
     ] = 0.0
+    requests_at_once: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="requests that may run at the same time; 0: any")
+    ] = 0
     priority: Annotated[
         Priority, Meta(description="the most urgent band it may use; x-stoker-priority can ask for less")
     ] = "standard"

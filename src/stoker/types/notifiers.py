@@ -1,6 +1,6 @@
 """Where alerts are sent: a receiver as a manifest, and which alerts it gets.
 
-Secrets are named, never written: `env:NAME` is a variable of control's environment, `file:/path` a file it can read.
+Secrets are named, never written (types/secrets.py).
 """
 
 from typing import Annotated, Literal
@@ -9,12 +9,9 @@ import msgspec
 from msgspec import Meta
 
 from stoker.types.fields import Seconds
+from stoker.types.secrets import SecretRef
 
 NotifierType = Literal["webhook", "slack", "email", "apprise"]
-SECRET_PATTERN = r"^(env:[A-Za-z_][A-Za-z0-9_]{0,127}|file:/[^\0]{1,1000})$"  # noqa: S105 - where one is, not one
-SecretRef = Annotated[
-    str, Meta(pattern=SECRET_PATTERN, description="env:NAME or file:/path; the value itself is never written here")
-]
 
 
 class Email(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

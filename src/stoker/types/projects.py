@@ -7,6 +7,7 @@ from msgspec import Meta
 
 from stoker.types.access import Members
 from stoker.types.quotas import ProjectQuota
+from stoker.types.secrets import SecretPattern
 from stoker.types.signing import SignaturePolicy
 
 
@@ -28,4 +29,8 @@ class ProjectSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             " so), required (do not serve)"
         ),
     ] = "off"
+    secrets: Annotated[
+        tuple[SecretPattern, ...],
+        Meta(max_length=100, description="secrets its manifests may name besides its own area; the platform's to say"),
+    ] = ()
     members: Members = ()

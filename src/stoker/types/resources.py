@@ -14,6 +14,7 @@ from stoker.types.budgets import BudgetSpec
 from stoker.types.engines import Goal
 from stoker.types.feedback import PredictionKind
 from stoker.types.fields import Bytes, Name, Seconds
+from stoker.types.identity import IdentityProviderSpec
 from stoker.types.ids import DEFAULT_PROJECT
 from stoker.types.notifiers import NotifierSpec
 from stoker.types.placement import PlacementSpec
@@ -23,6 +24,7 @@ from stoker.types.projects import ProjectSpec
 from stoker.types.releases import Gates
 from stoker.types.remedies import Remedy
 from stoker.types.rollouts import Rollout
+from stoker.types.sandbox import Sandbox
 from stoker.types.scaling import Scaling
 from stoker.types.slos import Objective
 
@@ -262,6 +264,7 @@ class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     options: Annotated[dict[str, Any], Meta(description="engine options, such as context: 4096")] = {}
     env: Annotated[dict[str, str], Meta(description="environment of the replica, besides the scrubbed default")] = {}
     resources: Resources = Resources()
+    sandbox: Annotated[Sandbox, Meta(description="what its replicas are kept from")] = Sandbox()
     placement: PlacementSpec = PlacementSpec()
     replicas: Replicas = Replicas()
     scaling: Annotated[Scaling, Meta(description="how many of them, where max is more than min")] = Scaling()
@@ -380,4 +383,14 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field=
     apiVersion: Literal["stoker/v1"] = API_VERSION  # noqa: N815 - the wire name
 
 
-Resource = Endpoint | Project | Notifier | Policy | Role | Budget
+class IdentityProvider(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="IdentityProvider"
+):
+    """Who says who people are, as a manifest. It is the platform's, of no project."""
+
+    metadata: ProjectMetadata
+    spec: IdentityProviderSpec
+    apiVersion: Literal["stoker/v1"] = API_VERSION  # noqa: N815 - the wire name
+
+
+Resource = Endpoint | Project | Notifier | Policy | Role | Budget | IdentityProvider

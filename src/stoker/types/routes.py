@@ -6,6 +6,7 @@ Hashes, never keys. A gateway without control serves from the last table it has.
 import msgspec
 
 from stoker.types.budgets import BudgetRoute
+from stoker.types.identity import ProviderRoute
 from stoker.types.ids import EndpointName, KeyId, ProjectName, ReplicaId, RevisionId
 from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.loading import Usual
@@ -13,6 +14,7 @@ from stoker.types.models import Signature
 from stoker.types.prices import DatedCard
 from stoker.types.resources import FALLBACK_REASONS, Affinity, FallbackReason, ResumeMode, Task
 from stoker.types.rollouts import RolloutRoute
+from stoker.types.tuning import Tuning
 
 
 class ReplicaRoute(msgspec.Struct, frozen=True):
@@ -31,6 +33,8 @@ class RevisionRoute(msgspec.Struct, frozen=True):
     replicas: tuple[ReplicaRoute, ...]
     signature: Signature = Signature()
     platform: str = ""  # "onnx", "llamacpp": the OIP model metadata's platform is made of it
+    secrets: tuple[str, ...] = ()  # references that its replicas are handed the values of (gateway/remote/keys.py)
+    key: str = ""  # the one of them that is the key of the server behind it
 
 
 class CacheRoute(msgspec.Struct, frozen=True):
@@ -121,6 +125,17 @@ class KeyRoute(msgspec.Struct, frozen=True):
     calls: bool = True  # it is known, but may not call endpoints
     endpoints: tuple[str, ...] = ()  # names or patterns of those it is for; none: all
     sees: bool = False  # may read the numbers of everybody
+    projects: tuple[str, ...] = ()  # others whose endpoints it may call; a person's, never a key's
+
+
+class QuotaRoute(msgspec.Struct, frozen=True):
+    """What the keys of a project may ask for together, "": all keys of the platform. 0: any; see types/quotas.py."""
+
+    project: str
+    requests_per_s: float = 0.0
+    burst: int = 0
+    tokens_per_min: float = 0.0
+    requests_at_once: int = 0
 
 
 class RouteTable(msgspec.Struct, frozen=True):
@@ -130,3 +145,6 @@ class RouteTable(msgspec.Struct, frozen=True):
     endpoints: tuple[EndpointRoute, ...] = ()
     keys: tuple[KeyRoute, ...] = ()
     budgets: tuple[BudgetRoute, ...] = ()
+    quotas: tuple[QuotaRoute, ...] = ()
+    providers: tuple[ProviderRoute, ...] = ()
+    tuning: Tuning = Tuning()

@@ -32,3 +32,10 @@ class SampleRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     request: Any = None
     response: Any = None
     hidden: dict[str, int] = {}
+
+
+class Rotated(msgspec.Struct, frozen=True):
+    """Projects whose samples are sealed with new keys, and those whose keys cannot be opened."""
+
+    rotated: tuple[str, ...]
+    broken: tuple[str, ...] = ()

@@ -8,10 +8,11 @@ from msgspec import Meta
 from stoker.types.fields import Seconds
 
 # requests: arrivals x service time, and the queue. tokens: the same in tokens. forecast: where arrivals will be when a
-# replica that starts now is ready. yesterday: what came at that time the day before. kv, engine-queue: room inside the
-# engines. ttft, inter-token: objectives at risk. cpu, gpu: how busy the replicas are.
+# replica that starts now is ready. yesterday: what came at that time the day before. season: bursts that came again and
+# again. kv, engine-queue: room inside the engines. ttft, inter-token: objectives at risk. cpu, gpu: how busy the
+# replicas are.
 Signal = Literal[
-    "requests", "tokens", "forecast", "yesterday", "kv", "engine-queue", "ttft", "inter-token", "cpu", "gpu"
+    "requests", "tokens", "forecast", "yesterday", "season", "kv", "engine-queue", "ttft", "inter-token", "cpu", "gpu"
 ]
 SIGNALS: Final[tuple[Signal, ...]] = get_args(Signal)
 # An engine that batches, or generates, uses all of its processor for one request too: busy says little of full.

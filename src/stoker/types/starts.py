@@ -32,6 +32,13 @@ class Start(msgspec.Struct, frozen=True):
     is_restart: bool = False  # by its agent, after a death or when the platform came up again: nobody ordered it
 
 
+class Took(msgspec.Struct, frozen=True):
+    """One start as a plan needs it. at_s: unix time of the spawn. whole_s: from control's decision to ready."""
+
+    at_s: float
+    whole_s: float
+
+
 class PhaseTimes(msgspec.Struct, frozen=True):
     """How long one phase took: in the last start, and over all that are known."""
 
@@ -43,9 +50,14 @@ class PhaseTimes(msgspec.Struct, frozen=True):
 
 
 class StartTimes(msgspec.Struct, frozen=True):
-    """What the starts of one revision with one engine took; phases in their order, TOTAL last but for FIRST_ANSWER."""
+    """What the starts of one revision with one engine took; phases in their order, TOTAL last but for FIRST_ANSWER.
+
+    lately: the newest that were ordered, oldest first, of those whose process was made as the last one's was (forked or
+    not): what the next ones take.
+    """
 
     revision: str
     engine: str
     last_at_s: float
     phases: tuple[PhaseTimes, ...]
+    lately: tuple[Took, ...] = ()

@@ -39,11 +39,11 @@ WASTE: Final = int(Flag.WASTED_TRY | Flag.WASTED_HEDGE | Flag.WASTED_COPY)
 
 
 class Charge(msgspec.Struct, frozen=True, array_like=True):
-    """What one lease of one budget pays for a request."""
+    """What one lease of one budget pays for a request, in the budget's unit."""
 
     budget: str
     lease: str
-    nano_usd: int
+    amount: int
 
 
 class UsageRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -95,3 +95,69 @@ class Settled(msgspec.Struct, frozen=True):
     """Control's answer to a batch: every record up to `until` is settled for good."""
 
     until: int
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A place among the records that are kept, in the order in which they were settled."""
+
+    batch: int = 0
+    skip: int = 0
+
+    def __str__(self) -> str:
+        """Return it as the API has it: `17.250`."""
+        return f"{self.batch}.{self.skip}"
+
+
+def parse_place(text: str) -> Place:
+    """Return the place that `str` made `text` of; "" is the first. Raises ValueError."""
+    if not text:
+        return Place()
+    batch, dot, skip = text.partition(".")
+    if (
+        len(text) > 32
+        or dot != "."
+        or not (batch.isascii() and batch.isdecimal() and skip.isascii() and skip.isdecimal())
+    ):
+        raise ValueError(f"{text[:40]!r} is no place; give `next` of the page before")
+    return Place(int(batch), int(skip))
+
+
+class RecordView(msgspec.Struct, frozen=True):
+    """One request, as people bill it. at: the end, RFC 3339 in UTC; flags: names of Flag; price_usd: dollars, exactly.
+
+    The rest is as in UsageRecord.
+    """
+
+    at: str
+    request: str
+    project: str
+    endpoint: str
+    served_by: str
+    revision: str
+    key: str
+    tenant: str
+    tags: dict[str, str]
+    method: str
+    status: int
+    flags: tuple[str, ...]
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    rows: int
+    compute_us: int
+    bytes_in: int
+    bytes_out: int
+    attempts: int
+    price_usd: str
+
+
+class RecordPage(msgspec.Struct, frozen=True):
+    """Records in the order in which they were settled. next: give it as `after` for what follows, now or later.
+
+    is_last: no more were settled so far. kept_from: when the oldest request ended that is kept, "" for none.
+    """
+
+    items: list[RecordView]
+    next: str
+    is_last: bool
+    kept_from: str = ""

@@ -174,6 +174,7 @@ def test_work_is_measured_in_tokens_where_there_are_some_and_else_in_the_engines
         record("chat-1", Flag.FAILED, compute_us=1_000_000),
         record("digits-1", compute_us=40),
         record("digits-1", compute_us=2),
+        record("digits-1", Flag.RETRIED | Flag.STREAM, compute_us=3),
         record("digits-1", Flag.CACHED, compute_us=99),
         record("", compute_us=99),
     ]
@@ -183,7 +184,7 @@ def test_work_is_measured_in_tokens_where_there_are_some_and_else_in_the_engines
     assert {(each.revision, each.kind): each.units for each in work} == {
         ("chat-1", "requests"): 200,
         ("chat-1", "failed"): 0,
-        ("digits-1", "requests"): 42,
+        ("digits-1", "requests"): 45,
     }
     assert {each.payer for each in work} == {"payer"}
 

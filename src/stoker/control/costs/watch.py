@@ -130,6 +130,7 @@ class CostWatch:
             leases.guard(connection, lease)
             for each in ended:
                 costs.put_sheet(connection, each, is_open=False)
+                costs.put_gpu_times(connection, each)
             costs.put_sheet(connection, sheet, is_open=True)
 
         await self._database.writing(write)

@@ -13,6 +13,7 @@ import msgspec
 from stoker.control.observe import Observer, State
 from stoker.control.scaling.accelerators import Accelerators
 from stoker.control.scaling.promises import Promises
+from stoker.core import starts
 from stoker.core.conditions import is_crash_looping
 from stoker.core.scale.counts import Counts, Seen
 from stoker.core.scale.sight import Language, Sight
@@ -26,8 +27,6 @@ from stoker.types.process import ProcessStatus
 from stoker.types.scaling import LaneLoad
 
 ASK_TIMEOUT_S: Final = 1.5
-STARTS_MAX: Final = 20  # cold starts of an endpoint that the quantile is of
-COLD_QUANTILE: Final = 0.9
 
 log = logging.getLogger(__name__)
 _decode: Final = msgspec.json.Decoder(list[LaneLoad]).decode
@@ -40,7 +39,7 @@ class _Known:
 
     def __init__(self) -> None:
         self.counts = Counts()
-        self.starts_s: deque[float] = deque(maxlen=STARTS_MAX)
+        self.starts_s: deque[float] = deque(maxlen=starts.KNOWN_MAX)
         self.counted: dict[str, float] = {}  # when the process of each replica started whose cold start is known
         self.used: dict[str, tuple[float, float]] = {}  # processor seconds of each replica, and when it had them
         self.cpu_ratio: float | None = None
@@ -126,7 +125,7 @@ class Gatherer:
             in_flight=sum(each.in_flight for each in loads),
             ready=len(ready),
             pending=len(wanted) - len(ready),
-            cold_start_s=_cold_start_s(known),
+            cold_start_s=starts.expected_s(known.starts_s),
             cpu_ratio=known.cpu_ratio,
             gpu_ratio=self._gpus.of(each for each, _, _ in ready),
             loaded_s=max((process.ready_at_s for _, process, _ in ready), default=0.0),
@@ -201,12 +200,6 @@ def _note_use(
     known.used = now
     if had_s:
         known.cpu_ratio = used_s / had_s
-
-
-def _cold_start_s(known: _Known) -> float:
-    if not known.starts_s:
-        return 0.0
-    return sorted(known.starts_s)[int(COLD_QUANTILE * (len(known.starts_s) - 1) + 0.5)]
 
 
 def _offset_s(zone: str, at_s: float) -> float:

@@ -79,6 +79,10 @@ class ScalingWatch:
         """Return the last decision, written down or not."""
         return self._newest.get(key)
 
+    def memory(self, key: EndpointKey) -> Memory | None:
+        """Return what the last decision left to the next one."""
+        return (self._memories or {}).get(key)
+
     async def run(self) -> None:
         """Look until cancelled."""
         while True:

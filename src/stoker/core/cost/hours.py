@@ -14,11 +14,13 @@ from stoker.core.cost.timesheet import Sheet
 from stoker.types.costs import CostLine, LineKind, MachinePrice, PoolPrices, PriceList
 from stoker.types.usage import Flag, Tags, UsageRecord
 
-_WASTED: Final[tuple[tuple[Flag, LineKind], ...]] = (
-    (Flag.WASTED_TRY, "retries"),
-    (Flag.WASTED_HEDGE, "hedges"),
-    (Flag.WASTED_COPY, "shadow"),
+# Plain numbers: these are asked of every request, and an enum's `&` takes 0.4 µs.
+_WASTED: Final[tuple[tuple[int, LineKind], ...]] = (
+    (int(Flag.WASTED_TRY), "retries"),
+    (int(Flag.WASTED_HEDGE), "hedges"),
+    (int(Flag.WASTED_COPY), "shadow"),
 )
+_CACHED, _CANARY, _UNDONE = int(Flag.CACHED), int(Flag.CANARY), int(Flag.FAILED | Flag.CANCELLED)
 FREE: Final = (MachinePrice(),)  # of a pool that nobody has priced: its hours are shown all the same
 
 
@@ -47,19 +49,28 @@ def kind_of(flags: int) -> LineKind:
     for flag, kind in _WASTED:
         if flags & flag:
             return kind
-    if flags & (Flag.FAILED | Flag.CANCELLED):
+    if flags & _UNDONE:
         return "failed"
-    return "canary" if flags & Flag.CANARY else "requests"
+    return "canary" if flags & _CANARY else "requests"
 
 
 def asked(records: Iterable[UsageRecord]) -> dict[tuple[int, Asked], Done]:
     """Return what engines did for `records`, by the hour's beginning (unix milliseconds) and for whom."""
-    found: dict[tuple[int, Asked], Done] = defaultdict(Done)
+    sums: dict[tuple[int, str, int, str, str, Tags], list[int]] = {}
     for each in records:
-        done = Done(units(each.input_tokens, each.output_tokens, each.cached_tokens), each.compute_us)
-        if each.revision and not each.flags & Flag.CACHED and (done.units or done.compute_us):
-            whose = Asked(each.revision, kind_of(each.flags), each.project, each.key, each.tags)
-            found[each.at_ms - each.at_ms % HOUR_MS, whose] += done
+        done, compute_us = units(each.input_tokens, each.output_tokens, each.cached_tokens), each.compute_us
+        if not (each.revision and (done or compute_us)) or each.flags & _CACHED:
+            continue
+        key = (each.at_ms // HOUR_MS, each.revision, each.flags, each.project, each.key, each.tags)
+        both = sums.get(key)
+        if both is None:
+            sums[key] = [done, compute_us]
+        else:
+            both[0] += done
+            both[1] += compute_us
+    found: dict[tuple[int, Asked], Done] = defaultdict(Done)
+    for (hour, revision, flags, project, key_id, tags), (done, compute_us) in sums.items():
+        found[hour * HOUR_MS, Asked(revision, kind_of(flags), project, key_id, tags)] += Done(done, compute_us)
     return dict(found)
 
 

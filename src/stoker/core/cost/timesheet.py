@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from stoker.core.capacity import Capacity
+from stoker.core.capacity import MILLI, Capacity
 from stoker.core.cost.attribute import ReplicaTime
 from stoker.core.cost.machines import Present
 from stoker.core.cost.money import HOUR_MS
@@ -157,3 +157,13 @@ def of_pool(sheet: Sheet, pool: str) -> tuple[tuple[Present, ...], tuple[Capacit
     nodes: Mapping[str, Capacity] = {name: each for name, each in sheet.nodes.items() if each.pool == pool}
     replicas: Iterable[ReplicaTime] = (each for each in sheet.replicas.values() if each.node in nodes)
     return tuple(sheet.present[name] for name in nodes), tuple(nodes.values()), tuple(replicas)
+
+
+def held_gpus(sheet: Sheet) -> dict[str, int]:
+    """Return how long replicas held GPUs, by project: a whole GPU for a millisecond is 1."""
+    found: dict[str, int] = {}
+    for each in sheet.replicas.values():
+        if each.gpus:
+            thousandths = len(each.gpus) * each.gpu_milli
+            found[each.project] = found.get(each.project, 0) + each.held_ms * thousandths // MILLI
+    return found

@@ -81,6 +81,11 @@ def find(text: str, lower: str) -> Iterator[Span]:
         yield Span(found.start(1), found.end(1), "secret")
 
 
+def is_issued(text: str) -> bool:
+    """Return whether `text` holds a secret of a form that its issuer publishes, or a private key: no false alarms."""
+    return _ISSUED.search(text) is not None or _PEM_PRIVATE.search(text) is not None
+
+
 def _without_stop(found: re.Match[str]) -> Span:
     """Return the first group of `found` without the full stop of a sentence."""
     return Span(found.start(1), found.start(1) + len(found[1].rstrip(".")), "secret")

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from stoker.core import warm
-from stoker.core.scale import bounds, engines, forecast, load, window
+from stoker.core.scale import bounds, engines, forecast, load, season, window
 from stoker.core.scale.bounds import Bounds
 from stoker.core.scale.memory import GAPS_MAX, Memory
 from stoker.core.scale.policy import Policy
@@ -84,7 +84,7 @@ def _blind(sight: Sight, policy: Policy, have: int, now_s: float) -> _Wish:
 def _learned(sight: Sight, memory: Memory) -> Memory:
     if sight.at_s <= memory.measured_s:
         return memory  # the same numbers again
-    memory = forecast.learn(load.learn(memory, sight), sight)
+    memory = season.learn(forecast.learn(load.learn(memory, sight), sight), sight)
     is_used = bool(sight.rate_short or sight.waiting or sight.in_flight)
     idle_s = sight.at_s - memory.arrived_s if memory.arrived_s else 0.0
     gaps = memory.gaps
@@ -105,6 +105,7 @@ def _readings(sight: Sight, policy: Policy, memory: Memory, now_s: float) -> tup
         load.requests(sight, policy, memory, now_s),
         forecast.trend(sight, policy, memory),
         forecast.yesterday(sight, policy, memory, now_s),
+        season.reading(sight, policy, memory),
         *engines.readings(sight),
     )
     return tuple(each for each in found if each is not None and each.signal in policy.signals)

@@ -32,6 +32,15 @@ class Day(msgspec.Struct, frozen=True):
     rates: tuple[float, ...] = ()  # seen in it
 
 
+class Season(msgspec.Struct, frozen=True):
+    """Arrivals a second by slots of the last three hours (season.py), and of the slot that runs."""
+
+    slots: tuple[float, ...] = ()  # by slot, modulo their number; () before the first is full, -1: not seen
+    slot: int = -1  # that runs, counted from the epoch
+    arrived: int = 0  # in it, in `seen_s` seconds of it
+    seen_s: float = 0.0
+
+
 class Memory(msgspec.Struct, frozen=True):
     """Of one endpoint. Times are on the clock of `decide`'s now_s, 0: never.
 
@@ -61,6 +70,7 @@ class Memory(msgspec.Struct, frozen=True):
     down_s: float = 0.0
     trend: Trend = Trend()
     day: Day = Day()
+    season: Season = Season()
     arrived_s: float = 0.0
     gaps: tuple[float, ...] = ()
     ready_s: float = 0.0

@@ -30,7 +30,7 @@ MISSED_HALF_S: Final = 14_400.0  # what was learned is worth half so long after 
 USED_RATIO: Final = 0.9  # of the largest need of the window, back again: what was kept was of use
 # Keeps nothing: what was only foreseen was not needed. A step looks like a slope at first, and what was ordered for it
 # would stay for a whole window.
-FORESEEN: Final[Signal] = "forecast"
+FORESEEN: Final[frozenset[Signal]] = frozenset(("forecast", "season"))
 
 
 def length_s(sight: Sight, policy: Policy, memory: Memory, now_s: float) -> float:
@@ -66,7 +66,7 @@ def needed(sight: Sight, memory: Memory, readings: tuple[Reading, ...], window_s
 
     A forecast is not among them.
     """
-    now = max((each.stay for each in readings if each.signal != FORESEEN), default=0.0)
+    now = max((each.stay for each in readings if each.signal not in FORESEEN), default=0.0)
     if memory.peaks and now >= USED_RATIO * memory.peaks[0][1] and now_s - memory.peaks[0][0] > _least_s(sight):
         memory = msgspec.structs.replace(memory, missed_s=now_s)
     peaks = [each for each in memory.peaks if each[1] > now and now_s - each[0] <= window_s]

@@ -72,9 +72,9 @@ class Replica:
 
     __slots__ = (
         "_asking", "_closing", "_pause", "_task", "_watcher", "address", "boot", "busy", "cost", "down_since_s",
-        "error", "health", "id", "in_flight", "is_ejected", "is_reserved", "known", "learned", "link", "meters", "node",
-        "others", "paused_until_s", "places", "progress", "remote", "revision", "stage_since_s",
-        "state", "stats", "version",
+        "error", "handed", "health", "id", "in_flight", "is_ejected", "is_reserved", "key", "known", "learned",
+        "link", "meters", "node", "others", "paused_until_s", "places", "progress", "remote", "revision", "secrets",
+        "stage_since_s", "state", "stats", "version",
     )  # fmt: skip
 
     def __init__(self, route_: ReplicaRoute, revision: str, version: str, watcher: Watcher) -> None:
@@ -100,6 +100,9 @@ class Replica:
         self.progress = 0  # pieces and answers that came from it
         self.is_ejected = False
         self.is_reserved = False  # for one request on trial
+        self.secrets: tuple[str, ...] = ()  # references that it is handed the values of, and which is its server's key
+        self.key = ""
+        self.handed: tuple[Link, dict[str, int]] | None = None  # numbers of the values it has (remote/keys.py)
         self.down_since_s = self.stage_since_s = time.monotonic()  # the phase of its start that it is in (stats.stage)
         self.health = Health(self.down_since_s)
         self.meters = watcher.meters.replica(revision, self.id)

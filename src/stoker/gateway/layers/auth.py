@@ -1,4 +1,6 @@
-"""Who calls. A key is looked up by its SHA-256 in the route table; without one nothing of the inside is told."""
+"""Who calls. A key is looked up by its SHA-256 in the route table, a token is verified once (gateway/tokens.py);
+without one nothing of the inside is told.
+"""
 
 import time
 from typing import Final
@@ -24,12 +26,14 @@ def identify(directory: Directory, request: HttpRequest) -> KeyRoute:
     if given is not None:
         if given[:7].lower() != b"bearer ":
             raise Unauthenticated("send the key as 'Authorization: Bearer stk_…' or 'x-api-key: stk_…'")
-        text = given[7:].strip()
+        key = directory.find_bearer(given, request.address)
+        is_offered = len(given) > 7
     else:
         text = headers.get(b"x-api-key", b"").strip()
-    key = directory.find_key(text)
+        key, is_offered = directory.find_key(text, request.address), bool(text)
     if key is None or 0 < key.expires_at_s <= time.time():
-        raise directory.refused(request.address if text else "")
+        is_guess = is_offered and (key is None or bool(key.sha256))  # a token that has ended was none
+        raise directory.refused(request.address if is_guess else "")
     return key
 
 
@@ -64,13 +68,15 @@ def auth(directory: Directory, inner: Handler) -> Handler:
         exchange.key = key = identify(directory, exchange.request)
         if not key.calls:
             raise Forbidden("this key may not call endpoints; it needs the permission endpoints:call")
-        directory.used.add(key.key)
+        if key.sha256:
+            directory.used.add(key.key)
         project = key.project
         wanted = exchange.request.headers.get(b"x-stoker-project")
         if wanted is not None and wanted.decode("latin-1") != project:
-            if not key.is_admin:
+            other = wanted.decode("latin-1")
+            if not key.is_admin and other not in key.projects:
                 raise Forbidden(f"this key is of the project {project}; only an admin key may name another")
-            exchange.project = wanted.decode("latin-1")
+            exchange.project = other
         else:
             exchange.project = project
         exchange.band = band(key, exchange.request)

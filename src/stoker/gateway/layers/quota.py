@@ -1,15 +1,17 @@
-"""Whether the key may ask for this now: its requests a second and its tokens a minute.
+"""Whether the key may ask for this now: requests a second, tokens a minute and requests at once, of the key itself, of
+its project and of the platform.
 
 Tokens are taken before it is known what a request costs: what its prompt and its answer will be, as far as can be said.
 When it has ended, the difference is given back or taken too. Nothing is given back for an answer that was begun and
-abandoned: its tokens were made.
+abandoned: its tokens were made. A place is held by the coroutine that runs the request, so that there is no way to end
+that keeps it; however many replicas work for a request (hedges, tries, copies), it is one.
 """
 
 import time
 
 from stoker.gateway.exchange import Exchange, Handler, Work
-from stoker.gateway.quotas import Account, Quotas
-from stoker.types.errors import RateLimited, StokerError
+from stoker.gateway.quotas import Holding, Quotas
+from stoker.types.errors import Busy, StokerError
 
 
 def quota(quotas: Quotas, inner: Handler) -> Handler:
@@ -20,43 +22,44 @@ def quota(quotas: Quotas, inner: Handler) -> Handler:
         assert key is not None
         if not quotas:
             return inner(exchange)
-        now_s = time.monotonic()
-        account = quotas.find(key, now_s)
-        return inner(exchange) if account is None else limited(exchange, account, now_s)
+        holding = quotas.find(key)
+        return inner(exchange) if holding is None else limited(exchange, holding)
 
-    async def limited(exchange: Exchange, account: Account, now_s: float) -> None:
-        lane = exchange.lane
+    async def limited(exchange: Exchange, holding: Holding) -> None:
+        lane, now_s = exchange.lane, time.monotonic()
         assert lane is not None
-        account.asked += 1.0
         tokens = 0.0
-        if account.tokens is not None and lane.task != "predict":
+        if holding.counts_tokens and lane.task != "predict":
             tokens = lane.expectation.tokens(len(exchange.body), exchange.max_tokens, writes=lane.task == "chat")
         try:
-            account.take(tokens, now_s)
-        except RateLimited:
-            exchange.extra += account.headers(now_s)
+            quotas.take(holding, tokens, now_s)
+        except Busy:
+            exchange.extra += holding.headers(quotas, now_s)
             raise
-        exchange.extra += account.headers(now_s)
         was_worked_on = True  # also for who left, or ran out of time: an engine was busy for them
         try:
+            exchange.extra += holding.headers(quotas, now_s)
             await inner(exchange)
         except StokerError:
             was_worked_on = exchange.is_started
             raise
         finally:
-            if account.tokens is not None:
-                _settle(exchange, account, tokens, was_worked_on=was_worked_on)
+            holding.release()
+            if holding.counts_tokens:
+                _settle(exchange, holding, tokens, was_worked_on=was_worked_on)
 
     return handle
 
 
-def _settle(exchange: Exchange, account: Account, reserved: float, *, was_worked_on: bool) -> None:
+def _settle(exchange: Exchange, holding: Holding, reserved: float, *, was_worked_on: bool) -> None:
     usage, lane = exchange.usage, exchange.lane
-    assert account.tokens is not None
     assert lane is not None
     cost = float(usage.input_tokens + usage.output_tokens)
     if cost > 0.0:
         lane.expectation.learn(len(exchange.body), usage.input_tokens, usage.output_tokens)
     elif was_worked_on and exchange.relay is not None:  # without one nothing was made: it waited, or was kept or shared
         return
-    account.tokens.take(cost - reserved, time.monotonic())
+    now_s = time.monotonic()
+    for account in holding.accounts:
+        if account.tokens is not None:
+            account.tokens.take(cost - reserved, now_s)

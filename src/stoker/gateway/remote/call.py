@@ -28,7 +28,8 @@ class Call:
 
     __slots__ = (
         "_budget", "_first_s", "_forget", "_receiver", "_request", "_stream", "answer_bytes_max", "asked", "began_s",
-        "connection", "ended_s", "is_full", "is_over", "number", "problem", "trace", "was_sent_again",
+        "connection", "ended_s", "is_full", "is_over", "key_number", "number", "problem", "trace", "was_keyed_again",
+        "was_sent_again",
     )  # fmt: skip
 
     def __init__(
@@ -42,6 +43,8 @@ class Call:
         self.began_s = time.monotonic()
         self.ended_s = 0.0
         self.was_sent_again = False
+        self.was_keyed_again = False  # with another key, after its server refused the one before
+        self.key_number = 0  # of the key that it was sent with
         self.is_over = False
         self.is_full = False
         self.problem: StokerError | None = None

@@ -7,6 +7,7 @@ pace. Redirects are answers like any other, and no success: the key goes only wh
 
 import asyncio
 import ssl
+import time
 from typing import Final, Protocol, cast
 
 import httptools
@@ -35,6 +36,9 @@ class Owner(Protocol):
 
     def again(self, call: Call) -> None:
         """Send on a new connection what this one, which had been idle, lost before it was answered at all."""
+
+    def keyed_again(self, call: Call, problem: StokerError) -> bool:
+        """Return whether the key that the server refused is looked at again, and the call sent once more or failed."""
 
 
 class Connection(asyncio.Protocol):
@@ -263,8 +267,9 @@ class Connection(asyncio.Protocol):
         )
         if self._is_complete:
             self.call = None
-            call.fail(problem)
-            self.since_s = call.ended_s
+            if self._status != 401 or not self._owner.keyed_again(call, problem):
+                call.fail(problem)
+            self.since_s = call.ended_s or time.monotonic()
         else:
             self._fail(problem)
 

@@ -12,7 +12,7 @@ that could not be done twice.
 import asyncio
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -26,7 +26,7 @@ from stoker.protocol import tracecontext
 from stoker.protocol.direct import SEVERED, Direct
 from stoker.protocol.frames import RequestHead
 from stoker.protocol.link import Receiver
-from stoker.types.errors import Busy, DeadlineExceeded, EngineFailed, NotReachable, StokerError
+from stoker.types.errors import Busy, DeadlineExceeded, EngineFailed, NotReachable, SecretUnavailable, StokerError
 
 CONNECTIONS_MAX: Final = 4096  # open or opening; as many as an endpoint may say its server has slots
 CONNECT_TIMEOUT_S: Final = 10.0
@@ -68,6 +68,9 @@ class Pool:
         self._next = 0
         self._is_closed = False
         self._is_severed = False
+        self._locked = ""  # why nothing is sent: the key is gone
+        self._key_number = 0  # of the key that requests are sent with; 0: what the door-keeper told
+        self.reread: Callable[[], Awaitable[object]] | None = None  # has the key looked at again, for who refuses it
         self._timer: asyncio.TimerHandle | None = None
 
     @property
@@ -97,7 +100,7 @@ class Pool:
         self._progress += 1
         if not self._is_told:
             self._tell()
-        if self._idle:
+        if self._idle and not self._locked:
             connection, _ = self._idle.popitem()
             connection.start(call, self._bytes(call))
         else:
@@ -118,6 +121,19 @@ class Pool:
         call = self._calls.get(stream)
         if call is not None:
             call.credit(count)
+
+    def rekey(self, number: int, key: str) -> None:
+        """Send what is not sent yet with another key. Raises ValueError for one that no header may have."""
+        self._locked = ""
+        if number != self._key_number:
+            self._direct = msgspec.structs.replace(self._direct, authorization=f"Bearer {key}")
+            self._heads = _read(self._direct)[3]
+            self._key_number = number
+
+    def lock(self, why: str) -> None:
+        """Send nothing until there is a key again, if one was ever known here: the door-keeper may have a good one."""
+        if self._key_number:
+            self._locked = why
 
     def close(self) -> None:
         """Keep no connection any longer than what runs on it."""
@@ -156,9 +172,29 @@ class Pool:
         call.connection = None
         self._opening[call.number] = self.loop.create_task(self._connect(call))
 
+    def keyed_again(self, call: Call, problem: StokerError) -> bool:
+        """See connection.Owner: once a call."""
+        if self.reread is None or call.was_keyed_again or call.is_over:
+            return False
+        call.was_keyed_again = True
+        call.connection = None
+        self._opening[call.number] = self.loop.create_task(self._key_again(call, problem))
+        return True
+
     # ---- the rest
 
+    async def _key_again(self, call: Call, problem: StokerError) -> None:
+        """Have the key looked at; send `call` once more if it is another one now, else fail it with `problem`."""
+        assert self.reread is not None
+        await self.reread()
+        if self._key_number != call.key_number:
+            await self._connect(call)
+        else:
+            self._opening.pop(call.number, None)
+            call.fail(problem)
+
     def _bytes(self, call: Call) -> bytes:
+        call.key_number = self._key_number
         body = call.asked.body
         return b"%b%d\r\n%b\r\n%b" % (self._heads[call.asked.method], len(body), call.trace, body)
 
@@ -166,6 +202,10 @@ class Pool:
         """Open a connection for `call`, and send it."""
         if self._is_severed:
             self._unreachable(call, SEVERED)
+            return
+        if self._locked:
+            self._opening.pop(call.number, None)
+            call.fail(SecretUnavailable(self._locked, retry_after_s=1.0))
             return
         try:
             async with asyncio.timeout(self._connect_timeout_s):

@@ -54,6 +54,7 @@ class Reader:
         self._path = Path()
         self._offset = 0
         self._number = 0  # of the record at `_offset`
+        self._behind = (0, 0)  # the number and the offset behind what was read last
 
     def next(self, segments: Sequence[Place], count_max: int, bytes_max: int) -> Batch | None:
         """Return what follows `settled` in `segments`; None when nothing does, so far. Blocks. Raises OSError.
@@ -78,6 +79,8 @@ class Reader:
         """Go on behind the number `until`, which may be anywhere."""
         if until < self.settled:
             self._path = Path()
+        elif until + 1 == self._behind[0]:
+            self._number, self._offset = self._behind  # what was read last is not read again to be passed over
         self.settled = until
 
     def _open(self, place: Place) -> None:
@@ -88,6 +91,7 @@ class Reader:
         self._path = place.path
         self._number = place.first
         self._offset = head[1] if head is not None else 0
+        self._behind = (0, 0)
 
     def _read(self, count_max: int, bytes_max: int) -> Frames:
         """Return frames behind `settled`; the place is then before them, so that they can be read again."""
@@ -95,6 +99,7 @@ class Reader:
             frames = self._frames(count_max, bytes_max)
             skipped = min(max(self.settled + 1 - self._number, 0), len(frames.payloads))
             if not skipped:
+                self._behind = (frames.first + len(frames.payloads), frames.offset + self._offset)
                 return frames
             self._number += skipped
             self._offset += sum(HEAD_BYTES + len(each) for each in frames.payloads[:skipped])

@@ -25,8 +25,8 @@ FAILED, CANCELLED, CACHED, RETRIED, HEDGED, SHADOWED, CANARY, MOVED, STREAM, EST
 class Hold(Protocol):
     """What is set aside of budgets for a request that runs."""
 
-    def spend(self, nano_usd: int) -> tuple[Charge, ...]:
-        """Give the rest back and return who pays `nano_usd`. Called once, when the request ends."""
+    def spend(self, nano_usd: int, requests: int = 0, tokens: int = 0) -> tuple[Charge, ...]:
+        """Give the rest back and return who pays for what it took. Called once, when the request ends."""
 
 
 class Bill:
@@ -63,7 +63,10 @@ class Bill:
         if prices and (status == 200 or (status == GONE and flags & ESTIMATED)):
             work = Work(input_tokens, usage.cached_tokens, output_tokens, compute_us)
             price = pricing.price(pricing.card_at(prices, now_s), work)
-        charges = self.hold.spend(price) if self.hold is not None else ()
+        charges: tuple[Charge, ...] = ()
+        if self.hold is not None:  # an error counts for no quota of requests; what was made for who left, does
+            served = int(status in (200, GONE))
+            charges = self.hold.spend(price, served, (input_tokens + output_tokens) * served)
         served_by = lane.route.endpoint if lane is not asked else ""
         record = UsageRecord(
             int(now_s * 1000), exchange.id[:REQUEST_ID_MAX], asked.route.project, asked.route.endpoint, served_by,

@@ -22,8 +22,8 @@ from stoker.types.errors import Unavailable
 from stoker.types.usage import Settled
 
 EVERY_S: Final = 1.0
-BATCH_MAX: Final = 1000  # records
-BATCH_BYTES_MAX: Final = 512 << 10
+BATCH_MAX: Final = 5000  # records
+BATCH_BYTES_MAX: Final = 1 << 20
 TIMEOUT_S: Final = 5.0
 NOTHING: Final = -1  # no number of a record: all is left on the disk
 LAST_S: Final = 2.0  # at the end, for what is left
@@ -71,10 +71,14 @@ class Shipper:
         return self.journal.last - self._reader.settled
 
     async def _ship_own(self) -> bool:
-        """Ship what is in the journal; return whether control has settled all of it."""
-        journal, reader = self.journal, self._reader
+        """Ship what is in the journal now; return whether control has settled all of it.
+
+        What comes meanwhile waits for the next time: under load it would else be shipped in ever smaller batches, and
+        a transaction costs control as much as some thousand records.
+        """
+        journal, reader, last = self.journal, self._reader, self.journal.last
         try:
-            while reader.settled < journal.last:
+            while reader.settled < last:
                 segments = [Place(each.first, each.path) for each in journal.segments if each.last >= each.first]
                 batch = await asyncio.to_thread(reader.next, segments, BATCH_MAX, BATCH_BYTES_MAX)
                 if batch is None or not await self._send(journal.gateway, journal.incarnation, batch, reader):

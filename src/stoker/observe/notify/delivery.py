@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
 from stoker.observe.notify import http
-from stoker.types.errors import InvalidInput, NoticeRefused, NotReachable
+from stoker.types.errors import InvalidInput, NoticeRefused, NotReachable, SecretUnavailable
 
 RETRY_FIRST_S: Final = 1.0
 RETRY_MAX_S: Final = 300.0
@@ -116,7 +116,7 @@ class Delivery(Generic[T]):
         except NoticeRefused as refused:
             log.error("a receiver refused a notice; it is given up", extra={**told, "reason": refused.message})
             return "never"
-        except (NotReachable, InvalidInput) as failed:
+        except (NotReachable, SecretUnavailable, InvalidInput) as failed:
             log.warning("a notice could not be delivered", extra={**told, "reason": failed.message})
             return "later"
         except Exception:  # a receiver's odd answer must not end its worker

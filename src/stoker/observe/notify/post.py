@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -10,19 +10,23 @@ from stoker.core.notices import Notice
 from stoker.observe.notify import apprise, formats
 from stoker.observe.notify.delivery import Delivery, post
 from stoker.observe.notify.mail import Mail
-from stoker.observe.notify.secrets import resolve
 from stoker.protocol import webhooks
 from stoker.telemetry.metrics import Registry
 from stoker.types.resources import Notifier
 
 MAIL_THREADS: Final = 16  # mails under way at once
+Resolve = Callable[[str, str], Awaitable[str]]  # project, reference
 
 
 class Post:
-    """One in a control process. `close` at the end."""
+    """One in a control process. `close` at the end.
 
-    def __init__(self, metrics: Registry, url: str, clock: Callable[[], float] = time.time) -> None:
+    resolve: returns what a project's receiver names; raises SecretUnavailable.
+    """
+
+    def __init__(self, metrics: Registry, url: str, resolve: Resolve, clock: Callable[[], float] = time.time) -> None:
         self._url = url
+        self._resolve = resolve
         self._clock = clock
         self._threads = ThreadPoolExecutor(MAIL_THREADS, "mail")
         self._apprise_threads = ThreadPoolExecutor(apprise.THREADS, "apprise")
@@ -41,20 +45,21 @@ class Post:
         return self._delivery.settled()
 
     async def send(self, notifier: Notifier, notice: Notice) -> None:
-        """Tell one receiver once. Raises NotReachable, NoticeRefused, and InvalidInput (no such secret)."""
-        spec = notifier.spec
+        """Tell one receiver once. Raises NotReachable, NoticeRefused, SecretUnavailable."""
+        spec, project = notifier.spec, notifier.metadata.project
         if spec.type == "email":
             assert spec.email is not None  # the manifest was checked
-            password = resolve(spec.email.password) if spec.email.password else ""
+            password = await self._resolve(project, spec.email.password) if spec.email.password else ""
             await Mail(spec.email, password, formats.mail(notice, spec.email.sender, spec.email.to)).send(self._threads)
             return
-        url = resolve(spec.url_from) if spec.url_from else spec.url
+        url = await self._resolve(project, spec.url_from) if spec.url_from else spec.url
         if spec.type == "apprise":
             told = (formats.title(notice), formats.text(notice))
             await apprise.send(self._apprise_threads, url, *told, is_firing=notice.is_firing)
             return
         body = formats.webhook(notice, self._url) if spec.type == "webhook" else formats.slack(notice)
-        await post(url, body, self._signed(spec.sign_with, notice, body) if spec.type == "webhook" else {})
+        key = await self._resolve(project, spec.sign_with) if spec.sign_with else ""
+        await post(url, body, self._signed(key.encode(), notice, body) if spec.type == "webhook" else {})
 
     async def close(self) -> None:
         """Stop delivering; what was not delivered is still in the outbox."""
@@ -65,8 +70,7 @@ class Post:
     async def _send(self, notice: Notice) -> None:
         await self.send(self._receivers[notice.receiver], notice)
 
-    def _signed(self, sign_with: str | None, notice: Notice, body: bytes) -> dict[str, str]:
-        key = resolve(sign_with).encode() if sign_with else b""
+    def _signed(self, key: bytes, notice: Notice, body: bytes) -> dict[str, str]:
         now_s = self._clock()
         headers = webhooks.sign(key, _id(notice), now_s, body)
         return {**headers, "X-Stoker-Signature": webhooks.former(key, now_s, body)} if key else headers

@@ -119,6 +119,8 @@ QUESTIONS: Final = (
     Question("UsageBroken", "increase by (process) (stoker_usage_journal_broken_total[15m])", over=0.5),
     Question("AuditFails", "increase by () (stoker_audit_failures_total[10m])", over=0.5),
     Question("AuditBroken", "max by () (stoker_audit_problems)", over=0.5),
+    Question("IdentityProviderDown", "max by (provider) (stoker_identity_provider_failing)", over=0.5),
+    Question("SecretUnavailable", "max by (project, secret) (stoker_secret_failing)", over=0.5),
     Question("HistoryFails", "increase by () (stoker_history_failures_total[10m])", over=0.5),
 )  # fmt: skip
 _ASKED: Final = frozenset(each.alarm for each in QUESTIONS)

@@ -4,16 +4,17 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 import ssl
 import struct
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol, cast
 
 import msgspec
 
 from stoker.protocol import frames
 from stoker.protocol.frames import EndHead, FrameError, FrameReader, Hello, Kind, RequestHead
+from stoker.protocol.link.bound import bind
 from stoker.protocol.link.cork import Cork
 from stoker.protocol.link.late import Impairment, Late
 from stoker.protocol.link.wire import as_head, socket_path
@@ -331,13 +332,12 @@ class Server:
         """Have every connection behave as over a bad network from now on; None: as they are."""
         self._all.impairment = how
 
-    async def open_to(self, host: str, port: int, guard: Guard) -> None:
-        """Listen to other nodes too, over TLS. Raises OSError."""
+    async def open_to(self, bound: socket.socket, guard: Guard) -> None:
+        """Listen to other nodes too, over TLS, by what `bind_tcp` returned. Raises OSError."""
         loop = asyncio.get_running_loop()
         opened = await loop.create_server(
             lambda: _Connection(self._handler, self._all, guard),
-            host,
-            port,
+            sock=bound,
             ssl=guard.context,
             ssl_handshake_timeout=HANDSHAKE_S,
         )
@@ -359,20 +359,16 @@ class Server:
             await asyncio.wait([connection.closed for connection in self._connections], timeout=CLOSE_TIMEOUT_S)
         for connection in list(self._connections):
             connection.abort()
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # it is gone, or this process is confined and has no right to its folder
             os.unlink(self._path)
 
 
-async def serve(address: str, handler: Handler) -> Server:
-    """Listen on `address` (mode 600). A socket file that nobody answers on is replaced. Raises OSError."""
-    path = socket_path(address)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+async def serve(address: str, handler: Handler, bound: socket.socket | None = None) -> Server:
+    """Listen on `address`, by what `bind` returned where that was done before. Raises OSError."""
     all_ = _All()
     loop = asyncio.get_running_loop()
-    listening = await loop.create_unix_server(lambda: _Connection(handler, all_), path)
-    Path(path).chmod(0o600)
-    return Server(listening, handler, all_, path)
+    listening = await loop.create_unix_server(lambda: _Connection(handler, all_), sock=bound or bind(address))
+    return Server(listening, handler, all_, socket_path(address))
 
 
 def refuse(method: str) -> StokerError:

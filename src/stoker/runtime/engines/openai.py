@@ -54,8 +54,9 @@ class OpenAIOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ready_path: str = "/health"  # answers 200 once `command` can work
     start_timeout_s: Annotated[float, Meta(gt=0, le=3600)] = 300.0
     model: str = ""  # what the server calls it; may be left out when it has one model only
-    api_key_env: str = ""  # name of the environment variable with the key
-    api_key_file: str = ""  # or a file with it
+    api_key: str = ""  # the key; a manifest names it, and a gateway hands it over (runtime/handed.py)
+    api_key_env: str = ""  # or the name of the variable of the replica's environment with it
+    api_key_file: str = ""  # or a file with it; control makes a reference of it
     timeout_s: Annotated[float, Meta(gt=0, le=86_400)] = 600.0
     slots: Annotated[int, Meta(ge=1, le=4096)] | None = None  # requests sent to it at once; by default learned
     context: Annotated[int, Meta(ge=0)] = 0  # its context length, when known
@@ -119,8 +120,13 @@ class Server:
             raise InvalidInput(f"{url!r} is no http or https URL", field="options.url")
         self.url = url
         self.timeout_s = timeout_s
-        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.headers: dict[str, str] = {}
         self.is_severed = False
+        self.rekey(key)
+
+    def rekey(self, key: str) -> None:
+        """Send `key` from now on; "" for none."""
+        self.headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     def check(self) -> None:
         """Raise NotReachable while it is to be taken as out of reach."""
@@ -176,6 +182,11 @@ class RemoteGenerate:
         self._server = server
         self._model = model
         self._child = child
+
+    def rekey(self, key: str) -> None:
+        """See port.TakesKey."""
+        self._server.rekey(_printable(key, "options.api_key"))
+        self.direct = msgspec.structs.replace(self.direct, authorization=self._server.headers.get("Authorization", ""))
 
     @property
     def is_severed(self) -> bool:
@@ -249,6 +260,10 @@ class RemoteEmbed:
         self.dimensions = 0
         self.dimensions = int(self.embed(["dimensions"]).vectors.shape[1])
 
+    def rekey(self, key: str) -> None:
+        """See port.TakesKey."""
+        self._server.rekey(_printable(key, "options.api_key"))
+
     @property
     def is_severed(self) -> bool:
         """See port.CallsOut."""
@@ -318,6 +333,8 @@ def _index_of(item: _Vector) -> int:
 
 
 def _key(chosen: OpenAIOptions) -> str:
+    if chosen.api_key:
+        return _printable(chosen.api_key, "options.api_key")
     if chosen.api_key_env:
         key = os.environ.get(chosen.api_key_env, "")
         if not key:

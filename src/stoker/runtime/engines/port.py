@@ -121,6 +121,14 @@ class HasServer(Protocol):
 
 
 @runtime_checkable
+class TakesKey(Protocol):
+    """An engine that calls a server of others with a key, which may be another one from some moment on."""
+
+    def rekey(self, key: str) -> None:
+        """Use `key` for what is sent from now on. Called by the event loop; does not block."""
+
+
+@runtime_checkable
 class CallsOut(Protocol):
     """An engine that calls a server of others. `is_severed`: it is to do as if nobody answered there (a game day)."""
 

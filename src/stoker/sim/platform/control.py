@@ -31,7 +31,7 @@ class Control:
     def begin(self, until_s: float) -> None:
         """Start what is there at the beginning, ready, and look from then on."""
         for site in self._sites.values():
-            self._reconcile(site, cold_start_s=0.0)
+            self._reconcile(site, is_there=True)
             self._clock.at(0.0, self._tick, site)
         for kind in self._plan.rollouts:
             if kind.at_s < until_s:
@@ -40,8 +40,8 @@ class Control:
     # ---- scaling
 
     def wake(self, site: Site) -> None:
-        """Look soon, if nothing runs: somebody waits. Whoever scales to zero has something that asks at once."""
-        if not site.replicas and not site.is_woken:
+        """Look soon, if nothing takes requests: somebody waits. Whoever scales to zero has something that asks."""
+        if not site.is_woken and all(each.state == "draining" for each in site.replicas):
             site.is_woken = True
             self._clock.at(self._clock.now_s + WAKE_S, self._look, site)
 
@@ -58,17 +58,17 @@ class Control:
         if wanted != site.wanted:
             site.wanted = wanted
             site.changes += now_s < site.kind.arrivals.duration_s
-        self._reconcile(site, cold_start_s=terms.cold_start_s)
+        self._reconcile(site)
 
-    def _reconcile(self, site: Site, cold_start_s: float) -> None:
-        """Order what is missing where it fits, and drain what is too much."""
+    def _reconcile(self, site: Site, *, is_there: bool = False) -> None:
+        """Order what is missing where it fits, and drain what is too much. is_there: it is ready at once."""
         self._bury(site)
         counts = site.counts()
         is_changed, blocked = False, ""
         for revision, count in counts.items():
             mine = [each for each in site.replicas if each.revision == revision and each.state != "draining"]
             for _ in range(count - len(mine)):
-                blocked = self._order(site, revision, cold_start_s)
+                blocked = self._order(site, revision, 0.0 if is_there else site.start_s(self._clock.now_s))
                 is_changed |= not blocked
                 if blocked:
                     break
@@ -115,7 +115,8 @@ class Control:
             return
         replica.become_ready()
         took_s = self._clock.now_s - replica.started_s
-        site.cold_start_s = took_s or site.cold_start_s
+        if took_s:
+            site.starts_s.append(took_s)
         self.refresh(site)
 
     def _let_go(self, site: Site, replica: Replica) -> None:
@@ -174,7 +175,7 @@ class Control:
         for request in lost:
             assert request.lane is not None
             request.lane.lost(replica, request)
-        self._clock.at(self._clock.now_s + restart.delay_s, self._load, site, replica, site.kind.terms.cold_start_s)
+        self._clock.at(self._clock.now_s + restart.delay_s, self._load, site, replica, site.start_s(self._clock.now_s))
 
     def darken(self, node: str) -> None:
         """Let a node go dark with all that runs there."""
@@ -201,7 +202,7 @@ class Control:
                 assert request.lane is not None
                 request.lane.lost(replica, request)
             self._bury(site)
-            self._reconcile(site, cold_start_s=site.kind.terms.cold_start_s)
+            self._reconcile(site)
 
     # ---- rollouts
 
@@ -231,7 +232,7 @@ class Control:
         site.serving = running.turn(site.wanted, ready, left, site.serving, read, self._clock.now_s)
         if running.is_ended:
             site.watches = ()
-        self._reconcile(site, cold_start_s=site.kind.terms.cold_start_s)
+        self._reconcile(site)
         if running.is_ended or site.weights() != before:
             self.publish(site)
         if not running.is_ended:

@@ -17,7 +17,7 @@ class Ledger:
     """Counts of one endpoint that only grow, and a line for each request that ended."""
 
     def __init__(self) -> None:
-        self.arrived = self.finished = 0
+        self.arrived = self.finished = self.served = self.tokens = 0
         self.service_s = 0.0  # that ended requests held their places
         self.presence_s = 0.0  # arrivals negative, ends positive
         self.ends: dict[End, int] = dict.fromkeys(ENDS, 0)
@@ -47,6 +47,8 @@ class Ledger:
         self.cached_tokens += request.cached_tokens
         if request.begun_s >= 0.0:
             self.service_s += now_s - request.sent_s
+            self.served += 1
+            self.tokens += request.input_tokens + request.output_tokens
         began_s = request.begun_s if request.begun_s >= 0.0 else now_s
         self._arrived_s.append(request.arrived_s)
         self._wait_s.append(began_s - request.arrived_s)

@@ -89,8 +89,23 @@ class Tenant:
 
 
 @dataclass(frozen=True, slots=True)
+class Started:
+    """A start that was measured. at_s: when, in the time that is simulated; nothing is simulated by what it was itself.
+
+    Without a moment it was before all of that.
+    """
+
+    took_s: float
+    at_s: float = -math.inf
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointPlan:
-    """One endpoint: its load, its engine, how it scales, and its limits."""
+    """One endpoint: its load, its engine, how it scales, and its limits.
+
+    starts: what starts took, of which each is drawn; none: always terms.cold_start_s. known_start_s: what control
+    takes a start for before it sees one; 0: it has never seen any.
+    """
 
     name: str
     arrivals: Arrivals
@@ -102,6 +117,8 @@ class EndpointPlan:
     queue_max: int = 100_000
     cores: float = 1.0
     memory_bytes: int = GIB
+    starts: tuple[Started, ...] = ()
+    known_start_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,12 @@
 """One endpoint of the simulated platform, as control sees it: what is wanted, what there is, and how it scales."""
 
+import math
+from collections import deque
 from collections.abc import Sequence
 from random import Random
+from typing import Final
 
+from stoker.core import starts
 from stoker.core.capacity import Demand
 from stoker.sim.platform import plan
 from stoker.sim.platform.arms import Watch
@@ -12,6 +16,8 @@ from stoker.sim.platform.replica import Replica
 from stoker.sim.platform.rollouts import Course
 from stoker.sim.policy import Observation
 
+ITSELF_S: Final = 10.0  # a start that was measured so near to a simulated one is the same
+
 
 class Site:
     """An endpoint: its replicas, its lanes (one a gateway), its policy and what was counted."""
@@ -20,6 +26,7 @@ class Site:
         self.kind = kind
         self.lanes = tuple(lanes)
         self.draws = draws
+        self._shift = 0  # of measured starts; drawn with the first
         self.policy = kind.policy(kind.terms)
         self.ledger = Ledger()
         self.replicas: list[Replica] = []  # that are not dead
@@ -32,7 +39,8 @@ class Site:
         self.is_woken = False  # control was asked to look, and has yet to
         self.most_replicas = 0
         self.changes = 0
-        self.cold_start_s = 0.0
+        # What starts took, as control knows it: before the run, and then of this one.
+        self.starts_s = deque([kind.known_start_s] if kind.known_start_s else [], maxlen=starts.KNOWN_MAX)
         self.paid_s = 0.0  # of replicas that are gone
         self.paid_until_s = kind.arrivals.duration_s  # what is left to be done after it is not counted
         self.blocked = ""
@@ -42,6 +50,21 @@ class Site:
     def demand(self, revision: str) -> Demand:
         """Return what one replica needs."""
         return Demand(self.kind.cores, self.kind.memory_bytes, revision, self.kind.name)
+
+    def start_s(self, now_s: float) -> float:
+        """Return what a start takes that begins now: what another one took that was measured.
+
+        Of those with a moment each has the time of the one so many after it, so that all are drawn about equally often.
+        """
+        known = self.kind.starts
+        if not known:
+            return self.kind.terms.cold_start_s
+        if len(known) < 2 or any(math.isinf(each.at_s) for each in known):
+            others = [each.took_s for each in known if abs(each.at_s - now_s) > ITSELF_S]
+            return self.draws.choice(others) if others else self.kind.terms.cold_start_s
+        nearest = min(range(len(known)), key=lambda at: abs(known[at].at_s - now_s))
+        self._shift = self._shift or self.draws.randrange(1, len(known))
+        return known[(nearest + self._shift) % len(known)].took_s
 
     def counts(self) -> dict[str, int]:
         """Return how many replicas of each revision there should be."""
@@ -73,5 +96,7 @@ class Site:
             finished=ledger.finished,
             service_s=ledger.service_s,
             presence_s=ledger.presence_s + present * now_s,
-            cold_start_s=self.cold_start_s,
+            cold_start_s=starts.expected_s(self.starts_s),
+            served=ledger.served,
+            tokens=ledger.tokens,
         )

@@ -95,7 +95,7 @@ class World:
             if index + 1 < len(at_s):
                 clock.at(at_s[index + 1], come, index + 1)
             lanes[gateways[index]].come(request)
-            if not site.replicas:
+            if not site.wanted:
                 control.wake(site)
 
         clock.at(at_s[0], come, 0)

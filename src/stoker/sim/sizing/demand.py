@@ -40,13 +40,12 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What is simulated of a recording, and how much of it that is. is_exact: every draw is the recording itself."""
+    """What is simulated of a recording, and how much of it that is."""
 
     stretches: tuple[Stretch, ...]
     recorded_s: float
     recorded: int  # requests
     per_s: tuple[float, ...]  # of each minute
-    is_exact: bool = False
 
     @property
     def peak_per_s(self) -> float:
@@ -74,8 +73,7 @@ class Demand:
 
     def draw(self, seed: int, times: int = 1) -> Arrivals:
         """Return one course of the demand, at so many `times` of it: the stretches one after the other."""
-        whole = joined([each.arrivals for each in self.stretches])
-        return whole if self.is_exact else drawn(whole, seed, times)
+        return drawn(joined([each.arrivals for each in self.stretches]), seed, times)
 
 
 def counted(
@@ -102,12 +100,6 @@ def sized(recorded: Arrivals) -> Arrivals:
     if np.any(recorded.input_tokens) or np.any(recorded.output_tokens):
         return recorded
     return of(recorded.at_s, recorded.duration_s)
-
-
-def exactly(sent: Arrivals) -> Demand:
-    """Return these very arrivals."""
-    stretch = Stretch(sent, 0.0, 0.0, 1)
-    return Demand((stretch,), sent.duration_s, len(sent), (len(sent) / sent.duration_s,), is_exact=True)
 
 
 def sampled(recorded: Arrivals, requests_max: int = REQUESTS_MAX, span_max_s: float = SPAN_MAX_S) -> Demand:

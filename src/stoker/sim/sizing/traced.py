@@ -17,23 +17,23 @@ from stoker.sim.arrivals import Arrivals
 from stoker.sim.platform import plan
 from stoker.sim.sizing import measured, paced, slowness, trial
 from stoker.sim.sizing.answer import Range
-from stoker.sim.sizing.demand import GRID
 from stoker.sim.sizing.trial import Column, Kind
 from stoker.types.errors import InvalidInput
+from stoker.types.starts import Took
 from stoker.types.traces import Trace
 
-STRETCH_S: Final = 5.0
+STRETCH_S: Final = 1.0  # so that a burst of seconds is in both: what a machine has beside it changes with each
 FOLDS: Final = 2
 PACING_MIN: Final = 5  # traces
 ROUNDS: Final = 3
-EVEN: Final = 41  # quantiles of how much longer calls take than their line says
+EVEN: Final = 41  # quantiles, of how much longer calls take than their line says and of what is beside them
 
 
 class Traced(msgspec.Struct, frozen=True):
     """One request, as its gateway and its replica saw it. Times in seconds; infinite without an answer.
 
-    number: its place in the load. beside_s: what was spent neither in a queue nor in the engine. rows, call_s: of the
-    call that answered it. prefill_s, decode_s: of a generated answer.
+    number: its place in the load. began_at_s: unix time. beside_s: what was spent neither in a queue nor in the engine.
+    rows, call_s: of the call that answered it. prefill_s, decode_s: of a generated answer.
     """
 
     number: int
@@ -46,13 +46,14 @@ class Traced(msgspec.Struct, frozen=True):
     decode_s: float = 0.0
     read_tokens: int = 0
     written_tokens: int = 0
+    began_at_s: float = 0.0
 
 
 def traced(number: int, trace: Trace) -> Traced:
     """Return what a trace says of the request with this number."""
     timings, usage = trace.timings, trace.usage
     if trace.status != 200 or timings is None:
-        return Traced(number)
+        return Traced(number, began_at_s=trace.began_at_s)
     queue_s = timings.queue_s
     if timings.prefill_s or queue_s:  # else the engine was free: the way from the socket to it
         queue_s += timings.batch_wait_s
@@ -68,6 +69,7 @@ def traced(number: int, trace: Trace) -> Traced:
         timings.decode_s,
         max(usage.input_tokens - usage.cached_tokens, 1) if usage is not None else 0,
         usage.output_tokens if usage is not None else 0,
+        trace.began_at_s,
     )
 
 
@@ -88,10 +90,21 @@ def fitted(kind: Kind, counted: Range, arrivals: Arrivals, traces: Sequence[Trac
     )
 
 
+def started(kinds: Sequence[Kind], starts: Sequence[Took]) -> tuple[Kind, ...]:
+    """Return `kinds` with what starts took: those of the load, each by the others; where it had fewer than two, all.
+
+    starts: all that are known, at any time.
+    """
+    since = [plan.Started(each.whole_s, each.at_s - kinds[0].began_s) for each in starts]
+    during = [each for each in since if each.at_s >= 0.0]
+    known = during if len(during) > 1 else since
+    return tuple(replace(kind, starts=tuple(known)) for kind in kinds)
+
+
 def _fitted(kind: Kind, counted: Range, arrivals: Arrivals, pacing: Sequence[Traced]) -> Kind:
     if len(pacing) < PACING_MIN:
         raise InvalidInput(f"{len(pacing)} requests left a trace to set the pace by, too few: send for longer")
-    beside_s = tuple(np.quantile([each.beside_s for each in pacing], GRID).tolist())
+    beside_s = tuple(np.quantile([each.beside_s for each in pacing], np.linspace(0.0, 1.0, EVEN)).tolist())
     known = replace(kind, around_s=beside_s)
     match kind.engine:
         case plan.Batching(max_rows=most):

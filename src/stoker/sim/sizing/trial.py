@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from stoker.core.scale.memory import Memory
 from stoker.core.scale.policy import Policy as Rules
 from stoker.sim.arrivals import Arrivals
 from stoker.sim.endpoint import Terms
@@ -35,8 +36,12 @@ SHARES: Final = tuple(round(share, 4) for share in (*np.linspace(0.0, 0.9, 46), 
 class Kind:
     """What is sized, whatever its range: an engine, how slowly a replica starts, how it scales and what it refuses.
 
-    around_s: of a request, spent beside queue and engine: quantiles at demand.GRID's shares; empty: nothing.
-    initial: replicas that are there at the beginning; 0: as many as the first minute asks for.
+    around_s: of a request, spent beside queue and engine: quantiles at demand.GRID's shares, any other number of
+    them at even ones; empty: nothing.
+    initial: replicas that are there at the beginning; 0: as many as the first minute asks for. starts: what starts
+    took, of which each is drawn; none: always cold_start_s. known_start_s: what scaling takes a start for before it
+    sees one; None: cold_start_s. memory: what scaling remembers at the beginning, and began_s: when that is (unix
+    time).
     """
 
     engine: plan.Engine
@@ -48,6 +53,10 @@ class Kind:
     queue_max: int = 512
     around_s: tuple[float, ...] = ()
     initial: int = 0
+    starts: tuple[plan.Started, ...] = ()
+    known_start_s: float | None = None
+    memory: Memory = Memory()  # noqa: RUF009 - frozen
+    began_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,7 @@ class Lived:
     arrived_s: Column
     ttft_s: Column
     latency_s: Column
+    replica_hours: float  # from order to stop, while requests came
 
     @property
     def writing_s(self) -> Column:
@@ -110,23 +120,25 @@ def lived(kind: Kind, tried: Range, arrivals: Arrivals, seed: int = 0) -> Lived:
     """Return what becomes of these very arrivals, in their order."""
     found = _lived(kind, kind.engine, tried, arrivals, seed)[1]
     order = np.argsort(found.arrived_s, kind="stable")
-    return Lived(found.arrived_s[order], found.ttft_s[order], found.latency_s[order])
+    return Lived(found.arrived_s[order], found.ttft_s[order], found.latency_s[order], found.replica_hours)
 
 
 def _lived(kind: Kind, engine: plan.Engine, tried: Range, arrivals: Arrivals, seed: int) -> tuple[Site, Lived]:
     world = World(plan.PlatformPlan((_endpoint(kind, engine, tried, arrivals),), seed=seed))
-    world.run()
+    (outcome,) = world.run()
     site = world.sites["planned"]
     _, ttft_s, latency_s, ends = site.ledger.columns()
     around_s = _around_s(kind, len(ends), seed)
-    taken = (np.where(ends == 0, took_s + around_s, math.inf) for took_s in (ttft_s, latency_s))
-    return site, Lived(site.ledger.arrived_s(), *taken)
+    ttft_s, latency_s = (np.where(ends == 0, took_s + around_s, math.inf) for took_s in (ttft_s, latency_s))
+    return site, Lived(site.ledger.arrived_s(), ttft_s, latency_s, outcome.replica_hours)
 
 
 def _around_s(kind: Kind, count: int, seed: int) -> Column:
     if not kind.around_s:
         return np.zeros(count)
-    return np.interp(np.random.default_rng((seed, 13)).uniform(0.0, 1.0, count), GRID, kind.around_s)
+    number = len(kind.around_s)
+    shares = GRID if number == len(GRID) else np.linspace(0.0, 1.0, number)
+    return np.interp(np.random.default_rng((seed, 13)).uniform(0.0, 1.0, count), shares, kind.around_s)
 
 
 def _endpoint(kind: Kind, engine: plan.Engine, tried: Range, arrivals: Arrivals) -> plan.EndpointPlan:
@@ -139,7 +151,8 @@ def _endpoint(kind: Kind, engine: plan.Engine, tried: Range, arrivals: Arrivals)
         if tried.min == tried.max:
             return Fixed(tried.max)
         utilization = kind.rules.utilization if tried.utilization is None else tried.utilization
-        return Stoker(msgspec.structs.replace(kind.rules, min=tried.min, max=tried.max, utilization=utilization))
+        rules = msgspec.structs.replace(kind.rules, min=tried.min, max=tried.max, utilization=utilization)
+        return Stoker(rules, memory=kind.memory, began_s=kind.began_s)
 
     return plan.EndpointPlan(
         "planned",
@@ -149,6 +162,8 @@ def _endpoint(kind: Kind, engine: plan.Engine, tried: Range, arrivals: Arrivals)
         policy,
         deadline_s=kind.timeout_s,
         queue_max=kind.queue_max,
+        starts=kind.starts,
+        known_start_s=kind.cold_start_s if kind.known_start_s is None else kind.known_start_s,
     )
 
 

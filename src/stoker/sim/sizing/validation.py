@@ -10,11 +10,13 @@ import numpy as np
 from stoker.sim.arrivals import Arrivals, poisson
 from stoker.sim.sizing import traced, trial
 from stoker.sim.sizing.answer import Figures, Range
-from stoker.sim.sizing.demand import Demand, exactly
+from stoker.sim.sizing.demand import Demand
 from stoker.sim.sizing.prices import UNPRICED
 from stoker.sim.sizing.trial import Kind
 
 DRAWS: Final = 3
+JUDGED_DRAWS: Final = 8  # of a load: its few starts are drawn in each
+SURE: Final = 1.96  # standard deviations
 # How far off each number may be, as a share of what was measured: what is promised of the simulator.
 BOUNDS: Final = {
     "ttft p50": 0.15,
@@ -36,12 +38,17 @@ class Measured(NamedTuple):
 
 
 class Checked(msgspec.Struct, frozen=True):
-    """One number; infinite where so many requests had no answer. bound: how far off it may be, as a share."""
+    """One number; infinite where so many requests had no answer. bound: how far off it may be, as a share.
+
+    low, high: between which what was measured lies for another draw of as many requests, 19 times of 20; 0: not known.
+    """
 
     name: str
     measured: float
     simulated: float
     bound: float
+    low: float = 0.0
+    high: float = 0.0
 
     @property
     def off(self) -> float:
@@ -52,6 +59,13 @@ class Checked(msgspec.Struct, frozen=True):
     def is_near(self) -> bool:
         """Whether it is within the bound."""
         return abs(self.off) <= self.bound
+
+    @property
+    def is_chance(self) -> bool:
+        """Whether what was measured is not as sure itself as the bound is narrow."""
+        return bool(self.high) and not self.measured / (1 + self.bound) <= self.low <= self.high <= self.measured * (
+            1 + self.bound
+        )
 
 
 class Validation(msgspec.Struct, frozen=True):
@@ -102,22 +116,24 @@ def judged(
     folds = np.array([traced.fold(at_s) for at_s in arrivals.at_s[numbers]]) % len(kinds)
     simulated_s: dict[str, list[float]] = {name: [] for name in measured.taken_s}
     replicas = []
-    for number in range(DRAWS * len(kinds)):
-        told("as it is", number, DRAWS * len(kinds))
+    for number in range(JUDGED_DRAWS * len(kinds)):
+        told("as it is", number, JUDGED_DRAWS * len(kinds))
         kind, mine = kinds[number % len(kinds)], numbers[folds == number % len(kinds)]
         lived = trial.lived(kind, counted, arrivals, seed + number)
         for name, column in simulated_s.items():
             column.extend((lived.ttft_s if name == "ttft" else lived.latency_s)[mine].tolist())
-        if measured.replica_hours:
-            exact = trial.run(kind, UNPRICED, counted, exactly(arrivals), seed + number)
-            replicas.append(exact.figures.replicas_mean * arrivals.duration_s / 3600.0)
-    found: dict[str, tuple[float, float]] = {}
+        replicas.append(lived.replica_hours)
+    found: dict[str, Checked] = {}
     for name, taken_s in measured.taken_s.items():
-        simulated = quantiles(name, simulated_s[name])
-        found |= {key: (value, simulated[key]) for key, value in quantiles(name, taken_s).items()}
-    if replicas:
-        found["replica-hours"] = measured.replica_hours, sum(replicas) / len(replicas)
-    return tuple(Checked(name, *found[name], bound) for name, bound in BOUNDS.items() if name in found)
+        simulated, ranges = quantiles(name, simulated_s[name]), _ranges(name, taken_s)
+        found |= {
+            key: Checked(key, value, simulated[key], BOUNDS[key], *ranges[key])
+            for key, value in quantiles(name, taken_s).items()
+        }
+    if measured.replica_hours:
+        name, mean = "replica-hours", sum(replicas) / len(replicas)
+        found[name] = Checked(name, measured.replica_hours, mean, BOUNDS[name])
+    return tuple(found[name] for name in BOUNDS if name in found)
 
 
 def load(per_s: float, lasts_s: float, seed: int) -> Arrivals:
@@ -134,6 +150,21 @@ def quantiles(name: str, taken_s: Sequence[float]) -> dict[str, float]:
         for share in (0.5, 0.95)
         if ordered
     }
+
+
+def _ranges(name: str, taken_s: Sequence[float]) -> dict[str, tuple[float, float]]:
+    """Return between which each quantile lies for other draws: the ranks within two deviations (binomial) of its own.
+
+    Where two kinds of requests meet at a quantile, such as those that waited for a start and those that did not, one
+    more or less of them moves it from one kind to the other.
+    """
+    ordered, count = sorted(taken_s), len(taken_s)
+    found = {}
+    for share in (0.5, 0.95):
+        middle, reach = share * count, SURE * math.sqrt(share * (1.0 - share) * count)
+        low, high = (min(max(math.ceil(rank), 1), count) - 1 for rank in (middle - reach, middle + reach))
+        found[f"{name} p{round(share * 100)}"] = ordered[low], ordered[high]
+    return found
 
 
 def _read(name: str, one: Figures, demand: Demand) -> float:

@@ -364,6 +364,13 @@ GATEWAY: Final[tuple[Metric, ...]] = (
         "Keys that were none, from addresses that had sent too many of them: answered with 429.",
     ),
     Metric(
+        "stoker_tokens_refused_total",
+        "counter",
+        "",
+        ("process", "reason"),
+        "Tokens of identity providers that did not hold, by what was wrong with them.",
+    ),
+    Metric(
         "stoker_access_log_dropped_total",
         "counter",
         "",

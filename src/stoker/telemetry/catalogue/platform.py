@@ -10,20 +10,18 @@ PLATFORM: Final[tuple[Metric, ...]] = (
     Metric(
         "stoker_api_request_duration_seconds", "histogram", "seconds", ("method",), "Duration of control API requests."
     ),
-    Metric("stoker_audit_sealed_rows", "gauge", "", (), "The last row of the audit that is under a checkpoint.", "max"),
-    Metric("stoker_audit_problems", "gauge", "", (), "What the last look found to be wrong with the audit.", "max"),
-    Metric(
-        "stoker_audit_failures_total",
-        "counter",
-        "",
-        ("what",),
-        "What of the audit failed: checkpoint, file (it was changed), copy (the second place).",
-    ),
     Metric("stoker_loop_seconds", "histogram", "seconds", (), "One turn of observe, decide, apply."),
     Metric("stoker_loop_errors_total", "counter", "", (), "Turns of the loop that failed."),
     Metric("stoker_decisions_total", "counter", "", ("action",), "Actions the loop took, by kind."),
     Metric("stoker_replicas", "gauge", "", (*ENDPOINT, "phase"), "Replicas by phase, as the nodes report them."),
     Metric("stoker_replicas_wanted", "gauge", "", ENDPOINT, "Replicas that there shall be, of all revisions.", "max"),
+    Metric(
+        "stoker_replicas_unconfined",
+        "gauge",
+        "",
+        ENDPOINT,
+        "Replicas that are not kept from all that is not theirs (the condition Sandboxed).",
+    ),
     Metric("stoker_scaling_seconds", "histogram", "seconds", (), "One look at the load of all endpoints that scale."),
     Metric(
         "stoker_scaling_desired_replicas",
@@ -65,13 +63,6 @@ PLATFORM: Final[tuple[Metric, ...]] = (
         "ratio",
         (*ENDPOINT, "slo"),
         "Error budget that is left: 1 is untouched, negative is overdrawn.",
-    ),
-    Metric(
-        "stoker_budget_usd",
-        "gauge",
-        "",
-        ("project", "budget", "kind"),
-        "A budget in this period, in US dollars: spent, leased to gateways, and left.",
     ),
     Metric(
         "stoker_slo_burn_rate",
@@ -266,25 +257,6 @@ PLATFORM: Final[tuple[Metric, ...]] = (
         "seconds",
         ("node",),
         "How far the node's wall clock is from control's, either way.",
-        "last",
-    ),
-    Metric(
-        "stoker_node_ready", "gauge", "", ("node",), "1 while the agent of a node that joined answers, else 0.", "last"
-    ),
-    Metric(
-        "stoker_node_certificate_expiry_timestamp_seconds",
-        "gauge",
-        "seconds",
-        ("node",),
-        "Unix time at which the certificates end that a node shows to others.",
-        "last",
-    ),
-    Metric(
-        "stoker_node_certificate_left_ratio",
-        "gauge",
-        "",
-        ("node",),
-        "How much of their life those certificates have left; they are renewed at a half.",
         "last",
     ),
     Metric("stoker_node_cores", "gauge", "", ("node",), "Cores that processes of the node may use.", "last"),

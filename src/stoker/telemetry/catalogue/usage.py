@@ -21,6 +21,13 @@ USAGE: Final[tuple[Metric, ...]] = (
         "Usage records that could not be written: the disk or the journal was full. Of requests without a price.",
     ),
     Metric(
+        "stoker_quota_running",
+        "gauge",
+        "",
+        ("process", "scope"),
+        "Requests that run under a limit of requests at once: of keys, of projects, or of the platform.",
+    ),
+    Metric(
         "stoker_usage_records_unsettled",
         "gauge",
         "",

@@ -111,6 +111,7 @@ def _of_processes() -> _Alerts:
         "UsageBroken": (f"{_more('stoker_usage_journal_broken_total', '15m', ('process',))} > 0", "process"),
         "AuditFails": (f"{_more('stoker_audit_failures_total', '10m', ())} > 0", "process"),
         "AuditBroken": (f"{select('stoker_audit_problems')} > 0", "process"),
+        "IdentityProviderDown": (f"{select('stoker_identity_provider_failing')} > 0", "provider"),
         "HistoryFails": (f"{_more('stoker_history_failures_total', '10m', ())} > 0", "process"),
     }
 

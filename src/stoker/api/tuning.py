@@ -1,0 +1,49 @@
+"""Operations about settings that change while the platform runs."""
+
+from typing import Any, Final
+
+import msgspec
+from starlette.responses import Response
+
+from stoker.api.bodies import decoded, invalid, reply
+from stoker.api.operations import Call, Operation
+from stoker.control import tuning
+from stoker.control.routes import tuned
+from stoker.types.tuning import Tuning, TuningView, view
+
+
+async def _settings(call: Call) -> Response:
+    return reply(view(await call.plane.database.reading(tuned), call.plane.usual))
+
+
+async def _change_settings(call: Call) -> Response:
+    changes: dict[str, Any] = await decoded(call.request, dict[str, Any])
+    try:
+        found = await call.plane.database.writing(lambda connection: tuning.change(connection, changes))
+    except msgspec.ValidationError as wrong:
+        raise invalid(wrong) from wrong
+    call.plane.loop.wake()
+    return reply(view(found, call.plane.usual))
+
+
+OPERATIONS: Final = (
+    Operation(
+        "GET",
+        "/api/v1/settings",
+        _settings,
+        "Settings that can be changed while the platform runs",
+        "platform:read",
+        where="platform",
+        answer=TuningView,
+    ),
+    Operation(
+        "POST",
+        "/api/v1/settings",
+        _change_settings,
+        "Change some of them, for gateways and control, at once; null: as the platform was started",
+        "platform:write",
+        where="platform",
+        body=Tuning,
+        answer=TuningView,
+    ),
+)

@@ -1,0 +1,1 @@
+"""Secrets by reference."""  # noqa: A005 - the room is called so
