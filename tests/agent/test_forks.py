@@ -10,6 +10,7 @@ import pytest
 
 from stoker.agent.forks import REPLICA_ARGV
 from stoker.app.down import down
+from stoker.confine import landlock
 from stoker.types.forks import THREADS_ENV, USUAL_ENV, ForkStatus
 from stoker.types.process import ProcessSpec, ProcessStatus
 from tests.agent.conftest import Rig, started, until
@@ -115,6 +116,14 @@ def test_forks_draw_other_numbers_and_have_the_threads_they_were_given(forking: 
     for at in (1, 2):
         assert len({line[at] for line in lines}) == 3, "from the generators of random and of numpy"
     assert len({line[3] for line in lines}) == 1, "as many threads as one that numpy found its variables with"
+
+
+def test_a_fork_is_confined_with_all_the_threads_it_starts(forking: Rig) -> None:
+    server(forking, 2)
+    seen = forked(forking, "c1", 2).sandbox
+    assert seen is not None
+    if landlock.abi() >= landlock.SCOPES_ABI:
+        assert [each for each in seen.findings if not each.holds] == []
 
 
 def test_a_fork_that_dies_is_buried_and_forked_again_and_ends_when_told(forking: Rig) -> None:

@@ -15,11 +15,15 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from stoker.api.app import OPERATIONS
 from stoker.api.audited import REFUSED_AT_ONCE, Refusals
 from stoker.api.operations import Operation
-from stoker.client import audit
+from stoker.app import join
+from stoker.app.home import Home
+from stoker.client import audit, nodes
 from stoker.protocol import signing
+from stoker.types.nodes import TokenWish
 from tests import oidc
 from tests.api.identities import believe
 from tests.control.rig import Rig, endpoint, until
+from tests.ports import free_ports
 
 KEY = ed25519.Ed25519PrivateKey.generate()
 SECRET = "hunter2-Swordfish9"
@@ -51,6 +55,7 @@ THERE = {
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     rig = Rig(tmp_path_factory.mktemp("audit") / "h")
+    rig.environ["STOKER_NODES"] = f"127.0.0.1:{free_ports(1)[0]}"
     rig.start()
     yield rig
     rig.close()
@@ -204,6 +209,17 @@ class Scene:
         name = self.name()
         applied(self.rig, notifier(name))
         return self.ask(method, f"/api/v1/projects/default/notifiers/{name}")
+
+    def make_token(self, method: str) -> Any:
+        return self.ask(method, "/api/v1/nodes/tokens", {"name": self.name()})
+
+    def remove_node(self, method: str) -> Any:
+        name = self.name()
+        made = nodes.token(self.rig.client, TokenWish(name))
+        join.join(
+            Home(self.rig.home.root.parent / name), made.url, made.token, made.fingerprint, ("127.0.0.1", 7442, 17000)
+        )
+        return self.ask(method, f"/api/v1/nodes/{name}")
 
     def create(self, method: str) -> Any:
         return self.ask(method, "/api/v1/keys", {"name": "made"})
@@ -373,6 +389,8 @@ def test_what_acts_outside_of_the_database_is_written_down_before_it_does(rig: R
         "/api/v1/samples/rotate": [],
         "/api/v1/secrets/check": [],
     }
+    if "/nodes/" in path:  # of the platform
+        others[path] = []
     about = others.get(path, [about[0].replace("endpoint", "notifier")] if "/notifiers/" in path else about)
     assert mine[0].get("resources", []) == about
 

@@ -133,6 +133,9 @@ path     projects:write   PUT /api/v1/projects/{project}/trust
 path     projects:write   PUT /api/v1/projects/{project}/trust/{name}
 path     projects:write   DELETE /api/v1/projects/{project}/trust/{name}
 platform platform:read    GET /api/v1/nodes
+platform platform:write   POST /api/v1/nodes/tokens
+platform platform:write   DELETE /api/v1/nodes/{name}
+platform platform:write   POST /api/v1/nodes/authority
 platform platform:write   DELETE /api/v1/subjects/{subject}
 platform platform:read    GET /api/v1/providers
 platform platform:write   DELETE /api/v1/providers/{name}

@@ -27,13 +27,15 @@ def stoker(
     )
 
 
-def stoker_here(*arguments: str, home: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def stoker_here(*arguments: str, home: Path, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     """Do as `stoker` does, in this process: where many commands are asked, and none that starts anything."""
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as here, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         for name in [name for name in os.environ if name.startswith(("STOKER_", "_STOKER"))]:
             here.delenv(name)
         here.setenv("STOKER_HOME", str(home))
+        for name, value in environment.items():
+            here.setenv(name, value)
         here.setattr(sys, "argv", ["stoker", *arguments])
         here.setattr(sys, "stdin", io.StringIO(stdin))
         code = main()

@@ -36,9 +36,9 @@ def test_the_cases_of_a_file_are_run_without_a_platform(tmp_path: Path) -> None:
     report = tmp_path / "report.xml"
     done = stoker("policy", "test", file(tmp_path, STARTER, CASES), "--junit", str(report), home=tmp_path / "none")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "18 cases, all as expected" in done.stdout
+    assert "22 cases, all as expected" in done.stdout
     suite = ElementTree.parse(report).getroot()
-    assert (suite.get("tests"), suite.get("failures")) == ("18", "0")
+    assert (suite.get("tests"), suite.get("failures")) == ("22", "0")
 
 
 def test_a_case_that_goes_otherwise_ends_with_1_and_says_what_was_broken(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_case_that_goes_otherwise_ends_with_1_and_says_what_was_broken(tmp_pat
     assert done.returncode == 1
     assert '<wrong> & "odd": expected allow, got deny' in done.stdout
     assert "no-pickle/none: m@1 has a pickle, a.pkl; save the model as" in done.stdout
-    assert "19 cases, 1 failed" in done.stdout
+    assert "23 cases, 1 failed" in done.stdout
     (failure,) = ElementTree.parse(report).getroot().findall("testcase/failure")
     assert "no-pickle/none" in (failure.text or "")
     found = json.loads(stoker("policy", "test", name, "-o", "json").stdout)["results"]

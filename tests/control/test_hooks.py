@@ -10,14 +10,17 @@ from typing import Any
 import msgspec
 import pytest
 
+from stoker.client.releases import ReleaseClient
+from stoker.client.rollouts import RolloutClient, RolloutDetail
 from stoker.control.hooks import HookPost
 from stoker.core.rollout.state import Entry
 from stoker.observe.notify import delivery, http
 from stoker.store import leases, migrate, outbox, rollouts
 from stoker.store.engine import Connection, Database, open_engine, sqlite_url
 from stoker.telemetry.metrics import Registry
+from stoker.types.errors import NotFound
 from stoker.types.rollouts import Hook, Rollout
-from tests.control.rig import Rig, endpoint, python_model, until
+from tests.control.rig import Rig, endpoint, infer, python_model, until
 from tests.observe.receivers import Webhook, tarpit
 from tests.store.test_rollouts import state
 
@@ -194,3 +197,80 @@ def test_a_control_that_is_killed_while_a_receiver_is_away_tells_all_of_it_after
     events = {each.json["id"]: each.json["event"] for each in webhook.posts}
     assert list(events.values()) == ["pre-release", "step", "promoted"]
     assert webhook.posts[-1].json["canary_model"] == "m@2"
+
+
+def held(webhook: Webhook, within: str = "1h", unanswered: str = "refuse") -> dict[str, Any]:
+    hook = {"webhook": webhook.url, "holds": True, "within": within, "unanswered": unanswered}
+    return {"strategy": "blue-green", "keep": "0s", "hooks": [hook]}
+
+
+def newest(rig: Rig) -> RolloutDetail:
+    try:
+        return RolloutClient(rig.client.connection).newest("default", "a")
+    except NotFound:  # it has yet to begin
+        return RolloutDetail(0, "default", "a", "blue-green", "gating", "", "", "")
+
+
+def test_a_hook_holds_a_release_until_it_answers_over_the_api_whoever_dies_meanwhile(
+    rig: Rig, webhook: Webhook, tmp_path: Path
+) -> None:
+    rig.start_agent()
+    for scale in (1, 2, 3):
+        rig.push("m", python_model(tmp_path / f"{scale}", scale=scale), tasks=("predict",))
+    rig.request("POST", "/api/v1/apply", endpoint(model="m@1", rollout=held(webhook)))
+    until(lambda: rig.client.endpoint("default", "a").status.serving, "the first serves, which nobody was asked about")
+    assert webhook.posts == []
+    rig.request("POST", "/api/v1/apply", endpoint(model="m@2", rollout=held(webhook)))
+    until(lambda: len(webhook.posts) > 1, "it is asked", 40)
+    began, asked = (each.json for each in webhook.posts[:2])
+    assert (began["event"], began["phase"], began["answer"]) == ("pre-release", "gating", "")
+    assert (asked["event"], asked["phase"]) == ("pre-release", "awaiting")
+    assert asked["answer"] == "/api/v1/projects/default/endpoints/a/rollout"
+    assert asked["answer_by_s"] == pytest.approx(asked["at_s"] + 3600, abs=1)
+    assert "awaits approval until" in ReleaseClient(rig.client.connection).get("default", "a").verdict
+    first = rig.processes()["control"]
+    rig.kill_control()
+    until(lambda: rig.processes().get("control") not in (None, first) and rig.is_ready(), "control is back", 30)
+    assert newest(rig).phase == "awaiting"
+    assert infer(rig) == [1.0, 1.0, 1.0, 1.0]
+
+    def answers(order: str, number: int, reason: str) -> tuple[int, Any]:
+        body = {"order": order, "reason": reason, "rollout": number}
+        status, said, _ = rig.request("POST", asked["answer"], body)
+        return status, said
+
+    assert answers("approve", asked["rollout"] + 1, "another one")[0] == 409
+    assert answers("approve", asked["rollout"], "change 4711")[0] == 200
+    until(lambda: newest(rig).phase == "promoted", "it is released", 40)
+    entry = next(each for each in newest(rig).timeline if each.event == "approve")
+    assert entry.because.startswith("approved by ")
+    assert entry.because.endswith("(change 4711)")
+    verdict = until(lambda: releases_verdict(rig), "it is told", 20)
+    assert "change 4711" in verdict
+    rig.request("POST", "/api/v1/apply", endpoint(model="m@3", rollout=held(webhook)))
+    until(lambda: newest(rig).canary == "default.a-3" and newest(rig).phase == "awaiting", "it is asked", 40)
+    assert answers("deny", newest(rig).number, "not in the holidays")[0] == 200
+    until(lambda: newest(rig).phase == "refused", "it is refused")
+    assert "not in the holidays" in newest(rig).because
+    until(lambda: infer(rig) == [2.0, 2.0, 2.0, 2.0], "what was approved serves on", 20)
+    assert answers("approve", newest(rig).number, "after all")[0] == 409
+    until(lambda: webhook.posts[-1].json["event"] == "verdict", "it is told of its own answer", 20)
+
+
+def releases_verdict(rig: Rig) -> str:
+    said = ReleaseClient(rig.client.connection).get("default", "a").verdict
+    return said if "promoted" in said else ""
+
+
+def test_a_release_that_nobody_answers_for_is_refused_in_time(rig: Rig, webhook: Webhook, tmp_path: Path) -> None:
+    rig.start_agent()
+    for scale in (1, 2):
+        rig.push("m", python_model(tmp_path / f"{scale}", scale=scale), tasks=("predict",))
+    rig.request("POST", "/api/v1/apply", endpoint(model="m@1", rollout=held(webhook, "1s")))
+    until(lambda: rig.client.endpoint("default", "a").status.serving, "the first revision serves")
+    webhook.answers = [403] * 100  # somebody who does not want to hear of it approves nothing
+    rig.request("POST", "/api/v1/apply", endpoint(model="m@2", rollout=held(webhook, "1s")))
+    until(lambda: newest(rig).phase == "refused", "it is refused", 40)
+    assert newest(rig).because == "127.0.0.1 did not approve it within 1s".replace(
+        "127.0.0.1", webhook.url.removeprefix("http://")
+    )

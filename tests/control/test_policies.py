@@ -100,7 +100,7 @@ def test_a_change_is_refused_told_or_only_written_down_and_a_rollback_passes(rig
     assert infer(rig) == [1, 1, 1, 1]
     actions = [(entry.action, entry.because) for entry in rig.client.journal(limit=100)]
     assert any(action.startswith("PolicyDeny") and "900 cores" in because for action, because in actions)
-    assert sum(action.startswith("EnablePolicy") for action, _ in actions) == 5
+    assert sum(action.startswith("EnablePolicy") for action, _ in actions) == 6
 
 
 def test_a_policy_that_never_ends_refuses_its_own_endpoint_and_holds_up_nothing_else(rig: Rig, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A rollout that nobody's requests come to: kept ones are sent to both arms, and judge it."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,8 @@ def test_kept_requests_promote_a_good_version_and_end_a_bad_one_without_any_clie
         rig.push("m", tmp_path / str(at), tasks=("predict",))
     client, releases = RolloutClient(rig.client.connection), ReleaseClient(rig.client.connection)
 
-    def ask_for(version: int, **more: Any) -> None:
-        spec = endpoint(model=f"m@{version}", samples={"rate": 1.0}, rollout=REPLAY, **more)
+    def ask_for(version: int, quiet: str = "replay", **more: Any) -> None:
+        spec = endpoint(model=f"m@{version}", samples={"rate": 1.0}, rollout={**REPLAY, "quiet": quiet}, **more)
         assert rig.request("POST", "/api/v1/apply", spec)[0] == 200
 
     def ends_as(number: int, phase: str) -> None:
@@ -99,7 +100,13 @@ def test_kept_requests_promote_a_good_version_and_end_a_bad_one_without_any_clie
     (profile,) = [each for each in results if each.kind == "profile"]
     assert (profile.state, profile.because.rpartition("; ")[2]) == ("passed", "asked 1 kept request")
     assert infer(rig) == [2.0] * 4
-    ask_for(3)
+    # Where no requests may be kept, its examples are sent. Their answers are the golden gate's, which is off here.
+    examples = b'{"input": [1, 1, 1, 1], "expected": [9, 9, 9, 9]}\n{"input": [2, 2, 2, 2], "expected": [9, 9, 9, 9]}\n'
+    digest = f"sha256:{hashlib.sha256(examples).hexdigest()}"
+    assert rig.request("PUT", f"/api/v1/blobs/{digest}", examples)[0] < 300
+    where = "/api/v1/projects/default/endpoints/a/golden"
+    assert rig.request("PUT", where, {"digest": digest})[0] == 200
+    ask_for(3, "examples", gates={"golden": {"set": "off"}})
     ends_as(2, "rolled-back")
     assert client.numbered("default", 2).because.startswith("error: ")
     assert infer(rig) == [2.0] * 4

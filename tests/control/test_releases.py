@@ -16,12 +16,14 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from stoker.cli.exits import Exit
+from stoker.client import access
 from stoker.client.registration import Registration
 from stoker.client.releases import ReleaseClient
 from stoker.client.rollouts import RolloutClient
 from stoker.client.upload import LocalFile, push
 from stoker.protocol import dossier as wire
 from stoker.protocol import signing
+from stoker.types.access import KeyAccess
 from stoker.types.errors import Conflict, NotFound, RefusedArtifact
 from stoker.types.releases import GOLDEN_FILE, GateResult, ReleaseView
 from tests.cli.run import stoker_here
@@ -284,3 +286,157 @@ def test_how_each_rollout_ended_is_signed_into_its_dossier_once_whoever_dies_mea
     rig.start()
     assert [verdict for _, verdict in of(3)] == ["rolled-back", "superseded"]
     assert of(2) == [(number, "promoted")]
+
+
+RECREATE = {"strategy": "recreate"}
+
+
+def numbers(view: ReleaseView, kind: str) -> dict[str, float]:
+    return found(view, kind).numbers
+
+
+def test_gates_of_recreate_are_asked_in_the_place_of_what_served_while_requests_wait(rig: Rig, digits: Path) -> None:
+    """What is refused gives the place back by itself, what passes keeps it; no request is lost or meets the bad one."""
+    rig.start_agent()
+    golden = digits / "golden.jsonl"
+    gates = {"golden": {"set": "endpoint"}, "profile": {"requests": 40, "latency_worse_max": 50, "memory_worse_max": 9}}
+    spec = {"rollout": RECREATE, "gates": gates}
+    for name in ("good", "bad", "narrow"):
+        pushed(rig, digits / f"{name}.onnx")
+    apply(rig, model="m@1", rollout=RECREATE)
+    until(lambda: serving(rig) == "default.a-1", "it serves", PATIENCE_S)
+    status, body, _ = rig.request("PUT", f"/api/v1/blobs/{digest_of(golden)}", golden.read_bytes())
+    assert status < 300, body
+    status, body, _ = rig.request("PUT", "/api/v1/projects/default/endpoints/a/golden", {"digest": digest_of(golden)})
+    assert status == 200, body
+    tensor = {"name": "X", "datatype": "FP32", "shape": [1, 64], "data": [0.5] * 64}
+    with traffic(rig, json.dumps({"inputs": [tensor]}).encode()) as said:
+        apply(rig, model="m@3", **spec)  # what needs no replica is refused before anybody goes
+        until(lambda: phase(rig, 2)[1] == "refused", "its inputs are others", PATIENCE_S)
+        apply(rig, model="m@2", **spec)
+        until(lambda: phase(rig, 3)[1] == "rolled-back", "what served is back", PATIENCE_S)
+        count = len(said)
+        until(lambda: len(said) > count + 20, "and answers", PATIENCE_S)
+    bad = decided(rig, 3)
+    assert bad.dossier.swapped
+    assert bad.dossier.because.startswith("golden: ")
+    assert numbers(bad, "golden")["accuracy"] < 0.5 < 0.9 < numbers(bad, "golden")["accuracy_serving"]
+    assert found(bad, "profile").state == "skipped"
+    assert set(said) == {"1"}
+    assert "rolled-back" in bad.verdict or until(lambda: releases(rig).get("default", "a", 3).verdict, "it is told")
+    timeline = [each.event for each in RolloutClient(rig.client.connection).newest("default", "a").timeline]
+    assert timeline == ["began", "measured", "cleared", "refused", "returned"]
+    assert not list(rig.home.gates.iterdir())
+
+    with traffic(rig, json.dumps({"inputs": [tensor]}).encode()) as said:
+        apply(rig, model="m@1", resources={"cpu": 0.3, "memory": "256Mi"}, **spec)
+        until(lambda: phase(rig, 4)[1] == "promoted", "it is let through", PATIENCE_S)
+    good = decided(rig, 4)
+    assert (found(good, "golden").state, found(good, "profile").state) == ("passed", "passed")
+    assert numbers(good, "golden")["accuracy_serving"] == numbers(good, "golden")["accuracy"]
+    assert numbers(good, "profile")["median_serving_s"] > 0
+    assert set(said) == {"1"}
+
+
+def digest_of(file: Path) -> str:
+    return f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+
+
+@pytest.mark.parametrize("moment", ["asked before it goes", "golden: runs", "profile: runs"])
+def test_a_control_that_is_killed_while_gates_of_recreate_run_still_knows_what_served(
+    rig: Rig, tmp_path: Path, moment: str
+) -> None:
+    rig.start_apart()
+    pushed(rig, python_model(tmp_path / "m1", work=SLOW))
+    apply(rig, model="m@1", rollout=RECREATE)
+    until(lambda: serving(rig) == "default.a-1", "it serves", PATIENCE_S)
+    golden = examples(tmp_path / "golden.jsonl", *[([1.0, 1.0, 1.0, 1.0], [2.0, 2.0, 2.0, 2.0])] * 40)
+    pushed(rig, python_model(tmp_path / "m2", work=SLOW, scale=2), golden)
+    apply(rig, model="m@2", rollout=RECREATE, gates={"profile": {"requests": 40}})
+
+    def is_there() -> bool:
+        try:
+            dossier = releases(rig).get("default", "a", 2).dossier
+        except NotFound:
+            return False
+        assert dossier.state == "pending", "it was decided before it could be seen"
+        return moment in dossier.because
+
+    until(is_there, moment, PATIENCE_S)
+    rig.kill()
+    rig.start()
+    assert serving(rig) == "default.a-1"
+    view = decided(rig, 2)
+    assert view.dossier.state == "complete", view.dossier.because
+    assert numbers(view, "golden")["rmse_serving"] == 1.0
+    assert numbers(view, "profile")["median_serving_s"] > 0.05
+    until(lambda: serving(rig) == "default.a-2", "it takes the traffic", PATIENCE_S)
+
+
+def test_what_served_is_not_guessed_where_its_answers_were_lost(rig: Rig, tmp_path: Path) -> None:
+    rig.start_apart()
+    pushed(rig, python_model(tmp_path / "m1"))
+    apply(rig, model="m@1", rollout=RECREATE)
+    until(lambda: serving(rig) == "default.a-1", "it serves", PATIENCE_S)
+    golden = examples(tmp_path / "golden.jsonl", *[([1.0, 1.0, 1.0, 1.0], [2.0, 2.0, 2.0, 2.0])] * 60)
+    pushed(rig, python_model(tmp_path / "m2", work=SLOW, scale=2), golden)
+    apply(rig, model="m@2", rollout=RECREATE)
+    until(lambda: "runs" in because(rig, 2), "its examples are asked", PATIENCE_S)
+    rig.kill()
+    for file in rig.home.gates.iterdir():
+        file.unlink()
+    rig.start()
+    view = decided(rig, 2)
+    assert (
+        view.dossier.because
+        == "golden: what default.a-1 said before it went is lost; `stoker rollouts retry` asks anew"
+    )
+    until(lambda: phase(rig, 2)[1] == "rolled-back", "what served is back", PATIENCE_S)
+    assert serving(rig) == "default.a-1"
+    RolloutClient(rig.client.connection).say("default", "a", "retry")
+    until(lambda: phase(rig, 2)[1] == "promoted", "with its answers known it is let through", PATIENCE_S)
+    states = [
+        each.dossier.state for each in releases(rig).all("default", "a") if each.dossier.revision == "default.a-2"
+    ]
+    assert states == ["complete", "refused"]
+
+
+def because(rig: Rig, number: int) -> str:
+    try:
+        return releases(rig).get("default", "a", number).dossier.because
+    except NotFound:
+        return ""
+
+
+def test_one_key_of_role_deployer_drives_a_release_from_the_push_to_the_way_back(rig: Rig, tmp_path: Path) -> None:
+    """What a pipeline does, with the command, from a machine that has nothing but the address and the key."""
+    rig.start_agent()
+    made = access.create_key(rig.client, "default", "ci", KeyAccess(role="deployer"))
+    api = {"STOKER_API": f"http://127.0.0.1:{rig.port + 1}", "STOKER_KEY": made.key}
+
+    def run(*arguments: str, code: int = 0) -> str:
+        done = stoker_here(*arguments, home=tmp_path / "elsewhere", **api)
+        assert done.returncode == code, (arguments, done.stdout + done.stderr)
+        return done.stdout
+
+    golden = str(examples(tmp_path / "golden.jsonl", *[([1.0] * 4, [1.0] * 4)] * 40))
+    for scale in (1, 2):
+        run("push", "m", str(python_model(tmp_path / f"m{scale}", scale=scale)), "--alias", f"v{scale}")
+    run("deploy", "a", "--model", "m@1", "--cpu", "0.2", "--wait", "--timeout", "60")
+    run("golden", "set", "a", golden)
+    run("golden", "show", "a")
+    run("policy", "list")
+    refused = ("deploy", "a", "--model", "m@2", "--strategy", "blue-green", "--wait", "--timeout", "60")
+    run(*refused, code=Exit.REFUSED)
+    run("release", "wait", "a", "--timeout", "30", "--junit", str(tmp_path / "gates.xml"), code=Exit.REFUSED)
+    run("release", "show", "a", "--export", str(tmp_path / "dossier.json"))
+    run("release", "verify", str(tmp_path / "dossier.json"))
+    run("golden", "remove", "a")
+    run("rollouts", "retry", "a", "--reason", "other examples")
+    until(lambda: phase(rig, 2)[1] in ("keeping", "promoted"), "it serves", PATIENCE_S)
+    run("rollouts", "show", "a", "-o", "json")
+    run("rollback", "a", "--wait")
+    run("models", "inspect", "m@2")
+    assert serving(rig) == "default.a-1"
+    run("keys", "list", code=Exit.NOT_ALLOWED)
+    run("trust", "policy", "required", code=Exit.NOT_ALLOWED)

@@ -1,5 +1,6 @@
 """Signed versions on a live platform: what a project demands decides what starts, and the endpoint says why not."""
 
+import json
 import sqlite3
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from stoker.client.upload import LocalFile, digest_files, find_files, push
 from stoker.protocol import signing
 from stoker.types.errors import Conflict, InvalidInput, NotFound, SignatureRefused
 from stoker.types.models import FileEntry
-from stoker.types.signing import ROOTS_MAX, SIGNATURES_MAX
+from stoker.types.signing import ROOTS_MAX, SIGNATURES_MAX, Keyless
+from tests.cli.run import stoker_here
 from tests.control.rig import Rig, conditions, endpoint, infer, python_model, until
+from tests.protocol.sigstore import IDENTITY, ISSUER, Sigstore
 
 PATIENCE_S = 90.0  # to give up, not to be quick: processes start and are refused on the way
 
@@ -199,3 +202,32 @@ def test_keys_and_signatures_have_their_maximum(control: Rig, tmp_path: Path) ->
 
 def _project(name: str) -> dict[str, object]:
     return {"apiVersion": "stoker/v1", "kind": "Project", "metadata": {"name": name}}
+
+
+def test_a_keyless_signature_is_trusted_by_name_and_held_to_at_the_push(rig: Rig, tmp_path: Path) -> None:
+    rig.start()
+    ours, control = Sigstore(), rig.client
+    (tmp_path / "root.json").write_text(ours.trusted_root())
+    named = ("--identity", IDENTITY, "--issuer", ISSUER)
+    refused = stoker_here("trust", "add", "ann", str(tmp_path / "root.json"), *named[:2], home=rig.home.root)
+    assert "--issuer go together" in refused.stderr
+    done = stoker_here("trust", "add", "ann", str(tmp_path / "root.json"), *named, home=rig.home.root)
+    assert done.stdout.strip() == f"ann is trusted in default: {IDENTITY} ({ISSUER})", done.stderr
+    assert f"{IDENTITY} ({ISSUER})" in stoker_here("trust", "list", home=rig.home.root).stdout
+    with pytest.raises(InvalidInput, match="no trusted root"):
+        control.trust_key("default", "bob", "", Keyless("bob", ISSUER, "{}"))
+    with pytest.raises(InvalidInput, match="anybody"):
+        control.trust_key("default", "bob", "", Keyless("**", ISSUER, ours.trusted_root()))
+    control.set_policy("default", "required")
+    source = python_model(tmp_path / "m")
+    files = digest_files(find_files(source), lambda *_: None)
+    for identity, said in (("bob@acme.example", "not signed by anyone"), ("", "timestamps of a certificate log")):
+        made = ours.sign(files, identity=identity or IDENTITY, has_sct=bool(identity))
+        with pytest.raises(SignatureRefused, match=said):
+            rig.push("m", source, tasks=("predict",), signatures=(json.dumps(made),))
+    pushed = rig.push("m", source, tasks=("predict",), signatures=(json.dumps(ours.sign(files)),))
+    (view,) = control.signatures("m", str(pushed.version.number), "default")
+    assert (view.state, view.signer) == ("verified", "ann")
+    assert stoker_here("models", "verify", "m@1", home=rig.home.root).returncode == 0
+    control.distrust("default", "ann")
+    assert stoker_here("models", "verify", "m@1", home=rig.home.root).returncode != 0

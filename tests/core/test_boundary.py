@@ -18,7 +18,10 @@ from stoker.types.slos import Objective
 from stoker.types.statuses import Condition, EndpointStatus
 
 NOW = 1_000_000.0
-READY = EndpointStatus(conditions=(Condition("Ready", True, "ReplicasReady", "2 of 2 replicas are ready", 1.0),))
+CONFINED = Condition("Sandboxed", True, "Confined", "landlock abi 7, its own files only", 1.0)
+READY = EndpointStatus(
+    conditions=(Condition("Ready", True, "ReplicasReady", "2 of 2 replicas are ready", 1.0), CONFINED)
+)
 PROMISED = Objective(name="answers", sli="availability", target=0.999, runbook="https://runbooks.example.com/chat")
 CRASHED = EndpointStatus(conditions=(Condition("Ready", False, "CrashLoop", "it crashed", 1.0),))
 SCALED = Record(NOW - 2.0, 1, 1, "", "", (Reading("requests", 1.0, 1.0, "1 at once"),), Sight(at_s=NOW - 2.0))
@@ -113,7 +116,7 @@ def test_an_endpoint_that_sleeps_or_loads_has_the_replicas_it_should(reason: str
 def test_what_nobody_has_looked_at_yet_is_unknown_and_no_failure() -> None:
     found = boundary.duties(WHOLE, Facts(NOW, EndpointStatus(), told=("pager",), measured=1))
     unknown = {each.name for each in found if each.standing == "unknown"}
-    assert unknown == {"replicas", "scaling", "history", "backup", "signature", "runbook"}
+    assert unknown == {"replicas", "scaling", "isolation", "history", "backup", "signature", "runbook"}
     assert boundary.condition(found, NOW).status
 
 

@@ -22,7 +22,7 @@ from stoker.types.process import ProcessStatus
 from stoker.types.releases import Gates, GoldenGate, LikenessGate
 from stoker.types.remedies import Act, ActKind
 from stoker.types.resources import Backend, Endpoint, EndpointSpec, Limits, Metadata, Replicas, Resources
-from stoker.types.rollouts import ArmCounts, Arms, Rollout, RolloutCounts
+from stoker.types.rollouts import ArmCounts, Arms, Hook, Rollout, RolloutCounts
 from stoker.types.slos import Move
 from stoker.types.statuses import EndpointStatus
 
@@ -223,6 +223,7 @@ class World:
             acts=self.acts,
             rollouts=tuple({each.endpoint: each for each in self.rollouts}.values()),
             orders=dict(self.orders),
+            words={number: f"{said} by a test" for number, said in self.orders.items() if said in ("approve", "deny")},
             readings=self.readings,
             posted=self.posted,
             rates=self.rates,
@@ -377,6 +378,8 @@ SCRIPTS = st.lists(OPERATIONS, min_size=5, max_size=40).map(
 )
 
 
+HELD_MODEL = 3  # the version that somebody must approve
+HELD = (Hook("https://ci.example/approve", holds=True, within="10m"),)
 STRATEGIES = ("canary", "blue-green", "shadow", "a-b", "recreate", "direct")
 _RELEASE = st.tuples(
     st.just("release"), st.just("a"), st.integers(1, 3), st.integers(1, 3), st.sampled_from(STRATEGIES)
@@ -403,7 +406,7 @@ RELEASES = st.lists(
         st.tuples(st.just("speak"), st.integers(0, 1)),
         st.tuples(st.just("break"), st.integers(2, 3)),
         st.tuples(st.just("fix"), st.integers(1, 3)),
-        st.tuples(st.just("gate"), st.sampled_from(("pending", "complete", "refused"))),
+        st.tuples(st.just("gate"), st.sampled_from(("pending", "swaps", "complete", "refused"))),
         st.tuples(st.just("restart")),
         st.tuples(st.just("scale"), st.just("a"), st.integers(1, 4)),
         st.tuples(st.just("delete"), st.just("a")),
@@ -455,14 +458,23 @@ def play(script: list[tuple[Any, ...]], *checks: Check, cores: tuple[float, ...]
                     name,
                     model,
                     replicas,
-                    rollout=Rollout(strategy=strategy, requests_min=50, dwell="60s", unavailable_max=model - 1),
+                    rollout=Rollout(
+                        strategy=strategy,
+                        requests_min=50,
+                        dwell="60s",
+                        unavailable_max=model - 1,
+                        hooks=HELD if model == HELD_MODEL else (),
+                    ),
                 )
             case "count":
                 world.count(*arguments)
             case "order":
                 world.order(*arguments)
             case "gate":
-                world.dossiers = {each: DossierState(*arguments, "a test") for each in ("default.a-2", "default.a-3")}
+                found = DossierState(arguments[0], "a test")
+                if arguments[0] == "swaps":
+                    found = DossierState("pending", "a test", swaps=True)
+                world.dossiers = dict.fromkeys(("default.a-2", "default.a-3"), found)
             case "restart":
                 world.reload()
             case "break":

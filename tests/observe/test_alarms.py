@@ -96,6 +96,8 @@ WRONG: dict[str, Callable[[Registry], None]] = {
     "FilesRefused": shown("stoker_replica_unwritable", 1.0, revision="default.a-1", replica="r", **WHO),
     "ClockStepped": counted("stoker_node_clock_stepped_seconds_total", 3600.0, node="local"),
     "ClockApart": shown("stoker_node_clock_apart_seconds", 40.0, node="local"),
+    "NodeGone": shown("stoker_node_ready", 0.0, node="b"),
+    "NodeCertificateExpires": shown("stoker_node_certificate_left_ratio", 0.2, node="b"),
     "NoticesLost": counted("stoker_notices_total", 1, outcome="lost"),
     "UsageLost": counted("stoker_usage_records_lost_total", 7, process="gateway-0"),
     "UsageBroken": counted("stoker_usage_journal_broken_total", 1, process="gateway-0"),

@@ -9,10 +9,13 @@ import msgspec
 import pytest
 
 from stoker.placement.local import LocalDriver
-from stoker.protocol import unixhttp
+from stoker.protocol import secure, unixhttp
+from stoker.protocol.secure import Far
 from stoker.protocol.unixhttp import request
 from stoker.types.errors import Conflict, NotFound, NotReachable, StokerError, Unavailable
 from stoker.types.process import NodeStatus, ProcessSpec, ProcessStatus
+from tests.ports import free_ports
+from tests.protocol.nodes import Platform
 
 NODE = NodeStatus(node="local", sequence=7, cores=2.0, memory_bytes=1 << 30, memory_free_bytes=1 << 29, processes=())
 SPEC = ProcessSpec(
@@ -52,9 +55,16 @@ class Peer:
 
 
 @asynccontextmanager
-async def peer(path: Path, *answers: bytes | None) -> AsyncIterator[Peer]:
+async def peer(path: Path, *answers: bytes | None, over: str = "socket") -> AsyncIterator[Peer]:
+    """Yield an agent on its socket, or on another node over mutual TLS: the driver is the same."""
     found = Peer(path, list(answers))
-    server = await asyncio.start_unix_server(found.serve, found.path)
+    if over == "socket":
+        server = await asyncio.start_unix_server(found.serve, found.path)
+    else:
+        platform, (port,) = Platform(path.parent / "tls"), free_ports(1)
+        context = secure.Identity(platform.shows("b", "agent")).server
+        server = await asyncio.start_server(found.serve, "127.0.0.1", port, ssl=context)
+        found.path = Far("127.0.0.1", port, "b", "agent", "agent", str(platform.shows("local", "control"))).address
     try:
         yield found
     finally:
@@ -65,8 +75,9 @@ async def peer(path: Path, *answers: bytes | None) -> AsyncIterator[Peer]:
 
 def run(tmp_path: Path, check: Callable[[LocalDriver, Peer], Awaitable[None]], *answers: bytes | None) -> None:
     async def main() -> None:
-        async with peer(tmp_path / "a.sock", *answers) as found:
-            await check(LocalDriver(found.path), found)
+        for over in ("socket", "tls"):
+            async with peer(tmp_path / "a.sock", *answers, over=over) as found:
+                await check(LocalDriver(found.path), found)
 
     asyncio.run(main())
 

@@ -149,7 +149,7 @@ def test_the_starter_set_does_what_its_cases_say() -> None:
 
 def test_each_rule_of_the_starter_set_has_a_case_that_breaks_it() -> None:
     suite = policytest.load("\n---\n".join([*(text for _, text in STARTER), CASES]))
-    broken = {f"{v.policy}/{v.rule}" for _, found in judged(suite).values() for v in policy.denials(found)}
+    broken = {f"{v.policy}/{v.rule}" for _, found in judged(suite).values() for v in found if v.outcome != "passed"}
     assert broken == {f"{one.metadata.name}/{rule.name}" for one, _ in STARTER for rule in one.spec.rules}
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from stoker.client.upload import find_files
 from stoker.registry import tracking
 from stoker.registry.tracking import Found
 from stoker.types.errors import (
@@ -47,7 +48,7 @@ def fetch(server: Tracking, named: str, folder: Path, **environ: str) -> Found:
 @pytest.mark.parametrize("named", [RUN, f"{RUN}/model", "models:/churn/3", "models:/churn@prod"])
 def test_a_run_and_a_version_bring_the_whole_folder_of_the_model(server: Tracking, tmp_path: Path, named: str) -> None:
     found = fetch(server, named, tmp_path)
-    assert found == Found("model.onnx", RUN, f"{server.url}/#{named}")
+    assert found == Found("model.onnx", RUN, f"{server.url}/#{named}", tmp_path / "f")
     files = {path.relative_to(tmp_path / "f").as_posix(): path.read_bytes() for path in (tmp_path / "f").rglob("*.*")}
     assert files == {"model.onnx": b"weights", "data/a b.bin": b"more of them"}
     assert (tmp_path / "f" / "MLmodel").read_text() == ONNX
@@ -106,13 +107,82 @@ def test_of_several_models_of_a_run_one_is_to_be_named(server: Tracking, tmp_pat
     assert fetch(server, f"{RUN}/other", tmp_path).entry == "model.onnx"
 
 
-@pytest.mark.parametrize("uri", ["s3://bucket/1", "/srv/mlruns/1", "mlflow-artifacts://elsewhere:99/1"])
-def test_files_that_the_server_does_not_give_out_are_not_fetched_from_elsewhere(
-    server: Tracking, tmp_path: Path, uri: str
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        (
+            "s3://bucket/1/model",
+            r"lie at s3://bucket/1/model, .*credentials of S3 .*--artifact-uri s3://bucket/1/model -d",
+        ),
+        ("gs://bucket/1", "credentials of Google Cloud Storage"),
+        ("wasbs://ann:key@account.blob.core.windows.net/1", r"wasbs://account\.blob\.core\.windows\.net/1, .*Azure"),
+        ("abfss://box@account.dfs.core.windows.net/1", r"abfss://box@account\.dfs.*credentials of Azure"),
+        ("ftp://host/1", "credentials of that store"),
+        ("file://other-host/srv/1", "does not give them out"),
+        ("mlflow-artifacts://elsewhere:99/1", "does not give them out"),
+    ],
+)
+def test_files_in_a_store_of_their_own_are_told_with_what_fetches_them(
+    server: Tracking, tmp_path: Path, uri: str, said: str
 ) -> None:
     server.version("far", 1, uri)
-    with pytest.raises(Unsupported, match=r"does not give them out .*mlflow artifacts download"):
-        fetch(server, "models:/far/1", tmp_path)
+    server.run(RUN.replace("0", "7"), uri)
+    for named in ("models:/far/1", RUN.replace("0", "7")):
+        with pytest.raises(Unsupported, match=said) as refused:
+            fetch(server, named, tmp_path)
+        assert "key@" not in str(refused.value)
+
+
+def on_disk(folder: Path) -> Path:
+    """Lay out a run's artifacts with one model, as a server without a proxy does."""
+    model = folder / "mlruns" / "1" / RUN / "artifacts" / "a model"
+    model.mkdir(parents=True)
+    (model / "MLmodel").write_text(ONNX)
+    (model / "model.onnx").write_bytes(b"weights")
+    return model
+
+
+@pytest.mark.parametrize("scheme", ["file://", "file://localhost", ""])
+def test_files_on_this_disk_are_read_below_the_folder_that_was_allowed(
+    server: Tracking, tmp_path: Path, scheme: str
+) -> None:
+    model = on_disk(tmp_path)
+    server.run(RUN, f"{scheme}{model.parent}")
+    server.version("near", 1, f"{scheme}{model}".replace(" ", "%20") if scheme else str(model), RUN)
+    settings = tracking.settings_from({"MLFLOW_TRACKING_URI": server.url})
+
+    def near(named: str, allowed: Path | None) -> Found:
+        return tracking.fetch(f"mlflow:{named}", tmp_path / "f", lambda *_: None, settings, allowed)
+
+    for named in (RUN, f"{RUN}/a model", "models:/near/1"):
+        found = near(named, tmp_path / "mlruns")
+        assert (found.entry, found.run, found.folder) == ("model.onnx", RUN, model.resolve())
+        with pytest.raises(Unsupported, match=r"allow the folder \(stoker push --artifacts FOLDER\)"):
+            near(named, None)
+        with pytest.raises(Unsupported, match="is not below"):
+            near(named, tmp_path / "other")
+    assert not (tmp_path / "f").exists()
+
+
+def test_no_path_and_no_link_leads_out_of_the_folder_that_was_allowed(server: Tracking, tmp_path: Path) -> None:
+    model = on_disk(tmp_path)
+    allowed, secret = tmp_path / "mlruns", tmp_path / "secret"
+    secret.mkdir()
+    (secret / "MLmodel").write_text(ONNX)
+    (allowed / "link").symlink_to(secret)
+    settings = tracking.settings_from({"MLFLOW_TRACKING_URI": server.url})
+    for at, uri in enumerate(
+        (f"file://{allowed}/../secret", f"file://{allowed}/%2e%2e/secret", f"{allowed}/link", "/")
+    ):
+        server.version("out", at, uri)
+        with pytest.raises(Unsupported, match="is not below"):
+            tracking.fetch(f"mlflow:models:/out/{at}", tmp_path / "f", lambda *_: None, settings, allowed)
+    (model / "model.onnx").unlink()
+    (model / "model.onnx").symlink_to(secret / "MLmodel")
+    server.version("near", 1, str(model))
+    found = tracking.fetch("mlflow:models:/near/1", tmp_path / "f", lambda *_: None, settings, allowed)
+    with pytest.raises(RefusedArtifact, match="outside the folder"):
+        find_files(found.folder)
 
 
 def test_a_model_that_cannot_be_served_is_told_before_its_files_are_fetched(server: Tracking, tmp_path: Path) -> None:

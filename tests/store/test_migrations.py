@@ -28,6 +28,7 @@ from stoker.store import (
     schema_budgets,
     schema_costs,
     schema_identity,
+    schema_nodes,
     schema_secrets,
     schema_usage,
     settings,
@@ -76,7 +77,8 @@ def write(connection: Connection) -> None:
         connection.execute(insert(table).values(**{column.name: 1 for column in table.columns}))
     costs = (schema_costs.cost_sheets, schema_costs.cost_works, schema_costs.cost_lines, schema_costs.gpu_times)
     identity = (schema_identity.identity_providers, schema_identity.identity_documents, schema_identity.sessions)
-    others = (*costs, *identity, schema_secrets.secret_reads)
+    joined = (schema_nodes.nodes, schema_nodes.node_tokens, schema_nodes.node_revocations)
+    others = (*costs, *identity, *joined, schema_secrets.secret_reads)
     for table in (schema.usage_cursors, schema.usage_sums, schema.usage_tags, *others):
         values = {column.name: "x" if isinstance(column.type, String) else 1 for column in table.columns}
         connection.execute(insert(table).values(**values))

@@ -13,6 +13,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from stoker.cli.demo import NAMES, curl_lines
+from stoker.confine import landlock
 from tests.whole.rig import STOKER, Platform, until
 
 DIGITS = load_digits()
@@ -45,6 +46,16 @@ def test_a_second_start_finds_all_there_and_is_quick(demo: Platform) -> None:
     assert "was running" in text
     assert all(f"{name:<10} serving" in text for name in NAMES)
     assert took_s < 4 * (asked - began), "it asks what there is, and a few things more, whatever else the machine does"
+
+
+@pytest.mark.skipif(landlock.abi() < landlock.SCOPES_ABI, reason="the kernel has not all of Landlock")
+@pytest.mark.parametrize("name", NAMES)
+def test_what_replicas_are_kept_from_is_a_condition_and_a_duty(name: str, demo: Platform) -> None:
+    said = {each["type"]: each for each in demo.json("describe", name)["status"]["conditions"]}
+    assert said["Sandboxed"]["status"], said["Sandboxed"]
+    assert "no network" in said["Sandboxed"]["message"]
+    duties = {each["name"]: each for each in demo.json("boundary", name)["duties"]}
+    assert duties["isolation"]["standing"] == "holds"
 
 
 def test_every_printed_curl_line_works_as_it_stands(demo: Platform) -> None:

@@ -39,8 +39,16 @@ WORK = {
     4: "pass",
     5: "time.sleep(0.004)",
     6: "time.sleep(0.004)",
+    7: "time.sleep(1.5)",
+    8: "time.sleep(0.004)",
+    9: "time.sleep(0.004)",
 }
-LOAD = {4: "raise OSError('the weights are on another disk')"}
+LOAD = {
+    4: "raise OSError('the weights are on another disk')",
+    7: "time.sleep(1.5)",
+    8: "time.sleep(1.5)",
+    9: "time.sleep(1.5)",
+}
 # What the verdict needs in the median to find one that fails more (docs/benchmarks.md); a tenth is the canary's.
 EXPOSED_MAX = 250
 CANARY = {"strategy": "canary", "steps": [10, 50], "dwell": "1s", "requests_min": 100}
@@ -63,7 +71,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         platform.kill_everything()
 
 
-def ask(platform: Platform, version: int, rollout: dict[str, Any], replicas: int = 2) -> None:
+def ask(platform: Platform, version: int, rollout: dict[str, Any], replicas: int = 2, **more: Any) -> None:
     """Apply the endpoint with this version and this way to get there; its rollout is the newest when this returns."""
     before = numbers(platform)
     spec = {
@@ -71,6 +79,7 @@ def ask(platform: Platform, version: int, rollout: dict[str, Any], replicas: int
         "replicas": {"min": replicas, "max": replicas},
         "resources": {"cpu": 0.25, "memory": "300Mi"},
         "rollout": rollout,
+        **more,
     }
     manifest = {"apiVersion": "stoker/v1", "kind": "Endpoint", "metadata": {"name": "adder"}, "spec": spec}
     platform.cli("apply", "-f", "-", stdin=json.dumps(manifest))
@@ -165,8 +174,8 @@ def test_control_that_is_killed_in_any_phase_goes_on_with_it(adder: Platform) ->
 
     with load(adder) as traffic:
         traffic.wait_for(200)
-        ask(adder, 2, CANARY | {"pause_at": [10], "dwell": "3s"})
-        dies_in("scaling")
+        ask(adder, 8, CANARY | {"pause_at": [10], "dwell": "3s"})
+        dies_in("scaling")  # it loads for a while
         dies_in("paused")
         adder.cli("rollouts", "resume", "adder")
         dies_in("stepping")
@@ -178,6 +187,39 @@ def test_control_that_is_killed_in_any_phase_goes_on_with_it(adder: Platform) ->
         ask(adder, 6, {"strategy": "a-b", "dwell": "1s", "requests_min": 50})
         dies_in("reported")
         adder.cli("rollouts", "promote", "adder")
+        ended(adder, "promoted")
+    assert traffic.outcome.failed() == {}, traffic.outcome
+    assert traffic.outcome.broken == 0
+
+
+def test_control_that_is_killed_before_the_traffic_and_while_nothing_serves_goes_on_too(adder: Platform) -> None:
+    """The phases before a canary has anything, and those of recreate, which a model that is slow makes long enough."""
+
+    def dies_in(phase: str) -> None:
+        until(lambda: newest(adder).phase == phase, 60, lambda: f"{phase}: {newest(adder)}")
+        adder.kill("control")
+        until(adder.client.is_ready, 30, "control is back")
+
+    hook = {"webhook": "http://127.0.0.1:9/", "holds": True}
+    with load(adder) as traffic:
+        traffic.wait_for(200)
+        gates = {"profile": {"requests": 20, "latency_worse_max": 100}}
+        ask(adder, 9, {"strategy": "canary", "steps": [10], "hooks": [hook]}, gates=gates)
+        dies_in("gating")  # its replica loads for a while
+        dies_in("awaiting")
+        adder.cli("rollouts", "approve", "adder")
+        until(lambda: newest(adder).phase == "stepping", 60, "it goes on")
+        adder.cli("rollouts", "promote", "adder")
+        ended(adder, "promoted")
+        ask(adder, 7, {"strategy": "direct"})
+        until(lambda: is_settled(adder, "adder@7"), 60, "the slow one serves")
+        ask(adder, 2, {"strategy": "recreate"})
+        until(lambda: newest(adder).phase in ("clearing", "scaling"), 60, "the old ones go")
+        adder.cli("rollouts", "abort", "adder")
+        dies_in("returning")  # what comes back loads for a while
+        ended(adder, "rolled-back")
+        ask(adder, 5, {"strategy": "recreate"})
+        dies_in("clearing")  # it finishes what it was asked
         ended(adder, "promoted")
     assert traffic.outcome.failed() == {}, traffic.outcome
     assert traffic.outcome.broken == 0

@@ -250,6 +250,8 @@ def _limit_files(child: Child, most_bytes: int) -> None:
         return
     try:
         _, hard = resource.prlimit(child.pid, resource.RLIMIT_FSIZE)
+        if hard != resource.RLIM_INFINITY and not 0 <= most_bytes <= hard:
+            most_bytes = hard  # a confined replica may never have more
         resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (most_bytes, hard))
     except ProcessLookupError:
         return

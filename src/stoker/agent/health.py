@@ -15,6 +15,7 @@ from stoker.types.errors import Conflict, ReplicaLost, StokerError
 from stoker.types.faults import METHOD, Fault
 from stoker.types.process import LoadProgress, ProcessPhase
 from stoker.types.replica import ReplicaStats
+from stoker.types.sandbox import Confinement
 from stoker.types.starts import PHASE_CHARS_MAX, PHASES_MAX
 
 PING_EVERY_S: Final = 1.0
@@ -35,6 +36,7 @@ class Watch:
         self._on_change = on_change
         self._link: Link | None = None
         self._answers = 0
+        self.sandbox: Confinement | None = None  # as first told: later the model's own code could say otherwise
         self._lost = asyncio.Event()
         self._task = asyncio.get_running_loop().create_task(self._keep_linked(), name=f"watch {name}")
 
@@ -151,6 +153,8 @@ class Watch:
 
     def _take(self, stats: ReplicaStats) -> None:
         before, self.stats = self.stats, stats
+        if self.sandbox is None:
+            self.sandbox = stats.sandbox
         self._answers += 1
         if before is None or _shown(stats) != _shown(before):
             self._on_change()

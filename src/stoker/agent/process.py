@@ -160,6 +160,7 @@ class Owned:
             progress=watch.progress if watch is not None and self.phase == "loading" else LoadProgress(),
             engine=watch.stats.engine if watch is not None and watch.stats is not None else "",
             phases=watch.phases if watch is not None else {},
+            sandbox=watch.sandbox if watch is not None else None,
             fault=self._injected.fault.kind if self._injected is not None else "",
             labels=record.spec.labels,
         )

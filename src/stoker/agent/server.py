@@ -6,6 +6,7 @@
     DELETE /v1/processes/{name}?drain_s=             → 202; header x-stoker-fence
     POST   /v1/processes/{name}/fault                Fault → ProcessStatus; header x-stoker-fence
     DELETE /v1/processes/{name}/fault                → 204; header x-stoker-fence
+    PUT    /v1/replicas/{name}                       NodeStart → ProcessStatus; header x-stoker-fence; nodes that joined
     PUT    /v1/ahead                                 [Ahead] → 204; header x-stoker-fence
     GET    /v1/processes/{name}/logs?tail=&follow=   → text
     POST   /v1/shutdown?drain_s=                     → 202; everything ends, then the agent
@@ -19,7 +20,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 import uvicorn
@@ -34,7 +35,8 @@ from stoker.telemetry.metrics import encode_snapshot
 from stoker.types.ahead import Ahead
 from stoker.types.errors import InvalidInput, StokerError, TooLarge
 from stoker.types.faults import Fault
-from stoker.types.process import ProcessSpec
+from stoker.types.nodes import NodeStart
+from stoker.types.process import ProcessSpec, ProcessStatus
 
 WAIT_MAX_S: Final = 60.0
 DRAIN_MAX_S: Final = 3600.0
@@ -44,11 +46,24 @@ FENCE_HEADER: Final = "x-stoker-fence"
 _T = TypeVar("_T")
 
 
+class TakesIn(Protocol):
+    """What brings replicas to a node that has no files of them yet (agent/intake.py)."""
+
+    def put(self, start: NodeStart, fence: int) -> ProcessStatus:
+        """Have a replica run, once its files are here."""
+
+    def drop(self, name: str) -> None:
+        """Fetch for a replica no more."""
+
+
 class Api:
     """The routes. `on_shutdown` gets the drain time and must return at once."""
 
-    def __init__(self, supervisor: Supervisor, on_shutdown: Callable[[float], None]) -> None:
+    def __init__(
+        self, supervisor: Supervisor, on_shutdown: Callable[[float], None], intake: TakesIn | None = None
+    ) -> None:
         self._supervisor = supervisor
+        self._intake = intake
         self._numbers = Numbers(supervisor.status().node, supervisor.folder)
         supervisor.gpus = self._numbers.gpus
         self._on_shutdown = on_shutdown
@@ -61,6 +76,7 @@ class Api:
                 Route("/v1/metrics", self.metrics),
                 Route("/v1/ahead", self.expect, methods=["PUT"]),
                 Route("/v1/processes/{name}", self.put, methods=["PUT"]),
+                Route("/v1/replicas/{name}", self.take_in, methods=["PUT"]),
                 Route("/v1/processes/{name}", self.delete, methods=["DELETE"]),
                 Route("/v1/processes/{name}/fault", self.inject, methods=["POST"]),
                 Route("/v1/processes/{name}/fault", self.end_fault, methods=["DELETE"]),
@@ -89,6 +105,15 @@ class Api:
             raise InvalidInput(f"the spec is of {spec.name!r}, the path of another process", field="name")
         return _json(self._supervisor.put(spec, _fence(request)))
 
+    async def take_in(self, request: Request) -> Response:
+        """Answer PUT /v1/replicas/{name}."""
+        start = await _decoded(request, NodeStart, "replica to start")
+        if self._intake is None:
+            raise InvalidInput("this node shares control's disk; its replicas are started by /v1/processes")
+        if start.process.name != request.path_params["name"]:
+            raise InvalidInput(f"the spec is of {start.process.name!r}, the path of another process", field="name")
+        return _json(self._intake.put(start, _fence(request)))
+
     async def expect(self, request: Request) -> Response:
         """Answer PUT /v1/ahead."""
         self._supervisor.expect(await _decoded(request, tuple[Ahead, ...], "list of versions"), _fence(request))
@@ -96,8 +121,10 @@ class Api:
 
     async def delete(self, request: Request) -> Response:
         """Answer DELETE /v1/processes/{name}."""
-        drain_s = _number(request, "drain_s", -1.0, maximum=DRAIN_MAX_S)
-        self._supervisor.delete(request.path_params["name"], drain_s if drain_s >= 0 else None, _fence(request))
+        drain_s, name = _number(request, "drain_s", -1.0, maximum=DRAIN_MAX_S), request.path_params["name"]
+        self._supervisor.delete(name, drain_s if drain_s >= 0 else None, _fence(request))
+        if self._intake is not None:
+            self._intake.drop(name)
         return Response(status_code=202)
 
     async def inject(self, request: Request) -> Response:

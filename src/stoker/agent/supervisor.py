@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -57,10 +57,11 @@ class Supervisor:
         self._records = Records(folders.processes)
         self._forks = ForkServers(folders) if forks else None
         self._prefetch = Prefetch()
-        self._site = Site(folders, self._records, self._changed, pace, self._forks)
+        self._site = Site(folders, self._records, self.changed, pace, self._forks)
         self._node = node
         self._pool = pool
         self.gpus = 0  # that replicas may be given
+        self.coming: Callable[[], Iterable[ProcessStatus]] = tuple  # replicas that are not started yet
         self._system = {spec.name: spec for spec in system}
         self._owned: dict[str, Owned] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -123,8 +124,13 @@ class Supervisor:
                 while any(self._owned[name].child is None for name in self._system if name in self._owned):
                     await self.wait_change(self._sequence, timeout_s)
 
-    def put(self, spec: ProcessSpec, fence: int) -> ProcessStatus:
-        """Run `spec` under its name from now on; the same again changes nothing. Returns once that is durable."""
+    def find(self, name: str) -> ProcessStatus | None:
+        """Return a process that runs here or is to, or None."""
+        owned = self._owned.get(name)
+        return owned.status() if owned is not None else None
+
+    def admits(self, spec: ProcessSpec, fence: int) -> None:
+        """Raise what `put` would of a spec that may not run here, or of an older control."""
         if not NAME.fullmatch(spec.name) or spec.name in adopt.CARETAKERS:
             raise InvalidInput(f"{spec.name!r} cannot name a process: {NAME.pattern}", field="name")
         if spec.kind != "replica" or spec.name in self._system:
@@ -134,6 +140,10 @@ class Supervisor:
         self._obey(fence)
         if self._is_closing:
             raise Draining("this agent is shutting down")
+
+    def put(self, spec: ProcessSpec, fence: int) -> ProcessStatus:
+        """Run `spec` under its name from now on; the same again changes nothing. Returns once that is durable."""
+        self.admits(spec, fence)
         owned = self._owned.get(spec.name)
         if owned is not None and owned.is_ending:
             raise Conflict(f"{spec.name} is being stopped; start it again when it is gone")
@@ -190,7 +200,7 @@ class Supervisor:
             cores=kernel.usable_cores(),
             memory_bytes=self._memory[0],
             memory_free_bytes=self._memory[1],
-            processes=tuple(owned.status() for _, owned in sorted(self._owned.items())),
+            processes=(*(owned.status() for _, owned in sorted(self._owned.items())), *self.coming()),
             started_at_s=self._started_at_s,
             fence=self._fence,
             cpu_ratio=self._load.cpu_ratio,
@@ -237,7 +247,7 @@ class Supervisor:
             self._look.cancel()
         self._kill_strays(kernel.marked(self._folders.home_id))
         self.ended.set()
-        self._changed()
+        self.changed()
 
     async def let_go(self) -> None:
         """End this agent alone: its processes go on, for the next agent to adopt."""
@@ -260,7 +270,7 @@ class Supervisor:
         name = record.spec.name
         owned = self._owned[name] = Owned(self._site, record, child)
         self._tasks[name] = asyncio.create_task(self._run(owned), name=f"own {name}")
-        self._changed()
+        self.changed()
         return owned
 
     async def _run(self, owned: Owned) -> None:
@@ -273,9 +283,10 @@ class Supervisor:
                 _log.exception("stumbled over a process", extra={"worker": owned.name})
                 await asyncio.sleep(self._site.pace.look_every_s)
         del self._owned[owned.name], self._tasks[owned.name]
-        self._changed()
+        self.changed()
 
-    def _changed(self) -> None:
+    def changed(self) -> None:
+        """Tell whoever waits that the status is another."""
         self._sequence += 1
         waiters, self._waiters = self._waiters, set()
         for waiter in waiters:

@@ -31,6 +31,7 @@ from stoker.api import (
     keys,
     manifests,
     models,
+    nodes,
     openapi,
     platform,
     policies,
@@ -85,6 +86,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     *tuning.OPERATIONS,
     *audit.OPERATIONS,
     *costs.OPERATIONS,
+    *nodes.OPERATIONS,
 )
 
 log = logging.getLogger(__name__)

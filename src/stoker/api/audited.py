@@ -34,6 +34,7 @@ _KINDS: Final = {
     "policies": "policy",
     "trust": "trust",
     "models": "model",
+    "nodes": "node",
 }
 _ID: Final = re.compile(r"[A-Za-z0-9._\-]{1,64}")
 

@@ -29,7 +29,7 @@ ROUTES_WAIT_MAX_S: Final = 60.0
 
 
 class NodeList(msgspec.Struct, frozen=True):
-    """Nodes that answer."""
+    """Nodes: those that answer, and those that joined and do not."""
 
     items: list[NodeStatus]
 
@@ -63,7 +63,7 @@ async def _metrics(call: Call) -> Response:
 
 
 async def _nodes(call: Call) -> Response:
-    return reply(NodeList(call.plane.observer.statuses))
+    return reply(NodeList(call.plane.nodes.shown(call.plane.observer.statuses)))
 
 
 async def _journal(call: Call) -> Response:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from stoker.api.bodies import decoded, nothing, reply
 from stoker.api.operations import Call, Operation
+from stoker.control import steering
 from stoker.core.gate import golden
 from stoker.core.gate.golden import BadGolden
 from stoker.core.revisions import revision_id
@@ -46,7 +47,13 @@ async def _release(call: Call) -> Response:
     if which != LATEST and not (which.isascii() and which.isdigit() and len(which) < 10):
         raise NotFound(f"{which[:64]!r} is not a revision; write its number, or {LATEST}", field="which")
     revision = None if which == LATEST else revision_id(project, name, int(which))
-    found = await call.plane.database.reading(lambda connection: releases.get(connection, project, name, revision))
+
+    def look(connection: Connection) -> ReleaseView:
+        view = releases.get(connection, project, name, revision)
+        held = steering.awaited(connection, project, name, view.dossier.revision)
+        return msgspec.structs.replace(view, verdict=held) if held else view
+
+    found = await call.plane.database.reading(look)
     key = await asyncio.to_thread(call.plane.releases.public_key)
     return reply(msgspec.structs.replace(found, fingerprint=key.fingerprint))
 

@@ -39,12 +39,14 @@ class RolloutList(msgspec.Struct, frozen=True):
 class OrderBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is said to a rollout.
 
-    reason: for the journal. over_budget: also where the policy of an error budget freezes rollouts.
+    reason: for the journal and the timeline. over_budget: also where the policy of an error budget freezes rollouts.
+    rollout: its number, so that nobody says to the next one what was meant for this; 0: whichever is the newest.
     """
 
     order: Said
     reason: Annotated[str, Meta(max_length=REASON_MAX)] = ""
     over_budget: bool = False
+    rollout: Annotated[int, Meta(ge=0)] = 0
 
 
 class CountsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,7 +90,7 @@ async def _steer(call: Call) -> Response:
     body = await decoded(call.request, OrderBody)
     project, name = _whose(call)
     frozen = call.plane.watch.frozen.get((ProjectName(project), EndpointName(name)), "")
-    word = steering.Word(" ".join(body.reason.split()), frozen, body.over_budget)
+    word = steering.Word(" ".join(body.reason.split()), frozen, body.over_budget, _name(call), body.rollout)
     await call.plane.loop.turned(ACTED_WAIT_S)  # what was applied just now may have begun it
 
     def change(connection: Connection) -> None:
@@ -130,6 +132,13 @@ def _entries(call: Call) -> int | None:
 
 def _whose(call: Call) -> tuple[str, str]:
     return call.request.path_params["project"], call.request.path_params["name"]
+
+
+def _name(call: Call) -> str:
+    """Return who asks, as timelines say it."""
+    if call.key is None:
+        return "the platform's own user"
+    return call.key.subject or f"the key {call.key.name}"
 
 
 def _arm(counts: CountsBody, metric: str) -> ArmCounts:
@@ -175,7 +184,7 @@ OPERATIONS: Final = (
         "POST",
         _ROLLOUT,
         _steer,
-        "Pause, resume, promote, abort or retry an endpoint's newest rollout",
+        "Pause, resume, promote, abort, approve, deny or retry an endpoint's newest rollout",
         "releases:decide",
         body=OrderBody,
         answer=RolloutDetail,

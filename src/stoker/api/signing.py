@@ -21,6 +21,7 @@ from stoker.types.ids import DEFAULT_PROJECT, is_name
 from stoker.types.signing import (
     PUBLIC_KEY_BYTES_MAX,
     SIGNATURE_BYTES_MAX,
+    Keyless,
     ProjectTrust,
     SignaturePolicy,
     TrustRoot,
@@ -46,9 +47,10 @@ class PolicyBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TrustBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A public key to trust, PEM."""
+    """Whom to trust: a public key (PEM), or somebody who signs without one."""
 
-    public_key: Annotated[str, Meta(max_length=PUBLIC_KEY_BYTES_MAX)]
+    public_key: Annotated[str, Meta(max_length=PUBLIC_KEY_BYTES_MAX)] = ""
+    keyless: Keyless | None = None
 
 
 async def _signatures(call: Call) -> Response:
@@ -93,8 +95,10 @@ async def _add_root(call: Call) -> Response:
     project, name = call.request.path_params["project"], call.request.path_params["name"]
     if not is_name(name):
         raise InvalidInput(f"{name!r} cannot name a key; use lower-case letters, digits and dashes", field="name")
+    if bool(body.public_key) is (body.keyless is not None):
+        raise InvalidInput("give a public key, or who signs without one", field="public_key")
     root = await call.plane.database.writing(
-        lambda connection: signatures.trust_key(connection, project, name, body.public_key)
+        lambda connection: signatures.trust_key(connection, project, name, body.public_key, body.keyless)
     )
     call.plane.loop.wake()
     return reply(root)
@@ -137,7 +141,13 @@ OPERATIONS: Final = (
         "PUT", _TRUST, _set_policy, "Say what a project demands", "projects:write", body=PolicyBody, answer=ProjectTrust
     ),
     Operation(
-        "PUT", _TRUST + "/{name}", _add_root, "Trust a public key", "projects:write", body=TrustBody, answer=TrustRoot
+        "PUT",
+        _TRUST + "/{name}",
+        _add_root,
+        "Trust a key, or a signer without one",
+        "projects:write",
+        body=TrustBody,
+        answer=TrustRoot,
     ),
     Operation("DELETE", _TRUST + "/{name}", _remove_root, "Trust a key no longer", "projects:write", status=204),
 )

@@ -36,7 +36,7 @@ READ_BYTES: Final = 1 << 20
 # What else a platform is made of. Samples are sealed with keys in their folder; with STOKER_SAMPLES_KEY_FILE the master
 # key is elsewhere, and so not in the backup.
 _DATABASES: Final = ("metrics.db", "feedback.db")
-_FILES: Final = ("platform.key", "credentials.json")
+_FILES: Final = ("platform.key", "ca.json", "credentials.json")
 _FOLDERS: Final = ("samples", "drift", "hooks", "gamedays", "gateway/quarantine")
 _CHECKPOINTS: Final = "audit.checkpoints"
 

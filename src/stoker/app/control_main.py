@@ -43,6 +43,7 @@ from stoker.types.errors import Conflict
 from stoker.types.replica import ReplicaStats
 
 if TYPE_CHECKING:
+    from stoker.app.far_http import FarServer
     from stoker.control.otlp import Sender
 
 NAME: Final = "control"
@@ -200,6 +201,7 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
     senders = partial(_otlp, chosen, plane)
     tuned = tuning.follow(plane.routes, plane.usual, plane.samples, senders)
     background.append(asyncio.create_task(tuned))
+    others = _to_others(home, chosen, plane)
     linked = await serve(home.address(NAME), Answers(plane))
     stopping = asyncio.create_task(asked.wait())
     try:
@@ -212,6 +214,8 @@ async def _serve(home: Home, chosen: Settings, plane: ControlPlane, asked: async
         for task in (stopping, *background):
             task.cancel()
         await asyncio.gather(acting, serving)
+        if others is not None:
+            await others.close()
         await plane.post.close()
         await plane.history.close()
         await plane.feedback.close()
@@ -249,7 +253,23 @@ def _background(chosen: Settings, plane: ControlPlane) -> list[asyncio.Task[None
         asyncio.create_task(plane.costs.watch.run()),
         asyncio.create_task(plane.audit.run()),
         asyncio.create_task(plane.secrets.run()),
+        *([asyncio.create_task(plane.nodes.run())] if plane.nodes.is_open else []),
     ]
+
+
+def _to_others(home: Home, chosen: Settings, plane: ControlPlane) -> "FarServer | None":
+    """Listen to other nodes, where any may join. Raises OSError."""
+    if not plane.nodes.is_open:
+        return None
+    from stoker.api.joining import Joining  # what one machine alone does not need
+    from stoker.app.far_http import FarServer, nodes_judge
+
+    mine = plane.nodes.identity
+    server = FarServer(Joining(plane, FolderBlobs(home.blobs, home.tmp)).app(), mine, nodes_judge(mine), asks_all=True)
+    host, _, port = chosen.nodes.rpartition(":")
+    server.start(host.strip("[]"), int(port))
+    plane.nodes.on_look = mine.look
+    return server
 
 
 def _otlp(chosen: Settings, plane: ControlPlane, endpoint: str, interval_s: float) -> "list[Sender]":

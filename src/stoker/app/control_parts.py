@@ -4,12 +4,12 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stoker.app.home import Home
+from stoker.app.home import FarHome, Home
 from stoker.app.settings import Settings
 from stoker.blob.folder import FolderBlobs
 from stoker.control import allowances
@@ -34,6 +34,7 @@ from stoker.control.identity.signing_in import SignIn
 from stoker.control.identity.watch import Providers, Reading
 from stoker.control.loop import Loop
 from stoker.control.models import ModelRegistry
+from stoker.control.nodes import FarSite, Nodes
 from stoker.control.numbers import Numbers
 from stoker.control.observe import Observer
 from stoker.control.plane import ControlPlane
@@ -81,6 +82,7 @@ from stoker.telemetry.sealing import KeyRing
 from stoker.types.drift import Answer, Drawn, Reference
 from stoker.types.identity import Jwk, ProviderRoute
 from stoker.types.models import VersionManifest
+from stoker.types.nodes import NodeRow
 from stoker.types.usage import UsageRecord
 
 if TYPE_CHECKING:
@@ -89,21 +91,20 @@ if TYPE_CHECKING:
 
 def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: FolderBlobs) -> ControlPlane:
     """Return the control plane of concrete parts. name: its process' in metrics."""
-    driver, metrics, routes = LocalDriver(str(home.run / "agent.sock")), Registry(name), RoutePublisher()
+    metrics, routes = Registry(name), RoutePublisher()
+    nodes, driver = _nodes(home, chosen, database, metrics)
     observer, history = Observer(driver), History(home.metrics, bytes_max=chosen.metrics_max_bytes)
-    loop = _loop(database, driver, observer, blobs, home, routes, metrics)
+    loop = _loop(database, driver, observer, blobs, routes, home, metrics, nodes)
     secrets = _secrets(name, home, chosen, database, loop, metrics)
     post, gauges = _post(chosen, metrics, secrets), Gauges(metrics, observer, routes, history)
     collector = _collector(home, chosen, history, Own(metrics, gauges.refresh), Around(driver, observer, metrics))
-    numbers = _numbers(metrics, driver, observer, gauges, partial(_counted, collector, name, chosen.otlp_interval_s))
-    watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
-    incidents, remedies = _incidents(database, history, watch, observer, metrics, loop)
+    numbers = _numbers(metrics, driver, observer, gauges, collector, chosen.otlp_interval_s)
+    watch, incidents, remedies = _watch(database, history, post, observer, metrics, loop, collector)
     samples, admission = _samples(home, chosen), Admission(database, blobs, observer, metrics)
-    models, signer = ModelRegistry(database, blobs, home.models, home.tmp, admission), Signer(home.platform_key)
-    reach = ask.Fleet(lambda: observer.statuses, home.address)
-    judges = gates.Gates(blobs, reach, models.comparer, samples, policies.Asked(admission))
-    quiet = Quiet(database, samples, reach, lambda: loop.lease is not None, loop.wake)
-    scaling = _scaling(database, Gatherer(home.address, chosen.gateways, observer, history), loop, metrics)
+    reach, signer = ask.Fleet(lambda: observer.statuses, nodes.address), Signer(home.platform_key)
+    models, judges = _models(database, blobs, home, admission, reach, samples)
+    quiet = Quiet(database, blobs, samples, reach, lambda: loop.lease is not None, loop.wake)
+    scaling = _scaling(database, Gatherer(nodes.address, chosen.gateways, observer, history), loop, metrics)
     return ControlPlane(
         database=database,
         secrets=secrets,
@@ -121,7 +122,7 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         post=post,
         incidents=incidents,
         remedies=remedies,
-        rollouts=_rollouts(RolloutWatch(home.address, chosen.gateways, routes, history, loop.wake), loop, quiet),
+        rollouts=_rollouts(RolloutWatch(nodes.address, chosen.gateways, routes, history, loop.wake), loop, quiet),
         quiet=quiet,
         replayer=Replayer(database, samples, reach),
         shares=Teller(chosen.gateways, time.monotonic()),
@@ -129,10 +130,10 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         metrics=metrics,
         samples=samples,
         numbers=numbers,
-        drift=DriftWatch(database, blobs, home.drift, home.address, metrics, _learn, _compare),
+        drift=DriftWatch(database, blobs, home.drift, nodes.address, metrics, _learn, _compare),
         traces=Traces(home.address, chosen.gateways, metrics),
         used=KeyUse(database, home.address, chosen.gateways),
-        feedback=_feedback(home, database, loop, metrics),
+        feedback=_feedback(home, nodes.address, database, loop, metrics),
         hooks=HookPost(database, home.root / "hooks", lambda: loop.lease, metrics),
         boundary=BoundaryWatch(database, _seeing(observer, watch, scaling, history, chosen), lambda: loop.lease),
         releases=_releases(signer, database, judges, loop, metrics),
@@ -145,8 +146,27 @@ def compose(name: str, home: Home, chosen: Settings, database: Database, blobs: 
         audit=_audit(home, chosen, database, signer, metrics),
         sign_in=_sign_in(database, chosen, loop, metrics, secrets),
         usual=chosen.tuning,
+        nodes=nodes,
         process=name,
     )
+
+
+def _nodes(home: Home, chosen: Settings, database: Database, metrics: Registry) -> tuple[Nodes, Driver]:
+    own, authority = LocalDriver(str(home.run / "agent.sock")), None
+    if not chosen.nodes:
+        return Nodes(database, authority, home, "", metrics, _site), own
+    from stoker.control.authority import CertificateAuthority  # what one machine alone need not pay
+    from stoker.placement.joined import JoinedDriver
+
+    authority = CertificateAuthority(home.authority, home.tls, chosen.node_certificate_s)
+    nodes = Nodes(database, authority, home, chosen.nodes, metrics, _site)
+    nodes.open()
+    return nodes, JoinedDriver(own, nodes.agents, nodes.address)
+
+
+def _site(row: NodeRow) -> FarSite:
+    far = FarHome(Path(row.home), Path(row.run))
+    return FarSite(far, row.python, row.host, str(far.tls / "replica"))
 
 
 def _loop(
@@ -154,12 +174,22 @@ def _loop(
     driver: Driver,
     observer: Observer,
     blobs: FolderBlobs,
-    home: Home,
     routes: RoutePublisher,
+    home: Home,
     metrics: Registry,
+    nodes: Nodes,
 ) -> Loop:
     effects = Effects(driver, observer, blobs, home, time.time, partial(_start_facts, database, observer))
-    return Loop(database, observer, effects, routes, home, _holder(), metrics)
+    loop = Loop(database, observer, effects, routes, home, _holder(), metrics)
+    effects.site, loop.located = nodes.site, nodes.located
+
+    def removed(node: str) -> None:
+        observer.forget(node)
+        loop.wake()
+
+    nodes.on_removed = removed
+    nodes.answering = lambda: [each.node for each in observer.statuses]
+    return loop
 
 
 def _sign_in(database: Database, chosen: Settings, loop: Loop, metrics: Registry, secrets: SecretWatch) -> SignIn:
@@ -204,16 +234,6 @@ def _samples(home: Home, chosen: Settings) -> SampleStore:
     return SampleStore(home.samples, KeyRing(home.samples, chosen.samples_key), chosen.samples_max_bytes)
 
 
-def _numbers(
-    metrics: Registry,
-    driver: Driver,
-    observer: Observer,
-    gauges: Gauges,
-    counted: Callable[[], Awaitable[list[Snapshot]]],
-) -> Numbers:
-    return Numbers(metrics, driver, observer, Fleet(metrics), gauges.refresh, counted)
-
-
 def _secrets(name: str, home: Home, chosen: Settings, database: Database, loop: Loop, metrics: Registry) -> SecretWatch:
     loop.rules = Rules(str(home.secrets), chosen.vault_area if chosen.vault_addr else "")
     own = chosen.secrets(home.secrets, name, os.environ)
@@ -244,14 +264,28 @@ def _collector(home: Home, chosen: Settings, history: History, own: Own, around:
     return Collector(history, (own, *gateways), around.due)
 
 
-def _incidents(
-    database: Database, history: History, watch: Watch, observer: Observer, metrics: Registry, loop: Loop
-) -> tuple[Incidents, Remedies]:
+def _models(
+    database: Database, blobs: FolderBlobs, home: Home, admission: Admission, reach: ask.Fleet, samples: SampleStore
+) -> tuple[ModelRegistry, gates.Gates]:
+    models = ModelRegistry(database, blobs, home.models, home.tmp, admission)
+    return models, gates.Gates(blobs, reach, models.comparer, samples, home.gates, policies.Asked(admission))
+
+
+def _watch(
+    database: Database,
+    history: History,
+    post: Post,
+    observer: Observer,
+    metrics: Registry,
+    loop: Loop,
+    collector: Collector,
+) -> tuple[Watch, Incidents, Remedies]:
+    watch = Watch(database, history, post, lambda: loop.lease, metrics, collector.sampled)
     evidence = Recorded(database, history)
     incidents = Incidents(database, evidence, evidence.quarantined, lambda: loop.lease, watch.alerted)
     remedies = Remedies(database, incidents, lambda: observer.statuses, metrics, loop.wake)
     loop.asked, loop.acts = watch.asked, remedies.in_force
-    return incidents, remedies
+    return watch, incidents, remedies
 
 
 def _seeing(observer: Observer, watch: Watch, scaling: ScalingWatch, history: History, chosen: Settings) -> Sources:
@@ -284,8 +318,10 @@ def _changed(numbers: Numbers, starts: StartWatch, loop: Loop) -> None:
     loop.wake()
 
 
-def _feedback(home: Home, database: Database, loop: Loop, metrics: Registry) -> FeedbackWatch:
-    feedback = FeedbackWatch(database, FeedbackStore(home.feedback), home.address, metrics, _expect)
+def _feedback(
+    home: Home, address: Callable[[str], str], database: Database, loop: Loop, metrics: Registry
+) -> FeedbackWatch:
+    feedback = FeedbackWatch(database, FeedbackStore(home.feedback), address, metrics, _expect)
     feedback.judged = loop.wake
     return feedback
 
@@ -313,6 +349,13 @@ def _charge(connection: Connection, records: Sequence[UsageRecord], *, keeps: bo
         usage_records.keep(connection, records)
     settle(connection, (charge for record in records for charge in record.charges), time.time())
     note_work(connection, records)
+
+
+def _numbers(
+    metrics: Registry, driver: Driver, observer: Observer, gauges: Gauges, collector: Collector, age_max_s: float
+) -> Numbers:
+    counted = partial(_counted, collector, metrics.process, age_max_s)
+    return Numbers(metrics, driver, observer, Fleet(metrics), gauges.refresh, counted)
 
 
 async def _counted(collector: Collector, process: str, age_max_s: float) -> list[Snapshot]:

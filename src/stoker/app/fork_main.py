@@ -27,7 +27,13 @@ from stoker.app import replica_main
 from stoker.app.own_area import OwnArea
 from stoker.types.forks import ORDER_BYTES_MAX, ForkAnswer, ForkOrder
 
-PLATFORM: Final = ("stoker.runtime.replica", "stoker.telemetry.logs", "uvloop", "numpy.random")
+PLATFORM: Final = (
+    "stoker.runtime.replica",
+    "stoker.runtime.sandbox",
+    "stoker.telemetry.logs",
+    "uvloop",
+    "numpy.random",
+)
 MODULES: Final = {"platform": PLATFORM, "sklearn": (*PLATFORM, "stoker.runtime.engines.sklearn")}
 DESCRIPTORS: Final = 2  # of an order: log, pipe
 THREADPOOLS: Final = "threadpoolctl"  # comes with scikit-learn
@@ -108,15 +114,18 @@ def _become(order: ForkOrder, log: int, pipe: int, threads: int, area: OwnArea) 
         os.close(pipe)
         os.chdir(order.work_dir)
         _reseed()
-        if threads > 1:
-            import_module(THREADPOOLS).threadpool_limits(threads, user_api="blas")
         sys.argv = ["replica_main", *order.argv[3:]]
-        replica_main.main(is_forked=True)
+        replica_main.main(is_forked=True, before_work=lambda: _have_threads(threads))
     except BaseException:  # else the child would go on as its server
         traceback.print_exc()
         sys.stderr.flush()
     finally:
         os._exit(1)
+
+
+def _have_threads(count: int) -> None:
+    if count > 1:
+        import_module(THREADPOOLS).threadpool_limits(count, user_api="blas")
 
 
 def _be(environ: dict[str, str]) -> None:

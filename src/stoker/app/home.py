@@ -7,8 +7,11 @@ processes/      what the agent runs           replicas/    one spec file a repli
 logs/           one file a process, rotated   gateway/     the last route table
 measurements/   of engines, a table a model    samples/     requests kept, sealed, and their keys
 gamedays/       reports of faults on purpose    usage/         records of usage, until they are settled
+gates/          what revisions said before they went, until what takes their place is judged
 secrets/        files that projects may name, a folder a project; nothing here writes them
 platform.key    signs dossiers and the audit   audit.checkpoints  what it signed of the audit, a line each
+ca.json         the certificate authority of nodes  tls/        what processes show to other nodes
+node.json       of a node that joined: where control is
 tmp/            half-written files            credentials.json  the CLI's own key, mode 600
 """
 
@@ -120,6 +123,11 @@ class Home:
         return self.root / "gamedays"
 
     @property
+    def gates(self) -> Path:
+        """What revisions said before they went, a file a judgement (control/releases/swap.py)."""
+        return self.root / "gates"
+
+    @property
     def platform_key(self) -> Path:
         """The private key that signs dossiers and the audit's checkpoints, mode 600."""
         return self.root / "platform.key"
@@ -128,6 +136,21 @@ class Home:
     def checkpoints(self) -> Path:
         """The checkpoints of the audit, outside of the database."""
         return self.root / "audit.checkpoints"
+
+    @property
+    def authority(self) -> Path:
+        """The platform's certificate authority, keys and all, mode 600."""
+        return self.root / "ca.json"
+
+    @property
+    def tls(self) -> Path:
+        """What processes show to other nodes, a folder a role, mode 700."""
+        return self.root / "tls"
+
+    @property
+    def joined(self) -> Path:
+        """On a node that joined: where control is, and how others reach this node."""
+        return self.root / "node.json"
 
     @property
     def tmp(self) -> Path:
@@ -174,3 +197,15 @@ class Home:
         if self.run.stat().st_uid != os.getuid():
             raise PermissionError(f"{self.run} belongs to another user; set STOKER_HOME to a shorter path")
         self.run.chmod(0o700)
+
+
+@dataclass(frozen=True, slots=True)
+class FarHome(Home):
+    """The state folder of another node, as control names what is in it. `sockets`: where its sockets lie."""
+
+    sockets: Path
+
+    @property
+    def run(self) -> Path:
+        """Where sockets lie, as that node said when it joined."""
+        return self.sockets

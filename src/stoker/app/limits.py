@@ -1,16 +1,19 @@
-"""Bounds of rollouts, releases, usage, costs, budgets and quotas, for the page of limits, from the code."""
+"""Bounds of rollouts, releases, usage, costs, budgets, quotas and nodes, for the page of limits, from the code."""
 
+from stoker.agent import intake, pull
 from stoker.api import rollouts as api
+from stoker.app import far_http, node_main
 from stoker.app.settings import USAGE_JOURNAL_MAX_BYTES
 from stoker.client import oidc
+from stoker.confine import mounts
 from stoker.control import hooks, models, policies, quiet, quotas
 from stoker.control import judge as judging
 from stoker.control import rollouts as watch
 from stoker.control.costs import watch as watch_costs
 from stoker.control.identity import signing_in
 from stoker.control.identity import watch as watching
-from stoker.control.releases import ask, gates, golden, likeness, profile, runner
-from stoker.core import ledger, places, pricing, purse, shares, wallet
+from stoker.control.releases import ask, gates, golden, likeness, profile, runner, swap
+from stoker.core import certificates, ledger, places, pricing, purse, shares, wallet
 from stoker.core import usage as sums
 from stoker.core.cost import fold, timesheet
 from stoker.core.gate import golden as examples
@@ -22,12 +25,17 @@ from stoker.gateway.http.limits import FIXED, Row
 from stoker.gateway.layers import shadow
 from stoker.gateway.usage import journal, shipping
 from stoker.observe.notify import delivery
+from stoker.placement import joined, local
+from stoker.protocol import secure
+from stoker.protocol.link import server as link
+from stoker.runtime.sandbox import FILE_BYTES_MIN
 from stoker.store import budgets as store_budgets
 from stoker.store import costs, outbox, rollouts, usage, usage_records
 from stoker.types import costs as cost_types
-from stoker.types import identity, releases
+from stoker.types import identity, nodes, releases
 from stoker.types import rollouts as types
 from stoker.types import usage as usage_types
+from stoker.types.sandbox import PATHS_MAX, PORTS_MAX, Sandbox
 from stoker.types.units import format_bytes
 
 
@@ -43,6 +51,8 @@ def sections() -> dict[str, list[Row]]:
         "Budgets": _budgets(),
         "Quotas": _quotas(),
         "Identity": _identity(),
+        "Sandbox": _sandbox(),
+        "Nodes": _nodes(),
     }
 
 
@@ -117,6 +127,7 @@ def _gates() -> list[Row]:
         ("asked of a new replica at once", str(golden.AT_ONCE), "the others wait", FIXED),
         ("one request of a gate", _seconds(ask.REQUEST_S), "it counts as unanswered", FIXED),
         ("all examples of a gate", _seconds(golden.SECONDS_MAX), left, FIXED),
+        ("… while requests wait (`recreate`)", _seconds(golden.SWAP_SECONDS_MAX), left, FIXED),
         ("texts of a comparison", str(releases.LIKENESS_TEXTS), "400 `invalid_input`", "`spec.gates.likeness.texts`"),
         ("texts of a perplexity", str(likeness.TEXTS_MAX), "as many are read, from all over the file", FIXED),
         ("reading texts", _seconds(likeness.SECONDS_MAX), left, FIXED),
@@ -125,6 +136,13 @@ def _gates() -> list[Row]:
         ("different requests of a profile", str(profile.BODIES_MAX), "the others are not sent", FIXED),
         ("tokens of an answer to one", str(profile.TOKENS_MAX), "it ends there", FIXED),
         ("a profile", _seconds(profile.SECONDS_MAX), left, FIXED),
+        ("… while requests wait (`recreate`)", f"{_seconds(profile.SWAP_SECONDS_MAX)} a round", left, FIXED),
+        (
+            "what a revision says before it goes (`recreate`)",
+            format_bytes(swap.NOTES_BYTES_MAX),
+            "the gate is not passed",
+            FIXED,
+        ),
         ("tries of a gate whose replica goes meanwhile", str(gates.TRIES), "the gate is not passed", FIXED),
         ("endpoints whose revisions are judged at once", str(runner.AT_ONCE), "the others wait", FIXED),
         ("dossiers of an endpoint", str(releases.DOSSIERS_MAX), "the oldest go, but of kept revisions", FIXED),
@@ -149,6 +167,26 @@ def _budgets() -> list[Row]:
         ("… where some came meanwhile, and others had it", _seconds(wallet.WAIT_MAX_S), "the same", FIXED),
         ("requests that wait for room in one gateway", str(budgets.WAITING_MAX), "the same, at once", FIXED),
         ("periods that are kept", f"{store_budgets.KEPT_S / 86_400:g} days", "the oldest go", FIXED),
+    ]
+
+
+def _nodes() -> list[Row]:
+    again = f"it is tried again, after {_seconds(intake.RETRY_FIRST_S)} to {_seconds(intake.RETRY_MAX_S)}"
+    return [
+        ("nodes that joined", str(nodes.NODES_MAX), "409 `conflict`", FIXED),
+        ("tokens that wait for one", str(nodes.TOKENS_MAX), "409 `conflict`", FIXED),
+        ("ports of a node for replicas", str(nodes.PORTS), "409 `conflict`", FIXED),
+        ("a certificate holds", "86400 s", "it is renewed at half of that", "`STOKER_NODE_CERTIFICATE`"),
+        ("a node's clock behind control's", _seconds(certificates.SKEW_S), "its certificate is refused", FIXED),
+        ("authorities that are trusted at once", str(certificates.AUTHORITIES_MAX), "409 `conflict`", FIXED),
+        ("between two looks at whom to trust", _seconds(secure.LOOK_EVERY_S), "–", FIXED),
+        ("between two looks of a node at control", _seconds(node_main.SYNC_S), "–", FIXED),
+        ("a node is missed after", _seconds(joined.POLL_S + local.TIMEOUT_S), "it is not ready", FIXED),
+        ("a handshake at a replica", _seconds(link.HANDSHAKE_S), "the connection is cut", FIXED),
+        ("connections to control or an agent, from nodes", str(far_http.CONNECTIONS_MAX), "503", FIXED),
+        ("replicas whose files a node fetches", str(intake.PENDING_MAX), "429 `busy`, tried again", FIXED),
+        ("a file that stalls on its way to a node", _seconds(pull.STALL_S), again, FIXED),
+        ("versions that a node keeps beside those it runs", str(intake.VERSIONS_KEPT), "the oldest go", FIXED),
     ]
 
 
@@ -212,6 +250,18 @@ def _costs() -> list[Row]:
         ("… by the day", f"{costs.DAYS_KEPT_S // costs.DAY_S} days", "they go", FIXED),
         ("pools with prices", str(cost_types.POOLS_MAX), "400 `invalid_input`", FIXED),
         ("endpoints with series of their own", str(watch_costs.ENDPOINTS_MAX), "they are `other`", FIXED),
+    ]
+
+
+def _sandbox() -> list[Row]:
+    root = "none as root but the machine's"
+    tmp = Sandbox().tmp
+    return [
+        ("temporary files of a replica, and its shared memory, each", str(tmp), "`ENOSPC`", "`spec.sandbox.tmp`"),
+        ("files in each", str(mounts.INODES_MAX), "`ENOSPC`", FIXED),
+        ("processes and threads of a replica", str(mounts.PROCESSES_MAX), f"`EAGAIN`; {root}", FIXED),
+        ("one file of a replica, its log too", f"{format_bytes(FILE_BYTES_MIN)}, or its memory", "`EFBIG`", FIXED),
+        ("`ports`, `read` and `write`", f"{PORTS_MAX}, {PATHS_MAX} and {PATHS_MAX}", "400 `invalid_input`", FIXED),
     ]
 
 

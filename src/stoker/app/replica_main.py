@@ -1,6 +1,7 @@
 """`python -m stoker.app.replica_main SPECFILE`: one replica process. Composition only."""
 
 import time
+from collections.abc import Callable
 from typing import NoReturn
 
 USAGE = "usage: python -m stoker.app.replica_main SPECFILE\n"
@@ -9,8 +10,13 @@ EXIT_USAGE = 2
 THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-def main(*, is_forked: bool = False) -> NoReturn:
-    """Read the spec and serve until told to stop. `is_forked`: from a process that had imported all this before."""
+def main(*, is_forked: bool = False, before_work: Callable[[], object] | None = None) -> NoReturn:
+    """Read the spec and serve until told to stop.
+
+    Args:
+        is_forked: from a process that had imported all this before.
+        before_work: called once this process is confined; what starts threads belongs there.
+    """
     began_s = time.monotonic()  # all that is imported from here on is counted
     import logging
     import os
@@ -19,8 +25,10 @@ def main(*, is_forked: bool = False) -> NoReturn:
 
     import msgspec
 
-    from stoker.runtime import caller, prints, stopwatch
+    from stoker.protocol.link import bind, bind_tcp
+    from stoker.runtime import caller, failure, prints, sandbox, stopwatch
     from stoker.telemetry import logs
+    from stoker.types.errors import EngineFailed
     from stoker.types.replica import ReplicaSpec
     from stoker.types.starts import FORKED, PROCESS
 
@@ -37,22 +45,29 @@ def main(*, is_forked: bool = False) -> NoReturn:
     logs.configure(spec.replica, about=caller.about)
     for name in THREAD_LIMITS:
         os.environ.setdefault(name, str(max(1, int(spec.cores))))
+    try:
+        bound = bind(spec.address)  # a confined process has no right to the folder of sockets
+        others = bind_tcp(spec.listen) if spec.listen else None  # nor to one on the network
+        confinement = sandbox.enter(spec, Path(sys.argv[1]))
+    except OSError as refused:
+        logging.getLogger(__name__).error("cannot listen", extra={"address": spec.address, "reason": str(refused)})
+        _end(failure.EXIT_FAILED)
+    if said := sandbox.refusal(confinement):
+        failure.report(spec, EngineFailed(said))
+        _end(failure.EXIT_FAILED)
+    if before_work is not None:
+        before_work()
 
     # Imported now and not above: numpy's threads are counted when it is imported.
     import uvloop
 
-    from stoker.runtime.replica import EXIT_FAILED, Demand, run
+    from stoker.runtime.replica import Demand, Given, run
 
     demand: Demand | None = None
     if spec.signed.trust.policy != "off":
         from stoker.protocol.signing import demand  # 40 ms of cryptography that most starts need not pay
 
-    try:
-        code = uvloop.run(run(spec, demand, watch))
-    except OSError as taken:
-        logging.getLogger(__name__).error("cannot listen", extra={"address": spec.address, "reason": str(taken)})
-        code = EXIT_FAILED
-    _end(code)
+    _end(uvloop.run(run(spec, demand, watch, Given(bound, confinement, others))))
 
 
 def _end(code: int) -> NoReturn:

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import msgspec
-
+from stoker.app.node_settings import NodeSettings
 from stoker.app.setting import setting
 from stoker.core.secrets import has_userinfo
 from stoker.secrets.keeper import STALE_S, TTL_S, Secrets
@@ -18,7 +17,7 @@ TOKEN: Final = "STOKER_VAULT_TOKEN"  # noqa: S105 - a variable that is passed on
 AREA: Final = "secret/stoker/{project}"
 
 
-class SecretSettings(msgspec.Struct, frozen=True, kw_only=True):
+class SecretSettings(NodeSettings, frozen=True, kw_only=True):
     """See the module; a part of Settings."""
 
     vault_addr: Annotated[

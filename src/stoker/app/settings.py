@@ -352,6 +352,8 @@ def _check(values: Mapping[str, Any]) -> None:
             continue
         if meta.ge is not None and meta.le is not None and not meta.ge <= value <= meta.le:
             raise InvalidInput(f"{variable}={value}: expected a number from {meta.ge} to {meta.le}", field=variable)
+        if meta.pattern and value and not re.fullmatch(meta.pattern, value):
+            raise InvalidInput(f"{variable}={value}: expected {(meta.extra or {})['unit']}", field=variable)
         if name in _WORDS and value not in _WORDS[name]:
             raise InvalidInput(f"{variable}={value}: expected {', '.join(_WORDS[name])}", field=variable)
     if values.get("port", 0) == values.get("api_port", -1):

@@ -1,5 +1,6 @@
 """`stoker describe`: everything about one resource on a screen."""
 
+import time
 from collections.abc import Sequence
 
 import click
@@ -274,7 +275,17 @@ def _node(node: NodeStatus, gpus: str) -> str:
         f"{one.model}  {format_bytes(one.cached_bytes)} of {format_bytes(one.size_bytes)} in memory  {one.because}"
         for one in node.ahead
     )
-    sections = (("GPUs", gpus), ("Processes", lines), ("Fork servers", forks), ("Read ahead", ahead))
+    joined = "\n".join(f"{one.type}={one.status}  {one.reason}: {one.message}" for one in node.conditions)
+    if node.conditions:
+        ends = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(node.certificate_until_s))
+        joined = f"on {node.host}, certificates until {ends}\n{joined}"
+    sections = (
+        ("Joined", joined),
+        ("GPUs", gpus),
+        ("Processes", lines),
+        ("Fork servers", forks),
+        ("Read ahead", ahead),
+    )
     return "\n".join([tables.nodes_table([node]), *(line for each in sections for line in _section(*each))])
 
 

@@ -120,6 +120,8 @@ def said(one: RolloutDetail) -> str:
     """Return what a rollout does now as a line of progress; "" while replicas load, which says more."""
     if one.phase == "returning":
         return f"going back to {one.baseline}: {one.because}"
+    if one.phase == "awaiting":
+        return f"waits for approval: {one.because}"
     if one.phase != "stepping":
         return ""
     share = "gets copies only" if one.strategy == "shadow" else f"{one.weight} % of the traffic"
@@ -156,7 +158,7 @@ def outcome(one: RolloutDetail) -> str:
 
 def why(one: RolloutDetail) -> str:
     """Return what took the traffic away from the canary; else the newest reason."""
-    bad = ("worse", "crashed", "stalled", "abort", "refused")
+    bad = ("worse", "crashed", "stalled", "abort", "refused", "unanswered", "deny")
     return next((each.because for each in reversed(one.timeline) if each.event in bad), one.because)
 
 

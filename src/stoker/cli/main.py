@@ -35,6 +35,8 @@ SECTIONS: Final[dict[str, dict[str, Entry]]] = {
         "logs": Entry("logs", "Show the logs of an endpoint."),
         "backup": Entry("backup", "Write the platform to one sealed file, while it runs."),
         "restore": Entry("restore", "Make the platform that a backup holds."),
+        "nodes": Entry("nodes", "Let machines join, list them, and remove them."),
+        "node": Entry("node", "Make this machine a node of a platform, and run it."),
         "query": Entry("query", "Ask what any metric was, now or over time."),
         "why": Entry("why", "Say why an endpoint is worse than before."),
         "explain": Entry("explain", "Say why the platform decided as it did."),

@@ -91,6 +91,11 @@ ALONE: Final = Beside()
 )
 @click.option("--parent", metavar="NAME@VERSION", help="The version that it was made from.")
 @click.option("--run", help="The training run.  [default: MLFLOW_RUN_ID, WANDB_RUN_ID]")
+@click.option(
+    "--artifacts",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="mlflow: the folder of this disk below which a tracking server's files may be read past its proxy.",
+)
 @click.option("--data", multiple=True, help="What it was trained on: a name, a path or an address.")
 @click.option("--code", help="The commit that made it.  [default: the one that is checked out around it]")
 @output_option
@@ -135,7 +140,7 @@ def command(
         with _reference(given["reference"], given["tasks"]) as statistics:
             beside = (*statistics, *golden)
             own = signer(name, given["sign_key"]) if given["sign_key"] is not None else None
-            pushed = push_source(session, name, source, what, Beside(beside, own))
+            pushed = push_source(session, name, source, what, Beside(beside, own), given["artifacts"])
     for alias in aliases:
         control.set_alias(name, alias, pushed.version.number)
     if aliases:
@@ -170,18 +175,28 @@ def golden_file(path: Path) -> LocalFile:
     return LocalFile(path, GOLDEN_FILE, path.stat().st_size)
 
 
-def push_source(session: Session, name: str, source: str, what: Registration, beside: Beside = ALONE) -> PushedVersion:
-    """Fetch what is elsewhere, upload what control does not have, and register it; with progress."""
+def push_source(
+    session: Session,
+    name: str,
+    source: str,
+    what: Registration,
+    beside: Beside = ALONE,
+    artifacts: Path | None = None,
+) -> PushedVersion:
+    """Fetch what is elsewhere, upload what control does not have, and register it; with progress.
+
+    artifacts: below which folder of this disk a tracking server may say that its files lie.
+    """
     from stoker.registry import mlflow, pull, tracking  # not needed for what lies here
 
     known = what.lineage or {}
     if source.startswith(mlflow.PREFIX) and tracking.is_on_server(source, os.environ, Path.cwd()):
         server = tracking.settings_from(os.environ)
 
-        def tracked(folder: Path, on_file: OnFile) -> Registration:
-            got = tracking.fetch(source, folder, on_file, server)
+        def tracked(folder: Path, on_file: OnFile) -> tuple[Registration, Path]:
+            got = tracking.fetch(source, folder, on_file, server, artifacts)
             lineage = {**known, "run": known.get("run") or got.run, "source": got.origin}
-            return replace(what, entry=what.entry or got.entry, lineage=lineage)
+            return replace(what, entry=what.entry or got.entry, lineage=lineage), got.folder
 
         return _push_fetched(session, name, source, tracked, beside)
     if source.startswith(mlflow.PREFIX):
@@ -193,10 +208,10 @@ def push_source(session: Session, name: str, source: str, what: Registration, be
         return push_files(session.control(), name, Path(source), what, beside)
     settings = pull.settings_from(os.environ)
 
-    def pulled(folder: Path, on_file: OnFile) -> Registration:
+    def pulled(folder: Path, on_file: OnFile) -> tuple[Registration, Path]:
         fetched = pull.resolve(source, settings)
         pull.run(fetched, folder, on_file, settings)
-        return replace(what, lineage={**known, "source": fetched.origin})
+        return replace(what, lineage={**known, "source": fetched.origin}), folder
 
     return _push_fetched(session, name, source, pulled, beside)
 
@@ -205,10 +220,13 @@ def _push_fetched(
     session: Session,
     name: str,
     source: str,
-    fetch: Callable[[Path, OnFile], Registration],
+    fetch: Callable[[Path, OnFile], tuple[Registration, Path]],
     beside: Beside,
 ) -> PushedVersion:
-    """Push what `fetch` brings into a folder, the same for the same source: what was cut goes on where it stopped."""
+    """Push what `fetch` brings into a folder, the same for the same source: what was cut goes on where it stopped.
+
+    `fetch` says where it lies in the end: there, or in a folder of this disk, which stays as it is.
+    """
     folder = session.home / "pulls" / hashlib.sha256(source.encode()).hexdigest()[:16]
     with Progress(f"Pulling {name}", is_bytes=True) as progress:
         progress.step("asking what there is")
@@ -217,9 +235,9 @@ def _push_fetched(
             progress.step(path)
             progress.update(done, total)
 
-        what = fetch(folder, on_file)
+        what, there = fetch(folder, on_file)
     try:
-        pushed = push_files(session.control(), name, folder, what, beside)
+        pushed = push_files(session.control(), name, there, what, beside)
     except RefusedArtifact:
         shutil.rmtree(folder, ignore_errors=True)  # what is hostile stays nowhere
         raise

@@ -19,6 +19,7 @@ _COLOURS: Final[dict[Phase, str]] = {
     "returning": "red",
     "refused": "red",
     "paused": "yellow",
+    "awaiting": "yellow",
     "reported": "yellow",
 }
 _EVENTS: Final = {
@@ -29,6 +30,10 @@ _EVENTS: Final = {
     "returned": "red",
     "refused": "red",
     "abort": "red",
+    "deny": "red",
+    "unanswered": "red",
+    "asked": "yellow",
+    "approve": "green",
     "kept": "green",
     "passed": "green",
     "arrived": "green",
@@ -85,7 +90,11 @@ def page(one: RolloutDetail, entries: int) -> str:
 
 def brief(one: RolloutView) -> str:
     """Return what a running rollout does, in a few words: `canary 25 %, step 2 of 3`."""
-    words = f"{one.strategy} {one.phase}" if one.phase in ("paused", "returning", "gating", "keeping") else one.strategy
+    words = (
+        f"{one.strategy} {one.phase}"
+        if one.phase in ("paused", "returning", "gating", "awaiting", "keeping")
+        else one.strategy
+    )
     return ", ".join(part for part in (f"{words} {one.weight} %", where(one)) if part)
 
 

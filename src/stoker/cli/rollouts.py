@@ -168,6 +168,20 @@ def abort(session: Session, **said: Any) -> None:
     _say(session, "abort", "is aborted", **said)
 
 
+@command.command(cls=Command, example='stoker rollouts approve digits --reason "change 4711"')
+@_steering(forward=False)
+def approve(session: Session, **said: Any) -> None:
+    """Let a revision take traffic that a hook holds; its rollout begins then."""
+    _say(session, "approve", "is approved", **said)
+
+
+@command.command(cls=Command, example='stoker rollouts deny digits --reason "not in the holidays"')
+@_steering(forward=False)
+def deny(session: Session, **said: Any) -> None:
+    """Refuse a revision that a hook holds; what serves serves on."""
+    _say(session, "deny", "is denied", **said)
+
+
 @command.command(cls=Command, example="stoker rollouts retry digits")
 @_steering(forward=True)
 def retry(session: Session, **said: Any) -> None:

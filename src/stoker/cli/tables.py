@@ -256,21 +256,28 @@ def _limits(limits: KeyLimits) -> str:
 
 def nodes_table(nodes: Sequence[NodeStatus]) -> str:
     """Return nodes with what they have and run."""
-    header = ("NODE", "POOL", "CORES", "GPUS", "MEMORY", "FREE", "PROCESSES", "AGE")
+    header = ("NODE", "STATE", "POOL", "CORES", "GPUS", "MEMORY", "FREE", "PROCESSES", "AGE")
     rows = [
         (
             one.node,
+            node_words(one),
             one.pool,
             f"{one.cores:g}",
             str(one.gpus),
             format_bytes(one.memory_bytes),
             format_bytes(one.memory_free_bytes),
             str(len(one.processes)),
-            age(one.started_at_s),
+            age(one.started_at_s) if one.started_at_s else "",
         )
         for one in nodes
     ]
     return columns(header, rows, empty="no nodes")
+
+
+def node_words(node: NodeStatus) -> str:
+    """Return `Ready`, or what is wrong with a node."""
+    wrong = [one.reason for one in node.conditions if one.status == (one.type != "NodeReady")]
+    return click.style(" ".join(wrong), fg="red") if wrong else click.style("Ready", fg="green")
 
 
 def signature_lines(signature: Signature) -> list[tuple[str, str]]:

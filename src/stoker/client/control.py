@@ -41,7 +41,7 @@ from stoker.types.models import ModelVersion
 from stoker.types.process import NodeStatus
 from stoker.types.resources import Endpoint, Notifier
 from stoker.types.samples import SampleRecord
-from stoker.types.signing import ProjectTrust, SignaturePolicy, TrustRoot
+from stoker.types.signing import Keyless, ProjectTrust, SignaturePolicy, TrustRoot
 from stoker.types.statuses import EndpointView
 from stoker.types.traces import Trace
 
@@ -349,9 +349,10 @@ class ControlClient:
         """Say what a project demands of the versions it serves."""
         return self._send("PUT", f"/api/v1/projects/{project}/trust", {"policy": policy}, ProjectTrust)
 
-    def trust_key(self, project: str, name: str, public_key: str) -> TrustRoot:
-        """Trust a public key (PEM) under a name."""
-        return self._send("PUT", f"/api/v1/projects/{project}/trust/{name}", {"public_key": public_key}, TrustRoot)
+    def trust_key(self, project: str, name: str, public_key: str, keyless: Keyless | None = None) -> TrustRoot:
+        """Trust a public key (PEM), or somebody who signs without one, under a name."""
+        body = {"public_key": public_key, "keyless": keyless}
+        return self._send("PUT", f"/api/v1/projects/{project}/trust/{name}", body, TrustRoot)
 
     def distrust(self, project: str, name: str) -> None:
         """Trust a key no longer."""

@@ -13,7 +13,7 @@ from stoker.core.verdict.odds import Tally
 from stoker.types.rollouts import Arms, Rollout, Strategy
 
 _JSON: Final = {"Content-Type": "application/json"}
-Said = Literal["pause", "resume", "promote", "abort", "retry"]
+Said = Literal["pause", "resume", "promote", "abort", "approve", "deny", "retry"]
 
 
 class RolloutView(msgspec.Struct, frozen=True):
@@ -119,14 +119,16 @@ class RolloutClient:
         return self._get(f"/api/v1/projects/{project}/endpoints/{endpoint}/rollout", entries)
 
     def say(
-        self, project: str, endpoint: str, order: Said, *, reason: str = "", over_budget: bool = False
+        self, project: str, endpoint: str, order: Said, *, reason: str = "", over_budget: bool = False, rollout: int = 0
     ) -> RolloutView:
-        """Have the endpoint's newest rollout paused, resumed, promoted, aborted or tried again. Raises Conflict.
+        """Have the endpoint's newest rollout paused, resumed, promoted, aborted, approved, denied or tried again.
 
-        reason: for the journal. over_budget: also where the policy of an error budget freezes rollouts.
+        reason: for the journal. over_budget: also where the policy of an error budget freezes rollouts. rollout: its
+        number, where that and no other is meant. Raises Conflict.
         """
         where = f"/api/v1/projects/{project}/endpoints/{endpoint}/rollout"
-        body = msgspec.json.encode({"order": order, "reason": reason, "over_budget": over_budget})
+        said = {"order": order, "reason": reason, "over_budget": over_budget, "rollout": rollout}
+        body = msgspec.json.encode(said)
         return decode(self.connection.exchange("POST", where, body=body, headers=_JSON).body, RolloutView)
 
     def judged(self, project: str, endpoint: str, counts: Mapping[str, object]) -> Told:

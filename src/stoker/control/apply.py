@@ -13,6 +13,7 @@ import msgspec
 
 from stoker.blob.port import BlobStore
 from stoker.control import replicas
+from stoker.control.nodes import FarSite
 from stoker.control.observe import Observer, State
 from stoker.control.ports import Folders
 from stoker.core import actions
@@ -21,13 +22,14 @@ from stoker.core.reconcile import Plan
 from stoker.core.snapshot import Assignment, Revision
 from stoker.placement.port import Driver
 from stoker.protocol.signing import demand
-from stoker.registry.layout import lay_out
+from stoker.registry.layout import folder_of, lay_out
 from stoker.store import endpoints, journal, releases, revisions, rollouts
 from stoker.store.engine import Connection
 from stoker.store.leases import Lease
 from stoker.types.errors import StokerError
 from stoker.types.models import ModelVersion
 from stoker.types.process import ProcessStatus
+from stoker.types.replica import ReplicaSpec
 from stoker.types.shapes import Shape
 from stoker.types.signing import SignedVersion
 
@@ -155,6 +157,7 @@ class Effects:
         self._folders = folders
         self._clock = clock
         self._look_up = look_up
+        self.site: Callable[[str], FarSite | None] = lambda _: None  # of nodes that joined
         self._failures: dict[str, Failure] = {}  # by replica; at most one for each that is assigned
         self._slots = asyncio.Semaphore(EFFECTS_AT_ONCE)
 
@@ -182,7 +185,8 @@ class Effects:
                 case actions.StartReplica():
                     revision = known[action.revision]
                     version = state.versions[(revision.config.model, revision.config.number)]
-                    await self._start(action, revision, version, lease)
+                    port = next((each.port for each in state.assignments if each.replica == action.replica), 0)
+                    await self._start(action, revision, version, lease, port)
                 case actions.StopReplica():
                     await self._stop(action.node, action.replica, action.drain_s, lease)
                 case actions.StopStray():
@@ -192,15 +196,24 @@ class Effects:
                 case _:
                     pass
 
-    async def _start(self, action: StartReplica, revision: Revision, version: ModelVersion, lease: Lease) -> None:
+    async def _start(
+        self, action: StartReplica, revision: Revision, version: ModelVersion, lease: Lease, port: int
+    ) -> None:
         failure = self._failures.get(action.replica)
         if failure is not None and failure.next_try_s > self._clock():
             return
         try:
             facts = await self._look_up(revision)
-            await asyncio.to_thread(self._prepare, action, revision, version, facts)
-            spec = replicas.process_spec(action.replica, revision, version, action.drain_s, self._folders, action.gpus)
-            status: ProcessStatus = await self._driver.start(action.node, spec, lease.token)
+            site, told = self.site(action.node), None
+            folders = self._folders if site is None else site.folders
+            if site is None:
+                await asyncio.to_thread(self._prepare, action, revision, version, facts)
+            else:
+                told = self._far_spec(action, revision, version, facts, site, port)
+            spec = replicas.process_spec(action.replica, revision, version, action.drain_s, folders, action.gpus)
+            if site is not None:
+                spec = msgspec.structs.replace(spec, argv=(site.python, *spec.argv[1:]))
+            status: ProcessStatus = await self._driver.start(action.node, spec, lease.token, told)
         except (StokerError, OSError) as problem:
             self._failed(action.replica, str(problem))
         else:
@@ -214,6 +227,21 @@ class Effects:
         folder = lay_out(version.manifest, self._blobs, self._folders.models)
         spec = replicas.replica_spec(action.replica, revision, version, folder, self._folders, facts.signed)
         replicas.write_files(msgspec.structs.replace(spec, shapes=facts.shapes), self._folders)
+
+    def _far_spec(
+        self,
+        action: StartReplica,
+        revision: Revision,
+        version: ModelVersion,
+        facts: StartFacts,
+        site: FarSite,
+        port: int,
+    ) -> ReplicaSpec:
+        """Return what a replica on a node that joined is told; that node gets the files itself."""
+        folder = folder_of(version.manifest, site.folders.models)
+        spec = replicas.replica_spec(action.replica, revision, version, folder, site.folders, facts.signed)
+        listen = f"[{site.host}]:{port}" if ":" in site.host else f"{site.host}:{port}"
+        return msgspec.structs.replace(spec, shapes=facts.shapes, listen=listen, identity=site.identity)
 
     async def _stop(self, node: str, replica: str, drain_s: float, lease: Lease) -> None:
         try:

@@ -119,7 +119,8 @@ class Comparer:
             layout.remove(folder)
 
     def _started(self, name: str, version: ModelVersion, folder: Path) -> AbstractAsyncContextManager[Worker]:
-        env = {"GOMP_SPINCOUNT": SPIN_COUNT, "HOME": str(folder), "TMPDIR": str(folder)}
+        # numpy's threads would be there before the process confines itself, and it can only with one.
+        env = {"GOMP_SPINCOUNT": SPIN_COUNT, "OPENBLAS_NUM_THREADS": "1", "HOME": str(folder), "TMPDIR": str(folder)}
         return started("stoker.runtime.score_main", f"reading with {version.ref}", folder / f"{name}.stderr", env)
 
     async def _job(self, version: ModelVersion) -> ScoreJob:

@@ -4,6 +4,7 @@ import collections
 
 from stoker.control.observe import Observer
 from stoker.control.routes import RoutePublisher
+from stoker.core import sandbox
 from stoker.observe.history.history import History
 from stoker.telemetry.metrics import Counter, Registry
 
@@ -21,16 +22,23 @@ class Gauges:
         """Read them all."""
         metrics = self._metrics
         phases: collections.Counter[tuple[str, str, str]] = collections.Counter()
+        unconfined: collections.Counter[tuple[str, str]] = collections.Counter()
         for node in self._observer.statuses:
             for process in node.processes:
                 if process.kind == "replica":
                     labels = process.labels
-                    phases[labels.get("project", ""), labels.get("endpoint", ""), process.phase] += 1
+                    whose = labels.get("project", ""), labels.get("endpoint", "")
+                    phases[*whose, process.phase] += 1
+                    unconfined[whose] += sandbox.is_open(process.sandbox)
         for key in metrics.snapshot().matching("stoker_replicas"):
             project, endpoint, phase = key.labels
             metrics.gauge("stoker_replicas", project=project, endpoint=endpoint, phase=phase).set(0.0)
         for (project, endpoint, phase), count in phases.items():
             metrics.gauge("stoker_replicas", project=project, endpoint=endpoint, phase=phase).set(float(count))
+        for key in metrics.snapshot().matching("stoker_replicas_unconfined"):
+            unconfined[key.labels[0], key.labels[1]] += 0
+        for (project, endpoint), count in unconfined.items():
+            metrics.gauge("stoker_replicas_unconfined", project=project, endpoint=endpoint).set(float(count))
         version = self._routes.table.version
         metrics.gauge("stoker_route_table_version", process=metrics.process).set(float(version))
         metrics.gauge("stoker_history_series").set(float(self._history.series_count))

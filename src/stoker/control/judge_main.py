@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from stoker.confine.walls import TMP_BYTES, Walls, confine
 from stoker.core import policy
 from stoker.protocol import policies
 from stoker.types.policies import Document
@@ -44,6 +45,7 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    confine(Walls(tmp_bytes=TMP_BYTES))
     known: dict[int, policy.Compiled] = {}
     for task in job.tasks:
         signal.setitimer(signal.ITIMER_PROF, POLICY_CPU_S)

@@ -92,6 +92,8 @@ class Loop:
         self.starts: Callable[[Connection], Mapping[EndpointKey, Usual]] = lambda _: {}  # what they usually take
         self.rules = Rules("", "")  # which secrets projects may name
         self.rests: Callable[[], Mapping[EndpointKey, Turn]] = dict  # without a replica because of others
+        # What tells gateways where replicas are, by the rows of a transaction.
+        self.located: Callable[[Connection], Callable[[str], str]] = lambda _: self.folders.address
         self.spent: Callable[[Connection, float], Mapping[str, str]] = lambda _c, _n: {}  # projects without GPU-hours
         self.state: State | None = None  # what was stored after the last turn
         self.decided: Callable[[], None] = lambda: None  # called when a turn did something
@@ -203,9 +205,8 @@ class Loop:
         now_s = time.time()
         leases.guard(connection, lease)
         seen = msgspec.structs.replace(seen, spent=self.spent(connection, now_s))
-        decision = decide(
-            connection, seen, self.folders.address, now_s, self.starts(connection), self._versions, self.rules
-        )
+        where = Late(lambda: self.located(connection))
+        decision = decide(connection, seen, where, now_s, self.starts(connection), self._versions, self.rules)
         return decision, deaths.note(connection, seen.nodes, self._told, now_s)
 
     def _count_wanted(self, endpoints: Iterable[EndpointState]) -> None:
@@ -244,6 +245,20 @@ class Loop:
         return self._lease
 
 
+class Late:
+    """Looks where replicas are when that is first asked, after the plan has been written."""
+
+    def __init__(self, look: Callable[[], Callable[[str], str]]) -> None:
+        self._look = look
+        self._found: Callable[[str], str] | None = None
+
+    def __call__(self, replica: str) -> str:
+        """Return the address of a replica."""
+        if self._found is None:
+            self._found = self._look()
+        return self._found(replica)
+
+
 def decide(
     connection: Connection,
     seen: Snapshot,
@@ -266,6 +281,7 @@ def decide(
         targets=state.targets,
         rollouts=tuple(each.state for each in state.rollouts),
         orders={each.state.number: cast(Order, each.ordered) for each in state.rollouts if each.ordered},
+        words={each.state.number: each.words for each in state.rollouts if each.ordered},
         posted={each.state.number: each.posted for each in state.rollouts},
         dossiers=state.dossiers,
     )

@@ -148,6 +148,10 @@ class Observer:
             for process in status.processes
         )
 
+    def forget(self, node: str) -> None:
+        """Take a node for gone before the next look: it was removed."""
+        self._seen.pop(node, None)
+
     def started(self, node: str, process: ProcessStatus) -> None:
         """Take note of what a start answered, until the node reports again."""
         if node in self._seen:

@@ -14,6 +14,7 @@ from stoker.control.hooks import HookPost
 from stoker.control.identity.signing_in import SignIn
 from stoker.control.loop import Loop
 from stoker.control.models import ModelRegistry
+from stoker.control.nodes import Nodes
 from stoker.control.numbers import Numbers
 from stoker.control.observe import Observer
 from stoker.control.policies import Admission
@@ -88,6 +89,7 @@ class ControlPlane:
     sign_in: SignIn
     secrets: SecretWatch
     usual: Tuning  # the settings that can be changed, as it was started
+    nodes: Nodes
     process: str = "control"
 
     @property

@@ -31,5 +31,9 @@ class Folders(Protocol):
     def run(self) -> Path:
         """Where sockets lie."""
 
+    @property
+    def tls(self) -> Path:
+        """What processes show to other nodes, a folder a role."""
+
     def address(self, name: str) -> str:
         """Return the frames address of a process."""

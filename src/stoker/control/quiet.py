@@ -1,8 +1,8 @@
-"""Kept requests for rollouts that too few real ones come to, where the manifest says `quiet: replay`.
+"""Requests for rollouts that too few real ones come to: kept ones (`quiet: replay`), or its examples (`examples`).
 
-When a step's dwell is over and the canary has had too few requests, samples of the endpoint are sent to one ready
-replica of each arm, the same one to both, one at a time and the arms in turns, past the gateways: no client meets them,
-nothing meters them, and drift does not see them. What came of them is one more reading beside those of the gateways.
+When a step's dwell is over and the canary has had too few requests, they are sent to one ready replica of each arm,
+the same one to both, one at a time and the arms in turns, past the gateways: no client meets them, nothing meters them,
+and drift does not see them. What came of them is one more reading beside those of the gateways.
 """
 
 import asyncio
@@ -11,18 +11,26 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
+from stoker.blob.port import BlobStore
 from stoker.control.releases import kept
 from stoker.control.releases.ask import Answer, Fleet, ask
 from stoker.core import arms
+from stoker.core.gate import golden
+from stoker.core.gate.golden import BadGolden
+from stoker.core.refs import ModelRef
 from stoker.core.rollout.course import course
 from stoker.core.rollout.state import RolloutState
 from stoker.observe.samples import SampleStore
-from stoker.store import rollouts
-from stoker.store.engine import Database
+from stoker.store import models, releases, revisions, rollouts
+from stoker.store.engine import Connection, Database
 from stoker.telemetry.histogram import bucket_index
-from stoker.types.errors import Draining, ReplicaLost
+from stoker.types.errors import Draining, NotFound, ReplicaLost
+from stoker.types.ids import Digest, ModelName
+from stoker.types.models import ModelVersion
+from stoker.types.releases import GOLDEN_FILE
 from stoker.types.rollouts import ArmCounts, RolloutCounts
 from stoker.types.units import parse_seconds
 
@@ -40,12 +48,14 @@ class Quiet:
     def __init__(
         self,
         database: Database,
+        blobs: BlobStore,
         samples: SampleStore,
         fleet: Fleet,
         acts: Callable[[], bool],
         changed: Callable[[], None],
     ) -> None:
         self._database = database
+        self._blobs = blobs
         self._samples = samples
         self._fleet = fleet
         self._acts = acts
@@ -77,8 +87,11 @@ class Quiet:
                 await self._send(each.state)
 
     async def _send(self, state: RolloutState) -> None:
-        found = await kept.newest(self._samples, state.project, state.endpoint, SAMPLES_MAX)
-        bodies = [body for each in found if (body := kept.request(each)) is not None]
+        if state.spec.quiet == "examples":
+            bodies = await self._examples(state)
+        else:
+            found = await kept.newest(self._samples, state.project, state.endpoint, SAMPLES_MAX)
+            bodies = [body for each in found if (body := kept.request(each)) is not None]
         canary, baseline = self._fleet.ready(state.canary), self._fleet.ready(state.baseline)
         if not bodies or canary is None or baseline is None:
             return
@@ -86,6 +99,17 @@ class Quiet:
         with suppress(ReplicaLost, Draining):  # the next round finds another; whoever watches replicas has seen it
             await self._pairs(state, counts, bodies, (canary.name, baseline.name))
         self._changed()
+
+    async def _examples(self, state: RolloutState) -> list[kept.Asking]:
+        """Return the endpoint's examples as calls, else the version's; none, with a line in the log, without any."""
+        try:
+            version, task, digest = await self._database.reading(partial(_held, state=state))
+            data = await asyncio.to_thread(self._blobs.path(digest).read_bytes)
+            every = golden.read(data)[:SAMPLES_MAX]
+            return [golden.request(each, task, version.manifest.signature) for each in every]
+        except (NotFound, BadGolden, OSError) as problem:
+            log.warning("there are no examples to send", extra={"endpoint": state.endpoint, "reason": str(problem)})
+            return []
 
     async def _pairs(
         self,
@@ -113,11 +137,24 @@ class Quiet:
                 link.close()
 
 
+def _held(connection: Connection, state: RolloutState) -> tuple[ModelVersion, str, Digest]:
+    """Return the version of the canary, its task, and the examples that are sent to it. Raises NotFound."""
+    config = revisions.get(connection, state.canary).config
+    version = models.get(connection, ModelRef(name=ModelName(config.model), number=config.number))
+    held = releases.golden(connection, state.project, state.endpoint)
+    if held is not None:
+        return version, config.task, held.digest
+    own = next((each.digest for each in version.manifest.files if each.path == GOLDEN_FILE), None)
+    if own is None:
+        raise NotFound(f"neither the endpoint nor {version.ref} has examples")
+    return version, config.task, own
+
+
 def is_quiet(state: RolloutState, now_s: float) -> bool:
-    """Return whether a step waits for requests only, and kept ones may stand in."""
+    """Return whether a step waits for requests only, and others may stand in."""
     spec = state.spec
     return (
-        spec.quiet == "replay"
+        spec.quiet != "hold"
         and state.phase == "stepping"
         and bool(course(spec, state.strategy).steps)
         and state.arrivals.total < spec.requests_min

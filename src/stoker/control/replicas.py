@@ -65,6 +65,7 @@ def replica_spec(
         choice_file=str(choice_file(folders, replica)) if config.goal else "",
         signed=signed,
         secrets=named(config.options, config.env),
+        sandbox=config.sandbox,
     )
 
 

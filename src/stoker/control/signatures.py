@@ -1,5 +1,6 @@
 """Signatures of versions: taken from a push, judged by a project's trust, kept beside the version."""
 
+import hashlib
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -11,6 +12,7 @@ from stoker.client.views import SignatureView
 from stoker.core.refs import ModelRef
 from stoker.protocol import bundle as wire
 from stoker.protocol import signing as keys
+from stoker.protocol.keyless import read_root
 from stoker.store import journal, models, projects, signing
 from stoker.store.engine import Connection
 from stoker.types.access import EVERYTHING, Grant
@@ -20,6 +22,7 @@ from stoker.types.models import FileEntry, ModelVersion, VersionManifest, manife
 from stoker.types.signing import (
     SIGNATURE_BYTES_MAX,
     SIGNATURE_FILE,
+    Keyless,
     ProjectTrust,
     SignaturePolicy,
     SignedVersion,
@@ -82,7 +85,7 @@ def demanded(connection: Connection, version: ModelVersion, project: str) -> Non
 
 def keep(connection: Connection, version: ModelVersion, text: str, now_s: float) -> None:
     """Keep a signature that was judged. Raises Conflict over the maximum."""
-    fingerprint = wire.read(text).fingerprint
+    fingerprint = keys.mark(wire.read(text))
     signing.add(connection, version.name, version.number, fingerprint, text, now_s)
     because = f"signed with the key {fingerprint[:12] or 'of an older signature'}"
     journal.add(connection, journal.Entry(now_s, "SignVersion", because, subject=version.ref))
@@ -108,17 +111,31 @@ def views(connection: Connection, ref: ModelRef, project: str) -> list[Signature
     return found
 
 
-def trust_key(connection: Connection, project: str, name: str, pem: str) -> TrustRoot:
-    """Trust a public key under a name. Raises InvalidInput, NotFound, Conflict."""
-    key = keys.public_key(pem)
-    root = TrustRoot(name, keys.public_pem(key), keys.fingerprint(key), time.time())
+def trust_key(connection: Connection, project: str, name: str, pem: str, who: Keyless | None = None) -> TrustRoot:
+    """Trust a public key, or somebody who signs without one, under a name. Raises InvalidInput, NotFound, Conflict."""
+    root = _keyless(name, who) if who is not None else _keyed(name, pem)
     known = signing.trust(connection, project)
     if any(one.fingerprint == root.fingerprint and one.name != name for one in known.roots):
-        raise InvalidInput("this key is trusted already, under another name", field="public_key")
+        field = "public_key" if who is None else "identity"
+        raise InvalidInput("this is trusted already, under another name", field=field)
     signing.add_root(connection, project, root)
-    because = f"the key {root.fingerprint[:12]} is trusted now"
+    said = f"the key {root.fingerprint[:12]}" if who is None else f"{who.identity} ({who.issuer})"
+    because = f"{said} is trusted now"
     journal.add(connection, journal.Entry(root.created_at_s, "TrustKey", because, project, subject=name))
     return root
+
+
+def _keyed(name: str, pem: str) -> TrustRoot:
+    key = keys.public_key(pem)
+    return TrustRoot(name, keys.public_pem(key), keys.fingerprint(key), time.time())
+
+
+def _keyless(name: str, who: Keyless) -> TrustRoot:
+    if not who.identity.replace("*", ""):
+        raise InvalidInput("an identity of stars alone is anybody; say who", field="identity")
+    kept = msgspec.structs.replace(who, trusted_root=read_root(who.trusted_root))
+    mark = hashlib.sha256(msgspec.json.encode(kept)).hexdigest()
+    return TrustRoot(name, "", mark, time.time(), kept)
 
 
 def distrust(connection: Connection, project: str, name: str) -> None:

@@ -1,5 +1,6 @@
 """What people see of rollouts and say to them. The loop does what was said; here it is only written down."""
 
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -16,7 +17,7 @@ from stoker.core.rollout.table import ORDERS, Order, Phase, after
 from stoker.core.snapshot import EndpointState
 from stoker.core.verdict.judge import DISAGREEMENT, Finding, findings
 from stoker.core.verdict.odds import Tally
-from stoker.store import endpoints, journal, revisions, rollouts
+from stoker.store import endpoints, journal, releases, revisions, rollouts
 from stoker.store.engine import Connection
 from stoker.store.rollouts import Stored
 from stoker.types.errors import Conflict, InvalidInput, NotFound
@@ -24,17 +25,21 @@ from stoker.types.rollouts import BAD_EVENTS, WRONG, ArmCounts, Arms
 from stoker.types.units import parse_seconds
 
 # What brings a canary on. A freeze of rollouts forbids it unless all of the traffic is there, or it served before.
+_ANSWERS: Final[dict[Order, str]] = {"approve": "approved", "deny": "denied"}
 FORWARD: Final[frozenset[Order]] = frozenset(("resume", "promote"))
 RESERVED: Final = (*BAD_EVENTS, DISAGREEMENT, WRONG)  # metrics that the platform counts itself
 
 
 class Word(msgspec.Struct, frozen=True):
     """How somebody says something. reason: their own words, for the journal. frozen: why the policy of a budget freezes
-    the endpoint's rollouts, "" where none does; who `insists` is obeyed all the same."""
+    the endpoint's rollouts, "" where none does; who `insists` is obeyed all the same. by: whose key it is. number: of
+    the rollout that is meant, 0 for the newest."""
 
     reason: str = ""
     frozen: str = ""
     insists: bool = False
+    by: str = ""
+    number: int = 0
 
     def because(self, asked: str = "asked to", *, is_frozen: bool = False) -> str:
         """Return what the journal says."""
@@ -65,6 +70,17 @@ def newest(connection: Connection, project: str, name: str, entries: int | None 
     return _detail(connection, _newest(connection, project, name), entries)
 
 
+def awaited(connection: Connection, project: str, name: str, revision: str) -> str:
+    """Return whose approval a revision waits for, and until when; "" where it waits for nobody's."""
+    found = rollouts.latest(connection, project, name)
+    if found is None or found.state.canary != revision or found.state.phase != "awaiting":
+        return ""
+    state, holder = found.state, found.state.holder
+    until_s = state.since_s + (parse_seconds(holder.within) if holder is not None else 0.0)
+    until = datetime.fromtimestamp(until_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return f"{state.number} awaits approval until {until}: {state.because}"
+
+
 def running(connection: Connection) -> dict[tuple[str, str], RolloutView]:
     """Return the rollouts that run, by project and endpoint."""
     found = rollouts.running(connection)
@@ -75,6 +91,8 @@ def say(connection: Connection, project: str, name: str, order: Order, word: Wor
     """Keep an order for the loop. Raises NotFound; Conflict where it means nothing, or rollouts are frozen."""
     stored = _newest(connection, project, name)
     state = stored.state
+    if word.number not in (0, state.number):
+        raise Conflict(f"rollout {word.number} of {project}/{name} is over; rollout {state.number} is the newest")
     if after(state.phase, order) is None:
         can = [each for each in ORDERS if after(state.phase, each) is not None]
         words = " or ".join(filter(None, (", ".join(can[:-1]), *can[-1:])))
@@ -85,14 +103,15 @@ def say(connection: Connection, project: str, name: str, order: Order, word: Wor
     is_frozen = bool(word.frozen) and order in FORWARD and state.phase != "keeping" and not state.is_return
     if is_frozen:
         word.check(order)
-    rollouts.order(connection, state.number, order)
     action = f"{order.capitalize()}Rollout"
-    because = word.because(is_frozen=is_frozen)
+    answer = f"{_ANSWERS[order]} by {word.by or 'somebody'}" if order in _ANSWERS else "asked to"
+    because = word.because(answer, is_frozen=is_frozen)
+    rollouts.order(connection, state.number, order, because)
     journal.add(connection, journal.Entry(now_s, action, because, project, name, state.canary))
 
 
 def retry(connection: Connection, project: str, name: str, word: Word, now_s: float) -> None:
-    """Have the revision tried again that was rolled back or refused.
+    """Have the revision tried again that was rolled back or refused; gates that refused it are asked again.
 
     Raises NotFound; Conflict where there is none, or rollouts are frozen.
     """
@@ -112,6 +131,7 @@ def retry(connection: Connection, project: str, name: str, word: Word, now_s: fl
     because = f"{asked}; it {_stands(state.phase)}: {state.because}"
     ended = msgspec.structs.replace(state, phase="superseded", because=because)
     rollouts.keep(connection, ended, (Entry(now_s, "retry", "superseded", because),))
+    releases.renew(connection, state.canary)
     journal.add(connection, journal.Entry(now_s, "RetryRollout", because, project, name, state.canary))
 
 
@@ -189,6 +209,8 @@ def _stands(phase: Phase) -> str:
             return "is over and waits for a decision"
         case "stepping":
             return "is in a step"
+        case "awaiting":
+            return "waits for its approval"
         case _:
             return f"is {phase}"
 

@@ -152,6 +152,14 @@ ALARMS: Final = (
         "see that one time daemon, and only one, keeps the node's clock; certificates and tokens depend on it",
     ),
     Alarm(
+        "NodeGone", "page", 60.0, "the agent of node {who} does not answer",
+        "is the machine up, and can control reach it? `stoker describe node` has its address; replicas on it may serve",
+    ),
+    Alarm(
+        "NodeCertificateExpires", "page", 0.0, "the certificates of node {who} are not renewed",
+        "its agent must reach control: its log says why it does not; when they have ended it must join again",
+    ),
+    Alarm(
         "ClockApart", "ticket", 300.0, "the clock of {who} is {value} s from control's",
         "see that a time daemon keeps the clocks of all nodes",
     ),

@@ -104,6 +104,9 @@ def _platform(endpoint: Endpoint, facts: Facts) -> Iterator[Duty]:
         "alert-route", PLATFORM, "tells somebody when it goes wrong", "holds" if facts.told else "fails",
         f"told: {', '.join(facts.told)}" if facts.told else "no receiver hears its pages; apply a Notifier",
     )  # fmt: skip
+    if not spec.backends and spec.sandbox.level != "off":
+        text = "keeps replicas, and the code of models in them, from what is not theirs"
+        yield _duty("isolation", PLATFORM, text, *_isolation(facts))
     yield _duty("history", PLATFORM, "keeps its numbers for 400 days", *_history(facts))
     yield _duty("backup", PLATFORM, "can be restored when its disk is lost", *_backup(facts))
     yield _duty("signature", PLATFORM, "starts nothing else than what was pushed", *_signature(facts))
@@ -135,6 +138,8 @@ def _project(endpoint: Endpoint, facts: Facts) -> Iterator[Duty]:
     )  # fmt: skip
     yield _duty("model", PROJECT, "has the right to use the model and the data that it was made from")
     yield _duty("callers", PROJECT, "gives keys to who may call, with limits, and takes them back")
+    if not spec.backends and spec.sandbox.level == "off":
+        yield _duty("sandbox", PROJECT, "answers for what the model's code does: `spec.sandbox.level` is off")
     if spec.samples is not None:
         yield _duty("samples", PROJECT, "may keep what callers send: samples are kept of it")
 
@@ -144,6 +149,15 @@ def _replicas(facts: Facts) -> tuple[Standing, str]:
     if ready is None:
         return "unknown", "nothing is known of it yet"
     return "holds" if ready.status or ready.reason in _AT_REST or ready.reason == "Loading" else "fails", ready.message
+
+
+def _isolation(facts: Facts) -> tuple[Standing, str]:
+    found = conditions.find(facts.status.conditions, conditions.SANDBOXED)
+    if found is None:
+        return "unknown", "no replica has told yet what it is kept from"
+    if found.reason == "Off":
+        return "unknown", "replicas of before `spec.sandbox` was set still run"
+    return "holds" if found.status else "fails", found.message
 
 
 def _scaling(facts: Facts) -> tuple[Standing, str]:

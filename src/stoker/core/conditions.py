@@ -11,6 +11,7 @@ DRIFTED = "Drifted"
 RELEASED = "Released"
 BOUNDARY = "BoundaryHolds"
 SECRETS = "SecretsAvailable"
+SANDBOXED = "Sandboxed"
 # Deaths in a row without 60 s of readiness in between; one or two may be chance (memory, a slow disk).
 CRASH_LOOP_CRASHES = 3
 MESSAGE_MAX = 1000

@@ -10,6 +10,7 @@ from stoker.types.ids import Digest, ModelName, RevisionId
 from stoker.types.models import DEFAULT_ENGINE, ModelVersion, sha256_digest
 from stoker.types.placement import DEFAULT_POOL
 from stoker.types.resources import EndpointSpec, Pad, Task
+from stoker.types.sandbox import Sandbox
 from stoker.types.units import parse_bytes
 
 TASKS: tuple[Task, ...] = ("predict", "embed", "chat")
@@ -39,6 +40,7 @@ class ServingConfig(msgspec.Struct, frozen=True):
     goal: Goal | None = None  # only with the engine `auto`
     pool: str = DEFAULT_POOL  # of the nodes that it runs on
     gpu: float = 0.0
+    sandbox: Sandbox = Sandbox()
 
     @property
     def ref(self) -> str:
@@ -87,6 +89,7 @@ def serving_config(spec: EndpointSpec, version: ModelVersion) -> ServingConfig |
         goal=spec.goal if spec.engine == AUTO else None,
         pool=spec.placement.pool,
         gpu=spec.resources.gpu,
+        sandbox=spec.sandbox,
     )
 
 

@@ -62,7 +62,10 @@ class Revision(msgspec.Struct, frozen=True):
 
 
 class Assignment(msgspec.Struct, frozen=True):
-    """A replica that was put on a node. `since_s` is when its phase began; `gpus` are those of the node it got."""
+    """A replica that was put on a node. `since_s` is when its phase began; `gpus` are those of the node it got.
+
+    port: where it listens to gateways, on a node that joined; 0 on control's own.
+    """
 
     replica: ReplicaId
     revision: RevisionId
@@ -73,6 +76,7 @@ class Assignment(msgspec.Struct, frozen=True):
     since_s: float
     created_at_s: float
     gpus: tuple[int, ...] = ()
+    port: int = 0
 
 
 class Node(msgspec.Struct, frozen=True):
@@ -95,11 +99,11 @@ class Snapshot(msgspec.Struct, frozen=True):
     `asked` holds what endpoints' objectives ask for, `acts` what their incidents do (core/remedies.py); None while
     nobody has looked: what is in force stays.
     `rollouts` has the newest rollout of each endpoint, ended or not. By their number: `orders` is what people said,
-    `readings` what gateways counted (by the boot of each), `posted` what users' own judges told (by metric).
-    `rates` has the requests a second of the last minutes, `dossiers` how far the gates of revisions are; one that is
-    not there has none. `scaled` has how many replicas the load calls for (core/scale), of each endpoint that scales;
-    None while nobody has looked: it stays as it is. `rests` has those of them without a replica because of others.
-    `spent` has the projects whose GPU-hours are used up, and why.
+    `words` who they are and why, `readings` what gateways counted (by the boot of each), `posted` what users' own
+    judges told (by metric). `rates` has the requests a second of the last minutes, `dossiers` how far the gates of
+    revisions are; one that is not there has none. `scaled` has how many replicas the load calls for (core/scale), of
+    each endpoint that scales; None while nobody has looked: it stays as it is. `rests` has those of them without a
+    replica because of others. `spent` has the projects whose GPU-hours are used up, and why.
     Nodes are observed before the rest is read, so a process without an assignment has been forgotten, not just made.
     """
 
@@ -113,6 +117,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     acts: Mapping[EndpointKey, tuple[Act, ...]] | None = {}
     rollouts: tuple[RolloutState, ...] = ()
     orders: Mapping[int, Order] = {}
+    words: Mapping[int, str] = {}
     readings: Mapping[int, Mapping[str, RolloutCounts]] = {}
     posted: Mapping[int, Mapping[str, Arms]] = {}
     rates: Mapping[EndpointKey, float] = {}

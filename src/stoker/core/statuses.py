@@ -5,8 +5,8 @@ from typing import Final
 
 import msgspec
 
-from stoker.core import conditions
-from stoker.core.conditions import PROGRESSING, READY, RELEASED, crash_message, is_crash_looping
+from stoker.core import conditions, sandbox
+from stoker.core.conditions import PROGRESSING, READY, RELEASED, SANDBOXED, crash_message, is_crash_looping
 from stoker.core.gate.law import DossierState
 from stoker.core.pooling import Turn
 from stoker.core.rollout.course import course
@@ -54,6 +54,9 @@ def endpoint_status(endpoint: EndpointState, sight: Sight, now_s: float) -> Endp
     claims = {READY: _readiness(endpoint, sight, serving), PROGRESSING: _progress(endpoint, sight)}
     if sight.release is not None:
         claims[RELEASED] = _release(sight.asked, sight.release)
+    told = (process.sandbox for _, process in sight.processes if process is not None)
+    if (sandboxed := sandbox.condition(each for each in told if each is not None)) is not None:
+        claims[SANDBOXED] = _Claim(sandboxed.status, sandboxed.reason, sandboxed.message)
     others = tuple(one for one in endpoint.status.conditions if one.type not in claims)  # said by who watches them
     return EndpointStatus(
         observed_generation=endpoint.generation,
@@ -116,10 +119,10 @@ def _progress(endpoint: EndpointState, sight: Sight) -> _Claim:
     unstarted = _unstarted(sight, sight.target)
     if unstarted is not None:
         return _Claim(False, "StartFailed", unstarted)
-    if sight.rollout is not None and sight.rollout.phase == "gating" and _is_held(sight):
-        held = _release(sight.asked, sight.release).message
-        return _Claim(True, "Gating", f"{held}; {sight.rollout.baseline} serves on")
-    if sight.rollout is not None and (claim := _rolling_out(sight.rollout)) is not None:
+    if (
+        sight.rollout is not None
+        and (claim := _gating(sight, sight.rollout) or _rolling_out(sight.rollout)) is not None
+    ):
         return claim
     ready = _ready(sight, sight.target)
     if not endpoint.serving and ready and _is_held(sight):
@@ -175,6 +178,18 @@ def _taken_back(rollout: RolloutState) -> _Claim:
     return _Claim(False, reason, f"{words}: {rollout.because}; {rollout.baseline} serves; {again}")
 
 
+def _gating(sight: Sight, rollout: RolloutState) -> _Claim | None:
+    """Return what gates it waits for, and who serves meanwhile; None where it waits for none."""
+    if not _is_held(sight):
+        return None
+    held = _release(sight.asked, sight.release).message
+    if rollout.phase == "gating":
+        return _Claim(True, "Gating", f"{held}; {rollout.baseline} serves on")
+    if rollout.phase == "scaling" and course(rollout.spec, rollout.strategy).clears:
+        return _Claim(True, "Gating", f"{held}; requests wait")
+    return None
+
+
 def _rolling_out(rollout: RolloutState) -> _Claim | None:
     """Return what a rollout with steps does now; None where the replicas say it all."""
     way = course(rollout.spec, rollout.strategy)
@@ -184,6 +199,9 @@ def _rolling_out(rollout: RolloutState) -> _Claim | None:
     match rollout.phase:
         case "gating":
             return _Claim(True, "Gating", f"{rollout.canary} takes no traffic before its release is complete")
+        case "awaiting":
+            answers = f"`stoker rollouts approve {rollout.endpoint}`, or deny"
+            return _Claim(True, "Awaiting", f"{rollout.canary} waits for approval: {rollout.because}; {answers}")
         case "clearing":
             return _Claim(True, "Clearing", f"{rollout.baseline} makes room for {rollout.canary}; requests wait")
         case "stepping":

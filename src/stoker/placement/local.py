@@ -1,4 +1,4 @@
-"""The driver for one machine: the agent's HTTP API on its Unix socket."""
+"""The driver for one machine: the agent's HTTP API on its Unix socket, or over TLS (placement/joined.py)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -13,7 +13,9 @@ from stoker.telemetry.snapshot import Snapshot, decode_snapshot
 from stoker.types.ahead import Ahead
 from stoker.types.errors import Conflict, InvalidInput, NotFound, NotReachable, StokerError, Unavailable
 from stoker.types.faults import Fault
+from stoker.types.nodes import NodeStart
 from stoker.types.process import NodeStatus, ProcessSpec, ProcessStatus
+from stoker.types.replica import ReplicaSpec
 
 FENCE_HEADER: Final = "x-stoker-fence"
 TIMEOUT_S: Final = 5.0
@@ -52,10 +54,19 @@ class LocalDriver:
             else:
                 return
 
-    async def start(self, node: str, spec: ProcessSpec, fence: int) -> ProcessStatus:
+    async def status(self, after: int | None, wait_s: float) -> NodeStatus:
+        """Return the node once its sequence is another than `after`, or after `wait_s`. Raises NotReachable."""
+        path = "/v1/node" if after is None else f"/v1/node?after={after}&wait_s={wait_s:.3f}"
+        return await self._node(path, wait_s + TIMEOUT_S)
+
+    async def start(
+        self, node: str, spec: ProcessSpec, fence: int, replica: ReplicaSpec | None = None
+    ) -> ProcessStatus:
         """Have the agent run `spec`."""
-        path = f"/v1/processes/{quote(spec.name, safe='')}"
-        answer = await self._send("PUT", path, fence, msgspec.json.encode(spec))
+        kind, told = ("processes", msgspec.json.encode(spec))
+        if replica is not None:
+            kind, told = ("replicas", msgspec.json.encode(NodeStart(spec, replica)))
+        answer = await self._send("PUT", f"/v1/{kind}/{quote(spec.name, safe='')}", fence, told)
         return msgspec.json.decode(answer, type=ProcessStatus)
 
     async def stop(self, node: str, name: str, drain_s: float, fence: int) -> None:

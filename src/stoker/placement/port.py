@@ -11,6 +11,7 @@ from stoker.telemetry.snapshot import Snapshot
 from stoker.types.ahead import Ahead
 from stoker.types.faults import Fault
 from stoker.types.process import NodeStatus, ProcessSpec, ProcessStatus
+from stoker.types.replica import ReplicaSpec
 
 
 class Driver(Protocol):
@@ -22,8 +23,13 @@ class Driver(Protocol):
     async def changed(self, seen: Mapping[str, int], wait_s: float) -> None:
         """Return when a node's sequence differs from `seen` (by node name), at the latest after `wait_s`."""
 
-    async def start(self, node: str, spec: ProcessSpec, fence: int) -> ProcessStatus:
-        """Have the node run `spec` until told otherwise. Starting what runs already changes nothing."""
+    async def start(
+        self, node: str, spec: ProcessSpec, fence: int, replica: ReplicaSpec | None = None
+    ) -> ProcessStatus:
+        """Have the node run `spec` until told otherwise. Starting what runs already changes nothing.
+
+        replica: what that process is told, for a node that has another disk than control; it gets the files itself.
+        """
 
     async def stop(self, node: str, name: str, drain_s: float, fence: int) -> None:
         """Have the node drain and end a process. Stopping what is gone is no error."""

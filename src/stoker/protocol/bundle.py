@@ -20,6 +20,7 @@ BUNDLE_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE: Final = "https://model_signing/signature/v1.0"
+ENTRIES_MAX: Final = 8
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{64}")
 _ALONE: Final = "."  # how a model of one file is called where the file itself was signed
 
@@ -35,6 +36,8 @@ class Bundle(NamedTuple):
     signature: bytes
     fingerprint: str
     files: dict[str, str]  # path: SHA-256 in hex
+    certificate: bytes = b""  # of a keyless signature, with the entries of its log as they are
+    entries: tuple[Any, ...] = ()
 
 
 class _Raw(msgspec.Struct, rename="camel"):
@@ -136,7 +139,23 @@ def read(text: str | bytes) -> Bundle:
     hint = key.get("hint") if isinstance(key, dict) else None
     # What other tools write there names no key as this format does: then every trusted key is tried.
     fingerprint = hint if isinstance(hint, str) and _FINGERPRINT.fullmatch(hint) else ""
-    return Bundle(payload, signatures[0], fingerprint, _files(said))
+    certificate, entries = _keyless(raw.verification_material)
+    return Bundle(payload, signatures[0], fingerprint, _files(said), certificate, entries)
+
+
+def _keyless(material: dict[str, Any]) -> tuple[bytes, tuple[Any, ...]]:
+    """Return the certificate of a keyless signature and its log entries; nothing of one by a key. Raises BadBundle."""
+    held = material.get("certificate")
+    if held is None:
+        return b"", ()
+    try:
+        certificate = base64.b64decode(held["rawBytes"], validate=True)
+        entries = tuple(material.get("tlogEntries") or ())
+    except (binascii.Error, KeyError, TypeError, ValueError) as error:
+        raise BadBundle(f"its certificate cannot be read: {error}") from error
+    if len(entries) > ENTRIES_MAX:
+        raise BadBundle(f"it has more than {ENTRIES_MAX} log entries")
+    return certificate, entries
 
 
 def difference(bundle: Bundle, files: Sequence[FileEntry]) -> str:

@@ -8,10 +8,12 @@ from urllib.parse import urlsplit
 from stoker.core.secrets import has_userinfo
 from stoker.protocol.conform import shown
 from stoker.types.rollouts import Hook, Rollout
+from stoker.types.units import parse_seconds
 
 _FILE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 _HEADER: Final = re.compile(r"header:[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _SEGMENTS: Final = ("tenant", "size")
+WITHIN_MAX_S: Final = 30 * 86_400.0  # of an approval
 _STICKY: Final = ("key", "user", "session")
 
 
@@ -34,6 +36,8 @@ def rollout_problems(rollout: Rollout) -> list[tuple[str, str]]:
         found.append(("spec.rollout.sticky", f"{shown(rollout.sticky)} is none of key, user, session, header:NAME"))
     for number, hook in enumerate(rollout.hooks):
         found.extend((f"spec.rollout.hooks[{number}].{field}", message) for field, message in _hook(hook))
+    if sum(hook.holds for hook in rollout.hooks) > 1:
+        found.append(("spec.rollout.hooks", "one hook at most holds; let that one ask everybody else"))
     return found
 
 
@@ -46,4 +50,8 @@ def _hook(hook: Hook) -> list[tuple[str, str]]:
         found.append(("webhook", "no manifest may hold a password; sign what is sent with `secret`"))
     if hook.secret and not _FILE.fullmatch(hook.secret):
         found.append(("secret", f"{shown(hook.secret)} cannot be a file in hooks/"))
+    if hook.holds and "pre-release" not in hook.events:
+        found.append(("events", "a hook that holds must be told of pre-release"))
+    if hook.holds and not 1.0 <= parse_seconds(hook.within) <= WITHIN_MAX_S:
+        found.append(("within", f"{hook.within} is not between 1s and {WITHIN_MAX_S / 86_400:.0f}d"))
     return found

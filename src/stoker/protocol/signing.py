@@ -1,4 +1,4 @@
-"""Signing a list of files with a key, and holding signatures against keys. Offline: no service is asked.
+"""Signing a list of files with a key, and holding signatures against whom one trusts. Offline: no service is asked.
 
 EC keys (P-256, P-384, P-521, as OpenSSF's tool takes them) and Ed25519, by the `cryptography` package.
 """
@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from stoker.core.trust import standing
-from stoker.protocol import bundle
+from stoker.protocol import bundle, keyless
 from stoker.protocol.bundle import BadBundle, Bundle
+from stoker.protocol.siglog import NotKnown
 from stoker.types.errors import InvalidInput, SignatureRefused
 from stoker.types.models import FileEntry
 from stoker.types.signing import Finding, SignedVersion, TrustRoot
@@ -102,7 +103,11 @@ def examine(text: str | bytes, files: Sequence[FileEntry], roots: Sequence[Trust
         return Finding("bad", why=str(bad))
     if different := bundle.difference(found, files):
         return Finding("bad", fingerprint=found.fingerprint, why=different)
+    if found.certificate:
+        return _keyless(found, [each for each in roots if each.keyless is not None])
     for root in roots:
+        if root.keyless is not None:
+            continue
         key = public_key(root.public_key)
         if found.fingerprint in ("", fingerprint(key)):
             if holds(found, key):
@@ -111,6 +116,43 @@ def examine(text: str | bytes, files: Sequence[FileEntry], roots: Sequence[Trust
                 why = f"it was not made with the key {root.name} that it names, or it was changed since"
                 return Finding("bad", root.name, found.fingerprint, why)
     return Finding("unknown", fingerprint=found.fingerprint, why="no key of the project's trust made it")
+
+
+def _keyless(found: Bundle, roots: Sequence[TrustRoot]) -> Finding:
+    """Return what a signature by a certificate is worth."""
+    try:
+        who = keyless.signer(found)
+    except BadBundle as bad:
+        return Finding("bad", why=str(bad))
+    mark = _mark(who)
+    key = who.key
+    if not isinstance(key, ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey) or not holds(found, key):
+        return Finding("bad", fingerprint=mark, why="it was not made with the key of its certificate")
+    worst = Finding("unknown", fingerprint=mark, why=f"nobody trusts {who}")
+    for root in roots:
+        if root.keyless is None or not keyless.is_meant(root.keyless, who):
+            continue
+        try:
+            at = keyless.check(found, who, root.keyless)
+        except NotKnown as unknown:
+            worst = Finding("unknown", root.name, mark, str(unknown))
+        except BadBundle as bad:
+            worst = Finding("bad", root.name, mark, str(bad))
+        else:
+            return Finding("verified", root.name, mark, f"{who} on {at:%Y-%m-%d %H:%M:%S} UTC")
+    return worst
+
+
+def _mark(who: keyless.Signer) -> str:
+    """Return what tells keyless signers apart: their keys live for minutes."""
+    return hashlib.sha256(f"{who.issuer} {' '.join(who.identities)}".encode()).hexdigest()
+
+
+def mark(found: Bundle) -> str:
+    """Return what tells the maker of a signature from others: the key that it names, or who its certificate names."""
+    if not found.certificate:
+        return found.fingerprint
+    return _mark(keyless.signer(found))
 
 
 def demand(named: str, files: Sequence[FileEntry], signed: SignedVersion) -> str:

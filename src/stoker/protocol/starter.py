@@ -96,6 +96,33 @@ spec:
       expression: has(variables.labels.runbook) && variables.labels.runbook.matches('^https?://')
       message: it has no runbook; set the label runbook to the address of one
       field: metadata.labels.runbook
+---
+apiVersion: stoker/v1
+kind: Policy
+metadata: {name: sandbox-on}
+spec:
+  description: replicas run in a sandbox, without a network or files that nobody looked at
+  variables:
+    # Endpoints that only stand for others have no replicas.
+    - name: runs
+      expression: resource.spec.backends.size() == 0
+  rules:
+    - name: level
+      expression: "!variables.runs || resource.spec.sandbox.level != 'off'"
+      message: >-
+        the sandbox is off, so the model's code may do what the platform's user may; leave spec.sandbox.level out, or
+        ask whoever holds this policy
+      field: spec.sandbox.level
+    - name: network
+      expression: "!variables.runs || resource.spec.sandbox.network != 'open'"
+      message: replicas may call every address; name the ports they need in spec.sandbox.ports
+      field: spec.sandbox.network
+      enforcement: warn
+    - name: paths
+      expression: "!variables.runs || resource.spec.sandbox.write.size() == 0"
+      message: replicas may write folders that outlive them, and that others read
+      field: spec.sandbox.write
+      enforcement: warn
 """
 
 

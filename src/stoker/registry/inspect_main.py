@@ -1,7 +1,7 @@
 """The inspection process: `python -m stoker.registry.inspect_main`, one job on stdin, one reply on stdout, then gone.
 
 Models are hostile until read. A parser that crashes, loops or eats memory takes this process down and nothing else:
-it has limits on memory, time, processor time and written bytes, and no core file.
+it has limits on memory, time, processor time and written bytes, no core file, and reads nothing but the model.
 """
 
 import resource
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from stoker.confine.walls import TMP_BYTES, Walls, confine
 from stoker.registry.inspection import Inspection, InspectionJob, InspectionReply
 from stoker.registry.scan import scan_folder
 from stoker.registry.signatures import inspect_model
@@ -23,6 +24,9 @@ def main() -> int:
     """Do the job on stdin; the reply says what was found or refused."""
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=InspectionJob)
     _limit(job)
+    # Who looks at their own files before a push has links to them there.
+    files = {str((Path(job.folder) / path).resolve()) for path in job.paths}
+    confine(Walls(read=(job.folder, *files), tmp_bytes=TMP_BYTES))
     sys.stdout.buffer.write(msgspec.json.encode(_reply(job)))
     sys.stdout.buffer.flush()
     return 0

@@ -3,8 +3,9 @@
     mlflow:RUN_ID[/ARTIFACT]                 a run's model
     mlflow:models:/NAME/VERSION, …@ALIAS     a version of the server's registry
 
-Files come through the server's artifact proxy (`mlflow-artifacts:`, how a server keeps them unless told otherwise);
-what lies in a store of its own, such as S3, is told and not fetched. The description is read before anything large.
+Files come through the server's artifact proxy (`mlflow-artifacts:`, how a server keeps them unless told otherwise), or
+from this disk where that was allowed: a server that could name any folder of this machine could have anything pushed.
+What lies in a store of its own, such as S3, is told and not fetched. The description is read before anything large.
 """
 
 import base64
@@ -12,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import msgspec
 
@@ -26,6 +27,17 @@ FOLDERS_MAX: Final = 1_000  # that are listed of one model
 MODELS_MAX: Final = 100  # of a run that are looked at
 REGISTERED: Final = "models:/"
 _PROXY: Final = "mlflow-artifacts"
+# What knows the stores that MLflow keeps artifacts in, by the beginning of their addresses.
+_STORES: Final = {
+    "s3": "S3",
+    "gs": "Google Cloud Storage",
+    "wasbs": "Azure",
+    "wasb": "Azure",
+    "abfss": "Azure",
+    "abfs": "Azure",
+    "dbfs": "Databricks",
+    "hdfs": "HDFS",
+}
 _VERSION: Final = re.compile(r"(?P<name>[^/@]+)(?:/(?P<version>\d{1,9})|@(?P<alias>[^/@]+))")
 _LOGGED: Final = re.compile(r"m-[0-9a-f]{32}")
 
@@ -33,11 +45,14 @@ _T = TypeVar("_T")
 
 
 class Found(NamedTuple):
-    """What was fetched: the file that is served, the run ("" when none is named), and the address for good."""
+    """What was found: the file that is served, the run ("" when none is named), the address for good, and the folder
+    where it lies: the one that it was fetched into, or its own on this disk.
+    """
 
     entry: str
     run: str
     origin: str
+    folder: Path
 
 
 class _File(msgspec.Struct):
@@ -131,18 +146,27 @@ def settings_from(environ: Mapping[str, str]) -> PullSettings:
     )
 
 
-def fetch(source: str, folder: Path, progress: Progress, settings: PullSettings) -> Found:
+def fetch(source: str, folder: Path, progress: Progress, settings: PullSettings, allowed: Path | None = None) -> Found:
     """Return what `mlflow:…` means, fetched into `folder`; blocks. Called again it goes on where it stopped.
+
+    allowed: the folder of this disk below which artifacts may lie; None: nowhere.
 
     Raises:
         InvalidInput: `source` is not one, or the run has several models.
         NotFound, Unauthenticated, Forbidden, Unavailable: the server's answer.
         RefusedArtifact: no flavor that can be served, or hostile names. TooLarge: over the limit.
-        Unsupported: its files lie where the server does not give them out.
+        Unsupported: its files lie where the server does not give them out, nor does `allowed` allow them.
     """
     named = source.removeprefix(PREFIX)
-    server = _Server(settings)
+    server = _Server(settings, allowed)
     place = server.registered(named) if named.startswith(REGISTERED) else server.of_run(*_run_of(named))
+    origin = f"{settings.endpoint}/#{named}"
+    here = server.on_disk(place.uri)
+    if here is not None:
+        if not (here / DESCRIPTION).is_file():
+            raise NotFound(f"{named} has no {DESCRIPTION} in {here}")
+        entry, run_id = served(here / DESCRIPTION)
+        return Found(entry, place.run or run_id, origin, here)
     root = server.proxied(place.uri)
     folder.mkdir(parents=True, exist_ok=True)
     described = download(server.remote(root, DESCRIPTION), folder, progress, server.small)
@@ -150,16 +174,16 @@ def fetch(source: str, folder: Path, progress: Progress, settings: PullSettings)
     files = tuple(server.walk(root))
     if entry not in {each.path for each in files}:
         raise NotFound(f"{DESCRIPTION} of {named} names {entry}, which is not there")
-    origin = f"{settings.endpoint}/#{named}"
     run(Pull(origin, files), folder, progress, settings)
-    return Found(entry, place.run or run_id, origin)
+    return Found(entry, place.run or run_id, origin, folder)
 
 
 class _Server:
     """The answers of one tracking server, as values."""
 
-    def __init__(self, settings: PullSettings) -> None:
+    def __init__(self, settings: PullSettings, allowed: Path | None) -> None:
         self._settings = settings
+        self._allowed = allowed
         self.small = msgspec.structs.replace(settings, limit_bytes=DESCRIPTION_BYTES_MAX)
 
     def registered(self, named: str) -> _Place:
@@ -199,12 +223,34 @@ class _Server:
         """Return the path below the server's artifact proxy that `uri` means. Raises Unsupported."""
         parts = urlsplit(uri)
         if parts.scheme != _PROXY or parts.netloc not in ("", urlsplit(self._settings.endpoint).netloc):
-            where = f"{parts.scheme}://{parts.hostname or ''}" if parts.scheme else "a disk of its own"
+            box = f"{parts.username}@" if parts.username and not parts.password else ""  # how Azure's name a container
+            where = f"{parts.scheme}://{box}{parts.hostname or ''}{parts.path}"[:500]
+            store = _STORES.get(parts.scheme, "that store")
             raise Unsupported(
-                f"its files lie at {where}, and the tracking server does not give them out (--serve-artifacts): fetch "
-                "them with `mlflow artifacts download`, then push mlflow:FOLDER"
+                f"its files lie at {where}, and the tracking server does not give them out: fetch them with the "
+                f"credentials of {store} (mlflow artifacts download --artifact-uri {where} -d FOLDER), then push "
+                "mlflow:FOLDER. For runs to come, start the server with --serve-artifacts and --artifacts-destination"
             )
         return parts.path.strip("/")
+
+    def on_disk(self, uri: str) -> Path | None:
+        """Return the folder of this disk that `uri` means; None where it means none. Raises Unsupported."""
+        parts = urlsplit(uri)
+        if parts.scheme not in ("", "file") or parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+            return None
+        path = Path(unquote(parts.path))
+        if self._allowed is None:
+            raise Unsupported(
+                f"its files lie in {path}, on the tracking server's disk: where that is this machine's, or mounted "
+                "here, allow the folder (stoker push --artifacts FOLDER); else fetch them there with `mlflow artifacts "
+                "download`, then push mlflow:FOLDER"
+            )
+        found, allowed = path.resolve(), self._allowed.resolve()
+        if not found.is_relative_to(allowed):
+            raise Unsupported(f"its files lie in {path}, which is not below {self._allowed} (--artifacts)")
+        if not found.is_dir():
+            raise NotFound(f"its files lie in {path}, which is no folder here; the server's disk is another")
+        return found
 
     def remote(self, root: str, path: str, size_bytes: int = -1) -> Remote:
         """Return a file below a folder of the proxy."""
@@ -236,6 +282,9 @@ class _Server:
         """Return the folders of a run's artifacts that have a description."""
         if artifact and (reason := unsafe_reason(artifact)):
             raise InvalidInput(f"the artifact {artifact[:200]!r} is refused: {reason}")
+        if (here := self.on_disk(found.info.artifact_uri)) is not None:
+            held = [artifact] if artifact else sorted(each.parent.name for each in here.glob(f"*/{DESCRIPTION}"))
+            return [name for name in held[:MODELS_MAX] if (here / name / DESCRIPTION).is_file()]
         root = self.proxied(found.info.artifact_uri)
         names = [artifact] if artifact else [each.path for each in self._list(root) if each.is_dir][:MODELS_MAX]
         return [name for name in names if any(each.path == DESCRIPTION for each in self._list(f"{root}/{name}"))]

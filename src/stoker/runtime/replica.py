@@ -3,7 +3,7 @@
     listen (state loading) → verify signature and digests → load → warm up → ready → draining → exit
 
 It listens before anything else, so that whoever started it can see how far it is. A load that fails is written to
-`spec.error_file` and ends the process with EXIT_FAILED; a SIGTERM drains, then ends it with 0.
+`spec.error_file` and ends the process with failure.EXIT_FAILED; a SIGTERM drains, then ends it with 0.
 """
 
 import asyncio
@@ -12,18 +12,20 @@ import logging
 import os
 import secrets
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 
-from stoker.protocol import direct, frames, handed
+from stoker.core.certificates import REPLICA_DOOR
+from stoker.protocol import direct, frames, handed, secure
 from stoker.protocol.frames import EndHead, Hello
-from stoker.protocol.link import Exchange, refuse, serve
-from stoker.runtime import measure
+from stoker.protocol.link import Exchange, Server, bind_tcp, refuse, serve
+from stoker.runtime import failure, measure
 from stoker.runtime.embed import EmbedWork
 from stoker.runtime.engines import registry
 from stoker.runtime.engines.port import (
@@ -52,13 +54,12 @@ from stoker.types.errors import Draining, EngineFailed, StokerError, TooLarge, U
 from stoker.types.feedback import Handover
 from stoker.types.models import FileEntry
 from stoker.types.replica import ReplicaSpec, ReplicaState, ReplicaStats
+from stoker.types.sandbox import Confinement
 from stoker.types.signing import SignedVersion
 from stoker.types.starts import IMPORTS, VERIFY
 
-EXIT_FAILED: Final = 3
 LOADING_RETRY_S: Final = 1.0
 IDLE_POLL_S: Final = 0.02  # between two looks at whether a draining replica has finished
-ERROR_MAX: Final = 4000  # characters of a load failure that are kept
 
 # (model, files, what to hold them to) → what is to be said of them; raises SignatureRefused.
 Demand = Callable[[str, Sequence[FileEntry], SignedVersion], str]
@@ -66,11 +67,24 @@ Demand = Callable[[str, Sequence[FileEntry], SignedVersion], str]
 _log = logging.getLogger(__name__)
 
 
+class Given(NamedTuple):
+    """What this process had before it was confined, and how it is."""
+
+    bound: socket.socket
+    confinement: Confinement
+    others: socket.socket | None = None  # for gateways and control on another node
+
+
 class Replica:
     """What the process answers (a link.Handler)."""
 
     def __init__(
-        self, spec: ReplicaSpec, loop: asyncio.AbstractEventLoop, demand: Demand | None, watch: Stopwatch
+        self,
+        spec: ReplicaSpec,
+        loop: asyncio.AbstractEventLoop,
+        demand: Demand | None,
+        watch: Stopwatch,
+        confinement: Confinement | None = None,
     ) -> None:
         # Gateways hold the endpoint's own limit; a reference must fit besides.
         self.body_max_bytes = max(spec.max_body_bytes, 2 * REFERENCE_BYTES_MAX)
@@ -80,6 +94,7 @@ class Replica:
         self._spec = spec
         self._loop = loop
         self._demand = demand
+        self._confinement = confinement
         self._boot = secrets.token_hex(8)
         self._stage = ""
         self._fraction = 0.0
@@ -123,6 +138,7 @@ class Replica:
             engine=self.about,
             is_severed=self.faults.is_severed,
             phases=self._watch.taken,
+            sandbox=self._confinement,
         )
 
     def request(self, exchange: Exchange) -> None:
@@ -238,14 +254,16 @@ class Replica:
         exchange.on_end = ended
 
 
-async def run(spec: ReplicaSpec, demand: Demand | None, watch: Stopwatch) -> int:
+async def run(spec: ReplicaSpec, demand: Demand | None, watch: Stopwatch, given: Given | None = None) -> int:
     """Serve until told to stop; return the exit code. `demand` holds the version to its signatures before a load."""
     loop = asyncio.get_running_loop()
-    replica = Replica(spec, loop, demand, watch)
+    replica = Replica(spec, loop, demand, watch, given.confinement if given is not None else None)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    server = await serve(spec.address, replica)
+    server = await serve(spec.address, replica, given.bound if given is not None else None)
+    others = given.others if given is not None else None
+    looking = await _open_to_others(spec, server, loop, others) if spec.listen else None
     replica.faults.impair = server.impair
     loading = _in_thread(replica.load, loop)
     stopping = loop.create_task(stop.wait())
@@ -258,8 +276,8 @@ async def run(spec: ReplicaSpec, demand: Demand | None, watch: Stopwatch) -> int
             replica.serve_with(loading.result())
         except StokerError as problem:
             replica.state, replica.error = "failed", problem.message
-            report_failure(spec, problem)
-            return EXIT_FAILED
+            failure.report(spec, problem)
+            return failure.EXIT_FAILED
         # What the load made lives until the end; the collector need not walk it at every full collection.
         gc.collect()
         gc.freeze()
@@ -272,25 +290,21 @@ async def run(spec: ReplicaSpec, demand: Demand | None, watch: Stopwatch) -> int
             await asyncio.sleep(IDLE_POLL_S)
         return 0
     finally:
-        stopping.cancel()
-        lag.cancel()
+        for task in (stopping, lag, looking):
+            if task is not None:
+                task.cancel()
         await server.close()
         if replica.work is not None:
             replica.work.close()
 
 
-def report_failure(spec: ReplicaSpec, problem: StokerError) -> None:
-    """Write why the load failed to `spec.error_file`, whole or not at all, and to the log."""
-    _log.error("the load failed: %s", problem.message, extra={"replica": spec.replica, "code": problem.code})
-    if not spec.error_file:
-        return
-    path = Path(spec.error_file)
-    half = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        half.write_bytes(msgspec.json.encode({"code": problem.code, "message": problem.message[:ERROR_MAX]}))
-        half.replace(path)
-    except OSError as full:
-        _log.error("the reason could not be written to %s: %s", path, full)
+async def _open_to_others(
+    spec: ReplicaSpec, server: Server, loop: asyncio.AbstractEventLoop, bound: socket.socket | None
+) -> asyncio.Task[None]:
+    """Listen to gateways and control on another node; return what keeps looking whom to trust. Raises OSError."""
+    mine = secure.Identity(Path(spec.identity))
+    await server.open_to(bound or bind_tcp(spec.listen), secure.Gate(mine, REPLICA_DOOR))
+    return loop.create_task(secure.keep_looking(mine, server.doubt), name="look whom to trust")
 
 
 def _in_thread(load: Any, loop: asyncio.AbstractEventLoop) -> "asyncio.Future[Work]":

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from stoker.confine.walls import TMP_BYTES, Walls, confine
 from stoker.protocol.work import limit_this_process
 from stoker.runtime.engines import registry
 from stoker.runtime.engines.cores import usable_cores
@@ -37,6 +38,7 @@ def main() -> None:
     try:
         job = msgspec.json.decode(sys.stdin.buffer.readline(), type=ScoreJob)
         limit_this_process(seconds=job.seconds, memory_bytes=job.memory_bytes)
+        confine(Walls(read=(job.model_dir,), tmp_bytes=TMP_BYTES))
         start_s = time.perf_counter()
         scorer = _loaded(job)
         tell(Loaded(f"{ENGINE} {registry.version(ENGINE)}", round(time.perf_counter() - start_s, 3)))

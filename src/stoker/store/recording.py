@@ -23,6 +23,7 @@ from stoker.store import (
     schema_budgets,
     schema_costs,
     schema_identity,
+    schema_nodes,
     schema_secrets,
     schema_usage,
 )
@@ -52,6 +53,8 @@ RECORDED: Final[dict[Table, tuple[str, tuple[str, ...]]]] = {
     schema_identity.identity_providers: ("provider", ()),
     schema_identity.sessions: ("session", ("subject", "id")),
     schema_secrets.secret_reads: ("secret", ()),
+    schema_nodes.nodes: ("node", ()),
+    schema_nodes.node_tokens: ("nodetoken", ("id",)),
 }
 UNRECORDED: Final[dict[Table, str]] = {
     schema.lease: "which control acts",
@@ -76,6 +79,7 @@ UNRECORDED: Final[dict[Table, str]] = {
     schema_budgets.budget_accounts: "what gateways counted, settled",
     schema_budgets.budget_leases: "between control and gateways: no act of anybody's",
     schema_budgets.budget_holders: "between control and gateways: no act of anybody's",
+    schema_nodes.node_revocations: "of nodes that were removed, whose rows are recorded",
     schema_audit.audit: "the audit itself",
     schema_audit.audit_checkpoints: "the audit itself",
 }

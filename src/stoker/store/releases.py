@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, and_, delete, func, insert, literal, select, update
+from sqlalchemy import Connection, Row, and_, case, delete, func, insert, literal, select, update
 
 from stoker.core.gate.law import Kept, law
 from stoker.store import schema
@@ -17,6 +17,12 @@ VERDICTS_MAX: Final = 20  # of one dossier: a revision may be tried again and ag
 _DOSSIERS: Final = schema.dossiers
 _SETS: Final = schema.golden_sets
 RevisionKey = tuple[str, float]  # its name, and when it was made
+
+
+class _Swapped(msgspec.Struct):
+    """What of a pending dossier is looked at in each turn."""
+
+    swapped: bool = False
 
 
 class Begun(msgspec.Struct, frozen=True):
@@ -55,6 +61,13 @@ def put(connection: Connection, number: int, dossier: Dossier, statement: str = 
     pending = and_(_DOSSIERS.c.number == number, _DOSSIERS.c.state == "pending")
     values = _record(dossier) | {"statement": statement}
     return bool(connection.execute(update(_DOSSIERS).where(pending).values(**values)).rowcount)
+
+
+def renew(connection: Connection, revision: str) -> None:
+    """Have a revision that was refused judged once more. What its dossiers say stays; the newest counts no longer."""
+    newest = select(func.max(_DOSSIERS.c.number)).where(_DOSSIERS.c.revision == revision, _born(revision))
+    refused = and_(_DOSSIERS.c.number == newest.scalar_subquery(), _DOSSIERS.c.state == "refused")
+    connection.execute(update(_DOSSIERS).where(refused).values(gates="", basis=""))
 
 
 def mark_served(connection: Connection, revision: str) -> None:
@@ -99,11 +112,14 @@ def standing(connection: Connection) -> dict[RevisionKey, Begun]:
         _DOSSIERS.c.because,
         _DOSSIERS.c.failed,
         _DOSSIERS.c.has_served,
+        case((_DOSSIERS.c.state == "pending", _DOSSIERS.c.record), else_="").label("record"),
     )
     ask = select(*columns).where(_DOSSIERS.c.number.in_(newest))
     return {
         (row.revision, row.born_s): Begun(
-            row.number, Kept(row.state, row.because, row.gates, row.has_served, row.failed), row.basis
+            row.number,
+            Kept(row.state, row.because, row.gates, row.has_served, row.failed, _swapped(row.record)),
+            row.basis,
         )
         for row in connection.execute(ask)
     }
@@ -177,6 +193,10 @@ def _prune(connection: Connection, project: str, endpoint: str) -> None:
         kept = select(schema.revisions.c.revision)
         gone = and_(_DOSSIERS.c.number.in_(old), _DOSSIERS.c.revision.not_in(kept))
         connection.execute(delete(_DOSSIERS).where(gone))
+
+
+def _swapped(record: str) -> bool:
+    return bool(record) and msgspec.json.decode(record, type=_Swapped).swapped
 
 
 def _record(dossier: Dossier) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, and_, delete, func, select, update
 from stoker.core.refs import ModelRef
 from stoker.core.revisions import ServingConfig
 from stoker.core.snapshot import Assignment, AssignmentPhase, EndpointKey, Revision
-from stoker.store import models, schema
+from stoker.store import models, nodes, schema
 from stoker.store.dialects import insert_missing
 from stoker.types.errors import NotFound
 
@@ -85,6 +85,7 @@ def assign(connection: Connection, assignment: Assignment) -> None:
         "since_s": assignment.since_s,
         "created_at_s": assignment.created_at_s,
         "gpus": msgspec.json.encode(assignment.gpus).decode(),
+        "port": nodes.take_port(connection, assignment.node),
     }
     if connection.execute(insert_missing(connection, schema.replicas, row)).rowcount:
         table = schema.revisions

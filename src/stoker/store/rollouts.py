@@ -29,10 +29,13 @@ _entry = msgspec.json.Decoder(Entry)
 
 
 class Posted(msgspec.Struct, frozen=True):
-    """What judges have told of a rollout, by metric, and the ids under which they told it, the newest last."""
+    """What was told of a rollout from outside: by metric what judges counted, and the ids under which they told it, the
+    newest last; and who gave the newest order, and why.
+    """
 
     metrics: dict[str, Arms] = {}
     ids: tuple[str, ...] = ()
+    words: str = ""
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -49,7 +52,7 @@ _evidence = msgspec.json.Decoder(Evidence)
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """A rollout with what was said to it: an order ("" for none), and by metric what a judge has told.
+    """A rollout with what was said to it: an order ("" for none) with its words, and by metric what a judge has told.
 
     Where the evidence was left out, nothing is posted either, and the state's read, memory and findings are empty.
     """
@@ -57,6 +60,7 @@ class Stored(msgspec.Struct, frozen=True):
     state: RolloutState
     ordered: str
     posted: dict[str, Arms]
+    words: str = ""
 
 
 def keep(connection: Connection, state: RolloutState, entries: Iterable[Entry] = ()) -> RolloutState:
@@ -149,10 +153,11 @@ def timeline(connection: Connection, number: int, last: int | None = None) -> tu
     return found[::-1], count - len(found)
 
 
-def order(connection: Connection, number: int, said: Order) -> None:
-    """Keep what somebody said, until the loop has done it. The last word counts."""
+def order(connection: Connection, number: int, said: Order, words: str = "") -> None:
+    """Keep what somebody said, until the loop has done it, and in what words. The last word counts."""
     table = schema.rollouts
     connection.execute(update(table).where(table.c.number == number).values(ordered=said))
+    _put_posted(connection, number, msgspec.structs.replace(_posted_of(connection, number), words=words))
 
 
 def post(connection: Connection, number: int, metric: str, more: Arms, id_: str = "") -> bool:
@@ -171,7 +176,7 @@ def post(connection: Connection, number: int, metric: str, more: Arms, id_: str 
     before = posted.metrics.get(metric, Arms())
     summed = Arms(_sum(before.canary, more.canary), _sum(before.baseline, more.baseline))
     ids = (*posted.ids, id_)[-POSTED_IDS_MAX:] if id_ else posted.ids
-    _put_posted(connection, number, Posted({**posted.metrics, metric: summed}, ids))
+    _put_posted(connection, number, Posted({**posted.metrics, metric: summed}, ids, posted.words))
     return True
 
 
@@ -182,7 +187,7 @@ def grow(connection: Connection, number: int, metric: str, now: Arms) -> bool:
     after = Arms(_larger(before.canary, now.canary), _larger(before.baseline, now.baseline))
     if after == before and metric in posted.metrics:
         return False
-    _put_posted(connection, number, Posted({**posted.metrics, metric: after}, posted.ids))
+    _put_posted(connection, number, Posted({**posted.metrics, metric: after}, posted.ids, posted.words))
     return True
 
 
@@ -289,4 +294,5 @@ def _stored(row: Row[tuple[object, ...]]) -> Stored:
     if row.evidence:
         found = _evidence.decode(row.evidence)
         state = msgspec.structs.replace(state, read=found.read, memory=found.memory, findings=found.findings)
-    return Stored(state, row.ordered, _posted.decode(row.posted).metrics if row.posted else {})
+    told = _posted.decode(row.posted) if row.posted else Posted()
+    return Stored(state, row.ordered, told.metrics, told.words if row.ordered else "")

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from stoker.store import schema_budgets
 
 # The newest migration's name; a database that says another one is migrated, or refused when it is from the future.
-VERSION: Final = "0023"
+VERSION: Final = "0024"
 
 metadata: Final = schema_budgets.metadata  # with the tables of budgets
 
@@ -173,6 +173,7 @@ replicas: Final = Table(
     Column("since_s", Float, nullable=False),
     Column("created_at_s", Float, nullable=False),
     Column("gpus", Text, nullable=False, server_default="[]"),  # numbers of the node's GPUs
+    Column("port", Integer, nullable=False, server_default="0"),  # on a node that joined; 0: a socket here
 )
 
 # The record outlives its endpoint: no foreign key.

@@ -2,12 +2,13 @@
 
 from typing import Any, Final
 
-from sqlalchemy import Connection, and_, delete, select
+import msgspec
+from sqlalchemy import Connection, Row, and_, delete, select
 
 from stoker.store import projects, schema
 from stoker.store.dialects import upsert
 from stoker.types.errors import Conflict, NotFound
-from stoker.types.signing import ROOTS_MAX, SIGNATURES_MAX, ProjectTrust, SignedVersion, TrustRoot
+from stoker.types.signing import ROOTS_MAX, SIGNATURES_MAX, Keyless, ProjectTrust, SignedVersion, TrustRoot
 
 _ROOTS: Final = schema.trust_roots
 _SIGNATURES: Final = schema.signatures
@@ -19,8 +20,7 @@ def trust(connection: Connection, project: str) -> ProjectTrust:
     if found is None:
         raise NotFound(f"no project {project!r}")
     rows = connection.execute(select(_ROOTS).where(_ROOTS.c.project == project).order_by(_ROOTS.c.name))
-    roots = (TrustRoot(row.name, row.public_key, row.fingerprint, row.created_at_s) for row in rows)
-    return ProjectTrust(found.spec.signatures, tuple(roots))
+    return ProjectTrust(found.spec.signatures, tuple(_root(row) for row in rows))
 
 
 def add_root(connection: Connection, project: str, root: TrustRoot) -> None:
@@ -28,8 +28,17 @@ def add_root(connection: Connection, project: str, root: TrustRoot) -> None:
     known = trust(connection, project)
     if len(known.roots) >= ROOTS_MAX and root.name not in {one.name for one in known.roots}:
         raise Conflict(f"project {project!r} trusts {ROOTS_MAX} keys already; remove one first")
-    values = {"public_key": root.public_key, "fingerprint": root.fingerprint, "created_at_s": root.created_at_s}
+    held = root.public_key if root.keyless is None else msgspec.json.encode(root.keyless).decode()
+    values = {"public_key": held, "fingerprint": root.fingerprint, "created_at_s": root.created_at_s}
     connection.execute(upsert(connection, _ROOTS, {"project": project, "name": root.name}, values))
+
+
+def _root(row: Row[tuple[object, ...]]) -> TrustRoot:
+    """Return a row. Where a PEM would be, somebody without a key is JSON."""
+    if not row.public_key.startswith("{"):
+        return TrustRoot(row.name, row.public_key, row.fingerprint, row.created_at_s)
+    keyless = msgspec.json.decode(row.public_key, type=Keyless)
+    return TrustRoot(row.name, "", row.fingerprint, row.created_at_s, keyless)
 
 
 def remove_root(connection: Connection, project: str, name: str) -> None:

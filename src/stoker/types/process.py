@@ -8,6 +8,8 @@ import msgspec
 from stoker.types.ahead import AheadStatus
 from stoker.types.forks import ForkStatus
 from stoker.types.placement import DEFAULT_POOL
+from stoker.types.sandbox import Confinement
+from stoker.types.statuses import Condition
 
 ProcessKind = Literal["control", "gateway", "replica"]
 # starting: spawned, not answering yet. loading: answers, the model is not in memory yet. stopping: signalled.
@@ -69,6 +71,7 @@ class ProcessStatus(msgspec.Struct, frozen=True):
     progress: LoadProgress = LoadProgress()
     engine: str = ""  # how a replica's engine was set up, in its own words
     phases: dict[str, float] = {}  # of a replica's start, those that are over (types.starts.Start)
+    sandbox: Confinement | None = None  # what a replica is kept from, as it found by trying
     fault: str = ""  # put into it on purpose (`stoker gameday`), a FaultKind
     labels: dict[str, str] = {}
 
@@ -93,6 +96,10 @@ class NodeStatus(msgspec.Struct, frozen=True):
     gpus: int = 0
     ahead: tuple[AheadStatus, ...] = ()
     forks: tuple[ForkStatus, ...] = ()
+    # Said by control: where others reach a node that joined, when its certificates end (unix time), and how it is.
+    host: str = ""
+    certificate_until_s: float = 0.0
+    conditions: tuple[Condition, ...] = ()
 
 
 def spec_digest(spec: ProcessSpec) -> str:

@@ -149,6 +149,7 @@ class Dossier(msgspec.Struct, frozen=True):
 
     parent: the revision it was compared with, "" where nothing served. gates: the spec by which it was judged.
     born_s: when the revision was made, which tells it from one of the same name of an endpoint that was deleted.
+    swapped: what serves had to go before the gates that need a replica (the strategy recreate).
     """
 
     project: ProjectName
@@ -165,6 +166,7 @@ class Dossier(msgspec.Struct, frozen=True):
     because: str
     results: tuple[GateResult, ...] = ()
     decided_at_s: float = 0.0
+    swapped: bool = False
 
     @property
     def failed(self) -> GateResult | None:

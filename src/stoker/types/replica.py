@@ -8,6 +8,7 @@ from stoker.types.engines import Goal
 from stoker.types.ids import ReplicaId, RevisionId
 from stoker.types.models import VersionManifest
 from stoker.types.resources import Pad, Task
+from stoker.types.sandbox import Confinement, Sandbox
 from stoker.types.shapes import Shape
 from stoker.types.signing import SignedVersion
 
@@ -48,6 +49,9 @@ class ReplicaSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signed: SignedVersion = SignedVersion()  # whose signature is demanded before the files are opened
     shapes: tuple[Shape, ...] = ()  # of engine calls that are worth one each before anybody waits
     secrets: dict[str, str] = {}  # by place (core/secrets.named), references whose values gateways hand over
+    sandbox: Sandbox = Sandbox()
+    listen: str = ""  # HOST:PORT for gateways and control on another node; "" on theirs
+    identity: str = ""  # the folder with its certificate, for those
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -115,3 +119,4 @@ class ReplicaStats(msgspec.Struct, frozen=True, omit_defaults=True):
     is_severed: bool = False
     phases: dict[str, float] = {}
     busy_s: float = 0.0  # time in which the engine worked on anything; only grows
+    sandbox: Confinement | None = None  # as it was found before the model was opened

@@ -24,6 +24,7 @@ from stoker.types.projects import ProjectSpec
 from stoker.types.releases import Gates
 from stoker.types.remedies import Remedy
 from stoker.types.rollouts import Rollout
+from stoker.types.sandbox import Sandbox
 from stoker.types.scaling import Scaling
 from stoker.types.slos import Objective
 
@@ -263,6 +264,7 @@ class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     options: Annotated[dict[str, Any], Meta(description="engine options, such as context: 4096")] = {}
     env: Annotated[dict[str, str], Meta(description="environment of the replica, besides the scrubbed default")] = {}
     resources: Resources = Resources()
+    sandbox: Annotated[Sandbox, Meta(description="what its replicas are kept from")] = Sandbox()
     placement: PlacementSpec = PlacementSpec()
     replicas: Replicas = Replicas()
     scaling: Annotated[Scaling, Meta(description="how many of them, where max is more than min")] = Scaling()

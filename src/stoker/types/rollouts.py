@@ -33,6 +33,16 @@ class Hook(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         str, Meta(max_length=63, description="a file in the state folder's hooks/; signs what is sent (HMAC-SHA256)")
     ] = ""
     events: Annotated[tuple[HookEvent, ...], Meta(min_length=1, description="which events are told")] = HOOK_EVENTS
+    holds: Annotated[
+        bool,
+        Meta(description="a new revision takes no traffic until somebody who was told so approves it; of one hook"),
+    ] = False
+    within: Annotated[
+        Seconds, Meta(description="holds: how long an answer is waited for once the gates are passed")
+    ] = "1h"
+    unanswered: Annotated[
+        Literal["refuse", "release"], Meta(description="holds: what becomes of the revision without an answer")
+    ] = "refuse"
 
 
 class Mirror(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,8 +126,11 @@ class Rollout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         ),
     ] = 0
     quiet: Annotated[
-        Literal["hold", "replay"],
-        Meta(description="with too little traffic: hold, or send kept samples of the endpoint to the canary"),
+        Literal["hold", "replay", "examples"],
+        Meta(
+            description="with too little traffic: hold; or send to both arms kept samples of the endpoint (replay), or "
+            "the inputs of its examples, else of the version's (examples)"
+        ),
     ] = "hold"
     keep: Annotated[
         Seconds | None,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from stoker.core import actions
 from stoker.core.reconcile import Plan, plan
 from stoker.core.rollout.state import RolloutState
-from stoker.core.rollout.table import ENDED
+from stoker.core.rollout.table import ENDED, PHASES
 from stoker.core.snapshot import Snapshot
 from stoker.core.traffic import weights
 from tests.core.test_reconcile_safety import ready
@@ -87,10 +87,33 @@ def test_nothing_that_its_dossier_refuses_or_has_not_yet_let_go_takes_traffic(sc
     def check(snapshot: Snapshot, decided: Plan, _world: World) -> None:
         for each in decided.actions:
             if isinstance(each, actions.BeginRollout) and each.revision in snapshot.dossiers:
-                is_let_go = snapshot.dossiers[each.revision].state == "complete"
-                assert is_let_go or each.state.phase in ("gating", "refused")
+                found = snapshot.dossiers[each.revision]
+                swaps = found.swaps and each.state.strategy == "recreate"
+                asks = found.swaps and each.state.phase == "awaiting"
+                may = ("gating", "refused", "clearing") if swaps else ("gating", "refused")
+                assert found.state == "complete" or asks or each.state.phase in may
+        for state in states(decided):
+            if state.strategy == "recreate" and state.weight and not state.is_return:
+                was = next((each.weight for each in snapshot.rollouts if each.number == state.number), 0)
+                dossier = snapshot.dossiers.get(state.canary)
+                assert was or dossier is None or dossier.state == "complete", state
 
     play([*script[:2], ("gate", "pending"), *script[2:]], check)
+
+
+@EXAMPLES
+@given(RELEASES)
+def test_what_somebody_must_approve_takes_no_traffic_before_and_what_was_denied_never(script: list) -> None:
+    def check(_snapshot: Snapshot, decided: Plan, _world: World) -> None:
+        for state in states(decided):
+            if state.holds:
+                assert state.weight == 0
+                assert state.phase in ("gating", "awaiting", *TAKEN), state
+            if state.because.startswith("deny"):
+                assert state.phase == "refused"
+            assert not state.approved or state.approved.startswith("approve"), state
+
+    play([*script[:2], ("release", "a", 3, 2, "canary"), *script[2:]], check)
 
 
 @EXAMPLES
@@ -101,6 +124,38 @@ def test_control_that_is_killed_anywhere_decides_as_if_it_had_lived(script: list
     lived, died = play(script), play([*script[:where], ("restart",), *script[where:]])
     assert died.rollouts == lived.rollouts
     assert died.endpoints == lived.endpoints
+
+
+OVER_EVERY_PHASE: tuple[tuple[tuple, ...], ...] = (
+    (("gate", "complete"), ("round", 4), ("count", (60, 1), (540, 9), "g0"), ("wait", 61.0), ("round", 6),
+     ("order", "pause"), ("round", 2), ("order", "resume"), ("round", 4), ("order", "promote"), ("round", 12)),
+    (("release", "a", 3, 2, "canary"), ("round", 6), ("order", "approve"), ("round", 6),
+     ("order", "abort"), ("round", 9)),
+    (("release", "a", 3, 2, "canary"), ("round", 6), ("order", "deny"), ("round", 4)),
+    (("release", "a", 3, 2, "canary"), ("round", 6), ("wait", 700.0), ("round", 6)),
+    (("release", "a", 2, 2, "a-b"), ("round", 6), ("count", (300, 3), (300, 3), "g0"), ("wait", 61.0), ("round", 4),
+     ("order", "promote"), ("round", 12)),
+    (("gate", "swaps"), ("release", "a", 2, 2, "recreate"), ("round", 14), ("gate", "refused"), ("round", 20)),
+    (("gate", "swaps"), ("release", "a", 2, 2, "recreate"), ("round", 14), ("gate", "complete"), ("round", 9)),
+    (("release", "a", 2, 2, "blue-green"), ("round", 12), ("wait", 700.0), ("round", 9)),
+    (("gate", "pending"), ("release", "a", 2, 2, "canary"), ("round", 3),
+     ("release", "a", 1, 2, "canary"), ("round", 5)),
+)  # fmt: skip
+SERVES = (("release", "a", 1, 2, "direct"), ("round", 6))
+
+
+def test_control_that_is_killed_in_any_phase_of_the_table_goes_on_as_if_it_had_lived() -> None:
+    """Each phase that there is, before each of its turns, in the order of a history."""
+    seen: set[str] = set()
+    for rest in OVER_EVERY_PHASE:
+        script = [*SERVES, ("release", "a", 2, 2, "canary"), *rest]
+        single = [one for each in script for one in ([("round", 1)] * each[1] if each[0] == "round" else [each])]
+        lived = play(single, lambda _s, _d, world: seen.update(each.phase for each in world.rollouts), cores=(2.5, 2.5))
+        for at in range(len(single)):
+            died = play([*single[:at], ("restart",), *single[at:]], cores=(2.5, 2.5))
+            assert died.rollouts == lived.rollouts, (at, single[at])
+            assert died.endpoints == lived.endpoints
+    assert seen == set(PHASES)
 
 
 @EXAMPLES

@@ -9,7 +9,7 @@ from stoker.core.gate.law import DossierState
 from stoker.core.rollout.course import canary_s, resolve
 from stoker.types.faults import BAD_REVISION
 from stoker.types.releases import Gates
-from stoker.types.rollouts import ArmCounts, Arms, Mirror, Rollout, RolloutCounts
+from stoker.types.rollouts import ArmCounts, Arms, Hook, Mirror, Rollout, RolloutCounts
 from stoker.types.routes import RouteTable
 from stoker.types.slos import Objective
 from tests.core.worlds import NO_GATES, World
@@ -333,6 +333,131 @@ def test_recreate_brings_the_old_one_back_when_the_new_one_cannot_start() -> Non
     assert world.rollout.phase == "rolled-back"
     assert len(world.replicas("default.a-1")) == 2
     assert condition(world)[0] == "RolledBack"
+
+
+WAITS = DossierState("pending", "golden: waits until default.a-1 has made room", swaps=True)
+
+
+def test_gates_of_recreate_are_asked_in_the_place_of_the_old_one_and_before_any_traffic() -> None:
+    world = shipping(Rollout(strategy="recreate"), cores=(2.0,))
+    world.dossiers["default.a-2"] = DossierState("pending", "golden: default.a-1 is asked before it goes")
+    load(world)
+    assert (world.rollout.phase, len(world.replicas("default.a-1"))) == ("gating", 2)
+    world.dossiers["default.a-2"] = WAITS
+    load(world, 16)
+    assert (world.rollout.phase, world.rollout.weight) == ("scaling", 0)
+    assert (len(world.replicas("default.a-2")), world.replicas("default.a-1")) == (2, [])
+    assert table(world).endpoints[0].holds
+    assert shares(world).get("default.a-2", 0) == 0
+    assert condition(world)[0] == "Gating"
+    world.dossiers["default.a-2"] = DossierState("complete", "3 gates passed")
+    world.settle()
+    assert (world.rollout.phase, world.endpoints["a"].serving) == ("promoted", "default.a-2")
+    assert [each.event for each in world.timeline] == ["began", "measured", "cleared", "arrived", "kept"]
+
+
+@pytest.mark.parametrize("turns", [1, 16])
+def test_what_recreate_does_not_let_through_gives_the_place_back_by_itself(turns: int) -> None:
+    world = shipping(Rollout(strategy="recreate"), cores=(2.0,))
+    world.dossiers["default.a-2"] = WAITS
+    load(world, turns)
+    world.dossiers["default.a-2"] = DossierState("refused", "golden: 0.31 of 0.95")
+    for _ in range(25):
+        world.turn()
+        world.work()
+        world.now_s += 0.6
+    world.settle()
+    assert (world.rollout.phase, world.rollout.because) == ("rolled-back", "golden: 0.31 of 0.95")
+    assert (len(world.replicas("default.a-1")), world.replicas("default.a-2")) == (2, [])
+    assert shares(world) == {"default.a-1": 100}
+    assert not table(world).endpoints[0].holds
+
+
+def test_gates_of_recreate_that_never_end_give_the_place_back_too() -> None:
+    world = shipping(Rollout(strategy="recreate", progress="10m"), cores=(2.0,))
+    world.dossiers["default.a-2"] = WAITS
+    load(world, 16)
+    world.now_s += 601.0
+    world.turn()
+    world.settle()
+    assert (world.rollout.phase, world.endpoints["a"].serving) == ("rolled-back", "default.a-1")
+
+
+def held(unanswered: str = "refuse", strategy: str = "canary") -> World:
+    hook = Hook(
+        "https://user:pass@ci.example:8443/approve?token=secret", holds=True, within="10m", unanswered=unanswered
+    )
+    world = shipping(msgspec.structs.replace(STEP, strategy=strategy, hooks=(hook,)))
+    load(world)
+    return world
+
+
+def test_a_hook_that_holds_is_asked_once_the_gates_are_passed() -> None:
+    world = held()
+    assert (world.rollout.phase, shares(world)) == ("awaiting", {"default.a-1": 100, "default.a-2": 0})
+    assert world.rollout.because == "it has no gates; ci.example:8443 has 10m to approve it"
+    assert condition(world)[0] == "Awaiting"
+    assert len(world.replicas("default.a-2")) == 1  # warm for when it is approved
+    world.order("approve")
+    load(world)
+    assert (world.rollout.phase, shares(world)["default.a-2"]) == ("stepping", 10)
+    assert world.rollout.approved == "approve by a test"
+    assert [each.event for each in world.timeline[:5]] == ["began", "asked", "approve", "released", "ready"]
+
+
+def test_a_denial_refuses_and_what_serves_serves_on() -> None:
+    world = held()
+    world.order("deny")
+    world.turn()
+    world.settle()
+    assert (world.rollout.phase, world.rollout.because) == ("refused", "deny by a test")
+    assert (shares(world), world.replicas("default.a-2")) == ({"default.a-1": 100}, [])
+
+
+@pytest.mark.parametrize(("unanswered", "phase"), [("refuse", "refused"), ("release", "stepping")])
+def test_nobody_is_waited_for_longer_than_the_spec_says(unanswered: str, phase: str) -> None:
+    world = held(unanswered)
+    world.now_s += 590.0
+    world.turn()
+    assert world.rollout.phase == "awaiting"
+    world.now_s += 11.0
+    load(world)
+    assert world.rollout.phase == phase
+    said = [each.because for each in world.timeline if each.event in ("unanswered", "lapsed")]
+    assert said[0].startswith("ci.example:8443 did not approve it within 10m")
+
+
+def test_gates_that_changed_while_somebody_thought_are_asked_again() -> None:
+    world = held()
+    world.dossiers["default.a-2"] = DossierState("pending", "by new gates")
+    world.order("approve")
+    load(world)
+    assert (world.rollout.phase, world.rollout.weight) == ("gating", 0)
+    world.dossiers["default.a-2"] = DossierState("complete", "2 gates passed")
+    load(world)
+    assert world.rollout.phase == "stepping"
+
+
+def test_an_approval_comes_before_the_old_replicas_go() -> None:
+    world = held(strategy="recreate")
+    assert (world.rollout.phase, len(world.replicas("default.a-1"))) == ("awaiting", 2)
+    world.order("approve")
+    world.turn()
+    assert world.rollout.phase == "clearing"
+
+
+def test_a_way_back_asks_nobody() -> None:
+    world = held()
+    world.order("approve")
+    load(world)
+    world.order("promote")
+    load(world)
+    world.settle()
+    world.dossiers["default.a-1"] = DossierState("complete", has_served=True)
+    world.apply("a", model=1, replicas=2, rollout=world.rollout.spec)
+    load(world)
+    world.settle()
+    assert (world.rollout.phase, world.endpoints["a"].serving) == ("promoted", "default.a-1")
 
 
 def test_a_shadow_gets_copies_and_no_traffic_and_is_promoted_when_it_agrees() -> None:

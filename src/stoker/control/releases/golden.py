@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -15,6 +15,7 @@ from stoker.core.gate.metrics import Scored
 from stoker.types.errors import Draining, ReplicaLost
 from stoker.types.releases import GateResult, Metric
 
+SWAP_SECONDS_MAX: Final = 60.0  # while requests wait
 AT_ONCE: Final = 4  # to the new replica, which has nothing else to do; the serving one gets one at a time
 SECONDS_MAX: Final = 600.0  # then what was answered until then is judged
 _COUNTED: Final = ("accuracy", "f1", "exact")
@@ -28,28 +29,26 @@ class Said(NamedTuple):
     old: Answer | None
 
 
-async def judge(need: Need, about: str, data: bytes, fleet: Fleet) -> GateResult:
-    """Return how the new revision does on the examples in `data`, `about` being whose they are. Raises ReplicaLost."""
+async def judge(
+    need: Need, about: str, data: bytes, fleet: Fleet, noted: Mapping[int, Answer] | None = None
+) -> GateResult:
+    """Return how the new revision does on the examples in `data`, `about` being whose they are. Raises ReplicaLost.
+
+    noted: what the serving one answered before it went; None while it is there to be asked.
+    """
     began_s = time.perf_counter()
 
     def result(is_passed: bool, because: str, numbers: dict[str, float] | None = None) -> GateResult:
         seconds = time.perf_counter() - began_s
         return GateResult("golden", "passed" if is_passed else "failed", because, about, numbers or {}, seconds)
 
-    try:
-        examples = golden.read(data)
-    except BadGolden as wrong:
-        return result(False, f"the examples cannot be read: {wrong}")
-    task, signature = need.revision.config.task, need.version.manifest.signature
-    if wrong_line := golden.misfit(examples, task, signature):
-        return result(False, f"the examples do not fit it: {wrong_line}")
-    gate = need.gates.golden
+    if wrong := unasked(need, data):
+        return result(False, wrong)
+    examples, task, gate = golden.read(data), need.revision.config.task, need.gates.golden
     metric: Metric = gate.metric or answers.usual_metric(task, _expectations(examples, gate.output))
-    if metric == "logprob":
-        advice = "set spec.gates.golden.metric to perplexity, which is the same said otherwise"
-        return result(False, f"logprob cannot be measured by answers, which hold no probabilities: {advice}")
     is_alone = task == "embed" and any(each.expected is None for each in examples)
-    said = await _Round(need, examples, fleet, time.monotonic() + SECONDS_MAX).both()
+    seconds_max = SECONDS_MAX if noted is None else SWAP_SECONDS_MAX
+    said = await _Round(need, examples, fleet, time.monotonic() + seconds_max).both(noted)
     if is_alone and not any(each.old is not None for each in said):
         return result(True, "nothing serves that its vectors could be compared with", {"rows": float(len(said))})
     scored, failed = _scores(said, metric, gate.output, task)
@@ -60,8 +59,27 @@ async def judge(need: Need, about: str, data: bytes, fleet: Fleet) -> GateResult
     found = metrics.judge(metric, gate, scored, is_against_serving=is_alone)
     words = f"; {len(failed)} of them have no answer: {failed[0]}" if failed else ""
     if len(said) < len(examples):
-        words += f"; only the first {len(said)} of {len(examples)} were answered within {SECONDS_MAX:g} s"
+        words += f"; only the first {len(said)} of {len(examples)} were answered within {seconds_max:g} s"
     return result(found.is_passed, found.because + words, found.numbers)
+
+
+def unasked(need: Need, data: bytes) -> str:
+    """Return why the examples in `data` cannot be asked at all; "" where they can."""
+    try:
+        examples = golden.read(data)
+    except BadGolden as wrong:
+        return f"the examples cannot be read: {wrong}"
+    if wrong_line := golden.misfit(examples, need.revision.config.task, need.version.manifest.signature):
+        return f"the examples do not fit it: {wrong_line}"
+    if need.gates.golden.metric == "logprob":
+        advice = "set spec.gates.golden.metric to perplexity, which is the same said otherwise"
+        return f"logprob cannot be measured by answers, which hold no probabilities: {advice}"
+    return ""
+
+
+async def asked(need: Need, data: bytes, fleet: Fleet) -> dict[int, Answer]:
+    """Return what the serving revision answers, by the place of each example; nothing where none of it is ready."""
+    return await _Round(need, golden.read(data), fleet, time.monotonic() + SECONDS_MAX).serving()
 
 
 class _Round(NamedTuple):
@@ -72,29 +90,34 @@ class _Round(NamedTuple):
     fleet: Fleet
     end_s: float
 
-    async def both(self) -> list[Said]:
+    async def both(self, noted: Mapping[int, Answer] | None) -> list[Said]:
         """Ask both; what neither had time for is left out. Raises ReplicaLost when the new one goes."""
         name = self.need.revision.revision
         mine = self.fleet.ready(name)
         if mine is None:
             raise ReplicaLost(f"no replica of {name} is ready")
         new: dict[int, Answer] = {}
-        old: dict[int, Answer] = {}
-        serving = asyncio.create_task(self._serving(old))
-        try:
+        old = dict(noted or {})
+        if noted is not None:
             await self._all(mine.name, new, AT_ONCE)
-            await serving
-        finally:
-            serving.cancel()
+        else:
+            serving = asyncio.create_task(self.serving())
+            try:
+                await self._all(mine.name, new, AT_ONCE)
+                old = await serving
+            finally:
+                serving.cancel()
         return [Said(each, new[at], old.get(at)) for at, each in enumerate(self.examples) if at in new]
 
-    async def _serving(self, found: dict[int, Answer]) -> None:
+    async def serving(self) -> dict[int, Answer]:
         """Ask the serving revision, if it is there; one that goes meanwhile has answered what it has answered."""
+        found: dict[int, Answer] = {}
         parent = self.need.parent
         theirs = self.fleet.ready(parent.revision) if parent is not None else None
         if theirs is not None:
             with suppress(ReplicaLost, Draining):
                 await self._all(theirs.name, found, 1)
+        return found
 
     async def _all(self, replica: str, found: dict[int, Answer], at_once: int) -> None:
         link = await self.fleet.link(replica)

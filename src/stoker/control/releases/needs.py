@@ -33,11 +33,17 @@ class Need(msgspec.Struct, frozen=True):
     base: ModelVersion | None = None
     base_signed: SignedVersion = SignedVersion()
     number: int = 0  # of the dossier that was begun; 0: none was
+    swapped: bool = False  # it says that what serves may go, for the rest of its gates needs the place
 
     @property
     def key(self) -> tuple[str, float, str, str]:
         """What a judgement is of: the revision, its gates, the circumstances."""
         return (self.revision.revision, self.revision.created_at_s, law.law(self.gates), self.basis)
+
+    @property
+    def recreates(self) -> bool:
+        """Whether what serves goes first, so that both are never there at once."""
+        return self.parent is not None and self.state.resource.spec.rollout.strategy == "recreate"
 
     @property
     def gates(self) -> Gates:
@@ -60,6 +66,7 @@ class Need(msgspec.Struct, frozen=True):
             gates=self.gates,
             state="pending",
             because="its gates begin",
+            swapped=self.swapped,
         )
 
 
@@ -89,8 +96,9 @@ def find(connection: Connection) -> list[Need]:
         is_same = begun is not None and begun.basis == need.basis and begun.kept.gates == law.law(need.gates)
         if stands.state == "refused" and is_same:
             continue
-        number = begun.number if begun is not None and is_same and begun.kept.state == "pending" else 0
-        found.append(msgspec.structs.replace(need, number=number))
+        if begun is not None and is_same and begun.kept.state == "pending":
+            need = msgspec.structs.replace(need, number=begun.number, swapped=begun.kept.swaps)
+        found.append(need)
     return found
 
 

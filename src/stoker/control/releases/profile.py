@@ -23,16 +23,18 @@ ROUNDS: Final = 3  # that must all show a difference
 PAUSE_S: Final = 2.0  # between two of them
 WARM_UP: Final = 5  # requests to either that are not counted
 SECONDS_MAX: Final = 120.0  # of a round; then what was measured until then is judged
+SWAP_SECONDS_MAX: Final = 20.0  # of a round while requests wait
 SAMPLES_MAX: Final = 200  # that are looked at, the newest
 BODIES_MAX: Final = 50  # different requests
 TOKENS_MAX: Final = 32  # of an answer to a kept request; how much somebody wanted is no matter of speed
 
 
 class Sides(NamedTuple):
-    """The revision that is judged, and the one that serves."""
+    """The revision that is judged, and the one that serves; or what was measured of that before it went, by round."""
 
     new: RevisionId
     serving: RevisionId | None = None
+    noted: tuple[Measured, ...] | None = None
 
 
 class Bodies(NamedTuple):
@@ -53,7 +55,7 @@ async def judge(sides: Sides, gate: ProfileGate, bodies: Bodies, fleet: Fleet, p
     found, rounds = await _round(sides, gate, bodies, fleet), 1
     while isinstance(found, Judgement) and not found.is_passed and rounds < ROUNDS:
         await asyncio.sleep(pause_s)
-        found, rounds = await _round(sides, gate, bodies, fleet), rounds + 1
+        found, rounds = await _round(sides, gate, bodies, fleet, rounds), rounds + 1
     seconds = time.perf_counter() - began_s
     if isinstance(found, str):
         return GateResult("profile", "failed", f"a request was not answered: {found}", seconds=seconds)
@@ -63,8 +65,37 @@ async def judge(sides: Sides, gate: ProfileGate, bodies: Bodies, fleet: Fleet, p
     return GateResult("profile", state, because, numbers=found.numbers, seconds=seconds)
 
 
-async def _round(sides: Sides, gate: ProfileGate, bodies: Bodies, fleet: Fleet) -> Judgement | str:
-    """Return what measuring both once says, or why a request was not answered."""
+async def alone(
+    revision: RevisionId, gate: ProfileGate, bodies: Bodies, fleet: Fleet, pause_s: float = PAUSE_S
+) -> tuple[tuple[Measured, ...], Bodies]:
+    """Return the times of as many rounds of a revision that is about to go, and what of `bodies` it answers.
+
+    Nothing is measured of one that is not ready, goes meanwhile, or does not answer.
+    """
+    rounds: list[Measured] = []
+    replica = fleet.ready(revision)
+    while replica is not None and len(rounds) < ROUNDS:
+        if rounds:
+            await asyncio.sleep(pause_s)
+        try:
+            link = await fleet.link(replica.name)
+        except ReplicaLost:
+            break
+        measuring = Measuring(link, None, bodies)
+        try:
+            if await measuring.run(gate.requests):
+                break
+        except (ReplicaLost, Draining):
+            break
+        finally:
+            link.close()
+        bodies = measuring.answered(bodies)
+        rounds.append(Measured(tuple(measuring.new), fleet.memory_bytes(replica.name)))
+    return (tuple(rounds), bodies) if len(rounds) == ROUNDS else ((), bodies)
+
+
+async def _round(sides: Sides, gate: ProfileGate, bodies: Bodies, fleet: Fleet, at: int = 0) -> Judgement | str:
+    """Return what measuring both once says, or why a request was not answered. at: the round, of those noted."""
     mine = fleet.ready(sides.new)
     if mine is None:
         raise ReplicaLost(f"no replica of {sides.new} is ready")
@@ -76,7 +107,7 @@ async def _round(sides: Sides, gate: ProfileGate, bodies: Bodies, fleet: Fleet) 
             with suppress(ReplicaLost):
                 there = await fleet.link(theirs.name)
         measuring = Measuring(here, there, bodies)
-        failed = await measuring.run(gate.requests)
+        failed = await measuring.run(gate.requests, SECONDS_MAX if sides.noted is None else SWAP_SECONDS_MAX)
     finally:
         for link in (here, there):
             if link is not None:
@@ -85,6 +116,8 @@ async def _round(sides: Sides, gate: ProfileGate, bodies: Bodies, fleet: Fleet) 
         return failed
     old = measuring.old
     known = Measured(tuple(old), fleet.memory_bytes(theirs.name)) if theirs is not None and old else None
+    if sides.noted:
+        known = sides.noted[at]
     return profile.judge(gate, Measured(tuple(measuring.new), fleet.memory_bytes(mine.name)), known)
 
 
@@ -99,9 +132,13 @@ class Measuring:
         self._left = list(bodies.calls)
         self._is_kept = bodies.is_kept
 
-    async def run(self, requests: int) -> str:
+    def answered(self, bodies: Bodies) -> Bodies:
+        """Return what of `bodies` was answered, which is what the next one must answer."""
+        return Bodies(tuple(self._left), bodies.said)
+
+    async def run(self, requests: int, seconds_max: float = SECONDS_MAX) -> str:
         """Return why the new one did not answer, "" when it did. Raises ReplicaLost when it goes."""
-        end_s = time.monotonic() + SECONDS_MAX
+        end_s = time.monotonic() + seconds_max
         at = 0
         while at < WARM_UP + requests:
             call = self._left[at % len(self._left)]

@@ -83,6 +83,8 @@ class Releases:
             wanted = {each.key: each for each in await self._database.reading(needs.find)}
         await self._end([key for key in self._tasks if key not in wanted])
         now_s = time.monotonic()
+        if self._lease() is not None:
+            await asyncio.to_thread(self._gates.tidy, list(wanted.values()))
         self._broken_s = {key: at_s for key, at_s in self._broken_s.items() if key in wanted and at_s > now_s}
         for key, need in wanted.items():
             if key not in self._tasks and key not in self._broken_s and len(self._tasks) < AT_ONCE:
@@ -106,13 +108,14 @@ class Releases:
             number = need.number or await self._written(
                 lambda connection: releases.begin(connection, need.dossier(), need.basis)
             )
-            told: tuple[GateResult, ...] = ()
+            told: tuple[tuple[GateResult, ...], bool] = ((), need.swapped)
 
-            async def tell(results: tuple[GateResult, ...]) -> None:
+            async def tell(results: tuple[GateResult, ...], swapped: bool = False) -> None:
                 nonlocal told
-                if results != told:
-                    told = results
-                    await self._tell(number, need, results)
+                news = (results, swapped or told[1])
+                if news != told:
+                    told = news
+                    await self._tell(number, msgspec.structs.replace(need, swapped=news[1]), results)
 
             made = await self._gates.judge(need, tell)
             await self._decide(number, made)

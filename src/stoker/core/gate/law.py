@@ -11,19 +11,20 @@ from stoker.types.releases import BECAUSE_MAX, REASONS, GateResult, Gates, Relea
 
 PENDING: Final = "Pending"
 RELEASED: Final = "Released"
-RECREATES: Final = "the strategy recreate has no room for a replica before the old ones go"
 
 
 class DossierState(msgspec.Struct, frozen=True):
     """How a revision stands: pending, complete (it may take traffic; also where it has no gates) or refused; and why.
 
     reason: for programs, as conditions have one; because: a sentence. has_served: it had all of the traffic once.
+    swaps: it is pending, and the gates that are left need the place of what serves (the strategy recreate).
     """
 
     state: ReleaseState = "complete"
     because: str = ""
     reason: str = ""
     has_served: bool = False
+    swaps: bool = False
 
 
 BEGINS: Final = DossierState("pending", "its gates have yet to begin", PENDING)
@@ -37,6 +38,7 @@ class Kept(msgspec.Struct, frozen=True):
     gates: Digest
     has_served: bool
     failed: str = ""  # the gate that was not passed
+    swaps: bool = False  # see DossierState
 
 
 def has_any(gates: Gates) -> bool:
@@ -62,11 +64,12 @@ def stands(kept: Kept | None, gates: Gates, *, serves: bool) -> DossierState:
         return BEGINS
     if kept.state == "refused":
         return DossierState("refused", kept.because, REASONS.get(kept.failed, "Refused"))
-    return DossierState(kept.state, kept.because, PENDING if kept.state == "pending" else RELEASED)
+    reason = PENDING if kept.state == "pending" else RELEASED
+    return DossierState(kept.state, kept.because, reason, swaps=kept.swaps and kept.state == "pending")
 
 
 def outcome(results: Sequence[GateResult]) -> tuple[ReleaseState, str]:
-    """Return what results make of a dossier, and why; also which gates could not be asked for want of room."""
+    """Return what results make of a dossier, and why."""
     failed = [each for each in results if each.state == "failed"]
     if failed:
         return "refused", "; ".join(f"{each.kind}: {each.because}" for each in failed)[:BECAUSE_MAX]
@@ -74,8 +77,4 @@ def outcome(results: Sequence[GateResult]) -> tuple[ReleaseState, str]:
     if waiting is not None:
         return "pending", f"{waiting.kind}: {waiting.because}"[:BECAUSE_MAX]
     passed = sum(each.state == "passed" for each in results)
-    because = f"{passed} gate{'' if passed == 1 else 's'} passed" if passed else "no gate to pass"
-    left_out = dict.fromkeys(each.kind for each in results if each.because == RECREATES)
-    if left_out:
-        because = f"{because}; {' and '.join(left_out)} left out: {RECREATES}"
-    return "complete", because
+    return "complete", f"{passed} gate{'' if passed == 1 else 's'} passed" if passed else "no gate to pass"

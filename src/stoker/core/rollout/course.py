@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from stoker.types.rollouts import Mirror, Rollout, Strategy
+from stoker.types.rollouts import Hook, Mirror, Rollout, Strategy
 from stoker.types.slos import Objective
 from stoker.types.units import parse_seconds
 
@@ -83,6 +83,11 @@ def canary_s(spec: Rollout, rate_per_s: float) -> float:
 def replicas(percent: int, wanted: int) -> int:
     """Return how many of `wanted` replicas take `percent` of the traffic; at least one if any is wanted."""
     return min(max(ceil(wanted * percent / 100), 1), wanted)
+
+
+def host(hook: Hook) -> str:
+    """Return who a hook is, in words; the rest of its address may be a secret."""
+    return hook.webhook.partition("://")[2].partition("/")[0].partition("?")[0].rpartition("@")[2]
 
 
 def slow_s(spec: Rollout, objectives: tuple[Objective, ...]) -> float:

@@ -11,7 +11,7 @@ import msgspec
 
 from stoker.core.gate.law import DossierState
 from stoker.core.rollout import inconclusive, reading
-from stoker.core.rollout.course import Course, course, replicas
+from stoker.core.rollout.course import Course, course, host, replicas
 from stoker.core.rollout.reading import Since
 from stoker.core.rollout.state import FINDINGS_SHOWN, Entry, RolloutState
 from stoker.core.rollout.table import ENDED, TABLE, Event, Order, Phase, after
@@ -22,6 +22,7 @@ from stoker.types.units import parse_seconds
 
 EVENTS_A_TURN_MAX: Final = 8
 LOOK_ENTRY_S: Final = 15.0  # between two entries of a timeline that say only how it stands
+_UNJUDGED: Final = ("gating", "awaiting", "returning", "reported", "keeping")
 
 
 class Sight(msgspec.Struct, frozen=True):
@@ -31,7 +32,7 @@ class Sight(msgspec.Struct, frozen=True):
     of the baseline that are anywhere, draining ones included; None while a node of theirs does not answer.
     baseline_is_out: each of its replicas was seen, and none is ready. crash: the words of a replica of the canary that
     crashed too often, or took too much memory. blocked: why one has no room. gone: why the endpoint asks for something
-    else now. gateways, posted: see reading.py.
+    else now. words: who gave the order, and why. gateways, posted: see reading.py.
     """
 
     wanted: int
@@ -46,6 +47,7 @@ class Sight(msgspec.Struct, frozen=True):
     gone: str = ""
     dossier: DossierState = DossierState()
     order: Order | None = None
+    words: str = ""
     gateways: Mapping[str, RolloutCounts] = {}
     posted: Mapping[str, Arms] = {}
 
@@ -94,7 +96,7 @@ def wants(state: RolloutState, wanted: int) -> tuple[int, int]:
     way = course(state.spec, state.strategy)
     old = state.baseline_count
     match state.held if state.phase == "paused" else state.phase:
-        case "gating":
+        case "gating" | "awaiting":
             return (min(1, wanted) if not way.clears else 0, old)
         case "clearing":
             return (0, 0)
@@ -116,7 +118,7 @@ def wants(state: RolloutState, wanted: int) -> tuple[int, int]:
 def _judged(state: RolloutState, seen: Since, now_s: float) -> tuple[RolloutState, Judgement | None]:
     """Return what the counts since the last look say; no judgement where nothing is compared."""
     way = course(state.spec, state.strategy)
-    if state.is_ended or not way.steps or state.phase in ("gating", "returning", "reported", "keeping"):
+    if state.is_ended or not way.steps or state.phase in _UNJUDGED:
         return state, None
     is_due = state.phase == "stepping" and now_s - state.since_s >= parse_seconds(state.spec.dwell)
     if not seen.is_new and not is_due:
@@ -170,7 +172,7 @@ def _happened(state: RolloutState, sight: Sight, evidence: Evidence, now_s: floa
     if sight.gone:
         return "superseded", sight.gone
     if evidence.order is not None and after(state.phase, evidence.order) is not None:
-        return evidence.order, "asked to"
+        return evidence.order, sight.words or "asked to"
     found = _worse(state, sight, evidence, now_s)
     return found if found is not None else _better(state, sight, evidence, now_s)
 
@@ -201,10 +203,14 @@ def _better(state: RolloutState, sight: Sight, evidence: Evidence, now_s: float)
     match state.phase:
         case "gating" if state.is_return:
             return "released", "a way back waits for nothing"
-        case "gating" if sight.dossier.state == "refused":
+        case "gating" | "awaiting" if sight.dossier.state == "refused":
             return "refused", sight.dossier.because
-        case "gating" if sight.dossier.state == "complete":
-            return "released", sight.dossier.because or "it has no gates"
+        case "clearing" | "scaling" if way.clears and not state.is_return and sight.dossier.state == "refused":
+            return "refused", sight.dossier.because
+        case "gating":
+            return _gated(state, sight.dossier, way)
+        case "awaiting":
+            return _unanswered(state, now_s)
         case "clearing" if sight.baseline_left == 0:
             return "cleared", f"no replica of {state.baseline} is left"
         case "scaling":
@@ -216,13 +222,46 @@ def _better(state: RolloutState, sight: Sight, evidence: Evidence, now_s: float)
             return (ending, judgement.because) if ending is not None else None
         case "keeping" if now_s - state.since_s >= way.keep_s or sight.baseline_left == 0:
             return "kept", f"{state.canary} serves"
-        case "returning" if sight.baseline_ready or not state.baseline_count or not sight.serves_canary:
+        case "returning" if _is_back(state, sight, way):
             return "returned", f"{state.baseline} serves"
         case _:
             return None
 
 
+def _gated(state: RolloutState, dossier: DossierState, way: Course) -> tuple[Event, str] | None:
+    """Return what follows from gates that are passed, as far as they can be."""
+    swaps = way.clears and dossier.swaps
+    if dossier.state != "complete" and not swaps:
+        return None
+    because = dossier.because or "it has no gates"
+    holder = state.holder
+    if state.holds and holder is not None:
+        return "asked", f"{because}; {host(holder)} has {holder.within} to approve it"
+    return ("measured" if swaps else "released"), because
+
+
+def _is_back(state: RolloutState, sight: Sight, way: Course) -> bool:
+    """Return whether the baseline has its traffic again; where its replicas had to go, requests wait for one."""
+    kept_it = not sight.serves_canary and not way.clears
+    return bool(sight.baseline_ready) or not state.baseline_count or kept_it
+
+
+def _unanswered(state: RolloutState, now_s: float) -> tuple[Event, str] | None:
+    """Return what follows when nobody has answered in time; also when nobody is asked any more."""
+    holder = state.holder
+    if holder is None:
+        return "lapsed", "nobody has to approve it"
+    if now_s - state.since_s < parse_seconds(holder.within):
+        return None
+    because = f"{host(holder)} did not approve it within {holder.within}"
+    return (
+        ("lapsed", f"{because}, and is not waited for") if holder.unanswered == "release" else ("unanswered", because)
+    )
+
+
 def _scaled(state: RolloutState, sight: Sight, way: Course) -> tuple[Event, str] | None:
+    if way.clears and sight.dossier.state != "complete" and not state.is_return:
+        return None  # its gates are asked now, in the place of what served
     needed, _ = wants(state, sight.wanted)
     ready = f"{sight.canary_ready} of {needed} wanted replicas of {state.canary} are ready"
     if state.step < len(way.steps):
@@ -248,6 +287,7 @@ def _moved(state: RolloutState, event: Event, because: str, now_s: float) -> Rol
         held = state.phase
     if event == "passed":
         held = "scaling"
+    is_answer = event in ("approve", "lapsed")
     weight = _weight(state, event, phase, way)
     if event == "ready" and weight in state.spec.pause_at and held != "stepping":
         phase, held = "paused", "stepping"
@@ -259,6 +299,8 @@ def _moved(state: RolloutState, event: Event, because: str, now_s: float) -> Rol
         step=len(way.steps) if event == "promote" else state.step + (event == "passed"),
         weight=weight,
         held=held,
+        holds=state.holds and not is_answer,
+        approved=because if is_answer else state.approved,
         arrivals=Tally() if event == "ready" else state.arrivals,
         asked=(Tally(), Tally()) if event == "ready" else state.asked,
         ended_s=now_s if phase in ENDED else 0.0,
@@ -282,6 +324,8 @@ def _due_s(state: RolloutState, now_s: float) -> float | None:
             ends_s = dwelt_s if dwelt_s > now_s else over_s
         case "keeping":
             ends_s = state.since_s + way.keep_s
+        case "awaiting":
+            ends_s = state.since_s + (parse_seconds(holder.within) if (holder := state.holder) is not None else 0.0)
         case "gating" | "scaling" | "clearing" if way.is_guarded:
             ends_s = state.since_s + parse_seconds(state.spec.progress)
         case _:

@@ -13,7 +13,8 @@ ENTRIES_MAX: Final = 50  # of its timeline, the newest that are no mere looks
 
 def summary(state: RolloutState) -> str:
     """Return the sentence: what became of it, and why."""
-    return f"{state.number} {state.phase} ({state.strategy}): {state.because}"[:BECAUSE_MAX]
+    approved = f"; {state.approved}" if state.approved else ""
+    return f"{state.number} {state.phase} ({state.strategy}): {state.because}{approved}"[:BECAUSE_MAX]
 
 
 def verdict(state: RolloutState, timeline: Sequence[Entry]) -> dict[str, Any]:
@@ -29,6 +30,7 @@ def verdict(state: RolloutState, timeline: Sequence[Entry]) -> dict[str, Any]:
             "canary": state.canary,
             "began_s": state.began_s,
             "ended_s": state.ended_s,
+            "approved": state.approved,
             "findings": state.findings,
             "timeline": told,
         }

@@ -12,9 +12,11 @@ from stoker.core.rollout.state import Entry, RolloutState
 from stoker.core.rollout.table import Phase
 from stoker.core.verdict.judge import Finding
 from stoker.types.rollouts import Hook, HookEvent, Strategy
+from stoker.types.units import parse_seconds
 
 _TOLD: Final[dict[str, HookEvent]] = {
     "began": "pre-release",
+    "asked": "pre-release",
     "ready": "step",
     "arrived": "step",
     "passed": "verdict",
@@ -24,6 +26,10 @@ _TOLD: Final[dict[str, HookEvent]] = {
     "inconclusive": "verdict",
     "reported": "verdict",
     "refused": "verdict",
+    "unanswered": "verdict",
+    "lapsed": "verdict",
+    "approve": "verdict",
+    "deny": "verdict",
     "promote": "verdict",
     "abort": "verdict",
     "kept": "promoted",
@@ -37,7 +43,8 @@ class HookMessage(msgspec.Struct, frozen=True):
     """What a hook gets, as JSON. The same `id` again is the same event.
 
     baseline, canary: revisions; …_model: the versions that they serve, "" of one that is gone. weight: percent of the
-    traffic that the canary has now. findings: of the verdict, what is worst first.
+    traffic that the canary has now. findings: of the verdict, what is worst first. answer: where its approval is
+    waited for, the path in control's API; answer_by_s: until when. "" and 0: nothing is waited for.
     """
 
     id: str
@@ -57,6 +64,8 @@ class HookMessage(msgspec.Struct, frozen=True):
     step: int
     because: str
     findings: tuple[Finding, ...] = ()
+    answer: str = ""
+    answer_by_s: float = 0.0
 
 
 def hook_event(entry: Entry) -> HookEvent | None:
@@ -76,6 +85,7 @@ def message(state: RolloutState, entry: Entry, sequence: int, models: tuple[str,
     event = hook_event(entry)
     if event is None:
         return None
+    holder = state.holder if entry.event == "asked" else None
     return HookMessage(
         id=f"rollout-{state.number}-{sequence}",
         type=f"rollout.{event}",
@@ -94,6 +104,8 @@ def message(state: RolloutState, entry: Entry, sequence: int, models: tuple[str,
         step=entry.step,
         because=entry.because,
         findings=entry.findings,
+        answer=f"/api/v1/projects/{state.project}/endpoints/{state.endpoint}/rollout" if holder is not None else "",
+        answer_by_s=entry.at_s + parse_seconds(holder.within) if holder is not None else 0.0,
     )
 
 

@@ -20,7 +20,14 @@ from stoker.core.world import World
 from stoker.types.faults import BAD_REVISION
 
 REJECTED = ("rolled-back", "refused")
-GROWING = ("gating", "scaling", "stepping", "paused", "reported")  # phases in which the baseline follows the load
+GROWING = (
+    "gating",
+    "awaiting",
+    "scaling",
+    "stepping",
+    "paused",
+    "reported",
+)  # phases in which the baseline follows the load
 
 
 class Release(msgspec.Struct, frozen=True):
@@ -152,7 +159,8 @@ def _begun(world: World, scene: Scene) -> RolloutState:
     serves = bool(_ready(world, scene, endpoint.serving)) or not _is_out(world, scene, endpoint.serving)
     rate_per_s = world.snapshot.rates.get(endpoint.key, 0.0)
     strategy, because = course.resolve(spec.rollout, rate_per_s, serves=serves and bool(scene.wanted))
-    if BAD_REVISION in scene.target.config.env:
+    is_staged = BAD_REVISION in scene.target.config.env
+    if is_staged:
         strategy, because = "direct", "a game day gives its bad revision all of the traffic"
     is_return = _is_return(world, scene)
     if is_return:
@@ -171,6 +179,7 @@ def _begun(world: World, scene: Scene) -> RolloutState:
         slow_s=course.slow_s(spec.rollout, spec.slos),
         baseline_count=sum(each.revision == endpoint.serving for each in scene.counted),
         is_return=is_return,
+        holds=any(each.holds for each in spec.rollout.hooks) and not is_return and not is_staged,
     )
 
 
@@ -231,6 +240,7 @@ def _sight(world: World, scene: Scene, state: RolloutState) -> Sight:
         blocked=scene.blocked,
         dossier=_dossier(world, scene, state.canary),
         order=world.snapshot.orders.get(state.number),
+        words=world.snapshot.words.get(state.number, ""),
         gateways=world.snapshot.readings.get(state.number, {}),
         posted=world.snapshot.posted.get(state.number, {}),
     )

@@ -8,7 +8,7 @@ from stoker.core.rollout.table import ENDED, Event, Phase
 from stoker.core.verdict.judge import Finding, Memory
 from stoker.core.verdict.odds import Tally
 from stoker.types.ids import EndpointName, ProjectName
-from stoker.types.rollouts import Arms, Rollout, RolloutCounts, Strategy
+from stoker.types.rollouts import Arms, Hook, Rollout, RolloutCounts, Strategy
 
 FINDINGS_SHOWN: Final = 12  # of a judgement, the worst
 GATEWAYS_MAX: Final = 256  # whose counts are remembered; those heard of last
@@ -30,9 +30,9 @@ class RolloutState(msgspec.Struct, frozen=True):
     number: of all of the platform, 0 before it is stored. strategy: never auto. weight: percent of the traffic that
     the canary gets. held: the phase that `paused` and `returning` came from. step: which of the course's steps runs, or
     is prepared; as many as there are: all of the traffic. baseline_count: replicas of the baseline at the beginning.
-    is_return: asked for by `stoker rollback`. arrivals: the canary's requests in this step. asked: all tries of
-    the canary and of the baseline in it; the bad ones of these said nothing of their arm. told_s: when the newest
-    entry of its timeline was made.
+    is_return: asked for by `stoker rollback`. holds: a hook must approve it before it takes traffic; approved: who did,
+    and why. arrivals: the canary's requests in this step. asked: all tries of the canary and of the baseline in it; the
+    bad ones of these said nothing of their arm. told_s: when the newest entry of its timeline was made.
     """
 
     project: ProjectName
@@ -52,6 +52,8 @@ class RolloutState(msgspec.Struct, frozen=True):
     held: Phase = "scaling"
     baseline_count: int = 1
     is_return: bool = False
+    holds: bool = False
+    approved: str = ""
     arrivals: Tally = Tally()
     asked: tuple[Tally, Tally] = (Tally(), Tally())
     read: Read = Read()
@@ -64,6 +66,11 @@ class RolloutState(msgspec.Struct, frozen=True):
     def is_ended(self) -> bool:
         """Whether nothing more comes."""
         return self.phase in ENDED
+
+    @property
+    def holder(self) -> Hook | None:
+        """Who must approve it, where anybody must."""
+        return next((each for each in self.spec.hooks if each.holds), None)
 
     @property
     def is_stepping(self) -> bool:

@@ -1,30 +1,33 @@
 """Every phase of a rollout, every event, and the phase that follows. What is not in TABLE cannot happen.
 
 gating ─released─► scaling ─ready─► stepping ─passed─► scaling … ─arrived─► keeping ─kept─► promoted
-   │       ▲cleared    │                │ ▲
-   │    clearing       │          pause ▼ │ resume
-   └─refused─► refused │              paused          (a-b: stepping ─reported─► reported)
+  │ │      ▲cleared    │                │ ▲
+  │ │   clearing       │          pause ▼ │ resume
+  │ └─refused─► refused│              paused          (a-b: stepping ─reported─► reported)
+  └asked─► awaiting ─approve─► gating  │
                        └──worse, crashed, stalled, inconclusive, abort──► returning ─returned─► rolled-back
 """
 
 from typing import Final, Literal, get_args
 
-# gating: its dossier is not complete. clearing: the old replicas go first (recreate). scaling: replicas for the next
-# step load. stepping: the canary has its step's share. keeping: it has all, the old replicas stay warm. returning: the
-# baseline takes the traffic back. reported: an a-b is over, and somebody decides.
+# gating: its dossier is not complete. awaiting: somebody outside must approve it. clearing: the old replicas go first
+# (recreate). scaling: replicas for the next step load. stepping: the canary has its step's share. keeping: it has all,
+# the old replicas stay warm. returning: the baseline takes the traffic back. reported: an a-b is over, and somebody
+# decides.
 Phase = Literal[
-    "gating", "clearing", "scaling", "stepping", "paused", "keeping", "returning", "reported",
+    "gating", "awaiting", "clearing", "scaling", "stepping", "paused", "keeping", "returning", "reported",
     "promoted", "rolled-back", "refused", "superseded",
 ]  # fmt: skip
 Event = Literal[
-    "released", "refused", "cleared", "ready", "arrived", "passed", "reported", "kept", "returned",
-    "worse", "crashed", "stalled", "inconclusive", "superseded", "pause", "resume", "promote", "abort",
+    "released", "refused", "measured", "asked", "unanswered", "lapsed", "cleared", "ready", "arrived", "passed",
+    "reported", "kept", "returned", "worse", "crashed", "stalled", "inconclusive", "superseded",
+    "pause", "resume", "promote", "abort", "approve", "deny",
 ]  # fmt: skip
 PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
 EVENTS: Final[tuple[Event, ...]] = get_args(Event)
 ENDED: Final[frozenset[Phase]] = frozenset(("promoted", "rolled-back", "refused", "superseded"))
 # What a person can say.
-Order = Literal["pause", "resume", "promote", "abort"]
+Order = Literal["pause", "resume", "promote", "abort", "approve", "deny"]
 ORDERS: Final[tuple[Order, ...]] = get_args(Order)
 
 _BACK: Final[tuple[Event, ...]] = ("worse", "crashed", "stalled", "abort")
@@ -32,6 +35,17 @@ _BACK: Final[tuple[Event, ...]] = ("worse", "crashed", "stalled", "abort")
 TABLE: Final[dict[tuple[Phase, Event], Phase]] = {
     ("gating", "released"): "scaling",
     ("gating", "refused"): "refused",
+    # What serves was asked, and goes, for the gates that are left need its place (recreate).
+    ("gating", "measured"): "clearing",
+    ("clearing", "refused"): "returning",
+    ("scaling", "refused"): "returning",
+    ("gating", "asked"): "awaiting",
+    # Gates may have changed while somebody thought about it: what is approved is looked at once more.
+    ("awaiting", "approve"): "gating",
+    ("awaiting", "lapsed"): "gating",
+    ("awaiting", "deny"): "refused",
+    ("awaiting", "unanswered"): "refused",
+    ("awaiting", "refused"): "refused",
     ("clearing", "cleared"): "scaling",
     ("scaling", "ready"): "stepping",
     ("scaling", "arrived"): "keeping",
@@ -51,7 +65,7 @@ TABLE: Final[dict[tuple[Phase, Event], Phase]] = {
     ("returning", "returned"): "rolled-back",
     **{
         (phase, event): "returning"
-        for phase in ("gating", "clearing", "scaling", "stepping", "paused", "keeping", "reported")
+        for phase in ("gating", "awaiting", "clearing", "scaling", "stepping", "paused", "keeping", "reported")
         for event in _BACK
     },
     **{(phase, "superseded"): "superseded" for phase in PHASES if phase not in ENDED},

@@ -250,6 +250,7 @@ class Replica:
             self._watcher.replica_changed(self)
 
     def _ping(self, link: Link) -> None:
+        link.doubt()
         link.ping(passed=self.remote.passed if self.remote is not None else (0, 0))
 
     def _ready(self, link: Link, direct: Direct | None) -> None:

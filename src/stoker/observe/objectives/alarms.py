@@ -112,6 +112,8 @@ QUESTIONS: Final = (
     Question("FilesRefused", f"max {_BY} (stoker_replica_unwritable)", over=0.5),
     Question("ClockStepped", "increase by (node) (stoker_node_clock_stepped_seconds_total[15m])", over=1.0),
     Question("ClockApart", "max by (node) (stoker_node_clock_apart_seconds)", over=2.0),
+    Question("NodeGone", "max by (node) (stoker_node_ready)", under=0.5),
+    Question("NodeCertificateExpires", "min by (node) (stoker_node_certificate_left_ratio)", under=0.25),
     Question("NoticesLost", 'increase by () (stoker_notices_total{outcome="lost"}[1h])', over=0.5),
     Question("UsageLost", "increase by (process) (stoker_usage_records_lost_total[15m])", over=0.5),
     Question("UsageBroken", "increase by (process) (stoker_usage_journal_broken_total[15m])", over=0.5),

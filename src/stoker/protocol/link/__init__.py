@@ -4,14 +4,16 @@ Client end: `connect` → `Link.call` → `Call.next` / `Call.answer`. Server en
 Nothing here waits without a bound on bytes: an answer stops at WINDOW_BYTES until the reader gives credit.
 """
 
+from stoker.protocol.link.bound import bind, bind_tcp
 from stoker.protocol.link.client import Call, Link, Receiver, Sender, connect
 from stoker.protocol.link.late import Impairment
-from stoker.protocol.link.server import Exchange, Handler, Server, refuse, serve
+from stoker.protocol.link.server import Exchange, Guard, Handler, Server, refuse, serve
 from stoker.protocol.link.wire import as_error, as_head, socket_path
 
 __all__ = [
     "Call",
     "Exchange",
+    "Guard",
     "Handler",
     "Impairment",
     "Link",
@@ -20,6 +22,8 @@ __all__ = [
     "Server",
     "as_error",
     "as_head",
+    "bind",
+    "bind_tcp",
     "connect",
     "refuse",
     "serve",

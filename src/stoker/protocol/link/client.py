@@ -5,7 +5,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from stoker.protocol import frames
+from stoker.core.certificates import Door
+from stoker.protocol import frames, secure
 from stoker.protocol.frames import EndHead, FrameError, FrameReader, Hello, Kind, RequestHead
 from stoker.protocol.link.cork import Cork
 from stoker.protocol.link.wire import as_error, socket_path
@@ -114,6 +115,7 @@ class Link(asyncio.Protocol):
         self.stats = ReplicaStats()
         self.on_stats: Callable[[ReplicaStats], None] | None = None
         self.on_lost: Callable[[], None] | None = None
+        self.on_doubt: Callable[[], str] | None = None  # of a peer on another node: why it is trusted no more
         self.is_open = False
         self.greeted: asyncio.Future[Hello] = loop.create_future()
         self._reader = FrameReader()
@@ -155,6 +157,11 @@ class Link(asyncio.Protocol):
     def ping(self, token: bytes = b"\0" * 8, passed: tuple[int, int] = (0, 0)) -> None:
         """Ask for statistics; the answer arrives in `stats` and `on_stats`. `passed`: see frames.ping."""
         self.write(frames.ping(token, passed))
+
+    def doubt(self) -> None:
+        """Close the connection when its peer is on another node and trusted no more."""
+        if self.on_doubt is not None and self.on_doubt():
+            self.close()
 
     def drain(self) -> None:
         """Ask the peer to finish what runs and refuse what is new."""
@@ -236,15 +243,34 @@ async def connect(address: str, *, timeout_s: float = CONNECT_TIMEOUT_S) -> Link
     link = Link(loop)
     try:
         async with asyncio.timeout(timeout_s):
-            await loop.create_unix_connection(lambda: link, socket_path(address))
-            await link.greeted
+            if address.startswith(secure.PREFIX):
+                await _connect_far(link, address)
+            else:
+                await loop.create_unix_connection(lambda: link, socket_path(address))
+                await link.greeted
     except asyncio.CancelledError:
         link.close()
         raise
-    except (OSError, TimeoutError) as down:
+    except (OSError, ValueError, TimeoutError) as down:
         link.close()
         raise ReplicaLost(f"nobody answers on {address}: {str(down) or 'no HELLO in time'}") from down
     if link.hello is not None and link.hello.wire != frames.WIRE_VERSION:
         link.close()
         raise ReplicaLost(f"{address} speaks wire version {link.hello.wire}, not {frames.WIRE_VERSION}")
     return link
+
+
+async def _connect_far(link: Link, address: str) -> None:
+    """Connect to a process on another node and make sure who it is, by its certificate and its HELLO."""
+    far = secure.parse(address)
+    mine, door = secure.known(far.folder), Door((far.role,), far.node)
+    mine.look()
+    transport, _ = await link.loop.create_connection(lambda: link, far.host, far.port, ssl=mine.client)
+    peer = secure.peer_of(transport.get_extra_info("peercert"))
+    if why := mine.judged(peer, door):
+        raise ConnectionRefusedError(why)
+    hello = await link.greeted
+    if hello.name != far.name:  # another replica has the port by now, and this caller has not heard yet
+        raise ConnectionRefusedError(f"{hello.name} answers there")
+    # A certificate that ended is no doubt: its owner has another one by now, which open connections need not show.
+    link.on_doubt = lambda: mine.doubt(peer, door)

@@ -4,15 +4,17 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
+import ssl
 import struct
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol, cast
 
 import msgspec
 
 from stoker.protocol import frames
 from stoker.protocol.frames import EndHead, FrameError, FrameReader, Hello, Kind, RequestHead
+from stoker.protocol.link.bound import bind
 from stoker.protocol.link.cork import Cork
 from stoker.protocol.link.late import Impairment, Late
 from stoker.protocol.link.wire import as_head, socket_path
@@ -20,6 +22,7 @@ from stoker.types.errors import Draining, EngineFailed, StokerError, TooLarge, U
 from stoker.types.replica import ReplicaStats
 
 STREAMS_MAX = 4096  # open at once on one connection
+HANDSHAKE_S = 5.0  # of a peer on another node
 CLOSE_TIMEOUT_S = 2.0  # for what is written but not yet read by the peer
 
 
@@ -119,6 +122,15 @@ class Handler(Protocol):
         """Finish what runs, refuse what is new."""
 
 
+class Guard(Protocol):
+    """Who may connect from another node (protocol/secure.py)."""
+
+    context: ssl.SSLContext
+
+    def admits(self, transport: asyncio.BaseTransport) -> Callable[[], str] | None:
+        """Return what says why the peer is to go, "" while it may stay; None when it may not come in."""
+
+
 class _All:
     """What is open on one address: connections, and the exchanges of all of them.
 
@@ -139,8 +151,10 @@ class _All:
 class _Connection(asyncio.Protocol):
     """The server's end of one connection."""
 
-    def __init__(self, handler: Handler, all_: _All) -> None:
+    def __init__(self, handler: Handler, all_: _All, guard: Guard | None = None) -> None:
         self._handler = handler
+        self._guard = guard
+        self.doubt: Callable[[], str] | None = None
         self.all = all_
         self._reader = FrameReader()
         self._partial: dict[int, tuple[int, RequestHead, bytearray]] = {}
@@ -191,6 +205,11 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        if self._guard is not None:
+            self.doubt = self._guard.admits(transport)
+            if self.doubt is None:
+                self._transport.abort()
+                return
         self._cork = Cork(self._transport, asyncio.get_running_loop())
         self.all.connections.add(self)
         self.write(frames.hello(self._handler.hello()))
@@ -297,8 +316,9 @@ class _Connection(asyncio.Protocol):
 class Server:
     """A listening frames server; `close` also closes its connections."""
 
-    def __init__(self, listening: asyncio.AbstractServer, all_: _All, path: str) -> None:
-        self._listening = listening
+    def __init__(self, listening: asyncio.AbstractServer, handler: Handler, all_: _All, path: str) -> None:
+        self._listening = [listening]
+        self._handler = handler
         self._all = all_
         self._connections = all_.connections
         self._path = path
@@ -312,29 +332,43 @@ class Server:
         """Have every connection behave as over a bad network from now on; None: as they are."""
         self._all.impairment = how
 
+    async def open_to(self, bound: socket.socket, guard: Guard) -> None:
+        """Listen to other nodes too, over TLS, by what `bind_tcp` returned. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        opened = await loop.create_server(
+            lambda: _Connection(self._handler, self._all, guard),
+            sock=bound,
+            ssl=guard.context,
+            ssl_handshake_timeout=HANDSHAKE_S,
+        )
+        self._listening.append(opened)
+
+    def doubt(self) -> None:
+        """Cut the connections whose peers are trusted no more."""
+        for connection in list(self._connections):
+            if connection.doubt is not None and connection.doubt():
+                connection.abort()
+
     async def close(self) -> None:
         """Stop listening, flush and close every connection (at most CLOSE_TIMEOUT_S), remove the socket file."""
-        self._listening.close()
+        for each in self._listening:
+            each.close()
         for connection in list(self._connections):
             connection.close()
         if self._connections:
             await asyncio.wait([connection.closed for connection in self._connections], timeout=CLOSE_TIMEOUT_S)
         for connection in list(self._connections):
             connection.abort()
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # it is gone, or this process is confined and has no right to its folder
             os.unlink(self._path)
 
 
-async def serve(address: str, handler: Handler) -> Server:
-    """Listen on `address` (mode 600). A socket file that nobody answers on is replaced. Raises OSError."""
-    path = socket_path(address)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+async def serve(address: str, handler: Handler, bound: socket.socket | None = None) -> Server:
+    """Listen on `address`, by what `bind` returned where that was done before. Raises OSError."""
     all_ = _All()
     loop = asyncio.get_running_loop()
-    listening = await loop.create_unix_server(lambda: _Connection(handler, all_), path)
-    Path(path).chmod(0o600)
-    return Server(listening, all_, path)
+    listening = await loop.create_unix_server(lambda: _Connection(handler, all_), sock=bound or bind(address))
+    return Server(listening, handler, all_, socket_path(address))
 
 
 def refuse(method: str) -> StokerError:

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from stoker.confine.walls import TMP_BYTES, Walls, confine
 from stoker.protocol.work import limit_this_process
 from stoker.registry.quantize import gguf, onnx
 from stoker.types.errors import StokerError
@@ -28,6 +29,7 @@ def main() -> int:
     os.dup2(2, 1)
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=QuantizeJob)
     limit_this_process(seconds=job.seconds, memory_bytes=job.memory_bytes)
+    confine(Walls(write=(str(Path(job.target).parent),), tmp_bytes=TMP_BYTES))
     last_s = 0.0
 
     def tell(value: Step | Problem | Written) -> None:

@@ -11,9 +11,10 @@ from stoker.telemetry.catalogue.gateway import GATEWAY
 from stoker.telemetry.catalogue.metric import MergeRule, Metric, MetricKind, Unit
 from stoker.telemetry.catalogue.platform import PLATFORM
 from stoker.telemetry.catalogue.replica import REPLICA, SAID_BY_REPLICA
+from stoker.telemetry.catalogue.trust import TRUST
 from stoker.telemetry.catalogue.usage import USAGE
 
 __all__ = ["BY_NAME", "METRICS", "SAID_BY_REPLICA", "MergeRule", "Metric", "MetricKind", "Unit"]
 
-METRICS: Final[tuple[Metric, ...]] = (*GATEWAY, *USAGE, *COSTS, *REPLICA, *PLATFORM)
+METRICS: Final[tuple[Metric, ...]] = (*GATEWAY, *USAGE, *COSTS, *REPLICA, *PLATFORM, *TRUST)
 BY_NAME: Final[dict[str, Metric]] = {metric.name: metric for metric in METRICS}

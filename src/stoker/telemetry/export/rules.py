@@ -103,6 +103,8 @@ def _of_processes() -> _Alerts:
             "$value | humanize1024",
         ),
         "ClockStepped": (f"{_more('stoker_node_clock_stepped_seconds_total', '15m', ('node',))} > 1", "node"),
+        "NodeGone": (f"{select('stoker_node_ready')} < 0.5", "node"),
+        "NodeCertificateExpires": (f"{select('stoker_node_certificate_left_ratio')} < 0.25", "node"),
         "ClockApart": (f"{select('stoker_node_clock_apart_seconds')} > 2", "node"),
         "NoticesLost": (f"sum({lost}) > 0", "process"),
         "UsageLost": (f"{_more('stoker_usage_records_lost_total', '15m', ('process',))} > 0", "process"),
