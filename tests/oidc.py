@@ -63,7 +63,15 @@ class Provider:
     def token(self, *, key: Key | None = None, headers: dict[str, Any] | None = None, **claims: Any) -> str:
         """Sign a token of an hour for the audience `stoker-api`; None takes a claim out."""
         signer, now_s = key or self.keys[0], int(time.time())
-        said = {**self.claims, "iss": self.issuer, "aud": "stoker-api", "iat": now_s, "exp": now_s + 3600, **claims}
+        said = {
+            **self.claims,
+            "iss": self.issuer,
+            "aud": "stoker-api",
+            "iat": now_s,
+            "exp": now_s + 3600,
+            "jti": secrets.token_hex(8),
+            **claims,
+        }
         said = {name: value for name, value in said.items() if value is not None}
         return jwt.encode(said, signer.private, algorithm=signer.alg, headers={"kid": signer.kid, **(headers or {})})
 

@@ -18,6 +18,7 @@ from stoker.control import loop
 from stoker.control.observe import as_node
 from stoker.control.remedies import ROUND_S, Remedies
 from stoker.core.reconcile import Plan
+from stoker.core.secrets import Rules
 from stoker.core.snapshot import Snapshot
 from stoker.gateway.meters import Meters
 from stoker.observe.history.accounts import Answer
@@ -142,8 +143,9 @@ class Scene:
         """Have the loop decide and store once, with what is in force."""
         nodes = tuple(as_node(status, self.now_s) for status in self.nodes())
         seen = Snapshot(nodes=nodes, asked={}, acts=self.remedies.in_force())
+        rules, versions = Rules("", ""), Versions()
         return self.database.write(
-            lambda each: loop.decide(each, seen, lambda name: f"unix:/{name}", self.now_s, {}, Versions())
+            lambda each: loop.decide(each, seen, lambda name: f"unix:/{name}", self.now_s, {}, versions, rules)
         ).plan
 
 

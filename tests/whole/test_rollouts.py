@@ -213,7 +213,7 @@ def test_control_that_is_killed_before_the_traffic_and_while_nothing_serves_goes
         ended(adder, "promoted")
         ask(adder, 7, {"strategy": "direct"})
         until(lambda: is_settled(adder, "adder@7"), 60, "the slow one serves")
-        ask(adder, 2, {"strategy": "recreate"})
+        ask(adder, 8, {"strategy": "recreate"})  # loads for long enough to be told to stop
         until(lambda: newest(adder).phase in ("clearing", "scaling"), 60, "the old ones go")
         adder.cli("rollouts", "abort", "adder")
         dies_in("returning")  # what comes back loads for a while

@@ -46,7 +46,7 @@ class OrderBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     order: Said
     reason: Annotated[str, Meta(max_length=REASON_MAX)] = ""
     over_budget: bool = False
-    rollout: Annotated[int, Meta(ge=0)] = 0
+    rollout: Annotated[int, Meta(ge=0, le=999_999_999)] = 0
 
 
 class CountsBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

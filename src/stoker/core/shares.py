@@ -76,7 +76,8 @@ class Teller:
         """Return what the gateway that asks holds from now on.
 
         `held` are its shares now, where they are not even; `asked` is what came to it of each key lately, let through
-        or not. One that `is_new` has had no complete answer yet, and holds its floor of what it was told nothing of.
+        or not. One that `is_new` has had no complete answer yet, and holds its floor of what it was told nothing of;
+        of what is in whole places none, for others may have all.
         """
         gateway, held, asked = question.gateway, question.held, question.asked
         self._learn(question.places)
@@ -161,7 +162,7 @@ class Teller:
         if not is_new:
             return self._even(gateway, name)
         limit = self._limits.get(name)
-        return floor(self.gateways) if limit is None else places.whole(floor(self.gateways), limit) / limit
+        return floor(self.gateways) if limit is None else 0.0
 
 
 class Holder:
@@ -187,10 +188,8 @@ class Holder:
             return limit
         usual = places.even(limit, self._index, self._gateways)
         share = self._shares.get(name)
-        if share is not None:
-            held = places.whole(share, limit)
-        else:
-            held = places.whole(floor(self._gateways), limit) if self.is_new else usual
+        untold = 0 if self.is_new else usual  # others may have all of them: whole places have no floor
+        held = untold if share is None else places.whole(share, limit)
         return held if now_s - self._asked_s < LEASE_S else min(held, usual)
 
     def held(self, now_s: float, running: Mapping[str, tuple[int, int]] = NOTHING) -> dict[str, float]:
