@@ -75,7 +75,7 @@ def test_a_version_that_fails_is_paged_explained_and_taken_back_as_the_page_says
     with callers(demo, tmp_path):
         until(lambda: answered() >= GOOD_MIN, 60, "callers are answered")
         bash(demo, break_it, tmp_path)
-        incident = until(named, 100, "an incident opened by itself, with a cause")
+        incident = until(named, 60, "an incident opened by itself, with a cause")
         firing, seen = alerts(), answered()
         assert firing
         demo.kill("control")

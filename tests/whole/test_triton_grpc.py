@@ -16,7 +16,7 @@ import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
 from sklearn.datasets import load_digits
 
-from tests.whole.rig import Platform
+from tests.whole.rig import Platform, until
 
 PICTURES, LABELS = load_digits(return_X_y=True)
 ROWS = PICTURES[:32].astype(np.float32)
@@ -108,7 +108,7 @@ def test_many_at_once_from_the_asynchronous_client(demo: Platform, headers: dict
 
 
 def test_a_wrong_input_a_wrong_key_and_a_short_deadline_are_told_by_status(
-    client: Any, headers: dict[str, str]
+    demo: Platform, client: Any, headers: dict[str, str]
 ) -> None:
     wrong = triton.InferInput("picture", [1, 64], "FP32")
     wrong.set_data_from_numpy(np.zeros((1, 64), np.float32))
@@ -120,12 +120,20 @@ def test_a_wrong_input_a_wrong_key_and_a_short_deadline_are_told_by_status(
     short._raw_content = short._raw_content[:-4]
     with pytest.raises(triton.InferenceServerException, match=r"inputs\[0\].*508 bytes"):
         client.infer("digits", [short], headers=headers)
-    # Other tests guess on this platform too: after ten of them a wrong key is told to wait.
-    with pytest.raises(
-        triton.InferenceServerException, match=r"no valid key|too many keys from this address"
-    ) as stranger:
+    # Other tests use keys before gateways know them, which counts as guessing; one that starts anew has forgotten it.
+    for gateway in ("gateway-0", "gateway-1"):
+        demo.kill(gateway)
+    until(lambda: is_ready(client), 30, "the gateways are back")
+    with pytest.raises(triton.InferenceServerException, match="no valid key") as stranger:
         client.infer("digits", [pixels()], headers={"authorization": "Bearer stk_no"})
-    assert stranger.value.status() in ("StatusCode.UNAUTHENTICATED", "StatusCode.RESOURCE_EXHAUSTED")
+    assert stranger.value.status() == "StatusCode.UNAUTHENTICATED"
+
+
+def is_ready(client: Any) -> bool:
+    try:
+        return bool(client.is_server_ready())
+    except triton.InferenceServerException:
+        return False
 
 
 def test_the_how_to_page_does_what_it_shows(demo: Platform, tmp_path: Path) -> None:
