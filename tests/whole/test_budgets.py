@@ -160,7 +160,7 @@ def history(platform: Platform, chance: random.Random, number: int) -> Seen:
     assert count <= seen.answered + seen.refused + sum(seen.others.values()) + seen.broken, f"{where}: {count}, {seen}"
     assert cost <= seen.cost + seen.broken * COST_MAX, f"{where}: {cost} charged, {seen}"
     assert seen.answered > 10, f"{where}: {seen}"
-    assert witness.looks > 20
+    assert witness.looks > 50
     return seen
 
 
