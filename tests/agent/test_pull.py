@@ -14,6 +14,7 @@ from stoker.blob.folder import FolderBlobs
 from stoker.types.errors import NotFound, NotReachable, RefusedArtifact, StokerError
 from stoker.types.ids import Digest
 from stoker.types.models import FileEntry, VersionManifest
+from tests.streams import serving
 
 DATA = bytes(range(256)) * 20_000
 
@@ -32,7 +33,6 @@ class Control:
     def __init__(self, *answers: bytes | int) -> None:
         self.answers = list(answers)
         self.asked: list[str] = []
-        self.silent = asyncio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -43,7 +43,7 @@ class Control:
         elif said.startswith(b"half:"):
             writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {len(DATA)}\r\n\r\n".encode() + said[5:])
             await writer.drain()
-            await self.silent.wait()
+            await asyncio.Event().wait()
         else:
             writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {len(said)}\r\n\r\n".encode() + said)
         await writer.drain()
@@ -52,15 +52,11 @@ class Control:
 
 @asynccontextmanager
 async def control(tmp_path: Path, *answers: bytes | int) -> AsyncIterator[tuple[Control, Puller, FolderBlobs]]:
-    found, path = Control(*answers), str(tmp_path / "c.sock")
+    found, path = Control(*answers), tmp_path / "c.sock"
     (tmp_path / "tmp").mkdir(exist_ok=True)
     blobs = FolderBlobs(tmp_path / "blobs", tmp_path / "tmp")
-    server = await asyncio.start_unix_server(found.serve, path)
-    try:
-        yield found, Puller(path, blobs), blobs
-    finally:
-        found.silent.set()
-        server.close()
+    async with serving(found.serve, path):
+        yield found, Puller(str(path), blobs), blobs
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:

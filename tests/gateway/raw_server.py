@@ -6,6 +6,8 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from tests.streams import serving
+
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[None]]
 
 EVENTS: Final = (
@@ -56,11 +58,10 @@ class RawServer:
         self._loop.close()
 
     async def _serve(self) -> None:
-        server = await asyncio.start_server(self._connection, "127.0.0.1", 0, ssl=self._tls)
-        self.port = server.sockets[0].getsockname()[1]
-        self._is_up.set()
-        await self._stop.wait()
-        server.close()
+        async with serving(self._connection, tls=self._tls) as server:
+            self.port = server.port
+            self._is_up.set()
+            await self._stop.wait()
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
         await asyncio.sleep(0)

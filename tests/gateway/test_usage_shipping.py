@@ -17,6 +17,7 @@ from stoker.types.budgets import Ended
 from stoker.types.usage import UsageBatch, UsageRecord
 from tests.gateway.test_usage_journal import SEGMENT, Journal
 from tests.store.test_usage import record
+from tests.streams import serving
 
 
 @dataclass
@@ -67,7 +68,7 @@ def shipped(tmp_path: Path, work: Callable[[Control, Callable[[], Shipper]], Cor
         return Shipper(journal, socket, registry)
 
     async def run() -> None:
-        async with asyncio.timeout(20), await asyncio.start_unix_server(control.serve, socket):
+        async with asyncio.timeout(20), serving(control.serve, socket):
             await work(control, gateway)
 
     asyncio.run(run())

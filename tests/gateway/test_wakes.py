@@ -11,6 +11,7 @@ from stoker.gateway.meters import Meters
 from stoker.gateway.wakes import Wakes
 from stoker.telemetry.metrics import Registry
 from tests.gateway.test_answers import TABLE
+from tests.streams import serving
 
 ANSWER = b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n"
 
@@ -23,10 +24,7 @@ class Control:
         self.heads: list[bytes] = []
         self.may_answer = asyncio.Event()
 
-    async def serve(self, socket: Path) -> asyncio.Server:
-        return await asyncio.start_unix_server(self._take, str(socket))
-
-    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.heads.append(await reader.readuntil(b"\r\n\r\n"))
         self.told.release()
         await self.may_answer.wait()
@@ -38,18 +36,17 @@ class Control:
 def test_a_herd_is_one_call_and_who_comes_during_it_is_another(tmp_path: Path) -> None:
     async def work() -> None:
         control, wakes = Control(), Wakes(tmp_path / "s")
-        server = await control.serve(tmp_path / "s")
-        telling = asyncio.create_task(wakes.run())
-        for _ in range(200):
-            wakes.ask()
-        await control.told.acquire()
-        wakes.ask()  # nobody knows whether control looked before or after this one came
-        assert len(control.heads) == 1
-        control.may_answer.set()
-        await control.told.acquire()
-        assert [head.split(b" HTTP")[0] for head in control.heads] == [b"POST /internal/v1/wake"] * 2
-        telling.cancel()
-        server.close()
+        async with serving(control.take, tmp_path / "s"):
+            telling = asyncio.create_task(wakes.run())
+            for _ in range(200):
+                wakes.ask()
+            await control.told.acquire()
+            wakes.ask()  # nobody knows whether control looked before or after this one came
+            assert len(control.heads) == 1
+            control.may_answer.set()
+            await control.told.acquire()
+            assert [head.split(b" HTTP")[0] for head in control.heads] == [b"POST /internal/v1/wake"] * 2
+            telling.cancel()
 
     asyncio.run(asyncio.wait_for(work(), 20))
 
@@ -62,11 +59,10 @@ def test_a_control_that_is_away_is_told_when_it_is_back(tmp_path: Path) -> None:
         wakes.ask()
         while wakes.is_asked:
             await asyncio.sleep(0)
-        server = await control.serve(tmp_path / "s")
-        wakes.ask()
-        await control.told.acquire()
-        telling.cancel()
-        server.close()
+        async with serving(control.take, tmp_path / "s"):
+            wakes.ask()
+            await control.told.acquire()
+            telling.cancel()
 
     asyncio.run(asyncio.wait_for(work(), 20))
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.gateway import rig as rigs
 from tests.gateway.rig import OLD_KEY, TEAM_KEY, Rig, ask, infer, run
+from tests.streams import Streams
 
 
 class Control:
@@ -22,25 +23,17 @@ class Control:
         self.table: dict[str, Any] | None = None
         self.raw: bytes | None = None
         self.asked: list[int] = []
-        self.server: asyncio.Server | None = None
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.server = Streams(self.serve)
 
     async def start(self) -> None:
         self.path.unlink(missing_ok=True)
-        self.server = await asyncio.start_unix_server(self.serve, self.path)
+        await self.server.start(self.path)
 
     async def stop(self) -> None:
-        assert self.server is not None
-        self.server.close()
         self.path.unlink(missing_ok=True)
-        for task in list(self.tasks):
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
+        await self.server.stop()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self.tasks.add(task)
         try:
             while True:
                 line = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[0]
@@ -58,11 +51,8 @@ class Control:
                     continue
                 body = json.dumps(self.table).encode()
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body))
-        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError):
             pass
-        finally:
-            self.tasks.discard(task)
-            writer.transport.abort()
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from tests.streams import serving
+
 
 @dataclass
 class Post:
@@ -82,25 +84,16 @@ async def mailbox(mails: list[str], *, refuse: bool = False) -> AsyncIterator[in
                 writer.write(b"250 ok\r\n")
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
+    async with serving(serve) as server:
+        yield server.port
 
 
 @contextlib.asynccontextmanager
 async def tarpit() -> AsyncIterator[str]:
     """Take connections and never answer; yields the URL."""
-    waiting = asyncio.Event()
 
-    async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await waiting.wait()
-        writer.close()
+    async def serve(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        await asyncio.Event().wait()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    finally:
-        waiting.set()
-        server.close()
+    async with serving(serve) as server:
+        yield f"http://127.0.0.1:{server.port}/"

@@ -21,6 +21,7 @@ from stoker.types.notifiers import Email, NotifierSpec
 from stoker.types.resources import Metadata, Notifier
 from tests.observe.named import resolve
 from tests.observe.receivers import Webhook, mailbox, tarpit
+from tests.streams import serving
 
 NOW_S = 1_790_000_000.25
 
@@ -291,11 +292,9 @@ def test_an_answer_that_is_none_is_an_error_and_never_a_hang(answer: bytes) -> N
             writer.write(answer)
             writer.close()
 
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        with pytest.raises(NotReachable):
-            await http.post(f"http://127.0.0.1:{port}/", b"{}", {})
-        server.close()
+        async with serving(serve) as server:
+            with pytest.raises(NotReachable):
+                await http.post(f"http://127.0.0.1:{server.port}/", b"{}", {})
 
     run(work)
 

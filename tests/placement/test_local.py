@@ -14,8 +14,8 @@ from stoker.protocol.secure import Far
 from stoker.protocol.unixhttp import request
 from stoker.types.errors import Conflict, NotFound, NotReachable, StokerError, Unavailable
 from stoker.types.process import NodeStatus, ProcessSpec, ProcessStatus
-from tests.ports import free_ports
 from tests.protocol.nodes import Platform
+from tests.streams import serving
 
 NODE = NodeStatus(node="local", sequence=7, cores=2.0, memory_bytes=1 << 30, memory_free_bytes=1 << 29, processes=())
 SPEC = ProcessSpec(
@@ -35,7 +35,6 @@ class Peer:
         self.path = str(path)
         self.answers = answers
         self.asked: list[bytes] = []
-        self.release = asyncio.Event()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -44,7 +43,7 @@ class Peer:
             self.asked.append(head + await reader.readexactly(length))
             scripted = self.answers.pop(0)
             if scripted is None:
-                await self.release.wait()
+                await asyncio.Event().wait()
             else:
                 writer.write(scripted)
                 await writer.drain()
@@ -59,18 +58,14 @@ async def peer(path: Path, *answers: bytes | None, over: str = "socket") -> Asyn
     """Yield an agent on its socket, or on another node over mutual TLS: the driver is the same."""
     found = Peer(path, list(answers))
     if over == "socket":
-        server = await asyncio.start_unix_server(found.serve, found.path)
-    else:
-        platform, (port,) = Platform(path.parent / "tls"), free_ports(1)
-        context = secure.Identity(platform.shows("b", "agent")).server
-        server = await asyncio.start_server(found.serve, "127.0.0.1", port, ssl=context)
-        found.path = Far("127.0.0.1", port, "b", "agent", "agent", str(platform.shows("local", "control"))).address
-    try:
+        async with serving(found.serve, path):
+            yield found
+        return
+    platform = Platform(path.parent / "tls")
+    async with serving(found.serve, tls=secure.Identity(platform.shows("b", "agent")).server) as server:
+        own = str(platform.shows("local", "control"))
+        found.path = Far("127.0.0.1", server.port, "b", "agent", "agent", own).address
         yield found
-    finally:
-        found.release.set()
-        server.close()
-        await server.wait_closed()
 
 
 def run(tmp_path: Path, check: Callable[[LocalDriver, Peer], Awaitable[None]], *answers: bytes | None) -> None:

@@ -17,6 +17,7 @@ from stoker.protocol.frames import EndHead, FrameError, FrameReader, Hello, Kind
 from stoker.protocol.link.late import HELD_BYTES_MAX, Late
 from stoker.types.errors import Busy, EngineFailed, ReplicaLost, StokerError, TooLarge, all_codes
 from stoker.types.replica import ReplicaStats, Usage
+from tests.streams import serving
 
 Body = Callable[["Worker", str], Awaitable[None]]
 
@@ -234,12 +235,10 @@ def test_nobody_there_is_an_error_in_time(tmp_path: Path) -> None:
             await writer.wait_closed()
             gone.set()
 
-        silent = await asyncio.start_unix_server(mute, tmp_path / "mute.sock")
-        with pytest.raises(ReplicaLost, match="HELLO"):
-            await link.connect(f"unix:{tmp_path / 'mute.sock'}", timeout_s=0.05)
-        await asyncio.wait_for(gone.wait(), 5)
-        silent.close()
-        await silent.wait_closed()
+        async with serving(mute, tmp_path / "mute.sock"):
+            with pytest.raises(ReplicaLost, match="HELLO"):
+                await link.connect(f"unix:{tmp_path / 'mute.sock'}", timeout_s=0.05)
+            await asyncio.wait_for(gone.wait(), 5)
 
     asyncio.run(main())
 
