@@ -126,6 +126,7 @@ def asking_for(spec: EndpointSpec, config: ServingConfig) -> EndpointSpec:
         engine=config.engine,
         goal=config.goal or spec.goal,
         options=config.options,
+        mapping=config.mapping,
         env=config.env,
         resources=Resources(cpu=config.cpu, memory=config.memory_bytes, gpu=config.gpu),
         placement=msgspec.structs.replace(spec.placement, pool=config.pool),
