@@ -213,6 +213,13 @@ def test_units_come_and_go_anywhere(shape: tuple[int, ...]) -> None:
         assert reshapes(more, shape)
 
 
+def test_what_is_fixed_stays_on_its_side_of_a_free_size() -> None:
+    assert reshapes((-1, 2, 3), (-1, 3, 2))
+    assert not reshapes((-1, 2, -1, 3), (-1, 3, -1, 2))
+    assert not reshapes((-1, 2), (2, -1))
+    assert not reshapes((-1, 4), (4,))
+
+
 def test_texts_and_truth_are_not_made_of_numbers() -> None:
     assert casts("BYTES", "BYTES")
     assert casts("BOOL", "INT8")

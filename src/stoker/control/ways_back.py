@@ -132,5 +132,6 @@ def asking_for(spec: EndpointSpec, config: ServingConfig) -> EndpointSpec:
         placement=msgspec.structs.replace(spec.placement, pool=config.pool),
         batching=Batching(max_rows=config.max_rows, max_bytes=config.max_bytes, pad=config.pad),
         limits=limits,
+        sandbox=config.sandbox,
         backends=(),
     )
