@@ -176,7 +176,8 @@ class Gates:
 
     def _schema(self, need: Need) -> GateResult:
         config, parent = need.revision.config, need.parent
-        way = f", by spec.mapping: {mapping.words(config.mapping)}" if config.mapping is not None else ""
+        said = mapping.words(config.mapping) if config.mapping is not None else ""
+        way = f", by spec.mapping: {said}" if said else ""
         if need.gates.schema == "off":
             return GateResult("schema", "skipped", f"spec.gates.schema is off{way}")
         if parent is None or need.parent_version is None:
