@@ -189,7 +189,8 @@ class Gates:
             return GateResult("schema", "passed", f"clients of {beside} can go on{way}")
         begins = "mend spec.mapping" if way else "say in spec.mapping what becomes of their tensors"
         advice = f"{begins}, deploy it as a new endpoint, or set spec.gates.schema to off"
-        return GateResult("schema", "failed", f"clients of {beside} cannot go on{way}: {'; '.join(found)}; {advice}")
+        because = f"clients of {beside} cannot go on: {'; '.join(found)}; {advice}"
+        return GateResult("schema", "failed", f"{because}; the mapping: {said}" if way else because)
 
     def _steps(self, need: Need, before: Serving | None = None) -> list[Step]:
         """Return the gates that take a while, in order. before: what the serving revision said, where it has gone."""
