@@ -307,7 +307,7 @@ def test_a_version_of_another_schema_is_released_under_clients_that_never_change
             adder.cli("golden", "set", "adder", str(golden))
             ask(adder, other, CANARY | {"steps": [50]}, gates=gates, mapping=MAPPING)
             ended(adder, "promoted")
-            until(lambda: is_settled(adder, f"adder@{other}"), 30, "it serves")
+            until(lambda: is_settled(adder, f"adder@{other}"), 60, "it serves")
             assert seen(adder) == known
             dossier = adder.json("release", "show", "adder")["dossier"]
             found = {each["kind"]: each for each in dossier["results"]}
@@ -318,7 +318,7 @@ def test_a_version_of_another_schema_is_released_under_clients_that_never_change
             assert "debug is dropped" in page
             traffic.wait_for(100)
             adder.cli("rollback", "adder")
-            until(lambda: is_settled(adder, "adder@1"), 30, "version 1 serves again")
+            until(lambda: is_settled(adder, "adder@1"), 60, lambda: f"version 1 serves again: {newest(adder)}")
             assert adder.client.endpoint("default", "adder").resource.spec.mapping is None
             shadow = {"strategy": "shadow", "dwell": "1s", "requests_min": 100, "mirror": {"ratio": 1.0}}
             ask(adder, other, shadow, gates=gates, mapping=MAPPING)
