@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 from stoker.app import demo as demo_models
 
@@ -21,17 +22,38 @@ settings.load_profile("any machine")
 
 # Rooms whose tests share what is dear to start, loaded engines or the demo's platform: each goes to one worker, whole.
 ENGINES, WHOLE = "tests/engines_llm/", "tests/whole/"
+# What takes longest, by room and file; a worker that began it last would be waited for.
+LONGEST = (
+    *(
+        WHOLE,
+        "tests/control/test_releases.py",
+        ENGINES,
+        "tests/gateway/test_failures.py",
+        "tests/control/",
+        "tests/gateway/",
+    ),
+    *("tests/agent/", "tests/cli/", "tests/runtime/", "tests/api/"),
+)
 ROOT = Path(__file__).parent.parent
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Have Ctrl-C end what the tests start: what a shell runs in the background ignores it, as do all below it."""
+    config.option.loadscopereorder = False  # the order below is one of time; the plugin's own counts tests
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class ByWhatIsShared(LoadScopeScheduling):
-    """Gives a worker a file at a time, because its tests share processes, or one of the rooms that share more."""
+    """Gives a worker a file at a time, because its tests share processes, or one of the rooms that share more.
+
+    Every other worker begins at the end: beside platforms that share the processors' time with nobody, what computes.
+    """
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        if list(self.assigned_work).index(node) % 2:
+            self.workqueue.move_to_end(next(reversed(self.workqueue)), last=False)
+        super()._assign_work_unit(node)
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
@@ -50,8 +72,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest: the worker that began it last would be waited for."""
-    items.sort(key=lambda item: not item.nodeid.startswith((WHOLE, ENGINES)))
+    """Begin with what takes longest, which is whatever starts platforms; what only computes comes last."""
+
+    def rank(item: pytest.Item) -> int:
+        return next((at for at, name in enumerate(LONGEST) if item.nodeid.startswith(name)), len(LONGEST))
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,6 @@ spec: {model: echo, replicas: {min: 1, max: 1}, resources: {cpu: 0.1, memory: 25
 BODY = {"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [1.0]}]}
 
 
-@pytest.mark.timeout(120)
 def test_what_replicas_and_gpus_do_is_kept_and_counted_once_over_kills(
     fresh: Callable[..., Platform], tmp_path: Path
 ) -> None:

@@ -9,12 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.whole.rig import Platform
+from tests.whole.rig import WAIT_S, Platform
 
 SDKS = Path(sys.prefix) / "sdks"  # `make test` puts other versions here, each in its own folder
 SCRIPT = Path(__file__).parent / "sdk"
-
-pytestmark = pytest.mark.timeout(240)
 
 
 def python_sdks() -> list[str]:
@@ -28,7 +26,7 @@ def run(command: list[str], platform: Platform, **environment: str) -> dict[str,
         env={**os.environ, "OPENAI_BASE_URL": f"{platform.url}/v1", "OPENAI_API_KEY": platform.key, **environment},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=WAIT_S,
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{platform.logs()}"
