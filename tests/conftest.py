@@ -22,16 +22,20 @@ settings.load_profile("any machine")
 
 # Rooms whose tests share what is dear to start, loaded engines or the demo's platform: each goes to one worker, whole.
 ENGINES, WHOLE = "tests/engines_llm/", "tests/whole/"
-# What takes longest, by room and file; a worker that began it last would be waited for.
-LONGEST = (
+# What begins first, by room or file: what takes 20 s and more, then the rooms that start processes. The workers meet
+# among the short files of the last ones, so that none waits long for another at the end.
+FIRST = (
+    WHOLE,
+    "tests/control/test_releases.py",
+    ENGINES,
+    *(f"tests/gateway/test_{name}.py" for name in ("failures", "arms", "full_server", "routing")),
     *(
-        WHOLE,
-        "tests/control/test_releases.py",
-        ENGINES,
-        "tests/gateway/test_failures.py",
-        "tests/control/",
-        "tests/gateway/",
+        f"tests/control/test_{name}.py"
+        for name in ("platform", "quantize", "process", "objectives", "alerts", "policies")
     ),
+    *(f"tests/agent/test_{name}.py" for name in ("up", "forks", "adoption", "processes")),
+    "tests/gateway/",
+    "tests/control/",
     *("tests/agent/", "tests/cli/", "tests/runtime/", "tests/api/"),
 )
 ROOT = Path(__file__).parent.parent
@@ -47,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
 class ByWhatIsShared(LoadScopeScheduling):
     """Gives a worker a file at a time, because its tests share processes, or one of the rooms that share more.
 
-    Every other worker begins at the end: beside platforms that share the processors' time with nobody, what computes.
+    Every other worker begins at the end: beside platforms of many processes runs what only computes, in one.
     """
 
     def _assign_work_unit(self, node: WorkerController) -> None:
@@ -72,10 +76,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadSco
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, which is whatever starts platforms; what only computes comes last."""
+    """Begin with what takes longest; what is of the demo comes last in its room, so that it is ended with it."""
 
-    def rank(item: pytest.Item) -> int:
-        return next((at for at, name in enumerate(LONGEST) if item.nodeid.startswith(name)), len(LONGEST))
+    def rank(item: pytest.Item) -> tuple[int, bool]:
+        at = next((at for at, name in enumerate(FIRST) if item.nodeid.startswith(name)), len(FIRST))
+        file = item.nodeid.partition("::")[0]
+        return at, file.startswith(WHOLE) and _is_of_the_demo(file)
 
     items.sort(key=rank)
 

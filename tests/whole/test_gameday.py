@@ -37,7 +37,7 @@ def endpoint(demo: Platform) -> Iterator[str]:
     demo.client.apply(MANIFEST.encode())
     until(lambda: demo.client.endpoint("default", "broken").status.replicas_ready == 2, what="both replicas are ready")
     yield "broken"
-    demo.client.delete_endpoint("default", "broken")
+    demo.cli("delete", "endpoint", "broken", "--wait")
 
 
 def faults(demo: Platform) -> dict[int, str]:

@@ -34,7 +34,7 @@ def test_a_remote_server_is_served_as_the_page_says(demo: Platform, tmp_path: Pa
     assert said["usage"]["completion_tokens"] == 5
     with ask(demo, {**body, "stream": True}) as answer:
         assert answer.read().decode().rstrip().endswith("data: [DONE]")
-    demo.cli("delete", "endpoint", "big")
+    demo.cli("delete", "endpoint", "big", "--wait")
 
 
 def test_a_secret_is_turned_over_while_it_serves_and_is_nowhere_on_the_disk(demo: Platform, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_a_secret_is_turned_over_while_it_serves_and_is_nowhere_on_the_disk(demo
         written = [path for path in folder.rglob("*") if path.is_file() and path != place]
         assert len(written) > 10
         assert [path for path in written if any(value in path.read_bytes() for value in values)] == []
-    demo.cli("delete", "endpoint", "far")
+    demo.cli("delete", "endpoint", "far", "--wait")
 
 
 def asked(demo: Platform, body: dict[str, object]) -> int:
