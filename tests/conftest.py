@@ -71,6 +71,7 @@ def _is_of_the_demo(file: str) -> bool:
     return "demo: Platform" in (ROOT / file).read_text()
 
 
+@pytest.hookimpl(optionalhook=True)  # there is none with `-p no:xdist`
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
     return ByWhatIsShared(config, log)
 

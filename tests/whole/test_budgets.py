@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import random
+import signal
 import sqlite3
 import threading
 import time
@@ -123,8 +124,10 @@ def kills(platform: Platform, chance: random.Random, stop: threading.Event, firs
     for name in itertools.chain([first], (chance.choice(names) for _ in itertools.count())):
         if stop.wait(chance.uniform(0.5, 1.5)):
             return
-        if any(process.name.startswith(name) for process in platform.processes()):
-            platform.kill(name)
+        found = [process.pid for process in platform.processes() if process.name.startswith(name)]
+        if found:
+            with contextlib.suppress(ProcessLookupError):  # it ended by itself: who started it was killed
+                os.kill(min(found), signal.SIGKILL)
 
 
 def report(platform: Platform, tag: str) -> tuple[int, int]:
@@ -204,6 +207,7 @@ def test_no_budget_is_overspent_and_no_charge_lost_or_doubled_whatever_is_killed
     platform.cli("prices", "--set", str(prices))
     made = [budget(number, chance.choice((1, 3, 8))) for number in range(HISTORIES)]
     platform.client.apply("\n---\n".join(map(json.dumps, made)).encode())
+    platform.follows(lambda table: len(table.budgets) == HISTORIES)
     until(lambda: all_know(platform), what="every gateway knows the budgets: what it serves before has none")
     for number in range(HISTORIES):
         seen = history(platform, chance, number)
