@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import FIRST
-
 SOURCE = Path(__file__).parent.parent / "src" / "stoker"
 FILES = sorted(SOURCE.rglob("*.py"))
 LINES_MAX = 400
@@ -66,8 +64,3 @@ def test_imports_stand_at_the_top_but_where_laziness_is_the_point(path: Path) ->
     for function in functions(ast.parse(path.read_text())):
         for node in ast.walk(function):
             assert not isinstance(node, ast.Import | ast.ImportFrom), f"{path}:{node.lineno} imports inside a function"
-
-
-def test_what_tests_begin_with_is_there() -> None:
-    root = SOURCE.parent.parent
-    assert [name for name in FIRST if not (root / name).exists()] == []

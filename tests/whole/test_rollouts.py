@@ -67,7 +67,7 @@ HELD: dict[str, tuple[int, int, dict[str, Any], dict[str, Any]]] = {
     "awaiting": (1, 2, HOOKED, {}),
     "scaling": (1, 8, HALF, {}),  # its model too
     "paused": (1, 2, HALF | {"pause_at": [50]}, {}),
-    "stepping": (1, 2, HALF, {}),  # nearly nobody asks
+    "stepping": (1, 2, HALF | {"requests_min": 100}, {}),  # one asks a second: it would take minutes
     "keeping": (1, 2, {"strategy": "blue-green", "keep": "5m"}, {}),
     "reported": (1, 2, {"strategy": "a-b", "dwell": "1s", "requests_min": 20}, {}),
     "clearing": (7, 5, {"strategy": "recreate"}, {}),  # what has to go finishes what it was asked, which waits
@@ -216,7 +216,7 @@ def test_control_that_is_killed_in_any_phase_goes_on_with_it(one: Platform) -> N
         for each in traffic.values():
             each.pause_s = 0.02
             each.wait_for(10)
-        traffic["stepping"].pause_s = 1.0
+        traffic["stepping"].pause_s = 2.0
         with closed(one, "load"):
             for phase in HELD:
                 if phase != "clearing":
