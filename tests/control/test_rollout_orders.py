@@ -23,7 +23,7 @@ def canary(rig: Rig, tmp_path: Path) -> Rig:
     apply(rig, "m@1")
     until(lambda: rig.client.endpoint("default", "a").status.serving, "the first revision serves")
     apply(rig, "m@2")
-    until(lambda: newest(rig).phase == "stepping", "the canary has its share", 40)
+    until(lambda: newest(rig).phase == "stepping", "the canary has its share")
     return rig
 
 
@@ -61,7 +61,7 @@ def events(rig: Rig) -> list[str]:
 
 def test_somebody_steers_a_rollout_by_hand_and_what_means_nothing_is_refused_with_why(canary: Rig) -> None:
     rig, say = canary, client(canary).say
-    assert weights(rig) == {"default.a-1": 95, "default.a-2": 5}
+    until(lambda: weights(rig) == {"default.a-1": 95, "default.a-2": 5}, lambda: f"gateways are told: {weights(rig)}")
     assert "is in a step; it can be told to pause, promote or abort" in refused(rig, "resume")
     assert say("default", "a", "pause").phase == "paused"
     assert "is paused; it can be told to resume, promote or abort" in refused(rig, "pause")
@@ -72,7 +72,7 @@ def test_somebody_steers_a_rollout_by_hand_and_what_means_nothing_is_refused_wit
     say("default", "a", "abort")
     until(lambda: newest(rig).phase == "rolled-back", "it was taken back")
     assert newest(rig).because == "asked to"
-    assert conditions(rig)["Progressing"].reason == "RolledBack"
+    until(lambda: conditions(rig)["Progressing"].reason == "RolledBack", "the condition says so")
     assert "was rolled back; `stoker rollouts retry a` tries it again" in refused(rig, "promote")
     first = newest(rig).number
     say("default", "a", "retry")
@@ -80,7 +80,7 @@ def test_somebody_steers_a_rollout_by_hand_and_what_means_nothing_is_refused_wit
     assert client(rig).numbered("default", first).phase == "superseded"
     until(lambda: newest(rig).phase in ("scaling", "stepping"), "it is under way")
     say("default", "a", "promote")
-    until(lambda: newest(rig).phase == "promoted", "it has all of the traffic", 40)
+    until(lambda: newest(rig).phase == "promoted", "it has all of the traffic")
     until(lambda: weights(rig).get("default.a-2") == 100, "gateways are told")
     assert [one.number for one in client(rig).everything("default", "a")] == [first + 1, first]
     said = [one.action.partition(" ")[0] for one in rig.client.journal(endpoint="a")]
@@ -100,7 +100,7 @@ def test_an_order_outlives_a_control_that_is_killed_before_it_is_done(canary: Ri
     control = rig.processes()["control"]
     client(rig).say("default", "a", "pause")
     rig.kill_control()
-    until(lambda: rig.processes().get("control") not in (None, control) and rig.is_ready(), "control is back", 30)
+    until(lambda: rig.processes().get("control") not in (None, control) and rig.is_ready(), "control is back")
     assert newest(rig).phase == "paused"
     client(rig).say("default", "a", "resume")
     until(lambda: newest(rig).phase == "stepping", "it goes on")
