@@ -133,7 +133,7 @@ def test_a_load_that_stands_still_is_ended_after_its_start_timeout(shared: Rig) 
 
 def test_work_that_stands_still_is_ended_and_work_that_moves_is_not(shared: Rig) -> None:
     for name, behaviour in (("still", ""), ("moving", "progress")):
-        shared.put(shared.spec(name, behaviour=behaviour, env={"RUNNING": "2"}, stall_s=2.5))
+        shared.put(shared.spec(name, behaviour=behaviour, env={"RUNNING": "2"}, stall_s=1.5))
     status = shared.wait("still", lambda status: status.crashes_in_row >= 1)
     assert "with 2 requests running" in status.last_error
     assert status.last_exit == "killed by SIGABRT"
