@@ -52,14 +52,16 @@ def asked(name: str = "e") -> Document:
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_an_expression_that_takes_too_much_gives_no_answer_and_the_others_are_asked_all_the_same(kind: str) -> None:
+def test_an_expression_that_takes_too_much_gives_no_answer_and_the_others_are_asked_all_the_same(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge, "JUDGE_S", 90.0)  # what ends it is its second of computing, not the clock on the wall
     variables = DOUBLING if kind == "doubling" else ()
     some = [one("before", "true"), one("hostile", HOSTILE[kind], variables=variables), one("after", "false")]
-    began_s = time.monotonic()
     first, second = judge.verdicts(some, [asked("a"), asked("b")])
-    assert time.monotonic() - began_s < judge.JUDGE_S + 5
     assert [verdict.outcome for verdict in first] == ["passed", "failed", "violated"]
     assert "more than" in first[1].message
+    assert f"{judge.JUDGE_S:g} s" not in first[1].message
     assert [verdict.outcome for verdict in second] == [verdict.outcome for verdict in first]
     assert {verdict.policy for verdict in policy.denials(first)} == {"hostile", "after"}
     assert judge.flaws(some)[1][0][0] == "spec.rules", "it is refused when it is applied"
