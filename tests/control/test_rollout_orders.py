@@ -67,7 +67,7 @@ class Canary:
         """Return what gateways are told of the first and the second revision."""
         connection = Connection(f"unix:{self.rig.home.run / 'control-api.sock'}", self.rig.key)
         table = json.loads(connection.exchange("GET", "/internal/v1/routes", query={"after": -1}).body)
-        (mine,) = (each for each in table["endpoints"] if each["name"] == self.name)
+        (mine,) = (each for each in table["endpoints"] if each["endpoint"] == self.name)
         found = {each["revision"]: each["weight"] for each in mine["revisions"]}
         return [found.get(self.revision(number), 0) for number in (1, 2)]
 
