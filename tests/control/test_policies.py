@@ -67,6 +67,13 @@ def test_an_expression_that_takes_too_much_gives_no_answer_and_the_others_are_as
     assert judge.flaws(some)[1][0][0] == "spec.rules", "it is refused when it is applied"
 
 
+def test_what_one_change_asks_ends_by_the_clock_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge, "JUDGE_S", 0.05)  # a process does not even start in it
+    ((hostile, after),) = judge.verdicts([one("hostile", HOSTILE["loops"]), one("after", "false")], [asked()])
+    assert (hostile.outcome, after.outcome) == ("failed", "failed")
+    assert all("0.05 s" in each.message for each in (hostile, after))
+
+
 def test_nothing_is_asked_where_nothing_looks() -> None:
     off, other = one("off", "false", enabled=False), one("other", "false", match=PolicyMatch(operations=("delete",)))
     assert judge.verdicts([off, other], [asked()]) == [()]
