@@ -144,14 +144,14 @@ def test_a_request_that_is_too_much_by_itself_holds_up_the_others_once(folder: P
     with full(8, 1) as server, doors(folder, url=server.url, model="plain") as rig:
 
         async def work() -> None:
-            huge = asyncio.create_task(talk(rig, HUGE, timeout_ms=4500))
+            huge = asyncio.create_task(talk(rig, HUGE))
             count = 0
-            while not huge.done():
+            while len(server.seen_s.get(HUGE, ())) < 4:
                 assert (await talk(rig, f"small {count}")).status == 200
                 count += 1
-            assert (await huge).status == 429
+            huge.cancel()
+            await asyncio.wait([huge])
             tries = server.seen_s.pop(HUGE)
-            assert len(tries) >= 3
             small = [times[0] for times in server.seen_s.values()]
             for sooner, later in pairwise(tries[1:]):
                 assert sum(sooner < at < later for at in small) >= 3
