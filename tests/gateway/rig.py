@@ -30,7 +30,7 @@ KEY = "stk_admin000_0123456789012345678901234567890123456789012"
 TEAM_KEY = "stk_team0000_0123456789012345678901234567890123456789012"
 OLD_KEY = "stk_old00000_0123456789012345678901234567890123456789012"
 FAKE = Path(__file__).parent / "fake_replica.py"
-WAIT_S = 60.0  # for what is seen to happen; a machine may be slow
+WAIT_S = 100.0  # for what is seen to happen; a machine may be slow
 
 
 def until(claim: Callable[[], bool], what: str, timeout_s: float = WAIT_S) -> None:

@@ -154,7 +154,7 @@ def test_a_request_that_is_too_much_by_itself_holds_up_the_others_once(folder: P
             tries = server.seen_s.pop(HUGE)
             small = [times[0] for times in server.seen_s.values()]
             for sooner, later in pairwise(tries[1:]):
-                assert sum(sooner < at < later for at in small) >= 3
+                assert any(sooner < at < later for at in small), "they were not held up again"
 
         run(work)
 

@@ -83,8 +83,8 @@ def test_streams_are_told_how_far_the_load_is_and_others_when_to_come_back(rig: 
         assert 1 <= int(refused.headers["retry-after"]) <= 7  # 4.3 s and what spreads a herd
         status, _, body = await listen(x_request_timeout_ms=CUT_MS)
         assert status == 200
-        comment, event, *_ = body.split(b"\n\n")
-        assert comment.startswith(b": loading ")
+        comments, event = after_comments(body)
+        assert comments
         assert json.loads(event.partition(b"data: ")[2])["error"]["code"] == "deadline_exceeded"
         with pytest.raises(openai.APIError) as error:
             await cut
@@ -94,16 +94,22 @@ def test_streams_are_told_how_far_the_load_is_and_others_when_to_come_back(rig: 
         assert status == 200
         assert headers["content-type"].startswith("text/event-stream")
         assert headers["x-request-id"]
-        pieces = body.split(b"\n\n")
-        comments = list(itertools.takewhile(lambda each: each.startswith(b": loading "), pieces))
+        comments, event = after_comments(body)
         assert comments
-        assert pieces[len(comments)].startswith(b"data: ")
+        assert event.startswith(b"data: ")
         assert body.endswith(b"data: [DONE]\n\n")
         status, _, body = await quiet
         assert (status, body[:6]) == (200, b"data: ")
         assert await by_sdk == ["tok"] * 3
 
     run(work)
+
+
+def after_comments(body: bytes) -> tuple[list[bytes], bytes]:
+    """Return what a stream tells of its load, and its first event."""
+    pieces = body.split(b"\n\n")
+    comments = list(itertools.takewhile(lambda each: each.startswith(b": loading "), pieces))
+    return comments, pieces[len(comments)]
 
 
 def lane(told: Callable[[], None], **limits: Any) -> Lane:

@@ -206,7 +206,7 @@ def test_a_stream_that_broke_off_is_kept_as_far_as_it_came_and_no_further_than_i
 
     async def work() -> None:
         await say("chunks:3", "whole-1", 60_000)
-        told, _ = await asyncio.gather(say("chunks:900 every:0.1", "torn-1"), say("chunks:9000 every:0.004", "torn-2"))
+        told, _ = await asyncio.gather(say("chunks:900 every:0.4", "torn-1"), say("chunks:9000 every:0.004", "torn-2"))
         short, long = one(rig, "torn", "torn-1"), one(rig, "torn", "torn-2")
         assert short.reasons == long.reasons == ("error",)
         assert short.response["choices"][0]["content"] == "tok" * told.body.count(b'"content":"tok"')
