@@ -174,7 +174,7 @@ async def hosted(folder: Path, engine: PredictEngine, spec: ReplicaSpec) -> Asyn
     work = PredictWork(spec, engine, asyncio.get_running_loop())
     address = f"unix:{folder / 'h.sock'}"
     server = await serve(address, Host(work))
-    link = await connect(address)
+    link = await connect(address, timeout_s=PATIENCE_S)
     try:
         yield work, link
     finally:
