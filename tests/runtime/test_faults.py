@@ -147,7 +147,7 @@ def test_a_bad_network_is_late_each_way_for_every_connection_and_then_no_more(tm
 def test_a_stop_amid_a_bad_network_loses_no_answer(tmp_path: Path) -> None:
     async def body(process: Process) -> None:
         link = await process.ready()
-        await tell(link, kind="network", delay_s=0.3, loss_ratio=0.5, seconds=600)
+        await tell(link, kind="network", delay_s=0.1, loss_ratio=0.5, seconds=600)
         asked = asyncio.ensure_future(infer(link, [[0.0]]))
         await until(await process.connect(), lambda stats: stats.finished > 0, process)
         process.signal(signal.SIGTERM)
