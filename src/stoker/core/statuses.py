@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from stoker.core import conditions, sandbox
-from stoker.core.conditions import PROGRESSING, READY, RELEASED, SANDBOXED, crash_message, is_crash_looping
+from stoker.core.conditions import GATES, PROGRESSING, READY, RELEASED, SANDBOXED, crash_message, is_crash_looping
 from stoker.core.gate.law import DossierState
 from stoker.core.pooling import Turn
 from stoker.core.rollout.course import course
@@ -159,7 +159,7 @@ def _release(asked: str, release: DossierState | None) -> _Claim:
         because = release.because if release is not None else "it has no gates"
         return _Claim(True, "Released", f"{asked} may take traffic: {because}")
     if release.state == "pending":
-        return _Claim(False, release.reason, f"{asked} waits for its gates: {release.because}")
+        return _Claim(False, release.reason, f"{asked}{GATES}{release.because}")
     return _Claim(False, release.reason, f"{asked} is refused: {release.because}")
 
 
