@@ -79,7 +79,13 @@ def command(
     if wait:
         with Progress(f"Rolling back {name}") as progress:
             view = wait_ready(
-                control, project, name, generation=view.generation, timeout_s=timeout_s, progress=progress
+                control,
+                project,
+                name,
+                generation=view.generation,
+                timeout_s=timeout_s,
+                progress=progress,
+                revision=rollout.baseline if rollout is not None and _is_aborted(rollout) else "",
             )
     serves = view.status.serving if wait else ""
     show(view, output, lambda: f"endpoint {project}/{name}: {_done(view, rollout, serves)}")
@@ -87,7 +93,7 @@ def command(
 
 def _done(view: EndpointView, rollout: RolloutDetail | None, serves: str) -> str:
     """Return what was done: a rollout aborted, or one begun to the revision before."""
-    if rollout is not None and (rollout.phase in ("returning", "rolled-back") or rollout.ordered == "abort"):
+    if rollout is not None and _is_aborted(rollout):
         verb = "serves" if serves == rollout.baseline else "takes the traffic back"
         return f"rollout {rollout.number} of {rollout.canary} is aborted; {rollout.baseline} {verb}"
     if rollout is not None and not rollout.is_ended:
@@ -95,6 +101,11 @@ def _done(view: EndpointView, rollout: RolloutDetail | None, serves: str) -> str
         model = f" ({rollout.canary_model})" if rollout.canary_model else ""
         return f"{rollout.canary}{model} {verb}; it was {rollout.baseline}"
     return f"{'serves' if serves else 'goes back to'} {view.resource.spec.model}"
+
+
+def _is_aborted(rollout: RolloutDetail) -> bool:
+    """Whether its baseline gets the traffic back, now or at control's next turn."""
+    return rollout.phase in ("returning", "rolled-back") or rollout.ordered == "abort"
 
 
 def _revision(project: str, name: str, to: int | None) -> str:

@@ -67,8 +67,11 @@ def wait_ready(
     generation: int,
     timeout_s: float,
     progress: Progress,
+    revision: str = "",
 ) -> EndpointDetail:
     """Return the endpoint when it serves its spec of `generation`.
+
+    revision: what then has to serve; for what changes nothing of the spec, such as the end of a rollout that served.
 
     Raises:
         EngineFailed: it will not; the message is the platform's reason.
@@ -80,6 +83,8 @@ def wait_ready(
     while True:
         detail = patiently(lambda: control.endpoint(project, name))
         found = judge(detail, generation)
+        if found.state == "done" and revision not in ("", detail.status.serving) and detail.generation == generation:
+            found = Progressing("coming", f"waiting for {revision}")
         now_s = time.monotonic()
         if found.state == "done":
             return detail
