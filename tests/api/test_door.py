@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from stoker.api.app import OPERATIONS
+from stoker.client.views import NewKey
 from stoker.types.keys import KeyLimits
 from tests.control.rig import Rig, until
 
@@ -204,13 +205,31 @@ def test_no_key_of_a_tenant_that_its_project_says_is_never_sampled_allows_sample
     assert found == keys
 
 
-def routes(rig: Rig, after: int = -1, wait_s: float = 0) -> Any:
+def test_a_new_key_says_which_gateways_do_not_know_it_yet(rig: Rig) -> None:
+    def make() -> NewKey:
+        return rig.client.create_key("default", "k", admin=False, expires_in_s=None)
+
+    assert make().behind == ()
+    assert routes(rig, gateway="gateway-7") is not None  # takes the table, and asks for no other
+    assert make().behind == ("gateway-7",)
+    newest = routes(rig, gateway="gateway-7")["version"]
+    with ThreadPoolExecutor(2) as threads:
+        asking = threads.submit(routes, rig, newest, 20, "gateway-7")  # follows, and waits for the next
+        made = threads.submit(make)
+        follows = asking.result()["version"]
+        threads.submit(routes, rig, follows, 0, "gateway-7")
+        assert made.result().behind == ()
+
+
+def routes(rig: Rig, after: int = -1, wait_s: float = 0, gateway: str = "") -> Any:
     """Ask for the route table on the Unix socket, without a key, as gateways do."""
     connection = http.client.HTTPConnection("localhost", timeout=20)
     connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.sock.connect(str(rig.home.run / "control-api.sock"))
     try:
-        connection.request("GET", f"/internal/v1/routes?after={after}&wait_s={wait_s}")
+        connection.request(
+            "GET", f"/internal/v1/routes?after={after}&wait_s={wait_s}{f'&gateway={gateway}' if gateway else ''}"
+        )
         answer = connection.getresponse()
         raw = answer.read()
         return json.loads(raw) if answer.status == 200 else None

@@ -72,6 +72,33 @@ def test_two_gateways_together_let_through_what_the_key_may_and_no_more(demo: Pl
         demo.cli("keys", "revoke", key["id"])
 
 
+def test_a_key_that_was_just_made_is_known_to_both_gateways_at_once(demo: Platform) -> None:
+    admin = demo.client
+
+    async def ask(key: str) -> Answers:
+        """Ask 20 times on each of 12 new connections, which the kernel spreads over the gateways, all at once."""
+        counts = dict.fromkeys(range(12), 0)
+        answers: Answers = []
+
+        async def one(number: int) -> None:
+            client = Client(*await asyncio.open_connection("127.0.0.1", demo.port))
+            while counts[number] < 20:
+                counts[number] += 1
+                answers.append((0.0, (await client.request("GET", "/v2/models/digits", b"", key=key)).status))
+            client.close()
+
+        await asyncio.gather(*(one(number) for number in counts))
+        return answers
+
+    for _ in range(5):
+        made = admin.create_key("default", "just made", admin=False, expires_in_s=None)
+        try:
+            assert made.behind == ()
+            assert {status for _, status in asyncio.run(ask(made.key))} == {200}
+        finally:
+            admin.revoke_key(made.id)
+
+
 @pytest.mark.timeout(240)
 def test_without_control_the_limit_holds_and_uneven_traffic_has_all_of_it_again_when_it_is_back(
     fresh: Callable[..., Platform], digits_model: str
