@@ -47,6 +47,13 @@ def test_what_is_no_key_is_unauthenticated_and_never_says_which_part_was_wrong(r
     assert "secret" not in answer[1]["error"]["message"]
 
 
+def test_a_wrong_method_is_told_those_of_the_very_path(rig: Rig) -> None:
+    for path, allowed in (("nodes/authority", "POST"), ("nodes/here", "DELETE"), ("platform/quota", "GET, PATCH")):
+        status, _, headers = rig.request("PUT", f"/api/v1/{path}")
+        told = {each.strip() for each in headers["allow"].split(",")} - {"HEAD"}
+        assert (status, told) == (405, {each.strip() for each in allowed.split(",")}), path
+
+
 def test_a_right_id_with_a_wrong_secret_is_refused(rig: Rig) -> None:
     wrong = rig.key[:-1] + ("a" if rig.key[-1] != "a" else "b")
     assert error(rig.request("GET", "/api/v1/keys", key=wrong)) == (401, "unauthenticated")
