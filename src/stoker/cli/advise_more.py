@@ -23,17 +23,16 @@ if TYPE_CHECKING:
     from stoker.client.control import ControlClient
     from stoker.types.statuses import EndpointView
 
-HOUR_S: Final = 3600.0
 REMOTE: Final = "openai"  # the engine whose work somebody else does, and bills
 LOADED: Final = "overload|timeout"  # reasons to fall back that room of one's own would have spared
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was asked for once: hours, of which something is known; replicas by endpoint and nodes, each hour."""
+    """What was asked for once: for how long anything is known; the most replicas by endpoint; nodes, each STEP_S."""
 
     days: int
-    hours: int
+    seconds: int
     replicas: Mapping[tuple[str, str], int]
     nodes: Mapping[str, list[bool]]
 
@@ -56,15 +55,16 @@ def advised(
 
 
 def look(query: Query, days: int) -> Seen:
-    """Return replicas and nodes, looked at once an hour."""
-    there = query("max by (node) (stoker_node_cores)", since_s=days * DAY_S, step_s=HOUR_S)
-    counts = query("sum by (project, endpoint) (stoker_replicas)", since_s=days * DAY_S, step_s=HOUR_S)
+    """Return replicas and nodes of the last days."""
+    there = query("max by (node) (stoker_node_cores)", since_s=days * DAY_S, step_s=hints.STEP_S)
+    counts = query("sum by (project, endpoint) (stoker_replicas)", since_s=days * DAY_S, step_s=hints.STEP_S)
     nodes = {line.labels["node"]: [value is not None for value in line.values] for line in there.lines}
     most = {
         (line.labels["project"], line.labels["endpoint"]): int(max((each or 0.0 for each in line.values), default=0.0))
         for line in counts.lines
     }
-    return Seen(days, sum(any(hour) for hour in zip(*nodes.values(), strict=True)), most, nodes)
+    seconds = sum(any(each) for each in zip(*nodes.values(), strict=True)) * hints.STEP_S
+    return Seen(days, seconds, most, nodes)
 
 
 def pool_hints(
@@ -81,8 +81,8 @@ def pool_hints(
             for size in [_size(view.resource.spec)]
             * max(seen.replicas.get((view.project, view.name), 0), view.resource.spec.replicas.min)
         ]
-        hours = zip(*(seen.nodes[node.node] for node in here if node.node in seen.nodes), strict=True)
-        counted = [sum(hour) for hour in hours]
+        looks = zip(*(seen.nodes[node.node] for node in here if node.node in seen.nodes), strict=True)
+        counted = [sum(each) for each in looks]
         known.append(
             Pool(
                 each.pool,
@@ -100,7 +100,7 @@ def engine_hints(control: "ControlClient", views: "Sequence[EndpointView]", repo
     """Return cheaper engines of endpoints whose engines were measured against each other."""
     found = []
     for view in views:
-        if view.resource.spec.engine != "auto" or not seen.hours:
+        if view.resource.spec.engine != "auto" or not seen.seconds:
             continue
         detail = control.endpoint(str(view.project), str(view.name))
         choice = next((each.choice for each in detail.replicas if each.choice is not None), None)
@@ -110,7 +110,7 @@ def engine_hints(control: "ControlClient", views: "Sequence[EndpointView]", repo
             if (row.by["project"], row.by["endpoint"]) == (view.project, view.name) and row.by["kind"] in BUSY
         )
         under_s: dict[str, float] = {each.measure: each.limit_s for each in slos.promised(view.resource.spec.slos)}
-        monthly = busy * hints.HOURS_OF_MONTH // (seen.hours * hints.NANO_PER_MICRO)
+        monthly = busy * hints.MONTH_S // (seen.seconds * hints.NANO_PER_MICRO)
         hint = hints.engine(_name(view), choice, under_s, monthly) if choice is not None else None
         found += [hint] if hint is not None else []
     return found
@@ -133,18 +133,18 @@ def fallback_hints(control: "ControlClient", views: "Sequence[EndpointView]", re
             if card == FREE or _is_remote(view.resource.spec):
                 continue
             moved, loaded = _moved(control, view, str(other.name), seen.days)
-            own = _own(view, costs_of, seen.hours, moved, loaded)
+            own = _own(view, costs_of, seen.seconds, moved, loaded)
             who = Other(_name(other), card, _p95(control, other, seen.days))
             found += [hints.idle_own(own, who), hints.rented(own, who)]
     return [each for each in found if each is not None]
 
 
-def _own(view: "EndpointView", spent: EndpointCosts, hours: int, moved: int, loaded: int) -> Own:
+def _own(view: "EndpointView", spent: EndpointCosts, seen_s: int, moved: int, loaded: int) -> Own:
     promised = [each.limit_s for each in slos.promised(view.resource.spec.slos) if each.measure == "latency"]
     count = max(spent.requests, 1)
     return Own(
         _name(view),
-        hours,
+        seen_s,
         max(spent.requests - moved, 0),
         loaded,
         Work(spent.input_tokens // count, 0, spent.output_tokens // count),

@@ -27,22 +27,26 @@ def said(hint: Hint | None) -> Hint:
 
 def test_a_commitment_is_for_as_many_nodes_as_are_there_often_enough_to_pay() -> None:
     # Two nodes always, a third for half of the time: at 60 % of the price the third does not pay.
-    hint = said(hints.reserved(Pool("p", PRICE, (NODE,) * 3, there=(2, 3) * 24)))
+    hint = said(hints.reserved(Pool("p", PRICE, (NODE,) * 3, there=(2, 3) * 288)))
     assert hint.change == "reserved.nodes 4 → 2"
     # 4 × 0.60 now; then 2 × 0.60 and half of one at 1.00.
     assert hint.saves_micro_usd == pytest.approx((2.4 - 1.7) * 1e6 * HOURS_OF_MONTH, abs=1)
     assert "2.5 nodes were there on average in 48 h, 2 to 3" in hint.because
-    more = said(hints.reserved(Pool("p", PRICE, (NODE,) * 9, there=(9,) * 24)))
+    more = said(hints.reserved(Pool("p", PRICE, (NODE,) * 9, there=(9,) * 288)))
     assert more.change == "reserved.nodes 4 → 9"
-    assert said(hints.reserved(Pool("p", PRICE, (), there=(0,) * 24))).change == "reserved.nodes 4 → none"
+    assert said(hints.reserved(Pool("p", PRICE, (), there=(0,) * 288))).change == "reserved.nodes 4 → none"
 
 
 def test_without_a_price_of_commitments_or_a_day_of_hours_nothing_is_said_of_them() -> None:
-    assert hints.reserved(Pool("p", ON_DEMAND, (NODE,), there=(1,) * 48)) is None
-    assert hints.reserved(Pool("p", PRICE, (NODE,), there=(1,) * 23)) is None
+    assert hints.reserved(Pool("p", ON_DEMAND, (NODE,), there=(1,) * 600)) is None
+    assert hints.reserved(Pool("p", PRICE, (NODE,), there=(1,) * 287)) is None
 
 
-@given(st.lists(st.integers(0, 12), min_size=24, max_size=60), st.integers(1, 12), st.integers(1, 100))
+@given(
+    st.lists(st.integers(0, 12), min_size=9, max_size=20).map(lambda each: each * 32),
+    st.integers(1, 12),
+    st.integers(1, 100),
+)
 def test_no_other_commitment_would_have_cost_less_in_those_hours(there: list[int], now: int, cents: int) -> None:
     price = MachinePrice(node_hour="1.00", reserved=Reserved(now, f"{cents / 100:.2f}"))
 
@@ -134,7 +138,7 @@ WORK = Work(input_tokens=1000, output_tokens=500)  # $0.002
 
 def own(**more: object) -> Own:
     known = {"requests": 1000, "sent": 0, "mean": WORK, "spent_micro_usd": 1_000_000, "idle_ratio": 0.9, **more}
-    return Own("p/own", 73, **known)  # type: ignore[arg-type]
+    return Own("p/own", 73 * 3600, **known)  # type: ignore[arg-type]
 
 
 def test_what_is_paid_for_elsewhere_while_own_replicas_idle_is_told() -> None:

@@ -16,9 +16,11 @@ from stoker.types.engines import EngineChoice, EngineMeasurement
 from stoker.types.prices import Card, parse_dollars
 
 HOURS_OF_MONTH: Final = 730
+MONTH_S: Final = HOURS_OF_MONTH * 3600
+STEP_S: Final = 300  # between two looks at which nodes were there
 NANO_PER_MICRO: Final = 1000
 WORTH_SHARE: Final = 20  # a twentieth of what it costs now; less is not worth a change
-HOURS_MIN: Final = 24  # that a pool was looked at; fewer say nothing of a month
+SEEN_S_MIN: Final = 24 * 3600  # that a pool was looked at; less says nothing of a month
 REQUESTS_MIN: Final = 50
 IDLE_RATIO: Final = 0.5  # of its replicas' time without work: there is room for what went elsewhere
 
@@ -56,7 +58,7 @@ class Size(msgspec.Struct, frozen=True):
 
 
 class Pool(msgspec.Struct, frozen=True):
-    """A pool: its nodes now, the replicas that it had at the most, what it costs. there: nodes of it, by hour."""
+    """A pool: its nodes now, the replicas that it had at the most, what it costs. there: how many, each STEP_S."""
 
     name: str
     price: MachinePrice
@@ -75,14 +77,14 @@ class Other(msgspec.Struct, frozen=True):
 
 
 class Own(msgspec.Struct, frozen=True):
-    """An endpoint that has another one to fall back to, in a time of so many hours.
+    """An endpoint that has another one to fall back to, in a time of so many seconds.
 
     spent_micro_usd: on its replicas, idle or not. requests: that these answered. sent: that the other one answered
     because of too much load or time. mean: a request of it.
     """
 
     name: str
-    hours: int
+    seen_s: int
     requests: int
     sent: int
     mean: Work
@@ -101,9 +103,9 @@ def pools(known: Sequence[Pool]) -> list[Hint]:
 
 
 def reserved(pool: Pool) -> Hint | None:
-    """Return how many nodes a commitment should be for, by what each hour of the past would have cost with it."""
+    """Return how many nodes a commitment should be for, by what the time until now would have cost with it."""
     held = pool.price.reserved
-    if held is None or len(pool.there) < HOURS_MIN:
+    if held is None or len(pool.there) * STEP_S < SEEN_S_MIN:
         return None
     node, less = parse_dollars(pool.price.node_hour), parse_dollars(held.node_hour)
 
@@ -111,8 +113,8 @@ def reserved(pool: Pool) -> Hint | None:
         return sum(count * less + max(there - count, 0) * node for there in pool.there)
 
     best = min(range(max(*pool.there, held.nodes) + 1), key=lambda count: (cost(count), abs(count - held.nodes)))
-    saved = _monthly(cost(held.nodes) - cost(best), len(pool.there))
-    if best == held.nodes or not _is_worth(saved, _monthly(cost(held.nodes), len(pool.there))):
+    saved = _monthly(cost(held.nodes) - cost(best), len(pool.there) * 3600)
+    if best == held.nodes or not _is_worth(saved, _monthly(cost(held.nodes), len(pool.there) * 3600)):
         return None
     used = sum(min(there, held.nodes) for there in pool.there) / (held.nodes * len(pool.there))
     mean = sum(pool.there) / len(pool.there)
@@ -122,11 +124,12 @@ def reserved(pool: Pool) -> Hint | None:
         f"reserved.nodes {held.nodes} → {best or 'none'}",
         saved,
         because=(
-            f"{mean:.1f} nodes were there on average in {len(pool.there)} h, {min(pool.there)} to {max(pool.there)}; "
+            f"{mean:.1f} nodes were there on average in {_hours(len(pool.there) * STEP_S)}, {min(pool.there)} to "
+            f"{max(pool.there)}; "
             f"a reserved hour that was used cost {_usd(int(less / used)) if used else 'everything'}, one on demand "
             f"{_usd(node)}"
         ),
-        assuming=("that the next month is as these hours, and that the commitment can be changed at these prices"),
+        assuming=("that the next month is as that time, and that the commitment can be changed at these prices"),
     )
 
 
@@ -234,9 +237,9 @@ def engine(about: str, choice: EngineChoice, under_s: Mapping[str, float], busy_
 
 def idle_own(own: Own, other: Other) -> Hint | None:
     """Return that what went to another one could have been answered here, where replicas stood idle meanwhile."""
-    if own.sent < REQUESTS_MIN or own.idle_ratio < IDLE_RATIO or not own.hours:
+    if own.sent < REQUESTS_MIN or own.idle_ratio < IDLE_RATIO or not own.seen_s:
         return None
-    saved = _monthly(own.sent * price(other.card, own.mean), own.hours)
+    saved = _monthly(own.sent * price(other.card, own.mean), own.seen_s)
     if saved <= 0:
         return None
     return Hint(
@@ -245,7 +248,7 @@ def idle_own(own: Own, other: Other) -> Hint | None:
         f"answer here what goes to {other.name}: a longer queue, or a later fallback_after",
         saved,
         because=(
-            f"{own.sent:,} requests in {own.hours} h went to {other.name} for too much load or time, beside "
+            f"{own.sent:,} requests in {_hours(own.seen_s)} went to {other.name} for too much load or time, beside "
             f"{own.requests:,} that were answered here, for {_usd(price(other.card, own.mean))} each; its own replicas "
             f"had no work {own.idle_ratio * 100:.0f} % of the time"
         ),
@@ -258,12 +261,12 @@ def idle_own(own: Own, other: Other) -> Hint | None:
 
 def rented(own: Own, other: Other) -> Hint | None:
     """Return that another one answers for less than the own replicas cost at this load, if it is fast enough."""
-    if own.requests < REQUESTS_MIN or own.spent_micro_usd <= 0 or not own.hours:
+    if own.requests < REQUESTS_MIN or own.spent_micro_usd <= 0 or not own.seen_s:
         return None
     is_slow = own.under_s is not None and other.p95_s is not None and other.p95_s > own.under_s
     each = price(other.card, own.mean)
-    own_month = _monthly(own.spent_micro_usd * NANO_PER_MICRO, own.hours)
-    there = _monthly(own.requests * each, own.hours)
+    own_month = _monthly(own.spent_micro_usd * NANO_PER_MICRO, own.seen_s)
+    there = _monthly(own.requests * each, own.seen_s)
     if is_slow or not each or not _is_worth(own_month - there, own_month):
         return None
     fast = "its latency was not measured" if other.p95_s is None else f"its p95 was {other.p95_s:.3g} s"
@@ -273,8 +276,8 @@ def rented(own: Own, other: Other) -> Hint | None:
         f"replicas.min=0, and {other.name} answers",
         own_month - there,
         because=(
-            f"{own.requests:,} requests in {own.hours} h cost {_usd(own.spent_micro_usd * 1000 // own.requests)} each "
-            f"on own replicas, idle {own.idle_ratio * 100:.0f} % of the time; {other.name} {_usd(each)}; {fast}"
+            f"{own.requests:,} requests in {_hours(own.seen_s)} cost "
+            f"{_usd(own.spent_micro_usd * NANO_PER_MICRO // own.requests)} each on own replicas, idle {own.idle_ratio * 100:.0f} % of the time; {other.name} {_usd(each)}; {fast}"
         ),
         assuming=(
             f"that the provider of {other.name} takes the price that is written for it, that its answers do as "
@@ -309,9 +312,13 @@ def _now(pool: Pool) -> int:
     return sum(_node_hour(pool.price, each) for each in free) * HOURS_OF_MONTH // NANO_PER_MICRO
 
 
-def _monthly(nano_usd: int, hours: int) -> int:
-    """Return what comes to so much in so many hours, in micro-dollars a month."""
-    return nano_usd * HOURS_OF_MONTH // (hours * NANO_PER_MICRO)
+def _monthly(nano_usd: int, seen_s: int) -> int:
+    """Return what comes to so much in so many seconds, in micro-dollars a month."""
+    return nano_usd * MONTH_S // (seen_s * NANO_PER_MICRO)
+
+
+def _hours(seen_s: int) -> str:
+    return f"{seen_s / 3600:.0f} h" if seen_s >= 7200 else f"{seen_s // 60} min"
 
 
 def _is_worth(saved_micro_usd: int, now: int) -> bool:
