@@ -34,6 +34,7 @@ LITSERVE = Package("litserve", "0.2.19", ORT)
 BENTOML = Package("bentoml", "1.4.40", ORT)
 MLSERVER = Package("mlserver", "1.7.1", ("uvloop<0.22", *ORT))  # its event loop policy is gone from uvloop 0.22
 KSERVE = Package("kserve", "0.21.0", ORT)
+PYTRITON = Package("nvidia-pytriton", "0.7.0", ("onnxruntime==1.31.1", "numpy==1.26.4"))  # it refuses numpy 2
 RAY = Package("ray", "2.60.0", ORT, extra="serve,haproxy")
 LITELLM = Package("litellm", "1.104.0", extra="proxy")  # the proxy extra of 1.108 and later names a package PyPI lacks
 VLLM_ROUTER = Package("vllm-router", "0.1.17")

@@ -6,6 +6,7 @@ processor time too (Ray's several hundredths of a core), which would be a round'
 
 import contextlib
 import json
+import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -102,6 +103,16 @@ def _kserve(workers: int) -> Callable[[Path, int], Start]:
     return start
 
 
+def _pytriton(instances: int) -> Callable[[Path, int], Start]:
+    def start(folder: Path, port: int) -> Start:
+        # Triton's embedded Python must be the one whose library it reads: another of the same name has other modules.
+        env = {**ONE_THREAD, "LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR")}
+        env["PYTRITON_HOME"] = str(folder / "home")
+        return Start(_module(folder, "serve_pytriton", port, instances), port, PATH, env)
+
+    return start
+
+
 def _ray(folder: Path, port: int) -> Start:
     env = {**ONE_THREAD, "RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
     return Start(_module(folder, "serve_ray", port, 2), port, "/", {**env, "RAY_USAGE_STATS_ENABLED": "0"})
@@ -115,6 +126,8 @@ PEERS = (
     Peer("MLServer, batched", "as above, batches of 64 in 1 ms", install.MLSERVER, _mlserver(64)),
     Peer("KServe SDK", "1 worker, no gRPC, no latency log", install.KSERVE, _kserve(1)),
     Peer("KServe SDK, 2 workers", "no gRPC, no latency log", install.KSERVE, _kserve(2)),
+    Peer("PyTriton", "1 instance, dynamic batches of 64, no gRPC, no metrics", install.PYTRITON, _pytriton(1)),
+    Peer("PyTriton, 2 instances", "as above", install.PYTRITON, _pytriton(2)),
     Peer("Ray Serve", "HAProxy, throughput flags, 2 replicas", install.RAY, _ray),
 )
 
