@@ -277,7 +277,8 @@ def rented(own: Own, other: Other) -> Hint | None:
         own_month - there,
         because=(
             f"{own.requests:,} requests in {_hours(own.seen_s)} cost "
-            f"{_usd(own.spent_micro_usd * NANO_PER_MICRO // own.requests)} each on own replicas, idle {own.idle_ratio * 100:.0f} % of the time; {other.name} {_usd(each)}; {fast}"
+            f"{_usd(own.spent_micro_usd * NANO_PER_MICRO // own.requests)} each on own replicas, idle "
+            f"{own.idle_ratio * 100:.0f} % of the time; {other.name} {_usd(each)}; {fast}"
         ),
         assuming=(
             f"that the provider of {other.name} takes the price that is written for it, that its answers do as "
