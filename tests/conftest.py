@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 from stoker.app import demo as demo_models
 
@@ -21,17 +22,42 @@ settings.load_profile("any machine")
 
 # Rooms whose tests share what is dear to start, loaded engines or the demo's platform: each goes to one worker, whole.
 ENGINES, WHOLE = "tests/engines_llm/", "tests/whole/"
+# What begins first, by room or file: what takes 20 s and more, then the rooms that start processes. The workers meet
+# among the short files of the last ones, so that none waits long for another at the end.
+FIRST = (
+    WHOLE,
+    "tests/control/test_releases.py",
+    ENGINES,
+    *(f"tests/gateway/test_{name}.py" for name in ("failures", "arms", "full_server", "routing")),
+    *(
+        f"tests/control/test_{name}.py"
+        for name in ("platform", "quantize", "process", "objectives", "alerts", "policies")
+    ),
+    *(f"tests/agent/test_{name}.py" for name in ("up", "forks", "adoption", "processes")),
+    "tests/gateway/",
+    "tests/control/",
+    *("tests/agent/", "tests/cli/", "tests/runtime/", "tests/api/"),
+)
 ROOT = Path(__file__).parent.parent
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Have Ctrl-C end what the tests start: what a shell runs in the background ignores it, as do all below it."""
+    config.option.loadscopereorder = False  # the order below is one of time; the plugin's own counts tests
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class ByWhatIsShared(LoadScopeScheduling):
-    """Gives a worker a file at a time, because its tests share processes, or one of the rooms that share more."""
+    """Gives a worker a file at a time, because its tests share processes, or one of the rooms that share more.
+
+    Every other worker begins at the end: beside platforms of many processes runs what only computes, in one.
+    """
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        if list(self.assigned_work).index(node) % 2:
+            self.workqueue.move_to_end(next(reversed(self.workqueue)), last=False)
+        super()._assign_work_unit(node)
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
@@ -45,13 +71,20 @@ def _is_of_the_demo(file: str) -> bool:
     return "demo: Platform" in (ROOT / file).read_text()
 
 
+@pytest.hookimpl(optionalhook=True)  # there is none with `-p no:xdist`
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
     return ByWhatIsShared(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes longest: the worker that began it last would be waited for."""
-    items.sort(key=lambda item: not item.nodeid.startswith((WHOLE, ENGINES)))
+    """Begin with what takes longest; what is of the demo comes last in its room, so that it is ended with it."""
+
+    def rank(item: pytest.Item) -> tuple[int, bool]:
+        at = next((at for at, name in enumerate(FIRST) if item.nodeid.startswith(name)), len(FIRST))
+        file = item.nodeid.partition("::")[0]
+        return at, file.startswith(WHOLE) and _is_of_the_demo(file)
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")

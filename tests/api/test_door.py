@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,7 +11,6 @@ from typing import Any
 import pytest
 
 from stoker.api.app import OPERATIONS
-from stoker.client.views import NewKey
 from stoker.types.keys import KeyLimits
 from tests.control.rig import Rig, until
 
@@ -213,19 +213,28 @@ def test_no_key_of_a_tenant_that_its_project_says_is_never_sampled_allows_sample
 
 
 def test_a_new_key_says_which_gateways_do_not_know_it_yet(rig: Rig) -> None:
-    def make() -> NewKey:
-        return rig.client.create_key("default", "k", admin=False, expires_in_s=None)
+    def behind() -> tuple[str, ...]:
+        return rig.client.create_key("default", "k", admin=False, expires_in_s=None).behind
 
-    assert make().behind == ()
-    assert routes(rig, gateway="gateway-7") is not None  # takes the table, and asks for no other
-    assert make().behind == ("gateway-7",)
-    newest = routes(rig, gateway="gateway-7")["version"]
-    with ThreadPoolExecutor(2) as threads:
-        asking = threads.submit(routes, rig, newest, 20, "gateway-7")  # follows, and waits for the next
-        made = threads.submit(make)
-        follows = asking.result()["version"]
-        threads.submit(routes, rig, follows, 0, "gateway-7")
-        assert made.result().behind == ()
+    def takes_and_never_asks_again() -> bool:
+        return routes(rig, gateway="gateway-7") is not None and behind() == ("gateway-7",)
+
+    until(takes_and_never_asks_again, "the gateway is named")
+    is_over = threading.Event()
+
+    def follow() -> None:
+        known = -1
+        while not is_over.is_set():
+            found = routes(rig, known, 0.2, "gateway-7")
+            known = found["version"] if found is not None else known
+
+    with ThreadPoolExecutor(1) as threads:
+        following = threads.submit(follow)
+        try:
+            until(lambda: behind() == (), "it follows before the answer")
+        finally:
+            is_over.set()
+        following.result()
 
 
 def routes(rig: Rig, after: int = -1, wait_s: float = 0, gateway: str = "") -> Any:

@@ -48,7 +48,7 @@ def test_a_slow_round_of_both_does_not_change_the_ratio() -> None:
     assert ratio_over_rounds([1.0], [0.0]) == 0.0
 
 
-@given(st.lists(st.text(), unique=True, min_size=1, max_size=5), st.integers(0, 20))
+@given(st.lists(st.text(max_size=3), unique=True, min_size=1, max_size=5), st.integers(0, 20))
 def test_every_contender_has_its_turn_and_each_begins_once_in_a_cycle(names: list[str], number: int) -> None:
     assert sorted(turn(names, number)) == sorted(names)
     assert {turn(names, start)[0] for start in range(len(names))} == set(names)

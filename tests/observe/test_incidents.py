@@ -57,26 +57,27 @@ class Gateway:
     async def sample(self) -> None:
         await self.history.observe([Answer("gateway-0", "boot", self.registry.snapshot())])
 
-    async def minute(self, *, queue_s: float = 0.001, tries: int = 60, queued: int = 0) -> None:
+    def take(self, tries: int, took_s: float, queue_s: float) -> None:
+        """Count so many requests, which took so long after they had queued; without a queue, no phases."""
         revision = self.meters.revision("chat-1", "chat")
         labels = {"project": "default", "endpoint": "chat", "revision": "chat-1"}
         for _ in range(tries):
             revision.code(200).add()
-            revision.duration.observe(0.5 + queue_s)
-            for phase, seconds in (("queue", queue_s), ("compute", 0.5)):
+            revision.duration.observe(took_s + queue_s)
+            for phase, seconds in (("queue", queue_s), ("compute", took_s)) if queue_s else ():
                 self.registry.histogram("stoker_request_phase_seconds", phase=phase, **labels).observe(seconds)
+
+    async def minute(self, *, queue_s: float = 0.001, tries: int = 60, queued: int = 0) -> None:
+        self.take(tries, 0.5, queue_s)
         for _ in range(queued):
             self.meters.quarantined()
         self.now_s += 60.0
         await self.sample()
 
-    async def seconds(self, count: int, *, tries: int, took_s: float = 0.5) -> None:
+    async def seconds(self, count: int, *, tries: int, took_s: float = 0.5, queue_s: float = 0.0) -> None:
         """Let `count` times five seconds pass, with so many requests in each."""
-        revision = self.meters.revision("chat-1", "chat")
         for _ in range(count):
-            for _ in range(tries):
-                revision.code(200).add()
-                revision.duration.observe(took_s)
+            self.take(tries, took_s, queue_s)
             self.now_s += 5.0
             await self.sample()
 
@@ -182,6 +183,27 @@ def test_an_endpoint_has_one_open_incident_which_closes_when_it_is_well(database
         assert after.resolution == "it recovered"
         assert after.causes[0].kind == "overload"
         assert "## Timeline" in postmortem.draft(after)
+
+    run(database, tmp_path, scenario)
+
+
+def test_one_that_was_opened_before_anything_was_counted_is_explained_as_soon_as_something_is(
+    database: Database, tmp_path: Path
+) -> None:
+    async def scenario(gateway: Gateway) -> None:
+        for _ in range(20):
+            await gateway.minute()
+        one = await gateway.incidents.open("default", "chat", "SLO latency burns")
+        assert one.causes == ()
+        opened_s = gateway.now_s
+        found = one
+        while not found.causes and gateway.now_s - opened_s < 60:
+            await gateway.seconds(1, tries=200, queue_s=4.0)
+            await gateway.incidents.raise_new()
+            await gateway.incidents.explain_new()
+            found = database.read(lambda each: incidents.get(each, one.number))
+        assert found.causes[0].kind == "overload"
+        assert gateway.now_s - opened_s < 30
 
     run(database, tmp_path, scenario)
 

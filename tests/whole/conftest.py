@@ -7,13 +7,23 @@ import pytest
 
 from tests.whole.rig import Platform
 
+HERE = Path(__file__).parent
+# What hangs is ended; waits in these tests have a maximum of their own each, and some tests have many.
+TIMEOUT_S = 900
 
-@pytest.fixture(scope="session")
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for each in items:
+        if each.path.is_relative_to(HERE) and each.get_closest_marker("timeout") is None:
+            each.add_marker(pytest.mark.timeout(TIMEOUT_S))
+
+
+@pytest.fixture(scope="package")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """The platform of `make up`: digits, minilm and smol."""
     platform = Platform(tmp_path_factory.mktemp("demo") / "home", gateways=2, grpc=True)
     try:
-        platform.cli("up", "--detach", "--demo", "--gateways", "2", timeout_s=180)
+        platform.cli("up", "--detach", "--demo", "--gateways", "2", timeout_s=600)
         yield platform
     finally:
         try:

@@ -37,6 +37,7 @@ class Load:
         self.url, self.key = url, key
         self.body = json.dumps(body or DIGIT).encode()
         self.connections = connections
+        self.pause_s = 0.0  # of each connection, after each answer
         self.outcome = Outcome()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()))
@@ -47,10 +48,10 @@ class Load:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(90)
+        self._thread.join(150)
         assert not self._thread.is_alive(), "a request hangs"
 
-    def wait_for(self, more: int, timeout_s: float = 60) -> None:
+    def wait_for(self, more: int, timeout_s: float = 120) -> None:
         """Block until `more` further answers have come."""
         goal, deadline = self.outcome.answered + more, time.monotonic() + timeout_s
         while self.outcome.answered < goal:
@@ -62,7 +63,7 @@ class Load:
 
     async def _client(self) -> None:
         headers = {"authorization": f"Bearer {self.key}", "content-type": "application/json"}
-        timeout = aiohttp.ClientTimeout(total=60)
+        timeout = aiohttp.ClientTimeout(total=120)
         while not self._stop.is_set():
             connector = aiohttp.TCPConnector(limit=1)
             try:
@@ -82,3 +83,5 @@ class Load:
         if answer.status != 200:
             self.outcome.refusals = [*self.outcome.refusals[-9:], f"{answer.status} {text}"]
             await asyncio.sleep(0.02)
+        elif self.pause_s:
+            await asyncio.sleep(self.pause_s)

@@ -1,5 +1,6 @@
 """A real platform, started as a user starts it, with handles to look at and to kill its processes."""
 
+import asyncio
 import json
 import os
 import signal
@@ -8,28 +9,45 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from stoker.app.home import Home
 from stoker.client.connection import Connection
 from stoker.client.control import ControlClient
+from stoker.protocol import unixhttp
+from stoker.protocol.frames import Kind, RequestHead
+from stoker.protocol.link import connect
+from stoker.telemetry.metrics import decode_snapshot
+from stoker.types.errors import Unavailable
+from stoker.types.routes import RouteTable
 from tests.ports import free_ports
 
 STOKER = Path(sys.executable).parent / "stoker"
 
 
-def until(claim: Callable[[], Any], timeout_s: float = 30.0, what: str | Callable[[], str] = "") -> Any:
-    """Poll `claim` until it is true and return what it said; fail with `what`, which may look at how far it came."""
+# A wait that ends with what it waits for costs nothing while that comes; a machine may be many times slower than usual.
+WAIT_S = 120.0
+
+
+def until(claim: Callable[[], Any], what: str | Callable[[], str] = "", timeout_s: float = WAIT_S) -> Any:
+    """Poll `claim` until it is true and return what it said; fail with `what`, which may look at how far it came.
+
+    A platform that cannot answer, because a part of it is being started, has not said it yet.
+    """
     deadline = time.monotonic() + timeout_s
     while True:
-        value = claim()
-        if value:
-            return value
+        began_s = time.monotonic()
+        with suppress(Unavailable):
+            if value := claim():
+                return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout_s} s: {(what() if callable(what) else what) or claim}")
-        time.sleep(0.02)
+        time.sleep(min(max(time.monotonic() - began_s, 0.02), 0.2))  # looking costs what others work with
 
 
 @dataclass(frozen=True)
@@ -54,6 +72,7 @@ class Platform:
             "PORT": str(self.port),
             "STOKER_API_PORT": str(api_port),
             "STOKER_GRPC_PORT": str(self.grpc_port if grpc else 0),
+            "STOKER_START_TIMEOUT": str(WAIT_S),
         }
 
     @property
@@ -74,7 +93,7 @@ class Platform:
         """Return a client of control, which costs less than a command for each question."""
         return ControlClient(Connection(f"unix:{Home(self.home).run / 'control-api.sock'}", self.key))
 
-    def cli(self, *arguments: str, check: bool = True, timeout_s: float = 120, stdin: str = "") -> str:
+    def cli(self, *arguments: str, check: bool = True, timeout_s: float = 2 * WAIT_S, stdin: str = "") -> str:
         """Run `stoker …`; return its standard output. With `check`, a failure shows everything it said."""
         done = subprocess.run(
             [str(STOKER), *arguments],
@@ -92,6 +111,34 @@ class Platform:
     def json(self, *arguments: str) -> Any:
         """Run `stoker … -o json` and return what it says."""
         return json.loads(self.cli(*arguments, "-o", "json"))
+
+    def new_key(self, *arguments: str) -> dict[str, Any]:
+        """Make a key, and return it once every gateway knows it: one that is not known yet is a guess to them."""
+        made: dict[str, Any] = self.json("keys", "create", *arguments)
+        self.follows(lambda table: any(each.key == made["id"] for each in table.keys))
+        return made
+
+    def follows(self, claim: Callable[[RouteTable], bool] = lambda _: True) -> None:
+        """Wait until a route table of which `claim` holds is out, and every gateway follows it, or a later one."""
+        socket = str(Home(self.home).run / "control-api.sock")
+
+        async def is_followed() -> bool:
+            path = "/internal/v1/routes?after=-1&wait_s=0"
+            status, body = await unixhttp.request(socket, "GET", path, timeout_s=WAIT_S)
+            table = msgspec.json.decode(body, type=RouteTable) if status == 200 else None
+            if table is None or not claim(table):
+                return False
+            for index in range(self.gateways):
+                link = await connect(Home(self.home).address(f"gateway-{index}"))
+                try:
+                    _, seen = await link.call(RequestHead(method="metrics"), kind=Kind.CALL).answer()
+                finally:
+                    link.close()
+                if decode_snapshot(seen).total("stoker_route_table_version") < table.version:
+                    return False
+            return True
+
+        until(lambda: asyncio.run(is_followed()), what="every gateway follows the table")
 
     def up(self) -> None:
         self.cli("up", "--detach", "--gateways", str(self.gateways))
@@ -130,6 +177,15 @@ class Platform:
         pid = self.pid(name)
         os.kill(pid, signal.SIGKILL)
         return pid
+
+    def kill_for_good(self, name: str) -> None:
+        """Kill `name` and who would start it again; the agent, which would start each of them, stands still first."""
+        agent = self.pid("agent")
+        os.kill(agent, signal.SIGSTOP)
+        for each in ("keeper", name):
+            self.kill(each)
+        os.kill(agent, signal.SIGKILL)
+        until(lambda: not {each.name for each in self.processes()} & {"agent", "keeper", name}, "nobody starts them")
 
     def kill_everything(self) -> None:
         """SIGKILL every process of this folder, also those that appear meanwhile."""

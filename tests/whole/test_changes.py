@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
+from stoker.types.statuses import Condition
 from tests.whole.load import Load
 from tests.whole.rig import Platform, until
-
-pytestmark = pytest.mark.timeout(240)
 
 ADDER = """
 class Model:
@@ -62,9 +61,8 @@ def load(platform: Platform, body: dict[str, Any] = ONE, **settings: int) -> Loa
     return Load(f"{platform.url}/v2/models/adder/infer", platform.key, body, **settings)
 
 
-def conditions(platform: Platform) -> dict[str, dict[str, Any]]:
-    described = platform.json("describe", "endpoint", "adder")
-    return {condition["type"]: condition for condition in described["status"]["conditions"]}
+def conditions(platform: Platform) -> dict[str, Condition]:
+    return {each.type: each for each in platform.client.endpoint("default", "adder").status.conditions}
 
 
 def test_a_new_version_a_rollback_and_scaling_lose_no_request(adder: Platform) -> None:
@@ -88,12 +86,11 @@ def test_a_version_that_does_not_load_never_takes_traffic_and_says_why(adder: Pl
         traffic.wait_for(50)
         adder.cli("deploy", "adder", "--model", "adder@3")
         until(
-            lambda: "the weights are on another disk" in conditions(adder)["Progressing"]["message"],
-            60,
+            lambda: "the weights are on another disk" in conditions(adder)["Progressing"].message,
             "the model's own words in the conditions",
         )
         traffic.wait_for(100)
-        assert conditions(adder)["Ready"]["status"] is True
+        assert conditions(adder)["Ready"].status is True
         adder.cli("deploy", "adder", "--model", "adder@2", "--wait")  # the way out is to deploy something that works
         traffic.wait_for(50)
     assert traffic.outcome.failed() == {}, traffic.outcome
@@ -103,7 +100,7 @@ def test_a_request_that_kills_the_engine_is_refused_and_the_others_never_notice(
     with load(adder) as innocent:
         innocent.wait_for(100)
         with load(adder, KILLER, connections=1) as killer:
-            until(lambda: killer.outcome.statuses[422] >= 3, 60, f"422 for the killer: {killer.outcome}")
+            until(lambda: killer.outcome.statuses[422] >= 3, f"422 for the killer: {killer.outcome}")
         innocent.wait_for(200)
     assert innocent.outcome.failed() == {}, innocent.outcome
     assert innocent.outcome.broken == 0
@@ -115,14 +112,14 @@ def test_an_endpoint_that_cannot_fit_says_so_with_the_arithmetic(adder: Platform
         adder.cli("deploy", "adder", "--model", "adder@2", "--cpu", "64")
     most = adder.json("get", "nodes")["items"][0]["cores"]
     adder.cli("deploy", "adder", "--model", "adder@2", "--cpu", str(most))
-    until(lambda: f"needs {most:.1f} cores" in conditions(adder)["Progressing"]["message"], 30, "the arithmetic")
-    assert conditions(adder)["Ready"]["status"] is True
+    until(lambda: f"needs {most:.1f} cores" in conditions(adder)["Progressing"].message, "the arithmetic")
+    assert conditions(adder)["Ready"].status is True
 
 
 def test_a_deleted_endpoint_drains_then_is_gone_everywhere(adder: Platform) -> None:
     with load(adder) as traffic:
         traffic.wait_for(100)
         adder.cli("delete", "endpoint", "adder")
-        until(lambda: not [p for p in adder.processes() if p.name.startswith("default.adder")], 60, "no replica")
+        until(lambda: not [p for p in adder.processes() if p.name.startswith("default.adder")], "no replica")
     assert set(traffic.outcome.statuses) <= {200, 404}, traffic.outcome
     assert adder.json("get", "endpoints")["items"] == []

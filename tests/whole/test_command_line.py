@@ -14,14 +14,14 @@ from sklearn.datasets import load_digits
 
 from stoker.cli.demo import NAMES, curl_lines
 from stoker.confine import landlock
-from tests.whole.rig import STOKER, Platform, until
+from tests.whole.rig import STOKER, WAIT_S, Platform, until
 
 DIGITS = load_digits()
 
 
 def stoker(platform: Platform, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(STOKER), *arguments], env=platform.environment, capture_output=True, text=True, timeout=90, check=False
+        [str(STOKER), *arguments], env=platform.environment, capture_output=True, text=True, timeout=WAIT_S, check=False
     )
 
 
@@ -38,14 +38,19 @@ def read_until(run: "subprocess.Popen[str]", words: str) -> str:
 
 
 def test_a_second_start_finds_all_there_and_is_quick(demo: Platform) -> None:
-    began = time.monotonic()
-    demo.cli("status")
-    asked = time.monotonic()
-    text = demo.cli("up", "--detach", "--demo", "--gateways", "2")
-    took_s = time.monotonic() - asked
-    assert "was running" in text
-    assert all(f"{name:<10} serving" in text for name in NAMES)
-    assert took_s < 4 * (asked - began), "it asks what there is, and a few things more, whatever else the machine does"
+    def times() -> float:
+        """Return how many times as long as a question it takes."""
+        began = time.monotonic()
+        demo.cli("status")
+        asked = time.monotonic()
+        text = demo.cli("up", "--detach", "--demo", "--gateways", "2")
+        took_s = time.monotonic() - asked
+        assert "was running" in text
+        assert all(f"{name:<10} serving" in text for name in NAMES)
+        return took_s / (asked - began)
+
+    # Whatever else the machine does in a moment: it never takes less than it takes.
+    assert any(times() < 4 for _ in range(10)), "it asks what there is, and a few things more"
 
 
 @pytest.mark.skipif(landlock.abi() < landlock.SCOPES_ABI, reason="the kernel has not all of Landlock")
@@ -63,7 +68,7 @@ def test_every_printed_curl_line_works_as_it_stands(demo: Platform) -> None:
     for name in NAMES:
         line = curl_lines(name, demo.url)
         done = subprocess.run(
-            ["sh", "-ec", f"export KEY={demo.key}; {line}"], capture_output=True, text=True, timeout=60, check=True
+            ["sh", "-ec", f"export KEY={demo.key}; {line}"], capture_output=True, text=True, timeout=WAIT_S, check=True
         )
         answers[name] = done.stdout
     assert json.loads(answers["digits"])["outputs"][0]["data"] == [7]
@@ -132,13 +137,12 @@ def test_a_deployment_that_cannot_load_ends_with_the_engine_s_words(demo: Platfo
 
 
 def test_status_shows_what_was_called(demo: Platform) -> None:
-    demo.cli("predict", "minilm", "--text", "hello")
-
     def seen() -> bool:
+        demo.cli("predict", "minilm", "--text", "hello")  # what is shown is what came in the last seconds
         rates = {one["endpoint"]: one for one in demo.json("status")["endpoints"]}
         return bool(rates["minilm"]["requests_per_s"] > 0 and rates["minilm"]["p50_s"] > 0)
 
-    until(seen, 10, "the request shows in the rates")
+    until(seen, "the request shows in the rates")
     assert "minilm" in demo.cli("status")
 
 
@@ -147,7 +151,7 @@ def test_top_without_a_terminal_prints_lines_and_ends_on_a_signal(demo: Platform
         assert top.stdout is not None
         first = top.stdout.readline()
         top.terminate()
-        assert top.wait(10) == 0
+        assert top.wait(WAIT_S) == 0
     assert "1/1 replicas" in first
 
 
@@ -165,7 +169,7 @@ def test_up_in_the_foreground_stops_everything_when_it_is_ended(
         assert f"export KEY={platform.key}" in said
         assert platform.processes()
         up.send_signal(number)
-        rest, _ = up.communicate(timeout=30)
+        rest, _ = up.communicate(timeout=WAIT_S)
         assert up.returncode == 0
     assert "stopped" in rest
     assert platform.processes() == []
@@ -178,10 +182,10 @@ def test_up_in_the_foreground_ends_when_somebody_else_stops_the_platform(fresh: 
         watcher = subprocess.Popen([str(STOKER), "up"], env=platform.environment, stdout=subprocess.PIPE, text=True)
         assert "was running" in read_until(watcher, "curl")
         watcher.send_signal(signal.SIGINT)  # who only watches stops nothing
-        watcher.communicate(timeout=30)
+        watcher.communicate(timeout=WAIT_S)
         assert platform.processes()
         platform.down()
-        up.communicate(timeout=30)
+        up.communicate(timeout=WAIT_S)
         assert up.returncode == 0
 
 

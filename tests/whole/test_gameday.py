@@ -16,7 +16,7 @@ from stoker.client.views import KeyView, ReplicaView
 from stoker.core.gameday import BY_NAME
 from stoker.types.faults import Fault
 from tests.whole.load import DIGIT
-from tests.whole.rig import STOKER, Platform, until
+from tests.whole.rig import STOKER, WAIT_S, Platform, until
 
 MANIFEST = """
 apiVersion: stoker/v1
@@ -37,7 +37,7 @@ def endpoint(demo: Platform) -> Iterator[str]:
     demo.client.apply(MANIFEST.encode())
     until(lambda: demo.client.endpoint("default", "broken").status.replicas_ready == 2, what="both replicas are ready")
     yield "broken"
-    demo.client.delete_endpoint("default", "broken")
+    demo.cli("delete", "endpoint", "broken", "--wait")
 
 
 def faults(demo: Platform) -> dict[int, str]:
@@ -98,19 +98,19 @@ def test_a_killed_replica_is_scored_and_the_report_is_kept(demo: Platform, endpo
 def test_an_interrupted_run_leaves_nothing_behind(demo: Platform, endpoint: str) -> None:
     run, pid = begun(demo, endpoint, "300s")
     refused = subprocess.run(
-        command(endpoint, "5s"), env=demo.environment, capture_output=True, timeout=30, check=False
+        command(endpoint, "5s"), env=demo.environment, capture_output=True, timeout=WAIT_S, check=False
     )
     assert b"has a game day already" in refused.stderr
     assert faults(demo) == {pid: "hang"}, "a run that was refused ended what another one does"
     run.send_signal(signal.SIGINT)
-    assert run.wait(20) != 0
+    assert run.wait(WAIT_S) != 0
     assert faults(demo) == {}
     assert not stands(pid)
     assert not own_keys(demo)
 
 
 def test_the_fault_of_a_run_that_was_killed_ends_by_itself_and_its_key_expires(demo: Platform, endpoint: str) -> None:
-    run, pid = begun(demo, endpoint, "3s")
+    run, pid = begun(demo, endpoint, "8s")
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
     assert stands(pid)
@@ -128,10 +128,12 @@ def ask(demo: Platform, endpoint: str) -> int:
     headers = {"Authorization": f"Bearer {demo.key}", "Content-Type": "application/json"}
     url = f"{demo.url}/v2/models/{endpoint}/infer"
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, json.dumps(DIGIT).encode(), headers), timeout=30) as it:
+        asked = urllib.request.Request(url, json.dumps(DIGIT).encode(), headers)
+        with urllib.request.urlopen(asked, timeout=WAIT_S) as it:
             return int(it.status)
     except urllib.error.HTTPError as refused:
-        return refused.code
+        with refused:
+            return refused.code
 
 
 def restarts(demo: Platform, endpoint: str) -> int:
@@ -151,7 +153,7 @@ def one_of(demo: Platform, endpoint: str) -> ReplicaView:
         ready = [each for each in demo.client.endpoint("default", endpoint).replicas if each.phase == "ready"]
         return sorted(ready, key=lambda each: each.replica) if len(ready) == 2 else []
 
-    ready: list[ReplicaView] = until(found, what="both replicas are ready", timeout_s=90)
+    ready: list[ReplicaView] = until(found, what="both replicas are ready")
     return ready[0]
 
 
@@ -209,15 +211,15 @@ def test_a_corrupt_model_is_never_opened_and_harms_no_other_replica(demo: Platfo
 def test_a_bad_revision_is_taken_back_although_whoever_began_it_is_dead(demo: Platform, endpoint: str) -> None:
     one_of(demo, endpoint)
     before = demo.client.endpoint("default", endpoint).status.revision
-    demo.client.begin_gameday("default", endpoint, "bad-revision", seconds=30, bad_revision=True, force=True)
+    demo.client.begin_gameday("default", endpoint, "bad-revision", seconds=8, bad_revision=True, force=True)
     until(lambda: ask(demo, endpoint) != 200, what="a request fails on purpose")
-    until(lambda: serving(demo, endpoint) == before, timeout_s=90, what="the revision before serves")
+    until(lambda: serving(demo, endpoint) == before, what="the revision before serves")
     assert all(ask(demo, endpoint) == 200 for _ in range(10))
 
 
 def test_an_endpoint_that_is_not_marked_is_refused_with_what_to_do(demo: Platform) -> None:
     argv = [str(STOKER), "gameday", "run", "replica-kill", "--endpoint", "digits", "--yes"]
-    done = subprocess.run(argv, env=demo.environment, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(argv, env=demo.environment, capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert done.returncode != 0
     assert "gameday: allowed" in done.stderr
     assert msgspec.json.decode(demo.cli("gameday", "list", "-o", "json"))["items"]

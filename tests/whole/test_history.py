@@ -29,7 +29,6 @@ spec: {model: echo, replicas: {min: 1, max: 1}, resources: {cpu: 0.1, memory: 25
 BODY = {"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [1.0]}]}
 
 
-@pytest.mark.timeout(120)
 def test_what_replicas_and_gpus_do_is_kept_and_counted_once_over_kills(
     fresh: Callable[..., Platform], tmp_path: Path
 ) -> None:
@@ -38,7 +37,7 @@ def test_what_replicas_and_gpus_do_is_kept_and_counted_once_over_kills(
     platform.environment["PYTHONPATH"] = str(gpus.folder)
     gpus.do(30, used_gib=6)
     platform.up()
-    assert platform.client.nodes()[0].gpus == 1
+    until(lambda: [each.gpus for each in platform.client.nodes()] == [1], what="the node tells of its GPU")
     (tmp_path / "echo").mkdir()
     (tmp_path / "echo" / "model.py").write_text(MODEL.replace("{folder}", str(tmp_path)))
     push(platform.client, "echo", tmp_path / "echo", Registration(files=()), lambda *_: None)
@@ -91,7 +90,5 @@ def test_what_replicas_and_gpus_do_is_kept_and_counted_once_over_kills(
             return bool(causes) and causes[0].kind == "gpu_saturation"
 
         until(named, what="why names the GPU")
-    shown = platform.cli("why", "echo", "--since", "10s")
-    print(shown)
-    assert "GPU local/0 busy" in shown
+        until(lambda: "GPU local/0 busy" in platform.cli("why", "echo", "--since", "10s"), what="a person reads it too")
     platform.down()

@@ -20,4 +20,4 @@ def test_a_model_is_pulled_from_a_hub_pushed_and_served(demo: Platform, digits_m
     assert hub.COMMIT in version["manifest"]["lineage"]["source"]
     demo.cli("deploy", "pulled", "--model", "pulled@1", "--cpu", "0.1", "--wait")
     assert "label" in demo.cli("predict", "pulled", "--json", '{"pixels": [[' + ",".join(["0"] * 64) + "]]}")
-    demo.cli("delete", "endpoint", "pulled")
+    demo.cli("delete", "endpoint", "pulled", "--wait")

@@ -6,11 +6,10 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-import pytest
 from skl2onnx import to_onnx
 from sklearn.linear_model import LogisticRegression
 
-from tests.whole.rig import STOKER, Platform, until
+from tests.whole.rig import STOKER, WAIT_S, Platform, until
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -29,7 +28,7 @@ def bash(platform: Platform, script: str, folder: Path) -> str:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=WAIT_S,
         check=False,
     )
     assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
@@ -49,7 +48,6 @@ def test_the_lines_that_ask_how_it_does_are_answered(demo: Platform, tmp_path: P
     assert re.search(r"compared .* with ", said), "why"
 
 
-@pytest.mark.timeout(200)
 def test_serving_a_model_of_your_own_works_as_it_is_written(demo: Platform, tmp_path: Path) -> None:
     for seed, name in enumerate(("model.onnx", "model-2.onnx")):
         (tmp_path / name).write_bytes(small_model(seed))
@@ -68,7 +66,6 @@ def small_model(seed: int) -> bytes:
     return written
 
 
-@pytest.mark.timeout(200)
 def test_the_tutorial_works_as_it_is_written(demo: Platform, tmp_path: Path) -> None:
     shell = blocks("docs/tutorial.md")
     model = next(block for block in blocks("docs/tutorial.md", "python") if "class Model" in block)
@@ -86,6 +83,7 @@ def test_the_tutorial_works_as_it_is_written(demo: Platform, tmp_path: Path) -> 
 def test_the_lines_about_keys_make_a_key_that_calls_its_project_only(demo: Platform, tmp_path: Path) -> None:
     lines, limited = blocks("docs/how-to/keys.md")
     said = bash(demo, lines, tmp_path)
+    demo.follows()
     key = next(word for word in said.split() if word.startswith("stk_"))
     listing = f"curl -s http://127.0.0.1:8080/v1/models -H 'Authorization: Bearer {key}'"
     assert [model["id"] for model in json.loads(bash(demo, listing, tmp_path))["data"]] == ["digits"]
@@ -94,4 +92,4 @@ def test_the_lines_about_keys_make_a_key_that_calls_its_project_only(demo: Platf
     assert "20/s 60k tok/min sheddable" in listed
     assert "critical ×2 shop" in listed
     bash(demo, "stoker delete endpoint digits --project vision", tmp_path)
-    until(lambda: not demo.json("get", "endpoints", "--project", "vision")["items"], 30, "the endpoint is gone")
+    until(lambda: not demo.json("get", "endpoints", "--project", "vision")["items"], "the endpoint is gone")

@@ -3,13 +3,9 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from tests.whole.rig import Platform, until
 from tests.whole.test_readme import bash, blocks
 from tests.whole.test_streams import ask
-
-pytestmark = pytest.mark.timeout(120)
 
 
 def secret_of(demo: Platform, value: str) -> Path:
@@ -38,12 +34,12 @@ def test_a_remote_server_is_served_as_the_page_says(demo: Platform, tmp_path: Pa
     assert said["usage"]["completion_tokens"] == 5
     with ask(demo, {**body, "stream": True}) as answer:
         assert answer.read().decode().rstrip().endswith("data: [DONE]")
-    demo.cli("delete", "endpoint", "big")
+    demo.cli("delete", "endpoint", "big", "--wait")
 
 
 def test_a_secret_is_turned_over_while_it_serves_and_is_nowhere_on_the_disk(demo: Platform, tmp_path: Path) -> None:
     """A key of this platform's own gateway, which a gateway of it sends to itself."""
-    first = demo.json("keys", "create", "planted")
+    first = demo.new_key("planted")
     place = secret_of(demo, first["key"])
     spec = {"model": "far@1", "engine": "openai", "resources": {"cpu": 0.1, "memory": "256Mi"}}
     options = {"model": "smol", "api_key": f"file:{place}"}
@@ -54,15 +50,15 @@ def test_a_secret_is_turned_over_while_it_serves_and_is_nowhere_on_the_disk(demo
     demo.cli("push", "far", "--format", "remote", "--task", "chat", "--option", f"url={demo.url}/v1")
     demo.cli("apply", "-f", str(manifest))
     body = {"model": "far", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 3}
-    until(lambda: asked(demo, body) == 200, 60, "it serves")
+    until(lambda: asked(demo, body) == 200, "it serves")
     second = demo.json("keys", "rotate", first["id"], "--overlap", "0")
     secret_of(demo, second["key"])
-    until(lambda: asked(demo, body) == 200, 30, "the new key is used")
+    until(lambda: asked(demo, body) == 200, "the new key is used")
     (use,) = [each for each in demo.json("secrets", "check")["items"] if each["use"]["name"] == "far"]
     assert use["health"] == "good"
     assert max(state["read"] for state in use["states"]) >= 2
     assert "file:" in demo.cli("secrets", "list")
-    until(lambda: "read secrets" in demo.cli("audit", "list", "--limit", "50"), 20, "the audit has it")
+    until(lambda: "read secrets" in demo.cli("audit", "list", "--limit", "50"), "the audit has it")
     refused = demo.cli("deploy", "far", "--env", "OPENAI_API_KEY=sk-literalliteralliteral", check=False)
     assert "sk-literal" not in refused
 
@@ -76,7 +72,7 @@ def test_a_secret_is_turned_over_while_it_serves_and_is_nowhere_on_the_disk(demo
         written = [path for path in folder.rglob("*") if path.is_file() and path != place]
         assert len(written) > 10
         assert [path for path in written if any(value in path.read_bytes() for value in values)] == []
-    demo.cli("delete", "endpoint", "far")
+    demo.cli("delete", "endpoint", "far", "--wait")
 
 
 def asked(demo: Platform, body: dict[str, object]) -> int:

@@ -4,21 +4,28 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import pytest
 
 from stoker.app.home import Home
 from stoker.client.connection import Connection
-from stoker.client.rollouts import RolloutClient, RolloutDetail
+from stoker.client.registration import Registration
+from stoker.client.rollouts import RolloutClient, RolloutDetail, Said
+from stoker.client.upload import push
+from stoker.types.errors import Conflict
 from tests.whole.load import Load
-from tests.whole.rig import Platform, until
-
-pytestmark = pytest.mark.timeout(300)
+from tests.whole.rig import WAIT_S, Platform, until
 
 ADDER = """
+import pathlib
 import random
 import time
+
+def waits(gate):
+    while pathlib.Path("{gates}", gate).exists():
+        time.sleep(0.01)
 
 class Model:
     inputs = {{"x": ("FP32", [-1, 1])}}
@@ -39,89 +46,119 @@ WORK = {
     4: "pass",
     5: "time.sleep(0.004)",
     6: "time.sleep(0.004)",
-    7: "time.sleep(1.5)",
+    7: "waits('answer')",
     8: "time.sleep(0.004)",
     9: "time.sleep(0.004)",
 }
 LOAD = {
     4: "raise OSError('the weights are on another disk')",
-    7: "time.sleep(1.5)",
-    8: "time.sleep(1.5)",
-    9: "time.sleep(1.5)",
+    8: "waits('load')",
+    9: "waits('load')",
 }
 # What the verdict needs in the median to find one that fails more (docs/benchmarks.md); a tenth is the canary's.
 EXPOSED_MAX = 250
 CANARY = {"strategy": "canary", "steps": [10, 50], "dwell": "1s", "requests_min": 100}
+HALF = {"strategy": "canary", "steps": [50], "dwell": "1s", "requests_min": 20}
+HOOKED = HALF | {"hooks": [{"webhook": "http://127.0.0.1:9/", "holds": True}]}
+GATED = {"gates": {"profile": {"requests": 20, "latency_worse_max": 100}}}
+# An endpoint for each phase that one is held in: the version before and after, the way, what is asked for besides.
+HELD: dict[str, tuple[int, int, dict[str, Any], dict[str, Any]]] = {
+    "gating": (1, 9, HOOKED, GATED),  # its model waits while it loads
+    "awaiting": (1, 2, HOOKED, {}),
+    "scaling": (1, 8, HALF, {}),  # its model too
+    "paused": (1, 2, HALF | {"pause_at": [50]}, {}),
+    "stepping": (1, 2, HALF | {"requests_min": 100}, {}),  # one asks a second: it would take minutes
+    "keeping": (1, 2, {"strategy": "blue-green", "keep": "5m"}, {}),
+    "reported": (1, 2, {"strategy": "a-b", "dwell": "1s", "requests_min": 20}, {}),
+    "clearing": (7, 5, {"strategy": "recreate"}, {}),  # what has to go finishes what it was asked, which waits
+}
+ORDERS: dict[str, Said] = {"awaiting": "approve", "paused": "resume", "keeping": "abort", "reported": "promote"}
 
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     folder = tmp_path_factory.mktemp("rollouts")
     platform = Platform(folder / "home", gateways=2)
+    platform.environment["STOKER_DRAIN"] = f"{WAIT_S:g}"  # nothing is cut that waits behind a gate
+    (folder / "gates").mkdir()
     try:
         platform.up()
         for number, work in WORK.items():
             source = folder / f"adder{number}"
             source.mkdir()
-            text = ADDER.format(number=number, work=work, load=LOAD.get(number, "self.ready = True"))
+            start = LOAD.get(number, "self.ready = True")
+            text = ADDER.format(number=number, work=work, load=start, gates=folder / "gates")
             (source / "model.py").write_text(text)
-            platform.cli("push", "adder", str(source))
+            push(platform.client, "adder", source, Registration(files=()), lambda *_: None)
         yield platform
     finally:
         platform.kill_everything()
 
 
-def ask(platform: Platform, version: int, rollout: dict[str, Any], replicas: int = 2, **more: Any) -> None:
+def ask(
+    platform: Platform, version: int, rollout: dict[str, Any], name: str = "adder", replicas: int = 2, **more: Any
+) -> None:
     """Apply the endpoint with this version and this way to get there; its rollout is the newest when this returns."""
-    before = numbers(platform)
+    before = numbers(platform, name)
     spec = {
         "model": f"adder@{version}",
         "replicas": {"min": replicas, "max": replicas},
-        "resources": {"cpu": 0.25, "memory": "300Mi"},
+        "resources": {"cpu": 0.05, "memory": "160Mi"},
         "rollout": rollout,
         **more,
     }
-    manifest = {"apiVersion": "stoker/v1", "kind": "Endpoint", "metadata": {"name": "adder"}, "spec": spec}
-    platform.cli("apply", "-f", "-", stdin=json.dumps(manifest))
+    manifest = {"apiVersion": "stoker/v1", "kind": "Endpoint", "metadata": {"name": name}, "spec": spec}
+    platform.client.apply(json.dumps(manifest).encode())
     if rollout["strategy"] != "direct":
-        until(lambda: numbers(platform) != before, 30, "its rollout begins")
+        until(lambda: numbers(platform, name) != before, "its rollout begins")
 
 
 @pytest.fixture
 def adder(one: Platform) -> Platform:
     """Version 1 serves, whatever the test before left."""
     ask(one, 1, {"strategy": "direct"})
-    until(lambda: is_settled(one, "adder@1"), 60, "version 1 serves")
+    until(lambda: is_settled(one, "adder@1"), "version 1 serves")
     return one
 
 
-def is_settled(platform: Platform, ref: str) -> bool:
-    described = platform.json("describe", "endpoint", "adder")
-    served = [each for each in described["revisions"] if each["revision"] == described["status"]["serving"]]
-    progress = next(each for each in described["status"]["conditions"] if each["type"] == "Progressing")
-    return bool(served) and served[0]["model"] == ref and progress["reason"] == "Complete"
+def is_settled(platform: Platform, ref: str, name: str = "adder") -> bool:
+    found = platform.client.endpoint("default", name)
+    served = [each.model for each in found.revisions if each.revision == found.status.serving]
+    progress = [each.reason for each in found.status.conditions if each.type == "Progressing"]
+    return served == [ref] and progress == ["Complete"]
+
+
+@contextmanager
+def closed(platform: Platform, gate: str) -> Iterator[None]:
+    """Have models wait at a gate within the block."""
+    path = platform.home.parent / "gates" / gate
+    path.touch()
+    try:
+        yield
+    finally:
+        path.unlink()
 
 
 def rollouts(platform: Platform) -> RolloutClient:
     return RolloutClient(Connection(f"unix:{Home(platform.home).run / 'control-api.sock'}", platform.key))
 
 
-def numbers(platform: Platform) -> list[int]:
+def numbers(platform: Platform, name: str = "adder") -> list[int]:
     """Return the endpoint's rollouts, newest first."""
-    return [each.number for each in rollouts(platform).everything("default", "adder")]
+    return [each.number for each in rollouts(platform).everything("default", name)]
 
 
-def newest(platform: Platform) -> RolloutDetail:
+def newest(platform: Platform, name: str = "adder") -> RolloutDetail:
     """Return the newest rollout, whole."""
-    return rollouts(platform).newest("default", "adder")
+    return rollouts(platform).newest("default", name)
 
 
-def load(platform: Platform, **settings: int) -> Load:
-    return Load(f"{platform.url}/v2/models/adder/infer", platform.key, ONE, **settings)
+def load(platform: Platform, name: str = "adder", **settings: int) -> Load:
+    return Load(f"{platform.url}/v2/models/{name}/infer", platform.key, ONE, **settings)
 
 
-def ended(platform: Platform, phase: str, timeout_s: float = 60.0) -> RolloutDetail:
-    until(lambda: newest(platform).is_ended, timeout_s, lambda: f"the rollout ends: {newest(platform)}")
+def ended(platform: Platform, phase: str) -> RolloutDetail:
+    until(lambda: newest(platform).is_ended, lambda: f"the rollout ends: {newest(platform)}")
     found = newest(platform)
     assert found.phase == phase, found.because
     return found
@@ -148,6 +185,7 @@ def test_a_bad_version_is_rolled_back_by_itself(adder: Platform) -> None:
     """Slow and crashing ones: bench/rollouts.py."""
     with load(adder) as traffic:
         traffic.wait_for(500)
+        traffic.pause_s = 0.02  # what comes between two looks of control is little, however seldom it looks
         ask(adder, 3, CANARY | {"requests_min": 1_000_000})
         found = ended(adder, "rolled-back")
         traffic.wait_for(200)
@@ -155,70 +193,66 @@ def test_a_bad_version_is_rolled_back_by_itself(adder: Platform) -> None:
     assert found.lines[0].metric == "error"
     assert traffic.outcome.failed() == {}, traffic.outcome  # tried again in the version before
     assert traffic.outcome.broken == 0
-    until(lambda: adder.json("describe", "endpoint", "adder")["status"]["replicas_ready"] == 2, 30, "the old ones stay")
+    until(lambda: adder.client.endpoint("default", "adder").status.replicas_ready == 2, "the old ones stay")
 
 
 def test_a_version_that_does_not_load_is_rolled_back_with_its_own_words(adder: Platform) -> None:
     with load(adder) as traffic:
         ask(adder, 4, CANARY)
-        found = ended(adder, "rolled-back", 90)
+        found = ended(adder, "rolled-back")
     assert "the weights are on another disk" in found.because
     assert traffic.outcome.failed() == {}
 
 
-def test_control_that_is_killed_in_any_phase_goes_on_with_it(adder: Platform) -> None:
-    def dies_in(phase: str) -> None:
-        until(lambda: newest(adder).phase == phase, 60, lambda: f"{phase}: {newest(adder)}")
-        adder.kill("control")
-        until(adder.client.is_ready, 30, "control is back")
+def test_control_that_is_killed_in_any_phase_goes_on_with_it(one: Platform) -> None:
+    """One kill for all phases, each of another endpoint: what is killed again and again is not started at once."""
+    for phase, (before, _, _, _) in HELD.items():
+        ask(one, before, {"strategy": "direct"}, phase, 1)
+    for phase, (before, _, _, _) in HELD.items():
+        until(lambda phase=phase, before=before: is_settled(one, f"adder@{before}", phase), f"{phase} serves")
+    one.follows()
+    with ExitStack() as stack:
+        traffic = {phase: stack.enter_context(load(one, phase, connections=2)) for phase in HELD}
+        for each in traffic.values():
+            each.pause_s = 0.02
+            each.wait_for(10)
+        traffic["stepping"].pause_s = 2.0
+        with closed(one, "load"):
+            for phase in HELD:
+                if phase != "clearing":
+                    begins(one, phase)
+            for phase in HELD:
+                if phase != "clearing":
+                    until(lambda phase=phase: newest(one, phase).phase == phase, f"{phase} of {phase}")
+            with closed(one, "answer"):
+                begins(one, "clearing")
+                until(lambda: newest(one, "clearing").phase == "clearing", "the one before has something to finish")
+                one.kill("control")
+                until(one.client.is_ready, "control is back")
+                assert {phase: newest(one, phase).phase for phase in HELD} == {phase: phase for phase in HELD}
+        traffic["stepping"].pause_s = 0.02
+        for phase in HELD:
+            until(lambda phase=phase: goes_on(one, phase), lambda phase=phase: f"{phase}: {newest(one, phase)}")
+    for phase, each in traffic.items():
+        assert newest(one, phase).phase == ("rolled-back" if phase == "keeping" else "promoted"), newest(one, phase)
+        assert each.outcome.failed() == {}, each.outcome
+        assert each.outcome.broken == 0
+        one.client.delete_endpoint("default", phase)
 
-    with load(adder) as traffic:
-        traffic.wait_for(200)
-        ask(adder, 8, CANARY | {"pause_at": [10], "dwell": "3s"})
-        dies_in("scaling")  # it loads for a while
-        dies_in("paused")
-        adder.cli("rollouts", "resume", "adder")
-        dies_in("stepping")
-        ended(adder, "promoted")
-        ask(adder, 5, {"strategy": "blue-green", "keep": "5m"})
-        dies_in("keeping")
-        adder.cli("rollouts", "abort", "adder")
-        ended(adder, "rolled-back")
-        ask(adder, 6, {"strategy": "a-b", "dwell": "1s", "requests_min": 50})
-        dies_in("reported")
-        adder.cli("rollouts", "promote", "adder")
-        ended(adder, "promoted")
-    assert traffic.outcome.failed() == {}, traffic.outcome
-    assert traffic.outcome.broken == 0
+
+def begins(platform: Platform, phase: str) -> None:
+    """Have the rollout begin that is held in that phase."""
+    _, after, way, more = HELD[phase]
+    ask(platform, after, way, phase, 1, **more)
 
 
-def test_control_that_is_killed_before_the_traffic_and_while_nothing_serves_goes_on_too(adder: Platform) -> None:
-    """The phases before a canary has anything, and the one in which what served finishes."""
-
-    def dies_in(phase: str) -> None:
-        until(lambda: newest(adder).phase == phase, 60, lambda: f"{phase}: {newest(adder)}")
-        adder.kill("control")
-        until(adder.client.is_ready, 30, "control is back")
-
-    hook = {"webhook": "http://127.0.0.1:9/", "holds": True}
-    with load(adder) as traffic:
-        traffic.wait_for(200)
-        gates = {"profile": {"requests": 20, "latency_worse_max": 100}}
-        ask(adder, 9, {"strategy": "canary", "steps": [10], "hooks": [hook]}, gates=gates)
-        dies_in("gating")  # its replica loads for a while
-        dies_in("awaiting")
-        adder.cli("rollouts", "approve", "adder")
-        until(lambda: newest(adder).phase == "stepping", 60, "it goes on")
-        adder.cli("rollouts", "promote", "adder")
-        ended(adder, "promoted")
-        ask(adder, 7, {"strategy": "direct"})
-        until(lambda: is_settled(adder, "adder@7"), 60, "the slow one serves")
-        # As it never served: a way back would take no steps. What has to go finishes what it was asked.
-        ask(adder, 5, {"strategy": "recreate"}, resources={"cpu": 0.25, "memory": "310Mi"})
-        dies_in("clearing")
-        ended(adder, "promoted")
-    assert traffic.outcome.failed() == {}, traffic.outcome
-    assert traffic.outcome.broken == 0
+def goes_on(platform: Platform, name: str) -> bool:
+    """Say what the endpoint's rollout waits for; return whether it has ended."""
+    found = newest(platform, name)
+    if found.phase in ORDERS:
+        with suppress(Conflict):  # it has heard it
+            rollouts(platform).say("default", name, ORDERS[found.phase])
+    return found.is_ended
 
 
 def test_recreate_holds_requests_while_neither_version_runs(adder: Platform) -> None:
@@ -236,7 +270,7 @@ def test_a_rollback_with_control_gone_is_the_gateways_and_control_obeys_it_later
     with load(adder) as traffic:
         traffic.wait_for(200)
         ask(adder, 2, CANARY | {"pause_at": [10], "requests_min": 1_000_000})
-        until(lambda: newest(adder).phase == "paused", 60, "the canary has its share")
+        until(lambda: newest(adder).phase == "paused", "the canary has its share")
         control = adder.pid("control")
         os.kill(control, signal.SIGSTOP)
         try:

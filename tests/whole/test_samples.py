@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-from tests.whole.rig import Platform, until
+from tests.whole.rig import WAIT_S, Platform, until
 
 MANIFEST = """
 apiVersion: stoker/v1
@@ -25,7 +25,7 @@ def ask(demo: Platform, body: bytes, key: str = "") -> int:
     headers = {"Authorization": f"Bearer {key or demo.key}", "Content-Type": "application/json"}
     request = urllib.request.Request(f"{demo.url}/v2/models/kept/infer", body, headers)
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
             answer.read()
             return int(answer.status)
     except urllib.error.HTTPError as refused:
@@ -45,6 +45,7 @@ def test_samples_are_listed_shown_exported_replayed_and_deleted(demo: Platform) 
             demo.cli("apply", "-f", "-", stdin=MANIFEST.format(name=name))
         for name in ("kept", "other"):
             demo.cli("deploy", name, "--wait")
+        demo.follows()
         note = b"; ".join(SECRETS).decode()
         for number in range(12):
             assert ask(demo, body(number, note)) == 200
@@ -73,7 +74,7 @@ def test_samples_are_listed_shown_exported_replayed_and_deleted(demo: Platform) 
         assert (replayed["answered"], replayed["equal"]) == (12, 12)
         assert "12 of 12 equal" in demo.cli("samples", "replay", "kept", "--to", "other", "--limit", "13")
 
-        key = demo.json("keys", "create", "private", "--no-samples")
+        key = demo.new_key("private", "--no-samples")
         before = len(listed())
         assert ask(demo, body(1), key["key"]) == 200
         assert ask(demo, body(1)) == 200

@@ -1,18 +1,21 @@
 """Triton's own HTTP client, unmodified, against the demo platform's classifier."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import tritonclient.http as triton
 from sklearn.datasets import load_digits
 
-from tests.whole.rig import Platform
+from tests.whole.rig import WAIT_S, Platform
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # gevent's own
 
 
 @pytest.fixture
-def client(demo: Platform) -> triton.InferenceServerClient:
-    return triton.InferenceServerClient(f"127.0.0.1:{demo.port}", concurrency=4, network_timeout=60)
+def client(demo: Platform) -> Iterator[triton.InferenceServerClient]:
+    with triton.InferenceServerClient(f"127.0.0.1:{demo.port}", concurrency=4, network_timeout=WAIT_S) as made:
+        yield made
 
 
 def headers(demo: Platform) -> dict[str, str]:

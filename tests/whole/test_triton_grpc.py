@@ -16,7 +16,7 @@ import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
 from sklearn.datasets import load_digits
 
-from tests.whole.rig import Platform, until
+from tests.whole.rig import WAIT_S, Platform, until
 
 PICTURES, LABELS = load_digits(return_X_y=True)
 ROWS = PICTURES[:32].astype(np.float32)
@@ -77,7 +77,7 @@ def test_infer_gives_the_digit(client: Any, headers: dict[str, str]) -> None:
 def test_the_callback_and_the_stream_of_the_sync_client(client: Any, headers: dict[str, str]) -> None:
     got: queue.Queue[tuple[Any, Any]] = queue.Queue()
     client.async_infer("digits", [pixels()], lambda result, error: got.put((result, error)), headers=headers)
-    result, error = got.get(timeout=20)
+    result, error = got.get(timeout=WAIT_S)
     assert error is None
     assert is_right(result)
     client.start_stream(lambda result, error: got.put((result, error)), headers=headers)
@@ -86,12 +86,12 @@ def test_the_callback_and_the_stream_of_the_sync_client(client: Any, headers: di
             client.async_stream_infer("digits", [pixels()], request_id=str(at), enable_empty_final_response=True)
         client.async_stream_infer("nobody", [pixels()], request_id="wrong")
         for at in range(5):
-            result, error = got.get(timeout=20)
+            result, error = got.get(timeout=WAIT_S)
             assert error is None
             assert result.get_response().id == str(at)
             assert result.get_response().parameters["triton_final_response"].bool_param
             assert is_right(result)
-        result, error = got.get(timeout=20)
+        result, error = got.get(timeout=WAIT_S)
         assert result is None
         assert "nobody" in error.message()
     finally:
@@ -123,7 +123,7 @@ def test_a_wrong_input_a_wrong_key_and_a_short_deadline_are_told_by_status(
     # Other tests use keys before gateways know them, which counts as guessing; one that starts anew has forgotten it.
     for gateway in ("gateway-0", "gateway-1"):
         demo.kill(gateway)
-    until(lambda: is_ready(client), 30, "the gateways are back")
+    until(lambda: is_ready(client), "the gateways are back")
     with pytest.raises(triton.InferenceServerException, match="no valid key") as stranger:
         client.infer("digits", [pixels()], headers={"authorization": "Bearer stk_no"})
     assert stranger.value.status() == "StatusCode.UNAUTHENTICATED"
@@ -143,5 +143,5 @@ def test_the_how_to_page_does_what_it_shows(demo: Platform, tmp_path: Path) -> N
     (tmp_path / ".stoker").symlink_to(demo.home)
     for code, output in shown:
         argv = [sys.executable, "-c", code.replace(":8001", f":{demo.grpc_port}")]
-        said = subprocess.check_output(argv, env={**os.environ, "HOME": str(tmp_path)}, text=True, timeout=60)
+        said = subprocess.check_output(argv, env={**os.environ, "HOME": str(tmp_path)}, text=True, timeout=WAIT_S)
         assert said == output

@@ -16,14 +16,15 @@ from stoker.client.connection import Connection
 from stoker.client.control import ControlClient
 from stoker.client.load import Ask, Load, Tally
 from stoker.core.gameday import GOOD_FOR_S, Card, Marks, Scenario, Second, judge, normal, parted, recovered_s
-from stoker.types.errors import Conflict, InvalidInput, NotFound, StokerError
+from stoker.types.errors import Conflict, InvalidInput, NotFound, StokerError, Unauthenticated
 from stoker.types.faults import Fault
 from stoker.types.keys import KeyLimits
 
 LOOK_S: Final = 0.25
 SIGNALS_EVERY_S: Final = 1.0
-DIAGNOSIS_WAIT_S: Final = 75.0  # incidents are explained at full minutes
+DIAGNOSIS_WAIT_S: Final = 75.0  # incidents are explained within seconds, and again at full minutes
 LOAD_RPS_MAX: Final = 500.0
+KNOWN_WAIT_S: Final = 5.0  # until every gateway has heard of a new key
 KEY_SPARE_S: Final = 120.0  # a key outlives its run by so much at most
 DRIFTED: Final = "Drifted"  # the condition of an endpoint whose data moved away from its reference
 _RAISED: Final = ("opened", "alert")
@@ -95,7 +96,7 @@ class Run:
         plan = self.plan
         self._caller = self._with_key("probes")
         probes = self._probes = Load(self._caller, self.ask, plan.rate)
-        probes.once()
+        _patiently(probes.once)
         self._began_s, self._origin_s = time.time(), time.monotonic()
         probes.start(self._origin_s)
         self.say(f"{plan.rate:g} requests a second for {plan.baseline_s:g} s, to see what is normal")
@@ -253,7 +254,7 @@ class Run:
     def _diagnose(self) -> None:
         """Wait for the causes of what was detected; ask for them where no incident was opened."""
         if self._marks.detected_s is not None and not self._marks.causes:
-            self.say("waiting for the causes (incidents are explained at full minutes)")
+            self.say("waiting for the causes")
             until_s = self._now() + min(self.plan.patience_s, DIAGNOSIS_WAIT_S)
             self._watch(lambda: bool(self._marks.causes) or self._now() >= until_s)
         if not self._marks.causes:
@@ -272,6 +273,18 @@ class Run:
         """Return the seconds that are over."""
         tallies = self._probes.tallies() if self._probes is not None else {}
         return list(_joined(tallies, self._ready, int(self._now())))
+
+
+def _patiently(send: Callable[[], None]) -> None:
+    """Send one request, and again while a gateway may not have heard of its key. Raises what is wrong with it."""
+    until_s = time.monotonic() + KNOWN_WAIT_S
+    while True:
+        try:
+            return send()
+        except Unauthenticated:
+            if time.monotonic() >= until_s:
+                raise
+        time.sleep(LOOK_S)
 
 
 def _joined(tallies: Mapping[int, Tally], ready: Mapping[int, int], until: int) -> Iterator[Second]:

@@ -1,4 +1,4 @@
-"""Incidents as they go on: raised, explained again each minute while they last, closed when the endpoint is well.
+"""Incidents as they go on: raised, explained until there is a cause and each minute after, closed when all is well.
 
 Whoever finds something burning calls `open`: the watch over objectives, the quarantine, a person. Everything is stored
 before it is returned; a control that dies goes on with what the database says. Only the holder of control's lease
@@ -58,6 +58,7 @@ class Incidents:
                 continue
             try:
                 await self.raise_new()
+                await self.explain_new()
                 if abs(self._clock() - looked_s) >= STEP_S:
                     looked_s = self._clock()
                     await self.look()
@@ -129,6 +130,15 @@ class Incidents:
             if key not in self._raised and endpoint:
                 await self.open(project, endpoint, f"alert: {alert.summary}")
         self._raised = set(firing)
+
+    async def explain_new(self) -> None:
+        """Explain again what was just opened and has no cause yet: who is paged within seconds waits no minute for it.
+
+        The first look may come before what was counted has been collected.
+        """
+        for one in await self._database.reading(lambda each: incidents.newest(each, OPEN_MAX, only_open=True)):
+            if not one.causes and 0 <= self._clock() - one.opened_at_s < STEP_S:
+                await self._explained(one)
 
     async def look(self) -> None:
         """Look at every open incident once: explain it again while it lasts, close it when it is over."""
