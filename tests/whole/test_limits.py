@@ -1,6 +1,8 @@
 """A key's limit over two gateways, through the command line, the API and real requests."""
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Callable
 
@@ -99,6 +101,15 @@ def test_a_key_that_was_just_made_is_known_to_both_gateways_at_once(demo: Platfo
 
     for _ in range(3):
         until(known_at_once, "both gateways follow before the answer")
+    stopped = demo.pid("gateway-1")
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        made = admin.create_key("default", "while one hangs", admin=False, expires_in_s=None)
+        assert "gateway-1" in made.behind
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    admin.revoke_key(made.id)
+    until(known_at_once, "both follow again")
 
 
 def test_without_control_the_limit_holds_and_uneven_traffic_has_all_of_it_again_when_it_is_back(
