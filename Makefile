@@ -56,8 +56,10 @@ test: $(DEV) $(SDKS)
 bench: $(DEV)
 	@exec $(BIN)/python -m bench
 
-# Everything killed at random moments, thirty times, and budgets spent meanwhile; the test suite does a few of these.
+# Everything killed at random moments, thirty times, and budgets spent meanwhile, of which the test suite does a few; and
+# other examples of every property than the suite's, which are always the same.
 chaos: $(DEV)
+	STOKER_EXAMPLES=chaos $(BIN)/pytest -n auto -m 'not alone' tests/core tests/protocol tests/sim tests/telemetry
 	STOKER_KILL_ROUNDS=30 $(BIN)/pytest tests/whole/test_everything_killed.py
 	STOKER_BUDGET_HISTORIES=50 $(BIN)/pytest tests/whole/test_budgets.py
 

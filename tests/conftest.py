@@ -17,8 +17,11 @@ from xdist.workermanage import WorkerController
 from stoker.app import demo as demo_models
 
 # How long an example takes says how busy the machine is, and nothing of the property.
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
-settings.load_profile("any machine")
+# The suite draws the same examples each time: what it says of a change is of that change. `make chaos` draws others.
+ANY_MACHINE = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "print_blob": True}
+settings.register_profile("suite", derandomize=True, **ANY_MACHINE)
+settings.register_profile("chaos", **ANY_MACHINE)
+settings.load_profile(os.environ.get("STOKER_EXAMPLES", "suite"))
 
 # Rooms whose tests share what is dear to start, loaded engines or the demo's platform: each goes to one worker, whole.
 ENGINES, WHOLE = "tests/engines_llm/", "tests/whole/"

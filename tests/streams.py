@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -38,11 +39,17 @@ class Streams:
         for _ in range(3):  # who was accepted becomes a transport, then a connection; a closed server would lose it
             await asyncio.sleep(0)
         self._server.close()
-        while self._connected:
-            for one in list(self._connected):
+        while self._connected or self._shaking:
+            for one in [*self._connected, *self._shaking]:
                 assert isinstance(one, asyncio.WriteTransport)
                 one.abort()
             await asyncio.sleep(0)
+
+    @property
+    def _shaking(self) -> list[asyncio.BaseTransport]:
+        """The transports below TLS; while a handshake is under way nobody else has heard of its connection."""
+        known: Mapping[int, Any] = asyncio.get_running_loop()._transports  # type: ignore[attr-defined]
+        return [each for each in list(known.values()) if each._server is self._server]
 
     def _connection(self) -> "_Connection":
         return _Connection(self._connected, self._serve)

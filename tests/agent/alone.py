@@ -14,10 +14,12 @@ from stoker.agent.supervisor import Supervisor
 from stoker.app import agent_main
 from stoker.app.home import Home
 
+PACE = Pace(look_every_s=0.25, ping_every_s=0.25, strays_every=1, term_grace_s=1.0)
+
 
 async def main() -> None:
     home = Home(Path(sys.argv[1]))
-    supervisor = Supervisor(agent_main.folders(home), "test", (), Pace(strays_every=1, term_grace_s=1.0), forks=True)
+    supervisor = Supervisor(agent_main.folders(home), "test", (), PACE, forks=True)
     loop = asyncio.get_running_loop()
     tasks = []
 

@@ -19,11 +19,22 @@ from stoker.client.connection import Connection
 from stoker.types.errors import NotReachable
 from stoker.types.process import NodeStatus, ProcessSpec, ProcessStatus
 
-WORKER = Path(__file__).parent / "worker.py"
-ALONE = Path(__file__).parent / "alone.py"
+HERE = Path(__file__).parent
+WORKER = HERE / "worker.py"
+ALONE = HERE / "alone.py"
 
 
-def until(claim: Callable[[], Any], timeout_s: float = 15.0, what: str = "") -> Any:
+WAIT_S = 90.0  # to give up, not to be quick
+TEST_S = 600  # and of a whole test
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for each in items:
+        if each.path.is_relative_to(HERE):
+            each.add_marker(pytest.mark.timeout(TEST_S))
+
+
+def until(claim: Callable[[], Any], timeout_s: float = WAIT_S, what: str = "") -> Any:
     deadline_s = time.monotonic() + timeout_s
     while True:
         value = claim()
@@ -97,7 +108,7 @@ class Rig:
     def status(self, name: str = "w1") -> ProcessStatus | None:
         return {status.name: status for status in self.node().processes}.get(name)
 
-    def wait(self, name: str, claim: Callable[[ProcessStatus], bool], timeout_s: float = 15.0) -> ProcessStatus:
+    def wait(self, name: str, claim: Callable[[ProcessStatus], bool], timeout_s: float = WAIT_S) -> ProcessStatus:
         seen: list[ProcessStatus | None] = []
 
         def holds() -> ProcessStatus | None:
@@ -113,7 +124,7 @@ class Rig:
     def ready(self, name: str = "w1") -> ProcessStatus:
         return self.wait(name, lambda status: status.phase == "ready")
 
-    def gone(self, name: str = "w1", timeout_s: float = 15.0) -> None:
+    def gone(self, name: str = "w1", timeout_s: float = WAIT_S) -> None:
         until(lambda: self.status(name) is None, timeout_s, f"{name} is gone")
 
     def marked(self) -> dict[kernel.ProcessLine, str]:

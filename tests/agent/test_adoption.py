@@ -18,7 +18,7 @@ from stoker.agent.records import Record, Records
 from stoker.app.down import down
 from stoker.types.errors import Conflict, NotReachable, Unavailable
 from stoker.types.process import ProcessSpec
-from tests.agent.conftest import WORKER, Rig, until
+from tests.agent.conftest import WAIT_S, WORKER, Rig, until
 
 SEED = random.SystemRandom().randrange(1 << 30)
 
@@ -94,7 +94,7 @@ def test_a_pid_that_belongs_to_another_process_now_is_not_touched(rig: Rig) -> N
 
 def test_a_stray_that_appears_later_is_ended_too(rig: Rig) -> None:
     stray = subprocess.Popen(["sleep", "1000"], env={"STOKER_PROCESS": f"{rig.home.id}/w9"}, start_new_session=True)
-    assert stray.wait(30) == -signal.SIGKILL
+    assert stray.wait(WAIT_S) == -signal.SIGKILL
 
 
 def test_a_second_agent_on_the_same_folder_gives_way(rig: Rig) -> None:
@@ -108,7 +108,6 @@ def test_a_second_agent_on_the_same_folder_gives_way(rig: Rig) -> None:
     assert rig.node()
 
 
-@pytest.mark.timeout(120)
 def test_an_agent_killed_at_any_moment_leaves_no_orphan_and_loses_no_acknowledged_process(rig: Rig) -> None:
     chance = random.Random(SEED)
     acknowledged: set[str] = set()
@@ -183,7 +182,7 @@ def test_the_shutdown_of_an_agent_ends_everything(rig: Rig) -> None:
         rig.ready(f"w{number}")
     rig.api.exchange("POST", "/v1/shutdown", query={"drain_s": 5})
     assert rig.agent is not None
-    assert rig.agent.wait(20) == 0
+    assert rig.agent.wait(WAIT_S) == 0
     assert rig.marked() == {}
     assert list(rig.home.processes.iterdir()) == []
 

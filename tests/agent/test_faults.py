@@ -37,7 +37,7 @@ def stands(pid: int) -> bool:
 def test_a_hung_process_stands_still_and_goes_on_by_itself(shared: Rig) -> None:
     shared.put(shared.spec())
     before = shared.ready()
-    assert inject(shared, seconds=0.5).fault == "hang"
+    assert inject(shared, seconds=1.0).fault == "hang"
     until(lambda: stands(before.pid), what="it stands still")
     shared.wait("w1", lambda status: not status.fault)
     until(lambda: not stands(before.pid), what="it goes on")

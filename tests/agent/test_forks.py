@@ -68,13 +68,13 @@ def server(rig: Rig, threads: int = 1, *, but: int = 0) -> ForkStatus:
         found = [each for each in rig.node().forks if each.threads == threads and each.phase == "ready"]
         return found[0] if found and found[0].pid != but else None
 
-    one: ForkStatus = until(ready, 60.0, "a fork server is ready")
+    one: ForkStatus = until(ready, what="a fork server is ready")
     return one
 
 
 def forked(rig: Rig, name: str, threads: int = 1) -> ProcessStatus:
     rig.put(replica(rig, name, threads))
-    status = rig.wait(name, lambda status: status.phase == "ready" and bool(status.phases), 60.0)
+    status = rig.wait(name, lambda status: status.phase == "ready" and bool(status.phases))
     assert "forked" in status.phases, (status, rig.node().forks, (rig.home.logs / "forks.log").read_text())
     return status
 
@@ -129,7 +129,7 @@ def test_a_fork_is_confined_with_all_the_threads_it_starts(forking: Rig) -> None
 def test_a_fork_that_dies_is_buried_and_forked_again_and_ends_when_told(forking: Rig) -> None:
     before = forked(forking, "r3")
     os.kill(before.pid, signal.SIGKILL)
-    after = forking.wait("r3", lambda status: status.phase == "ready" and status.pid != before.pid, 60.0)
+    after = forking.wait("r3", lambda status: status.phase == "ready" and status.pid != before.pid)
     assert (after.last_exit, after.restarts) == ("killed by SIGKILL", 1)
     until(lambda: "forked" in (forking.status("r3") or after).phases, what="it was forked again")
     assert not psutil.pid_exists(before.pid)
@@ -146,7 +146,7 @@ def test_a_server_that_hangs_or_is_killed_meanwhile_costs_a_second_and_is_replac
         forking.wait(name, lambda status: status.phase == "starting")
         if is_killed:
             os.kill(first.pid, signal.SIGKILL)
-        status = forking.wait(name, lambda status: status.phase == "ready" and bool(status.phases), 60.0)
+        status = forking.wait(name, lambda status: status.phase == "ready" and bool(status.phases))
         assert "process" in status.phases
         assert status.restarts == 0
         assert list(forking.marked().values()).count(name) == 1

@@ -9,7 +9,7 @@ import pytest
 
 from stoker.agent import logs
 from stoker.types.errors import NotFound
-from tests.agent.conftest import Rig, until
+from tests.agent.conftest import WAIT_S, Rig, until
 
 
 def test_a_log_is_followed_while_it_is_written_until_the_process_is_gone(shared: Rig) -> None:
@@ -24,7 +24,7 @@ def test_a_log_is_followed_while_it_is_written_until_the_process_is_gone(shared:
     until(lambda: b"line 4999\n" in b"".join(heard), what="the last line")
     shared.delete("w1")
     shared.gone()
-    reader.join(10)
+    reader.join(WAIT_S)
     assert not reader.is_alive()
     lines = [text for text in b"".join(heard).splitlines() if text.startswith(b"line ")]
     assert lines == [f"line {number}".encode() for number in range(5000)]

@@ -60,7 +60,7 @@ async def control(tmp_path: Path, *answers: bytes | int) -> AsyncIterator[tuple[
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(main(), 20))  # type: ignore[arg-type]
+    asyncio.run(asyncio.wait_for(main(), 90))  # type: ignore[arg-type]
 
 
 def test_a_version_comes_whole_and_each_file_once(tmp_path: Path) -> None:

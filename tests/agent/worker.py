@@ -19,11 +19,12 @@ from stoker.types.replica import ReplicaSpec, ReplicaStats
 
 BEHAVIOUR = os.environ.get("WORKER", "")
 ADDRESS = os.environ["ADDRESS"]
+GATE = os.environ.get("GATE", "")
 NAME = os.environ["STOKER_PROCESS"].partition("/")[2]
 
 
 class Worker:
-    """Ready after LOAD_S; then it does what WORKER says."""
+    """Ready after LOAD_S, and once the file GATE is there; then it does what WORKER says."""
 
     body_max_bytes = 1 << 20
 
@@ -44,6 +45,8 @@ class Worker:
             return ReplicaStats(state="loading", stage="weights", fraction=0.4)
         if self.is_draining:
             return ReplicaStats(state="draining", running=self.running)
+        if GATE and not os.path.exists(GATE):  # noqa: PTH110
+            return ReplicaStats(state="loading", stage="weights", fraction=0.5)
         if fraction < 1.0:
             return ReplicaStats(state="loading", stage="weights", fraction=fraction)
         if BEHAVIOUR == "progress":
@@ -60,10 +63,17 @@ class Worker:
         if BEHAVIOUR == "deaf":
             return
         self.is_draining = True
-        asyncio.get_running_loop().call_later(float(os.environ.get("FINISH_S", "0")), self.finish)
+        self.finish_if_may()
 
-    def finish(self) -> None:
-        self.running = 0
+    def finish_if_may(self) -> None:
+        """End what runs once the file FINISH is there."""
+        if "FINISH" not in os.environ:
+            self.running = 0
+        elif os.path.exists(os.environ["FINISH"]):  # noqa: PTH110
+            self.running = 0
+            print("finished", flush=True)
+        else:
+            asyncio.get_running_loop().call_later(0.02, self.finish_if_may)
 
 
 async def main() -> int:

@@ -130,20 +130,20 @@ def test_a_body_that_is_no_json_object_is_refused(rig: Rig, body: bytes) -> None
 
 
 def test_a_body_over_its_limit_is_refused_before_it_is_sent(rig: Rig) -> None:
-    with socket.create_connection(("127.0.0.1", rig.port + 1), timeout=5) as connection:
+    with socket.create_connection(("127.0.0.1", rig.port + 1), timeout=60) as connection:
         head = f"POST /api/v1/keys HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {rig.key}\r\n"
         connection.sendall((head + "Content-Length: 99999999\r\n\r\n").encode())
         assert b" 413 " in connection.recv(4096).split(b"\r\n")[0]
 
 
 def test_a_body_over_its_limit_that_hides_its_length_is_refused_too(rig: Rig) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", rig.port + 1, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", rig.port + 1, timeout=60)
     headers = {"Authorization": f"Bearer {rig.key}", "Transfer-Encoding": "chunked"}
     pieces = (b"x" * 65536 for _ in range(200))
     try:
         connection.request("POST", "/api/v1/keys", pieces, headers, encode_chunked=True)
         assert connection.getresponse().status == 413
-    except BrokenPipeError:
+    except (BrokenPipeError, ConnectionResetError):  # it had heard enough, and its answer is there
         assert connection.getresponse().status == 413
     finally:
         connection.close()
@@ -186,10 +186,10 @@ def test_gateways_wait_for_the_next_table_and_get_nothing_while_it_is_the_same(r
     version = routes(rig)["version"]
     assert routes(rig, after=version, wait_s=0.05) is None
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(routes, rig, after=version, wait_s=10)
+        waiting = pool.submit(routes, rig, after=version, wait_s=30)
         made = rig.client.create_key("default", "wake", admin=False, expires_in_s=None)
         began_s = time.monotonic()
-        table = waiting.result(10)
+        table = waiting.result(60)
     assert time.monotonic() - began_s < 5
     assert table["version"] > version
     assert made.id in [key["key"] for key in table["keys"]]
@@ -239,7 +239,7 @@ def test_a_new_key_says_which_gateways_do_not_know_it_yet(rig: Rig) -> None:
 
 def routes(rig: Rig, after: int = -1, wait_s: float = 0, gateway: str = "") -> Any:
     """Ask for the route table on the Unix socket, without a key, as gateways do."""
-    connection = http.client.HTTPConnection("localhost", timeout=20)
+    connection = http.client.HTTPConnection("localhost", timeout=60)
     connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.sock.connect(str(rig.home.run / "control-api.sock"))
     try:

@@ -63,7 +63,7 @@ def test_of_two_pushes_at_once_at_the_limit_of_storage_one_is_refused(rig: Rig, 
 def test_bytes_over_the_quota_are_refused_before_they_are_sent(rig: Rig) -> None:
     key = project(rig, "full", storage=1000)
     digest = "sha256:" + hashlib.sha256(b"never sent").hexdigest()
-    with socket.create_connection(("127.0.0.1", rig.port + 1), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", rig.port + 1), timeout=60) as connection:
         head = f"PUT /api/v1/blobs/{digest} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
         connection.sendall((head + "Content-Length: 5000\r\n\r\n").encode())
         answer = connection.recv(4096)

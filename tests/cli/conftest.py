@@ -17,7 +17,8 @@ from stoker.client.connection import Connection
 from stoker.client.control import ControlClient
 from stoker.client.credentials import read_credentials
 from stoker.types.errors import StokerError
-from tests.cli.run import stoker
+from tests.cli.run import stoker_here
+from tests.databases import migrated
 from tests.ports import free_ports
 
 Run = Callable[..., CompletedProcess[str]]
@@ -28,6 +29,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The state folder of a running control."""
     root = tmp_path_factory.mktemp("control")
     Home(root).make()
+    migrated(Home(root).database).dispose()
     clean = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
     argv = [sys.executable, "-m", "stoker.app.control_main", "--home", str(root), "--api-port", str(free_ports(1)[0])]
     with (root / "output").open("ab") as output:
@@ -37,15 +39,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield root
     finally:
         run.send_signal(signal.SIGTERM)
-        run.wait(timeout=20)
+        run.wait(timeout=60)
 
 
 @pytest.fixture
 def run(home: Path) -> Run:
-    """Run `stoker …` against that control."""
+    """Run `stoker …` in this process against that control."""
 
     def with_home(*arguments: str, **more: Any) -> CompletedProcess[str]:
-        return stoker(*arguments, home=home, **more)
+        return stoker_here(*arguments, home=home, **more)
 
     return with_home
 

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import pytest
 
@@ -13,7 +12,6 @@ from stoker.client.credentials import read_credentials
 from stoker.client.registration import Registration
 from stoker.client.upload import push
 from tests.cli.conftest import Run
-from tests.cli.run import stoker_here
 from tests.control.rig import python_model, until
 from tests.observe.receivers import Webhook
 
@@ -38,16 +36,6 @@ def promised(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     push(control, "scores", model, Registration(files=(), tasks=("predict",)), lambda *_: None)
     control.apply(PROMISE.encode())
     until(lambda: [one for one in control.slos() if one.endpoint == "promised"], "the watch has looked")
-
-
-@pytest.fixture
-def run(home: Path) -> Run:
-    """Run `stoker …` in this process against that control."""
-
-    def with_home(*arguments: str, **more: str) -> CompletedProcess[str]:
-        return stoker_here(*arguments, home=home, **more)
-
-    return with_home
 
 
 def test_objectives_are_a_table_and_one_endpoint_shows_its_rules(promised: None, run: Run) -> None:

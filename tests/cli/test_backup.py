@@ -4,7 +4,7 @@ from pathlib import Path
 
 from stoker.cli.exits import Exit
 from tests.cli.conftest import Run
-from tests.cli.run import stoker
+from tests.cli.run import stoker_here
 
 
 def test_a_running_platform_is_backed_up_verified_and_restored_elsewhere(run: Run, home: Path, tmp_path: Path) -> None:
@@ -20,12 +20,12 @@ def test_a_running_platform_is_backed_up_verified_and_restored_elsewhere(run: Ru
     assert (home / "backed-up").stat().st_mtime > made_s
     assert "good: " in run("backup", str(path), "--verify", *secret).stdout
     assert "end it before: stoker down" in run("restore", str(path), "--replace", *secret).stderr
-    done = stoker("restore", str(path), *secret, home=new)
+    done = stoker_here("restore", str(path), *secret, home=new)
     assert done.returncode == 0, done.stderr
     assert "start it with: stoker up" in done.stdout
     assert (new / "platform.key").stat().st_mode & 0o777 == 0o600
-    assert "not empty" in stoker("restore", str(path), *secret, home=new).stderr
-    done = stoker("restore", str(path), "--replace", *secret, home=new)
+    assert "not empty" in stoker_here("restore", str(path), *secret, home=new).stderr
+    done = stoker_here("restore", str(path), "--replace", *secret, home=new)
     assert "what was there is in " in done.stdout
     assert len(list(tmp_path.glob("new.before-*"))) == 1
     key.write_text("1" * 64)

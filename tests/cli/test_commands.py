@@ -17,6 +17,7 @@ from stoker.types.resources import Endpoint
 from tests.cli.conftest import Run
 from tests.cli.run import stoker
 from tests.client.peer import answering
+from tests.control.rig import until
 
 CHAIN = """
 apiVersion: stoker/v1
@@ -151,7 +152,9 @@ def test_deploy_of_an_unknown_model_or_without_one_says_so(run: Run) -> None:
 
 
 def test_waiting_for_what_has_no_place_ends_with_the_platform_s_reason(run: Run) -> None:
-    done = run("deploy", "waits", "--model", "scores@1", "--wait", "--timeout", "1")
+    run("deploy", "waits", "--model", "scores@1")
+    until(lambda: "NoCapacity" in run("describe", "waits").stdout, "control has looked at it")
+    done = run("deploy", "waits", "--wait", "--timeout", "1")
     assert done.returncode == Exit.TIMED_OUT
     assert "no node reports" in done.stderr
 
@@ -180,6 +183,7 @@ def test_tables_are_plain_aligned_text(run: Run) -> None:
 
 def test_describe_shows_reasons_revisions_and_decisions(run: Run) -> None:
     run("deploy", "told", "--model", "scores@1")
+    until(lambda: "NoCapacity" in run("describe", "told").stdout, "control has looked at it")
     text = run("describe", "told").stdout
     for words in ("default/told", "NoCapacity", "Conditions", "Replicas", "Journal", "ApplyEndpoint"):
         assert words in text
@@ -220,10 +224,10 @@ def test_every_error_of_a_manifest_is_shown_with_its_line(run: Run, tmp_path: Pa
     assert "spec.replicas.min" in done.stderr
 
 
-def test_completion_knows_the_endpoints(run: Run) -> None:
+def test_completion_knows_the_endpoints(run: Run, home: Path) -> None:
     run("deploy", "completed", "--model", "scores@1")
     environment = {"_STOKER_COMPLETE": "bash_complete", "COMP_WORDS": "stoker describe compl", "COMP_CWORD": "2"}
-    assert "plain,completed" in run(**environment).stdout
+    assert "plain,completed" in stoker(home=home, **environment).stdout
 
 
 def test_the_typed_client_uploads_only_what_is_missing(

@@ -21,7 +21,7 @@ from stoker.types.resources import Endpoint, EndpointSpec, Metadata, Replicas, R
 from stoker.types.scaling import Scaling, Schedule
 from stoker.types.slos import Objective
 from stoker.types.statuses import EndpointStatus, EndpointView
-from tests.cli.run import stoker
+from tests.cli.run import stoker_here
 from tests.observe.rig import LABELS, Counting, Rig
 
 GIBI = 1 << 30
@@ -195,9 +195,9 @@ def test_how_far_back_is_said_in_days(since: str) -> None:
 
 
 def test_advice_is_asked_of_a_platform(home: Path) -> None:
-    asked = stoker("costs", "advise", "--since", "1d", home=home)
+    asked = stoker_here("costs", "advise", "--since", "1d", home=home)
     assert asked.returncode == 0, asked.stderr
     assert "there is no endpoint to advise about" in asked.stdout
-    unknown = stoker("costs", "advise", "nobody", home=home)
+    unknown = stoker_here("costs", "advise", "nobody", home=home)
     assert unknown.returncode != 0
     assert "nobody" in unknown.stderr

@@ -9,12 +9,12 @@ import pytest
 from stoker.cli import exits
 from stoker.cli.exits import Exit, exit_code
 from stoker.types.errors import all_codes
-from tests.cli.run import stoker
+from tests.cli.run import stoker, stoker_here
 from tests.client.peer import answering, reply
 
 
 def failed(*arguments: str, stdin: str = "", **environment: str) -> tuple[int, str]:
-    done = stoker(*arguments, stdin=stdin, **environment)
+    done = stoker_here(*arguments, stdin=stdin, **environment)
     assert "Traceback" not in done.stderr, done.stderr
     assert done.stdout == "", done.stdout
     return done.returncode, done.stderr
@@ -125,4 +125,6 @@ def test_every_error_of_the_tree_has_an_exit_code_in_the_documented_table() -> N
 
 
 def test_nothing_is_coloured_outside_a_terminal(tmp_path: Path) -> None:
-    assert "\x1b" not in stoker("status", home=tmp_path).stderr
+    done = stoker("status", home=tmp_path)
+    assert "Traceback" not in done.stderr
+    assert (done.returncode, "\x1b" in done.stderr, "stoker up" in done.stderr) == (Exit.NOT_REACHABLE, False, True)

@@ -13,7 +13,7 @@ from stoker.client.views import QualityPart, QualityView
 from stoker.observe.feedback.store import FeedbackStore, Source
 from stoker.types.feedback import Prediction
 from tests.cli.conftest import Run
-from tests.cli.run import stoker
+from tests.cli.run import stoker_here
 
 ENDPOINT = """
 apiVersion: stoker/v1
@@ -28,8 +28,8 @@ spec:
 @pytest.fixture(scope="module")
 def judged(home: Path, digits_model: str) -> None:
     """An endpoint that predicted three times."""
-    stoker("push", "scores", digits_model, home=home)
-    assert stoker("apply", "-f", "-", home=home, stdin=ENDPOINT).returncode == 0
+    stoker_here("push", "scores", digits_model, home=home)
+    assert stoker_here("apply", "-f", "-", home=home, stdin=ENDPOINT).returncode == 0
     store = FeedbackStore(Home(home).feedback)
     now_s = time.time()
     rows = [Prediction(f"r{at}", now_s, "7", 0.9, "eu" if at else "us") for at in range(3)]

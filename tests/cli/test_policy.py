@@ -11,7 +11,7 @@ from stoker.cli.apply import result_lines
 from stoker.client.views import ApplyResult
 from stoker.protocol.starter import STARTER
 from tests.cli.conftest import Run
-from tests.cli.run import stoker
+from tests.cli.run import stoker_here
 from tests.control.rig import python_model
 
 CASES = (Path(__file__).parents[1] / "protocol" / "starter_cases.yaml").read_text()
@@ -34,7 +34,7 @@ def file(folder: Path, *texts: str) -> str:
 
 def test_the_cases_of_a_file_are_run_without_a_platform(tmp_path: Path) -> None:
     report = tmp_path / "report.xml"
-    done = stoker("policy", "test", file(tmp_path, STARTER, CASES), "--junit", str(report), home=tmp_path / "none")
+    done = stoker_here("policy", "test", file(tmp_path, STARTER, CASES), "--junit", str(report), home=tmp_path / "none")
     assert (done.returncode, done.stderr) == (0, "")
     assert "22 cases, all as expected" in done.stdout
     suite = ElementTree.parse(report).getroot()
@@ -44,14 +44,14 @@ def test_the_cases_of_a_file_are_run_without_a_platform(tmp_path: Path) -> None:
 def test_a_case_that_goes_otherwise_ends_with_1_and_says_what_was_broken(tmp_path: Path) -> None:
     report = tmp_path / "report.xml"
     name = file(tmp_path, STARTER, CASES + WRONG)
-    done = stoker("policy", "test", name, "--junit", str(report))
+    done = stoker_here("policy", "test", name, "--junit", str(report))
     assert done.returncode == 1
     assert '<wrong> & "odd": expected allow, got deny' in done.stdout
     assert "no-pickle/none: m@1 has a pickle, a.pkl; save the model as" in done.stdout
     assert "23 cases, 1 failed" in done.stdout
     (failure,) = ElementTree.parse(report).getroot().findall("testcase/failure")
     assert "no-pickle/none" in (failure.text or "")
-    found = json.loads(stoker("policy", "test", name, "-o", "json").stdout)["results"]
+    found = json.loads(stoker_here("policy", "test", name, "-o", "json").stdout)["results"]
     assert [one["name"] for one in found if not one["ok"]] == ['<wrong> & "odd"']
 
 
@@ -69,10 +69,10 @@ def test_a_case_that_goes_otherwise_ends_with_1_and_says_what_was_broken(tmp_pat
     ],
 )
 def test_a_file_that_says_nothing_or_nonsense_is_refused(tmp_path: Path, text: str, code: int, words: str) -> None:
-    done = stoker("policy", "test", file(tmp_path, text))
+    done = stoker_here("policy", "test", file(tmp_path, text))
     assert done.returncode == code
     assert words in done.stderr
-    assert stoker("policy", "test", str(tmp_path / "none.yaml")).returncode == 3
+    assert stoker_here("policy", "test", str(tmp_path / "none.yaml")).returncode == 3
 
 
 def test_the_starter_set_is_printed_as_it_can_be_applied(run: Run, tmp_path: Path) -> None:
@@ -130,10 +130,10 @@ def test_colours_say_what_a_warning_is() -> None:
 def test_what_the_page_shows_of_tests_is_what_is_printed(tmp_path: Path) -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
     test = next(block for block in blocks if "PolicyTest" in block)
-    done = stoker("policy", "test", file(tmp_path, test))
+    done = stoker_here("policy", "test", file(tmp_path, test))
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout in PAGE
     for block in blocks:
         if "kind: Policy\n" in block and block is not test:
-            again = stoker("policy", "test", file(tmp_path, block + WRONG))
+            again = stoker_here("policy", "test", file(tmp_path, block + WRONG))
             assert again.returncode in (0, 1), again.stderr

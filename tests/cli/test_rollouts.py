@@ -22,7 +22,7 @@ from stoker.client.views import EndpointStats, Stats
 from stoker.core.rollout.state import Entry
 from stoker.core.rollout.table import PHASES
 from stoker.core.verdict.odds import Tally
-from tests.cli.run import stoker, stoker_here
+from tests.cli.run import stoker_here
 from tests.control.rig import Rig, endpoint, python_model, until
 
 HELD = {"strategy": "canary", "steps": [5, 50], "dwell": "0s", "requests_min": 1_000_000}
@@ -145,7 +145,7 @@ def test_a_rollout_that_is_watched_tells_each_entry_once_and_ends_with_it(capsys
 
 def test_each_word_below_rollouts_has_help_with_an_example() -> None:
     for word in ("show", "pause", "resume", "promote", "abort", "retry"):
-        assert f"stoker rollouts {word} " in stoker("rollouts", word, "--help").stdout
+        assert f"stoker rollouts {word} " in stoker_here("rollouts", word, "--help").stdout
 
 
 def test_the_live_view_and_its_log_say_how_far_a_rollout_is() -> None:

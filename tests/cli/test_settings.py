@@ -7,7 +7,7 @@ from pathlib import Path
 from stoker.cli.exits import Exit
 from tests.cli.conftest import Run
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 def until(log: Path, words: str) -> None:

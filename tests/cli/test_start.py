@@ -12,6 +12,8 @@ from tests.cli.run import STOKER, stoker
 # What must not be imported to say hello: each costs more than the whole command may take.
 HEAVY = ("rich", "yaml", "numpy", "sqlalchemy", "starlette", "uvicorn", "aiohttp", "asyncio", "onnxruntime", "psutil")
 
+MODULES = ("main", "status", "get", "apply", "deploy", "push", "chat", "up", "top")
+
 
 def cpu_s(arguments: list[str]) -> float:
     """Return the processor time of one run: on a busy machine the clock on the wall measures the neighbours."""
@@ -26,7 +28,7 @@ def cpu_s(arguments: list[str]) -> float:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["status"]])
-def test_starts_within_150_ms_or_twice_what_its_two_libraries_take(arguments: list[str], tmp_path: Path) -> None:
+def test_starts_within_150_ms_or_thrice_what_its_two_libraries_take(arguments: list[str], tmp_path: Path) -> None:
     runs = [
         (
             cpu_s([sys.executable, "-c", "import click, msgspec, http.client"]),
@@ -36,12 +38,13 @@ def test_starts_within_150_ms_or_twice_what_its_two_libraries_take(arguments: li
     ]
     bare_s, whole_s = (min(times) for times in zip(*runs, strict=True))
     words = f"stoker {arguments}: {whole_s * 1000:.0f} ms, its libraries alone {bare_s * 1000:.0f} ms"
-    assert whole_s < max(0.15, 2 * bare_s), words
+    # 150 ms are three times what they take where that was measured (50 ms): a slower machine is slower in both.
+    assert whole_s < max(0.15, 3 * bare_s), words
 
 
-@pytest.mark.parametrize("module", ["main", "status", "get", "apply", "deploy", "push", "chat", "up", "top"])
-def test_nothing_heavy_is_imported_to_read_the_arguments(module: str) -> None:
-    code = f"import sys, stoker.cli.main, stoker.cli.{module}; print(*sorted(set(sys.modules) & set({HEAVY!r})))"
+def test_nothing_heavy_is_imported_to_read_the_arguments() -> None:
+    modules = ", ".join(f"stoker.cli.{module}" for module in MODULES)
+    code = f"import sys, {modules}; print(*sorted(set(sys.modules) & set({HEAVY!r})))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == []
 

@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,8 +28,8 @@ def answering(answer: bytes, *, at: Path | None = None, read_whole: bool = True)
                 connection, _ = listener.accept()
             except OSError:
                 return
-            with connection:
-                connection.settimeout(5)
+            with connection, suppress(ConnectionError):  # who asked may have had enough
+                connection.settimeout(60)
                 peer.received.append(_request(connection, read_whole))
                 connection.sendall(answer)
                 if not read_whole:
@@ -56,7 +56,7 @@ def reply(status: int, body: bytes, *headers: str) -> bytes:
 def _request(connection: socket.socket, read_whole: bool) -> bytes:
     data = b""
     while b"\r\n\r\n" not in data:
-        data += connection.recv(65536)
+        data += _more(connection)
     head, _, body = data.partition(b"\r\n\r\n")
     if not read_whole:
         return data
@@ -64,5 +64,12 @@ def _request(connection: socket.socket, read_whole: bool) -> bytes:
         (int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), 0
     )
     while len(body) < length:
-        body += connection.recv(65536)
+        body += _more(connection)
     return head + b"\r\n\r\n" + body
+
+
+def _more(connection: socket.socket) -> bytes:
+    data = connection.recv(65536)
+    if not data:
+        raise ConnectionAbortedError
+    return data

@@ -28,7 +28,7 @@ def server(status: int, held: threading.Event | None = None) -> Iterator[Connect
             seen.append(self.path)
             self.rfile.read(int(self.headers["Content-Length"]))
             if held is not None and len(seen) == 1:
-                held.wait(10)
+                held.wait(60)
             self.send_response(status)
             self.send_header("Content-Length", "2")
             self.end_headers()
@@ -59,7 +59,7 @@ def total(load: Load) -> Tally:
 
 
 def until(load: Load, requests: int) -> None:
-    end_s = time.monotonic() + 15
+    end_s = time.monotonic() + 60
     while total(load).requests < requests:
         assert time.monotonic() < end_s, total(load)
         time.sleep(0.01)

@@ -10,6 +10,17 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.control.rig import Rig
 
+HERE = Path(__file__).parent
+
+
+TEST_S = 600  # to give up: processes start, serve and are killed here, on a busy machine as well
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for each in items:
+        if each.path.is_relative_to(HERE):
+            each.add_marker(pytest.mark.timeout(TEST_S))
+
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:

@@ -25,7 +25,7 @@ class Seen:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def wait(self, count: int, timeout_s: float = 20.0) -> None:
+    def wait(self, count: int, timeout_s: float = 90.0) -> None:
         with self.came:
             assert self.came.wait_for(lambda: len(self.bodies) >= count, timeout_s), f"only {len(self.bodies)} came"
 

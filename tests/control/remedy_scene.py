@@ -25,7 +25,7 @@ from stoker.observe.history.accounts import Answer
 from stoker.observe.history.history import History
 from stoker.observe.incidents.evidence import Recorded
 from stoker.observe.incidents.incidents import Incidents
-from stoker.store import endpoints, incidents, journal, leases, migrate, models, projects, revisions
+from stoker.store import endpoints, incidents, journal, leases, models, projects, revisions
 from stoker.store.engine import Connection, Database, open_engine, sqlite_url
 from stoker.store.versions import Versions
 from stoker.telemetry.metrics import Registry
@@ -34,6 +34,7 @@ from stoker.types.process import NodeStatus, ProcessStatus
 from stoker.types.remedies import Act, ActKind, Remedy
 from stoker.types.resources import Replicas
 from stoker.types.statuses import EndpointStatus
+from tests.databases import migrated
 from tests.store.rows import assignment, endpoint, manifest, project, revision
 
 START_S = 1_000_000 * 60.0
@@ -45,8 +46,8 @@ class Scene:
 
     def __init__(self, folder: Path, now_s: float = START_S) -> None:
         self.now_s = now_s
-        engine = open_engine(sqlite_url(folder / "state.db"))
-        migrate.upgrade(engine)
+        path = folder / "state.db"
+        engine = open_engine(sqlite_url(path)) if path.exists() else migrated(path)
         self.database = Database(engine)
         self.history = History(folder / "metrics.db", clock=lambda: self.now_s)
         self.metrics = Registry("control")

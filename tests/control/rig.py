@@ -20,9 +20,10 @@ from stoker.client.credentials import read_credentials
 from stoker.client.registration import Registration
 from stoker.client.upload import push
 from stoker.client.views import PushedVersion
+from tests.databases import migrated
 from tests.ports import free_ports
 
-WAIT_S = 20.0
+WAIT_S = 90.0  # to give up, not to be quick: whatever is waited for comes, on a busy machine too
 AGENT_ALONE = Path(__file__).parents[1] / "agent" / "alone.py"
 PYTHON_MODEL = """
 import time
@@ -59,8 +60,10 @@ class Rig:
         self.agent: subprocess.Popen[bytes] | None = None
         self.log = root.with_name(root.name + ".log")
         self.environ: dict[str, str] = {}  # settings of what is started
+        self.has_database = True  # before it is started for the first time, which saves it the migrations
 
     def start(self, *, wait: bool = True) -> None:
+        """Start control. A new folder is given a database; without `has_database` control makes it."""
         arguments = ("stoker.app.control_main", "--api-port", str(self.port + 1), "--gateways", "1")
         self._spawn(arguments)
         if wait:
@@ -117,7 +120,7 @@ class Rig:
         """Kill the control that the agent keeps; it restarts it."""
         os.kill(self.processes()["control"], signal.SIGKILL)
 
-    def terminate(self, timeout_s: float = 10.0) -> int:
+    def terminate(self, timeout_s: float = WAIT_S) -> int:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout_s)
@@ -164,6 +167,9 @@ class Rig:
         module, *rest = arguments
         environment = {name: value for name, value in os.environ.items() if not name.startswith("STOKER_")}
         environment |= self.environ
+        if self.has_database and not self.home.database.exists():
+            self.home.make()
+            migrated(self.home.database).dispose()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", module, "--home", str(self.home.root), *rest],
@@ -207,11 +213,11 @@ def python_model(folder: Path, *, load: str = "pass", work: str = "pass", scale:
     return folder
 
 
-def is_served(rig: Rig, name: str = "a") -> bool:
+def is_served(rig: Rig, name: str = "a", key: str = "") -> bool:
     """Return whether the gateway knows the key and a ready replica: control may know before it."""
     connection = http.client.HTTPConnection("127.0.0.1", rig.port, timeout=WAIT_S)
     try:
-        connection.request("GET", f"/v2/models/{name}/ready", headers={"Authorization": f"Bearer {rig.key}"})
+        connection.request("GET", f"/v2/models/{name}/ready", headers={"Authorization": f"Bearer {key or rig.key}"})
         return connection.getresponse().status == 200
     except OSError:
         return False

@@ -20,10 +20,9 @@ from stoker.cli.exits import Exit
 from stoker.client.connection import ManifestRefused
 from stoker.types.errors import StokerError
 from tests.cli.run import stoker
-from tests.control.rig import Rig, endpoint, infer, python_model, until
+from tests.control.rig import Rig, endpoint, infer, is_served, python_model, until
 from tests.observe.receivers import Webhook
 
-READY_S = 30.0
 MOVES = ("freeze-rollouts", "scale-up", "shed-sheddable")
 # Its replica cannot load while the file is there.
 LOAD = 'import os; assert not os.path.exists({!r}), "the weights are gone"'
@@ -72,7 +71,8 @@ def prepare(rig: Rig, folder: Path, url: str) -> Path:
             }
         )
     )
-    until(lambda: rig.client.endpoint("default", "a").status.replicas_ready, "the endpoint is ready", READY_S)
+    until(lambda: rig.client.endpoint("default", "a").status.replicas_ready, "the endpoint is ready")
+    until(lambda: is_served(rig), "the gateway knows it")
     until(lambda: rig.client.slos("a"), "the endpoint is watched")
     return gone
 
@@ -93,6 +93,12 @@ def statuses(webhook: Webhook) -> list[str]:
     return [post.json["status"] for post in webhook.posts]
 
 
+def burns(webhook: Webhook) -> list[dict[str, Any]]:
+    """Return what was told of objectives. A machine that is too busy may have alarms beside them."""
+    told = [each for post in list(webhook.posts) if post.json["status"] == "firing" for each in post.json["alerts"]]
+    return [each for each in told if each["labels"]["alertname"] == "SloBurn"]
+
+
 def moves(rig: Rig) -> list[str]:
     return [each.move for each in rig.client.endpoint("default", "a").status.moves]
 
@@ -111,12 +117,12 @@ def test_a_replica_that_dies_for_good_is_told_in_seconds_and_the_policy_of_the_b
     try:
         gone = prepare(rig, tmp_path, webhook.url)
         rig.client.test_notifier("default", "phone")
-        assert webhook.posts.pop().json["alerts"][0]["labels"]["alertname"] == "StokerTest"
+        assert "StokerTest" in [post.json["alerts"][0]["labels"]["alertname"] for post in webhook.posts]
         with Callers(rig):
             until(lambda: rig.client.slos("a")[0].attained is not None, "answers are counted")
             break_it(rig, gone)
-            until(lambda: "firing" in statuses(webhook), "the receiver hears", 30.0)
-        (told,) = (one for one in webhook.posts[0].json["alerts"] if one["labels"]["alertname"] == "SloBurn")
+            until(lambda: burns(webhook), "the receiver hears", 30.0)
+        told, *_ = burns(webhook)
         assert told["labels"]["endpoint"] == "a"
         assert told["labels"]["severity"] == "page"
         assert told["annotations"]["runbook_url"] == "https://wiki/a"
@@ -131,7 +137,7 @@ def test_a_replica_that_dies_for_good_is_told_in_seconds_and_the_policy_of_the_b
         until(lambda: moves(rig) == list(MOVES), "the policy is in force")
         until(lambda: "error budget" in refusal(rig, "sheddable"), "gateways shed")
         assert "error budget" not in refusal(rig, "standard")
-        assert rig.client.endpoint("default", "a").status.replicas_wanted == 2
+        until(lambda: rig.client.endpoint("default", "a").status.replicas_wanted == 2, "one more is wanted")
         refused_too = stoker("deploy", "a", "--env", "NEW=1", home=rig.home.root)
         assert refused_too.returncode == Exit.REFUSED
         assert "insist with --over-budget" in refused_too.stderr

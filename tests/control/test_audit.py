@@ -22,14 +22,15 @@ from stoker.core.audit import chain
 from stoker.core.diagnose import incident as life
 from stoker.core.notices import AlertMemory
 from stoker.core.rollout.state import Entry
-from stoker.store import alerts, audit, incidents, journal, migrate, projects, recording, rollouts, schema
-from stoker.store.engine import Connection, Database, open_engine, sqlite_url
+from stoker.store import alerts, audit, incidents, journal, projects, recording, rollouts, schema
+from stoker.store.engine import Connection, Database
 from stoker.telemetry.metrics import Registry
 from stoker.types.audit import AuditEvent, Hold
 from stoker.types.errors import Conflict
 from stoker.types.remedies import Act
 from stoker.types.rollouts import ArmCounts, Arms
 from tests.control.test_steering import begun
+from tests.databases import migrated
 from tests.store import rows
 
 ANN = recording.Actor("ann", "PUT /x", "10.0.0.1", "r1", ("project default",))
@@ -38,8 +39,7 @@ NOW_US = 2_000 * DAY_US
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    engine = open_engine(sqlite_url(tmp_path / "state.db"))
-    migrate.upgrade(engine)
+    engine = migrated(tmp_path / "state.db")
     made = Database(engine)
     yield made
     made.close()

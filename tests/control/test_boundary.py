@@ -15,8 +15,8 @@ from stoker.core import conditions
 from stoker.core.slo import SloDecision, SloMemory
 from stoker.observe.objectives.judge import Standing
 from stoker.placement.local import LocalDriver
-from stoker.store import endpoints, leases, migrate, notifiers, projects
-from stoker.store.engine import Database, open_engine, sqlite_url
+from stoker.store import endpoints, leases, notifiers, projects
+from stoker.store.engine import Database
 from stoker.store.leases import Lease, LeaseLost
 from stoker.types.boundary import Boundary
 from stoker.types.errors import NotFound
@@ -26,6 +26,7 @@ from stoker.types.process import NodeStatus, ProcessStatus
 from stoker.types.resources import Endpoint, EndpointSpec, Metadata, Notifier, Project, ProjectMetadata
 from stoker.types.slos import Objective
 from stoker.types.statuses import Condition, EndpointStatus
+from tests.databases import migrated
 
 NOW = 1_800_000_000.0
 KEY = (ProjectName("default"), EndpointName("a"))
@@ -51,7 +52,7 @@ class Pages:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     def address(self, path: str) -> str:
         return f"http://127.0.0.1:{self.server.server_address[1]}{path}"
@@ -72,8 +73,7 @@ class Scene:
     """A database with an endpoint, and a watch that the test makes look."""
 
     def __init__(self, path: Path, runbook: str) -> None:
-        engine = open_engine(sqlite_url(path))
-        migrate.upgrade(engine)
+        engine = migrated(path)
         self.database = Database(engine)
         self.now_s = NOW
         self.written_s: float | None = NOW - 10

@@ -12,8 +12,8 @@ from stoker.control.budgets import Budgets, settle
 from stoker.core.wallet import Hold, Short, Wallet
 from stoker.protocol.budgets import route
 from stoker.store import budgets as rows
-from stoker.store import migrate, projects
-from stoker.store.engine import Database, open_engine, sqlite_url
+from stoker.store import projects
+from stoker.store.engine import Database
 from stoker.telemetry.metrics import Registry
 from stoker.types.budgets import BudgetSpec, BudgetView
 from stoker.types.errors import Conflict
@@ -21,6 +21,7 @@ from stoker.types.ids import ProjectName
 from stoker.types.prices import NANO_PER_USD
 from stoker.types.resources import Budget, Metadata, Project, ProjectMetadata
 from stoker.types.usage import Charge
+from tests.databases import migrated
 
 NOON_S = 1_800_057_600.0 + 43_200.0
 
@@ -70,8 +71,7 @@ class Ledger:
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    engine = open_engine(sqlite_url(tmp_path / "state.db"))
-    migrate.upgrade(engine)
+    engine = migrated(tmp_path / "state.db")
     database = Database(engine)
     yield Ledger(database)
     database.close()

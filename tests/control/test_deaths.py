@@ -7,18 +7,18 @@ import pytest
 
 from stoker.control import deaths
 from stoker.core.snapshot import Node
-from stoker.store import journal, migrate
-from stoker.store.engine import Database, open_engine, sqlite_url
+from stoker.store import journal
+from stoker.store.engine import Database
 from stoker.types.ids import NodeName
 from stoker.types.process import ProcessStatus
+from tests.databases import migrated
 
 NOW_S = 10_000.0
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    engine = open_engine(sqlite_url(tmp_path / "state.db"))
-    migrate.upgrade(engine)
+    engine = migrated(tmp_path / "state.db")
     database = Database(engine)
     yield database
     database.close()

@@ -13,14 +13,15 @@ from stoker.control import evidence
 from stoker.core.feedback import Label
 from stoker.core.rollout.state import RolloutState
 from stoker.observe.feedback.store import FeedbackStore, Source
-from stoker.store import endpoints, migrate, rollouts
-from stoker.store.engine import Connection, Database, open_engine, sqlite_url
+from stoker.store import endpoints, rollouts
+from stoker.store.engine import Connection, Database
 from stoker.store.projects import put as put_project
 from stoker.types.errors import NotFound
 from stoker.types.feedback import Prediction
 from stoker.types.resources import EndpointSpec, Feedback
 from stoker.types.rollouts import WRONG, Arms
-from tests.control.rig import WAIT_S, Rig, endpoint, until
+from tests.control.rig import WAIT_S, Rig, endpoint, is_served, until
+from tests.databases import migrated
 from tests.store import rows
 from tests.store.test_rollouts import state
 
@@ -85,8 +86,7 @@ def test_a_value_beyond_the_tolerance_is_wrong_and_without_one_nothing_is(store:
 
 
 def test_what_the_store_drops_stays_counted(store: FeedbackStore, tmp_path: Path) -> None:
-    engine = open_engine(sqlite_url(tmp_path / "state.db"))
-    migrate.upgrade(engine)
+    engine = migrated(tmp_path / "state.db")
     database = Database(engine)
 
     def begin(connection: Connection) -> RolloutState:
@@ -122,9 +122,12 @@ def infer(rig: Rig, id_: str, row: list[float]) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", rig.port, timeout=WAIT_S)
     tensor = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": row}
     headers = {"Authorization": f"Bearer {rig.key}", "Content-Type": "application/json", "x-request-id": id_}
-    connection.request("POST", "/v2/models/a/infer", json.dumps({"inputs": [tensor]}), headers)
-    assert connection.getresponse().status == 200
-    connection.close()
+    try:
+        connection.request("POST", "/v2/models/a/infer", json.dumps({"inputs": [tensor]}), headers)
+        answer = connection.getresponse()
+        assert answer.status == 200, answer.read()
+    finally:
+        connection.close()
 
 
 def test_a_canary_whose_answers_turn_out_wrong_is_rolled_back_by_their_labels(rig: Rig, tmp_path: Path) -> None:
@@ -146,7 +149,8 @@ def test_a_canary_whose_answers_turn_out_wrong_is_rolled_back_by_their_labels(ri
     rig.request("POST", "/api/v1/apply", endpoint(model="m@1", feedback={}, rollout=rollout))
     until(lambda: rig.client.endpoint("default", "a").status.serving, "the first revision serves")
     rig.request("POST", "/api/v1/apply", endpoint(model="m@2", feedback={}, rollout=rollout))
-    until(lambda: phase() == "stepping", "the canary has its share", 40)
+    until(lambda: phase() == "stepping", "the canary has its share")
+    until(lambda: is_served(rig), "the gateway serves it")
     sent = 0
 
     def send(count: int) -> None:
@@ -166,13 +170,13 @@ def test_a_canary_whose_answers_turn_out_wrong_is_rolled_back_by_their_labels(ri
         send(5)
         return judged() > 0
 
-    until(is_heard, "both revisions' predictions are kept and labelled", 40)
+    until(is_heard, "both revisions' predictions are kept and labelled")
     while phase() == "stepping":  # no faster than control looks: how many it takes depends on no machine
         assert sent < 2000
         goal = judged() + 100
         send(100)
-        until(lambda: judged() >= goal or phase() != "stepping", "the labels are counted", 40)  # noqa: B023
-    until(lambda: phase() == "rolled-back", "labels take the traffic away", 40)
+        until(lambda: judged() >= goal or phase() != "stepping", "the labels are counted")  # noqa: B023
+    until(lambda: phase() == "rolled-back", "labels take the traffic away")
     found = client.newest("default", "a")
     assert found.because.startswith("wrong: ")
     assert found.lines[0].metric == WRONG

@@ -85,7 +85,7 @@ def test_labels_find_their_predictions_whatever_dies_between(rig: Rig, tmp_path:
     rig.start_agent()
     rig.push("m", folder)
     assert rig.request("POST", "/api/v1/apply", endpoint(feedback={"keep": "1d"}))[0] == 200
-    until(lambda: "Ready" in conditions(rig) and conditions(rig)["Ready"].status, "it serves", 30.0)
+    until(lambda: "Ready" in conditions(rig) and conditions(rig)["Ready"].status, "it serves")
 
     def is_watched() -> bool:
         with contextlib.suppress(AssertionError):  # the gateway does not know it yet
@@ -189,7 +189,7 @@ def run(folder: Path, body: Callable[[Watched], Awaitable[None]]) -> None:
         rig = Watched(folder)
         server = await serve(f"unix:{folder}/r", rig.replica)
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(WAIT_S):
                 await rig.watch.turn(rig.now_s)
                 await body(rig)
         finally:

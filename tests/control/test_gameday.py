@@ -14,11 +14,12 @@ from stoker.control import gameday
 from stoker.observe.history.history import History
 from stoker.observe.incidents.evidence import Recorded
 from stoker.observe.incidents.incidents import Incidents
-from stoker.store import endpoints, leases, migrate, models, projects
-from stoker.store.engine import Database, open_engine, sqlite_url
+from stoker.store import endpoints, leases, models, projects
+from stoker.store.engine import Database
 from stoker.store.leases import Lease
 from stoker.types.faults import BAD_REVISION, BadRevision
 from stoker.types.ids import ModelName
+from tests.databases import migrated
 from tests.store.rows import endpoint, manifest, project
 
 
@@ -45,8 +46,7 @@ class Plane:
 
 @pytest.fixture
 def plane(tmp_path: Path) -> Plane:
-    engine = open_engine(sqlite_url(tmp_path / "state.db"))
-    migrate.upgrade(engine)
+    engine = migrated(tmp_path / "state.db")
     database = Database(engine)
     lease = database.write(lambda each: leases.acquire(each, "control", "me", time.time()))
     assert lease is not None

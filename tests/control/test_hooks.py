@@ -15,12 +15,13 @@ from stoker.client.rollouts import RolloutClient, RolloutDetail
 from stoker.control.hooks import HookPost
 from stoker.core.rollout.state import Entry
 from stoker.observe.notify import delivery, http
-from stoker.store import leases, migrate, outbox, rollouts
-from stoker.store.engine import Connection, Database, open_engine, sqlite_url
+from stoker.store import leases, outbox, rollouts
+from stoker.store.engine import Connection, Database
 from stoker.telemetry.metrics import Registry
 from stoker.types.errors import NotFound, SecretUnavailable
 from stoker.types.rollouts import Hook, Rollout
-from tests.control.rig import Rig, endpoint, infer, python_model, until
+from tests.control.rig import WAIT_S, Rig, endpoint, infer, is_served, python_model, until
+from tests.databases import migrated
 from tests.observe.receivers import Webhook, tarpit
 from tests.store.test_rollouts import state
 
@@ -44,8 +45,7 @@ def webhook() -> Iterator[Webhook]:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    engine = open_engine(sqlite_url(tmp_path / "state.db"))
-    migrate.upgrade(engine)
+    engine = migrated(tmp_path / "state.db")
     database = Database(engine)
     yield database
     database.close()
@@ -70,7 +70,7 @@ def delivers(
     async def work() -> None:
         lease = leases.Lease("control", "me", 1) if holds_lease else None
         post = HookPost(database, folder, lambda: lease, registry, named)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WAIT_S):
             while not await claim():
                 await post.look()
                 await asyncio.sleep(0.01)
@@ -137,7 +137,7 @@ def test_a_receiver_that_hangs_and_one_that_is_gone_hold_up_nobody(
             happens(database, Hook(url), Hook("http://127.0.0.1:9"), Hook(webhook.url))
             lease = leases.Lease("control", "me", 1)
             post = HookPost(database, tmp_path, lambda: lease, Registry("control"), named)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(WAIT_S):
                 while len(webhook.posts) < 3:
                     await post.look()
                     await asyncio.sleep(0.01)
@@ -211,25 +211,37 @@ def test_who_does_not_hold_the_lease_tells_nobody(database: Database, webhook: W
     assert len(database.read(outbox.everything)) == 3
 
 
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """A platform with three versions of a model, times 1, 2 and 3."""
+    folder = tmp_path_factory.mktemp("hooks")
+    rig = Rig(folder / "h")
+    try:
+        rig.start_agent()
+        for scale in (1, 2, 3):
+            rig.push("m", python_model(folder / f"{scale}", scale=scale), tasks=("predict",))
+        yield rig
+    finally:
+        rig.close()
+
+
 def test_a_control_that_is_killed_while_a_receiver_is_away_tells_all_of_it_afterwards(
-    rig: Rig, webhook: Webhook, tmp_path: Path
+    platform: Rig, webhook: Webhook
 ) -> None:
     webhook.answers = [503] * 1000  # away
-    rig.start_agent()
-    rig.push("m", python_model(tmp_path / "a"), tasks=("predict",))
-    rig.push("m", python_model(tmp_path / "b", scale=2), tasks=("predict",))
+    rig, name = platform, "away"
     rollout: dict[str, Any] = {"strategy": "blue-green", "keep": "0s", "hooks": [{"webhook": webhook.url}]}
-    rig.request("POST", "/api/v1/apply", endpoint(model="m@1", rollout=rollout))
-    until(lambda: rig.client.endpoint("default", "a").status.serving, "the first revision serves")
-    rig.request("POST", "/api/v1/apply", endpoint(model="m@2", rollout=rollout))
+    rig.request("POST", "/api/v1/apply", endpoint(name, "m@1", rollout=rollout))
+    until(lambda: rig.client.endpoint("default", name).status.serving, "the first revision serves")
+    rig.request("POST", "/api/v1/apply", endpoint(name, "m@2", rollout=rollout))
     until(lambda: webhook.posts, "the receiver was asked")
     first = rig.processes()["control"]
     rig.kill_control()
-    until(lambda: rig.processes().get("control") not in (None, first) and rig.is_ready(), "control is back", 30)
-    until(lambda: rig.client.endpoint("default", "a").status.serving == "default.a-2", "it serves", 40)
+    until(lambda: rig.processes().get("control") not in (None, first) and rig.is_ready(), "control is back")
+    until(lambda: rig.client.endpoint("default", name).status.serving == f"default.{name}-2", "it serves")
     before = len(webhook.posts)
     webhook.answers = []
-    until(lambda: "promoted" in [each.json["event"] for each in webhook.posts[before:]], "all was told", 90)
+    until(lambda: "promoted" in [each.json["event"] for each in webhook.posts[before:]], "all was told")
     events = {each.json["id"]: each.json["event"] for each in webhook.posts}
     assert list(events.values()) == ["pre-release", "step", "promoted"]
     assert webhook.posts[-1].json["canary_model"] == "m@2"
@@ -240,35 +252,34 @@ def held(webhook: Webhook, within: str = "1h", unanswered: str = "refuse") -> di
     return {"strategy": "blue-green", "keep": "0s", "hooks": [hook]}
 
 
-def newest(rig: Rig) -> RolloutDetail:
+def newest(rig: Rig, name: str) -> RolloutDetail:
     try:
-        return RolloutClient(rig.client.connection).newest("default", "a")
+        return RolloutClient(rig.client.connection).newest("default", name)
     except NotFound:  # it has yet to begin
-        return RolloutDetail(0, "default", "a", "blue-green", "gating", "", "", "")
+        return RolloutDetail(0, "default", name, "blue-green", "gating", "", "", "")
 
 
 def test_a_hook_holds_a_release_until_it_answers_over_the_api_whoever_dies_meanwhile(
-    rig: Rig, webhook: Webhook, tmp_path: Path
+    platform: Rig, webhook: Webhook
 ) -> None:
-    rig.start_agent()
-    for scale in (1, 2, 3):
-        rig.push("m", python_model(tmp_path / f"{scale}", scale=scale), tasks=("predict",))
-    rig.request("POST", "/api/v1/apply", endpoint(model="m@1", rollout=held(webhook)))
-    until(lambda: rig.client.endpoint("default", "a").status.serving, "the first serves, which nobody was asked about")
+    rig, name = platform, "held"
+    rig.request("POST", "/api/v1/apply", endpoint(name, "m@1", rollout=held(webhook)))
+    until(lambda: rig.client.endpoint("default", name).status.serving, "the first serves, which nobody was asked about")
     assert webhook.posts == []
-    rig.request("POST", "/api/v1/apply", endpoint(model="m@2", rollout=held(webhook)))
-    until(lambda: len(webhook.posts) > 1, "it is asked", 40)
+    rig.request("POST", "/api/v1/apply", endpoint(name, "m@2", rollout=held(webhook)))
+    until(lambda: len(webhook.posts) > 1, "it is asked")
     began, asked = (each.json for each in webhook.posts[:2])
     assert (began["event"], began["phase"], began["answer"]) == ("pre-release", "gating", "")
     assert (asked["event"], asked["phase"]) == ("pre-release", "awaiting")
-    assert asked["answer"] == "/api/v1/projects/default/endpoints/a/rollout"
+    assert asked["answer"] == f"/api/v1/projects/default/endpoints/{name}/rollout"
     assert asked["answer_by_s"] == pytest.approx(asked["at_s"] + 3600, abs=1)
-    assert "awaits approval until" in ReleaseClient(rig.client.connection).get("default", "a").verdict
+    assert "awaits approval until" in ReleaseClient(rig.client.connection).get("default", name).verdict
     first = rig.processes()["control"]
     rig.kill_control()
-    until(lambda: rig.processes().get("control") not in (None, first) and rig.is_ready(), "control is back", 30)
-    assert newest(rig).phase == "awaiting"
-    assert infer(rig) == [1.0, 1.0, 1.0, 1.0]
+    until(lambda: rig.processes().get("control") not in (None, first) and rig.is_ready(), "control is back")
+    assert newest(rig, name).phase == "awaiting"
+    until(lambda: is_served(rig, name), "the gateway serves what is not held")
+    assert infer(rig, name) == [1.0, 1.0, 1.0, 1.0]
 
     def answers(order: str, number: int, reason: str) -> tuple[int, Any]:
         body = {"order": order, "reason": reason, "rollout": number}
@@ -277,36 +288,36 @@ def test_a_hook_holds_a_release_until_it_answers_over_the_api_whoever_dies_meanw
 
     assert answers("approve", asked["rollout"] + 1, "another one")[0] == 409
     assert answers("approve", asked["rollout"], "change 4711")[0] == 200
-    until(lambda: newest(rig).phase == "promoted", "it is released", 40)
-    entry = next(each for each in newest(rig).timeline if each.event == "approve")
+    until(lambda: newest(rig, name).phase == "promoted", "it is released")
+    entry = next(each for each in newest(rig, name).timeline if each.event == "approve")
     assert entry.because.startswith("approved by ")
     assert entry.because.endswith("(change 4711)")
-    verdict = until(lambda: releases_verdict(rig), "it is told", 20)
+    verdict = until(lambda: releases_verdict(rig, name), "it is told")
     assert "change 4711" in verdict
-    rig.request("POST", "/api/v1/apply", endpoint(model="m@3", rollout=held(webhook)))
-    until(lambda: newest(rig).canary == "default.a-3" and newest(rig).phase == "awaiting", "it is asked", 40)
-    assert answers("deny", newest(rig).number, "not in the holidays")[0] == 200
-    until(lambda: newest(rig).phase == "refused", "it is refused")
-    assert "not in the holidays" in newest(rig).because
-    until(lambda: infer(rig) == [2.0, 2.0, 2.0, 2.0], "what was approved serves on", 20)
-    assert answers("approve", newest(rig).number, "after all")[0] == 409
-    until(lambda: webhook.posts[-1].json["event"] == "verdict", "it is told of its own answer", 20)
+    rig.request("POST", "/api/v1/apply", endpoint(name, "m@3", rollout=held(webhook)))
+    until(
+        lambda: newest(rig, name).canary == f"default.{name}-3" and newest(rig, name).phase == "awaiting", "it is asked"
+    )
+    assert answers("deny", newest(rig, name).number, "not in the holidays")[0] == 200
+    until(lambda: newest(rig, name).phase == "refused", "it is refused")
+    assert "not in the holidays" in newest(rig, name).because
+    until(lambda: infer(rig, name) == [2.0, 2.0, 2.0, 2.0], "what was approved serves on")
+    assert answers("approve", newest(rig, name).number, "after all")[0] == 409
+    until(lambda: webhook.posts[-1].json["event"] == "verdict", "it is told of its own answer")
 
 
-def releases_verdict(rig: Rig) -> str:
-    said = ReleaseClient(rig.client.connection).get("default", "a").verdict
+def releases_verdict(rig: Rig, name: str) -> str:
+    said = ReleaseClient(rig.client.connection).get("default", name).verdict
     return said if "promoted" in said else ""
 
 
-def test_a_release_that_nobody_answers_for_is_refused_in_time(rig: Rig, webhook: Webhook, tmp_path: Path) -> None:
-    rig.start_agent()
-    for scale in (1, 2):
-        rig.push("m", python_model(tmp_path / f"{scale}", scale=scale), tasks=("predict",))
-    rig.request("POST", "/api/v1/apply", endpoint(model="m@1", rollout=held(webhook, "1s")))
-    until(lambda: rig.client.endpoint("default", "a").status.serving, "the first revision serves")
+def test_a_release_that_nobody_answers_for_is_refused_in_time(platform: Rig, webhook: Webhook) -> None:
+    rig, name = platform, "unanswered"
+    rig.request("POST", "/api/v1/apply", endpoint(name, "m@1", rollout=held(webhook, "1s")))
+    until(lambda: rig.client.endpoint("default", name).status.serving, "the first revision serves")
     webhook.answers = [403] * 100  # somebody who does not want to hear of it approves nothing
-    rig.request("POST", "/api/v1/apply", endpoint(model="m@2", rollout=held(webhook, "1s")))
-    until(lambda: newest(rig).phase == "refused", "it is refused", 40)
-    assert newest(rig).because == "127.0.0.1 did not approve it within 1s".replace(
+    rig.request("POST", "/api/v1/apply", endpoint(name, "m@2", rollout=held(webhook, "1s")))
+    until(lambda: newest(rig, name).phase == "refused", "it is refused")
+    assert newest(rig, name).because == "127.0.0.1 did not approve it within 1s".replace(
         "127.0.0.1", webhook.url.removeprefix("http://")
     )

@@ -19,7 +19,7 @@ from stoker.types.errors import Conflict, InvalidInput, NotFound, NotReachable, 
 from stoker.types.models import sha256_digest
 from stoker.types.nodes import Issued, Joined, NewToken, Requests, SyncBody, Synced, TokenWish
 from stoker.types.peers import OWN
-from tests.control.rig import Rig, until
+from tests.control.rig import WAIT_S, Rig, until
 from tests.ports import free_ports
 
 MISSING = "sha256:" + "0" * 64
@@ -52,7 +52,7 @@ class Machine:
         host, _, port = self.rig.environ["STOKER_NODES"].rpartition(":")
         far = Far(host, int(port), OWN, "control", "control", str(self.home.tls / role))
         told = b"" if body is None else msgspec.json.encode(body)
-        return asyncio.run(request(far.address, method, path, body=told, timeout_s=5.0))
+        return asyncio.run(request(far.address, method, path, body=told, timeout_s=WAIT_S))
 
     def sync(self, role: str = "agent") -> int:
         return self.ask("POST", "/v1/sync", SyncBody(""), role)[0]

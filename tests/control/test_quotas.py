@@ -11,8 +11,8 @@ from stoker.control.issuing import PLATFORM, Wish
 from stoker.core.cost.attribute import ReplicaTime
 from stoker.core.cost.money import HOUR_MS
 from stoker.core.cost.timesheet import Sheet
-from stoker.store import costs, migrate, models, projects
-from stoker.store.engine import Connection, Database, open_engine, sqlite_url
+from stoker.store import costs, models, projects
+from stoker.store.engine import Connection, Database
 from stoker.telemetry.metrics import Registry
 from stoker.types.errors import OverQuota
 from stoker.types.ids import Digest, ModelName
@@ -20,6 +20,7 @@ from stoker.types.models import FileEntry
 from stoker.types.projects import ProjectSpec
 from stoker.types.quotas import ProjectQuota
 from stoker.types.resources import Endpoint, Project, ProjectMetadata, Replicas, Resources
+from tests.databases import migrated
 from tests.store import rows
 
 NOW_S = 1_800_000_000.0  # 2027-01-15, 08:00 UTC
@@ -28,8 +29,7 @@ MONTH_S = 1_798_761_600  # its first
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    engine = open_engine(sqlite_url(tmp_path / "state.db"))
-    migrate.upgrade(engine)
+    engine = migrated(tmp_path / "state.db")
     made = Database(engine)
     made.write(lambda connection: projects.put(connection, rows.project(), 1.0))
     yield made

@@ -22,7 +22,7 @@ def killed(folder: Path, moment: str) -> float:
     """Have a control decide and be killed; return the moment at which it was."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.control.remedy_scene", str(folder), moment],
-        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=110, check=False,
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr
     scene = Scene(folder)

@@ -17,8 +17,8 @@ from stoker.core.refs import ModelRef
 from stoker.observe.samples import SampleStore, Wanted
 from stoker.protocol import frames, link
 from stoker.protocol.frames import EndHead, Hello, RequestHead
-from stoker.store import endpoints, migrate, models, projects, revisions
-from stoker.store.engine import Connection, Database, open_engine, sqlite_url
+from stoker.store import endpoints, models, projects, revisions
+from stoker.store.engine import Connection, Database
 from stoker.telemetry.sealing import KeyRing
 from stoker.telemetry.segments import Writer
 from stoker.types.errors import Busy, Conflict, InvalidInput, NotFound, StokerError, Unavailable
@@ -27,6 +27,7 @@ from stoker.types.process import NodeStatus, ProcessStatus
 from stoker.types.replay import Outcome, Summary
 from stoker.types.replica import ReplicaStats
 from stoker.types.samples import SampleRecord
+from tests.databases import migrated
 from tests.store import rows
 
 OLD, NEW = "default.a-1", "default.a-2"
@@ -93,8 +94,7 @@ def played(tmp_path: Path, body: Body) -> None:
     """Run `body` with two revisions that are up, and a third that is not."""
 
     async def main() -> None:
-        engine = open_engine(sqlite_url(tmp_path / "state.db"))
-        migrate.upgrade(engine)
+        engine = migrated(tmp_path / "state.db")
         database = Database(engine)
         database.write(written)
         ready = [ProcessStatus(each, "replica", "ready", labels={"revision": each}) for each in (OLD, NEW)]

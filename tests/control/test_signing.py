@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,10 @@ from stoker.types.errors import Conflict, InvalidInput, NotFound, SignatureRefus
 from stoker.types.models import FileEntry
 from stoker.types.signing import ROOTS_MAX, SIGNATURES_MAX, Keyless
 from tests.cli.run import stoker_here
-from tests.control.rig import Rig, conditions, endpoint, infer, python_model, until
+from tests.control.rig import Rig, conditions, endpoint, infer, is_served, python_model, until
 from tests.protocol.sigstore import IDENTITY, ISSUER, Sigstore
 
 PATIENCE_S = 90.0  # to give up, not to be quick: processes start and are refused on the way
-
-pytestmark = pytest.mark.timeout(300)
 
 KEY = ec.generate_private_key(ec.SECP256R1())
 OTHER = ec.generate_private_key(ec.SECP256R1())
@@ -53,12 +52,13 @@ def test_what_nobody_signed_does_not_start_until_it_is_signed_by_a_trusted_key(r
     rig.client.sign("m", "1", signing.sign("m", version.manifest.files, KEY))
     rig.client.trust_key("default", "team", PUBLIC)
     until(lambda: ready(rig), "it serves once it is signed and trusted", PATIENCE_S)
+    until(lambda: is_served(rig), "the gateway knows it", PATIENCE_S)
     assert infer(rig) == [1, 1, 1, 1]
     (view,) = rig.client.signatures("m", "1", "default")
     assert (view.state, view.signer) == ("verified", "team")
 
     # Stripped from the database: what runs goes on, and the next replica does not start.
-    with sqlite3.connect(rig.home.database) as database:
+    with closing(sqlite3.connect(rig.home.database, timeout=PATIENCE_S)) as database, database:
         assert database.execute("DELETE FROM signatures").rowcount == 1
     assert rig.request("POST", "/api/v1/apply", endpoint(replicas={"min": 2, "max": 2}))[0] == 200
     said(rig, "it has no signature")

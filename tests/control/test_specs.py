@@ -8,13 +8,14 @@ import pytest
 
 from stoker.control import specs
 from stoker.core.capacity import Capacity
-from stoker.store import endpoints, migrate, models, projects
-from stoker.store.engine import Connection, Database, open_engine, sqlite_url
+from stoker.store import endpoints, models, projects
+from stoker.store.engine import Connection, Database
 from stoker.types.ids import ModelName, NodeName
 from stoker.types.placement import PlacementSpec
 from stoker.types.projects import ProjectSpec
 from stoker.types.quotas import ProjectQuota
 from stoker.types.resources import Endpoint, Metadata, Project, ProjectMetadata, Replicas, Resources
+from tests.databases import migrated
 from tests.store import rows
 
 GIB = 1 << 30
@@ -23,8 +24,7 @@ NODES = (Capacity(NodeName("n1"), 4.0, 9 * GIB), Capacity(NodeName("n2"), 2.0, 4
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    engine = open_engine(sqlite_url(tmp_path / "state.db"))
-    migrate.upgrade(engine)
+    engine = migrated(tmp_path / "state.db")
     made = Database(engine)
 
     def fill(connection: Connection) -> None:

@@ -13,12 +13,13 @@ from stoker.control import specs, steering
 from stoker.control.steering import Word
 from stoker.core.rollout.state import RolloutState
 from stoker.core.rollout.table import Order, Phase
-from stoker.store import endpoints, journal, migrate, models, projects, revisions, rollouts
-from stoker.store.engine import Connection, Database, open_engine, sqlite_url
+from stoker.store import endpoints, journal, models, projects, revisions, rollouts
+from stoker.store.engine import Connection, Database
 from stoker.types.errors import Conflict
 from stoker.types.ids import ModelName
 from stoker.types.resources import Metadata
 from stoker.types.rollouts import Rollout
+from tests.databases import migrated
 from tests.store import rows
 
 FROZEN = Word(frozen="objective 'answers': 0% of the error budget is left")
@@ -26,8 +27,7 @@ FROZEN = Word(frozen="objective 'answers': 0% of the error budget is left")
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    engine = open_engine(sqlite_url(tmp_path / "state.db"))
-    migrate.upgrade(engine)
+    engine = migrated(tmp_path / "state.db")
     made = Database(engine)
     yield made
     made.close()

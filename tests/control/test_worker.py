@@ -25,7 +25,7 @@ def run(code: str, folder: Path, within_s: float = 30.0, tell: Any = "x") -> Any
             await worker.tell(tell)
             return await worker.hear(Step, within_s)
 
-    return asyncio.run(asyncio.wait_for(ask(), 60))
+    return asyncio.run(asyncio.wait_for(ask(), 100))
 
 
 def test_a_line_goes_in_and_a_line_comes_out(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_one_that_died_before_it_was_told_is_told_as_any_death(loop: Any, tmp_pa
                 await asyncio.sleep(0.01)
 
     with asyncio.Runner(loop_factory=loop) as runner, pytest.raises(Unavailable, match="ended with code 1: at once"):
-        runner.run(asyncio.wait_for(ask(), 60))
+        runner.run(asyncio.wait_for(ask(), 100))
 
 
 def test_what_it_started_ends_with_it(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ ASKED = st.lists(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(ASKED)
 def test_preemption_ends_takes_sheddable_replicas_only_and_leaves_no_room_that_is_owed(script: list) -> None:
     world = World(cores=(3.0, 2.0))

@@ -6,7 +6,7 @@ from stoker.core import actions, capacity, enforce
 from stoker.core.leaving import SETTLE_S
 from stoker.core.reconcile import Plan, plan
 from stoker.core.snapshot import Assignment, Snapshot
-from tests.core.worlds import SCRIPTS, World, play
+from tests.core.worlds import SCRIPTS, Check, World, play
 
 EXAMPLES = settings(max_examples=75)
 
@@ -25,116 +25,95 @@ def by_replica(snapshot: Snapshot) -> dict[str, Assignment]:
     return {each.replica: each for each in snapshot.assignments}
 
 
-@EXAMPLES
-@given(SCRIPTS)
-def test_never_drains_a_ready_replica_of_the_serving_revision_before_the_next_is_ready(script: list) -> None:
-    def check(snapshot: Snapshot, decided: Plan, world: World) -> None:
-        drained = {each.replica for each in decided.actions if isinstance(each, actions.DrainReplica)}
-        for endpoint in snapshot.endpoints:
-            if endpoint.is_deleting:
-                continue
-            wanted = [
-                each
-                for each in snapshot.assignments
-                if each.revision == endpoint.serving and each.phase == "wanted" and ready(snapshot, each)
+def never_drains_a_ready_replica_of_the_serving_revision_before_the_next_is_ready(
+    snapshot: Snapshot, decided: Plan, _world: World
+) -> None:
+    drained = {each.replica for each in decided.actions if isinstance(each, actions.DrainReplica)}
+    for endpoint in snapshot.endpoints:
+        if endpoint.is_deleting:
+            continue
+        wanted = [
+            each
+            for each in snapshot.assignments
+            if each.revision == endpoint.serving and each.phase == "wanted" and ready(snapshot, each)
+        ]
+        kept = [each for each in wanted if each.replica not in drained]
+        assert len(kept) >= min(len(wanted), endpoint.resource.spec.replicas.min), (endpoint.serving, drained)
+
+
+def never_stops_a_replica_that_gateways_were_not_told_to_leave(snapshot: Snapshot, decided: Plan, world: World) -> None:
+    for each in decided.actions:
+        if isinstance(each, actions.StopReplica):
+            assignment = by_replica(snapshot)[each.replica]
+            assert assignment.phase != "wanted"
+            told_long_ago = world.now_s - assignment.since_s >= SETTLE_S
+            assert told_long_ago or assignment.phase == "stopping" or not ready(snapshot, assignment)
+
+
+def traffic_never_moves_to_a_revision_without_ready_replicas(snapshot: Snapshot, decided: Plan, world: World) -> None:
+    for each in decided.actions:
+        if isinstance(each, actions.SetServing):
+            endpoint = world.endpoints[each.endpoint]
+            wanted = endpoint.resource.spec.replicas.min
+            able = [
+                one
+                for one in snapshot.assignments
+                if one.revision == each.revision and one.phase == "wanted" and ready(snapshot, one)
             ]
-            kept = [each for each in wanted if each.replica not in drained]
-            assert len(kept) >= min(len(wanted), endpoint.resource.spec.replicas.min), (endpoint.serving, drained)
-
-    play(script, check)
-
-
-@EXAMPLES
-@given(SCRIPTS)
-def test_never_stops_a_replica_that_gateways_were_not_told_to_leave(script: list) -> None:
-    def check(snapshot: Snapshot, decided: Plan, world: World) -> None:
-        for each in decided.actions:
-            if isinstance(each, actions.StopReplica):
-                assignment = by_replica(snapshot)[each.replica]
-                assert assignment.phase != "wanted"
-                told_long_ago = world.now_s - assignment.since_s >= SETTLE_S
-                assert told_long_ago or assignment.phase == "stopping" or not ready(snapshot, assignment)
-
-    play(script, check)
-
-
-@EXAMPLES
-@given(SCRIPTS)
-def test_traffic_never_moves_to_a_revision_without_ready_replicas(script: list) -> None:
-    def check(snapshot: Snapshot, decided: Plan, world: World) -> None:
-        for each in decided.actions:
-            if isinstance(each, actions.SetServing):
-                endpoint = world.endpoints[each.endpoint]
-                wanted = endpoint.resource.spec.replicas.min
-                able = [
-                    one
-                    for one in snapshot.assignments
-                    if one.revision == each.revision and one.phase == "wanted" and ready(snapshot, one)
-                ]
-                old_ready = [
-                    one for one in snapshot.assignments if one.revision == endpoint.serving and ready(snapshot, one)
-                ]
-                assert len(able) >= wanted or (able and not [one for one in old_ready if one.phase == "wanted"])
-
-    play(script, check)
-
-
-@EXAMPLES
-@given(SCRIPTS)
-def test_never_promises_more_cores_or_memory_than_a_node_has(script: list) -> None:
-    def check(_snapshot: Snapshot, _plan: Plan, world: World) -> None:
-        for node, (cores, memory_bytes) in world.capacity.items():
-            configs = [
-                world.revisions[each.revision].config for each in world.assignments.values() if each.node == node
+            old_ready = [
+                one for one in snapshot.assignments if one.revision == endpoint.serving and ready(snapshot, one)
             ]
-            assert sum(capacity.milli(config.cpu) for config in configs) <= capacity.milli(cores)
-            assert sum(config.memory_bytes for config in configs) <= memory_bytes
-
-    play(script, check)
+            assert len(able) >= wanted or (able and not [one for one in old_ready if one.phase == "wanted"])
 
 
-@EXAMPLES
-@given(SCRIPTS)
-def test_never_decides_about_a_replica_whose_node_is_silent(script: list) -> None:
-    def check(snapshot: Snapshot, decided: Plan, world: World) -> None:
-        known = by_replica(snapshot)
-        for each in decided.actions:
-            if isinstance(each, actions.StopReplica | actions.ForgetReplica):
-                assert seen(snapshot, known[each.replica])
-
-    play(script, check)
+def never_promises_more_cores_or_memory_than_a_node_has(_snapshot: Snapshot, _decided: Plan, world: World) -> None:
+    for node, (cores, memory_bytes) in world.capacity.items():
+        configs = [world.revisions[each.revision].config for each in world.assignments.values() if each.node == node]
+        assert sum(capacity.milli(config.cpu) for config in configs) <= capacity.milli(cores)
+        assert sum(config.memory_bytes for config in configs) <= memory_bytes
 
 
-@EXAMPLES
-@given(SCRIPTS)
-def test_never_forgets_a_replica_whose_process_is_there(script: list) -> None:
-    def check(snapshot: Snapshot, decided: Plan, world: World) -> None:
-        for each in decided.actions:
-            if isinstance(each, actions.ForgetReplica):
-                assert all(each.replica not in node.processes for node in snapshot.nodes)
-
-    play(script, check)
+def never_decides_about_a_replica_whose_node_is_silent(snapshot: Snapshot, decided: Plan, _world: World) -> None:
+    known = by_replica(snapshot)
+    for each in decided.actions:
+        if isinstance(each, actions.StopReplica | actions.ForgetReplica):
+            assert seen(snapshot, known[each.replica])
 
 
-@EXAMPLES
-@given(SCRIPTS)
-def test_never_gives_two_replicas_one_name(script: list) -> None:
+def never_forgets_a_replica_whose_process_is_there(snapshot: Snapshot, decided: Plan, _world: World) -> None:
+    for each in decided.actions:
+        if isinstance(each, actions.ForgetReplica):
+            assert all(each.replica not in node.processes for node in snapshot.nodes)
+
+
+def every_action_says_why(_snapshot: Snapshot, decided: Plan, _world: World) -> None:
+    assert all(each.because for each in decided.actions)
+
+
+def never_gives_two_replicas_one_name() -> Check:
     names: list[str] = []
 
     def check(_snapshot: Snapshot, decided: Plan, _world: World) -> None:
         names.extend(each.replica for each in decided.actions if isinstance(each, actions.StartReplica) and each.is_new)
         assert len(set(names)) == len(names)
 
-    play(script, check)
+    return check
 
 
-@EXAMPLES
+@settings(max_examples=150)
 @given(SCRIPTS)
-def test_every_action_says_why(script: list) -> None:
-    def check(_snapshot: Snapshot, decided: Plan, _world: World) -> None:
-        assert all(each.because for each in decided.actions)
-
-    play(script, check)
+def test_what_must_never_happen_does_not_in_any_turn_of_any_history(script: list) -> None:
+    play(
+        script,
+        never_drains_a_ready_replica_of_the_serving_revision_before_the_next_is_ready,
+        never_stops_a_replica_that_gateways_were_not_told_to_leave,
+        traffic_never_moves_to_a_revision_without_ready_replicas,
+        never_promises_more_cores_or_memory_than_a_node_has,
+        never_decides_about_a_replica_whose_node_is_silent,
+        never_forgets_a_replica_whose_process_is_there,
+        every_action_says_why,
+        never_gives_two_replicas_one_name(),
+    )
 
 
 @EXAMPLES

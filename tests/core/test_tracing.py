@@ -4,7 +4,7 @@ import random
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker.core import tracing
@@ -61,6 +61,7 @@ def test_ids_made_by_counting_are_sampled_as_evenly_as_random_ones(first: int) -
     assert 95 <= kept <= 105
 
 
+@settings(max_examples=50)
 @given(st.integers(0, 2**32))
 def test_about_one_good_answer_in_a_hundred_is_slow(seed: int) -> None:
     dice, pace = random.Random(seed), Pace()

@@ -87,11 +87,11 @@ def answer(engine: GenerateEngine, request: Any) -> Answer:
     return run(collect(engine, request))
 
 
-def run(work: Coroutine[Any, Any, _T], timeout_s: float = 60) -> _T:
+def run(work: Coroutine[Any, Any, _T], timeout_s: float = 100) -> _T:
     return asyncio.run(asyncio.wait_for(work, timeout_s))
 
 
-async def until(condition: Any, timeout_s: float = 20) -> None:
+async def until(condition: Any, timeout_s: float = 60) -> None:
     """Wait until `condition()` holds."""
     async with asyncio.timeout(timeout_s):
         while not condition():

@@ -81,17 +81,17 @@ def test_an_abort_ends_a_prompt_after_the_step_that_runs(llama: LlamaEngine) -> 
         first = asyncio.ensure_future(anext(items))
         await until(lambda: llama.kv_used_ratio() > 0)
         first.cancel()
-        start_s = time.monotonic()
+        start_s = time.process_time()  # the engine's threads are this process's
         await until(lambda: llama.running == 0)
-        return time.monotonic() - start_s
+        return time.process_time() - start_s
 
-    async def whole() -> float:
-        start_s = time.monotonic()
-        await collect(llama, chat("grass water light " * 150, max_tokens=1))
-        return time.monotonic() - start_s
+    async def a_third() -> float:
+        start_s = time.process_time()
+        await collect(llama, chat("grass water light " * 40, max_tokens=1))
+        return time.process_time() - start_s
 
-    aborted_s, whole_s = run(abort_at_once()), run(whole())
-    assert aborted_s < whole_s / 3, f"{aborted_s:.2f} s to abort a prompt of {whole_s:.2f} s"
+    aborted_s, third_s = run(abort_at_once()), run(a_third())
+    assert aborted_s < third_s, f"{aborted_s:.2f} s to abort a prompt of which a third takes {third_s:.2f} s"
 
 
 def test_closing_the_event_loop_in_the_middle_leaves_the_engine_well(llama: LlamaEngine) -> None:
@@ -335,7 +335,7 @@ print([type(end).__name__ for end in run(closed_in_the_middle())])
 
 def test_a_process_of_its_own_bounds_the_spin_hides_the_socket_and_closes_in_the_middle() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", ALONE], capture_output=True, text=True, timeout=60, check=False, cwd=ROOT
+        [sys.executable, "-c", ALONE], capture_output=True, text=True, timeout=110, check=False, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "GOMP_SPINCOUNT = '10000'" in done.stderr

@@ -151,6 +151,7 @@ def test_closing_closes_the_connection(upstream: Upstream) -> None:
     engine = openai.load(spec("openai", url=upstream.url, model="endless"), quiet)
 
     async def leave() -> None:
+        await until(lambda: upstream.open_streams == 0)  # of those that others left
         items = engine.generate(chat())
         for _ in range(3):
             await anext(items)
@@ -280,7 +281,7 @@ def test_a_server_that_dies_is_noticed_at_once() -> None:
     died: list[str] = []
     child = Child([sys.executable, "-c", SERVER, "{port}"], died.append)
     try:
-        child.wait_ready("/", 20, quiet)
+        child.wait_ready("/", 60, quiet)
         assert not died
         (server,) = psutil.Process(child.pid).children()
         server.send_signal(signal.SIGKILL)
@@ -294,7 +295,7 @@ def test_closing_stops_the_whole_tree_and_is_no_death() -> None:
     died: list[str] = []
     tree = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
     child = Child([sys.executable, "-c", tree + SERVER, "{port}"], died.append)
-    child.wait_ready("/", 20, quiet)
+    child.wait_ready("/", 60, quiet)
     guard = psutil.Process(child.pid)
     family = [guard, *guard.children(recursive=True)]
     assert len(family) == 3  # the guard, the server, what the server started

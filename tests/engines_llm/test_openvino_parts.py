@@ -134,7 +134,7 @@ def test_messages_arrive_whole_in_order_and_the_end_is_seen() -> None:
         sender.start()
         assert here.receive() == big
         assert here.receive() == Step([], 0.0)
-        sender.join(10)
+        sender.join(60)
         assert there.waiting() == []
         here.send(Cancel((1, 2)))
         here.send(Cancel((3,)))

@@ -86,7 +86,7 @@ class Upstream:
         self._stop: asyncio.Event = asyncio.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
-        assert self._is_up.wait(10)
+        assert self._is_up.wait(60)
 
     @property
     def url(self) -> str:
@@ -94,7 +94,8 @@ class Upstream:
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(60)
+        assert not self._thread.is_alive()
 
     def _run(self) -> None:
         self._loop.run_until_complete(self._serve())

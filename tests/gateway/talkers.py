@@ -1,7 +1,8 @@
 """A real gateway before real replica processes that run a small deterministic language model, for tests and the bench.
 
-Each of its tokens depends on the whole text before it, as a greedy model's do: one token lost, doubled or out of place
-changes all that follow.
+A prompt says how long it waits after each token (`every:0.01`), and where it waits for a file (`hold:20:PATH`: before
+token 20, counted from 0). Each of its tokens depends on the whole text before it, as a greedy model's do: one token
+lost, doubled or out of place changes all that follow.
 """
 
 import asyncio
@@ -22,9 +23,21 @@ from tests.runtime.models import python_spec
 
 WORDS = ["a", " b", "\n", " data: ", '"', "é", "日本", "🎉", "\\n", " the", "}", " stone", "\t", " river", ":", " 17"]
 TALKER = """
-import asyncio, hashlib, re
+import asyncio, hashlib, os, re
 
 WORDS = THE_WORDS
+
+
+def word_after(prompt, text):
+    return WORDS[hashlib.sha256(f"{prompt}|{text}".encode()).digest()[0] % len(WORDS)]
+
+
+def count(prompt, text):
+    said, words = "", 0
+    while said != text:
+        said += word_after(prompt, said)
+        words += 1
+    return words
 
 
 class Model:
@@ -35,9 +48,14 @@ class Model:
     async def talk(self, request, text):
         prompt = request.messages[-1].content if hasattr(request, "messages") else request.prompt
         every = float(re.search(r"every:([0-9.]+)", prompt)[1])
+        holds = {int(at): path for at, path in re.findall(r"hold:([0-9]+):(\\S+)", prompt)}
+        said = count(prompt, text)
         for _ in range(request.max_tokens):
-            word = WORDS[hashlib.sha256(f"{prompt}|{text}".encode()).digest()[0] % len(WORDS)]
+            while said in holds and not os.path.exists(holds[said]):
+                await asyncio.sleep(0.005)
+            word = word_after(prompt, text)
             text += word
+            said += 1
             yield word
             await asyncio.sleep(every)
 """.replace("THE_WORDS", repr(WORDS))
@@ -156,6 +174,11 @@ class Stream:
             "one end": self.events.count("[DONE]") == 1 and self.has_ended,
         }
         return [name for name, holds in claims.items() if not holds]
+
+
+def words_in(piece: bytes) -> int:
+    """Return how many tokens a piece of a stream brings; on a busy machine several come in one."""
+    return piece.count(b'"content":"') - piece.count(b'"content":""')
 
 
 async def stream(rig: Rig, body: bytes, on_piece: Callable[[bytes], None] | None = None) -> Stream:

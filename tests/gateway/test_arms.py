@@ -9,24 +9,27 @@ from typing import Any
 
 import pytest
 
+from stoker.gateway.arms import FORGIVE_S
 from tests.gateway import rig as rigs
-from tests.gateway.rig import Answer, Rig, ask, chat, client, infer, keep_alive, kept, run, until
+from tests.gateway.beside import beside
+from tests.gateway.rig import Answer, Rig, ask, chat, client, holds, infer, keep_alive, kept, run, until
 from tests.gateway.rollouts import all_counts, control, counts, follow, scene, table
 from tests.gateway.talkers import metric, metrics
 
 BOTH = ("r0", "r1", "c0", "c1")
+NEVER_SLOW = {"slow_s": 60.0}  # nor is it on a machine that others keep busy
 
 
 @pytest.fixture
 def even(tmp_path: Path) -> Iterator[Rig]:
     """Half of the requests each."""
-    with scene(tmp_path, BOTH, (50, 50), {"slow_s": 0.5, "segments": ["tenant", "size", "header:X-Region"]}) as made:
+    with scene(tmp_path, BOTH, (50, 50), {**NEVER_SLOW, "segments": ["tenant", "size", "header:X-Region"]}) as made:
         yield made
 
 
 @pytest.fixture
 def one_each(tmp_path: Path) -> Iterator[Rig]:
-    with scene(tmp_path, ("r0", "c0"), (50, 50), {"slow_s": 0.5}) as made:
+    with scene(tmp_path, ("r0", "c0"), (50, 50), NEVER_SLOW) as made:
         yield made
 
 
@@ -95,35 +98,49 @@ def test_what_the_caller_did_wrong_asked_by_version_or_gave_up_in_time_is_not_co
     run(work)
 
 
-def test_late_slow_empty_and_failed_tries_are_bad_in_their_own_ways(tmp_path: Path) -> None:
-    with scene(tmp_path, ("r0", "c0"), (0, 100), {"slow_s": 0.2}) as rig:
+@beside
+def test_late_slow_empty_and_failed_tries_are_bad_in_their_own_ways(folder: Path) -> None:
+    async def slow() -> None:
+        late, slow, _ = await asyncio.gather(
+            infer(rig, "hang n:1", x_request_timeout_ms="300"), infer(rig, "slow:0.4"), leaves()
+        )
+        assert (late.status, slow.status) == (504, 200)
+        while (await counts(rig)).arms.canary.total < 3:
+            await asyncio.sleep(0.01)
+        found = (await counts(rig)).arms
+        assert found.canary.bad == {"timeout": 2, "slow": 3}
+        assert found.canary.total == 3
+        assert sum(found.canary.latencies.values()) == 1, "the slow answer was one"
+        assert found.baseline.total == 0
 
-        async def work() -> None:
-            late = await infer(rig, "hang n:1", x_request_timeout_ms="300")
-            assert late.status == 504
-            assert (await infer(rig, "slow:0.4")).status == 200
-            assert (await infer(rig, "refuse:engine_failed at:c0")).status == 200, "the baseline answers, weight or not"
-            async with client(rig) as one:  # leaves after three times what is slow
-                one.send("POST", "/v2/models/digits/infer", b"hang n:2")
-                await asyncio.sleep(0.6)
-            while (await counts(rig)).arms.canary.total < 4:
-                await asyncio.sleep(0.01)
-            for text, wanted in (("chunks:0", "invalid"), ("chunks:5 loops:1", "invalid"), ("chunks:5", "")):
-                await ask(rig, "POST", "/v1/chat/completions", chat(text, stream=True))
-                assert (await counts(rig, "smol")).arms.canary.bad.get(wanted, 0) >= bool(wanted)
-            cut = await ask(rig, "POST", "/v1/chat/completions", chat("chunks:9 cut-after:3 at:c0", stream=True))
-            assert b"replica_lost" in cut.body
-            while (await counts(rig, "smol")).arms.canary.bad.get("error", 0) < 1:  # nobody explains this death
-                await asyncio.sleep(0.05)
-            digits, smol = (await counts(rig)).arms, (await counts(rig, "smol")).arms
-            assert digits.canary.bad == {"timeout": 2, "slow": 3, "error": 1}
-            assert digits.canary.total == 4
-            assert sum(digits.canary.latencies.values()) == 1, "the slow answer was one"
-            assert smol.canary.bad == {"invalid": 2, "error": 1}
-            assert smol.canary.total == 4
-            assert sum(smol.canary.latencies.values()) == 1
-            assert digits.baseline.total == smol.baseline.total == 0, "a second try is nobody's"
+    async def leaves() -> None:
+        async with client(rig) as one:  # after three times what is slow
+            one.send("POST", "/v2/models/digits/infer", b"hang n:2")
+            await holds(lambda: asked(rig, "c") == 3)
+            await asyncio.sleep(0.4)
 
+    async def quick() -> None:
+        assert (await infer(rig, "refuse:engine_failed at:c0")).status == 200, "the baseline answers, weight or not"
+        for text, wanted in (("chunks:0", "invalid"), ("chunks:5 loops:1", "invalid"), ("chunks:5", "")):
+            await ask(rig, "POST", "/v1/chat/completions", chat(text, stream=True))
+            assert (await counts(rig, "smol")).arms.canary.bad.get(wanted, 0) >= bool(wanted)
+        cut = await ask(rig, "POST", "/v1/chat/completions", chat("chunks:9 cut-after:3 at:c0", stream=True))
+        assert b"replica_lost" in cut.body
+        while (await counts(rig, "smol")).arms.canary.bad.get("error", 0) < 1:  # nobody explains this death
+            await asyncio.sleep(0.05)
+        digits, smol = (await counts(rig)).arms, (await counts(rig, "smol")).arms
+        assert (digits.canary.bad, digits.canary.total) == ({"error": 1}, 1)
+        assert (smol.canary.bad, smol.canary.total) == ({"invalid": 2, "error": 1}, 4)
+        assert sum(smol.canary.latencies.values()) == 1
+        assert digits.baseline.total == smol.baseline.total == 0, "a second try is nobody's"
+
+    async def work() -> None:
+        await slow()
+        async with control(rig) as one:
+            await follow(rig, one, table(rig, (0, 100), {"number": 8, **NEVER_SLOW}))
+        await quick()
+
+    with scene(folder, ("r0", "c0"), (0, 100), {"slow_s": 0.1}) as rig:
         run(work)
 
 
@@ -135,7 +152,7 @@ def test_a_canary_that_crashes_is_charged_for_every_try_though_no_client_notices
         keeper = keep_alive(rig, "c0", stop)
         answers: list[Answer] = []
         async with client(rig) as one:
-            for n in range(400):
+            for n in range(140):
                 body = f"die at:c0 n:{n}".encode()
                 answers.append(await one.request("POST", "/v2/models/digits/infer", body))
                 if n % 20 == 0:
@@ -146,43 +163,46 @@ def test_a_canary_that_crashes_is_charged_for_every_try_though_no_client_notices
         found = (await counts(rig)).arms
         assert found.canary.bad == {"error": deaths}
         assert found.canary.total == deaths > 5
-        assert found.baseline.total == 400 - deaths
+        assert found.baseline.total == 140 - deaths
         assert found.baseline.bad == {}
         assert not any("alone=True" in line for line in rig.lines("c0")), "who killed it is tried in the baseline"
         stop.set()
         await keeper
 
-    run(work, timeout_s=60)
+    run(work)
 
 
-def test_a_poison_request_is_not_the_fault_of_the_arm_that_it_kills(tmp_path: Path) -> None:
-    with scene(tmp_path, ("r0", "c0"), (0, 100), {}) as rig:
+@beside
+def test_a_poison_request_is_not_the_fault_of_the_arm_that_it_kills(folder: Path) -> None:
+    gate = folder / "gate"
 
-        async def work() -> None:
-            stop = asyncio.Event()
-            keepers = [keep_alive(rig, name, stop) for name in ("r0", "c0")]
-            innocents = [asyncio.create_task(infer(rig, f"slow:0.3 n:{n}")) for n in range(8)]
-            while asked(rig, "c") < 8:
-                await asyncio.sleep(0.005)
-            poison = await infer(rig, "die")
-            assert poison.status == 422
-            assert {one.status for one in await asyncio.gather(*innocents)} == {200}
-            assert rig.lines("c0").count("died alone=False") == 1
-            assert rig.lines("r0").count("died alone=True") == 1
-            await asyncio.sleep(5.5)  # beyond FORGIVE_S: nothing comes later
-            found = (await counts(rig)).arms
-            assert found.canary.bad == {}
-            assert found.baseline.total == 0
-            stop.set()
-            await asyncio.gather(*keepers)
+    async def work() -> None:
+        stop = asyncio.Event()
+        keepers = [keep_alive(rig, name, stop) for name in ("r0", "c0")]
+        innocents = [asyncio.create_task(infer(rig, f"until:{gate} n:{n}")) for n in range(8)]
+        await holds(lambda: asked(rig, "c") == 8)
+        poison = asyncio.create_task(infer(rig, "die"))
+        await holds(lambda: "died alone=False" in rig.lines("c0"))
+        gate.touch()
+        assert (await poison).status == 422
+        assert {one.status for one in await asyncio.gather(*innocents)} == {200}
+        assert rig.lines("c0").count("died alone=False") == 1
+        assert rig.lines("r0").count("died alone=True") == 1
+        await asyncio.sleep(FORGIVE_S + 0.5)  # nothing comes later
+        found = (await counts(rig)).arms
+        assert found.canary.bad == {}
+        assert found.baseline.total == 0
+        stop.set()
+        await asyncio.gather(*keepers)
 
-        run(work, timeout_s=60)
+    with scene(folder, ("r0", "c0"), (0, 100), NEVER_SLOW) as rig:
+        run(work)
 
 
 def test_a_second_try_goes_to_the_baseline_and_not_to_another_replica_of_the_canary(even: Rig) -> None:
     async def work() -> None:
         words = "refuse:unavailable at:c0", "refuse:unavailable at:c1"
-        answers = await asyncio.gather(*(infer(even, f"{words[n % 2]} n:{n}") for n in range(80)))
+        answers = await asyncio.gather(*(infer(even, f"{words[n % 2]} n:{n}") for n in range(120)))
         assert {one.status for one in answers} == {200}
         found = (await counts(even)).arms
         assert found.canary.bad["error"] > 5
@@ -331,7 +351,7 @@ def test_an_arm_of_one_replica_is_no_reason_for_the_longer_tail(tmp_path: Path) 
                 for n in range(300):
                     await one.request("POST", "/v2/models/digits/infer", b'{"n":%d}' % n)
                 for _ in range(10):
-                    await one.request("POST", "/v2/models/digits/infer", b"slow:0.2")
+                    await one.request("POST", "/v2/models/digits/infer", b"slow:0.05")
             assert metric(await metrics(rig), "stoker_hedges_total", endpoint="digits") == 0
 
         run(work)

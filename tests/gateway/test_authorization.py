@@ -12,10 +12,12 @@ import pytest
 
 from stoker.app.home import Home
 from stoker.core.guesses import FREE
+from stoker.gateway.directory import Directory
 from stoker.gateway.plane import routes
 from stoker.gateway.stack import Stack
 from stoker.protocol.frames import Kind, RequestHead
 from stoker.protocol.tokens import keys_of
+from stoker.telemetry.metrics import Registry
 from stoker.types.identity import GrantRoute, ProviderRoute
 from tests.gateway.rig import KEY, TEAM_KEY, Answer, Rig, ask, client, link_to, run
 from tests.oidc import Key
@@ -30,7 +32,7 @@ INFER = {"inputs": [{"name": "x", "shape": [1, 64], "datatype": "FP32", "data": 
 class _Labels:
     """Says what each route's stack is, in place of one."""
 
-    directory = None
+    directory = Directory(Registry("gateway-0"), lambda *_: None)
 
     def inference(self) -> str:
         return "key"

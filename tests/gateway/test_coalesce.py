@@ -68,9 +68,14 @@ async def number(rig: Rig, pattern: str) -> float:
     return sum(float(line.split()[-1]) for line in lines if re.match(pattern, line))
 
 
-async def all_share(rig: Rig, wanted: float) -> None:
-    """Wait until so many requests to digits have shared a call (bounded by run)."""
-    while await number(rig, f"stoker_coalesced_total{{{ENDPOINT}") < wanted:
+async def shared_by(rig: Rig, endpoint: str = "digits") -> float:
+    """Return how many requests to an endpoint have shared a call."""
+    return await number(rig, f'stoker_coalesced_total{{project="default",endpoint="{endpoint}"')
+
+
+async def all_share(rig: Rig, wanted: float, endpoint: str = "digits") -> None:
+    """Wait until so many requests to an endpoint have shared a call (bounded by run)."""
+    while await shared_by(rig, endpoint) < wanted:
         await asyncio.sleep(0.02)
 
 
@@ -104,40 +109,49 @@ def test_two_thousand_equal_requests_are_one_call(rig: Rig, tmp_path: Path) -> N
     run(work)
 
 
-def test_what_differs_is_not_shared(rig: Rig) -> None:
+def test_what_differs_is_not_shared(rig: Rig, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    until_s = f"until:{gate}"
+
     async def work() -> None:
-        before = count(rig)
-        asked = [
-            infer(rig, "who: slow:0.4 one"),
-            infer(rig, "who: slow:0.4 two"),
-            infer(rig, "who: slow:0.4 one", key=OTHER_KEY),
-            infer(rig, "who: slow:0.4 one", cache_control="no-cache"),
-            infer(rig, "who: slow:0.4 one", inference_header_content_length="5"),
-            ask(rig, "POST", "/v2/models/digits/versions/1/infer", b"who: slow:0.4 one"),
-            infer(rig, "who: slow:0.4 one", "plain"),
-            infer(rig, "who: slow:0.4 one", "plain"),
-        ]
-        assert {answer.status for answer in await asyncio.gather(*asked)} == {200}
-        assert count(rig) == before + len(asked)
-        messages = [{"role": "user", "content": "slow:0.4 chat"}]
+        before, shared = count(rig), await shared_by(rig, "mini")
+        one = f"who: {until_s} one"
+        messages = [{"role": "user", "content": f"{until_s} chat"}]
         chat = json.dumps({"model": "smol", "messages": messages, "temperature": 0}).encode()
-        await asyncio.gather(*(ask(rig, "POST", "/v1/chat/completions", chat) for _ in range(2)))
-        assert count(rig) == before + len(asked) + 2
-        embed = json.dumps({"model": "mini", "input": "slow:0.4 embed"}).encode()
-        await asyncio.gather(*(ask(rig, "POST", "/v1/embeddings", embed) for _ in range(3)))
-        assert count(rig) == before + len(asked) + 3
+        embed = json.dumps({"model": "mini", "input": f"{until_s} embed"}).encode()
+        asked = [
+            infer(rig, one),
+            infer(rig, f"who: {until_s} two"),
+            infer(rig, one, key=OTHER_KEY),
+            infer(rig, one, cache_control="no-cache"),
+            infer(rig, one, inference_header_content_length="5"),
+            ask(rig, "POST", "/v2/models/digits/versions/1/infer", one.encode()),
+            infer(rig, one, "plain"),
+            infer(rig, one, "plain"),
+            *(ask(rig, "POST", "/v1/chat/completions", chat) for _ in range(2)),
+        ]
+        tasks = [asyncio.create_task(each) for each in asked]
+        tasks += [asyncio.create_task(ask(rig, "POST", "/v1/embeddings", embed)) for _ in range(3)]  # these are equal
+        await all_share(rig, shared + 2, "mini")
+        await until(lambda: count(rig) == before + len(asked) + 1)
+        gate.touch()
+        assert {answer.status for answer in await asyncio.gather(*tasks)} == {200}
+        assert count(rig) == before + len(asked) + 1
 
     run(work)
 
 
-def test_with_a_shared_cache_keys_share_a_call_and_its_answer_is_kept_once(rig: Rig) -> None:
+def test_with_a_shared_cache_keys_share_a_call_and_its_answer_is_kept_once(rig: Rig, tmp_path: Path) -> None:
     async def work() -> None:
-        before = count(rig)
-        keys = [KEY, OTHER_KEY] * 4
-        answers = await asyncio.gather(*(infer(rig, "who: slow:0.4 keys", "open", key=key) for key in keys))
+        before, shared = count(rig), await shared_by(rig, "open")
+        keys, text = [KEY, OTHER_KEY] * 4, f"who: until:{tmp_path / 'gate'} keys"
+        tasks = [asyncio.create_task(infer(rig, text, "open", key=key)) for key in keys]
+        await all_share(rig, shared + len(keys) - 1, "open")
+        (tmp_path / "gate").touch()
+        answers = await asyncio.gather(*tasks)
         assert {answer.headers["x-stoker-cache"] for answer in answers} == {"miss"}
         assert len({answer.body for answer in answers}) == 1
-        assert (await infer(rig, "who: slow:0.4 keys", "open")).headers["x-stoker-cache"] == "hit"
+        assert (await infer(rig, text, "open")).headers["x-stoker-cache"] == "hit"
         assert count(rig) == before + 1
 
     run(work)
@@ -165,7 +179,7 @@ def test_the_call_outlives_the_client_that_began_it(rig: Rig, tmp_path: Path) ->
 def test_when_the_last_one_leaves_the_engine_is_told_and_who_comes_then_has_a_call_of_his_own(rig: Rig) -> None:
     async def work() -> None:
         before, cancelled = count(rig), count(rig, "cancelled")
-        text = b"slow:30 nobody"
+        text = b"slow:200 nobody"
         clients = [rigs.Client(*await asyncio.open_connection("127.0.0.1", rig.port)) for _ in range(3)]
         for one in clients:
             one.send("POST", DIGITS, text)
@@ -180,18 +194,20 @@ def test_when_the_last_one_leaves_the_engine_is_told_and_who_comes_then_has_a_ca
     run(work)
 
 
-def test_each_one_has_a_deadline_of_its_own(rig: Rig) -> None:
+def test_each_one_has_a_deadline_of_its_own(rig: Rig, tmp_path: Path) -> None:
     async def work() -> None:
-        before = count(rig)
-        text = "slow:1 deadline"
+        before, shared = count(rig), await shared_by(rig)
+        text = f"until:{tmp_path / 'gate'} deadline"
         first = asyncio.create_task(infer(rig, text, x_request_timeout_ms="400"))  # it begins the call
         await until(lambda: count(rig) == before + 1)
         others = [asyncio.create_task(infer(rig, text)) for _ in range(3)]
+        await all_share(rig, shared + 3)
         hasty = await infer(rig, text, x_request_timeout_ms="150")
         assert hasty.status == 504
         assert not any(other.done() for other in others), "it waited for the call"
         assert "not finished in 0.15 s" in hasty.json["error"]
         assert (await first).status == 504
+        (tmp_path / "gate").touch()
         assert {answer.status for answer in await asyncio.gather(*others)} == {200}
         assert count(rig) == before + 1
 
@@ -212,12 +228,16 @@ def test_a_deadline_that_the_replica_could_not_meet_is_only_that_callers(rig: Ri
     ("code", "status", "tries"), [("invalid_input", 400, 1), ("engine_failed", 500, 1), ("unavailable", 503, TRIES_MAX)]
 )
 def test_everybody_is_told_the_fault_or_the_failure_after_the_tries_of_one(
-    rig: Rig, code: str, status: int, tries: int
+    rig: Rig, tmp_path: Path, code: str, status: int, tries: int
 ) -> None:
     async def work() -> None:
-        before = count(rig)
+        before, shared = count(rig), await shared_by(rig)
         refused = await number(rig, f"stoker_refused_total{{{ENDPOINT}")
-        answers = await asyncio.gather(*(infer(rig, f"slow:0.2 refuse:{code}") for _ in range(20)))
+        text = f"until:{tmp_path / 'gate'} refuse:{code}"
+        tasks = [asyncio.create_task(infer(rig, text)) for _ in range(20)]
+        await all_share(rig, shared + 19)
+        (tmp_path / "gate").touch()
+        answers = await asyncio.gather(*tasks)
         assert {answer.status for answer in answers} == {status}
         assert len({answer.body for answer in answers}) == 1
         assert len({answer.headers["x-request-id"] for answer in answers}) == 20

@@ -137,7 +137,7 @@ def test_everybody_is_told_one_end_whatever_the_others_do(seed: int) -> None:
                 assert world.calls[int(number)].exchange is not caller.exchange
         assert not world.live()
 
-    run(work, 10)
+    run(work)
 
 
 def test_who_comes_as_the_last_one_leaves_begins_a_call_of_his_own() -> None:
@@ -156,7 +156,7 @@ def test_who_comes_as_the_last_one_leaves_begins_a_call_of_his_own() -> None:
         await world.callers[1].task
         assert world.callers[1].client.pieces == [b"a 1"]
 
-    run(work, 10)
+    run(work)
 
 
 def test_an_answer_of_before_a_new_route_table_is_for_those_who_came_before_it() -> None:
@@ -174,4 +174,4 @@ def test_an_answer_of_before_a_new_route_table_is_for_those_who_came_before_it()
         await asyncio.gather(*(caller.task for caller in world.callers))
         assert [caller.client.pieces for caller in world.callers] == [[b"a 0"], [b"a 1"]]
 
-    run(work, 10)
+    run(work)

@@ -5,8 +5,8 @@ The fake answers with the tensors it was sent; what else it does, the request's 
 
 import asyncio
 import struct
-import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -117,7 +117,9 @@ def test_a_stranger_is_refused_before_a_message_is_read(rig: Rig) -> None:
 def test_a_replicas_error_is_its_status_with_when_to_come_back(rig: Rig, code: str, status: Any) -> None:
     async def work() -> None:
         async with Service(rig) as service:
-            error = await service.fails(request(f"refuse:{code}"))
+            # Who has the 3 s waits for a replica that is full.
+            more = (("x-request-timeout-ms", "2900"),) if code == "busy" else ()
+            error = await service.fails(request(f"refuse:{code}"), (*AUTH, *more))
             assert (error.code(), error.details()) == (status, "as asked")
             assert trailers(error)["x-stoker-code"] == code
             assert trailers(error)["retry-after"] == "3"
@@ -155,18 +157,26 @@ def test_wrong_messages_are_refused_with_the_field(rig: Rig) -> None:
 def test_the_deadline_of_the_call_and_the_header_both_end_it_and_the_place_is_free_again(rig: Rig) -> None:
     async def work() -> None:
         async with Service(rig) as service:
-            began_s = time.monotonic()
             error = await service.fails(request("hang"), (*AUTH, ("x-request-timeout-ms", "150")), timeout=WAIT_S)
             assert error.code() == Code.DEADLINE_EXCEEDED
             assert "x-request-timeout-ms" in error.details()  # said by the gateway, not by the client's own clock
-            error = await service.fails(request("hang"), timeout=0.15)
-            assert error.code() == Code.DEADLINE_EXCEEDED
-            assert time.monotonic() - began_s < WAIT_S / 2
+            assert await ended("504") == before + 1
+            # That of the call runs out at both ends; on a busy machine it may never arrive, or only after CLOCKS_S.
+            for tries in range(1, 21):
+                error = await service.fails(request("hang"), timeout=0.15 * tries)
+                assert error.code() == Code.DEADLINE_EXCEEDED
+                if await ended("504") == before + 2:
+                    break
+            assert await ended("504") == before + 2, "it is counted as a deadline, not as a client that left"
+
+    async def ended(code: str) -> float:
+        """Return how many were counted with `code` when all places are free."""
+        while in_flight(rig):
+            await asyncio.sleep(0.01)
+        return codes(rig, code)
 
     before = codes(rig, "504")
     run(work)
-    until(lambda: in_flight(rig) == 0, "the places are free")
-    until(lambda: codes(rig, "504") == before + 2, "both are counted as deadlines, not as clients that left")
 
 
 @pytest.mark.parametrize(
@@ -197,10 +207,15 @@ def test_a_client_that_cancels_frees_its_place_and_the_replica_is_told(rig: Rig)
     until(lambda: cancelled() == before + 3, "the replicas were told")
 
 
-def test_a_full_queue_is_resource_exhausted_with_when_to_come_back(rig: Rig) -> None:
+def test_a_full_queue_is_resource_exhausted_with_when_to_come_back(rig: Rig, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+
     async def work() -> None:
         async with Service(rig) as service:
-            calls = [service.stub.ModelInfer(request("slow:0.3"), metadata=AUTH) for _ in range(200)]
+            calls = [service.stub.ModelInfer(request(f"until:{gate}"), metadata=AUTH) for _ in range(200)]
+            while sum(call.done() for call in calls) < 100:  # there is room for 16 and 80
+                await asyncio.sleep(0.01)
+            gate.touch()
             answers = await asyncio.gather(*calls, return_exceptions=True)
             refused = [each for each in answers if isinstance(each, grpc.aio.AioRpcError)]
             assert refused

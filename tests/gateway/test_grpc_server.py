@@ -68,13 +68,11 @@ def test_grpcs_own_retries_come_back_when_a_key_may_ask_again(tmp_path: Path) ->
         made.close()
 
 
-async def ask_without_a_pause(service: Service, stop: asyncio.Event, text: str = "") -> int:
-    """Ask until `stop`; return how many were answered. Any error fails the test."""
-    answered = 0
+async def ask_without_a_pause(service: Service, stop: asyncio.Event, answered: list[str], text: str = "") -> None:
+    """Ask until `stop`, and note what was answered. Any error fails the test."""
     while not stop.is_set():
         await service.infer(text)
-        answered += 1
-    return answered
+        answered.append(text)
 
 
 @pytest.fixture
@@ -91,24 +89,33 @@ def test_replicas_and_gateways_end_under_load_and_no_call_fails(pair: Rig) -> No
         stop = asyncio.Event()
         services = [Service(pair) for _ in range(8)]
         texts = ["", "", "", "", "", "", "slow:0.02 a", "slow:0.02 b"]
+        answered: list[list[str]] = [[] for _ in range(len(services) * len(texts))]
         askers = [
-            asyncio.ensure_future(ask_without_a_pause(service, stop, text)) for service in services for text in texts
+            asyncio.ensure_future(ask_without_a_pause(service, stop, answered[at * len(texts) + number], text))
+            for at, service in enumerate(services)
+            for number, text in enumerate(texts)
         ]
         keepers = [rigs.keep_alive(pair, name, stop) for name in ("r0", "r1")]
+
+        async def more() -> None:
+            """Wait until each was answered three times more: what was in a replica that died is over."""
+            goals = [len(mine) + 3 for mine in answered]
+            while any(len(mine) < goal for mine, goal in zip(answered, goals, strict=True)):
+                assert not any(asker.done() for asker in askers), [asker for asker in askers if asker.done()]
+                await asyncio.sleep(0.01)
+
         for name in ("r0", "r1"):
-            await asyncio.sleep(0.3)  # the length of the load, not a wait for something
+            await more()
             killed = pair.processes[name]
             pair.kill(name)
             while pair.processes[name] is killed or not Path(pair.home.address(name).removeprefix("unix:")).exists():
                 await asyncio.sleep(0.01)
-        await asyncio.sleep(0.3)
+        await more()
         pair.kill("gateway-0", signal.SIGTERM)
         assert await asyncio.to_thread(pair.processes["gateway-0"].wait, WAIT_S) == 0
-        await asyncio.sleep(0.3)
+        await more()
         stop.set()
-        answered = await asyncio.gather(*askers)
-        await asyncio.gather(*keepers)
-        assert min(answered) > 0
+        await asyncio.gather(*askers, *keepers)
         for service in services:
             await service.channel.close()
 
@@ -116,6 +123,8 @@ def test_replicas_and_gateways_end_under_load_and_no_call_fails(pair: Rig) -> No
 
 
 def test_a_drain_says_so_by_health_and_ends_streams_when_what_they_sent_is_answered(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+
     async def work(made: Rig) -> None:
         async with Service(made) as service:
             health: Any = health_pb2_grpc.HealthStub(service.channel)
@@ -129,12 +138,14 @@ def test_a_drain_says_so_by_health_and_ends_streams_when_what_they_sent_is_answe
             assert (await watch.read()).status == states.SERVING
             stream = service.stub.ModelStreamInfer(metadata=AUTH)
             for at in range(3):
-                await stream.write(request(f"slow:0.{at + 3}"))
+                await stream.write(request(f"until:{gate} {at}"))
             while in_flight(made) < 3:
                 await asyncio.sleep(0.01)
             made.kill("gateway-0", signal.SIGTERM)
             assert (await watch.read()).status == states.NOT_SERVING
-            assert [(await stream.read()).infer_response.id for _ in range(3)] == ["slow:0.3", "slow:0.4", "slow:0.5"]
+            gate.touch()
+            read = [(await stream.read()).infer_response.id for _ in range(3)]
+            assert read == [f"until:{gate} {at}" for at in range(3)]
             with pytest.raises(grpc.aio.AioRpcError) as ended:
                 await stream.read()
             assert ended.value.code() == Code.UNAVAILABLE

@@ -33,7 +33,7 @@ def is_served(rig: Rig, *, believes: Path) -> bool:
     options = [("grpc.use_local_subchannel_pool", 1)]
     with grpc.secure_channel(f"localhost:{rig.grpc_port}", credentials, options) as channel:
         try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+            answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=30)
         except grpc.RpcError:
             return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
@@ -44,7 +44,7 @@ def test_grpc_shows_the_certificate_and_takes_a_renewed_one(rig: Rig, folder: Pa
     assert is_served(rig, believes=first)
     assert not is_served(rig, believes=second)
     place(folder, folder / "second.crt", folder / "second.key")
-    until(lambda: is_served(rig, believes=second), "the renewed certificate is shown", 15)
+    until(lambda: is_served(rig, believes=second), "the renewed certificate is shown")
     assert not is_served(rig, believes=first)
 
 

@@ -263,7 +263,7 @@ async def answers(rig: Rig, data: bytes) -> bytes:
 
     sending = asyncio.create_task(send())
     try:
-        return await asyncio.wait_for(reader.read(), 15)
+        return await asyncio.wait_for(reader.read(), 60)
     finally:
         sending.cancel()
         writer.transport.abort()
@@ -304,7 +304,7 @@ def test_a_client_that_closes_its_half_is_gone_and_its_work_ends(rig: Rig) -> No
     async def work() -> None:
         reader, writer = await connect(rig)
         before = rig.lines("r0").count("cancelled")
-        writer.write(sized(b"slow:20 x"))
+        writer.write(sized(b"slow:200 x"))
         while not rig.lines("r0") or not rig.lines("r0")[-1].startswith("request infer"):  # bounded by run
             await asyncio.sleep(0.01)
         writer.write_eof()
@@ -313,7 +313,7 @@ def test_a_client_that_closes_its_half_is_gone_and_its_work_ends(rig: Rig) -> No
             await asyncio.sleep(0.01)
         writer.transport.abort()
 
-    run(work, 10)
+    run(work)
 
 
 def test_nothing_of_a_client_s_text_becomes_a_line_or_a_colour_of_the_log(rig: Rig) -> None:
@@ -345,5 +345,5 @@ def test_all_of_them_at_once_and_again_leave_neither_memory_nor_descriptors(rig:
         while descriptors() > open_before:  # bounded by run
             await asyncio.sleep(0.02)
 
-    run(settled, 10)
+    run(settled)
     assert rss() - before < 24 << 20

@@ -101,7 +101,7 @@ def test_a_vaults_key_outlives_the_vault_and_a_door_keeper_that_died(upstream: U
             vault.fault = ""
             vault.put("secret/stoker/default/openai", key=NEW)
             upstream.keys = {OLD, NEW}
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while (await states(rig, insists=True))[0].read < 2:  # it leaves a sealed Vault alone for a second
                     await asyncio.sleep(0.05)
             assert await say(one) == 200

@@ -58,12 +58,12 @@ def test_a_body_that_comes_late_is_no_blame_of_the_gateway(rig: Rig) -> None:
         async with rigs.client(rig) as one:
             body = b"who: late"
             one.send("POST", "/v2/models/digits/infer", None, content_length=str(len(body)))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.3)
             one.writer.write(body)
             assert (await one.answer()).status == 200
         now = subtract(await counted(rig), before)
-        assert now.distribution("stoker_request_phase_seconds", phase="receive", **DIGITS).sum >= 0.045
-        assert now.distribution("stoker_request_phase_seconds", phase="auth", **DIGITS).sum < 0.045
+        assert now.distribution("stoker_request_phase_seconds", phase="receive", **DIGITS).sum >= 0.25
+        assert now.distribution("stoker_request_phase_seconds", phase="auth", **DIGITS).sum < 0.25
 
     run(work)
 

@@ -121,9 +121,6 @@ def test_the_head_and_the_first_piece_come_in_one_write(rig: Rig) -> None:
 
 def test_errors_have_their_protocols_shape_and_name_the_field(rig: Rig) -> None:
     chat_path, infer_path = "/v1/chat/completions", "/v2/models/digits/infer"
-    in_a_hurry = {
-        "x_request_timeout_ms": "2000"
-    }  # a replica that is full says 3 s, and nobody waits longer than it has
     cases: list[tuple[str, str, bytes | None, dict[str, str], int, str | None]] = [
         ("POST", chat_path, b"{", {}, 400, None),
         ("POST", chat_path, b"\xff", {}, 400, None),
@@ -144,7 +141,6 @@ def test_errors_have_their_protocols_shape_and_name_the_field(rig: Rig) -> None:
         ("GET", "/v2/models/%ff", None, {}, 400, None),
         ("DELETE", "/v2", None, {}, 405, None),
         ("POST", infer_path, b"refuse:engine_failed", {}, 500, None),
-        ("POST", infer_path, b"refuse:busy", in_a_hurry, 429, None),
     ]
 
     async def work() -> None:
@@ -159,8 +155,6 @@ def test_errors_have_their_protocols_shape_and_name_the_field(rig: Rig) -> None:
                 error = answer.json["error"]
                 assert set(error) == {"message", "type", "param", "code"}
                 assert error["param"] == param, answer.body
-            busy = await one.request("POST", infer_path, b"refuse:busy", **in_a_hurry)
-            assert busy.headers["retry-after"] == "3"
             failed = await one.request("POST", infer_path, b"refuse:engine_failed")
             assert failed.headers["x-should-retry"] == "false"
 
@@ -203,11 +197,13 @@ def test_a_sane_request_id_is_kept_and_an_odd_one_replaced(rig: Rig) -> None:
 def test_metrics_count_requests_by_code_and_tokens(rig: Rig) -> None:
     async def work() -> None:
         await ask(rig, "POST", "/v1/chat/completions", chat("chunks:4", stream=True))
-        text = (await ask(rig, "GET", "/metrics", key=None)).body.decode()
+        while True:  # connections of a moment ago are gone; bounded by run
+            text = (await ask(rig, "GET", "/metrics", key=None)).body.decode()
+            if 'stoker_gateway_connections{process="gateway-0"} 1\n' in text:
+                break
         assert 'stoker_requests_total{project="default",endpoint="digits",revision="default.digits-1"' in text
         assert 'kind="output"' in text
         assert "stoker_time_to_first_token_seconds_count" in text
-        assert 'stoker_gateway_connections{process="gateway-0"} 1' in text
 
     run(work)
 
@@ -238,5 +234,7 @@ def test_a_deadline_that_a_replica_cannot_make_is_a_504_that_says_when_to_come_b
         assert 'stoker_dropped_total{project="default",endpoint="digits",revision="default.digits-1"} 1' in text
         busy = await infer(rig, "refuse:busy", x_request_timeout_ms="2000")  # less than it would have to wait
         assert (busy.status, busy.headers["retry-after"]) == (429, "3")
+        assert isinstance(busy.json["error"], str)
+        assert busy.headers["x-request-id"]
 
     run(work)

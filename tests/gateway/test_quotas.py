@@ -6,6 +6,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -170,6 +171,17 @@ async def running(gate: Rig) -> float:
     return sum([(await counted(gate, each)).total("stoker_quota_running", scope="key") for each in names])
 
 
+async def at_one_moment(gate: Rig) -> float | None:
+    """Return how many hold a place in both gateways at the same time; None: it changed while they were asked."""
+
+    async def look(name: str) -> tuple[float, float]:
+        seen = await counted(gate, name)
+        return seen.total("stoker_quota_running", scope="key"), seen.total("stoker_requests_total", code="200")
+
+    before, other = await look("gateway-0"), await look("gateway-1")
+    return before[0] + other[0] if await look("gateway-0") == before else None
+
+
 async def settled(gate: Rig) -> None:
     """Return when nothing holds a place any more (bounded by run)."""
     while await running(gate):
@@ -189,11 +201,11 @@ async def spread(gate: Rig, count: int) -> list[Client]:
 
 
 def test_many_clients_of_two_gateways_never_have_more_running_than_the_key_may(gate: Rig) -> None:
-    most, answers = 0, Counter[int]()
+    seen, answers = list[float](), Counter[int]()
 
     async def drive(one: Client, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            one.send("POST", "/v2/models/digits/infer", b"slow:0.03 x", text_of("four"))
+            one.send("POST", "/v2/models/digits/infer", b"slow:0.1 x", text_of("four"))
             answer = await one.answer()
             answers[answer.status] += 1
             if answer.status == 429:
@@ -202,12 +214,11 @@ def test_many_clients_of_two_gateways_never_have_more_running_than_the_key_may(g
                 await asyncio.sleep(0.02)
 
     async def work() -> None:
-        nonlocal most
         stop, clients = asyncio.Event(), await spread(gate, 12)
         tasks = [asyncio.create_task(drive(one, stop)) for one in clients]
-        ends_s = time.monotonic() + 2.5
-        while time.monotonic() < ends_s:
-            most = max(most, int(await running(gate)))
+        while answers[200] <= 50 or len(seen) < 50:
+            if (found := await at_one_moment(gate)) is not None:
+                seen.append(found)
             await asyncio.sleep(0.01)
         stop.set()
         await asyncio.gather(*tasks)
@@ -216,9 +227,8 @@ def test_many_clients_of_two_gateways_never_have_more_running_than_the_key_may(g
         await settled(gate)
 
     run(work)
-    assert answers[200] > 50
     assert answers[429] > 0
-    assert most <= PLACES
+    assert 0 < max(seen) <= PLACES
 
 
 def test_however_a_request_ends_its_place_is_free_again(gate: Rig) -> None:
@@ -246,7 +256,8 @@ def test_however_a_request_ends_its_place_is_free_again(gate: Rig) -> None:
             await ended(b"refuse:invalid_input")
             await ended(chat("chunks:5 cut-after:2 at:r0", stream=True), "/v1/chat/completions")
             await settled(gate)
-        answer = await ended(b"at:r0 die")
+        while (answer := await ended(b"at:r0 die")).status == 429:  # the places are at the other gateway
+            await asyncio.sleep(0.05)
         assert answer.status in (200, 503), answer
         await settled(gate)
         stop.set()
@@ -273,7 +284,7 @@ def test_a_killed_gateway_keeps_no_place_and_control_away_lets_nobody_over_the_l
     async def work() -> None:
         clients = await spread(gate, 12)
         for one in clients:
-            one.send("POST", "/v2/models/digits/infer", b"slow:20 x", text_of("four"))
+            one.send("POST", "/v2/models/digits/infer", b"slow:200 x", text_of("four"))
         while await running(gate) < 2:
             await asyncio.sleep(0.02)
         gate.kill("control")
@@ -281,7 +292,7 @@ def test_a_killed_gateway_keeps_no_place_and_control_away_lets_nobody_over_the_l
         gate.spawn_gateway(1, 2)
         rigs.until(gate.accepts, "it is back")
         for one in await spread(gate, 12):
-            one.send("POST", "/v2/models/digits/infer", b"slow:20 x", text_of("four"))
+            one.send("POST", "/v2/models/digits/infer", b"slow:200 x", text_of("four"))
             clients.append(one)
         ends_s = time.monotonic() + 1.5
         while time.monotonic() < ends_s:
@@ -294,14 +305,19 @@ def test_a_killed_gateway_keeps_no_place_and_control_away_lets_nobody_over_the_l
     run(work)
 
 
-def test_keys_of_a_project_share_its_places(gate: Rig) -> None:
+def test_keys_of_a_project_share_its_places(gate: Rig, tmp_path: Path) -> None:
+    path = tmp_path / "gate"
     assert issubclass(TooManyAtOnce, Busy)
 
     async def work() -> None:
         clients = await spread(gate, 6)
         for one in clients:
-            one.send("POST", "/v2/models/secret/infer", b"slow:1 x", rigs.TEAM_KEY)
-        statuses = Counter([(await one.answer()).status for one in clients])
+            one.send("POST", "/v2/models/secret/infer", f"until:{path}".encode(), rigs.TEAM_KEY)
+        answers = [asyncio.create_task(one.answer()) for one in clients]
+        await rigs.holds(lambda: sum(each.done() for each in answers) >= len(clients) - 2)
+        assert {each.result().status for each in answers if each.done()} == {429}
+        path.touch()
+        statuses = Counter([each.status for each in await asyncio.gather(*answers)])
         assert statuses[200] <= 2
         assert statuses[429] >= 4
         for one in clients:

@@ -95,7 +95,7 @@ async def pool(
     await until(lambda: made.connections == 0)
 
 
-async def until(claim: Callable[[], object], timeout_s: float = 20.0) -> None:
+async def until(claim: Callable[[], object], timeout_s: float = 60.0) -> None:
     async with asyncio.timeout(timeout_s):
         while not claim():
             await asyncio.sleep(0.002)
@@ -109,14 +109,14 @@ def send(made: Pool, asked: bytes, method: str = "chat") -> Reader:
 
 async def ask(made: Pool, method: str = "chat", **fields: Any) -> Reader:
     reader = send(made, body(**fields), method)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         await reader.done
     return reader
 
 
 def run(work: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(100):
             await work()
 
     asyncio.run(bounded())

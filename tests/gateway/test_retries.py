@@ -7,7 +7,7 @@ from pathlib import Path
 from stoker.core.retry import PER_S, RATIO, TRIES_MAX, WINDOW_S
 from stoker.types.usage import Flag
 from tests.gateway import rig as rigs
-from tests.gateway.rig import infer, load_of, run
+from tests.gateway.rig import holds, infer, load_of, run
 from tests.gateway.talkers import metric, metrics
 from tests.gateway.usage_records import records
 
@@ -15,11 +15,20 @@ REQUESTS = 80
 
 
 def test_replicas_that_refuse_everything_are_not_asked_without_end(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+
+    def asked() -> int:
+        return sum(line.startswith("request infer") for name in ("r0", "r1") for line in rig.lines(name))
+
     with rigs.rig(tmp_path, replicas=2) as rig:
 
         async def work() -> None:
+            texts = [f"until:{gate} refuse:unavailable {n}" for n in range(REQUESTS)]
+            tasks = [asyncio.create_task(infer(rig, text)) for text in texts]
+            await holds(lambda: asked() == REQUESTS)
             began_s = time.monotonic()
-            answers = await asyncio.gather(*(infer(rig, f"refuse:unavailable {n}") for n in range(REQUESTS)))
+            gate.touch()
+            answers = await asyncio.gather(*tasks)
             assert {answer.status for answer in answers} == {503}
             assert {answer.headers["retry-after"] for answer in answers} == {"3"}
             text = await metrics(rig)
@@ -33,8 +42,7 @@ def test_replicas_that_refuse_everything_are_not_asked_without_end(tmp_path: Pat
             assert retries >= PER_S * WINDOW_S  # a short burst is not held back
             assert denied["budget"] + denied["tries"] == REQUESTS
             assert sum(each.flags & Flag.WASTED_TRY != 0 for each in records(rig)) == retries
-            asked = sum(line.startswith("request infer") for name in ("r0", "r1") for line in rig.lines(name))
-            assert asked == REQUESTS + retries  # the count is what the replicas saw
+            assert asked() == REQUESTS + retries  # the count is what the replicas saw
             assert (await load_of(rig)).arrived == REQUESTS + 1  # what scaling is told of: a retry is nobody who came
 
         run(work)

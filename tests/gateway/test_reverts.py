@@ -16,7 +16,7 @@ import pytest
 from stoker.types.errors import Conflict, NotFound
 from stoker.types.rollouts import GoBack, Reverted
 from tests.cli.run import STOKER
-from tests.gateway.rig import Rig, infer, keep_alive, run, until
+from tests.gateway.rig import Rig, all_see, infer, keep_alive, run, until
 from tests.gateway.rollouts import all_counts, call, control, counts, follow, scene, table
 from tests.gateway.talkers import metric, metrics
 
@@ -36,10 +36,11 @@ def rig_name(said: str) -> str:
     return {"r": BASELINE, "c": CANARY}[said[0]]
 
 
-def restart(rig: Rig) -> None:
+def restart(rig: Rig, shown: int = 1) -> None:
+    """Start the gateway again, and wait until it sees as many replicas as get traffic."""
     rig.kill("gateway-0")
     rig.start_gateway()
-    until(lambda: asyncio.run(infer(rig, "{}")).status == 200, "it answers again")
+    until(lambda: asyncio.run(all_see(rig, shown)), "it sees those that get traffic")
 
 
 async def written(rig: Rig) -> None:
@@ -75,7 +76,7 @@ def test_a_canary_whose_first_tries_all_fail_gets_nothing_more_until_control_has
         run(fails)
         restart(rig)
         run(stands)
-        restart(rig)
+        restart(rig, shown=2)
 
         async def is_forgotten() -> None:
             assert await who(rig, "who: n:1", 40) == {BASELINE, CANARY}

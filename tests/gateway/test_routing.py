@@ -12,7 +12,8 @@ import pytest
 
 from stoker.protocol.link import connect
 from tests.gateway import rig as rigs
-from tests.gateway.rig import Rig, all_see, ask, client, infer, run
+from tests.gateway.beside import beside
+from tests.gateway.rig import Rig, all_see, ask, client, holds, infer, run
 from tests.gateway.talkers import metric
 
 
@@ -33,15 +34,17 @@ class Loads:
 
     def __init__(self, rig: Rig, text: str, connections: int) -> None:
         self.seen: list[tuple[float, float, int]] = []
+        self.counts = [0] * connections  # of answers
         self._stop = asyncio.Event()
-        self._tasks = [asyncio.create_task(self._ask(rig, text)) for _ in range(connections)]
+        self._tasks = [asyncio.create_task(self._ask(rig, text, at)) for at in range(connections)]
 
-    async def _ask(self, rig: Rig, text: str) -> None:
+    async def _ask(self, rig: Rig, text: str, at: int) -> None:
         async with client(rig) as one:
             while not self._stop.is_set():
                 began_s = time.monotonic()
                 answer = await one.request("POST", "/v2/models/digits/infer", text.encode())
                 self.seen.append((began_s, time.monotonic() - began_s, answer.status))
+                self.counts[at] += 1
 
     async def end(self) -> None:
         self._stop.set()
@@ -119,7 +122,8 @@ def test_a_replica_ten_times_slower_gets_little_then_nothing_and_comes_back(four
     run(work)
 
 
-def test_a_replica_that_fails_everything_is_left_out_and_tried_until_it_is_well(three: Rig) -> None:
+@beside
+def test_a_replica_that_fails_everything_is_left_out_and_tried_until_it_is_well(folder: Path) -> None:
     async def work() -> None:
         await ready(three, 3)
         for number in range(30):
@@ -127,23 +131,26 @@ def test_a_replica_that_fails_everything_is_left_out_and_tried_until_it_is_well(
         three.kill("r1", signal.SIGHUP)
         loads = Loads(three, "slow:0.005", 8)
         await until(lambda text: 'endpoint="digits",reason="errors"} 1' in text, three)
-        await asyncio.sleep(0.3)  # for those on their way
+        goals = [count + 2 for count in loads.counts]  # for those on their way
+        await holds(lambda: all(count >= goal for count, goal in zip(loads.counts, goals, strict=True)))
         out_s = time.monotonic()
         await asyncio.sleep(0.5)
         three.kill("r1", signal.SIGHUP)
         await ready(three, 3)
         back_s = time.monotonic() - out_s
         await loads.end()
-        assert 2 < back_s < 12  # the first trial is after five seconds; the ejection would have lasted 30
+        assert 2 < back_s < 25  # the first trial is after five seconds; the ejection would have lasted 30
         failed = [began_s for began_s, _, status in loads.seen if status != 200]
         assert 1 <= len(failed) < 30
         assert max(failed) < out_s
         assert 'why="probe"' in await metrics(three)
 
-    run(work)
+    with rigs.rig(folder, replicas=3) as three:
+        run(work)
 
 
-def test_errors_that_every_replica_gives_empty_no_fleet(three: Rig) -> None:
+@beside
+def test_errors_that_every_replica_gives_empty_no_fleet(folder: Path) -> None:
     async def work() -> None:
         for _ in range(60):
             assert (await infer(three, "refuse:engine_failed")).status == 500
@@ -151,7 +158,8 @@ def test_errors_that_every_replica_gives_empty_no_fleet(three: Rig) -> None:
         assert (await infer(three, "{}")).status == 200
         assert 'stoker_ejections_total{project="default",endpoint="digits",reason="errors"}' not in await metrics(three)
 
-    run(work)
+    with rigs.rig(folder, replicas=3) as three:
+        run(work)
 
 
 @pytest.mark.alone
@@ -218,9 +226,10 @@ def test_a_conversation_stays_where_its_beginning_is_known(three: Rig) -> None:
         assert 'stoker_route_choices_total{project="default",endpoint="smol",why="affinity"}' in text
 
     run(work)
+    explored = int(metric(asyncio.run(metrics(three)), "stoker_route_choices_total", endpoint="smol", why="explore"))
     moves = sum(one != other for turns in served_by(three, 3).values() for one, other in itertools.pairwise(turns))
     assert len(served_by(three, 3)) == 9
-    assert moves <= 4  # of 36: one in a hundred explores; by chance alone it would be 24
+    assert moves <= explored <= 10  # of 36: one in a hundred explores, and stays; by chance alone 24 would move
 
 
 def test_a_prompt_that_is_asked_often_becomes_known_to_a_second_replica(three: Rig) -> None:
@@ -287,23 +296,28 @@ def test_predictions_follow_a_session_where_the_manifest_says_so(tmp_path: Path)
 
 
 def test_a_session_whose_replica_is_full_spills_to_one_other_and_is_counted(tmp_path: Path) -> None:
+    def taken() -> list[int]:
+        return [sum(line.startswith("request") for line in rig.lines(f"r{number}")) for number in range(3)]
+
     with rigs.rig(tmp_path, replicas=3, affinity="session", concurrency=2) as rig:
 
         async def work() -> None:
             await ready(rig, 3)
             more = {"x_session_id": "busy"}
-            answers = await asyncio.gather(*(infer(rig, "slow:0.4", **more) for _ in range(4)))
-            assert {answer.status for answer in answers} == {200}
+            tasks = [asyncio.create_task(infer(rig, f"until:{tmp_path / 'gate'}", **more)) for _ in range(4)]
+            await holds(lambda: sum(taken()) == 4)
+            (tmp_path / "gate").touch()
+            assert {answer.status for answer in await asyncio.gather(*tasks)} == {200}
             text = await metrics(rig)
             for why in ("session", "overloaded_owner"):
                 assert f'stoker_route_choices_total{{project="default",endpoint="digits",why="{why}"}} 2' in text
 
         run(work)
-        taken = [sum(line.startswith("request") for line in rig.lines(f"r{number}")) for number in range(3)]
-        assert sorted(taken) == [0, 2, 2]
+        assert sorted(taken()) == [0, 2, 2]
 
 
-def test_a_gateway_that_was_held_up_blames_no_replica(three: Rig) -> None:
+@beside
+def test_a_gateway_that_was_held_up_blames_no_replica(folder: Path) -> None:
     async def work() -> None:
         await ready(three, 3)
         loads = Loads(three, "slow:0.02", 8)
@@ -316,4 +330,5 @@ def test_a_gateway_that_was_held_up_blames_no_replica(three: Rig) -> None:
         assert loads.statuses() == {200}
         assert "stoker_ejections_total{" not in await metrics(three)
 
-    run(work)
+    with rigs.rig(folder, replicas=3) as three:
+        run(work)

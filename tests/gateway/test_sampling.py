@@ -168,14 +168,18 @@ def test_errors_are_kept_where_nothing_is_drawn(rig: Rig) -> None:
 
 def test_slow_requests_are_kept_where_nothing_is_drawn(rig: Rig) -> None:
     async def work() -> None:
-        await infer(rig, "slow", "quick", "quick-1")
+        for number in range(1000):
+            began_s = time.monotonic()
+            await infer(rig, "slow", "quick", f"quick-{number}")
+            if time.monotonic() - began_s < 0.2:  # else it may have been slow
+                break
         await infer(rig, "slow", "slow:0.3", "slow-1")
         found = one(rig, "slow", "slow-1")
         assert found.reasons == ("slow",)
         assert found.took_s >= 0.3
         assert found.response is not None, "its answer too"
         assert found.response_bytes > 0
-        assert len(kept(rig, "slow")) == 1
+        assert not kept(rig, "slow", id=f"quick-{number}")
 
     run(work)
 
@@ -194,15 +198,15 @@ def test_what_its_caller_flags_is_kept_with_its_answer_and_the_word_hides_whom_i
 
 
 def test_a_stream_that_broke_off_is_kept_as_far_as_it_came_and_no_further_than_it_may(rig: Rig) -> None:
-    async def say(text: str, request_id: str) -> Answer:
+    async def say(text: str, request_id: str, timeout_ms: int = 1500) -> Answer:
         said = [{"role": "user", "content": text}]
         body = json.dumps({"model": "torn", "messages": said, "stream": True}).encode()
-        return await ask(rig, "POST", "/v1/chat/completions", body, x_request_id=request_id, x_request_timeout_ms="400")
+        more = {"x_request_id": request_id, "x_request_timeout_ms": f"{timeout_ms}"}
+        return await ask(rig, "POST", "/v1/chat/completions", body, **more)
 
     async def work() -> None:
-        await say("chunks:3", "whole-1")
-        told = await say("chunks:90 every:0.1", "torn-1")
-        await say("chunks:900 every:0.004", "torn-2")
+        await say("chunks:3", "whole-1", 60_000)
+        told, _ = await asyncio.gather(say("chunks:900 every:0.4", "torn-1"), say("chunks:9000 every:0.004", "torn-2"))
         short, long = one(rig, "torn", "torn-1"), one(rig, "torn", "torn-2")
         assert short.reasons == long.reasons == ("error",)
         assert short.response["choices"][0]["content"] == "tok" * told.body.count(b'"content":"tok"')
@@ -329,8 +333,9 @@ def test_an_hour_holds_what_it_may_and_the_rest_is_counted(rig: Rig) -> None:
             body = json.dumps({"inputs": []}).encode()
             for number in range(30):
                 await talk.request("POST", "/v2/models/few/infer", body, x_request_id=f"few-{number}")
-        until(lambda: len(kept(rig, "few")) >= 2, "the first ones are kept")
-        assert len(kept(rig, "few")) + await dropped(rig, "few", "hour") == 30
+        rest = 30 - int(await dropped(rig, "few", "hour"))
+        until(lambda: len(kept(rig, "few")) == rest, "all but the dropped ones are kept")
+        assert len(kept(rig, "few")) >= 2
         assert len(kept(rig, "few")) <= 4  # a tenth of the half for drawn ones, of 40, and what an hour's minutes fill
 
     run(work)

@@ -41,9 +41,11 @@ def test_copies_are_compared_and_counted_and_the_caller_gets_the_baselines_answe
         rig.start_replica("c0", "--says", tensor(0.5))
 
         async def work() -> None:
+            sent = 0
             while (await counts(rig)).arms.canary.total == 0:  # until it is connected again
                 assert (await infer(rig, tensor(0.5))).body.decode() == tensor(0.5)
-            await asyncio.sleep(0.3)
+                sent += 1
+            await copied(rig, sent)
             before = await counts(rig)
             for value in (0.5, 0.501, 0.7):
                 answer = await infer(rig, tensor(value))
@@ -75,7 +77,7 @@ def test_a_shadow_that_is_slow_fails_or_dies_costs_no_caller_anything(tmp_path: 
                 for n in range(30):
                     answer = await one.request("POST", "/v2/models/digits/infer", f"hang at:c0 n:{n}".encode())
                     assert answer.status == 200
-                assert time.monotonic() - began_s < 5
+                assert time.monotonic() - began_s < 30, "each of them has 60 s"
                 while seen(rig, "c0") < 2:  # copies go out of themselves, nobody waits for them; bounded by run
                     await asyncio.sleep(0.01)
                 assert seen(rig, "c0") == 2, "more than in_flight_max are not copied"
@@ -94,7 +96,7 @@ def test_what_the_shadow_does_badly_is_charged_to_it_and_a_callers_mistake_to_no
         async def work() -> None:
             assert (await infer(rig, "refuse:engine_failed at:c0")).status == 200
             assert await copied(rig, 1) == {"failed": 1}
-            assert (await infer(rig, "hang at:c0", x_request_timeout_ms="300")).status == 200
+            assert (await infer(rig, "hang at:c0", x_request_timeout_ms="1000")).status == 200
             assert await copied(rig, 2) == {"failed": 2}
             assert (await infer(rig, "refuse:invalid_input")).status == 400
             assert (await infer(rig, "refuse:engine_failed at:r0")).status == 500

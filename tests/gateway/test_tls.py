@@ -195,23 +195,29 @@ def test_a_renewed_certificate_is_taken_without_a_restart_and_half_of_one_is_not
     assert "took a new certificate" in log
 
 
-def test_a_gateway_that_drains_finishes_what_runs(rig: Rig) -> None:
+def test_a_gateway_that_drains_finishes_what_runs(rig: Rig, tmp_path: Path) -> None:
+    text = f"until:{tmp_path / 'gate'} last".encode()
+
     async def work() -> None:
         async with client(rig) as one:
-            one.send("POST", "/v2/models/digits/infer", b"slow:0.5 last")
-            while rig.lines("r0")[-1:] == [] or "infer" not in rig.lines("r0")[-1]:
-                await asyncio.sleep(0.01)
+            before = len(rig.lines("r0"))
+            one.send("POST", "/v2/models/digits/infer", text)
+            await rigs.holds(lambda: any("infer" in line for line in rig.lines("r0")[before:]))
             rig.kill("gateway-0", rigs.signal.SIGTERM)
+            await rigs.holds(lambda: rigs.listeners(rig.port) == 0)  # it accepts nobody any more
+            (tmp_path / "gate").touch()
             answer = await one.answer()
-            assert (answer.status, answer.body) == (200, b"slow:0.5 last")
+            assert (answer.status, answer.body) == (200, text)
             assert answer.headers["connection"] == "close"
             assert await one.reader.read() == b""
 
     run(work)
-    assert rig.processes["gateway-0"].wait(10) == 0
+    assert rig.processes["gateway-0"].wait(rigs.WAIT_S) == 0
 
 
 # ---- in one process, with quick limits
+
+PATIENT = dataclasses.replace(QUICK, head_s=30.0, idle_s=30.0)  # quick once a handshake is made, however long that took
 
 
 @contextlib.asynccontextmanager
@@ -249,7 +255,7 @@ def test_a_connection_that_ended_is_gone_at_once_not_when_the_collector_next_run
         return sum(isinstance(each, Connection | Secured) for each in gc.get_objects())
 
     async def work() -> None:
-        async with serving(folder) as (server, port, _):
+        async with serving(folder, limits=PATIENT) as (server, port, _):
             before = alive()
             reader, writer = await asyncio.open_connection(
                 "127.0.0.1", port, ssl=trusting(folder / "own.crt"), server_hostname="localhost"
@@ -278,12 +284,10 @@ def test_a_connection_that_ended_is_gone_at_once_not_when_the_collector_next_run
 def test_half_a_handshake_ends_in_time(folder: Path, data: bytes) -> None:
     async def work() -> None:
         async with serving(folder) as (_, port, registry):
-            began_s = time.monotonic()
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(data)
             with contextlib.suppress(ConnectionError):
-                await reader.read()
-            assert time.monotonic() - began_s < 5
+                await reader.read()  # bounded by run
             writer.transport.abort()
             while ended(registry, "gone") + ended(registry, "failed") < 1:  # bounded by run
                 await asyncio.sleep(0.01)
@@ -305,8 +309,7 @@ def test_garbage_in_the_middle_of_a_connection_ends_it(folder: Path) -> None:
 
 def test_a_client_that_does_not_read_its_stream_is_cut(folder: Path) -> None:
     async def work() -> None:
-        quick_once_there = dataclasses.replace(QUICK, head_s=5.0, idle_s=5.0)
-        async with serving(folder, limits=quick_once_there) as (server, port, _):
+        async with serving(folder, limits=PATIENT) as (server, port, _):
             with await asyncio.to_thread(shaken, folder, port) as sleeper:
                 sleeper.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
                 while not any(connection.is_stalled for connection in server.connections):  # bounded by run
@@ -314,19 +317,19 @@ def test_a_client_that_does_not_read_its_stream_is_cut(folder: Path) -> None:
                 while server.connections:
                     await asyncio.sleep(0.01)
 
-    run(work, 15)
+    run(work)
 
 
 def shaken(folder: Path, port: int) -> ssl.SSLSocket:
     """Return a blocking socket whose handshake is made."""
-    raw = socket.create_connection(("127.0.0.1", port), timeout=5)
+    raw = socket.create_connection(("127.0.0.1", port), timeout=30)
     return trusting(folder / "own.crt").wrap_socket(raw, server_hostname="localhost")
 
 
 def test_clients_without_a_certificate_are_refused_where_one_is_asked_for(folder: Path) -> None:
     async def work() -> None:
         ca, other = self_signed(folder, "ca"), self_signed(folder, "stranger")
-        async with serving(folder, client_ca=str(ca[0])) as (_, port, registry):
+        async with serving(folder, client_ca=str(ca[0]), limits=PATIENT) as (_, port, registry):
 
             async def asked(own: tuple[Path, Path] | None) -> bytes:
                 context = trusting(folder / "own.crt")

@@ -16,7 +16,8 @@ from stoker.client.connection import Connection
 from stoker.client.usage import usage
 from stoker.core.usage import Report
 from stoker.types.errors import StokerError
-from tests.gateway.rig import Answer, Client, Rig, ask, chat, connect, held_port, infer, rig, run, until
+from tests.gateway.rig import Answer, Client, Rig, ask, chat, connect, infer, rig, run, until
+from tests.ports import free_ports
 
 CARD = {"input": 150_000_000, "cached": 75_000_000, "output": 600_000_000, "requests": 100_000_000, "compute": 0}
 
@@ -29,12 +30,11 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 
 def start_control(gate: Rig) -> None:
     """Start control on the gateway's state folder, and wait until its API answers."""
-    holder, port = held_port()
-    holder.close()
+    (port,) = free_ports(1)
     argv = [sys.executable, "-m", "stoker.app.control_main", "--home", str(gate.home.root), "--api-port", str(port)]
     with (gate.home.logs / "control.log").open("ab") as log:
         gate.processes["control"] = subprocess.Popen(argv, stderr=log)
-    until(lambda: answers(gate), "control answers", 60.0)
+    until(lambda: answers(gate), "control answers")
 
 
 def api(gate: Rig) -> Connection:
@@ -111,7 +111,7 @@ def test_every_answered_request_is_counted_once_over_kills_of_the_gateway_and_of
         await asyncio.gather(*callers)
 
     start_control(gate)  # its route table is no newer than the gateway's, which keeps its own
-    run(work, 60)
+    run(work)
     gate.start_gateway()
     start_control(gate)
 

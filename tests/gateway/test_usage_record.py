@@ -1,5 +1,6 @@
 """What a usage record says, and that it is in the file before its answer's last byte leaves."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,25 +9,28 @@ from typing import Any, cast
 import pytest
 
 from stoker.gateway.exchange import GONE, Exchange
+from stoker.gateway.fleet.replica import Replica
 from stoker.gateway.http.incoming import HttpRequest
 from stoker.gateway.lane import Lane
 from stoker.gateway.layers.usage import usage
 from stoker.gateway.meters import Meters
 from stoker.gateway.protocols.openai_http import OpenAIShapes
+from stoker.gateway.relay import Relay
 from stoker.gateway.router import Route
 from stoker.gateway.usage.journal import Journal
 from stoker.gateway.usage.reading import Place, Reader
 from stoker.gateway.usage.record import Bill
 from stoker.gateway.usage.tags import TagReader, parse
-from stoker.protocol.frames import EndHead
+from stoker.protocol.frames import EndHead, RequestHead
+from stoker.protocol.link import Receiver
 from stoker.protocol.usage import decode
 from stoker.telemetry.metrics import Registry
 from stoker.types.errors import EngineFailed, InvalidInput, UsageJournalFull
-from stoker.types.ids import EndpointName, KeyId, ProjectName
+from stoker.types.ids import EndpointName, KeyId, ProjectName, ReplicaId
 from stoker.types.keys import KeyLimits
 from stoker.types.prices import Card, DatedCard
 from stoker.types.replica import Timings, Usage
-from stoker.types.routes import EndpointRoute, KeyRoute
+from stoker.types.routes import EndpointRoute, KeyRoute, ReplicaRoute
 from stoker.types.usage import Charge, Flag, UsageRecord
 
 CARD = Card(input=1_000_000_000, cached=100_000_000, output=2_000_000_000, requests=0, compute=3_000_000_000)
@@ -82,22 +86,44 @@ async def never(_: Exchange) -> None:
     raise AssertionError
 
 
-def exchange(journal: Journal, asked: Lane, **given: Any) -> Exchange:
+class Wire:
+    """A way to a replica that takes a request and says no more."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+
+    def send(self, _receiver: Receiver, _head: RequestHead, _body: bytes = b"") -> int:
+        return 1
+
+    def forget(self, stream: int) -> None: ...
+
+    def credit(self, stream: int, count: int) -> None: ...
+
+
+async def answer(exchange: Exchange, end: EndHead) -> None:
+    """Have a replica, which is gone by then, have answered."""
+    assert exchange.lane is not None
+    replica = Replica(ReplicaRoute(ReplicaId("r0"), "unix:/r0"), "team.chat-1", "1", exchange.lane)
+    Relay(exchange, replica, Wire(), RequestHead(method="chat"), b"").end = end
+    await replica.close()
+
+
+def ended(tokens: Usage, timings: Timings = Timings()) -> EndHead:  # noqa: B008 - frozen
+    return EndHead("application/json", usage=tokens, timings=timings)
+
+
+def exchange(journal: Journal, asked: Lane, end: EndHead | None = None, **given: Any) -> Exchange:
+    """Return a request, with what its replica said at the end where that is given."""
     request = HttpRequest(b"POST", b"/v1/chat/completions", {}, time.monotonic())
     made = Exchange(Listener(journal), request, Route(OpenAIShapes(), never, "chat"), "chat", "")
     made.id, made.key, made.lane, made.body = "req-1", KEY, asked, b"x" * 100
     made.deadline_s = request.started_s + 60
     made.bill = Bill(journal, asked, (("team", "search"),))
+    if end is not None:
+        asyncio.run(answer(made, end))
     for name, value in given.items():
         setattr(made, name, value)
     return made
-
-
-def answered(tokens: Usage, timings: Timings = Timings()) -> Any:  # noqa: B008 - frozen
-    class Relay:
-        end = EndHead("application/json", usage=tokens, timings=timings)
-
-    return Relay()
 
 
 def records(journal: Journal) -> list[UsageRecord]:
@@ -113,7 +139,7 @@ def the_record(journal: Journal) -> UsageRecord:
 
 def test_the_record_of_a_whole_answer_is_written_before_it_leaves_and_prices_all_parts(journal: Journal) -> None:
     tokens = Usage(input_tokens=100, cached_tokens=40, output_tokens=30)
-    one = exchange(journal, lane(), usage=tokens, relay=answered(tokens, Timings(compute_s=0.25)), sends=1)
+    one = exchange(journal, lane(), usage=tokens, end=ended(tokens, Timings(compute_s=0.25)), sends=1)
     one.send(200, b"", b"words")
     client = cast(Listener, one.connection)
     assert client.written == [1]
@@ -133,7 +159,7 @@ def test_the_record_of_a_whole_answer_is_written_before_it_leaves_and_prices_all
 
 def test_the_record_of_a_stream_is_written_before_its_end_and_told_in_a_comment(journal: Journal) -> None:
     tokens = Usage(input_tokens=10, output_tokens=2)
-    one = exchange(journal, lane(), usage=tokens, relay=answered(tokens), stream=True)
+    one = exchange(journal, lane(), usage=tokens, end=ended(tokens), stream=True)
     one.start(b"data: a\n\n")
     assert records(journal) == []
     one.end(b"data: [DONE]\n\n")
@@ -179,7 +205,7 @@ def test_a_kept_answer_costs_its_share_of_requests(journal: Journal) -> None:
 def test_who_serves_for_another_is_named_and_its_price_holds_where_the_other_has_none(journal: Journal) -> None:
     tokens = Usage(input_tokens=1)
     for asked in (lane(card=None, name="tier"), lane(card=Card(input=5 * 10**9), name="tier")):
-        one = exchange(journal, asked, usage=tokens, relay=answered(tokens))
+        one = exchange(journal, asked, usage=tokens, end=ended(tokens))
         one.lane = lane(name="small")
         one.send(200, b"", b"")
     own, named = records(journal)
@@ -190,7 +216,7 @@ def test_who_serves_for_another_is_named_and_its_price_holds_where_the_other_has
 def test_pays_its_part_of_a_batch_and_never_more_than_its_deadline(journal: Journal) -> None:
     tokens = Usage(rows=2)
     for timings in (Timings(compute_s=0.5, batch_rows=10), Timings(compute_s=500.0, batch_rows=2)):
-        one = exchange(journal, lane(), usage=tokens, relay=answered(tokens, timings))
+        one = exchange(journal, lane(), usage=tokens, end=ended(tokens, timings))
         one.send(200, b"", b"")
     assert [each.compute_us for each in records(journal)] == [100_000, 60_000_000]
 
@@ -201,7 +227,7 @@ def test_a_hold_on_budgets_says_who_pays(journal: Journal) -> None:
             return (Charge("team", "l1", nano_usd),)
 
     tokens = Usage(input_tokens=7)
-    one = exchange(journal, lane(), usage=tokens, relay=answered(tokens))
+    one = exchange(journal, lane(), usage=tokens, end=ended(tokens))
     assert one.bill is not None
     one.bill.hold = Half()
     one.send(200, b"", b"")

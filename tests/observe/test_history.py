@@ -1,6 +1,7 @@
 """What goes in comes out, over restarts of everything, whatever the window."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -231,4 +232,5 @@ def test_a_file_of_a_newer_stoker_is_kept_aside(rig: Rig) -> None:
     rig.minutes(1, process)
     assert rig.total(3600) == 1
     (aside,) = rig.path.parent.glob("metrics.db.broken-*")
-    assert sqlite3.connect(aside).execute("PRAGMA user_version").fetchone()[0] == tables.VERSION + 1
+    with closing(sqlite3.connect(aside)) as kept:
+        assert kept.execute("PRAGMA user_version").fetchone()[0] == tables.VERSION + 1

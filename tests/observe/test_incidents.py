@@ -14,22 +14,21 @@ from stoker.observe.history.history import History
 from stoker.observe.incidents import postmortem
 from stoker.observe.incidents.evidence import JOURNAL_READ, Recorded
 from stoker.observe.incidents.incidents import Incidents
-from stoker.store import incidents, journal, leases, migrate
-from stoker.store.engine import Database, open_engine, sqlite_url
+from stoker.store import incidents, journal, leases
+from stoker.store.engine import Database
 from stoker.store.leases import LeaseLost
 from stoker.telemetry.metrics import Registry
 from stoker.types.errors import NotFound, Unavailable
+from tests.databases import migrated
 
 START_S = 1_000_000 * 60.0
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    engine = open_engine(sqlite_url(tmp_path / "state.db"))
-    migrate.upgrade(engine)
-    database = Database(engine)
-    yield database
-    database.close()
+    made = Database(migrated(tmp_path / "state.db"))
+    yield made
+    made.close()
 
 
 class Gateway:

@@ -61,7 +61,7 @@ def run(work: Callable[[Post], Awaitable[None]]) -> None:
     async def bounded() -> None:
         post = Post(Registry("control"), "http://127.0.0.1:8001", resolve, lambda: NOW_S)
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await work(post)
         finally:
             await post.close()

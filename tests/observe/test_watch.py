@@ -17,7 +17,7 @@ from stoker.core.slo import SloMemory
 from stoker.observe.notify.post import Post
 from stoker.observe.objectives import slis
 from stoker.observe.objectives.watch import Watch
-from stoker.store import alerts, endpoints, journal, leases, migrate, notifiers, projects
+from stoker.store import alerts, endpoints, journal, leases, notifiers, projects
 from stoker.store.engine import Database, open_engine, sqlite_url
 from stoker.store.leases import Lease
 from stoker.telemetry.catalogue import BY_NAME
@@ -27,6 +27,7 @@ from stoker.types.notifiers import NotifierSpec
 from stoker.types.resources import Endpoint, EndpointSpec, Metadata, Notifier, Project, ProjectMetadata
 from stoker.types.slos import TIMED, BudgetStep, Objective, Sli
 from tests.control.rig import until
+from tests.databases import migrated
 from tests.observe.named import resolve
 from tests.observe.receivers import Webhook
 from tests.observe.sums import Sums
@@ -63,9 +64,7 @@ class Desk:
 
 def filled(path: Path, url: str) -> Database:
     """Make a database with an endpoint that promises three things, and a receiver."""
-    engine = open_engine(sqlite_url(path))
-    migrate.upgrade(engine)
-    database = Database(engine)
+    database = Database(migrated(path))
     endpoint = Endpoint(Metadata("digits"), EndpointSpec(model="digits", slos=(ANSWERS, QUICK, YOUNG)))
     quiet = Endpoint(Metadata("plain"), EndpointSpec(model="digits"))
     database.write(lambda connection: projects.put(connection, Project(ProjectMetadata("default")), 1.0))

@@ -21,6 +21,7 @@ from tests.ports import free_ports
 from tests.protocol.nodes import Platform, write
 
 NAME = "default.a-1-aaaaa"
+PATIENCE_S = 60.0
 
 
 class Echo:
@@ -77,11 +78,11 @@ def platform(tmp_path: Path) -> Platform:
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(main(), 20))  # type: ignore[arg-type]
+    asyncio.run(asyncio.wait_for(main(), 90))  # type: ignore[arg-type]
 
 
 async def said(address: str, body: bytes = b"hello") -> bytes:
-    link = await connect(address)
+    link = await connect(address, timeout_s=PATIENCE_S)
     try:
         return (await link.call(RequestHead(method="echo", body_bytes=len(body)), body).answer())[1]
     finally:
@@ -96,7 +97,7 @@ def test_a_gateway_speaks_to_a_replica_of_another_node_over_tls_1_3(tmp_path: Pa
             assert await said(there.far(gateway)) == b"hello"
             large = bytes(range(256)) * 2048
             assert await said(there.far(gateway), large) == large
-            _, writer = await secure.open_far(secure.parse(there.far(gateway)), 2.0)
+            _, writer = await secure.open_far(secure.parse(there.far(gateway)), 30.0)
             assert writer.get_extra_info("ssl_object").version() == "TLSv1.3"
             writer.transport.abort()
 
@@ -194,7 +195,7 @@ def test_who_is_removed_is_cut_within_seconds_on_either_side(tmp_path: Path, pla
 
     async def main() -> None:
         async with replica(tmp_path, shows) as there:
-            link = await connect(there.far(gateway))
+            link = await connect(there.far(gateway), timeout_s=PATIENCE_S)
             waits = link.call(RequestHead(method="echo", body_bytes=4), b"wait")
             link.doubt()
             assert link.is_open
@@ -209,7 +210,7 @@ def test_who_is_removed_is_cut_within_seconds_on_either_side(tmp_path: Path, pla
             with pytest.raises(ReplicaLost, match="node b was removed"):
                 await connect(there.far(gateway))
             platform.revoke(gateway)
-            link = await connect(there.far(gateway))
+            link = await connect(there.far(gateway), timeout_s=PATIENCE_S)
             platform.revoke(shows, "local")
             looking = asyncio.create_task(secure.keep_looking(there.mine, there.server.doubt))
             began_s = time.monotonic()
@@ -228,7 +229,7 @@ def test_a_renewal_drops_no_request_and_new_connections_show_the_new_certificate
 
     async def main() -> None:
         async with replica(tmp_path, shows) as there:
-            link = await connect(there.far(gateway))
+            link = await connect(there.far(gateway), timeout_s=PATIENCE_S)
             waits = link.call(RequestHead(method="echo", body_bytes=4), b"wait")
             for folder, who in ((shows, ("b", "replica")), (gateway, ("local", "gateway"))):
                 assert platform.shows(*who, until_s=900.0) == folder
@@ -236,7 +237,7 @@ def test_a_renewal_drops_no_request_and_new_connections_show_the_new_certificate
             there.server.doubt()
             link.doubt()
             assert await said(there.far(gateway)) == b"hello"
-            _, writer = await secure.open_far(secure.parse(there.far(gateway)), 2.0)
+            _, writer = await secure.open_far(secure.parse(there.far(gateway)), 30.0)
             peer = secure.peer_of(writer.get_extra_info("peercert"))
             assert peer is not None
             assert peer.until_s > time.time() + 600

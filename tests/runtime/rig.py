@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,7 @@ async def infer(link: Link, rows: Any, *, name: str = "input", **head: Any) -> d
     return {output["name"]: np.array(output["data"]).reshape(output["shape"]) for output in json.loads(body)["outputs"]}
 
 
-def drive(process: Process, body: Callable[[Process], Awaitable[None]]) -> None:
+def drive(process: Process, body: Callable[[Process], Awaitable[None]], others: Sequence[Process] = ()) -> None:
     """Run an async test body with a limit, and close what it connected."""
 
     async def main() -> None:
@@ -132,7 +132,7 @@ def drive(process: Process, body: Callable[[Process], Awaitable[None]]) -> None:
             async with asyncio.timeout(PATIENCE_S * 2):
                 await body(process)
         finally:
-            for link in process.links:
+            for link in (link for each in (process, *others) for link in each.links):
                 link.close()
             await asyncio.sleep(0)  # a transport closes in the next turn of the loop
 
@@ -174,7 +174,7 @@ async def hosted(folder: Path, engine: PredictEngine, spec: ReplicaSpec) -> Asyn
     work = PredictWork(spec, engine, asyncio.get_running_loop())
     address = f"unix:{folder / 'h.sock'}"
     server = await serve(address, Host(work))
-    link = await connect(address)
+    link = await connect(address, timeout_s=PATIENCE_S)
     try:
         yield work, link
     finally:

@@ -1,7 +1,9 @@
 """What real replicas keep of texts and vectors while control wants it: features, samples, and no words."""
 
+import asyncio
+import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -21,7 +23,7 @@ from stoker.runtime.drift_texts import GROUP, ROWS_A_SECOND, ChatWatch, EmbedWat
 from stoker.telemetry.vectors import norms
 from stoker.types.drift import Answer, Counts, Drawn, Question, Reference
 from stoker.types.generation import Delta, ToolCallDelta
-from stoker.types.replica import Usage
+from stoker.types.replica import ReplicaSpec, Usage
 from tests.runtime.models import python_spec, spec_of
 from tests.runtime.rig import Process, ask, drive, running
 from tests.runtime.test_drift import asked
@@ -32,6 +34,8 @@ class Model:
         yield "You said: "
         yield request.messages[-1].content
 """
+POLICY = Policy(rows_min=50, false_alarms=1e-6)  # which rows are drawn is chance: a calm window must not fail by it
+Send = Callable[[Link], Awaitable[None]]
 SECRET = "my password is hunter2 and my name is Ada"
 
 
@@ -66,12 +70,21 @@ def probe(column: str, seen: Seen) -> Reference:
     return bound
 
 
-async def counted(link: Link, question: Question, send: Callable[[], Awaitable[None]], rows: int) -> Counts:
-    """Send until so many rows were counted, of which busy replicas draw some; return all counts."""
+@contextlib.contextmanager
+def three_of(spec: ReplicaSpec, folder: Path) -> Iterator[tuple[Process, ...]]:
+    """Run three replicas: each draws all that comes in its first second, and few of what comes later."""
+    with running(spec, folder / "a") as one, running(spec, folder / "b") as two, running(spec, folder / "c") as three:
+        yield one, two, three
+
+
+async def counted(link: Link, question: Question, send: Send, rows: int) -> Counts:
+    """Send until so many rows were counted, of which busy replicas draw some; return all counts.
+
+    So many at once, that a replica may draw them all.
+    """
     drawn: list[tuple[Drawn, ...]] = []
     while True:
-        for _ in range(10):
-            await send()
+        await asyncio.gather(*(send(link) for _ in range(10 if drawn else rows)))
         counts = (await asked(link, question)).counts
         assert counts is not None
         drawn.append(counts.drawn)
@@ -80,14 +93,14 @@ async def counted(link: Link, question: Question, send: Callable[[], Awaitable[N
             return msgspec.structs.replace(counts, drawn=every)
 
 
-async def learn(link: Link, column: str, seen: Seen, send: Callable[[], Awaitable[None]]) -> Reference:
+async def learn(link: Link, column: str, seen: Seen, send: Send) -> Reference:
     question = Question("probe", probe(column, seen), gather=2_000, seed="sha")
     await asked(link, question)
     await counted(link, msgspec.structs.replace(question, body=None), send, 100)
     return reference_of(await asked(link, Question(take=True)), seen)
 
 
-async def anew(link: Link, reference: Reference, send: Callable[[], Awaitable[None]]) -> Counts:
+async def anew(link: Link, reference: Reference, send: Send) -> Counts:
     await asked(link, Question(""))
     await asked(link, Question("ref", slim(reference)))
     return await counted(link, Question("ref"), send, 80)
@@ -95,7 +108,7 @@ async def anew(link: Link, reference: Reference, send: Callable[[], Awaitable[No
 
 def shifts_of(reference: Reference, counts: Counts) -> dict[str, str]:
     apart = compared(reference, counts.drawn)
-    found = judge(reference, counts.slots, counts.rows, Policy(rows_min=50), DriftMemory(), apart)
+    found = judge(reference, counts.slots, counts.rows, POLICY, DriftMemory(), apart)
     return {one.feature: one.level for one in found.shifts}
 
 
@@ -120,42 +133,42 @@ def test_what_gates_ask_a_language_model_is_in_no_window(tmp_path: Path) -> None
 
 def test_a_language_model_that_answers_another_kind_of_text_is_told_by_name(tmp_path: Path) -> None:
     async def body(process: Process) -> None:
-        link = await process.ready()
+        link, calm_link, moved_link = [await each.ready() for each in (process, *others)]
         rng = np.random.default_rng(0)
 
-        def says(words: str) -> Callable[[], Awaitable[None]]:
-            async def send() -> None:
+        def says(words: str) -> Send:
+            async def send(to: Link) -> None:
                 text = " ".join(rng.choice(words.split(), 12))
                 messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": text}]
-                await ask(link, "chat", json.dumps({"model": "t", "messages": messages, "stream": True}).encode())
+                await ask(to, "chat", json.dumps({"model": "t", "messages": messages, "stream": True}).encode())
 
             return send
 
         english = says("the cat sat on a mat and the dog was there with my old friend from the town")
         german = says("über die Straße gehen wir nicht schnell weil der Zug heute später kommt 2024 17")
         assert (await asked(link, Question("sha"))).counts is None
-        await german()  # before anybody asked
+        await german(link)  # before anybody asked
         reference = await learn(link, "prompt.characters", CHAT, english)
-        calm = shifts_of(reference, await anew(link, reference, english))
+        calm = shifts_of(reference, await anew(calm_link, reference, english))
         assert not [name for name, level in calm.items() if level == "drifted"], calm
-        moved = shifts_of(reference, await anew(link, reference, german))
+        moved = shifts_of(reference, await anew(moved_link, reference, german))
         for name in ("prompt.wording", "answer.wording", "prompt.characters", "prompt.digits"):
             assert moved[name] == "drifted", moved
         assert moved["prompt.system"] == "steady"
 
-    with running(python_spec(tmp_path / "model", TALKER, "chat"), tmp_path) as process:
-        drive(process, body)
+    with three_of(python_spec(tmp_path / "model", TALKER, "chat"), tmp_path) as (first, *others):
+        drive(first, body, others)
 
 
 def test_an_embedder_that_gets_another_topic_is_told_by_its_vectors(minilm_folder: Path, tmp_path: Path) -> None:
     async def body(process: Process) -> None:
-        link = await process.ready()
+        link, calm_link, moved_link = [await each.ready() for each in (process, *others)]
         rng = np.random.default_rng(0)
 
-        def embeds(*kinds: str) -> Callable[[], Awaitable[None]]:
-            async def send() -> None:
+        def embeds(*kinds: str) -> Send:
+            async def send(to: Link) -> None:
                 text = f"{rng.choice(kinds)} number {rng.integers(100)}"
-                await ask(link, "embeddings", json.dumps({"model": "m", "input": [text, text]}).encode())
+                await ask(to, "embeddings", json.dumps({"model": "m", "input": [text, text]}).encode())
 
             return send
 
@@ -163,16 +176,16 @@ def test_an_embedder_that_gets_another_topic_is_told_by_its_vectors(minilm_folde
         money = embeds("the bank raises rates", "shares fell at noon", "an invoice is due", "taxes on income")
         reference = await learn(link, "text.characters", EMBED, animals)
         assert reference.spaces[0].width == 384
-        assert shifts_of(reference, await anew(link, reference, animals))["embedding"] != "drifted"
-        moved = shifts_of(reference, await anew(link, reference, money))
+        assert shifts_of(reference, await anew(calm_link, reference, animals))["embedding"] != "drifted"
+        moved = shifts_of(reference, await anew(moved_link, reference, money))
         assert (moved["embedding"], moved["embedding.norm"]) == ("drifted", "steady")
         other = msgspec.structs.replace(reference.spaces[0], width=128, sample=b"")
         wrong = await asked(link, Question("128", msgspec.structs.replace(reference, spaces=(other,))))
         assert wrong.counts is None
         assert "of 128 values, this model of 384" in wrong.problem
 
-    with running(spec_of(minilm_folder, "onnx", "embed"), tmp_path) as process:
-        drive(process, body)
+    with three_of(spec_of(minilm_folder, "onnx", "embed"), tmp_path) as (first, *others):
+        drive(first, body, others)
 
 
 def test_nothing_that_leaves_the_replica_can_be_read() -> None:

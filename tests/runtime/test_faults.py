@@ -49,7 +49,7 @@ async def seen(link: Link) -> dict[str, float]:
 
 
 async def becomes(link: Link, name: str, low: float, high: float) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not low <= (await seen(link))[name] <= high:
             await asyncio.sleep(0.01)
 
@@ -58,8 +58,11 @@ async def becomes(link: Link, name: str, low: float, high: float) -> None:
 def test_the_wall_clock_is_another_and_right_again_and_no_other_clock_is_touched(ends: str, tmp_path: Path) -> None:
     async def body(process: Process) -> None:
         link, agent = await process.ready(), await process.connect()
-        await tell(agent, kind="clock", step_s=-5000.0, seconds=0.3 if ends == "by its clock" else 600)
-        told = await seen(link)
+        for seconds in (0.3, 3.0, 30.0) if ends == "by its clock" else (600.0,):
+            await tell(agent, kind="clock", step_s=-5000.0, seconds=seconds)
+            told = await seen(link)
+            if told["wall_s"] < time.time() - 60:
+                break  # else it was over before a busy machine came to ask
         assert abs(told["wall_s"] + 5000 - time.time()) < 60
         assert abs(told["monotonic_s"] - time.monotonic()) < 60
         if ends == "by whoever asked":
@@ -131,7 +134,7 @@ def test_a_bad_network_is_late_each_way_for_every_connection_and_then_no_more(tm
         assert time.monotonic() - began_s >= 0.4
         await tell(other)
         took_s = 1.0
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while took_s >= 0.2:  # what is on its way still arrives late
                 began_s = time.monotonic()
                 await asyncio.gather(*(seen(each) for each in (link, other, fresh)))
@@ -144,7 +147,7 @@ def test_a_bad_network_is_late_each_way_for_every_connection_and_then_no_more(tm
 def test_a_stop_amid_a_bad_network_loses_no_answer(tmp_path: Path) -> None:
     async def body(process: Process) -> None:
         link = await process.ready()
-        await tell(link, kind="network", delay_s=0.3, loss_ratio=0.5, seconds=600)
+        await tell(link, kind="network", delay_s=0.1, loss_ratio=0.5, seconds=600)
         asked = asyncio.ensure_future(infer(link, [[0.0]]))
         await until(await process.connect(), lambda stats: stats.finished > 0, process)
         process.signal(signal.SIGTERM)
@@ -193,7 +196,7 @@ def test_a_replica_says_that_its_clock_was_set_and_that_it_can_write_to_no_file(
         _, hard = resource.prlimit(process.popen.pid, resource.RLIMIT_FSIZE)
         for most, is_refused in ((0, 1.0), (resource.RLIM_INFINITY, 0.0)):
             resource.prlimit(process.popen.pid, resource.RLIMIT_FSIZE, (most, hard))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while (await numbers(link)).total(unwritable) != is_refused:
                     await asyncio.sleep(0.01)
 

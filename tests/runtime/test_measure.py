@@ -89,9 +89,9 @@ def test_who_waits_for_another_takes_what_that_one_measured(tmp_path: Path) -> N
             target=lambda: chosen.append(resolve(wanted, lambda *_: waiting.set()).engine), daemon=True
         )
         other.start()
-        assert waiting.wait(10)
+        assert waiting.wait(60)
         remember(wanted)
-    other.join(10)
+    other.join(60)
     assert chosen == ["openvino"]
 
 
@@ -111,7 +111,7 @@ def test_an_engine_that_fails_is_a_row_with_its_words_and_failures_are_not_remem
     start_s = time.monotonic()
     with pytest.raises(EngineFailed, match=r"llamacpp: .*nonsense.*; openvino: .*nonsense"):
         resolve(wanted, silent)
-    assert time.monotonic() - start_s < 30
+    assert time.monotonic() - start_s < measure.MEASURE_TIMEOUT_S
     assert not path_of(wanted).exists()
 
 

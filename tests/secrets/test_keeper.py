@@ -27,7 +27,7 @@ class Bench:
         self.now_s = 1000.0
         self.server = server
         self.folder = folder
-        vault = Vault(VaultSettings(address=server.url, token=TOKEN), 2.0, rest_s=0.0)
+        vault = Vault(VaultSettings(address=server.url, token=TOKEN), 60.0, rest_s=0.0)
         self.secrets = Secrets(
             folder, vault, process="gateway-0", ttl_s=20.0, stale_s=600.0, clock=lambda: self.now_s,
             environ={"STOKER_SECRET_TEAM__KEY": "from-env", "OTHER": "not-for-this"},

@@ -23,7 +23,7 @@ def server() -> Iterator[VaultServer]:
         yield found
 
 
-def client(server: VaultServer, timeout_s: float = 5.0, rest_s: float = 0.0, **more: str) -> Vault:
+def client(server: VaultServer, timeout_s: float = 60.0, rest_s: float = 0.0, **more: str) -> Vault:
     return Vault(VaultSettings(address=server.url, **(more or {"token": TOKEN})), timeout_s, rest_s)
 
 

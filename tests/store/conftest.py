@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from stoker.store import migrate
-from stoker.store.engine import Database, open_engine, sqlite_url
+from stoker.store.engine import Database
+from tests.databases import migrated
 
 
 @pytest.fixture
@@ -16,8 +16,6 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def database(path: Path) -> Iterator[Database]:
-    engine = open_engine(sqlite_url(path))
-    migrate.upgrade(engine)
-    database = Database(engine)
-    yield database
-    database.close()
+    made = Database(migrated(path))
+    yield made
+    made.close()

@@ -9,6 +9,7 @@ import pytest
 from stoker.store import leases, settings
 from stoker.store.engine import Database
 from stoker.store.leases import Lease, LeaseLost
+from tests.control.rig import until
 
 # Each racer takes the lease when it can, and writes under it: a counter in the database and a line of its own.
 # It stalls now and then for longer than the lease lives, in the middle between taking and writing.
@@ -17,11 +18,10 @@ import random, sys, time
 from pathlib import Path
 from stoker.store import leases, settings
 from stoker.store.engine import Database, open_engine, sqlite_url
-path, name, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
+path, name = Path(sys.argv[1]), sys.argv[2]
 database = Database(open_engine(sqlite_url(path)))
 random.seed(name)
-end = time.time() + seconds
-while time.time() < end:
+while not path.with_name("over").exists():
     held = database.write(lambda c: leases.acquire(c, "loop", name, time.time(), 0.05))
     if held is None:
         time.sleep(0.005)
@@ -95,21 +95,22 @@ def test_a_broken_lease_goes_to_the_next_with_a_higher_token(database: Database)
 def test_processes_that_race_and_stall_never_write_under_one_token_from_two_holders(
     path: Path, database: Database
 ) -> None:
-    racers = {
-        name: subprocess.Popen(
-            [sys.executable, "-c", RACER, str(path), name, "3"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for name in ("a", "b", "c", "d")
-    }
+    said = {name: path.with_name(name) for name in ("a", "b", "c", "d")}
+    racers = []
+    for name, file in said.items():
+        with file.open("w") as output:
+            argv = [sys.executable, "-c", RACER, str(path), name]
+            racers.append(subprocess.Popen(argv, stdout=output, stderr=subprocess.PIPE, text=True))
+    try:
+        until(lambda: all(len(each.read_text().splitlines()) > 5 for each in said.values()), "each had its turns")
+    finally:
+        path.with_name("over").touch()
+        ended = [(racer.communicate(timeout=60)[1], racer.returncode) for racer in racers]
+    assert ended == [("", 0)] * 4
     holders: dict[int, set[str]] = {}
     counts: list[tuple[int, int]] = []
-    for name, racer in racers.items():
-        said, errors = racer.communicate(timeout=60)
-        assert racer.returncode == 0, errors
-        for line in said.splitlines():
+    for name, file in said.items():
+        for line in file.read_text().splitlines():
             words = line.split()
             holders.setdefault(int(words[1]), set()).add(name)
             if words[0] == "wrote":

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, insert, select, update
 
-from stoker.store import migrate, nodes, projects, revisions, schema
-from stoker.store.engine import open_engine, sqlite_url
+from stoker.store import nodes, projects, revisions, schema
 from stoker.types.errors import Conflict, NotFound, Unauthenticated
 from stoker.types.nodes import NODES_MAX, PORTS, TOKENS_MAX, NodeRow, NodeToken
+from tests.databases import migrated
 from tests.store import rows
 
 NODE = NodeRow("b", "default", "1f", "10.0.0.2", 7442, 17000, 17000, "/h", "/h/run", "/p", 1.0, 100.0)
@@ -18,8 +18,7 @@ TOKEN = NodeToken("t", "f" * 64, "b", "default", 0.0, 60.0)
 
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[Connection]:
-    engine = open_engine(sqlite_url(tmp_path / "state.db"))
-    migrate.upgrade(engine)
+    engine = migrated(tmp_path / "state.db")
     with engine.begin() as opened:
         yield opened
     engine.dispose()

@@ -1,5 +1,6 @@
 """Usage records one by one: each exactly once, by project and time, a page at a time, and no longer than said."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -14,7 +15,7 @@ from tests.store.test_usage import NOW_S, database, record
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Database:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     made = database(tmp_path_factory.mktemp("records"))
     for batch in range(20):
         made.write(
@@ -28,7 +29,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Database:
                 ],
             )
         )
-    return made
+    yield made
+    made.close()
 
 
 def everything(

@@ -1,14 +1,13 @@
 """Many references at once mean what each means alone, whatever was read before."""
 
 from contextlib import suppress
-from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker.core.refs import ModelRef, parse_ref
-from stoker.store import migrate, models
-from stoker.store.engine import Connection, Database, open_engine, sqlite_url
+from stoker.store import models
+from stoker.store.engine import Connection, Database
 from stoker.store.versions import Versions
 from stoker.types.ids import ModelName
 from tests.store.rows import manifest
@@ -45,11 +44,7 @@ def change(connection: Connection, what: str, name: str, number: int, *alias: st
             models.remove(connection, there)
 
 
-def test_they_mean_what_each_means_alone_whatever_was_pushed_moved_removed_or_undone(tmp_path: Path) -> None:
-    engine = open_engine(sqlite_url(tmp_path / "state.db"))
-    migrate.upgrade(engine)
-    database = Database(engine)
-
+def test_they_mean_what_each_means_alone_whatever_was_pushed_moved_removed_or_undone(database: Database) -> None:
     @settings(max_examples=40, deadline=None)
     @given(CHANGES)
     def holds(changes: list[tuple[str, str, int]]) -> None:
@@ -78,10 +73,8 @@ def test_they_mean_what_each_means_alone_whatever_was_pushed_moved_removed_or_un
     holds()
 
 
-def test_a_version_that_was_read_is_not_read_again(tmp_path: Path) -> None:
-    engine = open_engine(sqlite_url(tmp_path / "state.db"))
-    migrate.upgrade(engine)
-    database, kept = Database(engine), Versions()
+def test_a_version_that_was_read_is_not_read_again(database: Database) -> None:
+    kept = Versions()
     made, _ = database.write(lambda each: models.add(each, ModelName("m"), manifest(), 1.0))
     ref = parse_ref("m@1")
     first = database.read(lambda each: kept.resolve(each, [ref]))[ref]

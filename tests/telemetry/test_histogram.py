@@ -1,6 +1,7 @@
 """A histogram keeps what matters of many values: quantiles within a bound, and merging in any order."""
 
 import math
+import time
 import timeit
 
 import pytest
@@ -131,4 +132,5 @@ def test_the_share_over_a_limit_counts_whole_buckets() -> None:
 def test_observing_takes_under_two_microseconds_even_on_a_busy_machine() -> None:
     """0.2 µs where it was measured; the limit here only catches a change of kind."""
     observe = Histogram().observe
-    assert min(timeit.repeat(lambda: observe(0.00123), number=10_000, repeat=5)) / 10_000 < 2e-6
+    taken_s = timeit.repeat(lambda: observe(0.00123), timer=time.thread_time, number=10_000, repeat=5)
+    assert min(taken_s) / 10_000 < 2e-6

@@ -18,7 +18,7 @@ from stoker.types.errors import Conflict
 from stoker.types.faults import Fault
 from stoker.types.process import ProcessSpec
 
-# Of a slow process: long enough that signals cost nothing, short enough that no ping is missed (health.PING_EVERY_S).
+# Of a slow process: long enough that signals cost nothing, short enough that no ping is missed (Pace.ping_every_s).
 PERIOD_S: Final = 0.2
 
 

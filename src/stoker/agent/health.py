@@ -18,7 +18,6 @@ from stoker.types.replica import ReplicaStats
 from stoker.types.sandbox import Confinement
 from stoker.types.starts import PHASE_CHARS_MAX, PHASES_MAX
 
-PING_EVERY_S: Final = 1.0
 # A start is watched closely, because somebody waits for it; a start that takes longer is one that takes long.
 RETRY_FIRST_S: Final = 0.02
 RETRY_MAX_S: Final = 0.25

@@ -19,7 +19,7 @@ from stoker.agent import logs, words
 from stoker.agent.birth import birth
 from stoker.agent.child import Child, sweep
 from stoker.agent.faults import Corrupt, Injected, act_of
-from stoker.agent.health import PING_EVERY_S, Watch
+from stoker.agent.health import Watch
 from stoker.agent.kernel import boot_id
 from stoker.agent.records import Record
 from stoker.agent.site import Site
@@ -255,7 +255,7 @@ class Owned:
         try:
             await asyncio.wait(
                 waits,
-                timeout=PING_EVERY_S if self.phase == "ready" else LOADING_EVERY_S,
+                timeout=self._site.pace.ping_every_s if self.phase == "ready" else LOADING_EVERY_S,
                 return_when=asyncio.FIRST_COMPLETED,
             )
         finally:

@@ -33,7 +33,7 @@ from stoker.types.statuses import EndpointView
 NUMBER_MAX: Final = 999_999_999  # of a revision
 log = logging.getLogger(__name__)
 
-ACTED_WAIT_S: Final = 1.0  # for the first decision, so that an answer shows the revision
+ACTED_WAIT_S: Final = 2.0  # for the first decision, so that an answer shows the revision
 
 
 class ApplyAnswer(msgspec.Struct, frozen=True):

@@ -21,7 +21,7 @@ from stoker.types.ids import EndpointName, ProjectName
 from stoker.types.rollouts import ArmCounts, Arms
 from stoker.types.slos import METRIC_PATTERN
 
-ACTED_WAIT_S: Final = 1.0  # for the decision, so that an answer shows it
+ACTED_WAIT_S: Final = 2.0  # for the decision, so that an answer shows it
 LIMIT_MAX: Final = 1000
 REASON_MAX: Final = 500  # characters
 COUNT_MAX: Final = 10_000_000  # of one call

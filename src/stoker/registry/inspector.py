@@ -4,6 +4,7 @@ One call is one short-lived process. Callers bound how many run at once.
 """
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -45,13 +46,13 @@ def inspect(job: InspectionJob, scratch: Path) -> Inspection:
         RefusedArtifact: something in it is hostile or damaged, or reading it crashed, hung or ate memory.
         Unsupported: a package that reads this format is not installed.
     """
-    out = scratch / "reply.json"
-    errors = scratch / "stderr.txt"
-    with out.open("wb") as stdout, errors.open("wb") as stderr:
+    out, errors, asked = scratch / "reply.json", scratch / "stderr.txt", scratch / "job.json"
+    asked.write_bytes(msgspec.json.encode(job))
+    with asked.open("rb") as stdin, out.open("wb") as stdout, errors.open("wb") as stderr:
         # Output goes to files, not pipes, so that the limit on written bytes holds for it too.
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "stoker.registry.inspect_main"],
-            stdin=subprocess.PIPE,
+            stdin=stdin,
             stdout=stdout,
             stderr=stderr,
             env=_environment(),
@@ -59,8 +60,7 @@ def inspect(job: InspectionJob, scratch: Path) -> Inspection:
             start_new_session=True,
         )
         try:
-            with suppress(subprocess.TimeoutExpired):
-                process.communicate(msgspec.json.encode(job), timeout=job.seconds + 5)
+            _wait(process, job.seconds + 5)
         finally:
             _end(process)
     return _taken(job, process.returncode, out, errors)
@@ -68,6 +68,17 @@ def inspect(job: InspectionJob, scratch: Path) -> Inspection:
 
 def _environment() -> dict[str, str]:
     return {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ} | _ADDED_VARIABLES
+
+
+def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Return when it has ended, or after so long. `Popen.wait` with a limit would look every 50 ms."""
+    ended = os.pidfd_open(process.pid)
+    try:
+        poll = select.poll()
+        poll.register(ended, select.POLLIN)
+        poll.poll(seconds * 1000)
+    finally:
+        os.close(ended)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -1,6 +1,7 @@
 """What must never happen in a rollout, whatever people, gateways, agents and crashes do; over generated histories."""
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +12,7 @@ from stoker.core.rollout.table import ENDED, PHASES
 from stoker.core.snapshot import Snapshot
 from stoker.core.traffic import weights
 from tests.core.test_reconcile_safety import ready
-from tests.core.worlds import RELEASES, World, play
+from tests.core.worlds import RELEASES, Check, World, play
 
 EXAMPLES = settings(max_examples=120)
 TAKEN = ("returning", "rolled-back", "refused", "superseded")
@@ -21,22 +22,17 @@ def states(decided: Plan) -> list[RolloutState]:
     return [each.state for each in decided.actions if isinstance(each, actions.BeginRollout | actions.ChangeRollout)]
 
 
-@EXAMPLES
-@given(RELEASES)
-def test_the_canary_has_traffic_only_with_a_ready_replica_behind_it_when_that_was_given(script: list) -> None:
-    def check(snapshot: Snapshot, decided: Plan, _world: World) -> None:
-        before = {each.number: each.weight for each in snapshot.rollouts}
-        for state in states(decided):
-            if state.weight > before.get(state.number, 0):
-                able = [each for each in snapshot.assignments if each.revision == state.canary]
-                assert any(each.phase == "wanted" and ready(snapshot, each) for each in able), state
-
-    play(script, check)
+def the_canary_has_traffic_only_with_a_ready_replica_behind_it_when_that_was_given(
+    snapshot: Snapshot, decided: Plan, _world: World
+) -> None:
+    before = {each.number: each.weight for each in snapshot.rollouts}
+    for state in states(decided):
+        if state.weight > before.get(state.number, 0):
+            able = [each for each in snapshot.assignments if each.revision == state.canary]
+            assert any(each.phase == "wanted" and ready(snapshot, each) for each in able), state
 
 
-@EXAMPLES
-@given(RELEASES)
-def test_what_was_taken_from_the_canary_is_never_given_back_in_the_same_rollout(script: list) -> None:
+def what_was_taken_from_the_canary_is_never_given_back_in_the_same_rollout() -> Check:
     taken: set[int] = set()
 
     def check(_snapshot: Snapshot, decided: Plan, world: World) -> None:
@@ -46,12 +42,10 @@ def test_what_was_taken_from_the_canary_is_never_given_back_in_the_same_rollout(
                 assert state.weight == 0
             assert state.number not in taken or state.phase in TAKEN
 
-    play(script, check)
+    return check
 
 
-@EXAMPLES
-@given(RELEASES)
-def test_a_rollout_that_ended_never_changes_and_no_two_of_an_endpoint_run(script: list) -> None:
+def a_rollout_that_ended_never_changes_and_no_two_of_an_endpoint_run() -> Check:
     ended: dict[int, RolloutState] = {}
 
     def check(_snapshot: Snapshot, _decided: Plan, world: World) -> None:
@@ -62,58 +56,67 @@ def test_a_rollout_that_ended_never_changes_and_no_two_of_an_endpoint_run(script
                 ended[state.number] = state
         assert sum(not each.is_ended for each in world.rollouts) <= 1
 
-    play(script, check)
+    return check
 
 
+def weights_are_always_all_of_the_traffic_and_grow_only_by_steps(
+    snapshot: Snapshot, decided: Plan, _world: World
+) -> None:
+    for endpoint in snapshot.endpoints:
+        if endpoint.is_deleting or not endpoint.serving:
+            continue
+        names = [str(each.revision) for each in snapshot.revisions]
+        running = next((each for each in snapshot.rollouts if each.endpoint == endpoint.name), None)
+        assert sum(weights(endpoint.serving, "", names, running).values()) == 100
+    for state in states(decided):
+        assert state.weight in (0, *state.spec.steps, 50, 100)
+
+
+def nothing_that_its_dossier_refuses_or_has_not_yet_let_go_takes_traffic(
+    snapshot: Snapshot, decided: Plan, _world: World
+) -> None:
+    for each in decided.actions:
+        if isinstance(each, actions.BeginRollout) and each.revision in snapshot.dossiers:
+            found = snapshot.dossiers[each.revision]
+            swaps = found.swaps and each.state.strategy == "recreate"
+            asks = found.swaps and each.state.phase == "awaiting"
+            may = ("gating", "refused", "clearing") if swaps else ("gating", "refused")
+            assert found.state == "complete" or asks or each.state.phase in may
+    for state in states(decided):
+        if state.strategy == "recreate" and state.weight and not state.is_return:
+            was = next((each.weight for each in snapshot.rollouts if each.number == state.number), 0)
+            dossier = snapshot.dossiers.get(state.canary)
+            assert was or dossier is None or dossier.state == "complete", state
+
+
+def what_somebody_must_approve_takes_no_traffic_before_and_what_was_denied_never(
+    _snapshot: Snapshot, decided: Plan, _world: World
+) -> None:
+    for state in states(decided):
+        if state.holds:
+            assert state.weight == 0
+            assert state.phase in ("gating", "awaiting", *TAKEN), state
+        if state.because.startswith("deny"):
+            assert state.phase == "refused"
+        assert not state.approved or state.approved.startswith("approve"), state
+
+
+FIRST = [[], [("gate", "pending")], [("release", "a", 3, 2, "canary")]]  # its gates have not run; somebody must approve
+
+
+@pytest.mark.parametrize("first", FIRST, ids=str)
 @EXAMPLES
-@given(RELEASES)
-def test_weights_are_always_all_of_the_traffic_and_grow_only_by_steps(script: list) -> None:
-    def check(snapshot: Snapshot, decided: Plan, _world: World) -> None:
-        for endpoint in snapshot.endpoints:
-            if endpoint.is_deleting or not endpoint.serving:
-                continue
-            names = [str(each.revision) for each in snapshot.revisions]
-            running = next((each for each in snapshot.rollouts if each.endpoint == endpoint.name), None)
-            assert sum(weights(endpoint.serving, "", names, running).values()) == 100
-        for state in states(decided):
-            assert state.weight in (0, *state.spec.steps, 50, 100)
-
-    play(script, check)
-
-
-@EXAMPLES
-@given(RELEASES)
-def test_nothing_that_its_dossier_refuses_or_has_not_yet_let_go_takes_traffic(script: list) -> None:
-    def check(snapshot: Snapshot, decided: Plan, _world: World) -> None:
-        for each in decided.actions:
-            if isinstance(each, actions.BeginRollout) and each.revision in snapshot.dossiers:
-                found = snapshot.dossiers[each.revision]
-                swaps = found.swaps and each.state.strategy == "recreate"
-                asks = found.swaps and each.state.phase == "awaiting"
-                may = ("gating", "refused", "clearing") if swaps else ("gating", "refused")
-                assert found.state == "complete" or asks or each.state.phase in may
-        for state in states(decided):
-            if state.strategy == "recreate" and state.weight and not state.is_return:
-                was = next((each.weight for each in snapshot.rollouts if each.number == state.number), 0)
-                dossier = snapshot.dossiers.get(state.canary)
-                assert was or dossier is None or dossier.state == "complete", state
-
-    play([*script[:2], ("gate", "pending"), *script[2:]], check)
-
-
-@EXAMPLES
-@given(RELEASES)
-def test_what_somebody_must_approve_takes_no_traffic_before_and_what_was_denied_never(script: list) -> None:
-    def check(_snapshot: Snapshot, decided: Plan, _world: World) -> None:
-        for state in states(decided):
-            if state.holds:
-                assert state.weight == 0
-                assert state.phase in ("gating", "awaiting", *TAKEN), state
-            if state.because.startswith("deny"):
-                assert state.phase == "refused"
-            assert not state.approved or state.approved.startswith("approve"), state
-
-    play([*script[:2], ("release", "a", 3, 2, "canary"), *script[2:]], check)
+@given(script=RELEASES)
+def test_what_must_never_happen_does_not_in_any_turn_of_any_history(first: list, script: list) -> None:
+    play(
+        [*script[:2], *first, *script[2:]],
+        the_canary_has_traffic_only_with_a_ready_replica_behind_it_when_that_was_given,
+        what_was_taken_from_the_canary_is_never_given_back_in_the_same_rollout(),
+        a_rollout_that_ended_never_changes_and_no_two_of_an_endpoint_run(),
+        weights_are_always_all_of_the_traffic_and_grow_only_by_steps,
+        nothing_that_its_dossier_refuses_or_has_not_yet_let_go_takes_traffic,
+        what_somebody_must_approve_takes_no_traffic_before_and_what_was_denied_never,
+    )
 
 
 @EXAMPLES

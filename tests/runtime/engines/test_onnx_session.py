@@ -43,9 +43,9 @@ def about(folder: Path, **changes: Any) -> str:
 
 @needs_two_cores
 def test_threads_are_measured_on_the_model_within_a_second_and_the_table_is_told(tmp_path: Path) -> None:
-    began_s = time.monotonic()
+    began_s = time.process_time()  # of all threads; who else has the cores does not matter
     told = about(dense(tmp_path, 600), cores=TWO)
-    assert time.monotonic() - began_s < 3 * onnx_threads.MEASURE_S  # and some for a busy machine
+    assert time.process_time() - began_s < 3 * onnx_threads.MEASURE_S
     assert told.startswith(("1 thread (", "2 threads ("))
     assert "of 2 cores; calls of 1 and of 64 rows took with 2: " in told
     assert ", 1: " in told

@@ -163,6 +163,7 @@ class Providers:
             made = await asyncio.to_thread(_published, provider, health.tried_s, self._reading.keys)
         except NotReachable as failed:
             self._failed(name, health, failed.message)
+            self._show(name, health)
             return
         is_new = known is None or (known.issuer, known.discovery, known.keys) != (
             made.issuer, made.discovery, made.keys,
@@ -172,6 +173,7 @@ class Providers:
             _log.info("an identity provider answers again", extra={"provider": name})
         health.problem, health.failures, health.failing_since_s = "", 0, 0.0
         health.next_s = health.tried_s + REFRESH_S
+        self._show(name, health)
         if is_new:
             _log.info("an identity provider has other keys", extra={"provider": name, "keys": len(made.keys)})
         self._changed()
@@ -185,11 +187,13 @@ class Providers:
         health.failures += 1
 
     def _tell(self, name: str, known: Published | None, now_s: float) -> None:
-        health = self.health[name]
-        gauge = self._metrics.gauge
-        gauge("stoker_identity_provider_failing", provider=name).set(1.0 if health.problem else 0.0)
+        self._show(name, self.health[name])
         age_s = now_s - known.fetched_at_s if known is not None else 0.0
-        gauge("stoker_identity_keys_age_seconds", provider=name).set(max(age_s, 0.0))
+        self._metrics.gauge("stoker_identity_keys_age_seconds", provider=name).set(max(age_s, 0.0))
+
+    def _show(self, name: str, health: Health) -> None:
+        failing = 1.0 if health.problem else 0.0
+        self._metrics.gauge("stoker_identity_provider_failing", provider=name).set(failing)
 
 
 def _keep(connection: Connection, made: Published) -> None:

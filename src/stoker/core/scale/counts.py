@@ -4,6 +4,7 @@ Counts only grow while a gateway lives, so an answer that is late or lost change
 before counts from its first answer on: what came before that is nobody's last minute.
 """
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -93,12 +94,8 @@ class Counts:
 
     def _first(self, at_s: float, window_s: float) -> _Look:
         """Return the newest look that is about a window old, or the oldest."""
-        found = self._looks[0]
-        for look in self._looks:
-            if at_s - look.at_s < SEEN_RATIO * window_s:
-                break
-            found = look
-        return found
+        younger = bisect_right(self._looks, -SEEN_RATIO * window_s, key=lambda look: look.at_s - at_s)
+        return self._looks[max(younger - 1, 0)]
 
     def _token_rates(self, at_s: float, rate: float, span_s: float) -> tuple[float | None, float | None]:
         """Return the tokens a second that arrive, and the most that a replica did while requests waited.
