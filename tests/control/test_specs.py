@@ -11,6 +11,8 @@ from stoker.core.capacity import Capacity
 from stoker.store import endpoints, models, projects
 from stoker.store.engine import Connection, Database
 from stoker.types.ids import ModelName, NodeName
+from stoker.types.mapping import MappedInput, SchemaMapping
+from stoker.types.models import Signature, TensorSpec
 from stoker.types.placement import PlacementSpec
 from stoker.types.projects import ProjectSpec
 from stoker.types.quotas import ProjectQuota
@@ -125,3 +127,26 @@ def test_an_endpoint_that_goes_makes_room(database: Database) -> None:
     assert refused(database, named("b", 1)).field == "metadata.name"
     database.write(lambda connection: specs.delete(connection, "default", "a", 2.0))
     assert apply(database, named("b", 1)) == "created"
+
+
+def mapped(database: Database, **mapping: object) -> Endpoint:
+    """Return an endpoint of version 2, whose input has another name."""
+    signature = Signature((TensorSpec("features", "FP64", (-1, 64)),), (TensorSpec("label", "INT64", (-1,)),))
+    there = msgspec.structs.replace(rows.manifest(), signature=signature)
+
+    def fill(connection: Connection) -> None:
+        models.add(connection, ModelName("m"), there, 1.0)
+
+    database.write(fill)
+    return endpoint("1Gi", mapping=SchemaMapping(**mapping))  # type: ignore[arg-type]
+
+
+def test_a_mapping_that_does_not_fit_the_version_is_refused_with_what_to_do(database: Database) -> None:
+    found = refused(database, mapped(database, inputs={"features": MappedInput("x", shape=(-1, 8))}))
+    assert found.field == "spec.mapping.inputs.features.shape"
+    assert found.message == (
+        "it does not fit m@2: [-1, 8] of 'x' cannot become [-1, 64], which the version takes; say in `shape` what "
+        "clients send"
+    )
+    assert apply(database, mapped(database, inputs={"features": MappedInput("x", shape=(-1, 8, 8))})) == "created"
+    assert apply(database, endpoint("1Gi")) == "updated"

@@ -10,8 +10,12 @@ from stoker.core.rollout.table import Phase
 from stoker.core.secrets import SCRUBBED
 from stoker.core.snapshot import EndpointState, Revision
 from stoker.types.ids import Digest, EndpointName, ProjectName, RevisionId
+from stoker.types.mapping import MappedInput, SchemaMapping
+from stoker.types.models import Signature, TensorSpec
 from stoker.types.placement import PlacementSpec
+from stoker.types.resources import Batching, Limits
 from stoker.types.rollouts import Rollout
+from stoker.types.sandbox import Sandbox
 from stoker.types.statuses import EndpointStatus
 from tests.core.worlds import resource, version
 
@@ -89,3 +93,31 @@ def test_the_way_back_asks_for_the_pool_and_the_resources_of_then_and_keeps_what
     back = asking_for(now, config)
     assert serving_config(back, version(1)) == config
     assert back.placement == PlacementSpec(pool="large", spread="required", apart=("b",))
+
+
+def test_the_way_back_asks_for_every_field_that_makes_a_revision() -> None:
+    """A field that were left as it is now would make a new revision of what served: its gates would hold it up."""
+    signature = Signature((TensorSpec("x", "FP32", (-1, 4)),), (TensorSpec("y", "FP32", (-1,)),))
+    one = version(1, signature=signature)
+    then = resource(
+        "a",
+        task="predict",
+        engine="auto",
+        goal="latency",
+        options={"batch": False},
+        env={"A": "b"},
+        mapping=SchemaMapping({"x": MappedInput("pixels")}),
+        sandbox=Sandbox(tmp="1Mi"),
+        batching=Batching(max_rows=3, max_bytes="1Mi"),
+        placement=PlacementSpec(pool="large"),
+        cpu=3.0,
+        gpu=2.0,
+        limits=Limits(max_body="2Mi", concurrency=7),
+    ).spec
+    config = serving_config(then, one)
+    assert isinstance(config, ServingConfig)
+    plain = serving_config(resource("a").spec, one)
+    same = {name for name in config.__struct_fields__ if getattr(config, name) == getattr(plain, name)}
+    assert same == {"model", "number", "digest", "task", "memory_bytes", "pad"}, "say another value of each"
+    assert serving_config(asking_for(resource("a").spec, config), one) == config
+    assert serving_config(asking_for(then, plain), one) == plain  # type: ignore[arg-type]

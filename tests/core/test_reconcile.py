@@ -4,6 +4,7 @@ import msgspec
 
 from stoker.core.actions import CreateRevision, DrainReplica, SetServing, StartReplica, StopReplica, StopStray
 from stoker.core.conditions import find
+from stoker.core.gate.law import DossierState
 from stoker.core.leaving import REVISIONS_KEPT, SETTLE_S, drain_seconds
 from stoker.core.reconcile import plan
 from stoker.types.process import ProcessStatus
@@ -302,6 +303,28 @@ def test_old_revisions_are_forgotten_but_never_one_in_use() -> None:
         world.settle()
     assert len(world.revisions) == REVISIONS_KEPT
     assert world.endpoints["a"].serving in world.revisions
+
+
+def test_what_served_before_is_kept_however_many_were_tried_in_vain_since() -> None:
+    world = World(cores=(4.0,))
+
+    def tried(cpus: range) -> None:
+        for cpu in cpus:
+            world.apply("a", cpu=cpu / 100)
+            world.turn()
+
+    world.apply("a")
+    world.settle()
+    first = world.endpoints["a"].serving
+    tried(range(1, REVISIONS_KEPT + 4))
+    world.settle()
+    assert world.endpoints["a"].serving != first
+    assert first in world.revisions, "the way back of the newest rollout"
+    world.dossiers[first] = DossierState(has_served=True)
+    tried(range(50, 50 + REVISIONS_KEPT + 4))
+    world.settle()
+    assert first in world.revisions, "it had the traffic once"
+    assert len(world.revisions) <= REVISIONS_KEPT + 2
 
 
 def test_a_version_that_cannot_be_served_leaves_what_serves_alone() -> None:

@@ -46,8 +46,7 @@ def resource(name: str, replicas: int = 1, cpu: float = 1.0, gpu: float = 0.0, *
             model="m@1",
             resources=Resources(cpu=cpu, memory="100Mi", gpu=gpu),
             replicas=Replicas(min=replicas, max=replicas + 1 if replicas else 0),  # one more under scale-up
-            limits=Limits(timeout="5s"),
-            **({"gates": NO_GATES} | spec),
+            **({"gates": NO_GATES, "limits": Limits(timeout="5s")} | spec),
         ),
     )
 

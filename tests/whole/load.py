@@ -10,17 +10,22 @@ from typing import Any
 
 import aiohttp
 
+SAID_MAX = 100
 DIGIT = {"inputs": [{"name": "pixels", "shape": [1, 64], "datatype": "FP32", "data": [0.0] * 64}]}
 
 
 @dataclass
 class Outcome:
-    """What the loop saw: answers by status, connections that broke, the slowest answer, the bodies of refusals."""
+    """What the loop saw: answers by status, connections that broke, the slowest answer, the bodies of refusals.
+
+    said: different bodies, the first SAID_MAX.
+    """
 
     statuses: Counter[int] = field(default_factory=Counter)
     broken: int = 0
     slowest_s: float = 0.0
     refusals: list[str] = field(default_factory=list)
+    said: set[str] = field(default_factory=set)
 
     @property
     def answered(self) -> int:
@@ -80,6 +85,8 @@ class Load:
             text = await answer.text()
         self.outcome.slowest_s = max(self.outcome.slowest_s, time.monotonic() - started)
         self.outcome.statuses[answer.status] += 1
+        if len(self.outcome.said) < SAID_MAX:
+            self.outcome.said.add(text)
         if answer.status != 200:
             self.outcome.refusals = [*self.outcome.refusals[-9:], f"{answer.status} {text}"]
             await asyncio.sleep(0.02)

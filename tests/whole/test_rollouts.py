@@ -5,7 +5,9 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -38,6 +40,27 @@ class Model:
         {work}
         return {{"y": inputs["x"] + {number}}}
 """
+# What version 1 does, of a row of its own shape, in other datatypes, with names and outputs of its own.
+OTHER = """
+import numpy as np
+
+class Model:
+    inputs = {"features": ("FP64", [-1, 1, 1]), "plus": ("INT64", [-1])}
+    outputs = {"debug": ("FP64", [-1]), "sums": ("FP64", [-1, 2])}
+
+    def predict(self, inputs):
+        x = inputs["features"]
+        assert x.dtype == np.float64 and x.shape[1:] == (1, 1), x
+        x = x[:, 0, 0]
+        return {"debug": x, "sums": np.stack([x * 0, x + inputs["plus"]], axis=1)}
+"""
+MAPPING = {
+    "inputs": {"features": {"from": "x", "datatype": "FP32", "shape": [-1, 1]}, "plus": {"value": 1}},
+    "outputs": {
+        "y": {"from": "sums", "datatype": "FP32", "take": {"axis": 1, "indices": [1]}},
+        "debug": None,
+    },
+}
 ONE = {"inputs": [{"name": "x", "shape": [1, 1], "datatype": "FP32", "data": [1.0]}]}
 WORK = {
     1: "time.sleep(0.004)",
@@ -90,6 +113,10 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
             text = ADDER.format(number=number, work=work, load=start, gates=folder / "gates")
             (source / "model.py").write_text(text)
             push(platform.client, "adder", source, Registration(files=()), lambda *_: None)
+        other = folder / "other"
+        other.mkdir()
+        (other / "model.py").write_text(OTHER)
+        push(platform.client, "adder", other, Registration(files=()), lambda *_: None)
         yield platform
     finally:
         platform.kill_everything()
@@ -282,3 +309,61 @@ def test_a_rollback_with_control_gone_is_the_gateways_and_control_obeys_it_later
         traffic.wait_for(100)
     assert "by itself" in found.because or "asked to" in found.because
     assert traffic.outcome.failed() == {}, traffic.outcome
+
+
+def seen(platform: Platform) -> dict[str, Any]:
+    """Return what the data plane says of the endpoint's schema."""
+    headers = {"Authorization": f"Bearer {platform.key}"}
+    with urlopen(Request(f"{platform.url}/v2/models/adder", headers=headers)) as answer:
+        told: dict[str, Any] = json.load(answer)
+    return {side: told[side] for side in ("inputs", "outputs")}
+
+
+def outputs(said: set[str]) -> list[Any]:
+    """Return the different outputs in answers, whichever version gave them."""
+    return [json.loads(each) for each in {json.dumps(json.loads(text)["outputs"]) for text in said}]
+
+
+def test_a_version_of_another_schema_is_released_under_clients_that_never_change(
+    adder: Platform, tmp_path: Path
+) -> None:
+    """Through every gate and a canary, back, and through a shadow, all on the schema that clients know."""
+    other = len(WORK) + 1
+    golden = tmp_path / "golden.jsonl"
+    golden.write_text("\n".join(json.dumps({"input": [at], "expected": {"y": [at + 1.0]}}) for at in range(20)))
+    gates = {"golden": {"at_most": 0.001}, "profile": {"requests": 20, "latency_worse_max": 100}}
+    known = seen(adder)
+    try:
+        with load(adder) as traffic:
+            traffic.wait_for(100)
+            ask(adder, other, CANARY)
+            assert "say in spec.mapping what becomes of their tensors" in ended(adder, "refused").because
+            adder.cli("golden", "set", "adder", str(golden))
+            ask(adder, other, CANARY | {"steps": [50]}, gates=gates, mapping=MAPPING)
+            ended(adder, "promoted")
+            until(lambda: is_settled(adder, f"adder@{other}"), "it serves")
+            assert seen(adder) == known
+            dossier = adder.json("release", "show", "adder")["dossier"]
+            found = {each["kind"]: each for each in dossier["results"]}
+            assert [found[kind]["state"] for kind in ("schema", "golden", "profile")] == ["passed"] * 3
+            assert "by spec.mapping: input features = x as clients send it, FP32[-1, 1]" in found["schema"]["because"]
+            page = adder.cli("describe", "adder")
+            assert "plus = the constant 1" in page
+            assert "debug is dropped" in page
+            traffic.wait_for(100)
+            adder.cli("rollback", "adder")
+            until(lambda: is_settled(adder, "adder@1"), lambda: f"version 1 serves again: {newest(adder)}")
+            assert adder.client.endpoint("default", "adder").resource.spec.mapping is None
+            shadow = {"strategy": "shadow", "dwell": "1s", "requests_min": 100, "mirror": {"ratio": 1.0}}
+            ask(adder, other, shadow, gates=gates, mapping=MAPPING)
+            compared = ended(adder, "promoted")
+            traffic.wait_for(100)
+    finally:
+        adder.cli("golden", "remove", "adder")
+    line = next(each for each in compared.lines if each.metric == "disagreement")
+    assert line.canary is not None
+    assert (line.canary.bad, line.canary.total >= 100) == (0, True)
+    assert traffic.outcome.failed() == {}, traffic.outcome
+    assert traffic.outcome.broken == 0
+    assert outputs(traffic.outcome.said) == [[{"name": "y", "datatype": "FP32", "shape": [1, 1], "data": [2]}]]
+    assert {json.loads(each)["model_version"] for each in traffic.outcome.said} == {"1", str(other)}

@@ -13,7 +13,7 @@ from stoker.control.costs import watch as watch_costs
 from stoker.control.identity import signing_in
 from stoker.control.identity import watch as watching
 from stoker.control.releases import ask, gates, golden, likeness, profile, runner, swap
-from stoker.core import certificates, ledger, places, pricing, purse, shares, wallet
+from stoker.core import certificates, ledger, mapping, places, pricing, purse, shares, wallet
 from stoker.core import usage as sums
 from stoker.core.cost import fold, timesheet
 from stoker.core.gate import golden as examples
@@ -33,6 +33,7 @@ from stoker.store import budgets as store_budgets
 from stoker.store import costs, outbox, rollouts, usage, usage_records
 from stoker.types import costs as cost_types
 from stoker.types import identity, nodes, releases
+from stoker.types import mapping as mappings
 from stoker.types import rollouts as types
 from stoker.types import usage as usage_types
 from stoker.types.sandbox import PATHS_MAX, PORTS_MAX, Sandbox
@@ -124,6 +125,10 @@ def _gates() -> list[Row]:
         ("examples of a file", f"{releases.GOLDEN_ROWS_MAX}", "400 `invalid_input`", FIXED),
         ("… in all", format_bytes(releases.GOLDEN_BYTES_MAX), "400 `invalid_input`", FIXED),
         ("… a line", format_bytes(examples.LINE_BYTES_MAX), "400 `invalid_input`", FIXED),
+        ("tensors of a side of a mapping", str(mappings.TENSORS_MAX), "400 `invalid_input`", FIXED),
+        ("entries that one takes along an axis", str(mappings.INDICES_MAX), "400 `invalid_input`", FIXED),
+        ("dimensions of one of its tensors", str(mappings.DIMENSIONS_MAX), "400 `invalid_input`", FIXED),
+        ("values of a constant in it", str(mapping.VALUES_MAX), "400 `invalid_input`", FIXED),
         ("asked of a new replica at once", str(golden.AT_ONCE), "the others wait", FIXED),
         ("one request of a gate", _seconds(ask.REQUEST_S), "it counts as unanswered", FIXED),
         ("all examples of a gate", _seconds(golden.SECONDS_MAX), left, FIXED),

@@ -16,6 +16,7 @@ from stoker.cli.slo import budget, percent, state
 from stoker.cli.starts_page import starts_table
 from stoker.client import policies
 from stoker.client.views import EndpointDetail, JournalEntry, ReplicaView, SloView
+from stoker.core import mapping
 from stoker.types.engines import AUTO
 from stoker.types.errors import NotFound
 from stoker.types.models import ModelVersion
@@ -103,6 +104,7 @@ def _endpoint(detail: EndpointDetail, slos: Sequence[SloView], at_work: str) -> 
     return "\n".join(
         [
             head,
+            *_section("Mapping", _mapping(spec)),
             *_section("Conditions", _conditions(detail.status.conditions)),
             *_section("Objectives", _objectives(slos)),
             *_section("Replicas", tables.replicas_table(detail.replicas)),
@@ -167,6 +169,11 @@ def _fallback(spec: EndpointSpec) -> str:
         return ""
     after = f", after {spec.fallback_after}" if spec.fallback_after else ""
     return f"{', then '.join(spec.fallback)} on {', '.join(spec.fallback_on)}{after}"
+
+
+def _mapping(spec: EndpointSpec) -> str:
+    """Return how what clients know becomes the version's, "" where they are the same."""
+    return fields(mapping.lines(spec.mapping)) if spec.mapping is not None else ""
 
 
 def _engines(replicas: Sequence[ReplicaView]) -> str:

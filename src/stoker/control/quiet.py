@@ -29,7 +29,7 @@ from stoker.store.engine import Connection, Database
 from stoker.telemetry.histogram import bucket_index
 from stoker.types.errors import Draining, NotFound, ReplicaLost
 from stoker.types.ids import Digest, ModelName
-from stoker.types.models import ModelVersion
+from stoker.types.models import Signature
 from stoker.types.releases import GOLDEN_FILE
 from stoker.types.rollouts import ArmCounts, RolloutCounts
 from stoker.types.units import parse_seconds
@@ -103,10 +103,10 @@ class Quiet:
     async def _examples(self, state: RolloutState) -> list[kept.Asking]:
         """Return the endpoint's examples as calls, else the version's; none, with a line in the log, without any."""
         try:
-            version, task, digest = await self._database.reading(partial(_held, state=state))
+            signature, task, digest = await self._database.reading(partial(_held, state=state))
             data = await asyncio.to_thread(self._blobs.path(digest).read_bytes)
             every = golden.read(data)[:SAMPLES_MAX]
-            return [golden.request(each, task, version.manifest.signature) for each in every]
+            return [golden.request(each, task, signature) for each in every]
         except (NotFound, BadGolden, OSError) as problem:
             log.warning("there are no examples to send", extra={"endpoint": state.endpoint, "reason": str(problem)})
             return []
@@ -137,17 +137,18 @@ class Quiet:
                 link.close()
 
 
-def _held(connection: Connection, state: RolloutState) -> tuple[ModelVersion, str, Digest]:
-    """Return the version of the canary, its task, and the examples that are sent to it. Raises NotFound."""
+def _held(connection: Connection, state: RolloutState) -> tuple[Signature, str, Digest]:
+    """Return what clients see of the canary, its task, and the examples that are sent to it. Raises NotFound."""
     config = revisions.get(connection, state.canary).config
     version = models.get(connection, ModelRef(name=ModelName(config.model), number=config.number))
     held = releases.golden(connection, state.project, state.endpoint)
+    seen = config.seen(version.manifest.signature)
     if held is not None:
-        return version, config.task, held.digest
+        return seen, config.task, held.digest
     own = next((each.digest for each in version.manifest.files if each.path == GOLDEN_FILE), None)
     if own is None:
         raise NotFound(f"neither the endpoint nor {version.ref} has examples")
-    return version, config.task, own
+    return seen, config.task, own
 
 
 def is_quiet(state: RolloutState, now_s: float) -> bool:

@@ -57,6 +57,7 @@ def replica_spec(
         max_rows=config.max_rows,
         max_bytes=config.max_bytes,
         pad=config.pad,
+        mapping=config.mapping,
         max_body_bytes=config.max_body_bytes,
         concurrency=config.concurrency,
         error_file=str(_error_file(folders, replica)),

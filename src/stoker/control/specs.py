@@ -40,8 +40,9 @@ from stoker.types.slos import Objective
 
 # What of a spec makes a new revision (core/revisions.py).
 ROLLS: Final = (
-    "spec.model", "spec.task", "spec.engine", "spec.goal", "spec.options", "spec.env", "spec.resources",
-    "spec.batching", "spec.limits.max_body", "spec.limits.concurrency", "spec.backends", "spec.placement.pool",
+    "spec.model", "spec.task", "spec.engine", "spec.goal", "spec.options", "spec.mapping", "spec.env", "spec.resources",
+    "spec.sandbox", "spec.batching", "spec.limits.max_body", "spec.limits.concurrency", "spec.backends",
+    "spec.placement.pool",
 )  # fmt: skip
 # What of a project bounds its owner too: it is changed by who holds projects:write everywhere.
 PLATFORMS: Final = ("spec.quota", "spec.secrets")

@@ -130,10 +130,12 @@ def asking_for(spec: EndpointSpec, config: ServingConfig) -> EndpointSpec:
         engine=config.engine,
         goal=config.goal or spec.goal,
         options=restored(config.options, spec.options),
+        mapping=config.mapping,
         env=restored(config.env, spec.env),
         resources=Resources(cpu=config.cpu, memory=config.memory_bytes, gpu=config.gpu),
         placement=msgspec.structs.replace(spec.placement, pool=config.pool),
         batching=Batching(max_rows=config.max_rows, max_bytes=config.max_bytes, pad=config.pad),
         limits=limits,
+        sandbox=config.sandbox,
         backends=(),
     )

@@ -9,7 +9,7 @@ from typing import Final
 from stoker.core.actions import DrainReplica, ForgetReplica, ForgetRevision, RemoveEndpoint, StopReplica, StopStray
 from stoker.core.snapshot import Assignment, EndpointState, Revision
 from stoker.core.world import World
-from stoker.types.ids import ReplicaId
+from stoker.types.ids import ReplicaId, RevisionId
 from stoker.types.process import ProcessStatus
 from stoker.types.units import parse_seconds
 
@@ -22,6 +22,7 @@ SWAP_SETTLE_S: Final = 0.1
 DRAIN_MIN_S: Final = 2.0
 DRAIN_MAX_S: Final = 600.0
 REVISIONS_KEPT: Final = 10  # newest ones, besides those in use: what a rollback can return to
+SERVED_KEPT: Final = 5  # newest ones of those that served, however many were refused or taken back since
 
 
 def drain_seconds(endpoint: EndpointState) -> float:
@@ -72,11 +73,18 @@ def forget_history(
     revisions: Sequence[Revision],
     target: Revision | None,
 ) -> None:
-    """Drop revisions that are old and not in use."""
+    """Drop revisions that are old, not in use and not the way back."""
     used = {each.revision for each in mine} | {endpoint.serving, endpoint.status.revision}
     if target is not None:
         used.add(target.revision)
     newest_first = sorted(revisions, key=lambda each: -each.number)
+    # Not by age: what served until now may be older than ten that were tried in vain.
+    dossiers, rollout = world.snapshot.dossiers, world.rollouts.get(endpoint.key)
+    past = [each.revision for each in newest_first if each.revision in dossiers]
+    served = [each for each in past if dossiers[each].has_served]
+    used.update(served[:SERVED_KEPT])
+    if rollout is not None:
+        used.add(RevisionId(rollout.baseline))
     for each in newest_first[REVISIONS_KEPT:]:
         if each.revision not in used:
             because = f"{REVISIONS_KEPT} newer revisions are kept"

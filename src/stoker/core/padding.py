@@ -115,12 +115,13 @@ def _wrong_values(
         if spec is None or (names is not None and tensor not in dimension.inputs):
             known = ", ".join(dimension.inputs) or "none"
             return Fault(f"{tensor!r} is no input with this dimension; those are: {known}", where)
-        if not _fits(value, spec.datatype):
+        if not holds(value, spec.datatype):
             return Fault(f"{value!r} is no {spec.datatype}", where)
     return None
 
 
-def _fits(value: Value, datatype: str) -> bool:
+def holds(value: Value, datatype: str) -> bool:
+    """Return whether a tensor of `datatype` can hold a value that a manifest says."""
     if datatype == "BYTES":
         return isinstance(value, str)
     if datatype == "BOOL":

@@ -4,10 +4,12 @@ from typing import Any, Final
 
 import msgspec
 
+from stoker.core.mapping import mapped, why_not
 from stoker.core.padding import Fault, resolve
 from stoker.types.engines import AUTO, Goal
 from stoker.types.ids import Digest, ModelName, RevisionId
-from stoker.types.models import DEFAULT_ENGINE, ModelVersion, sha256_digest
+from stoker.types.mapping import SchemaMapping
+from stoker.types.models import DEFAULT_ENGINE, ModelVersion, Signature, sha256_digest
 from stoker.types.placement import DEFAULT_POOL
 from stoker.types.resources import EndpointSpec, Pad, Task
 from stoker.types.sandbox import Sandbox
@@ -41,11 +43,16 @@ class ServingConfig(msgspec.Struct, frozen=True):
     pool: str = DEFAULT_POOL  # of the nodes that it runs on
     gpu: float = 0.0
     sandbox: Sandbox = Sandbox()
+    mapping: SchemaMapping | None = None
 
     @property
     def ref(self) -> str:
         """`digits@3`."""
         return f"{self.model}@{self.number}"
+
+    def seen(self, version: Signature) -> Signature:
+        """Return what clients see of a version with this signature."""
+        return mapped(version, self.mapping)
 
 
 _FIELDS: Final = msgspec.structs.fields(ServingConfig)  # finding them out takes longer than a digest
@@ -68,7 +75,12 @@ def serving_config(spec: EndpointSpec, version: ModelVersion) -> ServingConfig |
     if manifest.tasks and task not in manifest.tasks:
         able = ", ".join(manifest.tasks)
         return Unservable(f"model {version.ref} cannot do {task!r}; it can do {able}", "spec.task")
-    pad = resolve(spec.batching.pad, manifest.signature, None)
+    if spec.mapping is not None:
+        if task != "predict":
+            return Unservable(f"it maps tensors, and requests of the task {task!r} have none", "spec.mapping")
+        if wrong := why_not(spec.mapping, manifest.signature):
+            return Unservable(f"it does not fit {version.ref}: {wrong.message}", wrong.field)
+    pad = resolve(spec.batching.pad, mapped(manifest.signature, spec.mapping), None)
     if isinstance(pad, Fault):
         return Unservable(pad.message, pad.field)
     return ServingConfig(
@@ -90,6 +102,7 @@ def serving_config(spec: EndpointSpec, version: ModelVersion) -> ServingConfig |
         pool=spec.placement.pool,
         gpu=spec.resources.gpu,
         sandbox=spec.sandbox,
+        mapping=spec.mapping,
     )
 
 

@@ -152,7 +152,7 @@ def _endpoint_route(
                 version=str(each.config.number),
                 weight=share[each.revision],
                 replicas=tuple(replicas.get(each.revision, ())),
-                signature=signatures.get((each.config.model, each.config.number), Signature()),
+                signature=each.config.seen(signatures.get((each.config.model, each.config.number), Signature())),
                 platform=each.config.engine,
             )
             for each in shown

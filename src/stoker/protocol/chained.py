@@ -12,7 +12,7 @@ from stoker.types.units import parse_seconds
 
 AFTER_S_MAX = 3600.0
 # What belongs to replicas; an endpoint with backends has none.
-_OF_REPLICAS = ("model", "engine", "options", "env", "resources", "replicas", "batching")
+_OF_REPLICAS = ("model", "engine", "options", "mapping", "env", "resources", "replicas", "batching")
 
 
 def chain_problems(spec: EndpointSpec) -> list[tuple[str, str]]:

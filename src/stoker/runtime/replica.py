@@ -40,6 +40,7 @@ from stoker.runtime.engines.port import (
 from stoker.runtime.faults import Failing, Faults, failing
 from stoker.runtime.generate import GenerateWork
 from stoker.runtime.handed import Handed
+from stoker.runtime.mapping import mapped
 from stoker.runtime.numbers import Numbers
 from stoker.runtime.predict import PredictWork
 from stoker.runtime.stopwatch import Stopwatch
@@ -235,7 +236,7 @@ class Replica:
         work: Work
         match spec.task:  # the registry gives the shape of engine that the task needs
             case "predict":
-                work = PredictWork(spec, cast(PredictEngine, engine), self._loop)
+                work = PredictWork(spec, mapped(cast(PredictEngine, engine), spec.mapping), self._loop)
             case "embed":
                 work = EmbedWork(spec, cast(EmbedEngine, engine), self._loop)
             case "chat":

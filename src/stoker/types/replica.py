@@ -6,6 +6,7 @@ import msgspec
 
 from stoker.types.engines import Goal
 from stoker.types.ids import ReplicaId, RevisionId
+from stoker.types.mapping import SchemaMapping
 from stoker.types.models import VersionManifest
 from stoker.types.resources import Pad, Task
 from stoker.types.sandbox import Confinement, Sandbox
@@ -39,6 +40,7 @@ class ReplicaSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_rows: int = 64
     max_bytes: int = 64 * 2**20
     pad: dict[str, Pad] = {}
+    mapping: SchemaMapping | None = None
     max_body_bytes: int = 32 * 2**20
     concurrency: int = 256
     error_file: str = ""  # on a failed load the reason is written here, atomically, before the exit

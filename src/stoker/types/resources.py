@@ -16,6 +16,7 @@ from stoker.types.feedback import PredictionKind
 from stoker.types.fields import Bytes, Name, Seconds
 from stoker.types.identity import IdentityProviderSpec
 from stoker.types.ids import DEFAULT_PROJECT
+from stoker.types.mapping import SchemaMapping
 from stoker.types.notifiers import NotifierSpec
 from stoker.types.placement import PlacementSpec
 from stoker.types.policies import PolicySpec
@@ -265,6 +266,9 @@ class EndpointSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Goal, Meta(description="what engine: auto looks for: latency of one request, or throughput of many")
     ] = "throughput"
     options: Annotated[dict[str, Any], Meta(description="engine options, such as context: 4096")] = {}
+    mapping: Annotated[
+        SchemaMapping | None, Meta(description="how tensors that clients know become the version's, and back")
+    ] = None
     env: Annotated[dict[str, str], Meta(description="environment of the replica, besides the scrubbed default")] = {}
     resources: Resources = Resources()
     sandbox: Annotated[Sandbox, Meta(description="what its replicas are kept from")] = Sandbox()

@@ -307,7 +307,7 @@ def targets_of(connection: Connection) -> list[Target]:
         ref = ModelRef(name=ModelName(revision.config.model), number=revision.config.number)
         names = tuple(one.replica for one in placed if one.revision == revision.revision and one.phase == "wanted")
         version = models.get(connection, ref)
-        seen = seen_of(revision.config.task, version.manifest.signature)
+        seen = seen_of(revision.config.task, revision.config.seen(version.manifest.signature))
         found.append(Target(state, state.resource.spec.drift, version, seen, names))
     return found
 

@@ -16,13 +16,16 @@ from stoker.control.releases import golden, kept, likeness, profile, swap
 from stoker.control.releases.ask import POLL_S, Answer, Fleet
 from stoker.control.releases.needs import Need
 from stoker.control.releases.swap import Serving
+from stoker.core import mapping
 from stoker.core.gate import law, schema
 from stoker.core.gate.likeness import is_asked
+from stoker.core.snapshot import Revision
 from stoker.core.trust import standing
 from stoker.observe.samples import SampleStore
 from stoker.protocol import signing
 from stoker.types.errors import NotFound, ReplicaLost, SignatureRefused, TooLarge
 from stoker.types.ids import Digest
+from stoker.types.models import ModelVersion, VersionManifest
 from stoker.types.releases import GOLDEN_FILE, Dossier, GateKind, GateResult, ProfileGate
 
 TRIES: Final = 3  # of a gate whose replica goes meanwhile
@@ -172,17 +175,22 @@ class Gates:
         return GateResult("signature", "passed", said or f"signed by {finding.signer}")
 
     def _schema(self, need: Need) -> GateResult:
+        config, parent = need.revision.config, need.parent
+        said = mapping.words(config.mapping) if config.mapping is not None else ""
+        way = f", by spec.mapping: {said}" if said else ""
         if need.gates.schema == "off":
-            return GateResult("schema", "skipped", "spec.gates.schema is off")
-        if need.parent is None or need.parent_version is None:
-            return GateResult("schema", "skipped", "nothing serves that clients know")
-        old, new = need.parent_version.manifest, need.version.manifest
-        found = schema.breaches(old, new, need.parent.config.task, need.revision.config.task)
-        beside = need.parent.config.ref
+            return GateResult("schema", "skipped", f"spec.gates.schema is off{way}")
+        if parent is None or need.parent_version is None:
+            return GateResult("schema", "skipped", f"nothing serves that clients know{way}")
+        old, new = _shown(parent, need.parent_version), _shown(need.revision, need.version)
+        found = schema.breaches(old, new, parent.config.task, config.task)
+        beside = parent.config.ref
         if not found:
-            return GateResult("schema", "passed", f"clients of {beside} can go on")
-        advice = "deploy it as a new endpoint, or set spec.gates.schema to off"
-        return GateResult("schema", "failed", f"clients of {beside} cannot go on: {'; '.join(found)}; {advice}")
+            return GateResult("schema", "passed", f"clients of {beside} can go on{way}")
+        begins = "mend spec.mapping" if way else "say in spec.mapping what becomes of their tensors"
+        advice = f"{begins}, deploy it as a new endpoint, or set spec.gates.schema to off"
+        because = f"clients of {beside} cannot go on: {'; '.join(found)}; {advice}"
+        return GateResult("schema", "failed", f"{because}; the mapping: {said}" if way else because)
 
     def _steps(self, need: Need, before: Serving | None = None) -> list[Step]:
         """Return the gates that take a while, in order. before: what the serving revision said, where it has gone."""
@@ -294,6 +302,12 @@ def _held(need: Need) -> list[Examples]:
 def _asked(need: Need) -> list[Examples]:
     """Return those of them that a replica answers."""
     return _held(need) if need.gates.golden.metric != "perplexity" else []
+
+
+def _shown(revision: Revision, version: ModelVersion) -> VersionManifest:
+    """Return a version as clients see it."""
+    signature = revision.config.seen(version.manifest.signature)
+    return msgspec.structs.replace(version.manifest, signature=signature)
 
 
 def _parent(need: Need) -> str:

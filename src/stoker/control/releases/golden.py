@@ -69,7 +69,7 @@ def unasked(need: Need, data: bytes) -> str:
         examples = golden.read(data)
     except BadGolden as wrong:
         return f"the examples cannot be read: {wrong}"
-    if wrong_line := golden.misfit(examples, need.revision.config.task, need.version.manifest.signature):
+    if wrong_line := golden.misfit(examples, need.revision.config.task, need.seen):
         return f"the examples do not fit it: {wrong_line}"
     if need.gates.golden.metric == "logprob":
         advice = "set spec.gates.golden.metric to perplexity, which is the same said otherwise"
@@ -122,7 +122,7 @@ class _Round(NamedTuple):
     async def _all(self, replica: str, found: dict[int, Answer], at_once: int) -> None:
         link = await self.fleet.link(replica)
         left = iter(enumerate(self.examples))
-        task, signature = self.need.revision.config.task, self.need.version.manifest.signature
+        task, signature = self.need.revision.config.task, self.need.seen
 
         async def work() -> None:
             for at, each in left:

@@ -11,7 +11,7 @@ from stoker.store import endpoints, models, policies, releases, revisions, signi
 from stoker.store.engine import Connection
 from stoker.types.errors import NotFound
 from stoker.types.ids import ModelName
-from stoker.types.models import ModelVersion, sha256_digest
+from stoker.types.models import ModelVersion, Signature, sha256_digest
 from stoker.types.releases import Dossier, Gates, GoldenSet
 from stoker.types.signing import SignedVersion
 
@@ -44,6 +44,11 @@ class Need(msgspec.Struct, frozen=True):
     def recreates(self) -> bool:
         """Whether what serves goes first, so that both are never there at once."""
         return self.parent is not None and self.state.resource.spec.rollout.strategy == "recreate"
+
+    @property
+    def seen(self) -> Signature:
+        """What clients send to the revision, and read of it: its version's signature, mapped where a spec says so."""
+        return self.revision.config.seen(self.version.manifest.signature)
 
     @property
     def gates(self) -> Gates:

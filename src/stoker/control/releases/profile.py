@@ -171,7 +171,7 @@ class Measuring:
 
 def chosen(need: Need, samples: Sequence[SampleRecord], data: bytes) -> Bodies:
     """Return what is sent: kept requests of the endpoint, else the examples in `data`, else the simplest request."""
-    task, signature = need.revision.config.task, need.version.manifest.signature
+    task, signature = need.revision.config.task, need.seen
     found = [call for each in samples if (call := kept.shortened(each, task, TOKENS_MAX)) is not None]
     calls = tuple(dict.fromkeys(found))[:BODIES_MAX]
     if calls:
