@@ -204,11 +204,10 @@ class Trigger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     webhook: Annotated[str, Meta(max_length=2000, description="a URL that gets the event as JSON, if no secret")] = ""
     secret: Annotated[
-        str,
-        Meta(max_length=63, description="a file in the state folder's hooks/; signs the webhook (Standard Webhooks)"),
+        str, Meta(max_length=63, description="a file in the state folder's hooks/; signs the webhook")
     ] = ""
     command: Annotated[
-        str, Meta(max_length=63, description="a program in the state folder's hooks/; reads the event as JSON")
+        str, Meta(max_length=63, description="a program in the state folder's hooks/; reads the event")
     ] = ""
     cooldown: Annotated[Seconds, Meta(description="the least time between two events")] = "24h"
     webhook_from: Annotated[SecretRef | None, Meta(description="instead of webhook: where the address is")] = None
