@@ -14,6 +14,7 @@ from sqlalchemy import Connection, update
 
 from stoker.control.loop import decide
 from stoker.core.revisions import ServingConfig, config_digest, revision_id, serving_config
+from stoker.core.secrets import Rules
 from stoker.core.snapshot import Assignment, Node, Revision, Snapshot
 from stoker.store import endpoints, migrate, models, projects, revisions, schema
 from stoker.store.engine import Database, open_engine, sqlite_url
@@ -25,6 +26,7 @@ from stoker.types.resources import Endpoint, EndpointSpec, Metadata, Project, Pr
 
 PROJECT: Final = ProjectName("default")
 NODE: Final = NodeName("node")
+RULES: Final = Rules("", "")
 SETTLING: Final = 4  # turns that bring statuses into being
 TURNS: Final = 7
 
@@ -42,7 +44,9 @@ def turn_ms(count: int, each: int) -> float:
             node = Node(NODE, 1e6, 1 << 50, observed_at_s=now_s, processes=dict(processes))
             seen = Snapshot(nodes=(node,), asked={}, acts={}, scaled={})
             begun_s = time.process_time()
-            found = database.write(lambda each: decide(each, seen, lambda name: f"unix:/{name}", now_s, {}, kept))
+            found = database.write(
+                lambda each: decide(each, seen, lambda name: f"unix:/{name}", now_s, {}, kept, RULES)
+            )
             assert not found.plan.actions, found.plan.actions[0].because
             return time.process_time() - begun_s
 

@@ -1,7 +1,12 @@
-"""Draw docs/images/live.svg from a platform that runs: `STOKER_HOME=… python docs/pictures.py` while load is on it."""
+"""Draw docs/images: `python docs/pictures.py simulate` what `stoker simulate --load spike` draws, without a platform.
+
+`STOKER_HOME=… python docs/pictures.py` draws live.svg from a platform that runs, while load is on it. plan.svg is drawn
+by the command on the page (docs/how-to/size-an-endpoint.md).
+"""
 
 import io
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -12,8 +17,16 @@ from stoker.app import settings
 from stoker.cli.frames import Watch
 from stoker.cli.live import render
 from stoker.cli.session import Session
+from stoker.cli.simulate import POLICIES
 from stoker.client.credentials import read_credentials
+from stoker.sim import arrivals
+from stoker.sim.compare import once
+from stoker.sim.endpoint import Terms
+from stoker.sim.picture import Track, svg
+from stoker.sim.policies import named
+from stoker.sim.service import Drawn
 
+IMAGES = Path(__file__).parent / "images"
 LOOKS = 25
 WIDTH = 128
 
@@ -44,7 +57,14 @@ THEME = TerminalTheme(
 )
 
 
-def main() -> None:
+def simulated() -> str:
+    """Return the picture of docs/how-to/simulate.md: its command's first run, under each policy."""
+    came, terms = arrivals.make("spike", 0), Terms()
+    return svg([Track(each, once(named(each), came, Drawn(), terms, 0).timeline) for each in POLICIES.split(",")])
+
+
+def live() -> str:
+    """Return what `stoker up` shows of the platform of STOKER_HOME."""
     chosen = settings.load(os.environ)
     session = Session(home=chosen.home)
     watch = Watch(session.control(), read_credentials(session.folder.credentials).gateway, time.time() - 75)
@@ -53,9 +73,9 @@ def main() -> None:
         time.sleep(1)
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(render(frame, WIDTH, 20))
-    drawn = console.export_svg(title="stoker up --demo", theme=THEME, code_format=SVG, unique_id="live")
-    (Path(__file__).parent / "images" / "live.svg").write_text(drawn)
+    return console.export_svg(title="stoker up --demo", theme=THEME, code_format=SVG, unique_id="live")
 
 
 if __name__ == "__main__":
-    main()
+    name, draw = ("simulate", simulated) if sys.argv[1:] == ["simulate"] else ("live", live)
+    (IMAGES / f"{name}.svg").write_text(draw())

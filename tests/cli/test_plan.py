@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stoker.cli import plan
+from stoker.cli import plan_files
 from stoker.sim import document
 from tests.cli.run import stoker_here
 
@@ -29,6 +29,9 @@ kind: Endpoint
 metadata: {name: other}
 spec: {model: other}
 """
+SCHEDULE = (
+    'scaling.schedules=[{days: [mon, tue, wed, thu, fri], begin: "07:01", end: "07:02", zone: UTC, min: 4, max: 6}]'
+)
 
 
 @pytest.fixture
@@ -42,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_engines_of_the_option_are_those_there_are() -> None:
-    assert document.Engine.__struct_fields__ == plan.ENGINES
+    assert document.Engine.__struct_fields__ == plan_files.ENGINES
 
 
 def test_an_endpoint_is_sized_by_its_manifest(folder: Path) -> None:
@@ -88,6 +91,25 @@ def test_a_change_is_compared_before_it_is_applied(folder: Path) -> None:
     assert "THEN: 2 to 4 at 50 %" in stoker_here(*asked, home=folder).stdout
 
 
+def test_a_schedule_is_compared_before_it_is_applied(folder: Path) -> None:
+    files = [f"--{name}={folder / file}" for name, file in (
+        ("trace", "trace.jsonl"), ("manifest", "endpoints.yaml"), ("engine", "engine.yaml")
+    )]  # fmt: skip
+    asked = ("plan", "chat", *files, "--cold-start", "1s", "--set", "replicas.min=1", "--set", SCHEDULE)
+    done = stoker_here(*asked, "--begins", "mon 08:00 Europe/Berlin", "-o", "json", home=folder)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["now"]["schedules"] == []
+    (schedule,) = found["then"]["schedules"]
+    assert schedule["on_ratio"] == pytest.approx(1 / 3), "from 07:01 UTC, of the minutes from 07:00 to 07:03"
+    replicas = next(each for each in found["lines"] if each["name"] == "replicas")
+    assert replicas["then"] > replicas["now"] + 0.5
+    said = stoker_here(*asked, "--begins", "sat 08:00", home=folder).stdout
+    assert "THEN: 1 to 4, 1 schedule" in said
+    assert "then: mon-fri 07:01 to 07:02 UTC: min 4, max 6; on for 0 % of the time" in said
+    assert "what came begins on Sat 2024-01-06 08:00 UTC" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -103,7 +125,20 @@ def test_a_change_is_compared_before_it_is_applied(folder: Path) -> None:
             ("--load", "step", "--slo", "ttft_p95=1s", "--set", "replicas.max"),
             "write PATH=VALUE of replicas., scaling.",
         ),
-        (("--load", "step", "--slo", "ttft_p95=1s", "--set", "scaling.schedules=[]"), "but not scaling.schedules"),
+        (("--load", "step", "--slo", "ttft_p95=1s", "--set", "scaling.signals=[kv]"), "but not scaling.signals"),
+        (
+            ("--load", "step", "--slo", "ttft_p95=1s", "--set", SCHEDULE),
+            "schedules need to know when what comes began: say --begins 'mon 08:00'",
+        ),
+        (
+            ("--load", "step", "--slo", "ttft_p95=1s", "--set", SCHEDULE, "--begins", "soon"),
+            "'soon' is no moment; write one as 'mon 08:00'",
+        ),
+        (
+            ("--load", "step", "--slo", "ttft_p95=1s", "--set", SCHEDULE.replace("UTC", "Mars")),
+            "scaling.schedules[0].zone: 'Mars' is no time zone",
+        ),
+        (("--load", "step", "--slo", "ttft_p95=1s", "--begins", "mon 08:00"), "--begins is of --set"),
         (("--load", "step", "--slo", "ttft_p95=1s", "--set", "replicas.most=4"), "there is no replicas.most"),
         (
             ("--load", "step", "--slo", "ttft_p95=1s", "--set", "replicas.max=-4"),

@@ -63,6 +63,7 @@ def test_a_classifier_is_known_by_its_minutes(rig: Rig) -> None:
     assert found.engine.row_s == pytest.approx(0.002, rel=0.15)
     assert found.around_s == pytest.approx((0.003,) * len(GRID), rel=0.1)
     assert found.cold_start_s is None
+    assert found.recorded.began_s == pytest.approx(rig.clock.now_s - 180.0, abs=61.0)
     assert np.bincount((found.recorded.at_s // 60.0).astype(int))[:3].tolist() == [10, 40, 20]
     assert "a call takes" in found.said[0]
     assert found.measured["latency p50"] == pytest.approx(0.02, rel=0.1)

@@ -7,6 +7,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from xml.etree import ElementTree
 
+import click
 import msgspec
 import pytest
 from rich.console import Console
@@ -156,3 +157,20 @@ def test_the_live_view_and_its_log_say_how_far_a_rollout_is() -> None:
     console.print(render(now, 140, 30))
     assert "ready  #1 → #2 10 %" in console.export_text()
     assert changes(before, now) == ["d: ready, 0/0 replicas, revision #1, canary 10 %, step 1 of 2 to #2"]
+
+
+def test_screens_say_what_a_revision_waits_for_before_it_takes_traffic() -> None:
+    gating = msgspec.structs.replace(detail("gating"), baseline="default.d-1", canary="default.d-2", weight=0)
+    waits = "#2 waits for its gates (golden: runs)"
+    one = EndpointStats("default", "d", ready=True, serving="default.d-1")
+    before = Frame(Stats((one,)), 2.0, 1.0, "http://x")
+    now = Frame(Stats((msgspec.structs.replace(one, rollout=gating, newer=waits),)), 3.0, 1.0, "http://x")
+    console = Console(width=128, file=io.StringIO(), record=True)
+    console.print(render(now, 128, 30))
+    text = console.export_text()
+    assert "ready  #1 → #2 gates" in text
+    assert f"d  {waits}" in text
+    assert changes(before, now) == [f"d: ready, 0/0 replicas, revision #1; {waits}"]
+    page = click.unstyle(rollout_page.page(gating, 10))
+    assert "gating  its gates run; `stoker release show digits` says which" in page
+    assert rollout_page.brief(gating) == "canary, its gates run"

@@ -93,6 +93,8 @@ def test_a_whole_platform_is_simulated_from_a_plan(tmp_path: Path) -> None:
         ("node: node-0", "node: node-9", "a fault names 'node-9'; there are node-0, node-1, node-2"),
         ("cold_start: 5s", "cold_start: soon", "soon"),
         ("replica: chat", "replica: chats", "a fault names 'chats'"),
+        ("gateways: 2", "gateways: 2\nbegins: soon", "'soon' is no moment"),
+        ("deadline: 2s", 'schedules: [{begin: "08:00", end: "09:00"}]', "a schedule has min, max or both"),
     ],
 )
 def test_a_plan_that_is_wrong_says_what(tmp_path: Path, was: str, becomes: str, words: str) -> None:

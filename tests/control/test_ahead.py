@@ -122,6 +122,10 @@ def test_a_node_is_told_of_a_version_while_its_gates_run_and_no_more_once_it_is_
     for state, whys in (("pending", ["its gates run", "it sleeps"]), ("refused", ["it sleeps"])):
         platform.state = msgspec.structs.replace(
             platform.state,
+            endpoints=tuple(
+                msgspec.structs.replace(each, status=msgspec.structs.replace(each.status, revision=asked.revision))
+                for each in platform.state.endpoints
+            ),
             revisions=(REVISION, asked),
             versions={**platform.state.versions, (asked.config.model, asked.config.number): version},
             dossiers={str(asked.revision): DossierState(state)},

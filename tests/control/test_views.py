@@ -10,7 +10,7 @@ import pytest
 from stoker.cli.tables import state_words
 from stoker.control.observe import Observer
 from stoker.control.views import starting
-from stoker.core.conditions import READY
+from stoker.core.conditions import PROGRESSING, READY, RELEASED
 from stoker.core.snapshot import EndpointState
 from stoker.types.ids import EndpointName, ProjectName
 from stoker.types.loading import Progress, Usual
@@ -63,6 +63,35 @@ def test_a_first_start_is_as_far_as_the_replica_says_of_its_stage() -> None:
 
 def test_an_endpoint_that_serves_or_sleeps_says_nothing_of_starts() -> None:
     assert said(LOADING, ready=1) == said() == Progress()
+
+
+PENDING = "default.a-3 waits for its gates: golden: runs"
+
+
+@pytest.mark.parametrize(
+    ("released", "progressing", "shown"),
+    [
+        (Condition(RELEASED, False, "Pending", PENDING, 0.0), "Gating", "Ready  #3 waits for its gates (golden: runs)"),
+        (Condition(RELEASED, False, "GoldenFailed", "no", 0.0), "Complete", "Ready  #3 was refused"),
+        (Condition(RELEASED, True, "Released", "3 gates", 0.0), "RolledBack", "Ready  #3 was rolled back"),
+        (Condition(RELEASED, True, "Released", "3 gates", 0.0), "Refused", "Ready  #3 was refused"),
+        (Condition(RELEASED, True, "Released", "3 gates", 0.0), "RollingOut", "Ready"),
+        (None, "Complete", "Ready"),
+    ],
+)
+def test_lists_say_what_keeps_a_newer_revision_from_traffic(
+    released: Condition | None, progressing: str, shown: str
+) -> None:
+    both = (
+        Condition(READY, True, "ReplicasReady", "1 of 1", 0.0),
+        Condition(PROGRESSING, False, progressing, "x", 0.0),
+    )
+    conditions = both if released is None else (*both, released)
+    status = EndpointStatus(conditions=conditions, revision="default.a-3", serving="default.a-2")
+    view = EndpointView(EndpointName("a"), ProjectName("default"), 1, endpoint(), status)
+    assert click.unstyle(state_words(view)) == shown
+    served = msgspec.structs.replace(status, serving="default.a-3")
+    assert click.unstyle(state_words(msgspec.structs.replace(view, status=served))) == "Ready"
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,10 @@ def test_a_revision_whose_gates_run_comes_before_all_that_sleeps_until_it_is_ref
     for state, age_s, is_coming in (("pending", 5.0, True), ("refused", 5.0, False), ("pending", 7200.0, False)):
         young = msgspec.structs.replace(last, created_at_s=NOW_S - age_s)
         dossiers = {str(last.revision): DossierState(state)}
-        coming = ahead.about([young], [], dossiers, now_s=NOW_S)
+        coming = ahead.about([young], [], dossiers, asked={last.revision}, now_s=NOW_S)
+        assert ahead.about([young], [], dossiers, asked={"default.a-1"}, now_s=NOW_S) == {}, (
+            "nobody asks for it any more"
+        )
         assert coming == ({str(last.revision): "its gates run"} if is_coming else {}), (state, age_s)
         found = [str(each.revision.revision) for each in candidates(world, coming, b=starts(50, 100.0))]
         assert (found[0] == last.revision) is is_coming
@@ -74,7 +77,8 @@ def test_a_rollout_that_waits_for_the_gates_of_its_revision_says_so_and_one_that
         last.project, last.endpoint, "default.a-1", last.revision, Rollout(), "canary", "gating", "", NOW_S, NOW_S
     )
     for state, because in (("pending", "its gates run"), ("complete", "its rollout has begun")):
-        found = ahead.about([last], [begun], {str(last.revision): DossierState(state)}, now_s=last.created_at_s)
+        dossiers = {str(last.revision): DossierState(state)}
+        found = ahead.about([last], [begun], dossiers, asked={last.revision}, now_s=last.created_at_s)
         assert found == {str(last.revision): because}
 
 

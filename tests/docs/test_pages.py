@@ -9,6 +9,7 @@ from types import ModuleType
 
 import click
 import pytest
+from docs.pictures import simulated
 
 from stoker.cli.main import SECTIONS
 from stoker.gateway.http import incoming, limits
@@ -119,3 +120,8 @@ def test_options_on_a_page_are_those_of_their_command(page: Path) -> None:
 def test_manifests_on_a_page_are_valid(page: Path) -> None:
     for block in re.findall(r"```yaml\n(.*?)```", page.read_text(), re.DOTALL):
         assert manifest.load(block)
+
+
+def test_the_picture_of_the_simulation_is_what_its_command_draws_now() -> None:
+    made = (ROOT / "docs" / "images" / "simulate.svg").read_text()
+    assert simulated() == made, "run: python docs/pictures.py simulate"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stoker.sim import arrivals, traces
+from stoker.sim.calendar import said
 from stoker.sim.service import ByTokens, Drawn, seconds
 from stoker.types.errors import InvalidInput, NotFound
 
@@ -63,6 +64,8 @@ def test_a_csv_trace_begins_at_its_first_request_in_order(tmp_path: Path) -> Non
     file.write_text(CSV)
     found = traces.read(file)
     assert found.at_s == pytest.approx([0.0, 0.052, 2.0], abs=1e-6)
+    assert found.began_s is not None
+    assert said(found.began_s) == "Thu 2023-11-16 18:17 UTC"
     assert found.input_tokens.tolist() == [4808, 3180, 100]
     assert found.output_tokens.tolist() == [10, 8, 2]
     assert found.duration_s > 2.0
@@ -73,6 +76,7 @@ def test_a_jsonl_trace_counts_milliseconds(tmp_path: Path) -> None:
     file.write_text(JSONL)
     found = traces.read(file)
     assert found.at_s.tolist() == [0.0, 2.5]
+    assert found.began_s is None, "it counts from its beginning"
     assert found.blocks == ((0, 1), ())
     assert seconds(ByTokens(1.0, 0.1, 1.0), found, 0).tolist() == [11.0, 8.0]
 

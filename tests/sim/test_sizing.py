@@ -2,7 +2,8 @@
 
 import re
 import xml.dom.minidom
-from itertools import pairwise
+from collections import Counter
+from itertools import groupby, pairwise
 
 import numpy as np
 import pytest
@@ -99,6 +100,25 @@ def test_stretches_stand_for_the_whole_recording_and_have_its_busiest_part(
     counts = [np.sum((recorded.at_s >= low) & (recorded.at_s < high)) for low, high in spans]
     starts = np.arange(0.0, lasts_s - length_s + 1e-6, length_s)
     assert max(counts) == max(np.sum((recorded.at_s >= low) & (recorded.at_s < low + length_s)) for low in starts)
+
+
+@given(per_s=st.floats(0.02, 0.5), states=st.lists(st.integers(0, 2), min_size=60, max_size=300))
+def test_a_stretch_stands_only_for_those_that_went_through_the_same(per_s: float, states: list[int]) -> None:
+    recorded = poisson(per_s, len(states) * 60.0)
+    found = demand.sampled(recorded, 40, 1200.0, states)
+    if len(found.stretches) == 1:
+        return
+    lengths_s = {round(each.arrivals.duration_s - each.lead_s) for each in found.stretches}
+    assert len(lengths_s) == 1
+    minutes = lengths_s.pop() // 60
+
+    def course(first: int) -> tuple[int, ...]:
+        return tuple(state for state, _ in groupby(states[first : first + minutes]))
+
+    stood: Counter[tuple[int, ...]] = Counter()
+    for each in found.stretches:
+        stood[course(round((each.begins_s + each.lead_s) / 60.0))] += each.stands_for
+    assert stood == Counter(course(first) for first in range(0, len(states) // minutes * minutes, minutes))
 
 
 @given(seed=st.integers(0, 1000), times=st.integers(1, 5))

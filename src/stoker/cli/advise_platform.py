@@ -90,7 +90,9 @@ def advised(
     project, name, spec = str(resource.metadata.project), str(resource.metadata.name), resource.spec
     plain = Advised(project, name, is_priced=costs.usd_per_hour > 0.0)
     if spec.backends or spec.scaling.schedules or not spec.replicas.max:
-        words = "it has schedules, which no recording can judge" if spec.scaling.schedules else "it has no replicas"
+        words = "it has no replicas"
+        if spec.scaling.schedules:
+            words = "it has schedules; `stoker plan --set` compares those with others"
         return msgspec.structs.replace(plain, because=(words,))
     history = History(query, project, name, days)
     used = _used(history, spec)

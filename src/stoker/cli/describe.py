@@ -112,7 +112,7 @@ def _endpoint(detail: EndpointDetail, slos: Sequence[SloView], at_work: str) -> 
             *_section("Engines", _engines(detail.replicas)),
             *_section("Starts", starts_table(detail.starts)),
             *_section("Warm-up by shape", shapes_table(detail.shapes)),
-            *_section("Revisions", tables.revisions_table(detail.revisions)),
+            *_section("Revisions", tables.revisions_table(detail.revisions, detail.status)),
             *_section("Journal", journal_lines(detail.journal)),
         ]
     )

@@ -108,7 +108,9 @@ def changes(before: Frame | None, now: Frame) -> list[str]:
 def _state(one: EndpointStats, load: Load | None) -> str:
     replicas = f"{one.replicas_ready}/{one.replicas_wanted} replicas"
     if one.ready:
-        rolling = f", {brief(one.rollout)} to {short_revision(one.rollout.canary)}" if one.rollout is not None else ""
+        rolling = f"; {one.newer}" if one.newer else ""
+        if one.rollout is not None and not one.newer:
+            rolling = f", {brief(one.rollout)} to {short_revision(one.rollout.canary)}"
         return f"ready, {replicas}, revision {short_revision(one.serving)}{rolling}"
     note = f": {last_line(load.note)}" if load is not None and load.note else ""
     return f"{one.reason or 'not ready'}{note}"

@@ -28,6 +28,7 @@ _SPARK_WIDTH: Final = 20
 # Columns that go first when the terminal is narrow.
 _WIDE: Final = 100
 _WIDER: Final = 118
+_WIDEST: Final = 140
 # p99 over this many times p50 is worth a look.
 _TAIL_RATIO: Final = 20
 
@@ -124,6 +125,8 @@ def _head(frame: Frame) -> RenderableType:
 
 
 def _table(frame: Frame, shown: Sequence[EndpointStats], width: int) -> Table:
+    if width < _WIDEST and any(one.rollout is not None for one in shown):
+        width = min(width, _WIDER - 1)  # its state is longer: `ready  #10 → #11 10 %`
     table = Table(
         box=box.SIMPLE_HEAD, expand=True, header_style="dim", border_style="bright_black", padding=(0, 1, 0, 0)
     )
@@ -189,13 +192,14 @@ def _state(one: EndpointStats, load: Load | None) -> RenderableType:
 
 
 def _notes(frame: Frame, shown: Sequence[EndpointStats]) -> list[RenderableType]:
-    """Return a line for each endpoint that has something to say: why it failed, what its load does."""
+    """Return a line for each endpoint that has something to say: why it failed, what it loads, what it waits for."""
     lines: list[RenderableType] = []
     for one in shown:
         load = frame.loads.get(endpoint_title(one))
-        if load is not None and load.note:
-            colour = "red" if load.is_failed else "dim"
-            line = Text.assemble((f"   {endpoint_title(one)}  ", "bold"), (last_line(load.note), colour))
+        words = last_line(load.note) if load is not None else one.newer
+        if words:
+            colour = "red" if load is not None and load.is_failed else "dim"
+            line = Text.assemble((f"   {endpoint_title(one)}  ", "bold"), (words, colour))
             line.no_wrap, line.overflow = True, "ellipsis"
             lines.append(line)
     return lines

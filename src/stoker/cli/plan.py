@@ -6,29 +6,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
-import msgspec
 
 from stoker.cli.output import show
 from stoker.cli.progress import Progress
 from stoker.cli.session import Command, Session, output_option, project_option
 from stoker.cli.simulate import LOADS, Seconds, write
-from stoker.cli.values import file_bytes
-from stoker.types.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from stoker.cli.plan_load import Sent
     from stoker.cli.plan_platform import Known
     from stoker.sim.arrivals import Arrivals
-    from stoker.sim.platform.plan import Engine
     from stoker.sim.sizing.demand import Demand
-    from stoker.sim.sizing.prices import Pool
     from stoker.sim.sizing.trial import Kind
     from stoker.sim.sizing.validation import Validation
     from stoker.types.resources import EndpointSpec
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 LOAD_MAX_S: Final = 600.0
-ENGINES: Final = ("places", "batches", "language")
+
+
+class Moment(click.ParamType[float]):
+    """A moment as `mon 08:00`, with a zone where it is not UTC, or as a date."""
+
+    name = "moment"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return it in unix time."""
+        from stoker.sim.calendar import moment
+
+        try:
+            return moment(str(value))
+        except ValueError as wrong:
+            self.fail(str(wrong), param, ctx)
 
 
 def _file(name: str, words: str) -> Callable[[_Function], _Function]:
@@ -56,6 +65,7 @@ class Asked:
     seed: int
     project: str
     settings: tuple[str, ...]
+    begins_s: float | None
     is_validated: bool
     is_recorded: bool
     lasts_s: float
@@ -68,6 +78,7 @@ class Asked:
     example="""
     stoker plan chat --slo ttft_p95=500ms --prices prices.yaml --html plan.html
     stoker plan chat --set replicas.max=6 --set scaling.utilization=0.7
+    stoker plan chat --set 'scaling.schedules=[{begin: "07:45", end: "18:00", zone: Europe/Berlin, min: 4}]'
     stoker plan chat --validate --for 4m --rate 0.5
     stoker plan --load day --engine language --slo ttft_p95=2s
     stoker plan --trace yesterday.csv --engine engine.yaml --slo ttft_p95=500ms --prices prices.yaml
@@ -114,6 +125,12 @@ class Asked:
     help="What if: compare the endpoint as it is with one of which this is changed, such as replicas.max=6.",
 )
 @click.option(
+    "--begins",
+    "begins_s",
+    type=Moment(),
+    help="With --set, for schedules: when what came began, such as 'mon 08:00 Europe/Berlin'.  [default: as recorded]",
+)
+@click.option(
     "--validate",
     "is_validated",
     is_flag=True,
@@ -139,17 +156,20 @@ def command(session: Session, /, html: Path | None, svg: Path | None, output: st
     the day and must hold on others, by more than chance.
     """
     asked = Asked(**given)
+    from stoker.cli import plan_files
     from stoker.cli.plan_text import text
     from stoker.sim.sizing import chart, page
     from stoker.sim.sizing.search import Search
 
     if not asked.is_validated and (asked.is_recorded or asked.rate is not None):
         raise click.UsageError("--recorded and --rate are of --validate")
+    if asked.begins_s is not None and not asked.settings:
+        raise click.UsageError("--begins is of --set: a range is looked for without schedules")
     if asked.is_validated and not asked.is_recorded:
         _validate_by_load(asked, session, output)
         return
     known = _known(asked, session)
-    spec = known.spec if known is not None else _spec(asked)
+    spec = known.spec if known is not None else plan_files.spec(asked.manifest, asked.endpoint)
     recorded, title = _recorded(asked, known)
     if asked.settings:
         if html is not None or svg is not None:
@@ -160,7 +180,7 @@ def command(session: Session, /, html: Path | None, svg: Path | None, output: st
         _validate(asked, known, output)
         return
     least = 0 if asked.may_sleep or spec.replicas.min == 0 else 1
-    search = Search(_kind(asked, spec, known), recorded, _pools(asked.prices), asked.replicas_max, asked.seed)
+    search = Search(_kind(asked, spec, known), recorded, plan_files.pools(asked.prices), asked.replicas_max, asked.seed)
     with Progress("Planning") as progress:
 
         def told(what: str, done: float, total: float) -> None:
@@ -172,7 +192,7 @@ def command(session: Session, /, html: Path | None, svg: Path | None, output: st
         write(html, page.page(answer, title))
     if svg is not None:
         write(svg, chart.whole(answer, title))
-    show(answer, output, lambda: text(answer, known.said if known is not None else ()))
+    show(answer, output, lambda: text(answer, (*(known.said if known is not None else ()), *_left_out(spec))))
     for file in (html, svg):
         if file is not None and output == "table":
             click.echo(f"picture: {file}")
@@ -180,14 +200,14 @@ def command(session: Session, /, html: Path | None, svg: Path | None, output: st
 
 def _what_if(asked: Asked, spec: "EndpointSpec", known: "Known | None", recorded: "Arrivals", output: str) -> None:
     """Compare the endpoint with one of which `asked.settings` are changed."""
-    from stoker.cli import plan_change
+    from stoker.cli import plan_change, plan_files
     from stoker.sim.sizing.change import compared
 
-    kind, pools = _kind(asked, spec, known), _pools(asked.prices)
+    kind, pools = _kind(asked, spec, known, recorded), plan_files.pools(asked.prices)
     if len(pools) > 1:
         raise click.UsageError("--set compares on one pool: give a price list with the one that the endpoint runs on")
     then = plan_change.changed(spec, asked.settings)
-    ways = (kind, plan_change.range_of(spec)), (_kind(asked, then, known), plan_change.range_of(then))
+    ways = (kind, plan_change.range_of(spec)), (_kind(asked, then, known, recorded), plan_change.range_of(then))
     with Progress("Comparing") as progress:
 
         def told(what: str, done: float, total: float) -> None:
@@ -201,13 +221,13 @@ def _what_if(asked: Asked, spec: "EndpointSpec", known: "Known | None", recorded
 def _validate(asked: Asked, known: "Known | None", output: str) -> None:
     """Compare the simulation of the endpoint as it is with what its platform measured."""
     from stoker.sim.sizing.demand import sampled
+    from stoker.sim.sizing.trial import states
 
     if known is None or asked.trace is not None or asked.load is not None:
         raise click.UsageError("--validate is for an ENDPOINT of a platform that runs, and what came to it")
-    _show_validation(
-        _compared(_kind(asked, known.spec, known), known.spec, sampled(known.recorded), known.measured, asked.seed),
-        output,
-    )
+    kind = _kind(asked, known.spec, known, known.recorded)
+    demand = sampled(known.recorded, states=states((kind,), known.recorded))
+    _show_validation(_compared(kind, known.spec, demand, known.measured, asked.seed), output)
 
 
 def _validate_by_load(asked: Asked, session: Session, output: str) -> None:
@@ -232,6 +252,7 @@ def _validate_by_load(asked: Asked, session: Session, output: str) -> None:
 
 def _judged(asked: Asked, sent: "Sent") -> "Validation":
     """Compare a load with the simulation of it: by the engine as the load paced it, and as the day before knew it."""
+    from stoker.cli import plan_files
     from stoker.cli.plan_change import range_of
     from stoker.sim.sizing import traced, validation
 
@@ -250,7 +271,7 @@ def _judged(asked: Asked, sent: "Sent") -> "Validation":
         said = "fitted to this load, each half of its stretches judged by the other"
         if asked.engine is not None:
             kinds, said = (
-                tuple(replace(each, engine=_engine(asked.engine)) for each in kinds),
+                tuple(replace(each, engine=plan_files.engine(asked.engine)) for each in kinds),
                 f"as {asked.engine} says",
             )
         lines = validation.judged(kinds, counted, arrivals, sent.measured, asked.seed, told)
@@ -315,24 +336,15 @@ def _recorded(asked: Asked, known: "Known | None") -> "tuple[Arrivals, str]":
     )
 
 
-def _spec(asked: Asked) -> "EndpointSpec":
-    """Return what the manifest says of the endpoint; without one an endpoint as it is by default."""
-    from stoker.protocol import manifest
-    from stoker.types.resources import Endpoint, EndpointSpec
-
-    if asked.manifest is None:
-        return EndpointSpec()
-    found = [each for each in manifest.load(file_bytes(asked.manifest)) if isinstance(each, Endpoint)]
-    names = [str(each.metadata.name) for each in found]
-    if asked.endpoint is None and len(found) != 1:
-        raise InvalidInput(f"{asked.manifest} has {len(found)} endpoints; say which one ({', '.join(names) or 'none'})")
-    for each in found:
-        if asked.endpoint in (None, each.metadata.name):
-            return each.spec
-    raise NotFound(f"{asked.manifest} has no endpoint {asked.endpoint}; it has {', '.join(names) or 'none'}")
+def _left_out(spec: "EndpointSpec") -> tuple[str, ...]:
+    """Return what of an endpoint a search for a range does not look at, in words."""
+    words = "its schedules are left out: the range is what holds without them; --set says what a schedule does"
+    return (words,) if spec.scaling.schedules else ()
 
 
-def _kind(asked: Asked, spec: "EndpointSpec", known: "Known | None") -> "Kind":
+def _kind(asked: Asked, spec: "EndpointSpec", known: "Known | None", recorded: "Arrivals | None" = None) -> "Kind":
+    """Return what is simulated. recorded: what comes, where schedules are followed, which need to know when."""
+    from stoker.cli import plan_files
     from stoker.core.scale.policy import policy_of
     from stoker.sim.platform.plan import Started
     from stoker.sim.sizing import slos
@@ -351,40 +363,20 @@ def _kind(asked: Asked, spec: "EndpointSpec", known: "Known | None") -> "Kind":
         starts = tuple(Started(each.whole_s) for each in known.starts) if known is not None else ()
         cold_start_s = (known.cold_start_s if known is not None else None) or COLD_START_S
     measured = known if asked.engine is None else None
+    schedules = spec.scaling.schedules if recorded is not None else ()
+    began_s = asked.begins_s if asked.begins_s is not None or recorded is None else recorded.began_s
+    if schedules and began_s is None:
+        raise click.UsageError("schedules need to know when what comes began: say --begins 'mon 08:00'")
     return Kind(
-        measured.engine if measured is not None else _engine(asked.engine or ENGINES[0]),
+        measured.engine if measured is not None else plan_files.engine(asked.engine or plan_files.ENGINES[0]),
         promised,
         cold_start_s,
         asked.cores if asked.cores is not None else spec.resources.cpu,
-        msgspec.structs.replace(policy_of(spec, gateways=1), schedules=()),
+        policy_of(spec, gateways=1),
         parse_seconds(spec.limits.timeout),
         spec.limits.queue_max,
         measured.around_s if measured is not None else (),
         starts=starts,
+        began_s=began_s or 0.0,
+        schedules=schedules,
     )
-
-
-def _engine(said: str) -> "Engine":
-    from stoker.protocol.manifest import load_struct
-    from stoker.sim import document
-
-    match said:
-        case "places":
-            return document.engine_of(document.Engine(places=document.Places()), said)
-        case "batches":
-            return document.engine_of(document.Engine(batches=document.Batches()), said)
-        case "language":
-            return document.engine_of(document.Engine(language=document.Language()), said)
-    if not Path(said).exists() and Path(said).suffix not in (".yaml", ".yml", ".json"):
-        raise InvalidInput(f"{said!r} is neither a file nor an engine; there are {', '.join(ENGINES)}")
-    try:
-        return document.engine_of(load_struct(file_bytes(Path(said)), document.Engine), said)
-    except ValueError as wrong:
-        raise InvalidInput(f"{said}: {wrong}") from wrong
-
-
-def _pools(file: Path | None) -> "tuple[Pool, ...]":
-    from stoker.protocol.manifest import load_struct
-    from stoker.sim.sizing import prices
-
-    return (prices.UNPRICED,) if file is None else prices.checked(load_struct(file_bytes(file), prices.PriceList))

@@ -7,8 +7,9 @@ import click
 import msgspec
 
 from stoker.cli.output import columns
+from stoker.sim.calendar import said
 from stoker.sim.sizing.answer import Range
-from stoker.sim.sizing.change import Change, Line
+from stoker.sim.sizing.change import Change, Line, Scheduled, Side
 from stoker.sim.sizing.words import dollars, seconds
 from stoker.types.errors import InvalidInput
 from stoker.types.resources import EndpointSpec
@@ -18,12 +19,13 @@ if TYPE_CHECKING:
 
 # What a simulation can tell the effect of.
 CHANGED: Final = ("replicas.", "scaling.", "limits.queue_max", "limits.timeout")
-UNKNOWN: Final = ("scaling.schedules", "scaling.signals")  # a recording has no date, and simulated engines no gauges
+UNKNOWN: Final = ("scaling.signals",)  # simulated engines have no gauges
 
 
 def changed(spec: EndpointSpec, settings: Sequence[str]) -> EndpointSpec:
     """Return `spec` with settings such as `replicas.max=6`. Raises InvalidInput."""
     from stoker.protocol import yamltree
+    from stoker.protocol.scaling import scaling_problems
 
     tree: dict[str, Any] = msgspec.to_builtins(spec)
     for setting in settings:
@@ -47,21 +49,47 @@ def changed(spec: EndpointSpec, settings: Sequence[str]) -> EndpointSpec:
         raise InvalidInput(f"{', '.join(settings)}: {wrong}") from wrong
     if found.replicas.min > found.replicas.max:
         raise InvalidInput(f"replicas.min {found.replicas.min} is more than replicas.max {found.replicas.max}")
+    if problems := scaling_problems(found):
+        raise InvalidInput("\n".join(f"{field.removeprefix('spec.')}: {message}" for field, message in problems))
     return found
 
 
 def range_of(spec: EndpointSpec) -> Range:
-    """Return the replicas that an endpoint may have."""
-    return Range(spec.replicas.min, max(spec.replicas.max, 1), spec.scaling.utilization)
+    """Return the replicas that an endpoint may have while no schedule is on."""
+    most = spec.replicas.max if spec.scaling.schedules else max(spec.replicas.max, 1)
+    return Range(spec.replicas.min, most, spec.scaling.utilization)
 
 
 def text(change: Change, slos: "Sequence[Slo]", is_priced: bool) -> str:
     """Return the numbers of both sides and their difference; what is more than chance is in colour."""
-    header = ("", f"NOW: {change.now.range.name}", f"THEN: {change.then.range.name}", "DIFFERENCE")
+    header = ("", f"NOW: {_title(change.now)}", f"THEN: {_title(change.then)}", "DIFFERENCE")
     rows = [_row(each, [slo.name for slo in slos]) for each in change.lines if is_priced or "cost" not in each.name]
     count = len(change.now.runs)
     note = f"means of {count} draws of the demand, the same for both; ±: 95 % interval, dim where it may be chance"
-    return f"{columns(header, rows)}\n{click.style(note, dim=True)}"
+    return "\n".join([columns(header, rows), click.style(note, dim=True), *_schedules(change)])
+
+
+def _title(side: Side) -> str:
+    count = len(side.schedules)
+    return f"{side.range.name}{f', {count} schedule' if count else ''}{'s' if count > 1 else ''}"
+
+
+def _schedules(change: Change) -> list[str]:
+    """Return which schedules there are, and how long each was on."""
+    sides = (("now", change.now), ("then", change.then)) if change.now.schedules != change.then.schedules else (
+        ("both", change.now),
+    )  # fmt: skip
+    lines = [_schedule(title, each) for title, side in sides for each in side.schedules]
+    if not lines:
+        return []
+    begins = f"what came begins on {said(change.begins_at_s)}; --begins 'mon 08:00' would be another day"
+    return [*lines, click.style(begins, dim=True)]
+
+
+def _schedule(title: str, one: Scheduled) -> str:
+    bounds = [f"{what} {count}" for what, count in (("min", one.min), ("max", one.max)) if count is not None]
+    line = f"{title}: {one.name}: {', '.join(bounds)}; on for {one.on_ratio * 100:.0f} % of the time"
+    return click.style(line, fg="yellow") if not one.on_ratio else click.style(line, dim=True)
 
 
 def _row(line: Line, promises: Sequence[str]) -> tuple[str, ...]:

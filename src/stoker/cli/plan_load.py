@@ -104,7 +104,12 @@ class Sent:
     def scaled(self, kind: Kind) -> Kind:
         """Return `kind` as its scaling was at the beginning."""
         return replace(
-            kind, initial=self.ready, memory=self.memory, began_s=self.began_s, known_start_s=self.known_start_s
+            kind,
+            initial=self.ready,
+            memory=self.memory,
+            began_s=self.began_s,
+            known_start_s=self.known_start_s,
+            schedules=self.known.spec.scaling.schedules,
         )
 
     def told(self, found: Validation) -> Validation:

@@ -1,7 +1,7 @@
 """What a platform that runs knows of an endpoint that is planned: its day by the minute, its engine, its start."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import numpy as np
@@ -89,7 +89,8 @@ def ask(
     cold_start_s = _cold_start_s(history)
     seen = range(history.there_from(counts), len(counts)) if is_whole else [i for i, each in enumerate(counts) if each]
     first, last = seen[0], seen[-1] + 1
-    recorded = demand.counted(counts[first:last], seed, *sizes)
+    began_s = history.ended_s - (len(counts) - first) * demand.MINUTE_S
+    recorded = replace(demand.counted(counts[first:last], seed, *sizes), began_s=began_s)
     if isinstance(engine, plan.Generating):
         engine = _paced(history, spec, engine, around_s, cold_start_s, recorded)
     said = _said(engine, around_s, cold_start_s, history.said)
@@ -117,6 +118,7 @@ class History:
         self._query, self._labels, self._days = query, f"project='{project}',endpoint='{name}'", days
         self.said = "day" if days == 1 else f"{days} days"
         self._now_s: float | None = None
+        self.ended_s = 0.0  # unix time of the end of what was asked for first, by the minute
 
     def minutes(self, text: str) -> list[float]:
         """Return a value for each minute of the last days; 0 where nothing is known. A day at a time is asked for."""
@@ -129,6 +131,7 @@ class History:
     def _day(self, text: str, at_s: float | None) -> list[float]:
         until = {} if at_s is None else {"at_s": at_s}
         chart = self._query(self._of(text), since_s=DAY_S, step_s=60.0, **until)
+        self.ended_s = self.ended_s or chart.times[-1]
         if self._days > 1 and self._now_s is None:
             self._now_s = chart.times[-1]  # the same end for all that is put beside each other
         return [each or 0.0 for each in chart.lines[0].values] if chart.lines else [0.0] * len(chart.times)
@@ -212,6 +215,8 @@ def _paced(
         timeout_s=parse_seconds(spec.limits.timeout),
         queue_max=spec.limits.queue_max,
         around_s=around_s,
+        began_s=recorded.began_s or 0.0,
+        schedules=spec.scaling.schedules,
     )
     return paced.by_quantiles(kind, plan_change.range_of(spec), recorded, first_s, token_s)
 

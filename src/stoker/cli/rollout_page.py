@@ -65,7 +65,7 @@ def page(one: RolloutDetail, entries: int) -> str:
     head = fields(
         [
             ("rollout", f"{click.style(str(one.number), bold=True)} of {one.project}/{one.endpoint}, {one.strategy}"),
-            ("state", f"{phase(one.phase)}  {where(one)}".rstrip()),
+            ("state", f"{phase(one.phase)}  {where(one) or _gates(one)}".rstrip()),
             ("canary", _arm(one.canary, one.canary_model, _share(one))),
             ("baseline", _arm(one.baseline, one.baseline_model, 100 - _share(one))),
             ("this step", need(one)),
@@ -90,24 +90,28 @@ def page(one: RolloutDetail, entries: int) -> str:
 
 def brief(one: RolloutView) -> str:
     """Return what a running rollout does, in a few words: `canary 25 %, step 2 of 3`."""
+    if one.phase == "gating":
+        return f"{one.strategy}, its gates run"
     words = (
-        f"{one.strategy} {one.phase}"
-        if one.phase in ("paused", "returning", "gating", "awaiting", "keeping")
-        else one.strategy
+        f"{one.strategy} {one.phase}" if one.phase in ("paused", "returning", "awaiting", "keeping") else one.strategy
     )
     return ", ".join(part for part in (f"{words} {one.weight} %", where(one)) if part)
 
 
 def short(one: RolloutView) -> str:
     """Return the same where there is hardly room: ` → #3 25 %`."""
-    return f" → #{one.canary.rpartition('-')[2]} {one.weight} %"
+    return f" → #{one.canary.rpartition('-')[2]} {'gates' if one.phase == 'gating' else f'{one.weight} %'}"
 
 
 def where(one: RolloutView) -> str:
     """Return which step it is in, "" where there are not several."""
-    if one.is_ended or len(one.steps) < 2:
+    if one.is_ended or one.phase == "gating" or len(one.steps) < 2:
         return ""
     return f"step {one.step + 1} of {len(one.steps)}" if one.step < len(one.steps) else "after the last step"
+
+
+def _gates(one: RolloutView) -> str:
+    return f"its gates run; `stoker release show {one.endpoint}` says which" if one.phase == "gating" else ""
 
 
 def need(one: RolloutView) -> str:

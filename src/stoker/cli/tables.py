@@ -11,13 +11,14 @@ from stoker.cli.rollout_page import brief
 from stoker.client.views import EndpointStats, KeyView, ProjectView, ReplicaView, RevisionView
 from stoker.core import allowance
 from stoker.core.access import ROLES
+from stoker.core.conditions import newer
 from stoker.types.access import USUAL, KeyAccess, Member
 from stoker.types.keys import KeyLimits
 from stoker.types.models import ModelVersion, Signature
 from stoker.types.process import NodeStatus
 from stoker.types.quotas import Use
 from stoker.types.resources import EndpointSpec, Notifier, Policy, Role
-from stoker.types.statuses import EndpointView
+from stoker.types.statuses import EndpointStatus, EndpointView
 from stoker.types.units import format_bytes
 
 _PHASE_COLOURS: Final = {
@@ -76,7 +77,8 @@ def stats_table(stats: Sequence[EndpointStats]) -> str:
 def _stats_state(one: EndpointStats) -> str:
     words = "Ready" if one.ready else one.progress.words or one.reason or "NotReady"
     ready = click.style(words, fg="green" if one.ready else "yellow")
-    return ready if one.rollout is None else f"{ready}  {click.style(brief(one.rollout), fg='cyan')}"
+    coming = one.newer or (brief(one.rollout) if one.rollout is not None else "")
+    return f"{ready}  {click.style(coming, fg='cyan')}" if coming else ready
 
 
 def versions_table(versions: Sequence[ModelVersion]) -> str:
@@ -164,11 +166,21 @@ def _place(replica: ReplicaView) -> str:
     return f"{replica.node}{gpus}" if replica.node else "-"
 
 
-def revisions_table(revisions: Sequence[RevisionView]) -> str:
-    """Return revisions, newest first."""
+def revisions_table(revisions: Sequence[RevisionView], status: EndpointStatus) -> str:
+    """Return revisions, newest first, and what keeps the one that is asked for from traffic."""
     header = ("REVISION", "MODEL", "AGE", "")
+    number, _, held = newer(status).partition(" ")
     rows = [
-        (str(one.number), one.model, age(one.created_at_s), click.style("serving", fg="green") if one.serving else "")
+        (
+            str(one.number),
+            one.model,
+            age(one.created_at_s),
+            click.style("serving", fg="green")
+            if one.serving
+            else click.style(held, fg="cyan")
+            if number == f"#{one.number}"
+            else "",
+        )
         for one in sorted(revisions, key=lambda one: -one.number)
     ]
     return columns(header, rows, empty="none")
@@ -289,12 +301,13 @@ def signature_lines(signature: Signature) -> list[tuple[str, str]]:
 
 
 def state_words(view: EndpointView) -> str:
-    """Return `Ready`, or the reason why not with its sentence, or with how far its start is."""
+    """Return `Ready` and what keeps a newer revision, or why it is not with a sentence, or how far its start is."""
     ready = next((one for one in view.status.conditions if one.type == "Ready"), None)
     if ready is None:
         return click.style("Pending", fg="yellow")
     if ready.status:
-        return click.style("Ready", fg="green")
+        coming = newer(view.status)
+        return click.style("Ready", fg="green") + (f"  {click.style(coming, fg='cyan')}" if coming else "")
     is_failed = ready.reason in ("CrashLoop", "Unservable", "NoCapacity")
     if view.progress.words and not is_failed:
         return click.style(view.progress.words, fg="yellow")

@@ -173,6 +173,7 @@ class EndpointStats(msgspec.Struct, frozen=True):
     reason: str = ""
     rollout: RolloutView | None = None  # that runs
     progress: Progress = Progress()  # of the replica that will be ready first, while none is
+    newer: str = ""  # what keeps the revision that is asked for from traffic while another serves
 
 
 class GatewayStats(msgspec.Struct, frozen=True):

@@ -70,7 +70,8 @@ class AheadWatch:
         await self._know_starts(state)
         now_s = self._clock()
         rollouts = [each.state for each in state.rollouts]
-        coming = ahead.about(state.revisions, rollouts, state.dossiers, now_s=now_s)
+        asked = {each.status.revision for each in state.endpoints}
+        coming = ahead.about(state.revisions, rollouts, state.dossiers, asked=asked, now_s=now_s)
         found = ahead.candidates(state.endpoints, state.revisions, state.assignments, coming, self._starts, now_s=now_s)
         told: dict[tuple[str, float], tuple[Ahead, ...]] = {}
         for status in self._observer.statuses:

@@ -89,4 +89,5 @@ def _endpoint(state: EndpointState, task: str, change: Snapshot, seconds: float)
         serving=state.serving,
         ready=ready is not None and ready.status,
         reason="" if ready is None else ready.reason,
+        newer=conditions.newer(state.status),
     )

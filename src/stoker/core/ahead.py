@@ -4,7 +4,7 @@ A revision that is about to start comes first: its gates run, or its rollout pre
 sleep, by what a start of theirs that is quicker is worth: starts a second times the seconds that one takes.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -33,14 +33,22 @@ def about(
     rollouts: Iterable[RolloutState],
     dossiers: Mapping[str, DossierState],
     *,
+    asked: Collection[str],
     now_s: float,
 ) -> dict[str, str]:
-    """Return why each revision is about to start that is, by its id. now_s: unix seconds."""
+    """Return why each revision is about to start that is, by its id.
+
+    Args:
+        asked: the revisions that the specs ask for now. The dossier of another may be pending for good: gates that were
+            changed since have not been passed, and nobody asks.
+        now_s: unix seconds.
+    """
     canaries = {each.canary for each in rollouts if not each.is_ended}
     found = {}
     for each in revisions:
         stands = dossiers.get(each.revision)
-        if stands is not None and stands.state == "pending" and 0 <= now_s - each.created_at_s < ABOUT_S:
+        is_judged = stands is not None and stands.state == "pending" and each.revision in asked
+        if is_judged and 0 <= now_s - each.created_at_s < ABOUT_S:
             found[str(each.revision)] = "its gates run"  # a rollout that has begun waits for them
         elif each.revision in canaries:
             found[str(each.revision)] = "its rollout has begun"

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from stoker.types.process import ProcessStatus
-from stoker.types.statuses import Condition
+from stoker.types.statuses import Condition, EndpointStatus
 
 READY = "Ready"
 PROGRESSING = "Progressing"
@@ -12,6 +12,7 @@ RELEASED = "Released"
 BOUNDARY = "BoundaryHolds"
 SECRETS = "SecretsAvailable"
 SANDBOXED = "Sandboxed"
+GATES = " waits for its gates: "  # in messages, behind a revision and before what it waits for
 # Deaths in a row without 60 s of readiness in between; one or two may be chance (memory, a slow disk).
 CRASH_LOOP_CRASHES = 3
 MESSAGE_MAX = 1000
@@ -63,3 +64,20 @@ def crash_message(process: ProcessStatus) -> str:
         loading = f", {ready} of them after it was ready"
     words = process.last_error or process.last_exit or "it left no message; see its log"
     return f"replica crashed {times}{loading}: {words}"
+
+
+def newer(status: EndpointStatus) -> str:
+    """Return what keeps the revision that is asked for from traffic while another serves; "" where nothing does."""
+    number = f"#{status.revision.rpartition('-')[2]}"
+    released = find(status.conditions, RELEASED)
+    progressing = find(status.conditions, PROGRESSING)
+    if not status.serving or status.serving == status.revision:
+        return ""
+    if released is not None and GATES in released.message:
+        return f"{number} waits for its gates ({released.message.partition(GATES)[2]})"
+    if progressing is not None and progressing.reason == "RolledBack":
+        return f"{number} was rolled back"
+    is_refused = released is not None and not released.status
+    return (
+        f"{number} was refused" if is_refused or (progressing is not None and progressing.reason == "Refused") else ""
+    )

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from stoker.core import conditions, sandbox
-from stoker.core.conditions import PROGRESSING, READY, RELEASED, SANDBOXED, crash_message, is_crash_looping
+from stoker.core.conditions import GATES, PROGRESSING, READY, RELEASED, SANDBOXED, crash_message, is_crash_looping
 from stoker.core.gate.law import DossierState
 from stoker.core.pooling import Turn
 from stoker.core.rollout.course import course
@@ -99,7 +99,7 @@ def _readiness(endpoint: EndpointState, sight: Sight, serving: str) -> _Claim:
         return _no_room(endpoint, sight.blocked, sight.preempted_by)
     if not serving:
         return _Claim(False, "Loading", "its first revision is being made")
-    return _Claim(False, "Loading", f"no replica of {serving} is ready yet")
+    return _Claim(False, "Loading", _swapping(sight) or f"no replica of {serving} is ready yet")
 
 
 def _progress(endpoint: EndpointState, sight: Sight) -> _Claim:
@@ -159,7 +159,7 @@ def _release(asked: str, release: DossierState | None) -> _Claim:
         because = release.because if release is not None else "it has no gates"
         return _Claim(True, "Released", f"{asked} may take traffic: {because}")
     if release.state == "pending":
-        return _Claim(False, release.reason, f"{asked} waits for its gates: {release.because}")
+        return _Claim(False, release.reason, f"{asked}{GATES}{release.because}")
     return _Claim(False, release.reason, f"{asked} is refused: {release.because}")
 
 
@@ -188,6 +188,19 @@ def _gating(sight: Sight, rollout: RolloutState) -> _Claim | None:
     if rollout.phase == "scaling" and course(rollout.spec, rollout.strategy).clears:
         return _Claim(True, "Gating", f"{held}; requests wait")
     return None
+
+
+def _swapping(sight: Sight) -> str:
+    """Return for whom what served has gone, or goes; "" where both are there at once."""
+    rollout = sight.rollout
+    if rollout is None or rollout.phase not in ("clearing", "scaling"):
+        return ""
+    if not course(rollout.spec, rollout.strategy).clears:
+        return ""
+    gating = _gating(sight, rollout)
+    return (
+        gating.message if gating is not None else f"{rollout.baseline} makes room for {rollout.canary}; requests wait"
+    )
 
 
 def _rolling_out(rollout: RolloutState) -> _Claim | None:

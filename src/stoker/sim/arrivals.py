@@ -17,13 +17,17 @@ HOUR_S: Final = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """When requests come, and how large each is: one entry a request; sizes are empty where nobody said them."""
+    """When requests come, and how large each is: one entry a request; sizes are empty where nobody said them.
+
+    began_s: unix time of its beginning, where a recording says it.
+    """
 
     at_s: Times
     duration_s: float  # all of `at_s` are below it
     input_tokens: Tokens
     output_tokens: Tokens
     blocks: tuple[tuple[int, ...], ...] = ()  # of each prompt, where a trace says them (see platform/cache.py)
+    began_s: float | None = None
 
     def __len__(self) -> int:
         return len(self.at_s)

@@ -9,6 +9,7 @@ import msgspec
 
 from stoker.core.capacity import Capacity
 from stoker.sim import arrivals, traces
+from stoker.sim.calendar import Calendar, moment
 from stoker.sim.endpoint import Terms
 from stoker.sim.platform import plan
 from stoker.sim.policies import named
@@ -18,6 +19,7 @@ from stoker.types.fields import Bytes, Seconds
 from stoker.types.ids import NodeName
 from stoker.types.keys import PRIORITIES, Priority
 from stoker.types.rollouts import Rollout
+from stoker.types.scaling import Schedule
 from stoker.types.units import parse_bytes, parse_seconds
 
 
@@ -77,6 +79,7 @@ class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cold_start: Seconds = "40s"
     min: int = 1
     max: int = 20
+    schedules: tuple[Schedule, ...] = ()
     cores: float = 1.0
     memory: Bytes = "1Gi"
     deadline: Seconds | None = None
@@ -113,10 +116,11 @@ class NewRevision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Platform(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All of it."""
+    """All of it. begins: when that is, for schedules: `mon 08:00`, with a zone where it is not UTC, or a date."""
 
     endpoints: tuple[Endpoint, ...]
     seed: int = 1
+    begins: str = "mon 00:00"
     gateways: int = 1
     duration: Seconds = "1h"
     nodes: Nodes | None = None
@@ -141,6 +145,7 @@ def _plan(said: Platform, folder: Path) -> plan.PlatformPlan:
     endpoints = {each.name: each for each in said.endpoints}
     if not endpoints or len(endpoints) != len(said.endpoints):
         raise ValueError("endpoints needs at least one, each with a name of its own")
+    moment(said.begins)  # also where no schedule asks for it
     kinds = said.nodes or Nodes(0, 0.0, "1Gi")
     nodes = tuple(
         Capacity(NodeName(f"node-{number}"), kinds.cores, parse_bytes(kinds.memory)) for number in range(kinds.count)
@@ -168,13 +173,16 @@ def _endpoint(said: Endpoint, platform: Platform, folder: Path) -> plan.Endpoint
         came = arrivals.make(said.load, platform.seed, parse_seconds(platform.duration), said.times)
     else:
         raise ValueError(f"{said.load!r} is no load; there are {', '.join(arrivals.LOADS)}")
+    if any(each.min is None and each.max is None for each in said.schedules):
+        raise ValueError(f"endpoint {said.name}: a schedule has min, max or both")
+    calendar = Calendar(said.schedules, moment(platform.begins)) if said.schedules else None
     engine = engine_of(said.engine, said.name)
     slots = engine.places if isinstance(engine, plan.Places) else 1
     return plan.EndpointPlan(
         name=said.name,
         arrivals=came,
         engine=engine,
-        terms=Terms(slots, parse_seconds(said.cold_start), said.min, said.max),
+        terms=Terms(slots, parse_seconds(said.cold_start), said.min, said.max, calendar=calendar),
         policy=named(said.policy),
         tenants=tuple(
             plan.Tenant(each.name, each.share, each.weight, PRIORITIES.index(each.priority)) for each in said.tenants

@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from stoker.sim.calendar import Calendar
 from stoker.sim.policy import Observation, Policy
 from stoker.sim.run import Run, Sample
 
@@ -27,18 +28,28 @@ Told = Callable[[float], None]  # of the virtual time reached
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What an endpoint is: how much a replica does at once, how slowly it starts, and how many there may be."""
+    """What an endpoint is: how much a replica does at once, how slowly it starts, and how many there may be.
+
+    calendar: schedules that have other bounds while they are on; None: there are none.
+    """
 
     places: int = 4
     cold_start_s: float = 40.0
     least: int = 1
     most: int = 20
     initial: int = -1  # replicas ready at the beginning; -1: the least
+    calendar: Calendar | None = None
 
     @property
     def first(self) -> int:
         """Replicas ready at the beginning."""
-        return self.least if self.initial < 0 else self.initial
+        return self.bounds(0.0)[0] if self.initial < 0 else self.initial
+
+    def bounds(self, now_s: float) -> tuple[int, int]:
+        """Return the fewest and the most replicas there may be at a virtual second."""
+        if self.calendar is None:
+            return self.least, self.most
+        return self.calendar.bounds(self.least, self.most, now_s)
 
 
 def simulate(
@@ -168,7 +179,8 @@ class _Endpoint:
             self._cold_start_s = now_s - self._ordered_s[replica]
 
     def _scale(self, asked: int) -> None:
-        wanted = min(max(asked, self._terms.least), self._terms.most)
+        least, most = self._terms.bounds(self._now_s)
+        wanted = min(max(asked, least), most)
         if wanted == self._wanted:
             return
         self._wanted = wanted

@@ -9,6 +9,7 @@ from stoker.core.scale.decide import Decision, decide
 from stoker.core.scale.memory import Memory
 from stoker.core.scale.policy import Policy
 from stoker.core.scale.sight import LONG_S, Language, Sight
+from stoker.sim.calendar import Calendar
 from stoker.sim.policy import Observation
 from stoker.types.scaling import LaneLoad
 
@@ -20,15 +21,24 @@ class Stoker:
     """`core/scale` with its memory; `decisions` keeps what changed, when and why.
 
     began_s: unix time at the beginning, where `memory` is of a platform that ran before, or a day has its hours.
+    calendar: of the schedules, with a beginning of its own; what `rules` has of them is not looked at.
     """
 
     every_s = EVERY_S
 
-    def __init__(self, rules: Policy, name: str = "stoker", memory: Memory | None = None, began_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        rules: Policy,
+        name: str = "stoker",
+        memory: Memory | None = None,
+        began_s: float = 0.0,
+        calendar: Calendar | None = None,
+    ) -> None:
         self.name = name
         self.decisions: list[tuple[float, Decision]] = []
-        self._rules = rules
-        self._began_s = began_s
+        self._rules = msgspec.structs.replace(rules, schedules=calendar.windows if calendar is not None else ())
+        self._calendar = calendar
+        self._began_s = began_s if calendar is None else calendar.began_s
         self._memory = memory or Memory()
         self._counts = Counts()
 
@@ -58,6 +68,7 @@ class Stoker:
             ready=seen.ready,
             pending=seen.starting,
             cold_start_s=seen.cold_start_s,
+            offsets_s=self._calendar.offsets_s(seen.now_s) if self._calendar is not None else (),
             language=Language(tokens_per_s=counted.tokens_per_s, replica_tokens_per_s=counted.replica_tokens_per_s),
         )
 

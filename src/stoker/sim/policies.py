@@ -17,7 +17,7 @@ from stoker.types.errors import InvalidInput
 Make = Callable[[Terms], Policy]
 
 POLICIES: Final[dict[str, Make]] = {
-    "stoker": lambda terms: Stoker(Rules(min=terms.least, max=terms.most)),
+    "stoker": lambda terms: Stoker(Rules(min=terms.least, max=terms.most), calendar=terms.calendar),
     "kpa": lambda _: Knative(),
     # As operators set it where replicas start slowly.
     "kpa-300": lambda _: Knative(knative.Settings(scale_down_delay_s=300.0), "kpa-300"),

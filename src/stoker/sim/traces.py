@@ -18,6 +18,7 @@ from stoker.sim.arrivals import Arrivals
 from stoker.types.errors import InvalidInput, NotFound
 
 REQUESTS_MAX: Final = 5_000_000
+DATED_MIN_S: Final = 1e9  # a time from here on (2001) is a date, one below it counts from the beginning
 COLUMNS: Final = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 
 Row = tuple[float, int, int, tuple[int, ...]]  # seconds, input tokens, output tokens, blocks of the prompt
@@ -50,7 +51,8 @@ def read(file: Path) -> Arrivals:
     duration_s = float(at_s[-1]) * (1 + 1 / len(rows)) or 1.0
     read, written = (np.array([row[at] for row in rows], dtype=np.int64) for at in (1, 2))
     blocks = tuple(row[3] for row in rows) if any(row[3] for row in rows) else ()
-    return Arrivals(at_s, duration_s, read, written, blocks)
+    began_s = rows[0][0] if rows[0][0] >= DATED_MIN_S else None
+    return Arrivals(at_s, duration_s, read, written, blocks, began_s)
 
 
 def _csv(file: Path, lines: list[str]) -> Iterator[Row]:

@@ -5,6 +5,7 @@ import pytest
 
 from stoker.core import traffic
 from stoker.core.actions import SetServing
+from stoker.core.conditions import READY, find
 from stoker.core.gate.law import DossierState
 from stoker.core.rollout.course import canary_s, resolve
 from stoker.types.faults import BAD_REVISION
@@ -350,6 +351,10 @@ def test_gates_of_recreate_are_asked_in_the_place_of_the_old_one_and_before_any_
     assert table(world).endpoints[0].holds
     assert shares(world).get("default.a-2", 0) == 0
     assert condition(world)[0] == "Gating"
+    ready = find(world.status("a").conditions, READY)
+    assert ready is not None
+    assert ready.message.startswith("default.a-2 waits for its gates: golden")
+    assert ready.message.endswith("; requests wait")
     world.dossiers["default.a-2"] = DossierState("complete", "3 gates passed")
     world.settle()
     assert (world.rollout.phase, world.endpoints["a"].serving) == ("promoted", "default.a-2")

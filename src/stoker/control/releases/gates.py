@@ -14,6 +14,7 @@ from stoker.blob.port import BlobStore
 from stoker.control.compare import Comparer
 from stoker.control.releases import golden, kept, likeness, profile, swap
 from stoker.control.releases.ask import POLL_S, Answer, Fleet
+from stoker.control.releases.golden import Heard
 from stoker.control.releases.needs import Need
 from stoker.control.releases.swap import Serving
 from stoker.core import mapping
@@ -41,7 +42,7 @@ class Said(msgspec.Struct, frozen=True):
 
 Policies = Callable[[Need, Dossier], Awaitable[Said]]
 Told = Callable[[tuple[GateResult, ...], bool], Awaitable[None]]
-_Measure = Callable[[], Awaitable[GateResult]]
+_Measure = Callable[[Heard], Awaitable[GateResult]]
 
 
 class Step(NamedTuple):
@@ -210,13 +211,13 @@ class Gates:
     def _missing(self, which: str) -> _Measure:
         how = "stoker push … --golden FILE" if which == "version" else "stoker golden set ENDPOINT FILE"
 
-        async def measure() -> GateResult:
+        async def measure(_: Heard) -> GateResult:
             return GateResult("golden", "failed", f"the {which} has no examples, which the spec demands ({how})", which)
 
         return measure
 
     def _likeness_of(self, need: Need) -> _Measure:
-        async def measure() -> GateResult:
+        async def measure(_: Heard) -> GateResult:
             held = _all_examples(need)[-1:]  # the endpoint's, else the version's
             try:
                 data = await asyncio.to_thread(self._read, held[0].digest) if held else None
@@ -229,19 +230,19 @@ class Gates:
     def _golden_of(self, need: Need, held: Examples, before: Serving | None) -> _Measure:
         noted = None if before is None else before.answers.get(held.about, {})
 
-        async def measure() -> GateResult:
+        async def measure(heard: Heard) -> GateResult:
             try:
                 data = await asyncio.to_thread(self._read, held.digest)
             except (NotFound, OSError) as gone:
                 return GateResult("golden", "failed", f"its examples cannot be read: {gone}", held.about)
             if need.gates.golden.metric == "perplexity":
                 return await likeness.perplexity(need, held.about, data, self._comparer)
-            return await golden.judge(need, held.about, data, self._fleet, noted)
+            return await golden.judge(need, held.about, data, self._fleet, heard, noted)
 
         return measure
 
     def _profile_of(self, need: Need, gate: ProfileGate, before: Serving | None) -> _Measure:
-        async def measure() -> GateResult:
+        async def measure(_: Heard) -> GateResult:
             if before is not None and before.bodies is not None:
                 sides = profile.Sides(need.revision.revision, noted=before.rounds)
                 return await profile.judge(sides, gate, before.bodies, self._fleet)
@@ -260,13 +261,17 @@ class Gates:
         """Return what a gate finds, once a replica is ready; anew while its replica goes, at most TRIES times."""
         at = next(at for at, each in enumerate(so_far) if each.state == "pending")
         why = ""
+
+        async def heard(numbers: dict[str, float]) -> None:
+            await told(_with(so_far, at, "runs", numbers), False)
+
         for _ in range(TRIES):
             if step.takes_replica:
                 await told(_with(so_far, at, f"waits for a replica of {need.revision.revision}"), False)
                 await self._fleet.until_ready(need.revision.revision)
-            await told(_with(so_far, at, "runs"), False)
+            await heard({})
             try:
-                return await step.measure()
+                return await step.measure(heard)
             except ReplicaLost as gone:
                 why = gone.message
                 await asyncio.sleep(POLL_S)
@@ -318,5 +323,8 @@ def _pending(steps: Sequence[Step], because: str) -> tuple[GateResult, ...]:
     return tuple(GateResult(each.kind, "pending", because, each.about) for each in steps)
 
 
-def _with(results: tuple[GateResult, ...], at: int, because: str) -> tuple[GateResult, ...]:
-    return (*results[:at], msgspec.structs.replace(results[at], because=because), *results[at + 1 :])
+def _with(
+    results: tuple[GateResult, ...], at: int, because: str, numbers: dict[str, float] | None = None
+) -> tuple[GateResult, ...]:
+    changed = msgspec.structs.replace(results[at], because=because, numbers=numbers or {})
+    return (*results[:at], changed, *results[at + 1 :])

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
@@ -17,8 +17,11 @@ from stoker.types.releases import GateResult, Metric
 
 SWAP_SECONDS_MAX: Final = 60.0  # while requests wait
 AT_ONCE: Final = 4  # to the new replica, which has nothing else to do; the serving one gets one at a time
+SAID_EVERY_S: Final = 2.0
 SECONDS_MAX: Final = 600.0  # then what was answered until then is judged
 _COUNTED: Final = ("accuracy", "f1", "exact")
+
+Heard = Callable[[dict[str, float]], Awaitable[None]]  # of numbers, while a gate runs
 
 
 class Said(NamedTuple):
@@ -30,10 +33,11 @@ class Said(NamedTuple):
 
 
 async def judge(
-    need: Need, about: str, data: bytes, fleet: Fleet, noted: Mapping[int, Answer] | None = None
+    need: Need, about: str, data: bytes, fleet: Fleet, heard: Heard, noted: Mapping[int, Answer] | None = None
 ) -> GateResult:
     """Return how the new revision does on the examples in `data`, `about` being whose they are. Raises ReplicaLost.
 
+    heard: told how many it has answered, every SAID_EVERY_S.
     noted: what the serving one answered before it went; None while it is there to be asked.
     """
     began_s = time.perf_counter()
@@ -48,7 +52,7 @@ async def judge(
     metric: Metric = gate.metric or answers.usual_metric(task, _expectations(examples, gate.output))
     is_alone = task == "embed" and any(each.expected is None for each in examples)
     seconds_max = SECONDS_MAX if noted is None else SWAP_SECONDS_MAX
-    said = await _Round(need, examples, fleet, time.monotonic() + seconds_max).both(noted)
+    said = await _Round(need, examples, fleet, time.monotonic() + seconds_max).both(noted, heard)
     if is_alone and not any(each.old is not None for each in said):
         return result(True, "nothing serves that its vectors could be compared with", {"rows": float(len(said))})
     scored, failed = _scores(said, metric, gate.output, task)
@@ -90,7 +94,7 @@ class _Round(NamedTuple):
     fleet: Fleet
     end_s: float
 
-    async def both(self, noted: Mapping[int, Answer] | None) -> list[Said]:
+    async def both(self, noted: Mapping[int, Answer] | None, heard: Heard) -> list[Said]:
         """Ask both; what neither had time for is left out. Raises ReplicaLost when the new one goes."""
         name = self.need.revision.revision
         mine = self.fleet.ready(name)
@@ -99,11 +103,11 @@ class _Round(NamedTuple):
         new: dict[int, Answer] = {}
         old = dict(noted or {})
         if noted is not None:
-            await self._all(mine.name, new, AT_ONCE)
+            await self._all(mine.name, new, AT_ONCE, heard)
         else:
             serving = asyncio.create_task(self.serving())
             try:
-                await self._all(mine.name, new, AT_ONCE)
+                await self._all(mine.name, new, AT_ONCE, heard)
                 old = await serving
             finally:
                 serving.cancel()
@@ -119,16 +123,22 @@ class _Round(NamedTuple):
                 await self._all(theirs.name, found, 1)
         return found
 
-    async def _all(self, replica: str, found: dict[int, Answer], at_once: int) -> None:
+    async def _all(self, replica: str, found: dict[int, Answer], at_once: int, heard: Heard | None = None) -> None:
         link = await self.fleet.link(replica)
         left = iter(enumerate(self.examples))
         task, signature = self.need.revision.config.task, self.need.seen
 
+        said_s = time.monotonic()
+
         async def work() -> None:
+            nonlocal said_s
             for at, each in left:
                 if time.monotonic() > self.end_s:
                     return
                 found[at] = await ask(link, *golden.request(each, task, signature))
+                if heard is not None and (now_s := time.monotonic()) > said_s + SAID_EVERY_S:
+                    said_s = now_s
+                    await heard({"answered": float(len(found)), "examples": float(len(self.examples))})
 
         try:
             async with asyncio.TaskGroup() as group:

@@ -52,9 +52,8 @@ class Control:
     def _look(self, site: Site) -> None:
         site.is_woken = False
         now_s = self._clock.now_s
-        terms = site.kind.terms
-        asked = site.policy.tick(site.observe(now_s))
-        wanted = min(max(asked, terms.least), terms.most)
+        least, most = site.kind.terms.bounds(now_s)
+        wanted = min(max(site.policy.tick(site.observe(now_s)), least), most)
         if wanted != site.wanted:
             site.wanted = wanted
             site.changes += now_s < site.kind.arrivals.duration_s

@@ -8,8 +8,9 @@ A draw keeps the course of the day and its bursts: pieces of PIECE_S change plac
 two draws on top of each other, so that the bursts of the second are not those of the first.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Final
 
 import numpy as np
@@ -62,6 +63,12 @@ class Demand:
         """How many requests are in them."""
         return sum(int(np.sum(each.arrivals.at_s >= each.lead_s)) for each in self.stretches)
 
+    @property
+    def jumps(self) -> tuple[tuple[float, float], ...]:
+        """Where each stretch begins in a draw, and in the recording, in seconds."""
+        starts = np.cumsum([0.0, *(each.arrivals.duration_s for each in self.stretches[:-1])])
+        return tuple((float(at_s), each.begins_s) for at_s, each in zip(starts, self.stretches, strict=True))
+
     def weights(self, at_s: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return how often what happens at each moment of a draw counts."""
         starts = np.cumsum([0.0, *(each.arrivals.duration_s for each in self.stretches)])
@@ -99,11 +106,19 @@ def sized(recorded: Arrivals) -> Arrivals:
     """Return `recorded`, without its sizes where they are all 0: nobody has said them."""
     if np.any(recorded.input_tokens) or np.any(recorded.output_tokens):
         return recorded
-    return of(recorded.at_s, recorded.duration_s)
+    return replace(of(recorded.at_s, recorded.duration_s), began_s=recorded.began_s)
 
 
-def sampled(recorded: Arrivals, requests_max: int = REQUESTS_MAX, span_max_s: float = SPAN_MAX_S) -> Demand:
-    """Return what is simulated of `recorded`: all of it, or stretches that together are not larger than that."""
+def sampled(
+    recorded: Arrivals,
+    requests_max: int = REQUESTS_MAX,
+    span_max_s: float = SPAN_MAX_S,
+    states: Sequence[Hashable] = (),
+) -> Demand:
+    """Return what is simulated of `recorded`: all of it, or stretches that together are not larger than that.
+
+    states: of each minute, such as which schedules are on; a stretch stands only for others that went through the same.
+    """
     per_s = tuple((_per(recorded, MINUTE_S) / min(MINUTE_S, recorded.duration_s)).tolist())
     if len(recorded) <= requests_max and recorded.duration_s <= span_max_s:
         whole = Stretch(recorded, 0.0, 0.0, 1)
@@ -111,27 +126,41 @@ def sampled(recorded: Arrivals, requests_max: int = REQUESTS_MAX, span_max_s: fl
     chosen: dict[int, int] = {}
     length_s = 0.0
     for length_s in (min(each, recorded.duration_s) for each in LENGTHS_S):
-        chosen = _chosen(_per(recorded, length_s)[: max(int(recorded.duration_s / length_s), 1)], requests_max,
-                         max(int(span_max_s / length_s), 2))  # fmt: skip
+        counts = _per(recorded, length_s)[: max(int(recorded.duration_s / length_s), 1)]
+        chosen = _chosen(counts, requests_max, max(int(span_max_s / length_s), 2), _courses(states, length_s, counts))
         if len(chosen) >= STRETCHES_MIN:
             break
     stretches = tuple(_stretch(recorded, at * length_s, length_s, times) for at, times in sorted(chosen.items()))
     return Demand(stretches, recorded.duration_s, len(recorded), per_s)
 
 
-def _chosen(counts: NDArray[np.int64], requests_max: int, most: int) -> dict[int, int]:
+def _chosen(counts: NDArray[np.int64], requests_max: int, most: int, courses: NDArray[np.int64]) -> dict[int, int]:
     """Return which stretches are simulated, each with how many it stands for: as many as there is room for."""
     order = np.argsort(-counts, kind="stable")
+    rest = order[1:]
+    alike = [rest[courses[rest] == each] for each in np.unique(courses[rest])]
     found = {int(order[0]): 1}
     for groups in range(1, min(most, len(order))):
         tried = {int(order[0]): 1}
-        for group in np.array_split(order[1:], groups):
-            middle = group[int(np.argmin(np.abs(counts[group] - np.mean(counts[group]))))]
-            tried[int(middle)] = len(group)
+        for part in alike:
+            for group in np.array_split(part, max(round(groups * len(part) / len(rest)), 1)):
+                middle = group[int(np.argmin(np.abs(counts[group] - np.mean(counts[group]))))]
+                tried[int(middle)] = len(group)
         if sum(int(counts[at]) for at in tried) > requests_max and len(found) > 1:
             break
         found = tried
     return found
+
+
+def _courses(states: Sequence[Hashable], length_s: float, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return a number for each stretch, the same for those that go through the same states in the same order."""
+    known: dict[tuple[Hashable, ...], int] = {}
+    found = []
+    for number in range(len(counts)):
+        first, last = (int((number + more) * length_s / MINUTE_S) for more in (0, 1))
+        course = tuple(state for state, _ in groupby(states[first:last]))
+        found.append(known.setdefault(course, len(known)))
+    return np.array(found, dtype=np.int64)
 
 
 def _stretch(recorded: Arrivals, begins_s: float, length_s: float, stands_for: int) -> Stretch:

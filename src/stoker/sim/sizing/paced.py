@@ -85,14 +85,14 @@ def by_quantiles(
     """
     engine = kind.engine
     assert isinstance(engine, plan.Generating)
-    less = sampled(recorded, REQUESTS_MAX)
+    less = sampled(recorded, REQUESTS_MAX, states=trial.states((kind,), recorded))
     arrivals = less.draw(0)
     weights = less.weights(arrivals.at_s)
     others = np.maximum(arrivals.output_tokens - 1, 1)
     took = np.array(first_s), np.array(token_s)
 
     def error(tried: plan.Generating) -> float:
-        lived = trial.lived(replace(kind, engine=tried), counted, arrivals)
+        lived = trial.lived(replace(kind, engine=tried), counted, arrivals, jumps=less.jumps)
         columns = lived.ttft_s, lived.writing_s / others
         return off([_quantiles(each, weights) for each in columns], took)
 

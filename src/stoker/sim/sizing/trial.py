@@ -1,6 +1,7 @@
 """One range of replicas against one draw of the demand: is what was promised kept, and what does it cost."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from stoker.core.scale.memory import Memory
 from stoker.core.scale.policy import Policy as Rules
 from stoker.sim.arrivals import Arrivals
+from stoker.sim.calendar import Calendar, Jumps
 from stoker.sim.endpoint import Terms
 from stoker.sim.ours import Stoker
 from stoker.sim.platform import plan
@@ -23,6 +25,7 @@ from stoker.sim.sizing.answer import Curve, Figures, Moment, Range
 from stoker.sim.sizing.demand import GRID, Demand
 from stoker.sim.sizing.prices import Pool
 from stoker.sim.sizing.slos import Slo
+from stoker.types.scaling import Schedule
 
 Column = NDArray[np.float64]
 
@@ -41,7 +44,7 @@ class Kind:
     initial: replicas that are there at the beginning; 0: as many as the first minute asks for. starts: what starts
     took, of which each is drawn; none: always cold_start_s. known_start_s: what scaling takes a start for before it
     sees one; None: cold_start_s. memory: what scaling remembers at the beginning, and began_s: when that is (unix
-    time).
+    time). schedules: that have other bounds than its range while they are on.
     """
 
     engine: plan.Engine
@@ -57,6 +60,7 @@ class Kind:
     known_start_s: float | None = None
     memory: Memory = Memory()  # noqa: RUF009 - frozen
     began_s: float = 0.0
+    schedules: tuple[Schedule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ def run(kind: Kind, pool: Pool, tried: Range, demand: Demand, seed: int, times: 
     """Return what `tried` does on `pool` under the draw `seed`, at so many `times` the demand."""
     arrivals = demand.draw(seed, times)
     engine = throughput.faster(kind.engine, pool.speed)
-    site, lived = _lived(kind, engine, tried, arrivals, seed)
+    site, lived = _lived(kind, engine, tried, arrivals, seed, demand.jumps)
     weights = demand.weights(lived.arrived_s)
     came = float(np.sum(demand.weights(arrivals.at_s)))
     taken = {"ttft": lived.ttft_s, "latency": lived.latency_s}
@@ -109,6 +113,12 @@ def run(kind: Kind, pool: Pool, tried: Range, demand: Demand, seed: int, times: 
     return Trial(figures, curve, _course(site, demand))
 
 
+def states(kinds: Sequence[Kind], recorded: Arrivals) -> list[tuple[tuple[bool, ...], ...]]:
+    """Return for each minute of a recording which schedules of `kinds` are on; nothing where none has any."""
+    calendars = [Calendar(kind.schedules, kind.began_s) for kind in kinds if kind.schedules]
+    return list(zip(*(each.states(recorded.duration_s) for each in calendars), strict=True))
+
+
 def after(first_s: Column, whole_s: Column) -> Column:
     """Return what is left of whole times behind the first; infinite where the whole is."""
     is_ended = np.isfinite(whole_s)
@@ -116,15 +126,17 @@ def after(first_s: Column, whole_s: Column) -> Column:
     return found
 
 
-def lived(kind: Kind, tried: Range, arrivals: Arrivals, seed: int = 0) -> Lived:
-    """Return what becomes of these very arrivals, in their order."""
-    found = _lived(kind, kind.engine, tried, arrivals, seed)[1]
+def lived(kind: Kind, tried: Range, arrivals: Arrivals, seed: int = 0, jumps: Jumps = ()) -> Lived:
+    """Return what becomes of these very arrivals, in their order. jumps: see sim/calendar.py."""
+    found = _lived(kind, kind.engine, tried, arrivals, seed, jumps)[1]
     order = np.argsort(found.arrived_s, kind="stable")
     return Lived(found.arrived_s[order], found.ttft_s[order], found.latency_s[order], found.replica_hours)
 
 
-def _lived(kind: Kind, engine: plan.Engine, tried: Range, arrivals: Arrivals, seed: int) -> tuple[Site, Lived]:
-    world = World(plan.PlatformPlan((_endpoint(kind, engine, tried, arrivals),), seed=seed))
+def _lived(
+    kind: Kind, engine: plan.Engine, tried: Range, arrivals: Arrivals, seed: int, jumps: Jumps
+) -> tuple[Site, Lived]:
+    world = World(plan.PlatformPlan((_endpoint(kind, engine, tried, arrivals, jumps),), seed=seed))
     (outcome,) = world.run()
     site = world.sites["planned"]
     _, ttft_s, latency_s, ends = site.ledger.columns()
@@ -141,24 +153,26 @@ def _around_s(kind: Kind, count: int, seed: int) -> Column:
     return np.interp(np.random.default_rng((seed, 13)).uniform(0.0, 1.0, count), shares, kind.around_s)
 
 
-def _endpoint(kind: Kind, engine: plan.Engine, tried: Range, arrivals: Arrivals) -> plan.EndpointPlan:
+def _endpoint(kind: Kind, engine: plan.Engine, tried: Range, arrivals: Arrivals, jumps: Jumps) -> plan.EndpointPlan:
     slots = engine.places if isinstance(engine, plan.Places) else 1
     first_per_s = np.searchsorted(arrivals.at_s, 60.0) / min(60.0, arrivals.duration_s)
     steady = math.ceil(float(first_per_s) / (throughput.per_s(engine, arrivals) * USUAL_FILL))
-    initial = min(max(kind.initial or steady, tried.min), tried.max)
+    calendar = Calendar(kind.schedules, kind.began_s, jumps) if kind.schedules else None
+    least, most = Terms(least=tried.min, most=tried.max, calendar=calendar).bounds(0.0)
+    initial = min(max(kind.initial or steady, least), most)
 
     def policy(_: Terms) -> Policy:
-        if tried.min == tried.max:
+        if tried.min == tried.max and calendar is None:
             return Fixed(tried.max)
         utilization = kind.rules.utilization if tried.utilization is None else tried.utilization
         rules = msgspec.structs.replace(kind.rules, min=tried.min, max=tried.max, utilization=utilization)
-        return Stoker(rules, memory=kind.memory, began_s=kind.began_s)
+        return Stoker(rules, memory=kind.memory, began_s=kind.began_s, calendar=calendar)
 
     return plan.EndpointPlan(
         "planned",
         arrivals,
         engine,
-        Terms(slots, kind.cold_start_s, tried.min, tried.max, initial),
+        Terms(slots, kind.cold_start_s, tried.min, tried.max, initial, calendar),
         policy,
         deadline_s=kind.timeout_s,
         queue_max=kind.queue_max,
