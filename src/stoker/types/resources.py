@@ -203,12 +203,8 @@ class Trigger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is told when an endpoint has drifted, such as the job that trains the model anew."""
 
     webhook: Annotated[str, Meta(max_length=2000, description="a URL that gets the event as JSON, if no secret")] = ""
-    secret: Annotated[
-        str, Meta(max_length=63, description="a file in the state folder's hooks/; signs the webhook")
-    ] = ""
-    command: Annotated[
-        str, Meta(max_length=63, description="a program in the state folder's hooks/; reads the event")
-    ] = ""
+    secret: Annotated[str, Meta(max_length=63, description="a file in the state folder's hooks/ that signs it")] = ""
+    command: Annotated[str, Meta(max_length=63, description="a program in hooks/ that reads the event as JSON")] = ""
     cooldown: Annotated[Seconds, Meta(description="the least time between two events")] = "24h"
     webhook_from: Annotated[SecretRef | None, Meta(description="instead of webhook: where the address is")] = None
     sign_with: Annotated[SecretRef | None, Meta(description="instead of secret: where the key is")] = None
