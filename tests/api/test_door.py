@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -44,6 +45,13 @@ def test_what_is_no_key_is_unauthenticated_and_never_says_which_part_was_wrong(r
     answer = rig.request("GET", "/api/v1/keys", key=None, headers={"Authorization": header})
     assert error(answer) == (401, "unauthenticated")
     assert "secret" not in answer[1]["error"]["message"]
+
+
+def test_a_wrong_method_is_told_those_of_the_very_path(rig: Rig) -> None:
+    for path, allowed in (("nodes/authority", "POST"), ("nodes/here", "DELETE"), ("platform/quota", "GET, PATCH")):
+        status, _, headers = rig.request("PUT", f"/api/v1/{path}")
+        told = {each.strip() for each in headers["allow"].split(",")} - {"HEAD"}
+        assert (status, told) == (405, {each.strip() for each in allowed.split(",")}), path
 
 
 def test_a_right_id_with_a_wrong_secret_is_refused(rig: Rig) -> None:
@@ -204,13 +212,40 @@ def test_no_key_of_a_tenant_that_its_project_says_is_never_sampled_allows_sample
     assert found == keys
 
 
-def routes(rig: Rig, after: int = -1, wait_s: float = 0) -> Any:
+def test_a_new_key_says_which_gateways_do_not_know_it_yet(rig: Rig) -> None:
+    def behind() -> tuple[str, ...]:
+        return rig.client.create_key("default", "k", admin=False, expires_in_s=None).behind
+
+    def takes_and_never_asks_again() -> bool:
+        return routes(rig, gateway="gateway-7") is not None and behind() == ("gateway-7",)
+
+    until(takes_and_never_asks_again, "the gateway is named")
+    is_over = threading.Event()
+
+    def follow() -> None:
+        known = -1
+        while not is_over.is_set():
+            found = routes(rig, known, 0.2, "gateway-7")
+            known = found["version"] if found is not None else known
+
+    with ThreadPoolExecutor(1) as threads:
+        following = threads.submit(follow)
+        try:
+            until(lambda: behind() == (), "it follows before the answer")
+        finally:
+            is_over.set()
+        following.result()
+
+
+def routes(rig: Rig, after: int = -1, wait_s: float = 0, gateway: str = "") -> Any:
     """Ask for the route table on the Unix socket, without a key, as gateways do."""
     connection = http.client.HTTPConnection("localhost", timeout=60)
     connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.sock.connect(str(rig.home.run / "control-api.sock"))
     try:
-        connection.request("GET", f"/internal/v1/routes?after={after}&wait_s={wait_s}")
+        connection.request(
+            "GET", f"/internal/v1/routes?after={after}&wait_s={wait_s}{f'&gateway={gateway}' if gateway else ''}"
+        )
         answer = connection.getresponse()
         raw = answer.read()
         return json.loads(raw) if answer.status == 200 else None

@@ -71,6 +71,35 @@ def test_a_literal_secret_is_refused_and_not_repeated(rig: Rig, model: str) -> N
         assert not any("Swordfish" in line for line in database.iterdump())
 
 
+def test_hooks_name_addresses_and_keys_of_their_own_project_which_control_resolves(rig: Rig, model: str) -> None:
+    apply(rig, project("hooked"))
+    url, key = own(rig, "hooked", "url", "http://127.0.0.1:9/planted-Swordfish-9"), own(rig, "hooked", "key")
+
+    def hooked(name: str, **hook: Any) -> dict[str, Any]:
+        drift = {"trigger": hook}
+        return endpoint(
+            name, f"{model}@1", "hooked", rollout={"hooks": [hook]}, drift=drift, replicas={"min": 0, "max": 0}
+        )
+
+    for wrong in ({"webhook_from": "file:/etc/shadow"}, {"webhook_from": url, "sign_with": "env:HOME"}):
+        told = refused(rig, hooked("thief", **wrong))
+        assert "spec.rollout.hooks[0]" in told
+        assert "spec.drift.trigger" in told
+    chat = "https://hooks.slack.com/services/T0/B0/abcdef"
+    told = refused(rig, hooked("chat", webhook=chat))
+    assert "webhook_from" in told
+    assert "abcdef" not in told
+    apply(rig, hooked("good", webhook_from=url, sign_with=key))
+    until(lambda: "good" in items(rig, "hooked"), "control has seen it")
+    _, body, _ = rig.request("POST", f"{WHERE}/check?project=hooked", {})
+    assert {(each["use"]["field"], each["health"], each["states"][0]["process"]) for each in body["items"]} == {
+        ("spec.rollout.hooks[0].webhook_from", "good", "control"),
+        ("spec.rollout.hooks[0].sign_with", "good", "control"),
+        ("spec.drift.trigger.webhook_from", "good", "control"),
+        ("spec.drift.trigger.sign_with", "good", "control"),
+    }
+
+
 def test_what_the_platform_lists_may_be_named_until_it_is_taken_off(rig: Rig) -> None:
     elsewhere = rig.home.root.parent / "elsewhere"
     elsewhere.write_text(PLANTED)

@@ -8,15 +8,19 @@ import click
 import msgspec
 import pytest
 
-from stoker.cli import costs_advise
+from stoker.cli import advise_more, costs_advise
 from stoker.cli.advise_platform import Advised, Spent, advised, patched, spent
+from stoker.cli.plan_platform import Query
 from stoker.client.views import Chart, Line
 from stoker.core.cost.report import Report, Row
+from stoker.types.costs import MachinePrice, PoolPrices, PriceList
 from stoker.types.errors import InvalidInput
+from stoker.types.placement import PlacementSpec
 from stoker.types.process import NodeStatus
 from stoker.types.resources import Endpoint, EndpointSpec, Metadata, Replicas, Resources
 from stoker.types.scaling import Scaling, Schedule
 from stoker.types.slos import Objective
+from stoker.types.statuses import EndpointStatus, EndpointView
 from tests.cli.run import stoker_here
 from tests.observe.rig import LABELS, Counting, Rig
 
@@ -37,12 +41,18 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 
 def look(rig: Rig, spec: EndpointSpec = SPEC, nodes: tuple[NodeStatus, ...] = (NODE,)) -> Advised:
+    return advised(asking(rig), endpoint(spec), COSTS, nodes, days=1)
+
+
+def asking(rig: Rig) -> Query:
+    """Return what asks the history as `stoker query` does."""
+
     def query(text: str, *, since_s: float = 0.0, step_s: float | None = None, at_s: float | None = None) -> Chart:
         asked = rig.history.query(text, since_s=since_s, step_s=step_s or 60.0, end_s=at_s)
         found = rig.run(asked)
         return Chart(list(found.times), [Line(dict(each.labels), list(each.values)) for each in found.lines])
 
-    return advised(query, endpoint(spec), COSTS, nodes, days=1)
+    return query
 
 
 def endpoint(spec: EndpointSpec) -> Endpoint:
@@ -127,6 +137,29 @@ def test_what_cannot_be_judged_is_left_alone_with_the_reason(rig: Rig) -> None:
     scheduled = msgspec.structs.replace(SPEC, scaling=Scaling(schedules=(Schedule("08:00", "18:00"),)))
     assert "schedules" in look(rig, scheduled).because[0]
     assert look(rig, msgspec.structs.replace(SPEC, replicas=Replicas(0, 0))).settings == ()
+
+
+def test_pools_are_judged_by_the_hours_in_which_their_nodes_and_replicas_were_seen(rig: Rig) -> None:
+    process = Counting()
+    rig.tick(process, seconds=60)
+    there(process, replicas=3)
+    nodes = [NodeStatus(name, 1, 4.0, 8 * GIBI, GIBI, ()) for name in ("here", "there", "beyond")]
+    for node in nodes:
+        process.registry.gauge("stoker_node_cores", node=node.node).set(4.0)
+    rig.minutes(130, process)
+    seen = advise_more.look(asking(rig), 1)
+    assert 7200 <= seen.seconds <= 8400
+    assert seen.replicas == {("default", "a"): 3}
+    prices = PriceList((PoolPrices((MachinePrice(node_hour="0.40"), MachinePrice("2099-01-01", "9.00"))),))
+    view = EndpointView("a", "default", 1, endpoint(SPEC), EndpointStatus())  # type: ignore[arg-type]
+    (hint,) = advise_more.pool_hints([view], nodes, prices, seen, 1.7e9)
+    assert (hint.about, hint.change, hint.saves_micro_usd) == ("default", "nodes 3 → 1", 2 * 400_000 * 730)
+    shown = click.unstyle(costs_advise.page([], more=[hint]))
+    assert "nodes 3 → 1  $584.00" in shown
+    assert "its 3 replicas, the most there were, fit on 1 of its 3 nodes;\n  assuming that no room is kept" in shown
+    spread = msgspec.structs.replace(SPEC, placement=PlacementSpec(spread="required"))
+    apart = msgspec.structs.replace(view, resource=endpoint(spread))
+    assert advise_more.pool_hints([apart], nodes, prices, seen, 1.7e9) == []
 
 
 def test_what_a_replica_costs_is_read_from_the_settled_lines() -> None:

@@ -34,7 +34,7 @@ from stoker.store.projects import put as put_project
 from stoker.store.schema import metadata
 from stoker.telemetry.metrics import Registry
 from stoker.types.drift import REFERENCE_FILE, Question
-from stoker.types.errors import Conflict, NotFound
+from stoker.types.errors import Conflict, NotFound, SecretUnavailable
 from stoker.types.generation import Delta
 from stoker.types.ids import ModelName
 from stoker.types.models import FileEntry, Signature, TensorSpec
@@ -45,6 +45,14 @@ from tests.store.rows import assignment, endpoint, manifest, project, revision
 SIGNATURE_OF = Signature((TensorSpec("x", "FP32", (-1, 3)),), (TensorSpec("y", "FP32", (-1, 1)),))
 KEY = ("default", "a")
 SECRET = b"0123456789abcdef"
+
+
+async def named(project: str, reference: str) -> str:
+    """Return what a reference names, of files, for any project."""
+    try:
+        return Path(reference.removeprefix("file:")).read_text()
+    except OSError as missing:
+        raise SecretUnavailable(str(missing)) from missing
 
 
 class Replica:
@@ -104,6 +112,7 @@ class Rig:
             self.metrics,
             learned,
             compared,
+            named,
         )
 
     def _write(self, spec: Drift, with_reference: bool) -> None:
@@ -226,7 +235,7 @@ def test_a_control_that_was_killed_goes_on_with_the_window_it_had(tmp_path: Path
 def test_a_replica_that_is_gone_or_mute_is_left_out(tmp_path: Path) -> None:
     async def body(rig: Rig) -> None:
         rig.watch = DriftWatch(
-            rig.database, rig.blobs, rig.folder / "d", lambda _: "unix:/nowhere", rig.metrics, learned, compared
+            rig.database, rig.blobs, rig.folder / "d", lambda _: "unix:/nowhere", rig.metrics, learned, compared, named
         )
         await rig.watch.turn(1_000.0)
         assert rig.condition().reason == "TooFewRows"
@@ -335,6 +344,33 @@ def test_the_event_is_signed_and_sent_until_it_is_taken_and_then_not_again(tmp_p
         assert headers["Stoker-Signature"] == f"t=1120,v1={before}"
         assert (loaded["type"], loaded["endpoint"], loaded["model"]) == ("endpoint.drifted", "default/a", "m@1")
         assert len({json.loads(each)["id"] for _, each in got}) == 1
+
+    asyncio.run(main())
+
+
+def test_address_and_secret_of_the_event_may_be_named(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with receiver(204) as (url, got):
+            trigger = Trigger(webhook_from=f"file:{tmp_path}/url", sign_with=f"file:{tmp_path}/key")
+            rig = Rig(tmp_path, Drift(trigger=trigger))
+            server = await serve(f"unix:{tmp_path}/r", rig.replica)
+            await rig.watch.turn(1_000.0)
+            rig.replica.sees(1_000, shift=2.0)
+            for at_s in (1_060.0, 1_120.0):
+                await rig.watch.turn(at_s)
+            assert got == []  # neither can be had yet
+            (tmp_path / "key").write_bytes(SECRET + b"\n")
+            (tmp_path / "url").write_text("ftp://somewhere")
+            await rig.watch.turn(1_180.0)
+            assert got == []
+            (tmp_path / "url").write_text(url + "\n")
+            await rig.watch.turn(1_240.0)
+            await server.close()
+            entries = await rig.database.reading(lambda each: journal.last(each, 50))
+            rig.database.close()
+        ((headers, event),) = got
+        assert headers == {**headers, **sign(SECRET, json.loads(event)["id"], 1_240.0, event)}
+        assert url not in str(entries)  # who is told is said by the name of the address
 
     asyncio.run(main())
 

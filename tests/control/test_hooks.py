@@ -18,7 +18,7 @@ from stoker.observe.notify import delivery, http
 from stoker.store import leases, outbox, rollouts
 from stoker.store.engine import Connection, Database
 from stoker.telemetry.metrics import Registry
-from stoker.types.errors import NotFound
+from stoker.types.errors import NotFound, SecretUnavailable
 from stoker.types.rollouts import Hook, Rollout
 from tests.control.rig import WAIT_S, Rig, endpoint, infer, is_served, python_model, until
 from tests.databases import migrated
@@ -26,6 +26,14 @@ from tests.observe.receivers import Webhook, tarpit
 from tests.store.test_rollouts import state
 
 SECRET = b"a secret that is long enough"
+
+
+async def named(project: str, reference: str) -> str:
+    """Return what a reference names, of files, for any project."""
+    try:
+        return Path(reference.removeprefix("file:")).read_text()
+    except OSError as missing:
+        raise SecretUnavailable(str(missing)) from missing
 
 
 @pytest.fixture
@@ -61,7 +69,7 @@ def delivers(
 
     async def work() -> None:
         lease = leases.Lease("control", "me", 1) if holds_lease else None
-        post = HookPost(database, folder, lambda: lease, registry)
+        post = HookPost(database, folder, lambda: lease, registry, named)
         async with asyncio.timeout(WAIT_S):
             while not await claim():
                 await post.look()
@@ -128,7 +136,7 @@ def test_a_receiver_that_hangs_and_one_that_is_gone_hold_up_nobody(
         async with tarpit() as url:
             happens(database, Hook(url), Hook("http://127.0.0.1:9"), Hook(webhook.url))
             lease = leases.Lease("control", "me", 1)
-            post = HookPost(database, tmp_path, lambda: lease, Registry("control"))
+            post = HookPost(database, tmp_path, lambda: lease, Registry("control"), named)
             async with asyncio.timeout(WAIT_S):
                 while len(webhook.posts) < 3:
                     await post.look()
@@ -159,6 +167,34 @@ def test_a_secret_that_is_missing_is_waited_for(
 
     delivers(database, tmp_path, claim)
     assert "webhook-signature" in webhook.posts[0].headers
+
+
+def test_address_and_secret_may_be_named_and_are_waited_for(
+    database: Database, webhook: Webhook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "RETRY_FIRST_S", 0.01)
+    where, key = tmp_path / "where", tmp_path / "key"
+    happens(database, Hook(webhook_from=f"file:{where}", sign_with=f"file:{key}"), events=("began", "ready"))
+    (letter, _) = database.read(outbox.everything)
+    assert (letter.receiver, letter.sign_with) == (f"file:{where}", f"file:{key}")  # no value is ever stored
+    tries = 0
+
+    async def claim() -> bool:
+        nonlocal tries
+        tries += 1
+        if tries == 5:
+            where.write_text(webhook.url + "/ci\n")
+        if tries == 10:
+            assert webhook.posts == []  # nothing is sent unsigned
+            key.write_bytes(SECRET)
+        return not await database.reading(outbox.everything)
+
+    delivers(database, tmp_path, claim)
+    assert [each.json["event"] for each in webhook.posts] == ["pre-release", "step"]
+    for each in webhook.posts:
+        id_, stamp = each.headers["webhook-id"], each.headers["webhook-timestamp"]
+        signed = hmac.digest(SECRET, f"{id_}.{stamp}.".encode() + each.body, "sha256")
+        assert each.headers["webhook-signature"] == f"v1,{base64.b64encode(signed).decode()}"
 
 
 def test_who_does_not_hold_the_lease_tells_nobody(database: Database, webhook: Webhook, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from stoker.control.ways_back import asking_for, earlier
 from stoker.core.revisions import ServingConfig, serving_config
 from stoker.core.rollout.state import RolloutState
 from stoker.core.rollout.table import Phase
+from stoker.core.secrets import SCRUBBED
 from stoker.core.snapshot import EndpointState, Revision
 from stoker.types.ids import Digest, EndpointName, ProjectName, RevisionId
 from stoker.types.mapping import MappedInput, SchemaMapping
@@ -67,6 +68,13 @@ def test_where_nothing_has_served_yet_it_goes_to_the_revision_before() -> None:
     found = earlier(new, [revision(number) for number in range(1, 4)], [], set())
     assert found is not None
     assert found.number == 2
+
+
+def test_a_secret_that_was_not_kept_is_the_one_of_now() -> None:
+    config = msgspec.structs.replace(revision(1).config, env={"KEY": SCRUBBED, "A": "1"}, options={"api_key": SCRUBBED})
+    now = resource("a", env={"KEY": "env:STOKER_SECRET_KEY", "B": "2"}, options={"slots": 3}).spec
+    asked = asking_for(now, config)
+    assert (asked.env, asked.options) == ({"KEY": "env:STOKER_SECRET_KEY", "A": "1"}, {})
 
 
 def test_after_a_way_back_the_next_one_goes_further_back_and_not_forth_again() -> None:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoker.core import guesses
-from stoker.core.guesses import FORGET_S, FREE, SOURCES_MAX, WAIT_S_MAX, Guesses, source
+from stoker.core.guesses import FORGET_S, FREE, SOURCES_MAX, TRIED_MAX, WAIT_S_MAX, Guesses, source
 
 
 def test_the_first_failures_are_free_then_the_wait_doubles_to_a_minute() -> None:
@@ -55,6 +55,37 @@ def test_both_tables_are_bounded_and_forget_the_oldest() -> None:
     assert len(made) == SOURCES_MAX
     assert not made.knows("0")
     assert made.knows("1")
+
+
+def test_a_key_that_turns_out_to_be_good_was_no_guess() -> None:
+    made = Guesses()
+    for _ in range(FREE + 10):
+        made.failed("a", 0.0, "new")
+    assert made.wait_s("a", 0.0) > 0
+    made.forgive({"new"}.__contains__)
+    assert made.wait_s("a", 0.0) == 0
+    assert len(made) == 0
+
+
+@given(st.lists(st.sampled_from(["good", "bad", "worse"]), max_size=40))
+def test_what_else_was_tried_still_counts_as_if_the_good_key_had_never_been_there(tried: list[str]) -> None:
+    forgiven, plain, now_s = Guesses(), Guesses(), 0.0
+    for digest in tried:
+        now_s += max(forgiven.wait_s("a", now_s), plain.wait_s("a", now_s))  # each counts
+        forgiven.failed("a", now_s, digest)
+        if digest != "good":
+            plain.failed("a", now_s, digest)
+    forgiven.forgive({"good"}.__contains__)
+    later_s = now_s + WAIT_S_MAX
+    assert forgiven.failed("a", later_s) == plain.failed("a", later_s)
+
+
+def test_only_the_last_few_digests_of_a_source_are_remembered() -> None:
+    made = Guesses()
+    for number in range(TRIED_MAX + 1):
+        made.failed("a", 0.0, str(number))
+    made.forgive({"0"}.__contains__)  # forgotten, so it counts on
+    assert sum(made.failed("a", 0.0) == 0 for _ in range(FREE)) == FREE - TRIED_MAX - 1
 
 
 def test_addresses_of_one_customer_are_one_source() -> None:

@@ -5,7 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stoker.core import secrets
-from stoker.core.secrets import BACKOFF_MAX_S, Reading, Rules, literals, named, parse
+from stoker.core.secrets import (
+    BACKOFF_MAX_S,
+    SCRUBBED,
+    Reading,
+    Rules,
+    is_scrubbed,
+    literals,
+    named,
+    parse,
+    restored,
+    scrubbed,
+)
 from stoker.types.errors import InvalidInput
 from stoker.types.secrets import SecretState, SecretUse
 
@@ -111,6 +122,38 @@ def test_what_only_sounds_like_one_may_stand_there() -> None:
     env = {"MAX_TOKENS": "4096", "TOKENIZERS_PARALLELISM": "false", "KEY": "7", "SSL_KEY": "/etc/x.pem", "MONKEY": "x"}
     assert list(literals({"url": "https://api.example.com/v1", "model": "a/b", "slots": 4}, env)) == []
     assert list(literals({"api_key": "vault:a/b#c"}, {"TOKEN": "env:STOKER_SECRET_X"})) == []
+
+
+def test_what_is_kept_of_an_old_revision_has_no_secret_and_everything_else() -> None:
+    options = {
+        "api_key": "hunter2",
+        "url": "https://api.example.com/v1",
+        "slots": 4,
+        "more": {"a": ["x", "sk-" + "a" * 20]},
+    }
+    env = {"DB_PASSWORD": "abc", "KEY": "7", "TOKEN": "vault:a/b#c"}
+    kept = scrubbed(options, env)
+    assert kept == (
+        {"api_key": SCRUBBED, "url": "https://api.example.com/v1", "slots": 4, "more": {"a": ["x", SCRUBBED]}},
+        {"DB_PASSWORD": SCRUBBED, "KEY": "7", "TOKEN": "vault:a/b#c"},
+    )
+    assert is_scrubbed(*kept)
+    assert not is_scrubbed(options, env)
+
+
+def test_who_goes_back_to_one_takes_the_secret_of_now_or_none() -> None:
+    then = {"a": SCRUBBED, "b": SCRUBBED, "c": "x", "d": {"e": SCRUBBED, "f": 1}, "g": ["x", SCRUBBED]}
+    now = {"a": "env:STOKER_SECRET_A", "c": "y", "d": {"e": "vault:a/b#c", "z": 1}, "g": ["y"]}
+    assert restored(then, now) == {
+        "a": "env:STOKER_SECRET_A", "c": "x", "d": {"e": "vault:a/b#c", "f": 1}, "g": ["y"],
+    }  # fmt: skip
+
+
+@given(st.dictionaries(st.text(max_size=5), st.text(max_size=30)), st.dictionaries(st.text(max_size=5), st.text()))
+def test_nothing_is_found_twice_and_what_was_clean_stays_as_it_is(options: dict[str, str], env: dict[str, str]) -> None:
+    kept = scrubbed(options, env)
+    assert scrubbed(*kept) == kept
+    assert (kept == (options, env)) is not (is_scrubbed(*kept) and not is_scrubbed(options, env))
 
 
 TIMES = st.lists(st.tuples(st.booleans(), st.floats(0.1, 100)), max_size=40)

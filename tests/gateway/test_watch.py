@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from stoker.gateway.watch import Watch, save
+from stoker.types.routes import RouteTable
 from tests.gateway import rig as rigs
 from tests.gateway.rig import OLD_KEY, TEAM_KEY, Rig, ask, infer, run
 from tests.streams import Streams
@@ -113,6 +116,39 @@ def test_a_gateway_follows_new_tables_keeps_them_and_outlives_control(rig: Rig) 
         await control.stop()
 
     run(work)
+
+
+def test_a_gateway_begins_with_controls_table_if_it_answers_and_with_the_kept_one_if_not(tmp_path: Path) -> None:
+    kept = tmp_path / "routes.json"
+    save(kept, msgspec.json.encode(RouteTable(3)))
+
+    def begun() -> tuple[Watch, list[int]]:
+        followed: list[int] = []
+
+        def apply(table: RouteTable) -> bool:
+            followed.append(table.version)
+            return True
+
+        return Watch(tmp_path / "c.sock", kept, apply, "gateway-0"), followed
+
+    async def work() -> None:
+        watch, followed = begun()
+        await watch.start()
+        assert followed == [3]
+        control = Control(tmp_path / "c.sock")
+        control.table = {"version": 5}
+        await control.start()
+        watch, followed = begun()
+        await watch.start()
+        assert followed == [3, 5]
+        assert control.asked == [3]
+        watch, followed = begun()  # kept, and newest by now
+        control.raw = b"HTTP/1.1 204 No Content\r\n\r\n"
+        await watch.start()
+        assert followed == [5]
+        await control.stop()
+
+    asyncio.run(work())
 
 
 def test_a_new_endpoint_is_served_the_moment_its_replica_is_ready(rig: Rig) -> None:

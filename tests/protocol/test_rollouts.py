@@ -19,6 +19,7 @@ def test_every_field_of_a_hook_can_be_written_in_yaml() -> None:
         "    steps: [10, 50]\n    pause_at: [10]\n    segments: [tenant, size, header:X-Region]\n"
         "    sticky: header:X-User\n    hooks:\n"
         "      - {webhook: 'https://ci/x', secret: ci, events: [verdict, promoted]}\n"
+        "      - {webhook_from: 'vault:kv/ci#url', sign_with: 'env:STOKER_SECRET_CI'}\n"
     )
     (found,) = manifest.load(text.encode())
     assert isinstance(found, Endpoint)
@@ -37,6 +38,12 @@ def test_every_field_of_a_hook_can_be_written_in_yaml() -> None:
         ("sticky: moon", "spec.rollout.sticky"),
         ("hooks: [{webhook: 'file:///etc/passwd'}]", "spec.rollout.hooks[0].webhook"),
         ("hooks: [{webhook: 'http:///x'}]", "spec.rollout.hooks[0].webhook"),
+        ("hooks: [{webhook: 'http://a:b@c'}]", "spec.rollout.hooks[0].webhook"),
+        ("hooks: [{webhook: 'https://hooks.slack.com/services/T0/B0/x'}]", "spec.rollout.hooks[0].webhook"),
+        ("hooks: [{events: [step]}]", "spec.rollout.hooks[0].webhook"),
+        ("hooks: [{webhook: 'http://ci', webhook_from: 'env:A'}]", "spec.rollout.hooks[0].webhook_from"),
+        ("hooks: [{webhook_from: 'http://ci'}]", "spec.rollout.hooks[0].webhook_from"),
+        ("hooks: [{webhook: 'http://ci', secret: a, sign_with: 'env:A'}]", "spec.rollout.hooks[0].sign_with"),
         ("hooks: [{webhook: 'http://ci', secret: ../credentials.json}]", "spec.rollout.hooks[0].secret"),
         ("hooks: [{webhook: 'http://ci', events: [never]}]", "spec.rollout.hooks[0].events"),
     ],

@@ -1,12 +1,14 @@
 """A key's limit over two gateways, through the command line, the API and real requests."""
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Callable
 
 from stoker.core.shares import LEASE_S
 from tests.gateway.rig import Client
-from tests.whole.rig import WAIT_S, Platform
+from tests.whole.rig import WAIT_S, Platform, until
 
 DIGITS = (
     b'{"inputs": [{"name": "pixels", "datatype": "FP32", "shape": [1, 64], "data": ['
@@ -69,6 +71,45 @@ def test_two_gateways_together_let_through_what_the_key_may_and_no_more(demo: Pl
         assert "limited" in demo.cli("keys", "list")
     finally:
         demo.cli("keys", "revoke", key["id"])
+
+
+def test_a_key_that_was_just_made_is_known_to_both_gateways_at_once(demo: Platform) -> None:
+    admin = demo.client
+
+    async def ask(key: str) -> list[int]:
+        """Ask 20 times on each of new connections, which the kernel spreads over the gateways, all at once."""
+        statuses = []
+
+        async def one() -> None:
+            client = Client(*await asyncio.open_connection("127.0.0.1", demo.port))
+            found = [await client.request("GET", "/v2/models/digits", b"", key=key) for _ in range(20)]
+            statuses.extend(each.status for each in found)
+            client.close()
+
+        await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
+        return statuses
+
+    def known_at_once() -> bool:
+        """Make a key and use it at once; return whether the answer said that all know it: on a busy machine not all."""
+        made = admin.create_key("default", "just made", admin=False, expires_in_s=None)
+        try:
+            if not made.behind:
+                assert set(asyncio.run(ask(made.key))) == {200}
+            return not made.behind
+        finally:
+            admin.revoke_key(made.id)
+
+    for _ in range(3):
+        until(known_at_once, "both gateways follow before the answer")
+    stopped = demo.pid("gateway-1")
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        made = admin.create_key("default", "while one hangs", admin=False, expires_in_s=None)
+        assert "gateway-1" in made.behind
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    admin.revoke_key(made.id)
+    until(known_at_once, "both follow again")
 
 
 def test_without_control_the_limit_holds_and_uneven_traffic_has_all_of_it_again_when_it_is_back(

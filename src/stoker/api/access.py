@@ -84,7 +84,7 @@ async def _remove_member(call: Call) -> Response:
         return _with_members(project, others)
 
     await change_project(call, name, wanted)
-    await call.plane.loop.turned(issuing.PUBLISHED_WAIT_S)  # its keys work no more
+    await call.plane.published(issuing.PUBLISHED_WAIT_S)  # its keys work no more
     return nothing()
 
 
@@ -117,7 +117,7 @@ async def _remove_subject(call: Call) -> Response:
         return Ended(tuple(left), len(gone))
 
     ended = await call.plane.database.writing(change)
-    await call.plane.loop.turned(issuing.PUBLISHED_WAIT_S)
+    await call.plane.published(issuing.PUBLISHED_WAIT_S)
     return reply(ended)
 
 

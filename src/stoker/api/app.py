@@ -142,9 +142,12 @@ def _count(plane: ControlPlane, operation: Operation, code: int, seconds: float)
 
 
 def _joined(routes: list[Route]) -> list[Route]:
-    """Return `routes`, each path once with all its methods, so that a wrong method is told from a wrong path."""
+    """Return `routes`, each path once with all its methods, so that a wrong method is told from a wrong path.
+
+    A word of a path comes before what may be any word there: a wrong method is told those of the word.
+    """
     by_path: dict[str, list[Route]] = {}
-    for route in routes:
+    for route in sorted(routes, key=lambda route: [part.startswith("{") for part in route.path.split("/")]):
         by_path.setdefault(route.path, []).append(route)
     return [same[0] if len(same) == 1 else _dispatch(path, same) for path, same in by_path.items()]
 

@@ -108,7 +108,7 @@ async def _begin_session(call: Call) -> Response:
     body = await decoded(call.request, SessionBody)
     who, provider = await call.plane.sign_in.exchange(body.provider, body.id_token, call.plane.routes.table.providers)
     text, row = await _begin(call, who, provider, "cli")
-    await call.plane.loop.turned(PUBLISHED_WAIT_S)  # gateways know it when its owner does
+    await call.plane.published(PUBLISHED_WAIT_S)  # gateways know it when its owner does
     made = NewSession(**msgspec.structs.asdict(_view(row, current=True)), token=text)
     return reply(made, 201, {"cache-control": "no-store"})
 
@@ -158,7 +158,7 @@ async def _logout(call: Call) -> Response:
     if held is None:
         raise NotFound("this is no session; a key is revoked, and a token ends by itself")
     await call.plane.database.writing(lambda connection: _end(connection, held.id, "signs out"))
-    await call.plane.loop.turned(PUBLISHED_WAIT_S)
+    await call.plane.published(PUBLISHED_WAIT_S)
     answer = nothing()
     cookies.forget(answer, "https://" if cookies.session(call.request)[1] == cookies.SECURE else "")
     return answer
@@ -181,7 +181,7 @@ async def _end_session(call: Call) -> Response:
         _end(connection, session_id, call.because)
 
     await call.plane.database.writing(change)
-    await call.plane.loop.turned(PUBLISHED_WAIT_S)
+    await call.plane.published(PUBLISHED_WAIT_S)
     return nothing()
 
 

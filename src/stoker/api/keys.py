@@ -69,8 +69,8 @@ async def _create(call: Call) -> Response:
         subject=body.subject or "",
     )
     text, row = await call.plane.database.writing(lambda each: issuing.create(each, _asker(call), wish, now_s))
-    await call.plane.loop.turned(PUBLISHED_WAIT_S)
-    return reply(NewKey(**msgspec.structs.asdict(_view(row)), key=text), 201)
+    behind = await call.plane.published(PUBLISHED_WAIT_S)
+    return reply(NewKey(**msgspec.structs.asdict(_view(row)), key=text, behind=behind), 201)
 
 
 async def _list(call: Call) -> Response:
@@ -89,7 +89,7 @@ async def _limit(call: Call) -> Response:
         return row
 
     row = await call.plane.database.writing(change)
-    await call.plane.loop.turned(PUBLISHED_WAIT_S)
+    await call.plane.published(PUBLISHED_WAIT_S)
     return reply(_view(row))
 
 
@@ -99,8 +99,8 @@ async def _rotate(call: Call) -> Response:
     text, row = await call.plane.database.writing(
         lambda each: issuing.rotate(each, _asker(call), key_id, body.overlap_s, now_s)
     )
-    await call.plane.loop.turned(PUBLISHED_WAIT_S)
-    return reply(NewKey(**msgspec.structs.asdict(_view(row)), key=text))
+    behind = await call.plane.published(PUBLISHED_WAIT_S)
+    return reply(NewKey(**msgspec.structs.asdict(_view(row)), key=text, behind=behind))
 
 
 async def _revoke(call: Call) -> Response:
@@ -112,7 +112,7 @@ async def _revoke(call: Call) -> Response:
         journal.add(connection, journal.Entry(time.time(), "RevokeKey", call.because, row.project, subject=row.id))
 
     await call.plane.database.writing(change)
-    await call.plane.loop.turned(PUBLISHED_WAIT_S)
+    await call.plane.published(PUBLISHED_WAIT_S)
     return nothing()
 
 

@@ -131,7 +131,7 @@ async def _wake(call: Call) -> Response:
 async def _routes(call: Call) -> Response:
     after = int(number(call.request, "after", 0, -1, 2**53))
     wait_s = number(call.request, "wait_s", 0, 0, ROUTES_WAIT_MAX_S)
-    encoded = await call.plane.routes.wait(after, wait_s)
+    encoded = await call.plane.routes.wait(after, wait_s, call.request.query_params.get("gateway", ""))
     if encoded is None:
         return nothing()
     return Response(encoded, media_type="application/json")
@@ -195,6 +195,7 @@ OPERATIONS: Final = (
         query=(
             Parameter("after", int, "version the caller has", -1, 2**53),
             Parameter("wait_s", float, "how long to wait", 0, ROUTES_WAIT_MAX_S),
+            Parameter("gateway", str, "who asks: it follows that version", pattern="gateway-[0-9]{1,4}"),
         ),
     ),
     Operation(

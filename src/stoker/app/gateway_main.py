@@ -100,7 +100,7 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
     process = Process(name, directory, pulse.snapshot, tracer.ring, keys)
     tuned = Tuned(settings.tuning, tracer, access, answers, samples, server)
     tuned.tune(Tuning())
-    watch = Watch(control, home.gateway / "routes.json", _following(tuned, stack, keys))
+    watch = Watch(control, home.gateway / "routes.json", _following(tuned, stack, keys), name)
     ships = Shipper(journal, control, registry)
     works = [watch.run, pulse.run, wakes.run, rekeys.run, keys.run, ships.run, budgets.run, access.run]
     works += [Asker(control, quotas, arguments.index).run] if arguments.gateways > 1 else []
@@ -108,7 +108,7 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
 
     frames = await serve(home.address(name), process)
     try:
-        watch.start()
+        await watch.start()
         rpc = await _start_rpc(stack, server, (arguments.host, settings.grpc_port), certificates)
         await server.start(arguments.host, arguments.port)
         process.serves = True

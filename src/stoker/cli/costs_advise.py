@@ -17,6 +17,7 @@ from stoker.types.units import parse_seconds
 if TYPE_CHECKING:
     from stoker.cli.advise_platform import Advised
     from stoker.client.control import ControlClient
+    from stoker.core.cost.hints import Hint
     from stoker.types.process import NodeStatus
     from stoker.types.resources import Resource
     from stoker.types.statuses import EndpointView
@@ -51,8 +52,10 @@ def advise(
     """Say what would make endpoints cost less, and simulate what it does to what they promise.
 
     Replicas, sleep, the share of its places that a replica fills, cores and memory. What came in the days before is
-    replayed on virtual time; what does not keep every objective there is not advised. Nothing is changed.
+    replayed on virtual time; what does not keep every objective there is not advised. Beside that, reckoned from what
+    was measured: pools, engines, and endpoints that fall back to somebody who is paid. Nothing is changed.
     """
+    from stoker.cli import advise_more
     from stoker.cli.advise_platform import advised, patched, spent
     from stoker.protocol import manifest
 
@@ -72,6 +75,9 @@ def advise(
 
             paid = spent(report, str(view.project), str(view.name))
             found.append(advised(control.query, view.resource, paid, nodes, days=days, seed=seed, told=told))
+        progress.step("pools, engines and fallbacks")
+        is_everything = endpoint is None and not project
+        more = advise_more.advised(control, views, nodes, report, days=days, is_everything=is_everything)
     found.sort(key=lambda each: (-each.saves_per_month, not each.settings))
     if manifests is not None:
         settings = {(each.project, each.endpoint): each.settings for each in found if each.settings}
@@ -79,11 +85,14 @@ def advise(
             patched(view.resource, settings[key]) for view in views if (key := (view.project, view.name)) in settings
         ]
         manifests.write_text(manifest.to_yaml(changed, defaults=False) if changed else "")
-    show(items(found), output, lambda: page(found, manifests))
+    show({**items(found), "more": more}, output, lambda: page(found, manifests, more))
 
 
-def page(found: "Sequence[Advised]", manifests: Path | None = None) -> str:
-    """Return the advice as people read it: who gains what, then each change with its effect and what it rests on."""
+def page(found: "Sequence[Advised]", manifests: Path | None = None, more: "Sequence[Hint]" = ()) -> str:
+    """Return the advice as people read it: who gains what, then each change with its effect and what it rests on.
+
+    more: about pools, engines and fallbacks.
+    """
     header = ("ENDPOINT", "CHANGE", "SAVES A MONTH", "LATE", "TTFT P95", "LATENCY P95", "SURE")
     rows = [_row(each) for each in found]
     parts = [columns(header, rows, empty="there is no endpoint to advise about"), *map(_reasons, found)]
@@ -96,7 +105,22 @@ def page(found: "Sequence[Advised]", manifests: Path | None = None) -> str:
             if manifests is not None
             else "to do it      stoker costs advise --manifests advised.yaml && stoker apply -f advised.yaml"
         )
+    if more:
+        parts.append(_more(more))
     return "\n\n".join(parts)
+
+
+def _more(hints: "Sequence[Hint]") -> str:
+    """Return what is beside the settings of one endpoint: each change, what it rests on, what it takes for granted."""
+    rows = [
+        (each.kind, each.about, each.change, click.style(_usd(each.saves_micro_usd / 1e6), fg="green"))
+        for each in hints
+    ]
+    told = "\n".join(
+        f"{each.about}: {each.change}\n" + click.style(f"  {each.because};\n  assuming {each.assuming}", dim=True)
+        for each in hints
+    )
+    return columns(("OF", "WHICH", "CHANGE", "SAVES A MONTH"), rows) + "\n\n" + told
 
 
 def _row(each: "Advised") -> tuple[str, ...]:

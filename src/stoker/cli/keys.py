@@ -10,6 +10,7 @@ from stoker.cli import tables
 from stoker.cli.output import clock, items, show
 from stoker.cli.session import Command, Session, output_option, pairs, project_option, write_example
 from stoker.client import access
+from stoker.client.views import NewKey
 from stoker.types.access import ADMIN, PERMISSIONS, USUAL, KeyAccess
 from stoker.types.errors import InvalidInput, NotFound
 from stoker.types.keys import PRIORITIES, UNLIMITED, KeyLimits
@@ -168,12 +169,20 @@ def create(
     made = access.create_key(
         session.control(), project, name, asked, subject=subject, expires_in_s=expires_in_s, limits=limits
     )
+    _say_behind(made)
     if quiet:
         click.echo(made.key)
         return
     until = f", until {clock(made.expires_at_s)}" if made.expires_at_s else ""
     note = click.style(f"{made.id} for project {made.project}{until}; shown this once", dim=True)
     show(made, output, lambda: f"{click.style(made.key, bold=True)}\n{note}")
+
+
+def _say_behind(made: NewKey) -> None:
+    """Say which gateways do not know the key yet: seldom any."""
+    if made.behind:
+        names = ", ".join(made.behind)
+        click.echo(f"{names}: does not know it yet; where it answers 401, wait some seconds before you go on", err=True)
 
 
 @command.command("list", cls=Command, example="stoker keys list -o json")
@@ -224,6 +233,7 @@ def limit(session: Session, /, key_id: str, output: str, **limits: Any) -> None:
 def rotate(session: Session, key_id: str, overlap_s: float, quiet: bool, output: str) -> None:
     """Give a key another secret: the same key, with its limits and its account. The new one is shown this once."""
     made = access.rotate_key(session.control(), key_id, overlap_s)
+    _say_behind(made)
     if quiet:
         click.echo(made.key)
         return

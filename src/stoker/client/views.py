@@ -147,9 +147,10 @@ class KeyView(msgspec.Struct, frozen=True):
 
 
 class NewKey(KeyView, frozen=True):
-    """A key just made; `key` is shown this once."""
+    """A key just made; `key` is shown this once. behind: gateways that are connected and do not know it yet."""
 
     key: str = ""
+    behind: tuple[str, ...] = ()
 
 
 class EndpointStats(msgspec.Struct, frozen=True):

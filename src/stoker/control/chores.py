@@ -9,7 +9,7 @@ import msgspec
 
 from stoker.control.models import ModelRegistry
 from stoker.observe.samples import SampleStore
-from stoker.store import budgets, costs, keys, projects, recording, sessions, usage, usage_records
+from stoker.store import budgets, costs, keys, projects, recording, scrub, sessions, usage, usage_records
 from stoker.store.engine import Database
 from stoker.telemetry.sealing import Unreadable
 from stoker.types.audit import PLATFORM
@@ -26,6 +26,7 @@ async def run(
     database: Database, models: ModelRegistry, samples: SampleStore, records_kept_s: float, records_bytes_max: int
 ) -> None:
     """Do the chores every EVERY_S; returns only by cancellation. records: of usage, one by one."""
+    clean: set[str | int] = set()  # one a revision and rollout
     while True:
         await asyncio.sleep(EVERY_S)
         try:
@@ -35,6 +36,7 @@ async def run(
                     lambda connection: keys.drop_expired(connection, time.time() - EXPIRED_KEPT_S)
                 )
             await database.writing(lambda connection: sessions.drop_ended(connection, time.time()))
+            scrubbed = await _scrub(database, clean)
             await database.writing(lambda connection: budgets.prune(connection, time.time()))
             sums = await database.writing(lambda connection: usage.tidy(connection, time.time()))
             records = await database.writing(
@@ -46,7 +48,7 @@ async def run(
         except (OSError, Unreadable, StokerError):
             log.exception("the chores failed; they are tried again")
         else:
-            if gone.blobs or gone.folders or expired or hours or sums or lines or records or shredded:
+            if gone.blobs or gone.folders or expired or hours or sums or lines or records or shredded or scrubbed:
                 counts = {
                     **msgspec.structs.asdict(gone),
                     "keys": expired,
@@ -55,8 +57,20 @@ async def run(
                     "usage": sums,
                     "costs": lines,
                     "usage records": records,
+                    "secrets in clear": scrubbed,
                 }
                 log.info("removed what nobody needs", extra=counts)
+
+
+async def _scrub(database: Database, clean: set[str | int]) -> int:
+    """Take secrets in clear out of revisions that went out of use since the last time; return of how many rows.
+
+    Since manifests may hold none there is nothing to find, once what an upgrade left is gone.
+    """
+    if not await database.reading(lambda connection: scrub.find(connection, clean)):
+        return 0
+    with recording.acting(recording.Actor(PLATFORM, "drop secrets in clear")):
+        return await database.writing(lambda connection: scrub.scrub(connection, clean))
 
 
 async def _forget_gone(database: Database, samples: SampleStore) -> int:

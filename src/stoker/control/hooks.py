@@ -14,7 +14,8 @@ from typing import Final
 
 import msgspec
 
-from stoker.control.drift.hooks import secret_of
+from stoker.control import hooked
+from stoker.control.hooked import Resolve
 from stoker.observe.notify.delivery import Delivery, post
 from stoker.protocol import webhooks
 from stoker.store import outbox
@@ -22,7 +23,6 @@ from stoker.store.engine import Database
 from stoker.store.leases import Lease
 from stoker.store.outbox import Letter
 from stoker.telemetry.metrics import Registry
-from stoker.types.errors import InvalidInput
 
 EVERY_S: Final = 1.0  # between two looks at the outbox
 
@@ -30,12 +30,20 @@ log = logging.getLogger(__name__)
 
 
 class HookPost:
-    """One in a control process. `folder`: where the secrets are."""
+    """One in a control process. folder: where files with secrets are. resolve: returns what a project names."""
 
-    def __init__(self, database: Database, folder: Path, lease: Callable[[], Lease | None], metrics: Registry) -> None:
+    def __init__(
+        self,
+        database: Database,
+        folder: Path,
+        lease: Callable[[], Lease | None],
+        metrics: Registry,
+        resolve: Resolve,
+    ) -> None:
         self._database = database
         self._folder = folder
         self._lease = lease
+        self._resolve = resolve
         self._delivery: Delivery[Letter] = Delivery(
             self._send, lambda outcome: metrics.counter("stoker_rollout_hooks_total", outcome=outcome).add()
         )
@@ -67,8 +75,7 @@ class HookPost:
 
     async def _send(self, letter: Letter) -> None:
         body = msgspec.json.encode(letter.message)
-        try:
-            secret = await asyncio.to_thread(secret_of, self._folder / letter.secret) if letter.secret else b""
-        except (OSError, ValueError) as missing:
-            raise InvalidInput(f"the secret {letter.secret!r} in hooks/ cannot be used: {missing}") from None
-        await post(letter.receiver, body, webhooks.sign(secret, letter.message.id, time.time(), body))
+        file, project = self._folder / letter.secret if letter.secret else None, letter.message.project
+        url = await hooked.address(letter.receiver, project, self._resolve)
+        secret = await hooked.key(letter.sign_with, file, project, self._resolve)
+        await post(url, body, webhooks.sign(secret, letter.message.id, time.time(), body))

@@ -110,16 +110,16 @@ class Loop:
         """Have a turn begin soon. Call it in the event loop's thread."""
         self._awake.set()
 
-    async def turned(self, wait_s: float) -> None:
+    async def turned(self, wait_s: float) -> bool:
         """Return when a turn that began after this call is over: what was written before is decided and published.
 
-        Returns after `wait_s` in any case: a write is done when it is stored, not when it is acted on.
+        Returns after `wait_s` in any case, then False: a write is done when it is stored, not when it is acted on.
         """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._turned.append(done)
         self.wake()
         await asyncio.wait((done,), timeout=wait_s)
-        done.cancel()
+        return not done.cancel()
 
     async def run(self) -> None:
         """Turn until `stop`; then give the lease back."""

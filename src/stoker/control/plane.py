@@ -1,5 +1,6 @@
 """The control plane as one value: what the API asks and tells."""
 
+import asyncio
 from dataclasses import dataclass
 
 from stoker.control.ahead import AheadWatch
@@ -91,6 +92,17 @@ class ControlPlane:
     usual: Tuning  # the settings that can be changed, as it was started
     nodes: Nodes
     process: str = "control"
+
+    async def published(self, wait_s: float) -> tuple[str, ...]:
+        """Return when what was written before is in the table that every connected gateway follows.
+
+        After `wait_s` in any case: then the gateways that do not, by name.
+        """
+        clock = asyncio.get_running_loop().time
+        end_s = clock() + wait_s
+        is_decided = await self.loop.turned(wait_s)
+        version = self.routes.table.version if is_decided else self.routes.table.version + 1
+        return await self.routes.followers.follow(version, end_s - clock())
 
     @property
     def is_ready(self) -> bool:

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from stoker.control import quotas
+from stoker.control.followers import Followers
 from stoker.control.identity import providing
 from stoker.control.observe import State
 from stoker.control.secrets import with_secrets
@@ -185,6 +186,7 @@ class RoutePublisher:
     def __init__(self) -> None:
         self.table = RouteTable(version=0)
         self.encoded = b""
+        self.followers = Followers()
         self._waiters: set[asyncio.Future[None]] = set()
         self._is_released = False
 
@@ -202,8 +204,20 @@ class RoutePublisher:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def wait(self, after: int, wait_s: float) -> bytes | None:
-        """Return the table's JSON as soon as it is newer than `after`; None when `wait_s` passed, or too many wait."""
+    async def wait(self, after: int, wait_s: float, gateway: str = "") -> bytes | None:
+        """Return the table's JSON as soon as it is newer than `after`; None when `wait_s` passed, or too many wait.
+
+        gateway: the name of the one that asks, which follows `after`.
+        """
+        if not gateway:
+            return await self._newer(after, wait_s)
+        self.followers.asks(gateway, after)
+        try:
+            return await self._newer(after, wait_s)
+        finally:
+            self.followers.takes(gateway)
+
+    async def _newer(self, after: int, wait_s: float) -> bytes | None:
         end_s = asyncio.get_running_loop().time() + wait_s
         while self.table.version <= after or not self.is_ready:
             left_s = end_s - asyncio.get_running_loop().time()

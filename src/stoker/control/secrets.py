@@ -1,7 +1,7 @@
 """What secrets are named where, who may name them, and how they stand in the processes that resolve them.
 
-Gateways resolve what endpoints name, control what receivers of alerts do. Each is asked every few seconds; what is
-wrong becomes a condition, a number and so an alarm, and each new value that was read is a row of the audit.
+Gateways resolve what endpoints name, control what hooks and receivers of alerts do. Each is asked every few seconds;
+what is wrong becomes a condition, a number and so an alarm, and each new value that was read is a row of the audit.
 """
 
 import asyncio
@@ -31,7 +31,8 @@ from stoker.telemetry.metrics import Registry
 from stoker.types.audit import PLATFORM
 from stoker.types.errors import ReplicaLost, SecretUnavailable, StokerError
 from stoker.types.ids import EndpointName, ProjectName
-from stoker.types.resources import Endpoint, Notifier, Resource
+from stoker.types.resources import Endpoint, Notifier, Resource, Trigger
+from stoker.types.rollouts import Hook
 from stoker.types.routes import RevisionRoute, RouteTable
 from stoker.types.secrets import SecretState, SecretUse, SecretView
 
@@ -99,7 +100,7 @@ class SecretWatch:
         """
         uses = await self._database.reading(partial(self._uses, self._state()))
         if insists:
-            mine = {each.reference for each in uses if each.kind == "Notifier" and not each.refusal}
+            mine = {each.reference for each in uses if core.is_controls(each) and not each.refusal}
             await asyncio.gather(*(self._checked(name) for name in mine))
         states, answered = await self._ask(insists=insists)
         views = [_view(each, states) for each in uses]
@@ -111,7 +112,7 @@ class SecretWatch:
     async def look(self) -> None:
         """Look once. Raises LeaseLost, Unavailable."""
         uses = await self._database.reading(partial(self._uses, self._state()))
-        self._own.follow(each.reference for each in uses if each.kind == "Notifier" and not each.refusal)
+        self._own.follow(each.reference for each in uses if core.is_controls(each) and not each.refusal)
         states, answered = await self._ask(insists=False)
         await self._tell([_view(each, states) for each in uses], states, answered)
 
@@ -231,6 +232,8 @@ class SecretWatch:
                     ("Endpoint", str(endpoint.project), str(endpoint.name), f"spec.{place}", reference)
                     for place, reference in core.named(runs.options, runs.env).items()
                 ]
+                where = (str(endpoint.project), str(endpoint.name))
+                found += [("Endpoint", *where, field, name) for field, name in named_by_hooks(endpoint.resource)]
         for each in notifiers.everything(connection):
             where = (each.metadata.project, each.metadata.name)
             found += [("Notifier", *where, field, reference) for field, reference in named_by(each)]
@@ -250,6 +253,21 @@ def named_by(notifier: Notifier) -> Iterable[tuple[str, str]]:
     yield from ((field, reference) for field, reference in (*told, *mail) if reference)
 
 
+def named_by_hooks(endpoint: Endpoint) -> Iterator[tuple[str, str]]:
+    """Yield fields of an endpoint's hooks and the references in them."""
+    drift = endpoint.spec.drift
+    found: dict[str, Hook | Trigger] = {
+        f"spec.rollout.hooks[{at}].": hook for at, hook in enumerate(endpoint.spec.rollout.hooks)
+    }
+    if drift is not None and drift.trigger is not None:
+        found["spec.drift.trigger."] = drift.trigger
+    for where, each in found.items():
+        if each.webhook_from:
+            yield f"{where}webhook_from", each.webhook_from
+        if each.sign_with:
+            yield f"{where}sign_with", each.sign_with
+
+
 def refused_names(
     connection: Connection, resources: Iterable[Resource], rules: Rules | None
 ) -> Iterator[tuple[Endpoint | Notifier, str, str]]:
@@ -258,6 +276,7 @@ def refused_names(
         if isinstance(each, Endpoint):
             spec = each.spec
             found = [(f"spec.{place}", name) for place, name in core.named(spec.options, spec.env).items()]
+            found += named_by_hooks(each)
         elif isinstance(each, Notifier):
             found = list(named_by(each))
         else:
@@ -304,7 +323,7 @@ def with_secrets(connection: Connection, table: RouteTable, state: State, rules:
 
 
 def _view(use: SecretUse, states: Iterable[SecretState]) -> SecretView:
-    is_gateways = use.kind == "Endpoint"
+    is_gateways = not core.is_controls(use)
     mine = tuple(
         each for each in states if each.reference == use.reference and each.process.startswith("gateway") == is_gateways
     )

@@ -12,6 +12,7 @@ from stoker.core.revisions import ServingConfig
 from stoker.core.rollout.release import REJECTED
 from stoker.core.rollout.state import Entry, RolloutState
 from stoker.core.rollout.table import after
+from stoker.core.secrets import is_scrubbed, restored
 from stoker.core.snapshot import EndpointState, Revision
 from stoker.store import endpoints, journal, releases, revisions, rollouts
 from stoker.store.engine import Connection
@@ -44,11 +45,14 @@ def rollback(connection: Connection, project: str, name: str, to: int | None, no
             known = ", ".join(str(each.number) for each in history) or "none"
             raise NotFound(f"endpoint {name!r} has no revision {to}; kept are: {known}", field="to")
         chosen = found
+    is_whole = not is_scrubbed(chosen.config.options, chosen.config.env)
     spec = asking_for(endpoint.resource.spec, chosen.config)
     resource = msgspec.structs.replace(endpoint.resource, spec=spec)
     endpoints.put(connection, resource, 0, now_s)
     because = f"asked to return to {chosen.revision} (model {chosen.config.ref})"
-    if endpoint.serving and endpoint.serving != chosen.revision:
+    if not is_whole:
+        because += ", as a new revision: it held a secret in clear, which is not kept; the present one stands for it"
+    elif endpoint.serving and endpoint.serving != chosen.revision:
         _go_back(connection, endpoint, running, chosen.revision, because, now_s)
     journal.add(connection, journal.Entry(now_s, "Rollback", because, project, name, chosen.revision))
 
@@ -117,7 +121,7 @@ def _go_back(
 
 
 def asking_for(spec: EndpointSpec, config: ServingConfig) -> EndpointSpec:
-    """Return `spec` with everything that makes a revision taken from `config`."""
+    """Return `spec` with everything that makes a revision taken from `config`; secrets not kept in it are its own."""
     limits = msgspec.structs.replace(spec.limits, max_body=config.max_body_bytes, concurrency=config.concurrency)
     return msgspec.structs.replace(
         spec,
@@ -125,9 +129,9 @@ def asking_for(spec: EndpointSpec, config: ServingConfig) -> EndpointSpec:
         task=config.task,
         engine=config.engine,
         goal=config.goal or spec.goal,
-        options=config.options,
+        options=restored(config.options, spec.options),
         mapping=config.mapping,
-        env=config.env,
+        env=restored(config.env, spec.env),
         resources=Resources(cpu=config.cpu, memory=config.memory_bytes, gpu=config.gpu),
         placement=msgspec.structs.replace(spec.placement, pool=config.pool),
         batching=Batching(max_rows=config.max_rows, max_bytes=config.max_bytes, pad=config.pad),

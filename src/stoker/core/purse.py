@@ -75,18 +75,21 @@ class Purse:
         self._now = next((each for each in self.pockets if each.period <= now_s < each.ends_at_s), None)
         return self._now
 
-    def lacks(self, bound: int, now_s: float) -> int:
-        """Return how much room is missing for `bound`; 0 when it fits. Of a budget that only warns nothing ever is."""
+    def lacks(self, bound: int, pocket: Pocket | None) -> int:
+        """Return how much room is missing for `bound` in the pocket of now; 0 when it fits.
+
+        Of a budget that only warns nothing ever is.
+        """
         if self.terms.on_limit == "warn":
             return 0
         if bound > self._bound_max:
             self._bound_max = bound
             self._urgent = self.wanted() // 4
-        pocket = self.current(now_s)
         if pocket is None:
             return bound
-        lacking = bound - pocket.room
-        return max(0, lacking)
+        if bound + pocket.spent + pocket.reserved <= pocket.cap:
+            return 0
+        return bound - pocket.room
 
     def miss(self, lacking: int) -> None:
         """Ask for `lacking` with the next question: a request waits for it."""
@@ -135,7 +138,7 @@ class Purse:
     def is_low(self) -> bool:
         """Whether it is time to ask for more, rather than with the next regular question."""
         pocket = self._now
-        return self.need > 0 or (pocket is not None and pocket.room < self._urgent)
+        return self.need > 0 or (pocket is not None and pocket.cap - pocket.spent - pocket.reserved < self._urgent)
 
     def asks(self, now_s: float, since_s: float, *, is_scarce: bool) -> Iterator[Asked]:
         """Yield what to say of each period, and give back what others lack. since_s: from the question before on."""

@@ -38,8 +38,10 @@ class Rate:
 
     def wait_s(self, cost: float, now_s: float) -> float:
         """Return how long until `cost` units may be taken; 0 when they may be now."""
-        owed_s = max(self._full_s - now_s, 0.0)
-        room_s = max(self.burst - cost, 0.0) * self._unit_s
+        owed_s = self._full_s - now_s
+        if owed_s <= EPSILON:
+            return 0.0
+        room_s = (self.burst - cost) * self._unit_s if cost < self.burst else 0.0
         return 0.0 if owed_s <= room_s + EPSILON else owed_s - room_s
 
     def take(self, cost: float, now_s: float) -> None:
@@ -48,11 +50,13 @@ class Rate:
 
     def left(self, now_s: float) -> int:
         """Return how many whole units may be taken now."""
-        return max(int(self.burst - max(self._full_s - now_s, 0.0) * self.per_s + EPSILON), 0)
+        if self._full_s <= now_s:
+            return int(self.burst + EPSILON)
+        return max(int(self.burst - (self._full_s - now_s) * self.per_s + EPSILON), 0)
 
     def full_in_s(self, now_s: float) -> float:
         """Return when the whole burst will be there again."""
-        return max(self._full_s - now_s, 0.0)
+        return 0.0 if self._full_s <= now_s else self._full_s - now_s
 
 
 class Expectation:

@@ -29,10 +29,13 @@ from stoker.types.statuses import Condition
 KINDS: Final = ("env:", "file:", "vault:")
 OPTION: Final = "options.api_key"  # the place of a remote server's key
 FORMS: Final = "env:STOKER_SECRET_…, file:/path[#field] or vault:MOUNT/PATH#field"
+SCRUBBED: Final = "(not kept)"  # for a secret that stood in an old revision
+HOOKED: Final = ("spec.rollout.hooks[", "spec.drift.trigger.")  # fields of an endpoint that control resolves
 LOCAL_TTL_S: Final = 5.0  # files are read again so often: it costs microseconds
 BACKOFF_FIRST_S: Final = 1.0
 BACKOFF_MAX_S: Final = 20.0
 REREAD_S: Final = 1.0  # between two readings that a refused request asks for
+_KEY_FILE: Final = "spec.options.api_key_file"
 _REFERENCE: Final = re.compile(REFERENCE_PATTERN)
 _REST: Final = re.compile(r"[A-Za-z0-9]+(_[A-Za-z0-9]+)*")  # of a variable, behind the project: no `__` in it
 _TELLING: Final = re.compile(
@@ -138,19 +141,41 @@ def named(options: Mapping[str, Any], env: Mapping[str, str]) -> dict[str, str]:
 def literals(options: Mapping[str, Any], env: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield fields of an endpoint that hold a secret where a reference belongs, and what to write instead."""
     for name, value in env.items():
-        if is_reference(value):
-            yield from _wrong(f"spec.env.{name}", value)
-        elif _looks_secret(value) or (_TELLING.search(name) and not _PLAIN.fullmatch(value)):
-            yield f"spec.env.{name}", f"this looks like a secret, which no manifest may hold; name it: {FORMS}"
+        yield from _in_env(name, value)
     for path, value in _texts(options, "spec.options"):
-        if path == "spec.options.api_key" and value:
-            yield from _wrong(path, value)
-        elif path == "spec.options.api_key_file":
+        if path == _KEY_FILE:
             yield path, f"write `api_key: file:{value}`"
-        elif _USERINFO.match(value):
-            yield path, "the address holds a user or a password; write it without, and the key as `api_key`"
-        elif _looks_secret(value):
-            yield path, f"this looks like a secret, which no manifest may hold; name it as `api_key`: {FORMS}"
+        else:
+            yield from _in_option(path, value)
+
+
+def scrubbed(options: Mapping[str, Any], env: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return both with SCRUBBED for each secret that stands there in clear."""
+    kept = {name: SCRUBBED if any(_in_env(name, value)) else value for name, value in env.items()}
+    return {name: _scrubbed(value, f"spec.options.{name}") for name, value in options.items()}, kept
+
+
+def is_scrubbed(options: Mapping[str, Any], env: Mapping[str, str]) -> bool:
+    """Return whether a secret stood there that was not kept."""
+    return SCRUBBED in env.values() or any(value == SCRUBBED for _, value in _texts(dict(options), ""))
+
+
+def restored(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options or variables of `then`, with what stands `now` in the place of each secret that was not kept.
+
+    Where nothing stands there now, it is left out.
+    """
+    found: dict[str, Any] = {}
+    for name, value in then.items():
+        if isinstance(value, dict):
+            inner = now.get(name)
+            found[name] = restored(value, inner if isinstance(inner, dict) else {})
+        elif value == SCRUBBED or (isinstance(value, list) and any(each == SCRUBBED for _, each in _texts(value, ""))):
+            if name in now:
+                found[name] = now[name]
+        else:
+            found[name] = value
+    return found
 
 
 def has_userinfo(url: str) -> bool:
@@ -158,13 +183,46 @@ def has_userinfo(url: str) -> bool:
     return _USERINFO.match(url) is not None
 
 
-def literal_address(url: str) -> str:
-    """Return why an address may not stand in a manifest; "" for one that may."""
+def literal_address(url: str, instead: str = "url_from") -> str:
+    """Return why an address may not stand in a manifest; "" for one that may. instead: the field that names one."""
     if has_userinfo(url):
-        return f"the address holds a user or a password; name it with `url_from`: {FORMS}"
+        return f"the address holds a user or a password; name it with `{instead}`: {FORMS}"
     if _POSTING.match(url) or _looks_secret(url):
-        return f"who knows this address may post there, so it is a secret; name it with `url_from`: {FORMS}"
+        return f"who knows this address may post there, so it is a secret; name it with `{instead}`: {FORMS}"
     return ""
+
+
+def is_controls(use: SecretUse) -> bool:
+    """Return whether control resolves it: what receivers of alerts and hooks name. Gateways resolve the rest."""
+    return use.kind == "Notifier" or use.field.startswith(HOOKED)
+
+
+def _in_env(name: str, value: str) -> Iterator[tuple[str, str]]:
+    if is_reference(value):
+        yield from _wrong(f"spec.env.{name}", value)
+    elif _looks_secret(value) or (_TELLING.search(name) and not _PLAIN.fullmatch(value)):
+        yield f"spec.env.{name}", f"this looks like a secret, which no manifest may hold; name it: {FORMS}"
+
+
+def _in_option(path: str, value: str) -> Iterator[tuple[str, str]]:
+    if path == "spec.options.api_key" and value:
+        yield from _wrong(path, value)
+    elif _USERINFO.match(value):
+        yield path, "the address holds a user or a password; write it without, and the key as `api_key`"
+    elif _looks_secret(value):
+        yield path, f"this looks like a secret, which no manifest may hold; name it as `api_key`: {FORMS}"
+
+
+def _scrubbed(value: object, path: str) -> object:
+    match value:
+        case str():
+            return SCRUBBED if path != _KEY_FILE and any(_in_option(path, value)) else value
+        case dict():
+            return {name: _scrubbed(inner, f"{path}.{name}") for name, inner in value.items()}
+        case list() | tuple():
+            return [_scrubbed(inner, f"{path}[{number}]") for number, inner in enumerate(value)]
+        case _:
+            return value
 
 
 def _wrong(path: str, value: str) -> Iterator[tuple[str, str]]:

@@ -16,6 +16,7 @@ from stoker.types.usage import Charge, Tags
 Scarce = frozenset[int]
 WAIT_S: Final = 2.0  # for what other gateways have to give back first; they ask every second
 WAIT_MAX_S: Final = 5.0  # while there is something to be had, and others that wait have it first
+KNOWN_MAX: Final = 4096  # projects, keys and tags whose budgets are looked up once a table
 MONEY: Final = 0  # the place of dollars in types/budgets.UNITS
 
 
@@ -78,6 +79,7 @@ class Wallet:
         self.holder = holder
         self._purses: dict[int, Purse] = {}
         self._places: dict[tuple[str, str, str], tuple[Purse, ...]] = {}
+        self._known: dict[tuple[str, str, Tags], tuple[Purse, ...]] = {}  # of who asked since the last table
         self._number = 0
         self._is_open = False  # no answer to the newest question has come
         self._asked_s = float("-inf")
@@ -115,11 +117,20 @@ class Wallet:
             terms = purse.terms
             places.setdefault((terms.project, terms.scope, terms.of), []).append(purse)
         self._places = {place: tuple(purses) for place, purses in places.items()}
+        self._known = {}
 
     # ---- a request
 
     def of(self, project: str, key: str, tags: Tags) -> tuple[Purse, ...]:
         """Return the budgets of a request."""
+        found = self._known.get((project, key, tags))
+        if found is None:
+            if len(self._known) >= KNOWN_MAX:  # tags are the callers' own
+                self._known.clear()
+            found = self._known[project, key, tags] = self._of(project, key, tags)
+        return found
+
+    def _of(self, project: str, key: str, tags: Tags) -> tuple[Purse, ...]:
         places = self._places
         found = places.get((project, "project", project), ()) + places.get((project, "key", key), ())
         for name, value in tags:
@@ -135,10 +146,14 @@ class Wallet:
         for it. A budget of whose unit a request takes nothing has no part in it.
         """
         short: Short | None = None
-        bounds = (bound, requests, tokens)
+        bounds, parts = (bound, requests, tokens), []
         for purse in purses:
             needed = bounds[purse.unit]
-            lacking = purse.lacks(needed, now_s) if needed else 0
+            if not needed:
+                continue
+            pocket = purse.current(now_s)
+            parts.append((purse, pocket))
+            lacking = purse.lacks(needed, pocket)
             if lacking:
                 purse.miss(lacking)
                 is_gone = purse.is_gone(lacking, now_s)
@@ -146,7 +161,6 @@ class Wallet:
                     short = Short(purse, "gone" if is_gone else "unheard")
         if short is not None:
             return short
-        parts = [(purse, purse.current(now_s)) for purse in purses if bounds[purse.unit]]
         for purse, pocket in parts:
             if pocket is not None:
                 pocket.reserved += bounds[purse.unit]

@@ -74,6 +74,7 @@ class Directory:
         if self._tokens is not None:
             self._tokens.follow(table.providers)
         self._known = {}
+        self.guesses.forgive(self._is_good)
         wanted = {(str(endpoint.project), str(endpoint.endpoint)): endpoint for endpoint in table.endpoints}
         for name in [name for name in self._lanes if name not in wanted]:
             self._lanes.pop(name).close()
@@ -102,9 +103,9 @@ class Directory:
         used, self.used = self.used, set()
         return sorted(used)
 
-    def refused(self, address: str) -> StokerError:
-        """Count a key that is none, offered from `address`; return what is said to it."""
-        wait_s = self.guesses.failed(address, time.monotonic()) if address else 0.0
+    def refused(self, address: str, text: bytes = b"") -> StokerError:
+        """Count a key that is none, with that whole text, offered from `address`; return what is said to it."""
+        wait_s = self.guesses.failed(address, time.monotonic(), _digest(text)) if address else 0.0
         if wait_s:
             self._registry.counter("stoker_guesses_refused_total", process=self._registry.process).add()
             return RateLimited(
@@ -125,7 +126,7 @@ class Directory:
             if not address or not self.guesses.wait_s(address, time.monotonic()) or self._tokens.knows(text):
                 found = self._tokens.find(text)
         elif 0 < len(text) <= KEY_MAX_BYTES:
-            found = self._keys.get(hashlib.sha256(text).hexdigest())
+            found = self._keys.get(_digest(text))
         if found is not None:
             self._remember(text, found)
         return found
@@ -142,6 +143,10 @@ class Directory:
             if found is not None:
                 self._remember(value, found)
         return found
+
+    def _is_good(self, digest: str) -> bool:
+        found = self._keys.get(digest)
+        return found is not None and not 0 < found.expires_at_s <= time.time()
 
     def _remember(self, value: bytes, found: KeyRoute) -> None:
         if len(value) <= TOKEN_CACHED_BYTES:
@@ -220,6 +225,10 @@ class Directory:
         replicas = [replica for lane in self._lanes.values() for replica in lane.close()]
         self._lanes = {}
         await asyncio.gather(*(replica.close() for replica in replicas))
+
+
+def _digest(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()
 
 
 def reaches(key: KeyRoute, endpoint: str) -> bool:

@@ -354,6 +354,6 @@ def _told(name: bytes, rate: Rate | None) -> bytes:
 def _duration(seconds: float) -> bytes:
     """Return `6m0s`, `1.5s` or `20ms`: the form of OpenAI's own headers."""
     if seconds < 1.0:
-        return b"%dms" % round(seconds * 1000)
+        return b"%dms" % int(seconds * 1000.0 + 0.5)
     minutes, rest = divmod(seconds, 60.0)
     return (f"{minutes:.0f}m" if minutes else "").encode() + f"{rest:.3g}s".encode()

@@ -17,6 +17,7 @@ from stoker.types.routes import RouteTable
 WAIT_S: Final = 25.0
 BACKOFF_MIN_S: Final = 0.05
 BACKOFF_MAX_S: Final = 2.0
+CATCH_UP_S: Final = 1.0  # a start waits no longer for a control that hangs
 
 _log = logging.getLogger(__name__)
 _decode = msgspec.json.Decoder(RouteTable).decode
@@ -49,20 +50,29 @@ class Watch:
     Args:
         socket: control's API socket.
         path: where the last table is kept.
+        name: of this gateway, by which control knows what it follows.
     """
 
-    def __init__(self, socket: Path, path: Path, apply: Callable[[RouteTable], bool]) -> None:
+    def __init__(self, socket: Path, path: Path, apply: Callable[[RouteTable], bool], name: str) -> None:
         self._socket = socket
         self._path = path
         self._apply = apply
+        self._name = name
         self._version = -1
 
-    def start(self) -> None:
-        """Begin with the table on disk, if there is one."""
+    async def start(self) -> None:
+        """Begin with the table on disk, if there is one, and with control's where it answers in CATCH_UP_S.
+
+        So a gateway whose port opens knows the keys that were made while it was gone.
+        """
         table = load(self._path)
         if table is not None:
             self._apply(table)
             self._version = table.version
+        try:
+            await self._ask(wait_s=0.0, timeout_s=CATCH_UP_S)
+        except (Unavailable, ValueError) as down:
+            _log.info("begins with the kept route table", extra={"reason": str(down)})
 
     async def run(self) -> None:
         """Follow until cancelled; a control that is dead or wrong is asked again, later and later."""
@@ -70,7 +80,8 @@ class Watch:
         is_lost = False
         while True:
             try:
-                await self._ask()
+                if not await self._ask(wait_s=WAIT_S, timeout_s=WAIT_S + 10):
+                    await asyncio.sleep(BACKOFF_MAX_S)  # an old table again and again must not become a busy loop
                 wait_s = BACKOFF_MIN_S
                 if is_lost:
                     is_lost = False
@@ -83,12 +94,15 @@ class Watch:
             wait_s = min(wait_s * 2, BACKOFF_MAX_S)
             await asyncio.sleep(wait_s * random.uniform(0.5, 1))
 
-    async def _ask(self) -> None:
-        """Wait for one newer table. Raises Unavailable, and ValueError for an answer that is none."""
-        path = f"/internal/v1/routes?after={self._version}&wait_s={WAIT_S:g}"
-        status, data = await unixhttp.request(str(self._socket), "GET", path, timeout_s=WAIT_S + 10)
+    async def _ask(self, *, wait_s: float, timeout_s: float) -> bool:
+        """Wait for one newer table; False when it is an old one. That it is followed is told with the next question.
+
+        Raises Unavailable, and ValueError for an answer that is none.
+        """
+        path = f"/internal/v1/routes?after={self._version}&wait_s={wait_s:g}&gateway={self._name}"
+        status, data = await unixhttp.request(str(self._socket), "GET", path, timeout_s=timeout_s)
         if status == 204:
-            return
+            return True
         if status != 200:
             raise ValueError(f"control answered {status}")
         try:
@@ -96,10 +110,10 @@ class Watch:
         except msgspec.DecodeError as broken:
             raise ValueError(f"not a route table: {broken}") from broken
         if not self._apply(table):
-            await asyncio.sleep(BACKOFF_MAX_S)  # an old table again and again must not become a busy loop
-            return
+            return False
         self._version = table.version
         try:
             await asyncio.to_thread(save, self._path, data)
         except OSError as full:  # serving goes on; only a restart without control would miss it
             _log.warning("the route table cannot be kept", extra={"path": str(self._path), "reason": str(full)})
+        return True

@@ -1,17 +1,15 @@
 """What is wrong with how an endpoint's drift is to be watched, beyond the types of its fields."""
 
-import re
 from typing import Final
 
-from stoker.core.secrets import has_userinfo
 from stoker.protocol.conform import shown
+from stoker.protocol.hooked import FILE, receiver_problems
 from stoker.types.drift import FEATURES_MAX
 from stoker.types.resources import Drift
 from stoker.types.units import parse_seconds
 
 DRIFT_EVERY_S_MIN: Final = 1.0
 DRIFT_WINDOW_S_MAX: Final = 30 * 86_400.0
-_HOOK: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 
 
 def drift_problems(drift: Drift | None) -> list[tuple[str, str]]:
@@ -29,13 +27,9 @@ def drift_problems(drift: Drift | None) -> list[tuple[str, str]]:
     trigger = drift.trigger
     if trigger is None:
         return found
-    if bool(trigger.webhook) == bool(trigger.command):
+    if bool(trigger.webhook or trigger.webhook_from) == bool(trigger.command):
         found.append(("spec.drift.trigger", "name a webhook or a command, one of them"))
-    if trigger.webhook and not trigger.webhook.startswith(("http://", "https://")):
-        found.append(("spec.drift.trigger.webhook", f"{shown(trigger.webhook)} is no http or https URL"))
-    if has_userinfo(trigger.webhook):
-        found.append(("spec.drift.trigger.webhook", "no manifest may hold a password; sign what is sent with `secret`"))
-    for name, value in (("secret", trigger.secret), ("command", trigger.command)):
-        if value and not _HOOK.fullmatch(value):
-            found.append((f"spec.drift.trigger.{name}", f"{shown(value)} cannot be a file in hooks/"))
+    found.extend((f"spec.drift.trigger.{field}", message) for field, message in receiver_problems(trigger))
+    if trigger.command and not FILE.fullmatch(trigger.command):
+        found.append(("spec.drift.trigger.command", f"{shown(trigger.command)} cannot be a file in hooks/"))
     return found

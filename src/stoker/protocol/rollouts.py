@@ -3,14 +3,12 @@
 import re
 from itertools import pairwise
 from typing import Final
-from urllib.parse import urlsplit
 
-from stoker.core.secrets import has_userinfo
 from stoker.protocol.conform import shown
+from stoker.protocol.hooked import receiver_problems
 from stoker.types.rollouts import Hook, Rollout
 from stoker.types.units import parse_seconds
 
-_FILE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 _HEADER: Final = re.compile(r"header:[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _SEGMENTS: Final = ("tenant", "size")
 WITHIN_MAX_S: Final = 30 * 86_400.0  # of an approval
@@ -42,14 +40,9 @@ def rollout_problems(rollout: Rollout) -> list[tuple[str, str]]:
 
 
 def _hook(hook: Hook) -> list[tuple[str, str]]:
-    found = []
-    parts = urlsplit(hook.webhook)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        found.append(("webhook", f"{shown(hook.webhook)} is no http or https address"))
-    if has_userinfo(hook.webhook):
-        found.append(("webhook", "no manifest may hold a password; sign what is sent with `secret`"))
-    if hook.secret and not _FILE.fullmatch(hook.secret):
-        found.append(("secret", f"{shown(hook.secret)} cannot be a file in hooks/"))
+    found = receiver_problems(hook)
+    if not hook.webhook and hook.webhook_from is None:
+        found.append(("webhook", "missing; `webhook` or `webhook_from` says where to"))
     if hook.holds and "pre-release" not in hook.events:
         found.append(("events", "a hook that holds must be told of pre-release"))
     if hook.holds and not 1.0 <= parse_seconds(hook.within) <= WITHIN_MAX_S:

@@ -19,13 +19,17 @@ _message = msgspec.json.Decoder(HookMessage)
 
 
 class Letter(msgspec.Struct, frozen=True):
-    """One message for one receiver. `receiver` is its address, `secret` the file that signs it, "" for none."""
+    """One message for one receiver: its address, or the reference to it.
+
+    secret: the file that signs it; sign_with: or the reference to what does; "" for none.
+    """
 
     number: int
     receiver: str
     at_s: float
     secret: str
     message: HookMessage
+    sign_with: str = ""
 
 
 def add(connection: Connection, hooks: Iterable[Hook], told: HookMessage) -> None:
@@ -34,24 +38,26 @@ def add(connection: Connection, hooks: Iterable[Hook], told: HookMessage) -> Non
     for hook in hooks:
         if not hears(hook, told):
             continue
+        receiver = hook.webhook_from or hook.webhook
         values = {
             "at_s": told.at_s,
-            "receiver": hook.webhook,
+            "receiver": receiver,
             "secret": hook.secret,
+            "sign_with": hook.sign_with or "",
             "message": msgspec.json.encode(told).decode(),
         }
         connection.execute(insert(table).values(values))
-        mine = select(table.c.number).where(table.c.receiver == hook.webhook).order_by(table.c.number.desc())
+        mine = select(table.c.number).where(table.c.receiver == receiver).order_by(table.c.number.desc())
         last = connection.execute(mine.offset(OUTBOX_MAX).limit(1)).scalar()
         if last is not None:
-            connection.execute(delete(table).where(and_(table.c.receiver == hook.webhook, table.c.number <= last)))
+            connection.execute(delete(table).where(and_(table.c.receiver == receiver, table.c.number <= last)))
 
 
 def everything(connection: Connection) -> list[Letter]:
     """Return what is yet to be told, the oldest first."""
     table = schema.rollout_outbox
     return [
-        Letter(row.number, row.receiver, row.at_s, row.secret, _message.decode(row.message))
+        Letter(row.number, row.receiver, row.at_s, row.secret, _message.decode(row.message), row.sign_with)
         for row in connection.execute(select(table).order_by(table.c.number))
     ]
 

@@ -25,7 +25,7 @@ from sqlalchemy import (
 from stoker.store import schema_budgets
 
 # The newest migration's name; a database that says another one is migrated, or refused when it is from the future.
-VERSION: Final = "0024"
+VERSION: Final = "0025"
 
 metadata: Final = schema_budgets.metadata  # with the tables of budgets
 
@@ -211,6 +211,7 @@ rollout_outbox: Final = Table(
     Column("receiver", Text, nullable=False),
     Column("secret", String(63), nullable=False),
     Column("message", Text, nullable=False),
+    Column("sign_with", Text, nullable=False, server_default=""),  # a reference, where no file signs
     sqlite_autoincrement=True,
 )
 

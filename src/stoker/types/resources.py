@@ -27,6 +27,7 @@ from stoker.types.remedies import Remedy
 from stoker.types.rollouts import Rollout
 from stoker.types.sandbox import Sandbox
 from stoker.types.scaling import Scaling
+from stoker.types.secrets import SecretRef
 from stoker.types.slos import Objective
 
 API_VERSION: Final = "stoker/v1"
@@ -201,15 +202,12 @@ class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Trigger(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is told when an endpoint has drifted, such as the job that trains the model anew."""
 
-    webhook: Annotated[str, Meta(max_length=2000, description="an http or https URL that gets the event as JSON")] = ""
-    secret: Annotated[
-        str,
-        Meta(max_length=63, description="a file in the state folder's hooks/; signs the webhook (Standard Webhooks)"),
-    ] = ""
-    command: Annotated[
-        str, Meta(max_length=63, description="a program in the state folder's hooks/; reads the event as JSON")
-    ] = ""
+    webhook: Annotated[str, Meta(max_length=2000, description="a URL that gets the event as JSON, if no secret")] = ""
+    secret: Annotated[str, Meta(max_length=63, description="a file in the state folder's hooks/ that signs it")] = ""
+    command: Annotated[str, Meta(max_length=63, description="a program in hooks/ that reads the event as JSON")] = ""
     cooldown: Annotated[Seconds, Meta(description="the least time between two events")] = "24h"
+    webhook_from: Annotated[SecretRef | None, Meta(description="instead of webhook: where the address is")] = None
+    sign_with: Annotated[SecretRef | None, Meta(description="instead of secret: where the key is")] = None
 
 
 class Drift(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from stoker.types.fields import Seconds
+from stoker.types.secrets import SecretRef
 
 Strategy = Literal["auto", "direct", "canary", "blue-green", "shadow", "a-b", "recreate"]
 HookEvent = Literal["pre-release", "step", "verdict", "promoted", "rolled-back"]
@@ -28,7 +29,9 @@ POSTED_MAX: Final = 8  # metrics that a user's own judge may post, by name
 class Hook(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Somebody who is told what happens in a rollout."""
 
-    webhook: Annotated[str, Meta(min_length=1, max_length=2000, description="an http or https URL that gets the event")]
+    webhook: Annotated[
+        str, Meta(max_length=2000, description="an http or https URL that gets the event; if it is no secret")
+    ] = ""
     secret: Annotated[
         str, Meta(max_length=63, description="a file in the state folder's hooks/; signs what is sent (HMAC-SHA256)")
     ] = ""
@@ -43,6 +46,8 @@ class Hook(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unanswered: Annotated[
         Literal["refuse", "release"], Meta(description="holds: what becomes of the revision without an answer")
     ] = "refuse"
+    webhook_from: Annotated[SecretRef | None, Meta(description="instead of webhook: where the address is")] = None
+    sign_with: Annotated[SecretRef | None, Meta(description="instead of secret: where the key is")] = None
 
 
 class Mirror(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,8 +1,10 @@
 """Tells whoever retrains that an endpoint has drifted: a signed webhook, or a program in the state folder's hooks/.
 
-Programs and secrets are files of the operator in one folder: a manifest can name one of them and nothing else.
+Programs and files with secrets are the operator's, in one folder: a manifest can name one of them and nothing else.
+Address and secret may be named by reference too (types/secrets.py).
 """
 
+import asyncio
 import hashlib
 import http.client
 import os
@@ -14,12 +16,13 @@ from urllib.parse import urlsplit
 import msgspec
 
 from stoker.client.views import DriftView
+from stoker.control import hooked
+from stoker.control.hooked import Resolve
 from stoker.protocol import webhooks
 from stoker.types.errors import StokerError
 from stoker.types.resources import Trigger
 
 TIMEOUT_S: Final = 10.0
-SECRET_BYTES_MAX: Final = 4_096
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="type", tag="endpoint.drifted"):
@@ -32,29 +35,31 @@ class Event(msgspec.Struct, frozen=True, tag_field="type", tag="endpoint.drifted
     id: str = ""
 
 
-def send(trigger: Trigger, event: Event, hooks: Path) -> str:
-    """Send the event; return why it was not taken, "" when it was. Blocks for TIMEOUT_S at most."""
+async def send(trigger: Trigger, event: Event, hooks: Path, resolve: Resolve) -> str:
+    """Send the event; return why it was not taken, "" when it was. Takes TIMEOUT_S at most, and what secrets take."""
+    project = event.endpoint.partition("/")[0]
+    try:
+        url = await hooked.address(trigger.webhook_from or trigger.webhook, project, resolve)
+        file = hooks / trigger.secret if trigger.secret else None
+        secret = b"" if trigger.command else await hooked.key(trigger.sign_with or "", file, project, resolve)
+    except StokerError as problem:
+        return f"{type(problem).__name__}: {problem.message}"
+    return await asyncio.to_thread(_send, event, hooks / trigger.command if trigger.command else None, url, secret)
+
+
+def _send(event: Event, program: Path | None, url: str, secret: bytes) -> str:
     key = f"{event.endpoint}:{event.drift.since_s}"
     event = msgspec.structs.replace(event, id=hashlib.sha256(key.encode()).hexdigest()[:16])
     body = msgspec.json.encode(event)
     try:
-        if trigger.command:
-            return _run(hooks / trigger.command, body)
-        secret = secret_of(hooks / trigger.secret) if trigger.secret else b""
+        if program is not None:
+            return _run(program, body)
         headers = {"Content-Type": "application/json", **webhooks.sign(secret, event.id, event.at_s, body)}
         if secret:
             headers["Stoker-Signature"] = webhooks.former(secret, event.at_s, body)
-        return _post(trigger.webhook, body, headers)
+        return _post(url, body, headers)
     except (StokerError, OSError, ValueError, http.client.HTTPException, subprocess.SubprocessError) as problem:
         return f"{type(problem).__name__}: {problem}"
-
-
-def secret_of(path: Path) -> bytes:
-    """Return the secret in a file of the folder. Raises OSError, and ValueError for one too short or long."""
-    secret = path.read_bytes().strip()
-    if not 16 <= len(secret) <= SECRET_BYTES_MAX:
-        raise ValueError(f"the secret in {path.name} has {len(secret)} bytes; 16 to {SECRET_BYTES_MAX} are needed")
-    return secret
 
 
 def _post(url: str, body: bytes, headers: dict[str, str]) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -22,6 +23,7 @@ from stoker.control.drift.asking import Asking
 from stoker.control.drift.files import Learning
 from stoker.control.drift.hooks import Event, send
 from stoker.control.drift.views import drift_view
+from stoker.control.hooked import Resolve
 from stoker.core import conditions, drift_window
 from stoker.core.drift import Apart, Policy, judge
 from stoker.core.drift_window import Slice, Watched
@@ -36,7 +38,7 @@ from stoker.types.drift import REFERENCE_FILE, Answer, Drawn, Question, Referenc
 from stoker.types.errors import Conflict, NotFound, StokerError
 from stoker.types.ids import Digest, ModelName
 from stoker.types.models import ModelVersion
-from stoker.types.resources import Drift
+from stoker.types.resources import Drift, Trigger
 from stoker.types.statuses import Condition
 from stoker.types.units import parse_seconds
 
@@ -68,6 +70,7 @@ class DriftWatch:
     Args:
         learn, compare: make a reference of gathered rows, and compare vectors with one (learning.py and
             observe/drift/space.py, which need numpy; most controls never do).
+        resolve: returns what a project's trigger names.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class DriftWatch:
         metrics: Registry,
         learn: Learn,
         compare: Compare,
+        resolve: Resolve,
     ) -> None:
         self._database = database
         self._blobs = blobs
@@ -86,6 +90,7 @@ class DriftWatch:
         self._metrics = metrics
         self._learn = learn
         self._compare = compare
+        self._resolve = resolve
         self._due_s: dict[tuple[str, str], float] = {}
         self._bound: dict[tuple[str, str], tuple[str, Reference]] = {}  # by endpoint: digest, reference
         self._asking = Asking(address)
@@ -203,7 +208,7 @@ class DriftWatch:
             return
         view = drift_view(target.state, watched, None, None)
         event = Event(f"{target.state.project}/{target.state.name}", target.version.ref, now_s, view)
-        problem = await asyncio.to_thread(send, trigger, event, self._root.parent / "hooks")
+        problem = await send(trigger, event, self._root.parent / "hooks", self._resolve)
         outcome = "failed" if problem else "sent"
         whose = {"project": target.state.project, "endpoint": target.state.name}
         self._metrics.counter("stoker_drift_triggers_total", outcome=outcome, **whose).add()
@@ -211,7 +216,7 @@ class DriftWatch:
             log.warning("a drift event was not taken", extra={"endpoint": event.endpoint, "reason": problem})
             return
         files.write(self._root, target.state.key, msgspec.structs.replace(watched, triggered_s=now_s))
-        await self._tell(target, "TriggerRetraining", f"{trigger.webhook or trigger.command}: {watched.because}")
+        await self._tell(target, "TriggerRetraining", f"{_name(trigger)}: {watched.because}")
 
     async def _learned(self, target: Target, learning: Learning, answers: Mapping[str, Answer], now_s: float) -> None:
         made = await asyncio.to_thread(self._learn, learning, answers, target.seen, now_s)
@@ -274,6 +279,11 @@ class DriftWatch:
             self._metrics.drop(name, **whose)
         for level in ("steady", "moved", "drifted"):
             self._metrics.drop("stoker_drift_features", level=level, **whose)
+
+
+def _name(trigger: Trigger) -> str:
+    """Return who is told, in words; the rest of its address may be a secret."""
+    return trigger.webhook_from or (urlsplit(trigger.webhook).hostname or "") or trigger.command
 
 
 def _many(reference: Reference) -> str:

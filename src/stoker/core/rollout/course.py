@@ -87,7 +87,7 @@ def replicas(percent: int, wanted: int) -> int:
 
 def host(hook: Hook) -> str:
     """Return who a hook is, in words; the rest of its address may be a secret."""
-    return hook.webhook.partition("://")[2].partition("/")[0].partition("?")[0].rpartition("@")[2]
+    return hook.webhook_from or hook.webhook.partition("://")[2].partition("/")[0].partition("?")[0].rpartition("@")[2]
 
 
 def slow_s(spec: Rollout, objectives: tuple[Objective, ...]) -> float:

@@ -3,6 +3,7 @@ without one nothing of the inside is told.
 """
 
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from stoker.core import admit
@@ -27,14 +28,19 @@ def identify(directory: Directory, request: HttpRequest) -> KeyRoute:
         if given[:7].lower() != b"bearer ":
             raise Unauthenticated("send the key as 'Authorization: Bearer stk_…' or 'x-api-key: stk_…'")
         key = directory.find_bearer(given, request.address)
-        is_offered = len(given) > 7
     else:
-        text = headers.get(b"x-api-key", b"").strip()
-        key, is_offered = directory.find_key(text, request.address), bool(text)
+        key = directory.find_key(headers.get(b"x-api-key", b"").strip(), request.address)
     if key is None or 0 < key.expires_at_s <= time.time():
-        is_guess = is_offered and (key is None or bool(key.sha256))  # a token that has ended was none
-        raise directory.refused(request.address if is_guess else "")
+        text = offered(headers)
+        is_guess = bool(text) and (key is None or bool(key.sha256))  # a token that has ended was none
+        raise directory.refused(request.address if is_guess else "", text)
     return key
+
+
+def offered(headers: Mapping[bytes, bytes]) -> bytes:
+    """Return the text of the key that a request comes with; empty: none."""
+    given = headers.get(b"authorization")
+    return (headers.get(b"x-api-key", b"") if given is None else given[7:]).strip()
 
 
 def may_read_numbers(directory: Directory, request: HttpRequest) -> None:

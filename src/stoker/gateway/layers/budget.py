@@ -102,7 +102,10 @@ async def _waited(budgets: Budgets, inner: Handler, asked: "tuple[Exchange, Bill
 
 def _requests(bill: "Bill") -> int:
     """Return the requests that it counts for: one, where any of its budgets is of requests."""
-    return int(any(purse.unit == REQUESTS for purse in bill.purses))
+    for purse in bill.purses:
+        if purse.unit == REQUESTS:
+            return 1
+    return 0
 
 
 def _bounds(exchange: Exchange, lane: "Lane", bill: "Bill") -> Bounds:
@@ -111,10 +114,13 @@ def _bounds(exchange: Exchange, lane: "Lane", bill: "Bill") -> Bounds:
     most = pricing.at_most(
         body_bytes=len(exchange.body), max_tokens=exchange.max_tokens, left_s=left_s, writes=lane.task == "chat"
     )
-    tokens = 0
-    if lane.task != "predict" and any(purse.unit == TOKENS for purse in bill.purses):
-        tokens = most.input_tokens + most.output_tokens
-    return _cost(bill.prices(lane), most, left_s), _requests(bill), tokens
+    requests = tokens = 0
+    for purse in bill.purses:
+        if purse.unit == REQUESTS:
+            requests = 1
+        elif purse.unit == TOKENS and lane.task != "predict":
+            tokens = most.input_tokens + most.output_tokens
+    return _cost(bill.prices(lane), most, left_s), requests, tokens
 
 
 def _cost(prices: tuple[DatedCard, ...], most: Most, left_s: float) -> int:

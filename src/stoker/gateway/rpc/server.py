@@ -15,7 +15,7 @@ import grpc
 from stoker.gateway.directory import Directory
 from stoker.gateway.http.server import PortTaken
 from stoker.gateway.http.tls import Certificates, Pair
-from stoker.gateway.layers.auth import identify
+from stoker.gateway.layers.auth import identify, offered
 from stoker.gateway.rpc import call as calls
 from stoker.gateway.rpc.bounds import CALLS_MAX, OPTIONS
 from stoker.gateway.rpc.infer import Bodies, Infer
@@ -127,8 +127,7 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
         try:
             identify(self._directory, head)
         except StokerError as problem:
-            offered = head.headers.keys() & {b"authorization", b"x-api-key"}
-            return _stream(partial(_refuse, self._directory if offered else None, problem))
+            return _stream(partial(_refuse, self._directory, offered(head.headers), problem))
         if asked is not None:
             return _unary(partial(asked[0].answer, asked[1], head))
         if method == self._infer_path:
@@ -137,10 +136,10 @@ class _Methods(grpc.GenericRpcHandler):  # type: ignore[misc]
 
 
 async def _refuse(
-    directory: Directory | None, problem: StokerError, _messages: AsyncIterator[bytes], context: Any
+    directory: Directory, text: bytes, problem: StokerError, _messages: AsyncIterator[bytes], context: Any
 ) -> AsyncIterator[bytes]:
-    if directory is not None and isinstance(problem, Unauthenticated):
-        problem = directory.refused(_address(context.peer()))
+    if text and isinstance(problem, Unauthenticated):
+        problem = directory.refused(_address(context.peer()), text)
     await calls.refuse_with(context, problem, "")
     yield b""
 
