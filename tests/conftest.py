@@ -29,7 +29,7 @@ ENGINES, WHOLE = "tests/engines_llm/", "tests/whole/"
 # among the short files of the last ones, so that none waits long for another at the end.
 FIRST = (
     WHOLE,
-    "tests/control/test_releases.py",
+    *(f"tests/control/test_{name}.py" for name in ("recreate", "releases")),
     ENGINES,
     *(f"tests/gateway/test_{name}.py" for name in ("failures", "arms", "full_server", "routing")),
     *(
@@ -75,6 +75,12 @@ def _is_of_the_demo(file: str) -> bool:
 
 
 @pytest.hookimpl(optionalhook=True)  # there is none with `-p no:xdist`
+def pytest_xdist_auto_num_workers() -> int:
+    """Return half as many workers again as cores: tests of processes wait for them about half of the time."""
+    return max(len(os.sched_getaffinity(0)) * 3 // 2, 1)
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
     return ByWhatIsShared(config, log)
 
