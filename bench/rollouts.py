@@ -7,6 +7,7 @@ traffic, and how many answers a client saw that the platform owes. Then ROUNDS r
 import json
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,9 @@ from bench.report import Section
 from bench.rounds import say
 from bench.up import Platform
 from stoker.client.connection import Connection
+from stoker.client.control import ControlClient
 from stoker.client.rollouts import RolloutClient, RolloutDetail
+from stoker.types.errors import NotFound
 from tests.whole.load import Load
 
 SHARE: Final = 0.1
@@ -62,6 +65,7 @@ def measure(*, rounds: int) -> Section:
         _ask(platform, 1, {"strategy": "direct"})
         path = "/v2/models/adder/infer"
         platform.wait_for(path, json.dumps(ONE).encode())
+        _serves(client)
         for number, name in enumerate(MODELS, 1):
             if name in DETECTED:
                 with Load(platform.url + path, platform.key, ONE, connections=CONNECTIONS) as load:
@@ -87,6 +91,15 @@ def _ask(platform: Platform, version: int, rollout: dict[str, object]) -> None:
     platform.cli("apply", "-f", "-", stdin=json.dumps(manifest))
 
 
+def _serves(client: RolloutClient) -> None:
+    """Wait until control has written down what serves: a change before would replace it, without a rollout."""
+    ends_s = time.monotonic() + ENDS_S
+    while not ControlClient(client.connection).endpoint("default", "adder").status.serving:
+        if time.monotonic() > ends_s:
+            raise RuntimeError(f"nothing serves within {ENDS_S:.0f} s")
+        time.sleep(0.05)
+
+
 def _ship(platform: Platform, client: RolloutClient, version: int) -> RolloutDetail:
     """Ship a version as a canary that only its verdict can end, and return how it ended."""
     before = max((each.number for each in client.everything("default", "adder")), default=0)
@@ -97,9 +110,10 @@ def _ship(platform: Platform, client: RolloutClient, version: int) -> RolloutDet
 def _ended(client: RolloutClient, after: int) -> RolloutDetail:
     ends_s = time.monotonic() + ENDS_S
     while time.monotonic() < ends_s:
-        found = client.newest("default", "adder")
-        if found.number > after and found.is_ended:
-            return found
+        with suppress(NotFound):  # the first begins with control's next turn
+            found = client.newest("default", "adder")
+            if found.number > after and found.is_ended:
+                return found
         time.sleep(0.05)
     raise RuntimeError(f"the rollout has not ended within {ENDS_S:.0f} s")
 
