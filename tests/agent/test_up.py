@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -155,7 +156,19 @@ def test_sigterm_to_the_keeper_ends_everything_in_order(chosen: Settings) -> Non
     assert not (home.run / keeper_main.WANTED).exists()
 
 
-def test_a_taken_port_is_an_error_that_names_the_setting(chosen: Settings) -> None:
+def test_a_port_whose_last_holder_is_about_to_go_is_waited_for(chosen: Settings) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", chosen.port))
+        other.listen()
+        going = threading.Timer(0.2, other.close)
+        going.start()
+        up(chosen)
+        going.join()
+    assert down(Home(chosen.home), drain_s=5)
+
+
+def test_a_taken_port_is_an_error_that_names_the_setting(chosen: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[up.__module__], "PORT_WAIT_S", 0.1)
     home = Home(chosen.home)
     chosen = msgspec.structs.replace(chosen, grpc_port=free_ports(1)[0])
     ports = ((chosen.port, "PORT"), (chosen.api_port, "STOKER_API_PORT"), (chosen.grpc_port, "STOKER_GRPC_PORT"))

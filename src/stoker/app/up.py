@@ -30,8 +30,8 @@ POLL_S: Final = 0.02
 CHANGE_WAIT_S: Final = 0.5
 # A process of the platform itself that dies so often while it starts has a reason that waiting will not cure.
 CRASHES_MAX: Final = 3
-# A killed process is a zombie before the last of its threads, and with it its sockets, are gone.
-PORT_WAIT_S: Final = 2.0
+# A killed process is a zombie before the last of its threads, and with it its sockets, are gone: also after a `down`.
+PORT_WAIT_S: Final = 5.0
 
 Progress = Callable[[str], None]
 
@@ -118,7 +118,7 @@ def _begin(home: Home, chosen: Settings) -> tuple[Settings, bool]:
             from stoker.gateway.http import tls
 
             tls.context_of(tls.read(chosen.tls_files))
-        _check_ports(home, chosen, PORT_WAIT_S if wanted is not None else 0.0)
+        _check_ports(home, chosen)
         if not marked(home):
             clear(home)
         _write_wanted(home, chosen)
@@ -191,11 +191,11 @@ def _as_running(wanted: _Wanted, chosen: Settings) -> Settings:
     )
 
 
-def _check_ports(home: Home, chosen: Settings, wait_s: float) -> None:
+def _check_ports(home: Home, chosen: Settings) -> None:
     """Raise InvalidInput for a port that another program has. Our own processes, left by a killed agent, may."""
     records = Records(home.processes).read()
     ours = {name for name, record in records.items() if kernel.is_same(record.pid, record.start_ticks)}
-    until_s = time.monotonic() + wait_s
+    until_s = time.monotonic() + PORT_WAIT_S
     ports = [
         (chosen.host, chosen.port, "PORT", "gateway-0"),
         ("127.0.0.1", chosen.api_port, "STOKER_API_PORT", "control"),
