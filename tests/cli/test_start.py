@@ -27,8 +27,9 @@ def cpu_s(arguments: list[str]) -> float:
     return used.ru_utime + used.ru_stime
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("arguments", [["--help"], ["status"]])
-def test_starts_within_150_ms_or_thrice_what_its_two_libraries_take(arguments: list[str], tmp_path: Path) -> None:
+def test_starts_within_150_ms_or_twice_what_its_two_libraries_take(arguments: list[str], tmp_path: Path) -> None:
     runs = [
         (
             cpu_s([sys.executable, "-c", "import click, msgspec, http.client"]),
@@ -38,8 +39,7 @@ def test_starts_within_150_ms_or_thrice_what_its_two_libraries_take(arguments: l
     ]
     bare_s, whole_s = (min(times) for times in zip(*runs, strict=True))
     words = f"stoker {arguments}: {whole_s * 1000:.0f} ms, its libraries alone {bare_s * 1000:.0f} ms"
-    # 150 ms are three times what they take where that was measured (50 ms): a slower machine is slower in both.
-    assert whole_s < max(0.15, 3 * bare_s), words
+    assert whole_s < max(0.15, 2 * bare_s), words
 
 
 def test_nothing_heavy_is_imported_to_read_the_arguments() -> None:

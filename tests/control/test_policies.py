@@ -69,7 +69,9 @@ def test_an_expression_that_takes_too_much_gives_no_answer_and_the_others_are_as
 
 def test_what_one_change_asks_ends_by_the_clock_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge, "JUDGE_S", 0.05)  # a process does not even start in it
+    began_s = time.monotonic()
     ((hostile, after),) = judge.verdicts([one("hostile", HOSTILE["loops"]), one("after", "false")], [asked()])
+    assert time.monotonic() - began_s < judge.JUDGE_S + 5
     assert (hostile.outcome, after.outcome) == ("failed", "failed")
     assert all("0.05 s" in each.message for each in (hostile, after))
 

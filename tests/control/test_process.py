@@ -119,17 +119,18 @@ def test_it_answers_frames_as_the_agent_expects(running: Rig) -> None:
     assert asyncio.run(ask()) == ("control", "ready", rig.process.pid)
 
 
+@pytest.mark.alone
 def test_told_to_stop_it_lets_waiting_gateways_go_and_ends_well(rig: Rig) -> None:
     rig.start()
     version = routes(rig)["version"]
     with socket.socket(socket.AF_UNIX) as gateway:
         gateway.connect(str(rig.home.run / "control-api.sock"))
-        gateway.sendall(b"GET /internal/v1/routes?after=%d&wait_s=60 HTTP/1.1\r\nhost: x\r\n\r\n" % version)
+        gateway.sendall(b"GET /internal/v1/routes?after=%d&wait_s=30 HTTP/1.1\r\nhost: x\r\n\r\n" % version)
         until(lambda: not unread(gateway), "control has heard the gateway")
         began_s = time.monotonic()
         assert rig.terminate() == 0
         assert gateway.recv(1000).startswith(b"HTTP/1.1 204 ")
-        assert time.monotonic() - began_s < 30, "the gateway would have waited for a minute"
+        assert time.monotonic() - began_s < 5
     assert not (rig.home.run / "control-api.sock").exists()
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -93,14 +94,18 @@ def test_an_aborted_request_takes_no_part_in_what_comes_after(vino: OpenvinoEngi
     assert run(used_after_an_abort()) < 0.5
 
 
+@pytest.mark.alone
 def test_a_long_prompt_does_not_freeze_the_streams(vino: OpenvinoEngine) -> None:
     seen = [0, 0, 0]
+
+    stamps: list[list[float]] = [[], [], []]
 
     async def read(number: int) -> None:
         items = vino.generate(chat(f"{number}. Tell a long story.", max_tokens=200, ignore_eos=True))
         try:
             async for item in items:
                 seen[number] += isinstance(item, Delta)
+                stamps[number].append(time.monotonic())
         finally:
             await aclose(items)
 
@@ -119,6 +124,7 @@ def test_a_long_prompt_does_not_freeze_the_streams(vino: OpenvinoEngine) -> None
 
     came = run(meanwhile())
     assert min(came) >= 8, came
+    assert max(later - earlier for each in stamps for earlier, later in pairwise(each)) <= 1.5
 
 
 def test_a_prompt_that_was_computed_is_shared_by_all_that_follow(vino: OpenvinoEngine) -> None:

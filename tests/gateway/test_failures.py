@@ -166,12 +166,13 @@ def test_a_stream_that_dies_before_its_first_piece_goes_elsewhere(rig: Rig, tmp_
     run(work)
 
 
+@pytest.mark.alone
 def test_the_deadline_is_the_clients_or_the_endpoints(rig: Rig) -> None:
     async def work() -> None:
         began_s = time.monotonic()
         late = await infer(rig, "hang", x_request_timeout_ms="150")
         assert late.status == 504
-        assert 0.14 < time.monotonic() - began_s < 30, "the endpoint's are 60 s"
+        assert 0.14 < time.monotonic() - began_s < 1
         assert "not finished in 0.15 s" in late.json["error"]
         for timeout_ms in (200, 1000, 5000):  # before its first piece it is a status, as above
             body = chat(f"chunks:{timeout_ms} every:0.05", stream=True)

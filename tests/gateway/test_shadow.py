@@ -77,7 +77,7 @@ def test_a_shadow_that_is_slow_fails_or_dies_costs_no_caller_anything(tmp_path: 
                 for n in range(30):
                     answer = await one.request("POST", "/v2/models/digits/infer", f"hang at:c0 n:{n}".encode())
                     assert answer.status == 200
-                assert time.monotonic() - began_s < 30, "each of them has 60 s"
+                assert time.monotonic() - began_s < 5
                 while seen(rig, "c0") < 2:  # copies go out of themselves, nobody waits for them; bounded by run
                     await asyncio.sleep(0.01)
                 assert seen(rig, "c0") == 2, "more than in_flight_max are not copied"

@@ -111,7 +111,7 @@ def test_an_engine_that_fails_is_a_row_with_its_words_and_failures_are_not_remem
     start_s = time.monotonic()
     with pytest.raises(EngineFailed, match=r"llamacpp: .*nonsense.*; openvino: .*nonsense"):
         resolve(wanted, silent)
-    assert time.monotonic() - start_s < measure.MEASURE_TIMEOUT_S
+    assert time.monotonic() - start_s < 30
     assert not path_of(wanted).exists()
 
 

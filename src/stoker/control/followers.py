@@ -11,12 +11,14 @@ from typing import Final
 
 import msgspec
 
+from stoker.control.bell import Bell
+
 GATEWAYS_MAX: Final = 256
 LOST_S: Final = 10.0  # one that took a table and asks for none since then is dead, and nobody waits for it
 
 
-class _Follower(msgspec.Struct):
-    """One gateway. taken_s: when it took its last answer; None while it asks."""
+class Follower(msgspec.Struct):
+    """One gateway, since it asked last. taken_s: when it took its answer; None while it waits for that."""
 
     version: int
     taken_s: float | None = None
@@ -27,24 +29,21 @@ class Followers:
 
     def __init__(self, now: Callable[[], float] | None = None) -> None:
         self._now = now or (lambda: asyncio.get_running_loop().time())
-        self._known: OrderedDict[str, _Follower] = OrderedDict()
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._known: OrderedDict[str, Follower] = OrderedDict()
+        self._asked = Bell()
 
-    def asks(self, gateway: str, version: int) -> None:
-        """Note that a gateway follows `version` and asks for a newer one."""
-        self._known[gateway] = _Follower(version)
+    def asks(self, gateway: str, version: int) -> Follower:
+        """Note that a gateway follows `version` and asks for a newer one; return what `takes` is told of."""
+        found = self._known[gateway] = Follower(version)
         self._known.move_to_end(gateway)
         if len(self._known) > GATEWAYS_MAX:
             self._known.popitem(last=False)
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._asked.ring()
+        return found
 
-    def takes(self, gateway: str) -> None:
-        """Note that a gateway has its answer, and asks nothing for now."""
-        found = self._known.get(gateway)
-        if found is not None:
-            found.taken_s = self._now()
+    def takes(self, asked: Follower) -> None:
+        """Note that a gateway has its answer, and asks nothing for now. One that asked again meanwhile still asks."""
+        asked.taken_s = self._now()
 
     def behind(self, version: int) -> tuple[str, ...]:
         """Return the connected gateways that follow an older table than `version`."""
@@ -58,14 +57,10 @@ class Followers:
         """Return when every connected gateway follows `version`, or after `wait_s`: those that do not."""
         end_s = self._now() + wait_s
         while found := self.behind(version):
-            left_s = end_s - self._now()
-            if left_s <= 0:
+            if not await self._asked.wait(end_s - self._now()):
                 return found
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.add(waiter)
-            try:
-                await asyncio.wait((waiter,), timeout=left_s)
-            finally:
-                self._waiters.discard(waiter)
-                waiter.cancel()
         return ()
+
+    def release(self) -> None:
+        """Let everybody who waits go on: this process ends."""
+        self._asked.shatter()

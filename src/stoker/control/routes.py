@@ -6,11 +6,11 @@ acting control too; an unchanged table keeps its number.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Final
 
 import msgspec
 
 from stoker.control import quotas
+from stoker.control.bell import Bell
 from stoker.control.followers import Followers
 from stoker.control.identity import providing
 from stoker.control.observe import State
@@ -34,8 +34,6 @@ from stoker.types.models import sha256_digest
 from stoker.types.prices import DatedCard, PriceBook
 from stoker.types.routes import KeyRoute, RouteTable
 from stoker.types.tuning import Tuning
-
-WAITERS_MAX: Final = 256  # gateways that may wait at once; far more than one machine runs
 
 
 def next_table(
@@ -187,8 +185,7 @@ class RoutePublisher:
         self.table = RouteTable(version=0)
         self.encoded = b""
         self.followers = Followers()
-        self._waiters: set[asyncio.Future[None]] = set()
-        self._is_released = False
+        self._published = Bell()
 
     @property
     def is_ready(self) -> bool:
@@ -200,9 +197,7 @@ class RoutePublisher:
         if table.version <= self.table.version:
             return
         self.table, self.encoded = table, encoded
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._published.ring()
 
     async def wait(self, after: int, wait_s: float, gateway: str = "") -> bytes | None:
         """Return the table's JSON as soon as it is newer than `after`; None when `wait_s` passed, or too many wait.
@@ -211,29 +206,20 @@ class RoutePublisher:
         """
         if not gateway:
             return await self._newer(after, wait_s)
-        self.followers.asks(gateway, after)
+        asked = self.followers.asks(gateway, after)
         try:
             return await self._newer(after, wait_s)
         finally:
-            self.followers.takes(gateway)
+            self.followers.takes(asked)
 
     async def _newer(self, after: int, wait_s: float) -> bytes | None:
         end_s = asyncio.get_running_loop().time() + wait_s
         while self.table.version <= after or not self.is_ready:
-            left_s = end_s - asyncio.get_running_loop().time()
-            if left_s <= 0 or self._is_released or len(self._waiters) >= WAITERS_MAX:
+            if not await self._published.wait(end_s - asyncio.get_running_loop().time()):
                 return None
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiters.add(waiter)
-            try:
-                await asyncio.wait((waiter,), timeout=left_s)
-            finally:
-                self._waiters.discard(waiter)
-                waiter.cancel()
         return self.encoded
 
     def release(self) -> None:
         """Let everybody who waits go on: this process ends."""
-        self._is_released = True
-        for waiter in self._waiters:
-            waiter.cancel()
+        self._published.shatter()
+        self.followers.release()
