@@ -91,9 +91,10 @@ def test_an_upgrade_takes_secrets_out_of_what_is_only_kept_and_leaves_what_runs(
 def test_what_goes_out_of_use_loses_its_secret_and_no_page_of_the_file_keeps_it(
     upgraded: Engine, tmp_path: Path
 ) -> None:
-    clean: set[str | int] = set()
+    clean: set[str | int] = {"default.gone-1", 99}
     with upgraded.begin() as connection:
         assert not scrub.find(connection, clean)
+        assert not clean & {"default.gone-1", 99}, "what is gone is remembered no longer"
         connection.execute(text("DELETE FROM replicas"))
         connection.execute(update(schema.rollouts).values(ended_at_s=3.0))
         connection.execute(update(schema.endpoints).values(serving="default.a-6"))

@@ -31,7 +31,8 @@ class Clear(msgspec.Struct, frozen=True):
 def find(connection: Connection, clean: set[str | int]) -> Clear:
     """Return what nobody needs and has a secret in clear. Changes no row.
 
-    clean: revisions and rollouts without one that were looked at before, which are not again; it grows.
+    clean: revisions and rollouts without one that were looked at before, which are not again; those that are gone
+    leave it.
     """
     return Clear(_revisions(connection, clean), _rollouts(connection, clean))
 
@@ -54,8 +55,9 @@ def scrub(connection: Connection, clean: set[str | int]) -> int:
 
 def _revisions(connection: Connection, clean: set[str | int]) -> dict[str, ServingConfig]:
     table, kept = schema.revisions, _needed(connection)
-    found = {}
-    for name in connection.execute(select(table.c.revision)).scalars().all():
+    found, names = {}, connection.execute(select(table.c.revision)).scalars().all()
+    clean.difference_update({each for each in clean if isinstance(each, str)}.difference(names))
+    for name in names:
         if name in kept or name in clean:
             continue
         config = _config.decode(connection.execute(select(table.c.config).where(table.c.revision == name)).scalar_one())
@@ -84,7 +86,9 @@ def _needed(connection: Connection) -> set[str]:
 def _rollouts(connection: Connection, clean: set[str | int]) -> dict[int, str]:
     """Return rollouts that are over without addresses that are secrets; what they have to say is in the outbox."""
     table, found = schema.rollouts, {}
-    for number in connection.execute(select(table.c.number).where(table.c.ended_at_s > 0.0)).scalars().all():
+    numbers = connection.execute(select(table.c.number).where(table.c.ended_at_s > 0.0)).scalars().all()
+    clean.difference_update({each for each in clean if isinstance(each, int)}.difference(numbers))
+    for number in numbers:
         if number in clean:
             continue
         state = msgspec.json.decode(
