@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,7 @@ from tests.ports import free_ports
 from tests.whole.load import Load
 from tests.whole.rig import STOKER, WAIT_S, Platform, until
 
-NAMESPACE = f"stoker-test-{os.getpid()}"
-NEAR, FAR = "10.213.77.1", "10.213.77.2"
+NAMESPACE = "stoker-test-"  # then the process whose it is
 CERTIFICATE_S = 20  # renewed after ten: a cut must be over before what a node has ends
 
 
@@ -36,24 +36,37 @@ def _ip(*words: str) -> bool:
         return False
 
 
+def _forget_the_dead() -> None:
+    """Remove what a run that was killed has left: its interface goes with its namespace."""
+    for left in Path("/run/netns").glob(f"{NAMESPACE}*"):
+        if not Path("/proc", left.name.removeprefix(NAMESPACE)).exists():
+            _ip("netns", "del", left.name)
+
+
 class Network:
-    """A second machine's network: a namespace behind a pair of interfaces, or a loopback address."""
+    """A second machine's network: a namespace behind a pair of interfaces, or a loopback address.
+
+    Runs may be beside each other: each has a namespace and four addresses of its own.
+    """
 
     def __init__(self) -> None:
-        self.link = f"stk{os.getpid() % 100_000}"
-        self.is_apart = _ip("netns", "add", NAMESPACE) and all(
+        _forget_the_dead()
+        own = os.getpid()
+        self.link, self.namespace = f"stk{own}", f"{NAMESPACE}{own}"
+        near, far = (str(ip_address("10.213.0.0") + 4 * (own % 2**14) + host) for host in (1, 2))
+        self.is_apart = _ip("netns", "add", self.namespace) and all(
             _ip(*words)
             for words in (
-                ("link", "add", self.link, "type", "veth", "peer", "name", "far", "netns", NAMESPACE),
-                ("addr", "add", f"{NEAR}/30", "dev", self.link),
+                ("link", "add", self.link, "type", "veth", "peer", "name", "far", "netns", self.namespace),
+                ("addr", "add", f"{near}/30", "dev", self.link),
                 ("link", "set", self.link, "up"),
-                ("-n", NAMESPACE, "addr", "add", f"{FAR}/30", "dev", "far"),
-                ("-n", NAMESPACE, "link", "set", "far", "up"),
-                ("-n", NAMESPACE, "link", "set", "lo", "up"),
+                ("-n", self.namespace, "addr", "add", f"{far}/30", "dev", "far"),
+                ("-n", self.namespace, "link", "set", "far", "up"),
+                ("-n", self.namespace, "link", "set", "lo", "up"),
             )
         )
-        self.near, self.far = (NEAR, FAR) if self.is_apart else ("127.0.0.1", "127.0.0.2")
-        self.prefix = ("ip", "netns", "exec", NAMESPACE) if self.is_apart else ()
+        self.near, self.far = (near, far) if self.is_apart else ("127.0.0.1", "127.0.0.2")
+        self.prefix = ("ip", "netns", "exec", self.namespace) if self.is_apart else ()
 
     def cut(self) -> None:
         assert _ip("link", "set", self.link, "down")
@@ -64,7 +77,7 @@ class Network:
 
     def close(self) -> None:
         _ip("link", "del", self.link)
-        _ip("netns", "del", NAMESPACE)
+        _ip("netns", "del", self.namespace)
 
 
 class Far(Platform):
