@@ -12,13 +12,14 @@ from typing import Any
 
 @dataclass
 class Seen:
-    """What came. `answers` are used up first, then each is answered 200."""
+    """What came, in its order. `answers` are used up first, then each is answered 200."""
 
     port: int = 0
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     bodies: list[Any] = field(default_factory=list)
+    answered: int = 0
     came: threading.Condition = field(default_factory=threading.Condition)
 
     @property
@@ -27,7 +28,7 @@ class Seen:
 
     def wait(self, count: int, timeout_s: float = 90.0) -> None:
         with self.came:
-            assert self.came.wait_for(lambda: len(self.bodies) >= count, timeout_s), f"only {len(self.bodies)} came"
+            assert self.came.wait_for(lambda: self.answered >= count, timeout_s), f"only {self.answered} came"
 
 
 @contextmanager
@@ -40,7 +41,11 @@ def receiver(*answers: tuple[int, dict[str, str]]) -> Iterator[Seen]:
             body = self.rfile.read(int(self.headers["content-length"]))
             if self.headers["content-encoding"] == "gzip":
                 body = gzip.decompress(body)
-            status, headers = seen.answers.pop(0) if seen.answers else (200, {})
+            with seen.came:  # before its answer, which brings the next one
+                seen.paths.append(self.path)
+                seen.headers.append({name.lower(): value for name, value in self.headers.items()})
+                seen.bodies.append(json.loads(body))
+                status, headers = seen.answers.pop(0) if seen.answers else (200, {})
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
@@ -48,9 +53,7 @@ def receiver(*answers: tuple[int, dict[str, str]]) -> Iterator[Seen]:
             self.end_headers()
             self.wfile.write(b"{}")
             with seen.came:
-                seen.paths.append(self.path)
-                seen.headers.append({name.lower(): value for name, value in self.headers.items()})
-                seen.bodies.append(json.loads(body))
+                seen.answered += 1
                 seen.came.notify_all()
 
         def log_message(self, format: str, *_: Any) -> None:  # noqa: A002 - the library's name
