@@ -79,7 +79,7 @@ class Bench:
         return gateways.measure(self.effort)
 
     @contextmanager
-    def _serving_digits(self, count: int) -> Iterator[Platform]:
+    def _serving_digits(self, count: int | None) -> Iterator[Platform]:
         with Platform(gateways=count) as platform:
             platform.up()
             platform.deploy(self.digits)

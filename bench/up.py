@@ -38,10 +38,11 @@ def free_port() -> int:
 class Platform:
     """A running platform in a folder of its own; stopped and removed at the end of the block.
 
-    command: the `stoker` that starts it, and so the build that runs.
+    gateways: None: as many as it starts where nobody says. command: the `stoker` that starts it, and so the build
+    that runs.
     """
 
-    def __init__(self, folder: Path | None = None, *, gateways: int = 1, command: Path = STOKER) -> None:
+    def __init__(self, folder: Path | None = None, *, gateways: int | None = None, command: Path = STOKER) -> None:
         self._command = command
         self._made = None if folder else tempfile.TemporaryDirectory(prefix="stoker-bench-")
         self.home = Home((folder or Path(self._made.name if self._made else "")).resolve())
@@ -77,7 +78,8 @@ class Platform:
 
     def up(self) -> None:
         """Start, without waiting for endpoints."""
-        self.cli("up", "--detach", "--gateways", str(self.gateways))
+        several = () if self.gateways is None else ("--gateways", str(self.gateways))
+        self.cli("up", "--detach", *several)
 
     def deploy(self, model: DemoModel) -> None:
         """Register a demo model and serve it, unless it is there already; does not wait for its replica."""

@@ -39,6 +39,7 @@ from bench.servers import Contender, Server
 from bench.up import Platform
 
 ROUNDS_MAX, SECONDS_MAX, WARM_S = 3, 3.0, 2.0
+ONE_GATEWAY = "stoker, 1 gateway"
 MODEL_VARIABLE = "BENCH_MODEL"  # bench/peers/digits.py reads it
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -132,12 +133,17 @@ PEERS = (
 )
 
 
-def measure(open_platform: Callable[[int], AbstractContextManager[Platform]], model: Path, effort: Effort) -> Section:
-    """Return the tables and figures; `open_platform` starts one with so many gateways that serves `model`."""
+def measure(
+    open_platform: Callable[[int | None], AbstractContextManager[Platform]], model: Path, effort: Effort
+) -> Section:
+    """Return the tables and figures.
+
+    open_platform: starts one that serves `model`, with so many gateways; None: as many as where nobody says.
+    """
     effort = Effort(min(effort.rounds, ROUNDS_MAX), min(effort.seconds, SECONDS_MAX))
     body = body_for(model)
     found = Found()
-    with tempfile.TemporaryDirectory() as folder, open_platform(1) as platform:
+    with tempfile.TemporaryDirectory() as folder, open_platform(None) as platform:
         platform.wait_for(PATH, body)
 
         def ours() -> Contender:
@@ -148,7 +154,7 @@ def measure(open_platform: Callable[[int], AbstractContextManager[Platform]], mo
             _beside(found, name, BY_HAND, _by_hand(name, model, body, workers), ours, body, effort)
         for peer in PEERS:
             _beside(found, peer.name, FRAMEWORK, _peer(peer, model, body, Path(folder)), ours, body, effort)
-        _beside(found, "stoker, 2 gateways", OWN, _second(open_platform, body), ours, body, effort)
+        _beside(found, ONE_GATEWAY, OWN, _alone(open_platform, body), ours, body, effort)
         found.own_rss_mb = rss_mb(list(platform.pids().values()))
     tables = {f"c = {c}": table(found, c) for c in (BUSY, ALONE)}
     return Section("digits beside other servers", figures(found), {**tables, "peers and their settings": settings()})
@@ -204,12 +210,12 @@ def _peer(peer: Peer, model: Path, body: bytes, folder: Path) -> Iterator[Callab
 
 
 @contextlib.contextmanager
-def _second(
-    open_platform: Callable[[int], AbstractContextManager[Platform]], body: bytes
+def _alone(
+    open_platform: Callable[[int | None], AbstractContextManager[Platform]], body: bytes
 ) -> Iterator[Callable[[], Contender]]:
-    with open_platform(2) as platform:
+    with open_platform(1) as platform:
         platform.wait_for(PATH, body)
-        yield lambda: platform.contender(PATH, "stoker, 2 gateways")
+        yield lambda: platform.contender(PATH, ONE_GATEWAY)
 
 
 def check(answer: bytes) -> None:

@@ -25,9 +25,9 @@ def test_what_is_given_comes_before_the_environment_before_the_default() -> None
 
 
 @pytest.mark.parametrize(
-    ("cores", "gateways"), [(0.5, 1), (1, 1), (2, 1), (3.9, 1), (4, 2), (7.5, 3), (8, 4), (64, 4), (512, 4)]
+    ("cores", "gateways"), [(0.5, 1), (1, 1), (1.9, 1), (2, 2), (3.9, 3), (4, 4), (7.5, 4), (8, 4), (64, 4), (512, 4)]
 )
-def test_half_of_the_cores_are_for_gateways_and_never_many(cores: float, gateways: int) -> None:
+def test_there_are_as_many_gateways_as_cores_and_never_many(cores: float, gateways: int) -> None:
     assert settings.usual_gateways(cores) == gateways
 
 

@@ -27,7 +27,7 @@ def test_stoker_is_held_to_the_best_of_each_kind_and_not_to_itself() -> None:
             row(TWO_WORKERS, BY_HAND, 10_000, 6_000, p99_s=0.008),
             row("slow", FRAMEWORK, 1_000, 500, p99_s=0.040),
             row("fast", FRAMEWORK, 5_000, 2_500, p99_s=0.016),
-            row("stoker, 2 gateways", OWN, 40_000, 9_000, p99_s=0.001),
+            row("stoker, 1 gateway", OWN, 40_000, 9_000, p99_s=0.001),
         ]
     )
     held = {figure.what: (figure.value, figure.note, figure.verdict) for figure in compare.figures(found)}

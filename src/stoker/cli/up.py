@@ -36,7 +36,7 @@ _ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 @click.option(
     "--gateways",
     type=click.IntRange(1, 64),
-    help="Gateway processes on the port; about one fills a core.  [default: half of the cores, 1 to 4]",
+    help="Gateway processes on the port; about one fills a core.  [default: one a core, 1 to 4]",
 )
 @click.option("--tls-cert", type=click.Path(), help="Certificate (PEM) for HTTPS on the port.  [env STOKER_TLS_CERT]")
 @click.option("--tls-key", type=click.Path(), help="The certificate's key (PEM).  [env STOKER_TLS_KEY]")
