@@ -2,9 +2,12 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from tests.control.rig import Rig, endpoint, infer, until
+import pytest
+
+from tests.control.rig import Rig, conditions, endpoint, infer, until
 from tests.control.test_platform import READY_S, answers, apply, replica_processes
 
 HERD = 200
@@ -28,6 +31,29 @@ def test_a_herd_that_comes_while_it_sleeps_is_answered_by_the_one_replica_that_i
     with ThreadPoolExecutor(HERD) as pool:
         assert list(pool.map(come, range(HERD))) == [4.0] * HERD
     assert len(starts(rig)) == len(before) + 1, starts(rig)
+
+
+def test_one_that_its_schedules_close_says_until_when_at_once_and_starts_nothing(
+    rig: Rig, onnx_files: list[Path]
+) -> None:
+    rig.start_agent()
+    rig.push("m", onnx_files[0])
+    opens = datetime.now(UTC) + timedelta(hours=2)
+    closing = {"begin": f"{opens + timedelta(minutes=1):%H:%M}", "end": f"{opens:%H:%M}", "max": 0}
+    awake = {"model": "m@1", "replicas": {"min": 0, "max": 2}}
+    apply(rig, endpoint(**awake))
+    until(lambda: answers(rig), "it is awake at first", READY_S)
+    apply(rig, endpoint(**awake, scaling={"schedules": [closing]}))
+    until(lambda: not replica_processes(rig), "nothing runs", READY_S)
+    before = starts(rig)
+    with pytest.raises(
+        AssertionError, match=rf"503.*a is closed until ... {opens:%H:%M} UTC: the maximum of the schedule"
+    ):
+        infer(rig, **{"x-request-timeout-ms": "60000"})
+    assert starts(rig) == before
+    assert conditions(rig)["Ready"].reason == "Closed"
+    apply(rig, endpoint(**awake))
+    until(lambda: answers(rig), "it opens when the schedule is taken away", READY_S)
 
 
 def starts(rig: Rig) -> list[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """Control is told that somebody waits where nothing runs: once for a herd, and again after it was away."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import msgspec
@@ -74,3 +75,13 @@ def test_only_who_waits_at_an_endpoint_that_sleeps_is_told_of(sleeps: bool) -> N
     lane = Lane(route, Meters(Registry("t"), "p", "e"), lambda *_: None, asleep=lambda: told.append(True))
     lane.cold()
     assert bool(told) is sleeps
+
+
+@pytest.mark.parametrize(("opens_in_s", "again_s"), [(7200.0, 7200.0), (-5.0, 1.0)])
+def test_who_comes_while_it_is_closed_hears_when_it_opens_and_does_not_wait(opens_in_s: float, again_s: float) -> None:
+    route = msgspec.structs.replace(TABLE, revisions=(), closed="for the night", opens_at_s=time.time() + opens_in_s)
+    lane = Lane(route, Meters(Registry("t"), "p", "e"), lambda *_: None)
+    assert lane.is_down(time.monotonic())
+    told = lane.unavailable()
+    assert "is closed for the night" in str(told)
+    assert told.retry_after_s == pytest.approx(again_s, abs=60)

@@ -54,7 +54,7 @@ def judge(detail: EndpointDetail, generation: int) -> Progressing:
         return Progressing("failed", progressing.message)
     if progressing.reason in ("NoCapacity", "Preempted"):
         return Progressing("stuck", progressing.message)
-    if status.replicas_wanted == 0 and ready.reason in ("ScaledToZero", "WaitsForRoom"):
+    if status.replicas_wanted == 0 and ready.reason in ("ScaledToZero", "WaitsForRoom", "Closed"):
         return Progressing("done", ready.message, 1.0)
     return Progressing("coming", progressing.message) if progressing.reason == "Gating" else _loading(detail)
 

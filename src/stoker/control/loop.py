@@ -18,6 +18,7 @@ from stoker.control.apply import Effects
 from stoker.control.observe import RESYNC_S, Observer, State, read_state
 from stoker.control.ports import Folders
 from stoker.control.routes import RoutePublisher, next_table
+from stoker.control.scaling.gather import closed_of
 from stoker.core import reconcile
 from stoker.core.actions import Action, ChangeRollout, ForgetReplica, ForgetRevision, RemoveEndpoint
 from stoker.core.enforce import Asked
@@ -284,10 +285,11 @@ def decide(
         words={each.state.number: each.words for each in state.rollouts if each.ordered},
         posted={each.state.number: each.posted for each in state.rollouts},
         dossiers=state.dossiers,
+        closed=closed_of(state.endpoints, now_s),
     )
     plan = reconcile.plan(snapshot, now_s)
     if not plan.is_empty:
         apply.write(connection, plan, now_s)
         state = read_state(connection, kept)
-    table, encoded = next_table(connection, state, address, now_s, starts, rules)
+    table, encoded = next_table(connection, state, address, now_s, starts, rules, snapshot.closed)
     return Decision(plan, state, table, encoded)

@@ -19,6 +19,7 @@ from stoker.control.usage import price_book
 from stoker.core import identity as rules
 from stoker.core.access import allows
 from stoker.core.pricing import cards_of
+from stoker.core.scale.bounds import Closed
 from stoker.core.secrets import Rules
 from stoker.core.snapshot import EndpointKey
 from stoker.core.traffic import route_table
@@ -32,7 +33,7 @@ from stoker.types.ids import ReplicaId
 from stoker.types.loading import Usual
 from stoker.types.models import sha256_digest
 from stoker.types.prices import DatedCard, PriceBook
-from stoker.types.routes import KeyRoute, RouteTable
+from stoker.types.routes import EndpointRoute, KeyRoute, RouteTable
 from stoker.types.tuning import Tuning
 
 
@@ -43,6 +44,7 @@ def next_table(
     now_s: float,
     starts: Mapping[EndpointKey, Usual],
     rules: Rules,
+    closed: Mapping[EndpointKey, Closed],
 ) -> tuple[RouteTable, bytes]:
     """Return the table of `state` and its JSON, numbered; stores a new number when its content is new."""
     known = _known(connection)
@@ -59,7 +61,7 @@ def next_table(
     prices = _prices(state, price_book(connection))
     timed = (
         msgspec.structs.replace(
-            each,
+            _closing(each, closed.get((each.project, each.endpoint))),
             start=starts.get((each.project, each.endpoint), ()),
             prices=prices.get((each.project, each.endpoint), ()),
         )
@@ -83,6 +85,13 @@ def next_table(
         settings.put(connection, settings.ROUTE_DIGEST, digest)
     table = msgspec.structs.replace(table, version=version)
     return table, msgspec.json.encode(table)
+
+
+def _closing(route: EndpointRoute, closed: Closed | None) -> EndpointRoute:
+    """Return the route of an endpoint whose requests are not waited for while it is closed."""
+    if closed is None:
+        return route
+    return msgspec.structs.replace(route, holds=False, closed=closed.words, opens_at_s=closed.opens_at_s)
 
 
 def tuned(connection: Connection) -> Tuning:

@@ -24,7 +24,7 @@ HISTORY_WITHIN_S: Final = 240.0  # numbers are written each minute
 BACKUP_WITHIN_S: Final = 8 * 86_400.0  # a week, and a day for the one who was ill
 _NUMBER: Final = re.compile(r"\d+")
 # What `Ready=False` says of an endpoint that is as it should be.
-_AT_REST: Final = frozenset(("ScaledToZero", "Deleting"))
+_AT_REST: Final = frozenset(("ScaledToZero", "Closed", "Deleting"))
 
 
 class Facts(msgspec.Struct, frozen=True):

@@ -351,6 +351,7 @@ class _Endpoint:
                 preempted_by=self.world.preempted.get(self.endpoint.key, ""),
                 problem=self.problem.message if self.problem is not None else None,
                 rest=self.world.snapshot.rests.get(self.endpoint.key),
+                closed=self.world.snapshot.closed.get(self.endpoint.key),
                 asked=target.revision if target is not None else "",
                 rollout=self._rollout(),
                 start_failures=self.world.snapshot.start_failures,

@@ -14,6 +14,7 @@ from stoker.core.pooling import Turn
 from stoker.core.revisions import ServingConfig
 from stoker.core.rollout.state import RolloutState
 from stoker.core.rollout.table import Order
+from stoker.core.scale.bounds import Closed
 from stoker.types.ids import Digest, EndpointName, NodeName, ProjectName, ReplicaId, RevisionId
 from stoker.types.models import ModelVersion
 from stoker.types.placement import DEFAULT_POOL
@@ -103,7 +104,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     judges told (by metric). `rates` has the requests a second of the last minutes, `dossiers` how far the gates of
     revisions are; one that is not there has none. `scaled` has how many replicas the load calls for (core/scale), of
     each endpoint that scales; None while nobody has looked: it stays as it is. `rests` has those of them without a
-    replica because of others. `spent` has the projects whose GPU-hours are used up, and why.
+    replica because of others, `closed` those that may have none by their schedules. `spent` has the projects whose
+    GPU-hours are used up, and why.
     Nodes are observed before the rest is read, so a process without an assignment has been forgotten, not just made.
     """
 
@@ -124,4 +126,5 @@ class Snapshot(msgspec.Struct, frozen=True):
     dossiers: Mapping[str, DossierState] = {}
     scaled: Mapping[EndpointKey, int] | None = {}
     rests: Mapping[EndpointKey, Turn] = {}
+    closed: Mapping[EndpointKey, Closed] = {}
     spent: Mapping[str, str] = {}

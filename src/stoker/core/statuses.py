@@ -12,6 +12,7 @@ from stoker.core.pooling import Turn
 from stoker.core.rollout.course import course
 from stoker.core.rollout.release import REJECTED
 from stoker.core.rollout.state import RolloutState
+from stoker.core.scale.bounds import Closed
 from stoker.core.snapshot import Assignment, EndpointState
 from stoker.types.process import ProcessStatus
 from stoker.types.statuses import Condition, EndpointStatus
@@ -38,6 +39,7 @@ class Sight(msgspec.Struct, frozen=True):
     asked: str = ""
     rollout: RolloutState | None = None
     rest: Turn | None = None  # why it has no replica because of others
+    closed: Closed | None = None  # it may have none now
     release: DossierState | None = None  # how `asked` stands with its gates; None: it has none
 
 
@@ -91,6 +93,8 @@ def _readiness(endpoint: EndpointState, sight: Sight, serving: str) -> _Claim:
     if sight.rest is not None and not _running(sight):
         reason = "WaitsForRoom" if sight.rest.is_waiting else "ScaledToZero"
         return _Claim(False, reason, sight.rest.because)
+    if sight.closed is not None:
+        return _Claim(False, "Closed", sight.closed.words)
     if sight.wanted_count == 0:
         is_off = not endpoint.resource.spec.replicas.max
         how = "replicas.max is 0; set it to 1 or more" if is_off else "nobody asks; the next request wakes it"

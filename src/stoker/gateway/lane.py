@@ -341,6 +341,9 @@ class Lane:
         errors = [replica.error for replica in self._replicas.values() if replica.error]
         if errors:
             return Unavailable(f"no replica of {name} can serve: {errors[0]}", retry_after_s=10.0)
+        if self.route.closed:
+            opens_in_s = max(self.route.opens_at_s - time.time(), 1.0) if self.route.opens_at_s else None
+            return Unavailable(f"{name} is closed {self.route.closed}", retry_after_s=opens_in_s)
         if not self._replicas:
             return Unavailable(f"{name} has no replicas", retry_after_s=10.0)
         return Unavailable(f"no replica of {name} is running; they are being restarted", retry_after_s=5.0)

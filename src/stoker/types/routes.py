@@ -108,6 +108,8 @@ class EndpointRoute(msgspec.Struct, frozen=True):
     rollout: RolloutRoute | None = None  # while one runs
     # Without a replica requests wait for the next one, within their deadlines: they are being replaced, or it sleeps.
     holds: bool = False
+    closed: str = ""  # until when it may have no replica, and why; "": it may
+    opens_at_s: float = 0.0  # when one may again; unix seconds, 0: nobody knows
     sheds: bool = False  # the sheddable band is refused: its budget is gone, and its policy says so
     prices: tuple[DatedCard, ...] = ()  # what its requests cost, by time; (): nothing
     start: Usual = ()  # what the phases of a replica's start usually take

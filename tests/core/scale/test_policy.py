@@ -15,6 +15,13 @@ def test_an_endpoint_scales_where_it_may_have_more_than_it_must() -> None:
     assert not can_sleep(EndpointSpec(model="m", replicas=Replicas(min=0, max=0)))
 
 
+def test_one_may_sleep_where_its_minimum_is_none_always_or_at_times() -> None:
+    night = Schedule("22:00", "06:00", min=0)
+    assert can_sleep(EndpointSpec(model="m", replicas=Replicas(min=1, max=2), scaling=Scaling(schedules=(night,))))
+    day = Schedule("08:00", "18:00", min=2)
+    assert not can_sleep(EndpointSpec(model="m", replicas=Replicas(min=1, max=2), scaling=Scaling(schedules=(day,))))
+
+
 def test_times_are_seconds_and_the_queue_is_that_of_all_gateways() -> None:
     scaling = Scaling(drain="2s", down_window="5m", idle_timeout="1h", utilization=0.5)
     spec = EndpointSpec(model="m", replicas=Replicas(min=1, max=8), limits=Limits(queue_max=100), scaling=scaling)

@@ -15,7 +15,9 @@ from stoker.control.scaling.accelerators import Accelerators
 from stoker.control.scaling.promises import Promises
 from stoker.core import starts
 from stoker.core.conditions import is_crash_looping
+from stoker.core.scale.bounds import Closed, closed
 from stoker.core.scale.counts import Counts, Seen
+from stoker.core.scale.policy import policy_of
 from stoker.core.scale.sight import Language, Sight
 from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Revision
 from stoker.observe.port import Questions
@@ -200,6 +202,18 @@ def _note_use(
     known.used = now
     if had_s:
         known.cpu_ratio = used_s / had_s
+
+
+def closed_of(endpoints: Iterable[EndpointState], now_s: float) -> dict[EndpointKey, Closed]:
+    """Return which endpoints may have no replica at `now_s`, by their schedules."""
+    found = {}
+    for each in endpoints:
+        schedules = each.resource.spec.scaling.schedules
+        if any(schedule.max == 0 for schedule in schedules):
+            offsets_s = tuple(_offset_s(schedule.zone, now_s) for schedule in schedules)
+            if (one := closed(policy_of(each.resource.spec, 1), offsets_s, now_s)) is not None:
+                found[each.key] = one
+    return found
 
 
 def _offset_s(zone: str, at_s: float) -> float:

@@ -44,7 +44,8 @@ def is_scaled(spec: EndpointSpec) -> bool:
 
 def can_sleep(spec: EndpointSpec) -> bool:
     """Return whether nothing may run while nobody asks, and the next request is waited for."""
-    return is_scaled(spec) and not spec.replicas.min
+    least = (spec.replicas.min, *(each.min for each in spec.scaling.schedules if each.min is not None))
+    return is_scaled(spec) and not min(least)
 
 
 def policy_of(spec: EndpointSpec, gateways: int) -> Policy:
