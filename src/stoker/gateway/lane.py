@@ -124,7 +124,7 @@ class Lane:
         self.sampled = sampling.following(self.sampled, endpoint.samples, self._gateways, time.monotonic())
         revisions = {str(revision.revision) for revision in endpoint.revisions}
         self.meters.keep(revisions, time.monotonic())
-        self.meters.promised.follow(endpoint.promised_to, endpoint.timed_for)
+        self.meters.promise(endpoint.promised_to, endpoint.timed_for)
         self.arms = arms.following(self.arms, endpoint, self.meters, self.go_back)
         if self.arms is not None:
             self.arms.reverted = self.reverted.because if self.reverted is not None else ""

@@ -1,6 +1,6 @@
 """The numbers of one endpoint, each handle obtained once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,6 +8,7 @@ from stoker.core.circuit import State
 from stoker.gateway.phases import Phases
 from stoker.gateway.tally import Tally
 from stoker.gateway.tenants import Promised, Tenants
+from stoker.gateway.tries import ReplicaMeters
 from stoker.telemetry.histogram import Exemplar
 from stoker.telemetry.metrics import Counter, Gauge, Histogram, Registry
 from stoker.types.replica import EngineCalls, Usage
@@ -40,12 +41,16 @@ class RevisionMeters:
     """What is counted for one revision and method."""
 
     __slots__ = (
-        "_codes", "_labels", "_registry", "_reported", "_text", "batch_rows", "duration", "phases", "rows",
+        "_codes", "_labels", "_registry", "_reported", "_text", "batch_rows", "duration", "phases", "revision", "rows",
+        "tally",
     )  # fmt: skip
 
-    def __init__(self, registry: Registry, project: str, endpoint: str, revision: str, method: str) -> None:
+    def __init__(
+        self, registry: Registry, labels: dict[str, str], endpoint: "Meters", revision: str, method: str
+    ) -> None:
         self._registry = registry
-        labels = {"project": project, "endpoint": endpoint, "revision": revision}
+        self.revision = revision
+        labels = {**labels, "revision": revision}
         self._labels = {**labels, "method": method}
         self._codes: dict[int, Counter] = {}
         self._reported: dict[tuple[str, str], Counter] = {}
@@ -54,6 +59,7 @@ class RevisionMeters:
         self.batch_rows = registry.histogram("stoker_batch_rows", **labels)
         self._text: TextMeters | None = None
         self.phases = Phases(registry, labels)
+        self.tally = Tally(self, endpoint)
 
     def code(self, status: int) -> Counter:
         """Return the counter of answers with `status`."""
@@ -135,44 +141,6 @@ class CacheMeters:
     bytes: Gauge
 
 
-class ReplicaMeters:
-    """What is counted of the tries at one replica."""
-
-    __slots__ = ("_codes", "_duration", "_labels", "_registry", "_tally")
-
-    def __init__(self, registry: Registry, labels: dict[str, str], tally: Tally) -> None:
-        self._registry = registry
-        self._labels = labels
-        self._tally = tally
-        self._codes: dict[int, Counter] = {}
-        self._duration = registry.histogram("stoker_replica_request_duration_seconds", **labels)
-
-    def stalled(self, seconds: float) -> None:
-        """Count time in which it held requests and showed no progress."""
-        self._registry.counter("stoker_replica_stalled_seconds_total", **self._labels).add(seconds)
-
-    def ended(self, status: int, seconds: float) -> None:
-        """Count a try that came to `status` after `seconds`."""
-        if status == 200:
-            self._tally.answered(self, seconds)
-        else:
-            self._code(status).value += 1.0
-            self._duration.observe(seconds)
-
-    def answered(self, seconds: list[float]) -> None:
-        """Count tries that came to 200."""
-        self._code(200).value += len(seconds)
-        self._duration.observe_all(seconds)
-
-    def _code(self, status: int) -> Counter:
-        code = self._codes.get(status)
-        if code is None:
-            code = self._codes[status] = self._registry.counter(
-                "stoker_replica_requests_total", code=str(status), **self._labels
-            )
-        return code
-
-
 class Meters:
     """What is counted for one endpoint."""
 
@@ -180,27 +148,24 @@ class Meters:
         "_attempts",
         "_cache",
         "_choices",
-        "_endpoint",
         "_gone",
         "_labels",
         "_paid",
-        "_project",
         "_registry",
+        "_replicas",
         "_reverted",
-        "_revisions",
         "cancelled",
         "promised",
         "queue_wait",
-        "tally",
+        "revisions",
         "tenants",
     )  # fmt: skip
 
     def __init__(self, registry: Registry, project: str, endpoint: str) -> None:
         self._registry = registry
-        self._project = project
-        self._endpoint = endpoint
         self._labels = {"project": project, "endpoint": endpoint}
-        self._revisions: dict[tuple[str, str], RevisionMeters] = {}
+        self.revisions: dict[tuple[str, str], RevisionMeters] = {}  # by revision and method
+        self._replicas: dict[tuple[str, str], ReplicaMeters] = {}
         self._attempts: dict[tuple[str, str], Counter] = {}
         self._choices: dict[str, Counter] = {}
         self._paid: Counter | None = None  # of those that have a price
@@ -209,40 +174,56 @@ class Meters:
         self.queue_wait: Histogram = registry.histogram("stoker_queue_wait_seconds", **self._labels)
         self.cancelled: Counter = registry.counter("stoker_cancelled_total", **self._labels)
         self.tenants = Tenants(registry, self._labels)
-        self.tally = Tally(self.tenants)  # counted before anything is read or dropped
         self.promised = Promised(registry, self._labels)
         self._cache: CacheMeters | None = None  # most endpoints keep nothing
 
     def revision(self, revision: str, method: str) -> RevisionMeters:
         """Return the meters of one revision ("" before one was chosen) and method."""
-        found = self._revisions.get((revision, method))
+        found = self.revisions.get((revision, method))
         if found is None:
-            found = RevisionMeters(self._registry, self._project, self._endpoint, revision, method)
-            self._revisions[revision, method] = found
+            found = self.revisions[revision, method] = RevisionMeters(
+                self._registry, self._labels, self, revision, method
+            )
         return found
 
     def keep(self, revisions: set[str], now_s: float) -> None:
         """Let go what is counted of revisions that left the table."""
-        left = {name for name, _ in (*self._revisions, *self._attempts)} - revisions - {""}
+        left = {name for name, _ in (*self.revisions, *self._attempts)} - revisions - {""}
         self._gone = {revision: self._gone.get(revision, now_s) for revision in left}
 
-    def attempt(self, revision: str, outcome: str) -> None:
-        """Count an answer that objectives judge (core/attempts.py)."""
+    def promise(self, promised_to: Iterable[str], timed_for: Mapping[str, tuple[str, ...]]) -> None:
+        """Count from now on also what objectives of these tenants' own judge."""
+        self.count()
+        self.promised.follow(promised_to, timed_for)
+
+    def attempt(self, revision: str, outcome: str, count: int = 1) -> None:
+        """Count answers that objectives judge (core/attempts.py)."""
         found = self._attempts.get((revision, outcome))
         if found is None:
             found = self._attempts[revision, outcome] = self._registry.counter(
                 "stoker_first_attempts_total", revision=revision, outcome=outcome, **self._labels
             )
-        found.value += 1.0
+        found.value += count
 
     def replica(self, revision: str, replica: str) -> ReplicaMeters:
         """Return the meters of one replica."""
-        return ReplicaMeters(self._registry, {**self._labels, "revision": revision, "replica": replica}, self.tally)
+        found = self._replicas.get((revision, replica))
+        if found is None:
+            labels = {**self._labels, "revision": revision, "replica": replica}
+            found = self._replicas[revision, replica] = ReplicaMeters(self._registry, labels)
+        return found
 
     def forget_replica(self, replica: str) -> None:
         """Drop what is counted of a replica that left the table."""
-        self.tally.count()
         self._registry.forget(replica=replica, **self._labels)
+        self._replicas = {key: meters for key, meters in self._replicas.items() if key[1] != replica}
+
+    def count(self) -> None:
+        """Count what was noted (tally.py): before anything is read, and before what it belongs to changes."""
+        for revision in self.revisions.values():
+            revision.tally.count()
+        for replica in self._replicas.values():
+            replica.count()
 
     def waited(self, tenant: str, seconds: float) -> None:
         """Count that a request waited for a place."""
@@ -259,20 +240,21 @@ class Meters:
 
     def turn(self, now_s: float) -> None:
         """Do what is done once a second."""
-        self.tally.count()
+        self.count()
         self.tenants.sweep(now_s)
         for revision in [name for name, since_s in self._gone.items() if now_s - since_s >= GONE_KEPT_S]:
             del self._gone[revision]
             self._registry.forget(revision=revision, **self._labels)
-            self._revisions = {key: meters for key, meters in self._revisions.items() if key[0] != revision}
+            self.revisions = {key: meters for key, meters in self.revisions.items() if key[0] != revision}
+            self._replicas = {key: meters for key, meters in self._replicas.items() if key[0] != revision}
             self._attempts = {key: count for key, count in self._attempts.items() if key[0] != revision}
-        for meters in self._revisions.values():
+        for meters in self.revisions.values():
             meters.phases.turn()
 
     def served(self, method: str) -> tuple[int, float]:
         """Return how many requests of `method` ended, and how many seconds they took together."""
-        self.tally.count()
-        seen = [meters.duration.read() for (_, each), meters in self._revisions.items() if each == method]
+        self.count()
+        seen = [meters.duration.read() for (_, each), meters in self.revisions.items() if each == method]
         return sum(each.count for each in seen), sum(each.sum for each in seen)
 
     def cache(self) -> CacheMeters:
@@ -391,7 +373,7 @@ class Meters:
 
     def gauges(self, *, waiting: int, in_flight: int, ready: int) -> None:
         """Set what is read at the moment of a snapshot, and count what ended before it."""
-        self.tally.count()
+        self.count()
         self._registry.gauge("stoker_queue_depth", **self._labels).set(float(waiting))
         self._registry.gauge("stoker_in_flight", **self._labels).set(float(in_flight))
         self._registry.gauge("stoker_replicas_ready", **self._labels).set(float(ready))

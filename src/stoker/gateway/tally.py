@@ -1,8 +1,8 @@
-"""Requests that ended well and are not counted yet: their path only notes them, and many are counted at a time.
+"""Answers that ended well and are not counted yet: their path only notes them, and many are counted at a time.
 
-A request touches eight instruments, and to count each at its end takes 2.4 µs; to note it takes 0.8, and to count it
-among many 0.8. One with tokens touches ten more. Numbers are exact whenever somebody reads them (Meters counts first),
-and a process that is killed has at most TALLY_MAX requests more to lose than what was read last.
+An answer touches ten instruments; one with tokens ten more. To count each at its end takes 2.4 µs; to note it 0.2, and
+to count it among many 0.2. Numbers are exact whenever somebody reads them (Meters.count goes first), and of a process
+that is killed nothing more is lost: what it had counted since the last reading is gone with it, noted or not.
 """
 
 from collections import Counter
@@ -12,81 +12,61 @@ from stoker.telemetry.histogram import observe_each
 from stoker.types.replica import Usage
 
 if TYPE_CHECKING:
-    from stoker.gateway.meters import ReplicaMeters, RevisionMeters
-    from stoker.gateway.tenants import Tenants
+    from stoker.gateway.meters import Meters, RevisionMeters
 
-# What many requests have in common: whose numbers they are, the status, the tenant ("" for nobody), and
-# the rows of the request and of the batch it ran in.
-Kind: TypeAlias = "tuple[RevisionMeters, int, str, int, int]"
+# What many answers have in common: the tenant ("" for nobody), the rows of the request, those of the batch it ran in.
+Kind: TypeAlias = tuple[str, int, int]
 
-TALLY_MAX: Final = 128  # requests, and tries, of an endpoint that are not counted; it takes 0.1 ms to count them
+# Answers of a revision, and of a replica, that are not counted; to count them takes 20 µs. Of a revision that is looked
+# at with each request whose phases are (phases.py), so that there may be EVERY_MAX more.
+TALLY_MAX: Final = 128
 
 
 class Tally:
-    """What ended at one endpoint."""
+    """What one revision answered to one method with 200, each to a request that objectives judge (core/attempts.py).
 
-    __slots__ = ("_kinds", "_replicas", "_seconds", "_tenants", "_tries_s", "_usages")
+    Its path appends to these lists itself, because a call costs as much as all of it:
 
-    def __init__(self, tenants: "Tenants") -> None:
-        self._tenants = tenants
-        self._kinds: list[Kind] = []  # of requests; with as many of the next
-        self._seconds: list[float] = []
-        self._usages: list[tuple[Kind, Usage]] = []  # of those requests that have tokens
-        self._replicas: list[ReplicaMeters] = []  # of tries; with as many of the next
-        self._tries_s: list[float] = []
+    kinds, seconds: of each answer what it has in common with others, and what it took.
+    usages: of those that have tokens, each with its tenant.
+    """
 
-    def request(self, kind: Kind, seconds: float, tokens: Usage | None = None) -> None:
-        """Note a request that was answered after `seconds`, and its `tokens` if it has some."""
-        self._kinds.append(kind)
-        if tokens is not None:
-            self._usages.append((kind, tokens))
-        noted = self._seconds
-        noted.append(seconds)
-        if len(noted) >= TALLY_MAX:
-            self.count()
+    __slots__ = ("_endpoint", "_meters", "kinds", "seconds", "usages")
 
-    def answered(self, replica: "ReplicaMeters", seconds: float) -> None:
-        """Note a try that a replica answered after `seconds`."""
-        self._replicas.append(replica)
-        self._tries_s.append(seconds)
-        if len(self._tries_s) >= TALLY_MAX:
-            self.count()
+    def __init__(self, meters: "RevisionMeters", endpoint: "Meters") -> None:
+        self._meters = meters
+        self._endpoint = endpoint
+        self.kinds: list[Kind] = []
+        self.seconds: list[float] = []
+        self.usages: list[tuple[str, Usage]] = []
 
     def count(self) -> None:
         """Count what was noted."""
-        if self._kinds:
-            self._count_requests()
-        if self._replicas:
-            replicas, seconds = self._replicas, self._tries_s
-            self._replicas, self._tries_s = [], []
-            several = set(replicas)
-            for replica in several:
-                own = seconds
-                if len(several) > 1:
-                    own = [each for each, which in zip(seconds, replicas, strict=True) if which is replica]
-                replica.answered(own)
-
-    def _count_requests(self) -> None:
-        kinds, seconds = self._kinds, self._seconds
-        usages: dict[Kind, list[Usage]] = {}
-        for kind, usage in self._usages:
-            usages.setdefault(kind, []).append(usage)
-        self._kinds, self._seconds, self._usages = [], [], []
-        revisions = set()
-        for kind, number in Counter(kinds).items():
-            meters, status, tenant, rows, batch_rows = kind
-            revisions.add(meters)
-            meters.code(status).value += number
+        kinds, seconds, usages, meters = self.kinds, self.seconds, self.usages, self._meters
+        if not seconds:
+            return
+        self.kinds, self.seconds, self.usages = [], [], []
+        meters.code(200).value += len(seconds)
+        meters.duration.observe_all(seconds)
+        if usages:
+            meters.tokens([usage for _, usage in usages])
+        tenants: Counter[str] = Counter()
+        for (tenant, rows, batch_rows), number in Counter(kinds).items():
+            tenants[tenant] += number
             meters.rows.value += rows * number
             if batch_rows:
                 observe_each((meters.batch_rows,), (batch_rows,), number)
-            spent = usages.get(kind)
-            if spent:
-                meters.tokens(spent)
-            if tenant:
-                self._tenants.of(tenant, number).ended(status, number, spent or ())
-        for meters in revisions:
-            if len(revisions) == 1:
-                meters.duration.observe_all(seconds)
-                return
-            meters.duration.observe_all([each for each, kind in zip(seconds, kinds, strict=True) if kind[0] is meters])
+        self._endpoint.attempt(meters.revision, "good", len(seconds))
+        spent: dict[str, list[Usage]] = {}
+        for tenant, usage in usages:
+            spent.setdefault(tenant, []).append(usage)
+        for tenant, number in tenants.items():
+            if not tenant:
+                continue
+            self._endpoint.tenants.of(tenant, number).ended(200, number, spent.get(tenant, ()))
+            self._endpoint.promised.attempt(tenant, "good", number)
+            times = self._endpoint.promised.times(tenant)
+            if times is not None:
+                for took_s, kind in zip(seconds, kinds, strict=True):
+                    if kind[0] == tenant:
+                        times.took(took_s)

@@ -143,12 +143,12 @@ class Promised:
         """Return what counts the times of `tenant`; None for most."""
         return self._times.get(tenant)
 
-    def attempt(self, tenant: str, outcome: str) -> None:
-        """Count an answer that an objective of the tenant's own judges; of others nothing."""
+    def attempt(self, tenant: str, outcome: str, count: int = 1) -> None:
+        """Count answers that an objective of the tenant's own judges; of others nothing."""
         counters = self._attempts.get(tenant)
         if counters is None:
             return
         found = counters.get(outcome)
         if found is None:
             found = counters[outcome] = self._registry.counter(ATTEMPTS, tenant=tenant, outcome=outcome, **self._labels)
-        found.value += 1.0
+        found.value += count

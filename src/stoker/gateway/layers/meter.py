@@ -11,6 +11,7 @@ from stoker.core import admit, attempts
 from stoker.gateway.exchange import GONE, Exchange, Handler
 from stoker.gateway.lane import Lane
 from stoker.gateway.meters import RevisionMeters
+from stoker.gateway.tally import TALLY_MAX
 from stoker.gateway.tenants import Times
 from stoker.protocol.frames import EndHead
 from stoker.types.errors import DeadlineExceeded, EngineFailed, StokerError
@@ -42,14 +43,7 @@ def meter(inner: Handler) -> Handler:
                 lane.meters.cancelled.add(1)
             raise
         finally:
-            observe(exchange, lane, status, time.monotonic())
-            is_promised = not (lane.route.sheds and admit.is_sheddable(exchange.band))
-            outcome = attempts.outcome(status, code, is_repeat=is_repeat, is_promised=is_promised)
-            if outcome is not None:
-                lane.meters.attempt(exchange.revision, outcome)
-                key = exchange.key
-                if lane.route.promised_to and key is not None:
-                    lane.meters.promised.attempt(key.limits.tenant or key.key, outcome)
+            observe(exchange, lane, status, time.monotonic(), code, is_repeat)
 
     return handle
 
@@ -64,54 +58,80 @@ def refused(exchange: Exchange, problem: StokerError) -> None:
         exchange.lane.meters.revision(exchange.revision, exchange.method).dropped()
 
 
-def observe(exchange: Exchange, lane: Lane, status: int, now_s: float) -> None:
+def observe(exchange: Exchange, lane: Lane, status: int, now_s: float, code: str = "", is_repeat: bool = False) -> None:
     """Count the exchange as ended with `status` at the endpoint of `lane`.
 
     Where another endpoint answered (layers/fallback.py), its tokens, rows and engine time are counted there only.
+
+    Args:
+        code: of the error, "" for none.
+        is_repeat: a client library sends again what it sent before.
     """
-    meters = lane.meters.revision(exchange.revision, exchange.method)
+    known = lane.meters.revisions.get((exchange.revision, exchange.method))
+    meters = known or lane.meters.revision(exchange.revision, exchange.method)
     relay, key, usage = exchange.relay, exchange.key, exchange.usage
     took_s = exchange.took_s = now_s - exchange.began_s
     end = relay.end if relay is not None else None
     tenant = "" if key is None else key.limits.tenant or key.key
-    times = lane.meters.promised.times(tenant)
-    has_tokens = bool(usage.output_tokens or usage.input_tokens)
-    # Most answers come whole, from where they were asked for, without news of the engine. One expression, because a
-    # call costs as much as all of it.
+    # Most are asked once, and answered well, whole, and by whom they asked: those are only noted (tally.py).
     if (
-        end is not None
+        status == 200
+        and end is not None
         and end.usage is usage
         and not exchange.first_byte_s
         and not exchange.served_by
-        and exchange.cut is None
-        and end.timings.calls is None
-        and times is None
+        and not is_repeat
+        and not lane.route.sheds
     ):
-        kind = (meters, status, tenant, usage.rows, end.timings.batch_rows)
-        lane.meters.tally.request(kind, took_s, usage if has_tokens else None)
+        timings, tally = end.timings, meters.tally
+        tally.kinds.append((tenant, usage.rows, timings.batch_rows))
+        tally.seconds.append(took_s)
+        if usage.output_tokens or usage.input_tokens:
+            tally.usages.append((tenant, usage))
+        if timings.calls is not None:
+            meters.engine_calls(timings.calls)
     else:
-        meters.code(status).add(1)
-        if exchange.cut is not None:
-            outcome = {200: "done", GONE: "gone"}.get(status, "failed")
-            lane.meters.migration(exchange.cut.code, outcome)
-        meters.duration.observe(took_s)
-        if tenant:
-            lane.meters.tenants.of(tenant).ended(status, 1, (usage,) if has_tokens else ())
-        if times is not None:
-            times.took(took_s)
-        if end is None or not _count_answer(exchange, lane, meters, times, end, now_s):
+        is_promised = not (lane.route.sheds and admit.is_sheddable(exchange.band))
+        outcome = attempts.outcome(status, code, is_repeat=is_repeat, is_promised=is_promised)
+        _count_ended(exchange, lane, meters, tenant, status, outcome)
+        if end is None or not _count_answer(exchange, lane, meters, tenant, end, now_s):
             return
-    if meters.phases.is_due():
-        meters.phases.observe(exchange, end.timings, now_s)
+    phases = meters.phases
+    phases.left -= 1
+    if phases.left <= 0:
+        phases.observe(exchange, end.timings, now_s)
+        if len(meters.tally.seconds) >= TALLY_MAX:
+            meters.tally.count()
+
+
+def _count_ended(
+    exchange: Exchange, lane: Lane, meters: RevisionMeters, tenant: str, status: int, outcome: attempts.Outcome | None
+) -> None:
+    """Count a request by itself: that it ended, how, and when. The same for all of them, whoever answered."""
+    meters.code(status).add(1)
+    if outcome is not None:
+        lane.meters.attempt(exchange.revision, outcome)
+        lane.meters.promised.attempt(tenant, outcome)
+    if exchange.cut is not None:
+        lane.meters.migration(exchange.cut.code, {200: "done", GONE: "gone"}.get(status, "failed"))
+    meters.duration.observe(exchange.took_s)
+    if tenant:
+        usage = exchange.usage
+        has_tokens = bool(usage.output_tokens or usage.input_tokens)
+        lane.meters.tenants.of(tenant).ended(status, 1, (usage,) if has_tokens else ())
+        times = lane.meters.promised.times(tenant)
+        if times is not None:
+            times.took(exchange.took_s)
 
 
 def _count_answer(
-    exchange: Exchange, lane: Lane, meters: RevisionMeters, times: Times | None, end: EndHead, now_s: float
+    exchange: Exchange, lane: Lane, meters: RevisionMeters, tenant: str, end: EndHead, now_s: float
 ) -> bool:
     """Count what a replica said of an answer; return whether it is one of the endpoint that was asked."""
     usage, timings = end.usage, end.timings
     is_elsewhere = bool(exchange.served_by) and exchange.served_by != lane.route.endpoint
     if exchange.first_byte_s:
+        times = lane.meters.promised.times(tenant)
         _stream(exchange, meters, times, 0 if is_elsewhere else usage.output_tokens, now_s)
     if is_elsewhere:
         return False
