@@ -167,7 +167,7 @@ def tracing() -> dict[str, float]:
     def without() -> None:
         exchange.request.started_s = time.monotonic()
         tracer.begin(exchange, None)
-        tracecontext.write(exchange.trace, exchange.stem, 1, exchange.is_sampled)
+        tracecontext.write(exchange.trace, exchange.span + 1, is_sampled=exchange.is_sampled)
         tracer.end(exchange)
 
     def kept() -> None:

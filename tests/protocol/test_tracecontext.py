@@ -77,10 +77,8 @@ def test_no_bytes_are_an_error_and_what_is_written_is_read(header: bytes, state:
     assert "\n" not in goes_on
 
 
-@given(st.integers(1, 2**128 - 1), st.integers(0, 2**56 - 1), st.integers(1, 255), st.booleans())
-def test_what_is_written_is_read(trace: int, stem: int, number: int, is_sampled: bool) -> None:
-    written = write(f"{trace:032x}", f"{stem:014x}", number, is_sampled)
-    span = f"{(stem << 8) + number:016x}"  # as spans are numbered when somebody looks (telemetry/spans.py)
-    assert tracecontext.read(written.encode()) == Parent(f"{trace:032x}", span, is_sampled)
-    assert write(f"{trace:032x}", f"{stem:014x}", number + 256, is_sampled) == written
+@given(st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1), st.booleans())
+def test_what_is_written_is_read(trace: int, span: int, is_sampled: bool) -> None:
+    written = write(f"{trace:032x}", span, is_sampled=is_sampled)
+    assert tracecontext.read(written.encode()) == Parent(f"{trace:032x}", f"{span:016x}", is_sampled)
     assert trace_of(written) == f"{trace:032x}"

@@ -32,7 +32,7 @@ class Marked:
         trace = self._ids.get(number)
         if trace is None:
             return ask
-        parent = tracecontext.write(trace, f"{number:014x}", 1, True)
+        parent = tracecontext.write(trace, number + 1, is_sampled=True)
         return msgspec.structs.replace(ask, headers={**ask.headers, "traceparent": parent})
 
     def traces(self, control: ControlClient, project: str, name: str, sent: int) -> tuple[Traced, ...]:

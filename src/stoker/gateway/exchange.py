@@ -89,7 +89,7 @@ FIELDS: Final = (
     "header_bytes", "id", "identity", "is_answered", "is_copied", "is_opened", "is_proven", "is_repeatable",
     "is_sampled", "is_started", "key", "known_s", "lane", "max_tokens", "method", "name", "on_start", "on_trial",
     "piece_s", "project", "relay", "replica", "request", "resume", "revision", "route", "routed_s", "sends", "sent_s",
-    "served_by", "shape", "share", "status", "stem", "stream", "task", "took_s", "trace", "trail", "transcript",
+    "served_by", "shape", "share", "span", "status", "stream", "task", "took_s", "trace", "trail", "transcript",
     "tries", "units", "usage", "user", "version", "waited_s", "wish",
 )  # fmt: skip
 
@@ -106,11 +106,10 @@ class Exchange:
         self.name = name  # of the model, from the URL or the body
         self.version = version  # "" unless the URL says one
         self.id = self.user = self.cache_key = ""  # the last two as the body says, noted while a rollout runs
-        # Of the trace it is part of, "" of what is no inference; what its spans there begin with (tracecontext.write);
-        # and of the error that was told.
-        self.trace = self.stem = self.code = ""
-        # Its tries at replicas: all of them, and those that failed at the endpoint of now.
-        self.sends = self.tries = 0
+        # Of the trace it is part of, "" of what is no inference; and of the error that was told.
+        self.trace = self.code = ""
+        # Its own span in the trace; its tries at replicas, all of them and those that failed at the endpoint of now.
+        self.span = self.sends = self.tries = 0
         self.caller: Parent | None = None  # where the caller stands in the trace, if it is his
         self.is_sampled = self.is_copied = False  # into a trace, from its beginning on (see tracer.py); to a shadow
         self.trail: list[Try] | None = None  # the tries that ended, where there is more than one (trail.py)

@@ -23,7 +23,7 @@ from stoker.types.traces import Trace, Try
 
 _MASK: Final = (1 << 64) - 1
 # 2^64 divided by the golden ratio: its multiples modulo 2^64 meet none twice and lie evenly (Knuth 6.4), so that
-# ids made by counting can be sampled by their bits as random ones can. Nor do two of 2^54 agree in all but a byte.
+# ids made by counting can be sampled by their bits as random ones can.
 _STRIDE: Final = 0x9E3779B97F4A7C15
 
 
@@ -59,9 +59,7 @@ class Tracer:
 
     def begin(self, exchange: Exchange, parent: bytes | None) -> None:
         """Give the exchange its place in a trace: the caller's, if he names one that is valid, else a new one."""
-        span = (self._first + next(self._numbers) * _STRIDE) & _MASK
-        digits = span.to_bytes(8, "big").hex()  # half of what a format takes
-        exchange.stem = digits[:14]
+        span = exchange.span = (self._first + next(self._numbers) * _STRIDE) & _MASK
         if parent is not None:
             caller = tracecontext.read(parent, exchange.request.headers.get(b"tracestate", b""))
             if caller is not None:
@@ -69,7 +67,7 @@ class Tracer:
                 exchange.trace = caller.trace
                 exchange.is_sampled = caller.is_sampled and self._caps["caller"].has(time.monotonic())
                 return
-        exchange.trace = self._prefix + digits
+        exchange.trace = self._prefix + span.to_bytes(8, "big").hex()  # half of what a format takes
         exchange.is_sampled = tracing.is_sampled(span, self._at_least)
 
     def end(self, exchange: Exchange) -> None:
@@ -79,16 +77,15 @@ class Tracer:
         now_s = time.monotonic()
         if self.access is not None:
             self.access.add(exchange, now_s)
-        seconds, lane, status = now_s - exchange.request.started_s, exchange.lane, exchange.status
-        is_slow = is_bad = False
-        if status == 200:
-            is_slow = lane is not None and lane.pace.observe(seconds)
-        else:
-            is_slow = status == GONE and lane is not None and lane.pace.is_over(seconds)
-            is_bad = status >= 500 or tracing.is_full(status, exchange.code)
+        seconds, lane, status, is_slow = now_s - exchange.request.started_s, exchange.lane, exchange.status, False
+        if lane is not None and status == 200:
+            is_slow = lane.pace.observe(seconds)
+        elif lane is not None and status == GONE:
+            is_slow = lane.pace.is_over(seconds)
         if self._slow_s and (status in (200, GONE) or status >= 500):
             is_slow = seconds > self._slow_s
-        if is_slow or is_bad or exchange.is_sampled or exchange.trail is not None:
+        is_bad = is_slow or status >= 500 or tracing.is_full(status, exchange.code)
+        if is_bad or exchange.is_sampled or exchange.trail is not None:
             self._consider(exchange, now_s, is_slow=is_slow)
 
     def _consider(self, exchange: Exchange, now_s: float, *, is_slow: bool) -> None:
@@ -154,7 +151,7 @@ def _trace(exchange: Exchange, steps: list[Try], because: Because, now_s: float,
 
     return Trace(
         id=exchange.trace,
-        span=f"{exchange.stem}00",
+        span=f"{exchange.span:016x}",
         parent=caller.span if caller is not None else "",
         state=caller.state if caller is not None else "",
         request=exchange.id,

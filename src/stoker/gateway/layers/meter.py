@@ -80,6 +80,7 @@ def observe(exchange: Exchange, lane: Lane, status: int, now_s: float, code: str
         and end.usage is usage
         and not exchange.first_byte_s
         and not exchange.served_by
+        and exchange.cut is None
         and not is_repeat
         and not lane.route.sheds
     ):

@@ -140,7 +140,7 @@ class Copy(Exchange):
         for name in ("body", "header_bytes", "key", "lane", "max_tokens", "method", "project", "stream", "trace"):
             setattr(self, name, getattr(first, name))
         self.id = f"{first.id}-shadow"
-        self.stem = first.stem
+        self.span = first.span
         self.deadline_s = time.monotonic() + first.deadline_s - first.request.started_s
 
 

@@ -115,7 +115,7 @@ def send(exchange: Exchange, replica: Replica, link: Sender, now_s: float) -> Re
         header_bytes=exchange.header_bytes,
         alone=exchange.on_trial,
         resume_bytes=len(exchange.resume),
-        trace=tracecontext.write(exchange.trace, exchange.stem, exchange.sends, exchange.is_sampled),
+        trace=tracecontext.write(exchange.trace, exchange.span + exchange.sends, is_sampled=exchange.is_sampled),
         trace_state=exchange.caller.state if exchange.caller is not None else "",
         segment=exchange.request.headers.get(b"x-stoker-segment", b"")[:SEGMENT_MAX].decode("latin-1"),
         tenant=exchange.key.limits.tenant or exchange.key.key if exchange.key is not None else "",

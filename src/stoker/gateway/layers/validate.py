@@ -46,7 +46,7 @@ def read(exchange: Exchange, directory: Directory) -> None:
     exchange.route.prepare(exchange, directory)
     lane = exchange.lane
     if lane is not None and lane.traced_from is not None and exchange.caller is None:
-        exchange.is_sampled = tracing.is_sampled(int(exchange.trace[16:], 16), lane.traced_from)
+        exchange.is_sampled = tracing.is_sampled(exchange.span, lane.traced_from)
 
 
 def inflate(data: bytes, bits: int, limit: int) -> bytes:
