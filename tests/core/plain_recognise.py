@@ -4,9 +4,10 @@ import ipaddress
 import re
 from collections.abc import Iterator
 
-from stoker.core.recognise import _SCREENS, _joined, _lower, checks, secrets, told
+from stoker.core.recognise import _SCREENS, _joined, checks, numbers, secrets, told
 from stoker.core.recognise.cards import _SCHEMES, _is_in_uuid
 from stoker.core.recognise.numbers import BEFORE, is_date
+from stoker.core.recognise.reading import reading
 from stoker.core.recognise.scan import Form
 from stoker.core.recognise.spans import Span
 from stoker.core.recognise.words import _AT, _AT_IN_URL, _LOCAL_MAX, _SIGNS, _USERINFO
@@ -19,11 +20,18 @@ NINE = re.compile(r"\d{3}(?:\d{2}| \d{2} )\d{4}(?![A-Za-z0-9_]|-\d)")
 SSN = re.compile(r"(?:\bssn\b|social.?security)[^\d\n\x00]{0,16}\Z", re.IGNORECASE)
 BSN = re.compile(r"(?:\bbsn\b|burgerservice|sofi)[^\d\n\x00]{0,16}\Z", re.IGNORECASE)
 IPV6 = re.compile(r"[0-9A-Fa-f:](?<![A-Za-z0-9_:.]{2})[0-9A-Fa-f]{0,3}:[0-9A-Fa-f:]{1,38}(?![A-Za-z0-9_:])")
+OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+IPV4 = re.compile(rf"(?<![\d.]){OCTET}(?:\.{OCTET}){{3}}(?!\.?\d)")
+INTERNATIONAL = re.compile(
+    r"(?<![A-Za-z0-9_+])\+[1-9](?:[ .\-/()\u00a0\u202f]{0,2}\d){6,14}(?!\d)(?:,? ?(?:x|ext\.?|#) ?\d{1,6})?"
+)
 
 
 def find(text: str) -> list[Span]:
-    found = [span for screen in _SCREENS for form in screen.forms for span in of_form(form, text)]
-    found += [*cards(text), *phones(text), *nines(text), *emails(text), *ipv6(text), *secrets.find(text, _lower(text))]
+    forms = [form for screen in _SCREENS for form in screen.forms if isinstance(form, Form)]
+    found = [span for form in forms for span in of_form(form, text)]
+    found += [*cards(text), *phones(text), *international(text), *nines(text), *emails(text), *ipv4(text), *ipv6(text)]
+    found += [*longs(text), *secrets.find(reading(text))]
     return _joined(found, [])
 
 
@@ -66,6 +74,12 @@ def phones(text: str) -> Iterator[Span]:
             yield Span(at, found.end(), "phone")
 
 
+def international(text: str) -> Iterator[Span]:
+    for found in INTERNATIONAL.finditer(text):
+        is_closed = ")" in found[0] and "(" not in found[0] and text[found.start() - 1 : found.start()] == "("
+        yield Span(found.start() - is_closed, found.end(), "phone")
+
+
 def nines(text: str) -> Iterator[Span]:
     for at in range(len(text)):
         found = NINE.match(text, at)
@@ -86,6 +100,18 @@ def emails(text: str) -> Iterator[Span]:
             start += 1
         if start < found.start() and not _USERINFO.search(text[max(0, start - _LOCAL_MAX) : start]):
             yield Span(start, found.end(), "email")
+
+
+def ipv4(text: str) -> Iterator[Span]:
+    for found in IPV4.finditer(text):
+        before = text[max(0, found.start() - BEFORE) : found.start()]
+        if not numbers._VERSION.search(before) and not found[0].startswith(("127.", "0.0.0.0", "255.255.255.")):
+            yield Span(found.start(), found.end(), "ip")
+
+
+def longs(text: str) -> Iterator[Span]:
+    for run in secrets._LONG.finditer(text):
+        yield from secrets._in_long(text, run.start(), run.end())
 
 
 def ipv6(text: str) -> Iterator[Span]:

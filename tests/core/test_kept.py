@@ -1,5 +1,6 @@
 """What is kept of a body: JSON that stays JSON, in which nothing that was planted can be read."""
 
+import hmac
 import json
 import struct
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from stoker.core import kept
 from stoker.core.pseudonyms import Pseudonyms
+from stoker.core.recognise.custom import compiled
 
 KEY = bytes(range(32))
 MAX = 1 << 20
@@ -96,6 +98,32 @@ def test_a_value_has_one_name_under_one_key_and_another_under_another(one: str, 
     first, again, strange = Pseudonyms(KEY), Pseudonyms(KEY), Pseudonyms(bytes(32))
     assert first.text(f"a {one} b") == again.text(f"a {one} b") != strange.text(f"a {one} b")
     assert (first.text(one) == first.text(other)) == (one == other)
+
+
+@given(st.sampled_from(["email", "card", "own"]), st.text(min_size=1, max_size=80))
+def test_a_name_is_the_hmac_of_kind_and_value(kind: str, value: str) -> None:
+    same = value.casefold()
+    if kind == "card":
+        same = "".join(letter for letter in same if letter.isalnum())
+    told = kind.encode() + b"\0" + same.encode("utf-8", "surrogatepass")
+    digest = hmac.new(KEY, told, "sha256").hexdigest()[:12]
+    name = "".join(chr(ord("g") + int(letter, 16)) for letter in digest)
+    assert Pseudonyms(KEY, [compiled("own", "x")]).name(kind, value) == f"<{kind}:{name}>"
+
+
+def test_each_of_several_texts_has_its_own_names_and_all_are_counted() -> None:
+    named = Pseudonyms(KEY, [compiled("own", r"[a-z]+!\n\x00\n".replace("+", "{1,9}"))])
+    bob, end = named.name("email", "bob@example.com"), named.name("own", "end!")
+    told = [
+        ("", "none"),
+        ("to", "bob@example.com"),
+        ("", ""),
+        ("cc", "a bob@example.com b"),
+        ("", "the end!"),
+        ("", "c"),
+    ]
+    assert named.texts(told) == ["none", bob, "", f"a {bob} b", f"the {end}", "c"]
+    assert named.hidden == {"email": 2, "own": 1}
 
 
 def test_spelling_that_means_the_same_has_the_same_name() -> None:

@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stoker.core.recognise import RANKS, find
+from stoker.core.recognise.checks import LONG, Luhn
 from stoker.core.recognise.custom import compiled
+from stoker.core.recognise.reading import reading
 from stoker.core.recognise.spans import Span
 from tests.core import plain_recognise
 
@@ -222,6 +224,40 @@ def test_a_number_beside_the_word_that_tells_it_is_hidden_from_its_first_digit_o
 @given(st.text(alphabet="0123456789 -.+()/AZa٣", max_size=60))
 def test_so_it_does_in_any_digits_and_signs(text: str) -> None:
     assert find(text) == plain_recognise.find(text)
+
+
+@given(st.text(alphabet="0123456789.", max_size=40) | st.text(alphabet="01af:. ", max_size=40), around)
+def test_so_it_does_in_what_is_nearly_an_address(address: str, around: str) -> None:
+    text = around.format(address)
+    assert find(text) == plain_recognise.find(text)
+
+
+numbers = cards.map(lambda card: " ".join(card[at : at + 4] for at in range(0, 16, 4))) | st.from_regex(
+    r"[0-9]{1,7}|[1-6][0-9]{3}( [0-9]{4}){3}|3[47][0-9]{2} [0-9]{6} [0-9]{5}", fullmatch=True
+)
+
+
+@settings(max_examples=50)
+@given(st.lists(numbers, min_size=16, max_size=40), st.sampled_from([" ", "-", ", "]))
+def test_so_it_does_in_a_long_list_of_numbers(numbers: list[str], between: str) -> None:
+    text = between.join(numbers)
+    assert find(text) == plain_recognise.find(text)
+
+
+@given(st.text(alphabet="0123456789", min_size=LONG - 20, max_size=LONG + 20), st.integers(0, 80), st.integers(12, 19))
+def test_any_piece_of_digits_is_right_if_its_last_digit_is_the_one_that_makes_it_so(
+    digits: str, start: int, length: int
+) -> None:
+    piece = digits[start : start + length]
+    if len(piece) == length:
+        assert Luhn(digits).is_right(start, start + length) == (luhn_number(piece[:-1]) == piece)
+
+
+@given(texts | st.text(max_size=80), st.sampled_from(["tel", "电话", "τηλ", "pass", "api key"]), texts)
+def test_a_word_is_said_where_it_is_in_the_small_letters_of_the_text(before: str, word: str, behind: str) -> None:
+    read = reading(before + word.title() + behind)
+    assert len(read.lower) == len(read.outline) == len(read.text)
+    assert read.says(word) == (word in read.lower)
 
 
 @pytest.mark.parametrize("letter", ["İ", "ı", "ſ", "\N{KELVIN SIGN}"])

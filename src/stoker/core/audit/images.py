@@ -10,6 +10,7 @@ import msgspec
 
 from stoker.core.audit.chain import canonical
 from stoker.core.recognise import secrets
+from stoker.core.recognise.reading import reading
 from stoker.types.audit import FieldChange, ResourceChange
 
 FIELDS_MAX: Final = 200  # of one resource
@@ -97,7 +98,7 @@ def _address(value: str) -> str:
 
 def hidden(text: str) -> str:
     """Return a text without what in it opens a door, and not longer than TEXT_MAX."""
-    for span in sorted(secrets.find(text, text.lower()), reverse=True):
+    for span in sorted(secrets.find(reading(text)), reverse=True):
         text = text[: span.start] + HIDDEN + text[span.end :]
     if len(text) > TEXT_MAX:
         return f"{text[:TEXT_MAX]}… ({summary(text)})"

@@ -1,10 +1,10 @@
 """What in a text names a person or opens a door: `find` tells where, and what it is.
 
 A recogniser a file: `cards`; `numbers` (phones, IPv4) and `ids` (national ids, IBANs), whose forms `scan` looks for
-where the outline of the text has them; `told` (numbers known by the word before them), `words` (addresses of mail,
-IPv6), `secrets` (keys, tokens, passwords), `custom` (an endpoint's own patterns). Each looks for a form and then, where
-the form has one, at the check digit: the form alone would take order numbers for cards. What is in no form (names,
-streets, what a person tells of himself) is not found.
+where the outline of the text (`reading`) has them; `told` (numbers known by the word before them), `words` (addresses
+of mail, IPv6), `secrets` (keys, tokens, passwords), `custom` (an endpoint's own patterns). Each looks for a form and
+then, where the form has one, at the check digit: the form alone would take order numbers for cards. What is in no form
+(names, streets, what a person tells of himself) is not found.
 
 Every pattern is linear in the text: repeats are bounded, and what is not is one class of letters that ends before the
 search goes on (tests/core/test_recognise.py holds the growth).
@@ -15,12 +15,12 @@ from typing import Final
 
 from stoker.core.recognise import cards, ids, numbers, scan, secrets, told, words
 from stoker.core.recognise.custom import Custom
+from stoker.core.recognise.reading import reading
 from stoker.core.recognise.spans import Span
 
 # What an overlap is called: the first of these in it. A secret first, because it is the one that opens something.
 RANKS: Final = ("secret", "iban", "card", "id", "email", "phone", "ip")
 _SCREENS: Final = (*numbers.SCREENS, *ids.SCREENS)
-_CAPITALS: Final = {ord(letter): letter.lower() for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"}
 
 
 def find(text: str, custom: Sequence[Custom] = ()) -> list[Span]:
@@ -31,19 +31,13 @@ def find(text: str, custom: Sequence[Custom] = ()) -> list[Span]:
     found: list[Span] = []
     for own in custom:
         found += own.find(text)
-    lower = _lower(text)
-    found += secrets.find(text, lower)
+    read = reading(text)
+    found += secrets.find(read)
     found += words.find(text)
-    found += cards.find(text)
-    found += scan.find(_SCREENS, text)
-    found += told.find(text, lower)
+    found += cards.find(read)
+    found += scan.find(_SCREENS, read)
+    found += told.find(read)
     return _joined(found, [own.kind for own in custom])
-
-
-def _lower(text: str) -> str:
-    """Return `text` in small letters, each where it was: some letter becomes two."""
-    lower = text.lower()
-    return lower if len(lower) == len(text) else text.translate(_CAPITALS)
 
 
 def _joined(found: Iterable[Span], first: Sequence[str]) -> list[Span]:
@@ -53,6 +47,8 @@ def _joined(found: Iterable[Span], first: Sequence[str]) -> list[Span]:
         last = joined[-1] if joined else None
         if last is None or span.start >= last.end:
             joined.append(span)
+            continue
+        if span.end <= last.end and span.kind == last.kind:
             continue
         kind = min(last.kind, span.kind, key=rank.__getitem__)
         joined[-1] = Span(last.start, max(last.end, span.end), kind)

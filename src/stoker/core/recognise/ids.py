@@ -121,6 +121,7 @@ SCREENS: Final = (
     Screen(
         (b"999999", b"999 999"),
         (odd_form(_NIR, _checked(checks.nir), re.compile(r"[12]" + _ALONE + r"(?= ?\d\d ?\d\d ?\d\d ?\d{3})")),),
+        digits_min=15,
     ),
     Screen((b"99 999 999",), (form(_ELEVEN_PARTED, _eleven, b"99 999 999 999"),)),
     Screen((b"99.99.99",), (form(_ELEVEN_PARTED, _eleven, b"99.99.99-999", b"99.99.99 999"),)),

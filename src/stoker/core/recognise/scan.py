@@ -1,55 +1,40 @@
 """Where numbers may be, and which forms they may have, without looking at each number of a text.
 
-A form that begins with a digit costs `re` 30 ns for each digit of a text, and a dozen of them are ten times one. So a
-text is first made into its outline, in which all digits are the same digit and all letters the same letter; what a
-form needs there (`999-99-9999`) is found at the speed of memchr, and only there the form itself is looked for.
+What a form needs in the outline of a text (`999-99-9999`, `reading.py`) is found there at the speed of memchr, and only
+where it is the form itself is looked for.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
+from stoker.core.recognise.reading import Reading
 from stoker.core.recognise.spans import Span
 
 # Of a number: no more of it follows. Letters beside a number part it from others only where words are parted by
 # spaces: not those of Chinese.
 END: Final = r"(?![A-Za-z0-9_]|[.\-]\d)"
 _NINE: Final = ord("9")
-_OTHER_DIGIT: Final = re.compile(r"[^\D0-9]")
-
-
-def _drawn(code: int) -> int:
-    letter = chr(code)
-    if letter.isalpha():
-        return ord("A" if letter.isupper() else "a")
-    return _NINE if letter.isdigit() else code
-
-
-_TABLE: Final = bytes(_drawn(code) if code < 128 else code for code in range(256))
-
-
-def outline(text: str) -> bytes:
-    """Return a byte for each character: 9 is a digit, A and a are letters, other signs of ASCII are themselves."""
-    plain = text if text.isascii() else _OTHER_DIGIT.sub("9", text)
-    return plain.encode("ascii", "replace").translate(_TABLE)
+# The span, given the text, where the first digit is and where the pattern ended; None when it only looks so.
+Judge = Callable[[str, int, int], Span | None]
 
 
 class Form(NamedTuple):
     """What something looks like, told from the first digit in it.
 
     pattern: what begins with that digit; it looks behind to see what is before. Every repeat in it is bounded.
-    judged: the span, given the text, where that digit is and where the pattern ended; None when it only looks so.
     signs: pieces of outlines of which the form has one; where there are none, what to look for in the text or outline.
     first: where that digit may be, counted from the beginning of a sign.
     """
 
     pattern: re.Pattern[str]
-    judged: Callable[[str, int, int], Span | None]
+    judged: Judge
     signs: Sequence[bytes] | re.Pattern[str] | re.Pattern[bytes]
     first: Sequence[int]
 
-    def find(self, text: str, drawn: bytes) -> Iterator[Span]:
-        """Yield where the form is in `text`, whose outline is `drawn`; spans do not overlap."""
+    def find(self, text: str, drawn: bytes) -> list[Span]:
+        """Return where the form is in `text`, whose outline is `drawn`; spans do not overlap."""
+        spans: list[Span] = []
         after = 0
         match, judged = self.pattern.match, self.judged
         for start in self._starts(text, drawn):
@@ -57,7 +42,8 @@ class Form(NamedTuple):
             span = judged(text, start, found.end()) if found is not None else None
             if span is not None:
                 after = span.end
-                yield span
+                spans.append(span)
+        return spans
 
     def _starts(self, text: str, drawn: bytes) -> Sequence[int]:
         """Return in order the first digits at which the form may begin."""
@@ -86,34 +72,54 @@ class Form(NamedTuple):
         return places
 
 
+class Anchored(NamedTuple):
+    """What something looks like, told from a sign that few texts have otherwise: the + or the first dot.
+
+    pattern: what begins with that sign, which `re` finds at the speed of memchr; its one group that matched begins
+    with the first digit, be it before the sign or behind it. Every repeat in it is bounded.
+    """
+
+    pattern: re.Pattern[str]
+    judged: Judge
+
+    def find(self, text: str, _drawn: bytes) -> list[Span]:
+        """Return where the form is in `text`; spans do not overlap."""
+        judged = self.judged
+        spans = [judged(text, found.start(found.lastindex or 0), found.end()) for found in self.pattern.finditer(text)]
+        return [span for span in spans if span is not None]
+
+
 class Screen(NamedTuple):
-    """Forms of which each has one of `pieces` in its outline: most texts cost one look for all of them."""
+    """Forms that are in a text only if one of `pieces` is in its outline: most texts cost one look for all of them.
+
+    digits_min: how many digits each has that stand together, or with spaces and hyphens between.
+    is_spaced: pieces, and signs of forms, are those of the outline in which a dot and a hyphen are spaces.
+    """
 
     pieces: Sequence[bytes]
-    forms: Sequence[Form]
+    forms: Sequence[Form | Anchored]
+    digits_min: int = 1
+    is_spaced: bool = False
 
 
-def find(screens: Sequence[Screen], text: str) -> Iterator[Span]:
-    """Yield what in `text` is one of the forms; spans may overlap, but those of one form do not."""
-    drawn = outline(text)
+def find(screens: Iterable[Screen], read: Reading) -> list[Span]:
+    """Return what is one of the forms; spans may overlap, but those of one form do not."""
+    found: list[Span] = []
     for screen in screens:
-        if any(map(drawn.__contains__, screen.pieces)):
+        drawn = read.spaced if screen.is_spaced else read.outline
+        if any(map(drawn.__contains__, screen.pieces)) and read.has_digits(screen.digits_min):
             for form in screen.forms:
-                yield from form.find(text, drawn)
+                found += form.find(read.text, drawn)
+    return found
 
 
-def form(
-    pattern: str, judged: Callable[[str, int, int], Span | None], *pieces: bytes, first: Sequence[int] = (0,)
-) -> Form:
+def form(pattern: str, judged: Judge, *pieces: bytes, first: Sequence[int] = (0,)) -> Form:
     """Return the form of what has one of `pieces` in its outline."""
     return Form(re.compile(r"\d(?:" + pattern + ")"), judged, pieces, first)
 
 
 def odd_form(
-    pattern: str,
-    judged: Callable[[str, int, int], Span | None],
-    sign: re.Pattern[str] | re.Pattern[bytes],
-    first: Sequence[int] = (0,),
+    pattern: str, judged: Judge, sign: re.Pattern[str] | re.Pattern[bytes], first: Sequence[int] = (0,)
 ) -> Form:
     """Return the form of what has no piece in common; `sign` must be found at 10 ns a digit or less."""
     return Form(re.compile(r"\d(?:" + pattern + ")"), judged, sign, first)

@@ -8,9 +8,12 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from stoker.core.recognise.reading import Reading
 from stoker.core.recognise.spans import Span, after
 
 _LONG: Final = re.compile(r"[A-Za-z0-9](?<![A-Za-z0-9_+/=~]{2})[A-Za-z0-9_+/=~.\-]{15,}")
+_LONG_MIN: Final = 16
+_IN_LONG: Final = bytes(ord("x") if chr(code) in "9Aa_+/=~.-" else ord(" ") for code in range(256))  # of an outline
 # Forms that their issuers publish, for scanners to find.
 _ISSUED: Final = re.compile(
     r"(?<![A-Za-z0-9])(?:"
@@ -26,6 +29,7 @@ _ISSUED: Final = re.compile(
 _PEM: Final = "-----BEGIN "
 _PEM_END: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}-----")
 _PEM_PRIVATE: Final = re.compile(r"-----BEGIN [A-Z0-9 ]{0,30}PRIVATE KEY[A-Z ]{0,12}-----")
+_SCHEMES: Final = ("bearer ", "basic ")
 _SCHEME: Final = re.compile(r"\b(?:bearer|basic) {1,4}([A-Za-z0-9._~+/\-]{8,8192}={0,2})", re.IGNORECASE)
 _IN_URL: Final = re.compile(r"://[^\s/:@\x00]{0,64}:([^\s/@\x00]{1,256})@")
 # `password: …`, `"api_key" = "…"`: the value is what is hidden, the name before it is looked at backwards, because a
@@ -58,27 +62,40 @@ _HEX: Final = re.compile(r"[0-9a-fA-F\-_]+\Z")
 LOOKED_AT: Final = 256  # characters of a long word that decide whether it is random
 
 
-def find(text: str, lower: str) -> Iterator[Span]:
-    """Yield what in `text` opens a door; spans may overlap. `lower` is the text in small letters."""
-    for run in _LONG.finditer(text):
-        yield from _in_long(text, run.start(), run.end())
+def find(read: Reading) -> Iterator[Span]:
+    """Yield what opens a door; spans may overlap."""
+    text = read.text
+    for start, end in _long_runs(read.outline):
+        for run in _LONG.finditer(text, start, end):
+            yield from _in_long(text, run.start(), run.end())
     if _PEM in text:
         yield from _private_keys(text)
     if "://" in text:
         for found in _IN_URL.finditer(text):
             yield Span(found.start(1), found.end(1), "secret")
-    if "bearer " in lower or "basic " in lower:
+    if any(map(read.says, _SCHEMES)):
         for found in _SCHEME.finditer(text):
             if any(map(str.isdigit, found[1])) or len(found[1]) > 20:
                 yield _without_stop(found)
-    if any(map(lower.__contains__, _TELLING_WORDS)):
+    if any(map(read.says, _TELLING_WORDS)):
         for found in _VALUE.finditer(text):
             before = text[max(0, found.start() - BEFORE) : found.start()].lower()
             is_told = any(map(before.__contains__, _TELLING_WORDS)) and _TELLS.search(before)
             if is_told and not _NO_VALUE.match(found[1]):
                 yield _without_stop(found)
-    for found in after(_PASSWORD_WORDS, _BARE, text, lower):
+    for found in after(_PASSWORD_WORDS, _BARE, read):
         yield Span(found.start(1), found.end(1), "secret")
+
+
+def _long_runs(outline: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where so many letters and signs stand without a space that one of `_LONG` may be among them."""
+    drawn = outline.translate(_IN_LONG)
+    start = drawn.find(b"x" * _LONG_MIN)
+    while start >= 0:
+        end = drawn.find(b" ", start)
+        end = end if end >= 0 else len(drawn)
+        yield start, end
+        start = drawn.find(b"x" * _LONG_MIN, end)
 
 
 def is_issued(text: str) -> bool:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from stoker.core.recognise.reading import Reading
+
 
 class Span(NamedTuple):
     """`text[start:end]` is a `kind`."""
@@ -13,15 +15,16 @@ class Span(NamedTuple):
     kind: str
 
 
-def after(words: Iterable[str], pattern: re.Pattern[str], text: str, lower: str) -> Iterator[re.Match[str]]:
-    """Yield where `pattern` begins with one of `words`, which are in small letters as `lower`, the text, is.
+def after(words: Iterable[str], pattern: re.Pattern[str], read: Reading) -> Iterator[re.Match[str]]:
+    """Yield where `pattern` begins with one of `words`, which are in small letters.
 
     A search for ten words costs `re` 20 times what it costs to find each.
     """
-    for word in words:
+    lower = read.lower
+    for word in filter(read.says, words):
         at = lower.find(word)
         while at >= 0:
-            found = pattern.match(text, at)
+            found = pattern.match(read.text, at)
             if found is not None:
                 yield found
             at = lower.find(word, at + 1)

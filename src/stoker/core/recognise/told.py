@@ -9,6 +9,7 @@ from typing import Final
 
 from stoker.core.recognise import checks
 from stoker.core.recognise.numbers import BEFORE, EXTENSION, is_date, opened
+from stoker.core.recognise.reading import Reading
 from stoker.core.recognise.spans import Span, after
 
 _PHONE_WORDS: Final = (
@@ -35,16 +36,16 @@ _SSN: Final = re.compile(
 _BSN: Final = re.compile(r"(?:\bbsn\b|burgerservice|sofi)" + _NINE + r"(\d{9})" + _NINE_END, re.IGNORECASE)
 
 
-def find(text: str, lower: str) -> Iterator[Span]:
-    """Yield numbers that `text` says are phones or national ids; `lower` is the text in small letters."""
-    for found in after(_PHONE_WORDS, _PHONE, text, lower):
+def find(read: Reading) -> Iterator[Span]:
+    """Yield numbers that the text says are phones or national ids."""
+    for found in after(_PHONE_WORDS, _PHONE, read):
         if not is_date(found[1]):
-            start = opened(text, found.start(1))
+            start = opened(read.text, found.start(1))
             yield Span(start, found.end(1), "phone")
-    for found in after(_SSN_WORDS, _SSN, text, lower):
+    for found in after(_SSN_WORDS, _SSN, read):
         if checks.ssn(found[1].replace(" ", "")):
             yield Span(found.start(1), found.end(1), "id")
-    for found in after(_BSN_WORDS, _BSN, text, lower):
+    for found in after(_BSN_WORDS, _BSN, read):
         if checks.bsn(found[1]):
             yield Span(found.start(1), found.end(1), "id")
 

@@ -16,10 +16,17 @@ _SIGNS: Final = "._%+-'~!$*^{}`"  # also allowed are = & ? / # |, which part oth
 _LOCAL: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789" + _SIGNS
 _QUOTES: Final = "'{`!*$^"  # signs that also stand before an address
 
-# From its first colon on; the letters before are read backwards.
-_IPV6: Final = re.compile(r":[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]{0,33}(?![A-Za-z0-9_:])")
-_HEX: Final = "0123456789abcdefABCDEF"
-_NOT_BEFORE: Final = re.compile(r"[A-Za-z0-9_:.]")
+# From its first colon on: what is before it is looked at backwards. One gap, or eight groups.
+_HEX: Final = "[0-9A-Fa-f]"
+_GROUP: Final = _HEX + "{1,4}"
+_NOT_BEFORE: Final = "(?<![A-Za-z0-9_:.])"
+_HEAD: Final = "|".join(rf"(?<={_NOT_BEFORE}({_HEX}{{{letters}}}):)" for letters in (4, 3, 2, 1))
+_IPV6: Final = re.compile(
+    rf":(?={_HEX}{{0,4}}:)(?:{_HEAD}|(?<={_NOT_BEFORE}():)(?=:))"
+    rf"(?:(?::|{_GROUP}(?::{_GROUP}){{0,5}}::)(?:{_GROUP}(?::{_GROUP}){{0,6}})?|{_GROUP}(?::{_GROUP}){{6}})"
+    r"(?![A-Za-z0-9_:])"
+)
+_COLONS_MAX: Final = 7  # one more where the gap is at an end
 
 
 def find(text: str) -> Iterator[Span]:
@@ -47,26 +54,15 @@ def _emails(text: str, pattern: re.Pattern[str]) -> Iterator[Span]:
 
 def _ipv6(text: str) -> Iterator[Span]:
     for found in _IPV6.finditer(text):
-        at = found.start()
-        before = text[max(0, at - 5) : at]
-        head = before[len(before.rstrip(_HEX)) :]
-        start = at - len(head)
-        if len(head) > 4 or _NOT_BEFORE.match(text[start - 1 : start]):
-            continue
-        if _is_somebody(head + found[0]):
-            yield Span(start, found.end(), "ip")
+        start, end = found.start(found.lastindex or 0), found.end()
+        if _is_somebody(text[start:end]):
+            yield Span(start, end, "ip")
 
 
 def _is_somebody(address: str) -> bool:
-    """Return whether hexadecimal digits and colons are an IPv6 address, and not this or any host's."""
-    head, gap, tail = address.partition("::")
-    first, last = (half.split(":") if half else [] for half in (head, tail))
-    groups = first + last
-    is_full = len(groups) == 8
-    if bool(gap) == is_full or len(groups) > 8 or (not gap and not is_full):
+    """Return whether what looks like an IPv6 address has no more than eight groups and is not this or any host's."""
+    colons = address.count(":")
+    if colons > _COLONS_MAX + (address.startswith("::") or address.endswith("::")):
         return False
-    if not all(0 < len(group) <= 4 for group in groups) or not any(map(str.isdecimal, address)):
-        return False
-    ends_in = int(last[-1] if last else "0", 16) if gap else int(groups[-1], 16)
-    leading = groups[:-1] if last or not gap else groups
-    return ends_in > 1 or any(group.strip("0") for group in leading)
+    has_digits = address.strip("abcdefABCDEF:") != ""  # else it may be a word and two colons
+    return has_digits and address.lstrip("0:") not in ("", "1")
