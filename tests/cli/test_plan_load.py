@@ -116,7 +116,7 @@ def test_the_page_says_what_so_many_requests_can_tell() -> None:
     said = click.unstyle(text(Validation(44, 96.0, lines, "load", judged=44)))
     assert "970 ms to 1.04 s  within" in said
     assert "2.5 s or more     cannot be told" in said
-    assert "44 requests cannot tell how far off latency p95 is" in said
+    assert "44 requests cannot tell how far off the simulation is of latency p95: " in said
     assert "TRUTH" not in text(Validation(44, 96.0, (lines[2],)))
 
 

@@ -27,6 +27,11 @@ def _row(line: Checked) -> tuple[str, ...]:
     return line.name, *shown, off, f"± {line.bound * 100:.0f} %", _truth(line) if line.verdict else "", so
 
 
+def _listed(names: list[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
+
+
 def _truth(line: Checked) -> str:
     if math.isinf(line.high):
         return f"{_shown(line, line.low)} or more"
@@ -50,8 +55,8 @@ def _notes(found: Validation) -> list[str]:
     ]
     if unsure := [each.name for each in found.lines if each.verdict == "cannot be told"]:
         notes.append(
-            f"{found.judged:,} requests cannot tell how far off {' and '.join(unsure)} is: the truth lies within "
-            "TRUTH 19 times of 20; send for longer, or a trace in which fewer or more of them wait for a start"
+            f"{found.judged:,} requests cannot tell how far off the simulation is of {_listed(unsure)}: the truth lies "
+            "within TRUTH 19 times of 20; send for longer, or a trace in which fewer or more of them wait for a start"
         )
     if found.by_day:
         offs = ", ".join(f"{each.name} {each.off * 100:+.0f} %" for each in found.by_day)
