@@ -1,4 +1,4 @@
-"""The benchmark: `python -m bench [--quick] [--only ROOM,ROOM] [--baselines]`; --help lists the rooms.
+"""The benchmark: `python -m bench [--quick] [--only ROOM,ROOM] [--loads LOAD,LOAD] [--baselines]`; --help lists them.
 
 Starts its own platform in a folder and on a port of its own, puts it in alternating rounds beside what a user would
 write or run instead, prints a table with what must hold, and writes JSON and Markdown to bench/results/.
@@ -11,7 +11,7 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,10 +54,11 @@ WHOLE = Effort(rounds=5, seconds=5, streams=4, starts=3, soak_s=3600)
 class Bench:
     """One run: what it measures and where its files lie."""
 
-    def __init__(self, folder: Path, effort: Effort, *, baselines_only: bool) -> None:
+    def __init__(self, folder: Path, effort: Effort, *, baselines_only: bool, loads: Sequence[str]) -> None:
         self.folder = folder
         self.effort = effort
         self.baselines_only = baselines_only
+        self.loads = loads
         self.digits = demo.prepare("digits", folder)
 
     def startup(self) -> Section:
@@ -146,8 +147,8 @@ class Bench:
 
     def validation(self) -> Section:
         models = {name: demo.prepare(name, self.folder) for name in demo.NAMES}
-        effort = self.effort
-        return validation.measure(models, self.folder / "validation", rounds=effort.rounds, seconds=effort.seconds)
+        effort, folder = self.effort, self.folder / "validation"
+        return validation.measure(models, folder, rounds=effort.rounds, seconds=effort.seconds, loads=self.loads)
 
     def pooling(self) -> Section:
         return pooling.measure(demo.prepare("smol", self.folder), seconds=48 * self.effort.seconds)
@@ -174,14 +175,23 @@ def main(arguments: list[str]) -> int:
         default=",".join(rooms),
         help=f"rooms, separated by commas: %(default)s; also {', '.join(long)}",
     )
+    parser.add_argument(
+        "--loads",
+        default=",".join(validation.LOADS),
+        help="of the room validation, these loads alone, separated by commas: %(default)s",
+    )
     parser.add_argument("--baselines", action="store_true", help="measure the baselines alone")
     chosen = parser.parse_args(arguments)
     asked = [room.strip() for room in chosen.only.split(",")]
     if unknown := [room for room in asked if room not in (*rooms, *long)]:
         parser.error(f"no room called {', '.join(unknown)}; there are {', '.join((*rooms, *long))}")
+    loads = [load.strip() for load in chosen.loads.split(",")]
+    if unknown := [load for load in loads if load not in validation.LOADS]:
+        parser.error(f"no load called {', '.join(unknown)}; there are {', '.join(validation.LOADS)}")
     description = machine.description()
     with tempfile.TemporaryDirectory(prefix="stoker-bench-") as folder:
-        bench = Bench(Path(folder), QUICK if chosen.quick else WHOLE, baselines_only=chosen.baselines)
+        effort = QUICK if chosen.quick else WHOLE
+        bench = Bench(Path(folder), effort, baselines_only=chosen.baselines, loads=loads)
         if chosen.baselines:
             asked = [room for room in asked if room in ("predict", "chat")]
         sections = [_room(room, getattr(bench, room)) for room in asked]

@@ -3,11 +3,14 @@
 `python -m bench --only validation`. A platform of its own, and `stoker plan NAME --validate` as a user says it: loads
 of a steady rate, then traces under which `smol` grows to two replicas and back, and `digits` sleeps and wakes. Times
 are those that gateways measured; each half of a load's stretches is judged by what the other says of the engine.
+`--loads smol,digits-scaled` sends those alone. What is held is how far off a number was as measured; beside it stands
+whether so many requests can tell (core/ranks.py).
 """
 
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, Final, NamedTuple
@@ -36,6 +39,7 @@ SCALED: Final[dict[str, dict[str, Any]]] = {
     "smol": {"replicas": {"min": 1, "max": 2}},
 }
 PATHS: Final = {"digits": "/v2/models/digits/infer", "minilm": "/v1/embeddings", "smol": "/v1/chat/completions"}
+LOADS: Final = (*RATES, *(f"{name}-scaled" for name in SCALED))
 TIMEOUT_S: Final = 900.0
 ROUNDS_MAX: Final = 3  # of some seven minutes; of the traces one less, of nine
 
@@ -47,33 +51,39 @@ class Run(NamedTuple):
     load_average: float
 
 
-def measure(models: dict[str, DemoModel], folder: Path, *, rounds: int, seconds: float) -> Section:
-    """Send and simulate every load so many times, each time drawn anew."""
+def measure(
+    models: dict[str, DemoModel], folder: Path, *, rounds: int, seconds: float, loads: Sequence[str] = LOADS
+) -> Section:
+    """Send and simulate each of these loads so many times, each time drawn anew."""
     folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[Run]] = {}
+    steady = [name for name in RATES if name in loads]
+    scaled = [name for name in SCALED if f"{name}-scaled" in loads]
+    names = [name for name in models if name in steady or name in scaled]
     with Platform() as platform:
         platform.up()
-        for model in models.values():
-            platform.deploy(model)
-        for name in models:
+        for name in names:
+            platform.deploy(models[name])
+        for name in names:
             platform.wait_for(PATHS[name], _hello(name))
         for number in range(min(rounds, ROUNDS_MAX)):
-            for name in models:
+            for name in steady:
                 lasts_s = SECONDS[name] * seconds
                 found.setdefault(name, []).append(
                     _validated(platform, name, number, "--rate", f"{RATES[name]}", "--for", f"{lasts_s}s")
                 )
-        for name in SCALED:
+        for name in scaled:
             platform.cli("apply", "-f", "-", stdin=_scaled(models[name]))
         for number in range(min(rounds, ROUNDS_MAX - 1)):
-            for name in SCALED:
+            for name in scaled:
                 trace = folder / f"{name}-{number}.csv"
                 _write(trace, name, number)
                 platform.wait_for(PATHS[name], _hello(name))
                 found.setdefault(f"{name}, scaled", []).append(
                     _validated(platform, name, number, "--trace", str(trace), "--for", "10m")
                 )
-    table = [["", "requests", "number", "measured", "simulated", "off", "engine of the day before", "load average"]]
+    table = [["", "requests", "number", "measured", "simulated", "off", "truth, 19 of 20", "so",
+              "engine of the day before", "load average"]]  # fmt: skip
     figures: list[Figure] = []
     for name, runs in found.items():
         table += [row for one in runs for row in _rows(name, one)]
@@ -89,18 +99,19 @@ def _validated(platform: Platform, name: str, seed: int, *options: str) -> Run:
     for line in (*tree["lines"], *tree["by_day"]):  # JSON has no infinite number: null
         line.update({key: math.inf for key, value in line.items() if value is None})
     found = msgspec.convert(tree, Validation)
-    offs = ", ".join(f"{each.name} {each.off * 100:+.0f} %" for each in found.lines)
+    offs = ", ".join(f"{each.name} {each.off * 100:+.0f} % {each.verdict}".strip() for each in found.lines)
     load_average = os.getloadavg()[0]
     say(f"  {name}: {offs} (load average {load_average:.1f})")
     return Run(found, load_average)
 
 
 def _figures(name: str, runs: list[Run]) -> list[Figure]:
-    """Return the median of how far off each number was, whatever the direction."""
+    """Return the median of how far off each number was, whatever the direction, and what each round can say of it."""
     found = []
     for at, line in enumerate(runs[0].found.lines):
         offs = [abs(one.found.lines[at].off) * 100 for one in runs]
-        note = ", ".join(f"{one.found.lines[at].off * 100:+.0f}" for one in runs)
+        lines = [one.found.lines[at] for one in runs]
+        note = ", ".join(f"{each.off * 100:+.0f} {each.verdict}".strip() for each in lines)
         found.append(Figure(f"{name}: {line.name} off by", median(offs), "%", line.bound * 100, "at most", note))
     return found
 
@@ -110,6 +121,7 @@ def _rows(name: str, run: Run) -> list[list[str]]:
     by_day = {each.name: each for each in one.by_day}
     return [
         [name, f"{one.requests}", line.name, _shown(line.measured), _shown(line.simulated), _off(line),
+         f"{_shown(line.low)} to {_shown(line.high)}" if line.verdict else "", line.verdict,
          _off(by_day[line.name]) if line.name in by_day else "", f"{run.load_average:.1f}"]
         for line in one.lines
     ]  # fmt: skip

@@ -2,10 +2,11 @@
 
 import math
 
+import click
 import numpy as np
 import pytest
 
-from stoker.cli.plan_load import RATE_MAX, Wanted, arranged, came, measured, sized, usual
+from stoker.cli.plan_load import RATE_MAX, Wanted, arranged, came, measured, remembered, sized, usual
 from stoker.cli.plan_platform import Known
 from stoker.cli.plan_traces import MOST, PER_S, Marked
 from stoker.cli.plan_validate import text
@@ -13,13 +14,16 @@ from stoker.client.data import Tokens
 from stoker.client.load import Ask
 from stoker.client.openloop import Seen
 from stoker.client.prompts import USUAL
+from stoker.client.scaling import ScalingView
+from stoker.core.scale.record import Record
+from stoker.core.scale.sight import Sight
 from stoker.protocol.tracecontext import read
 from stoker.sim.arrivals import Arrivals
 from stoker.sim.platform import plan
 from stoker.sim.sizing.traced import Traced
 from stoker.sim.sizing.validation import Checked, Validation
 from stoker.types.errors import Unavailable
-from stoker.types.resources import EndpointSpec
+from stoker.types.resources import EndpointSpec, Replicas
 
 
 def known(per_s: float, tokens: tuple[int, ...] = ()) -> Known:
@@ -101,3 +105,28 @@ def test_the_page_says_whose_clock_and_what_the_engine_rests_on() -> None:
     assert "240 of them traced and compared; the engine fitted to this load" in said
     assert "as the day before this load knew it: latency p50 +20 %" in said
     assert "of the last day, as the platform measured them" in text(Validation(900, 60.0, lines))
+
+
+def test_the_page_says_what_so_many_requests_can_tell() -> None:
+    lines = (
+        Checked("latency p50", 1.0, 1.05, 0.15, 0.97, 1.04),
+        Checked("latency p95", 3.0, 2.1, 0.25, 2.5, math.inf),
+        Checked("replica-hours", 0.2, 0.21, 0.1),
+    )
+    said = click.unstyle(text(Validation(44, 96.0, lines, "load", judged=44)))
+    assert "970 ms to 1.04 s  within" in said
+    assert "2.5 s or more     cannot be told" in said
+    assert "44 requests cannot tell how far off the simulation is of latency p95: " in said
+    assert "TRUTH" not in text(Validation(44, 96.0, (lines[2],)))
+
+
+def test_scaling_begins_as_it_is_when_it_has_seen_the_probes() -> None:
+    def view(at_s: float | None, *, is_scaled: bool = True) -> ScalingView:
+        now = Record(at_s, 1, 1, "", "", (), Sight(at_s=at_s)) if at_s is not None else None
+        return ScalingView("default", "a", Replicas(1, 2), is_scaled, (), now)
+
+    looks = iter([None, 7.0, 7.0, 9.0])
+    assert remembered(lambda: view(next(looks))) == view(7.0), "the first that there is"
+    assert remembered(lambda: view(next(looks))) == view(9.0)
+    assert remembered(lambda: view(None, is_scaled=False)).now is None, "what does not scale is not looked at"
+    assert remembered(lambda: view(7.0), patience_s=0.0) == view(7.0), "nor is a control that is away waited for"

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from stoker.sim.arrivals import Arrivals
+from stoker.sim.arrivals import Arrivals, of
 from stoker.sim.platform import plan
 from stoker.sim.platform.site import Site
+from stoker.sim.service import Drawn
 from stoker.sim.sizing import paced, slowness, traced, trial
 from stoker.sim.sizing.answer import Range
 from stoker.sim.sizing.trial import Kind
@@ -194,3 +195,31 @@ def test_calls_are_fitted_with_how_much_longer_some_take_than_others_of_their_si
 def test_a_load_that_left_hardly_a_trace_is_refused() -> None:
     with pytest.raises(InvalidInput, match="0 requests left a trace to set the pace by"):
         traced.fitted(kind(plan.Batching()), ONE, chats(20, 1.0), [traced.Traced(0)])
+
+
+def told(number: int, beside_s: float, waited_s: float = 0.0) -> traced.Traced:
+    latency_s = waited_s + beside_s + 0.01
+    return traced.Traced(number, latency_s, latency_s, beside_s, 1, 0.01, waited_s=waited_s)
+
+
+def test_one_slow_request_of_hundreds_is_drawn_as_often_as_it_was() -> None:
+    """Between few quantiles the slowest of all was smeared over the last fortieth, of which it was a tenth."""
+    arrivals = replace(chats(400, 4.0), input_tokens=np.zeros(0, np.int64), output_tokens=np.zeros(0, np.int64))
+    slow = next(at for at in range(200, 400) if traced.fold(arrivals.at_s[at]) == 1)
+    seen = [told(at, 1.0 if at == slow else 0.001) for at in range(400)]
+    found = traced.fitted(kind(plan.Batching()), ONE, arrivals, seen)[0]
+    around_s = trial.lived(replace(found, engine=plan.Batching(0.0, 0.0)), ONE, arrivals).latency_s
+    assert np.quantile(around_s, 0.98) < 0.1
+    assert 0.0 < np.mean(around_s > 0.1) < 0.015
+
+
+def test_what_is_beside_who_waited_is_drawn_of_those_who_waited() -> None:
+    draws = np.random.default_rng(2)
+    at_s = np.sort(np.concatenate([draws.uniform(0.0, 100.0, 200), np.repeat(np.arange(5.0, 100.0, 5.0), 4)]))
+    arrivals = of(at_s, 101.0)
+    is_first = np.append(True, np.diff(at_s) > 0.0)
+    seen = [told(at, 0.001) if first else told(at, 0.2, waited_s=0.01) for at, first in enumerate(is_first.tolist())]
+    places = kind(plan.Places(1, Drawn(0.001, 0.0)))
+    for each in traced.fitted(places, ONE, arrivals, seen):
+        latency_s = trial.lived(each, ONE, arrivals).latency_s
+        assert latency_s[~is_first].min() > 0.2 > 0.1 > np.quantile(latency_s[is_first], 0.9)

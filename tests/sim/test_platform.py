@@ -261,6 +261,24 @@ def test_who_comes_while_nothing_runs_waits_for_a_start_and_not_for_the_next_loo
     assert found.replica_hours * 3600.0 < 40.0, "asleep in between"
 
 
+def test_who_comes_just_behind_a_look_waits_for_the_pause_between_two() -> None:
+    """Control looks every two seconds, at once when it is asked, but never within 0.2 s of the look before."""
+    asleep = EndpointPlan(
+        "one",
+        at(0.5, 30.55, 61.0, duration_s=90.0),
+        Places(1, Drawn(0.5, 0.0)),
+        Terms(1, 3.0, 0, 1, 1),
+        lambda _: Stoker(Rules(0, 1, idle_timeout_s=9.0)),
+        looks_from_s=0.5,
+    )
+    world = World(PlatformPlan((asleep,)))
+    world.run()
+    first_s, behind_s, between_s = world.sites["one"].ledger.columns()[2].tolist()
+    assert first_s == pytest.approx(0.5)
+    assert behind_s == pytest.approx(0.15 + 3.0 + 0.5, abs=0.001), "0.05 s behind the look at 30.5"
+    assert between_s == pytest.approx(0.01 + 3.0 + 0.5, abs=0.001)
+
+
 def rolled(**more: float) -> Outcome:
     kind = fixed(steady(40.0, 400.0), 6, terms=Terms(cold_start_s=5.0, initial=6, least=6))
     return ran(kind, gateways=2, rollouts=(RolloutPlan("one", 20.0, QUICK, **more),), error_ratio=0.002)

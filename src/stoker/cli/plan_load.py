@@ -1,7 +1,7 @@
 """`stoker plan --validate`: a short load to an endpoint as it is, said before it is sent, and what its client saw."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Final
@@ -18,7 +18,7 @@ from stoker.client import prompts
 from stoker.client.control import ControlClient
 from stoker.client.data import DataClient
 from stoker.client.openloop import Due, OpenLoop, Seen, exchange
-from stoker.client.scaling import scaling
+from stoker.client.scaling import ScalingView, scaling
 from stoker.core.scale.memory import Memory
 from stoker.core.scale.policy import is_scaled
 from stoker.sim.arrivals import Arrivals, of
@@ -40,6 +40,7 @@ PROBES: Final = 3  # the first, which may warm something up, does not count
 HALF: Final = 0.5  # busy
 LATELY_S: Final = 300
 REPLICAS_EVERY_S: Final = 5.0  # as control looks at all processes
+LOOKED_S: Final = 5.0  # in which control looks at what scales, twice
 SAY_EVERY_S: Final = 0.2
 GRACE_S: Final = 5.0  # beyond the endpoint's own timeout
 MADE_UP: Final[dict[Task, str]] = {"predict": "one made-up row", "embed": "one sentence", "chat": "one chat"}
@@ -81,9 +82,9 @@ class Probe:
 class Sent:
     """What was sent, and what its traces say. before: what was known of the endpoint's day, None: too little.
 
-    known: of the endpoint without its day; began_s: unix time of the load's beginning, memory and known_start_s: what
-    scaling remembered then, and took a start for. arrivals: of a chat with what its engine read, `prompts` with whole
-    prompts.
+    known: of the endpoint without its day; began_s: unix time of the load's beginning, memory, known_start_s and
+    before_per_s: what scaling remembered then, took a start for, and had seen come in the minute before.
+    arrivals: of a chat with what its engine read, `prompts` with whole prompts.
     client_s: the median as the client saw it.
     """
 
@@ -100,6 +101,7 @@ class Sent:
     began_s: float
     memory: Memory
     known_start_s: float
+    before_per_s: float
 
     def scaled(self, kind: Kind) -> Kind:
         """Return `kind` as its scaling was at the beginning."""
@@ -109,6 +111,7 @@ class Sent:
             memory=self.memory,
             began_s=self.began_s,
             known_start_s=self.known_start_s,
+            before_per_s=self.before_per_s,
             schedules=self.known.spec.scaling.schedules,
         )
 
@@ -147,7 +150,7 @@ def sent(session: Session, wanted: Wanted) -> Sent:
     _say(data, target, wanted, rate, is_sized=before is not None or wanted.trace is not None)
     marked = Marked(len(planned), rate, wanted.seed)
     coming = enumerate(zip(planned.at_s.tolist(), sizes, strict=True))
-    scaled = scaling(control.connection, wanted.project, wanted.name)
+    scaled = remembered(lambda: scaling(control.connection, wanted.project, wanted.name))
     dues = (Due(at_s, marked.mark(number, made.ask(number, size)), number) for number, (at_s, size) in coming)
     timeout_s = parse_seconds(target.spec.limits.timeout)
     loop = OpenLoop(data.connection, dues, timeout_s + GRACE_S, len(planned))
@@ -170,6 +173,7 @@ def sent(session: Session, wanted: Wanted) -> Sent:
         median([each.began_at_s - seen[each.number].at_s for each in traces if each.began_at_s] or [0.0]),
         scaled.memory or Memory(),
         scaled.now.sight.cold_start_s if scaled.now is not None else 0.0,
+        scaled.now.sight.rate_long if scaled.now is not None else 0.0,
     )
 
 
@@ -237,6 +241,19 @@ def measured(traces: Sequence[Traced], task: Task, replica_hours: float) -> Meas
     if task == "chat":
         taken_s["ttft"] = [each.ttft_s for each in traces]
     return Measured([each.number for each in traces], taken_s, replica_hours)
+
+
+def remembered(look: Callable[[], ScalingView], patience_s: float = LOOKED_S) -> ScalingView:
+    """Return how an endpoint scales once control has looked again: it has seen all that was sent before this call.
+
+    What does not scale is not waited for, nor anything for longer than `patience_s`.
+    """
+    until_s = time.monotonic() + patience_s
+    first = found = look()
+    while found.is_scaled and found.now == first.now and time.monotonic() < until_s:
+        time.sleep(SAY_EVERY_S)
+        found = look()
+    return found
 
 
 def _target(control: ControlClient, wanted: Wanted) -> Target:

@@ -21,10 +21,9 @@ class Stoker:
     """`core/scale` with its memory; `decisions` keeps what changed, when and why.
 
     began_s: unix time at the beginning, where `memory` is of a platform that ran before, or a day has its hours.
+    before_per_s: requests a second of the minute before the beginning, which such a platform saw too.
     calendar: of the schedules, with a beginning of its own; what `rules` has of them is not looked at.
     """
-
-    every_s = EVERY_S
 
     def __init__(
         self,
@@ -33,14 +32,18 @@ class Stoker:
         memory: Memory | None = None,
         began_s: float = 0.0,
         calendar: Calendar | None = None,
+        before_per_s: float = 0.0,
     ) -> None:
         self.name = name
+        self.every_s = EVERY_S
         self.decisions: list[tuple[float, Decision]] = []
         self._rules = msgspec.structs.replace(rules, schedules=calendar.windows if calendar is not None else ())
         self._calendar = calendar
         self._began_s = began_s if calendar is None else calendar.began_s
         self._memory = memory or Memory()
         self._counts = Counts()
+        if self._memory.measured_s:
+            self._look_back(before_per_s)
 
     def tick(self, seen: Observation) -> int:
         """See sim/policy.Policy."""
@@ -50,6 +53,16 @@ class Stoker:
             self.decisions.append((seen.now_s, msgspec.structs.replace(decision, memory=Memory())))
         self._memory = decision.memory
         return decision.desired
+
+    def _look_back(self, per_s: float) -> None:
+        """Have seen the minute before the beginning; a window of seconds takes one request for many."""
+        nobody = LaneLoad(
+            "", "", arrived=0, served=0, served_s=0.0, tokens=0, waiting=0, in_flight=0, ready=0, places=0.0
+        )
+        for look in range(round(LONG_S / EVERY_S)):
+            seen_s = look * EVERY_S
+            loads = {"": msgspec.structs.replace(nobody, arrived=int(seen_s * per_s))}
+            self._counts.add(self._began_s + seen_s - LONG_S, loads)
 
     def _sight(self, seen: Observation, now_s: float) -> Sight:
         counted = self._counts.add(now_s, {"": _load(seen)})

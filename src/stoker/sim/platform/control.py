@@ -16,6 +16,7 @@ from stoker.types.ids import NodeName
 
 ANYWHERE: Final = "anywhere"  # the node of a platform without nodes
 WAKE_S: Final = 0.01  # from who waits where nothing runs until control looks, asked by a gateway (gateway/wakes.py)
+WOKEN_S: Final = 0.2  # between two looks, however often somebody asks (control/scaling/watch.py)
 
 
 class Control:
@@ -32,7 +33,7 @@ class Control:
         """Start what is there at the beginning, ready, and look from then on."""
         for site in self._sites.values():
             self._reconcile(site, is_there=True)
-            self._clock.at(0.0, self._tick, site)
+            self._clock.at(site.kind.looks_from_s, self._tick, site, site.looks)
         for kind in self._plan.rollouts:
             if kind.at_s < until_s:
                 self._clock.at(kind.at_s, self._roll_out, kind)
@@ -43,15 +44,20 @@ class Control:
         """Look soon, if nothing takes requests: somebody waits. Whoever scales to zero has something that asks."""
         if not site.is_woken and all(each.state == "draining" for each in site.replicas):
             site.is_woken = True
-            self._clock.at(self._clock.now_s + WAKE_S, self._look, site)
+            soon_s = max(self._clock.now_s + WAKE_S, site.looked_s + WOKEN_S)
+            self._clock.at(soon_s, self._tick, site, site.looks)
 
-    def _tick(self, site: Site) -> None:
+    def _tick(self, site: Site, looks: int) -> None:
+        """Look, unless it was looked since this was asked for: each look asks for the next."""
+        if looks != site.looks:
+            return
         self._look(site)
-        self._clock.at(self._clock.now_s + site.policy.every_s, self._tick, site)
+        self._clock.at(self._clock.now_s + site.policy.every_s, self._tick, site, site.looks)
 
     def _look(self, site: Site) -> None:
         site.is_woken = False
-        now_s = self._clock.now_s
+        now_s = site.looked_s = self._clock.now_s
+        site.looks += 1
         least, most = site.kind.terms.bounds(now_s)
         wanted = min(max(site.policy.tick(site.observe(now_s)), least), most)
         if wanted != site.wanted:

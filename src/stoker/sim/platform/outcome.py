@@ -26,6 +26,7 @@ class Ledger:
         self.timeline: list[Sample] = []
         self._arrived_s = array("d")
         self._wait_s = array("d")
+        self._queued_s = array("d")
         self._first_s = array("d")
         self._latency_s = array("d")
         self._ends = array("b")
@@ -52,6 +53,7 @@ class Ledger:
         began_s = request.begun_s if request.begun_s >= 0.0 else now_s
         self._arrived_s.append(request.arrived_s)
         self._wait_s.append(began_s - request.arrived_s)
+        self._queued_s.append(max(request.sent_s - request.arrived_s, 0.0))
         self._first_s.append((request.first_s if request.first_s >= 0.0 else now_s) - request.arrived_s)
         self._latency_s.append(now_s - request.arrived_s)
         self._ends.append(_NUMBERS[how])
@@ -65,6 +67,10 @@ class Ledger:
     def arrived_s(self) -> NDArray[np.float64]:
         """Return when each request of `columns` arrived."""
         return np.frombuffer(self._arrived_s, dtype=np.float64)
+
+    def queued_s(self) -> NDArray[np.float64]:
+        """Return how long each request of `columns` waited in a gateway before it was sent to a replica."""
+        return np.frombuffer(self._queued_s, dtype=np.float64)
 
 
 class Quantiles(msgspec.Struct, frozen=True):

@@ -104,7 +104,7 @@ class EndpointPlan:
     """One endpoint: its load, its engine, how it scales, and its limits.
 
     starts: what starts took, of which each is drawn; none: always terms.cold_start_s. known_start_s: what control
-    takes a start for before it sees one; 0: it has never seen any.
+    takes a start for before it sees one; 0: it has never seen any. looks_from_s: when it looks first.
     """
 
     name: str
@@ -119,6 +119,7 @@ class EndpointPlan:
     memory_bytes: int = GIB
     starts: tuple[Started, ...] = ()
     known_start_s: float = 0.0
+    looks_from_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

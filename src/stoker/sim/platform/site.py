@@ -37,6 +37,8 @@ class Site:
         self.errors: dict[str, float] = {}
         self.wanted = kind.terms.first
         self.is_woken = False  # control was asked to look, and has yet to
+        self.looks = 0  # of control
+        self.looked_s = -math.inf
         self.most_replicas = 0
         self.changes = 0
         # What starts took, as control knows it: before the run, and then of this one.

@@ -25,14 +25,18 @@ from stoker.types.traces import Trace
 STRETCH_S: Final = 1.0  # so that a burst of seconds is in both: what a machine has beside it changes with each
 FOLDS: Final = 2
 PACING_MIN: Final = 5  # traces
+QUEUED_MIN: Final = 5  # of those that waited; fewer do not say what is beside them
 ROUNDS: Final = 3
-EVEN: Final = 41  # quantiles, of how much longer calls take than their line says and of what is beside them
+# Quantiles of how much longer calls take than their line says, and of what is beside them. So many that the slowest of
+# hundreds is drawn as often as it was: between fewer it would be smeared over what was never as slow.
+EVEN: Final = 401
 
 
 class Traced(msgspec.Struct, frozen=True):
     """One request, as its gateway and its replica saw it. Times in seconds; infinite without an answer.
 
     number: its place in the load. began_at_s: unix time. beside_s: what was spent neither in a queue nor in the engine.
+    waited_s: in the gateway, for a place.
     rows, call_s: of the call that answered it. prefill_s, decode_s: of a generated answer.
     """
 
@@ -47,6 +51,7 @@ class Traced(msgspec.Struct, frozen=True):
     read_tokens: int = 0
     written_tokens: int = 0
     began_at_s: float = 0.0
+    waited_s: float = 0.0
 
 
 def traced(number: int, trace: Trace) -> Traced:
@@ -70,6 +75,7 @@ def traced(number: int, trace: Trace) -> Traced:
         max(usage.input_tokens - usage.cached_tokens, 1) if usage is not None else 0,
         usage.output_tokens if usage is not None else 0,
         trace.began_at_s,
+        trace.waited_s,
     )
 
 
@@ -104,8 +110,11 @@ def started(kinds: Sequence[Kind], starts: Sequence[Took]) -> tuple[Kind, ...]:
 def _fitted(kind: Kind, counted: Range, arrivals: Arrivals, pacing: Sequence[Traced]) -> Kind:
     if len(pacing) < PACING_MIN:
         raise InvalidInput(f"{len(pacing)} requests left a trace to set the pace by, too few: send for longer")
-    beside_s = tuple(np.quantile([each.beside_s for each in pacing], np.linspace(0.0, 1.0, EVEN)).tolist())
-    known = replace(kind, around_s=beside_s)
+    known = replace(kind, around_s=_beside_s(pacing))
+    queued = [each for each in pacing if each.waited_s > 0.0]
+    if len(queued) >= QUEUED_MIN:  # they came all at once, many to a replica that had just begun
+        at_once = [each for each in pacing if not each.waited_s]
+        known = replace(known, around_s=_beside_s(at_once or queued), around_queued_s=_beside_s(queued))
     match kind.engine:
         case plan.Batching(max_rows=most):
             return replace(known, engine=_batching(pacing, most))
@@ -113,6 +122,10 @@ def _fitted(kind: Kind, counted: Range, arrivals: Arrivals, pacing: Sequence[Tra
             return replace(known, engine=_generating(known, counted, arrivals, pacing))
         case _:
             return known
+
+
+def _beside_s(pacing: Sequence[Traced]) -> tuple[float, ...]:
+    return tuple(np.quantile([each.beside_s for each in pacing], np.linspace(0.0, 1.0, EVEN)).tolist())
 
 
 def _batching(pacing: Sequence[Traced], max_rows: int) -> plan.Batching:

@@ -14,7 +14,7 @@ from stoker.core.scale.policy import Policy as Rules
 from stoker.sim.arrivals import Arrivals
 from stoker.sim.calendar import Calendar, Jumps
 from stoker.sim.endpoint import Terms
-from stoker.sim.ours import Stoker
+from stoker.sim.ours import EVERY_S, Stoker
 from stoker.sim.platform import plan
 from stoker.sim.platform.outcome import Quantiles
 from stoker.sim.platform.site import Site
@@ -30,6 +30,9 @@ from stoker.types.scaling import Schedule
 Column = NDArray[np.float64]
 
 COLD_START_S: Final = 40.0  # where nobody knows
+# What a look of control takes, at the most: so much later is the next one. A load that is about to be enough for one
+# replica more is, or is not, by what is in flight when control happens to look.
+LOOK_MAX_S: Final = 0.01
 USUAL_FILL: Final = 0.7  # of the replicas that are there at the beginning
 # Of requests, from which a distribution is drawn: finer where promises are.
 SHARES: Final = tuple(round(share, 4) for share in (*np.linspace(0.0, 0.9, 46), *np.linspace(0.905, 0.995, 19), 0.999))
@@ -40,11 +43,12 @@ class Kind:
     """What is sized, whatever its range: an engine, how slowly a replica starts, how it scales and what it refuses.
 
     around_s: of a request, spent beside queue and engine: quantiles at demand.GRID's shares, any other number of
-    them at even ones; empty: nothing.
+    them at even ones; empty: nothing. around_queued_s: of one that waited in a gateway for a place; empty: as others.
     initial: replicas that are there at the beginning; 0: as many as the first minute asks for. starts: what starts
     took, of which each is drawn; none: always cold_start_s. known_start_s: what scaling takes a start for before it
     sees one; None: cold_start_s. memory: what scaling remembers at the beginning, and began_s: when that is (unix
-    time). schedules: that have other bounds than its range while they are on.
+    time). before_per_s: requests a second of the minute before, where it remembers something. schedules: that have
+    other bounds than its range while they are on.
     """
 
     engine: plan.Engine
@@ -55,11 +59,13 @@ class Kind:
     timeout_s: float = 60.0
     queue_max: int = 512
     around_s: tuple[float, ...] = ()
+    around_queued_s: tuple[float, ...] = ()
     initial: int = 0
     starts: tuple[plan.Started, ...] = ()
     known_start_s: float | None = None
     memory: Memory = Memory()  # noqa: RUF009 - frozen
     began_s: float = 0.0
+    before_per_s: float = 0.0
     schedules: tuple[Schedule, ...] = ()
 
 
@@ -136,24 +142,32 @@ def lived(kind: Kind, tried: Range, arrivals: Arrivals, seed: int = 0, jumps: Ju
 def _lived(
     kind: Kind, engine: plan.Engine, tried: Range, arrivals: Arrivals, seed: int, jumps: Jumps
 ) -> tuple[Site, Lived]:
-    world = World(plan.PlatformPlan((_endpoint(kind, engine, tried, arrivals, jumps),), seed=seed))
+    planned = _endpoint(kind, engine, tried, arrivals, jumps, seed)
+    world = World(plan.PlatformPlan((planned,), seed=seed))
     (outcome,) = world.run()
     site = world.sites["planned"]
     _, ttft_s, latency_s, ends = site.ledger.columns()
-    around_s = _around_s(kind, len(ends), seed)
+    around_s = _around_s(kind, site.ledger.queued_s() > 0.0, seed)
     ttft_s, latency_s = (np.where(ends == 0, took_s + around_s, math.inf) for took_s in (ttft_s, latency_s))
     return site, Lived(site.ledger.arrived_s(), ttft_s, latency_s, outcome.replica_hours)
 
 
-def _around_s(kind: Kind, count: int, seed: int) -> Column:
-    if not kind.around_s:
-        return np.zeros(count)
-    number = len(kind.around_s)
-    shares = GRID if number == len(GRID) else np.linspace(0.0, 1.0, number)
-    return np.interp(np.random.default_rng((seed, 13)).uniform(0.0, 1.0, count), shares, kind.around_s)
+def _around_s(kind: Kind, is_queued: NDArray[np.bool_], seed: int) -> Column:
+    drawn = np.random.default_rng((seed, 13)).uniform(0.0, 1.0, len(is_queued))
+    usual_s = _at_shares(kind.around_s, drawn)
+    return np.where(is_queued, _at_shares(kind.around_queued_s, drawn), usual_s) if kind.around_queued_s else usual_s
 
 
-def _endpoint(kind: Kind, engine: plan.Engine, tried: Range, arrivals: Arrivals, jumps: Jumps) -> plan.EndpointPlan:
+def _at_shares(quantiles_s: Sequence[float], drawn: Column) -> Column:
+    number = len(quantiles_s)
+    if not number:
+        return np.zeros(len(drawn))
+    return np.interp(drawn, GRID if number == len(GRID) else np.linspace(0.0, 1.0, number), quantiles_s)
+
+
+def _endpoint(
+    kind: Kind, engine: plan.Engine, tried: Range, arrivals: Arrivals, jumps: Jumps, seed: int
+) -> plan.EndpointPlan:
     slots = engine.places if isinstance(engine, plan.Places) else 1
     first_per_s = np.searchsorted(arrivals.at_s, 60.0) / min(60.0, arrivals.duration_s)
     steady = math.ceil(float(first_per_s) / (throughput.per_s(engine, arrivals) * USUAL_FILL))
@@ -166,7 +180,12 @@ def _endpoint(kind: Kind, engine: plan.Engine, tried: Range, arrivals: Arrivals,
             return Fixed(tried.max)
         utilization = kind.rules.utilization if tried.utilization is None else tried.utilization
         rules = msgspec.structs.replace(kind.rules, min=tried.min, max=tried.max, utilization=utilization)
-        return Stoker(rules, memory=kind.memory, began_s=kind.began_s, calendar=calendar)
+        found = Stoker(
+            rules, memory=kind.memory, began_s=kind.began_s, calendar=calendar, before_per_s=kind.before_per_s
+        )
+        if kind.memory.measured_s:
+            found.every_s += float(np.random.default_rng((seed, 18)).uniform(0.0, LOOK_MAX_S))
+        return found
 
     return plan.EndpointPlan(
         "planned",
@@ -178,6 +197,7 @@ def _endpoint(kind: Kind, engine: plan.Engine, tried: Range, arrivals: Arrivals,
         queue_max=kind.queue_max,
         starts=kind.starts,
         known_start_s=kind.cold_start_s if kind.known_start_s is None else kind.known_start_s,
+        looks_from_s=(kind.memory.measured_s - kind.began_s) % EVERY_S if kind.memory.measured_s else 0.0,
     )
 
 

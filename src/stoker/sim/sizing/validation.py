@@ -7,6 +7,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 import numpy as np
 
+from stoker.core import ranks
 from stoker.sim.arrivals import Arrivals, poisson
 from stoker.sim.sizing import traced, trial
 from stoker.sim.sizing.answer import Figures, Range
@@ -14,9 +15,12 @@ from stoker.sim.sizing.demand import Demand
 from stoker.sim.sizing.prices import UNPRICED
 from stoker.sim.sizing.trial import Kind
 
+SHARES: Final = 0.5, 0.95
 DRAWS: Final = 3
-JUDGED_DRAWS: Final = 8  # of a load: its few starts are drawn in each
-SURE: Final = 1.96  # standard deviations
+# Of a load, by each fold: its few starts are drawn in each, and of 40 the least and the most hold one more in 39 of 41.
+JUDGED_DRAWS: Final = 20
+# What can be said of a number that was measured on so many requests. Near it may be by chance, and off it too.
+Verdict = Literal["within", "outside", "cannot be told", ""]
 # How far off each number may be, as a share of what was measured: what is promised of the simulator.
 BOUNDS: Final = {
     "ttft p50": 0.15,
@@ -40,7 +44,9 @@ class Measured(NamedTuple):
 class Checked(msgspec.Struct, frozen=True):
     """One number; infinite where so many requests had no answer. bound: how far off it may be, as a share.
 
-    low, high: between which what was measured lies for another draw of as many requests, 19 times of 20; 0: not known.
+    low, high: between which the truth lies that was measured on so many requests, 19 times of 20 (core/ranks.py);
+    high is infinite where the requests were too few to say, and 0 where nothing is known of it. Replica-hours are
+    measured once: what was measured is as far from the truth as simulated draws are from their mean.
     """
 
     name: str
@@ -53,7 +59,7 @@ class Checked(msgspec.Struct, frozen=True):
     @property
     def off(self) -> float:
         """How far the simulation was off, as a share; above 0 it said more."""
-        return 0.0 if self.simulated == self.measured else self.simulated / self.measured - 1.0
+        return _off(self.simulated, self.measured)
 
     @property
     def is_near(self) -> bool:
@@ -66,6 +72,16 @@ class Checked(msgspec.Struct, frozen=True):
         return bool(self.high) and not self.measured / (1 + self.bound) <= self.low <= self.high <= self.measured * (
             1 + self.bound
         )
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the simulation surely is within the bound of the truth, surely is not, or neither; "": no range."""
+        if not self.high:
+            return ""
+        least, most = _off(self.simulated, self.high), _off(self.simulated, self.low)
+        if -self.bound <= least and most <= self.bound:
+            return "within"
+        return "outside" if most < -self.bound or least > self.bound else "cannot be told"
 
 
 class Validation(msgspec.Struct, frozen=True):
@@ -132,7 +148,8 @@ def judged(
         }
     if measured.replica_hours:
         name, mean = "replica-hours", sum(replicas) / len(replicas)
-        found[name] = Checked(name, measured.replica_hours, mean, BOUNDS[name])
+        low, high = (measured.replica_hours * mean / max(each, 1e-9) for each in (max(replicas), min(replicas)))
+        found[name] = Checked(name, measured.replica_hours, mean, BOUNDS[name], low, high)
     return tuple(found[name] for name in BOUNDS if name in found)
 
 
@@ -147,24 +164,24 @@ def quantiles(name: str, taken_s: Sequence[float]) -> dict[str, float]:
     ordered = sorted(taken_s)
     return {
         f"{name} p{round(share * 100)}": ordered[max(math.ceil(share * len(ordered) * (1 - 1e-9)), 1) - 1]
-        for share in (0.5, 0.95)
+        for share in SHARES
         if ordered
     }
 
 
 def _ranges(name: str, taken_s: Sequence[float]) -> dict[str, tuple[float, float]]:
-    """Return between which each quantile lies for other draws: the ranks within two deviations (binomial) of its own.
+    """Return between which each quantile lies, as sure as these are many.
 
     Where two kinds of requests meet at a quantile, such as those that waited for a start and those that did not, one
     more or less of them moves it from one kind to the other.
     """
-    ordered, count = sorted(taken_s), len(taken_s)
-    found = {}
-    for share in (0.5, 0.95):
-        middle, reach = share * count, SURE * math.sqrt(share * (1.0 - share) * count)
-        low, high = (min(max(math.ceil(rank), 1), count) - 1 for rank in (middle - reach, middle + reach))
-        found[f"{name} p{round(share * 100)}"] = ordered[low], ordered[high]
-    return found
+    return {f"{name} p{round(share * 100)}": ranks.interval(taken_s, share) for share in SHARES if taken_s}
+
+
+def _off(simulated: float, true: float) -> float:
+    if simulated == true:
+        return 0.0
+    return simulated / true - 1.0 if true else math.inf
 
 
 def _read(name: str, one: Figures, demand: Demand) -> float:
