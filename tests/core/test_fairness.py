@@ -286,3 +286,39 @@ def test_cached_tokens_cost_a_tenth_and_written_ones_double() -> None:
     assert fairness.token_units(100, 0, 10) == 120
     assert fairness.token_units(100, 100, 0) == 10
     assert fairness.token_units(10, 50, 0) == 1
+
+
+@given(st.lists(tickets, max_size=40), st.sets(tenants), st.sets(tenants))
+def test_who_is_owed_a_place_goes_first_of_its_tenant_and_never_before_a_more_urgent_band(
+    waiting: list[tuple[int, str, float, int]], owed: set[str], charged: set[str]
+) -> None:
+    line = Line()
+    made = [ticket(*each) for each in waiting]
+    for each in made:
+        line.put(each)
+    for tenant in charged:
+        line.charge(tenant, 5.0, 1.0)
+    found = line.owed(lambda each: each.tenant in owed)
+    urgent = min((each.band for each in made), default=0)
+    may = [each for each in made if each.band == urgent and each.tenant in owed]
+    if found is None:
+        assert not may
+        return
+    assert found in may
+    assert found.deadline_s == min(each.deadline_s for each in may if each.tenant == found.tenant)
+    assert found.tenant not in charged or all(each.tenant in charged for each in may), "the least served of them"
+    assert line.owed(lambda _: True, {found.version}) is None
+
+
+def test_who_was_served_much_more_than_another_that_waits_is_owed_nothing() -> None:
+    line = Line()
+    for tenant in ("a", "b"):
+        line.put(ticket(tenant=tenant))
+    line.charge("a", 33.0, 1.0)
+
+    def is_a(each: Ticket) -> bool:
+        return each.tenant == "a"
+
+    assert line.owed(is_a, (), 32.0) is None
+    line.charge("b", 1.0, 1.0)
+    assert line.owed(is_a, (), 32.0) is not None

@@ -8,7 +8,8 @@ answers, `slow:0.2` answers after that, `until:PATH` when that file is there, `c
 together took so much of the engine's time; `report` answers with a report of engine calls, `stream` bodies
 (`"stream": true`) get `chunks:N` events with `every:S` between them, `cut-after:N` dies after N events, `big:N` answers
 N bytes, `who:` is answered with who computed it (replica, request id, body), `traced:` logs the trace it is part of,
-`refuse:CODE` fails with that error, `stuck` blocks the process; with `at:NAME` only the replica of that name does so.
+`turn:` its turn, `refuse:CODE` fails with that error, `stuck` blocks the process; with `at:NAME` only the replica of
+that name does so.
 Every event worth asserting (requests, cancels) is appended to LOGFILE as a line. With `--pace N` all that is slow is N
 times slower, until SIGUSR1. While the file of `--full-cache` is there, its cache is full.
 """
@@ -125,6 +126,8 @@ class Fake:
         self.log.write(f"request {exchange.head.method} {exchange.head.request} {len(exchange.body)}\n")
         if "whose:" in text:
             self.log.write(f"tenant {exchange.head.tenant}\n")
+        if "turn:" in text:
+            self.log.write(f"turn {exchange.head.tenant} {exchange.head.turn}\n")
         if "traced:" in text:
             self.log.write(f"trace {exchange.head.trace} {exchange.head.trace_state}\n")
         if "hang" in text:

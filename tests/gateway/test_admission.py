@@ -25,7 +25,7 @@ def keys() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory, keys: dict[str, str]) -> Iterator[Rig]:
-    """One gateway and one replica that works on two requests at once; 30 may wait."""
+    """One gateway and one replica that works on two requests at once, and is given no third; 30 may wait."""
     folder = tmp_path_factory.mktemp("admission")
     home = Home(folder / "home")
     home.make()
@@ -40,7 +40,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory, keys: dict[str, str]) -> Itera
             "background": {"priority": "sheddable"},
         }
         keys.update({name: made.add_key(name, **limits[name]) for name in NAMES})
-        made.write_table(["r0"], queue_max=30, promised_to=["quiet"])
+        made.write_table(["r0"], queue_max=30, concurrency=2, promised_to=["quiet"])
         made.start_replica("r0", "--slots", "2")
         made.start_gateway()
         until(lambda: asyncio.run(infer(made, "ready?")).status == 200, "the first answer")

@@ -9,7 +9,7 @@ from stoker.gateway.exchange import Exchange
 from stoker.gateway.fleet.replica import Replica
 from stoker.gateway.http.incoming import HttpRequest
 from stoker.gateway.protocols.oip_http import OipShapes
-from stoker.gateway.queue import Queue, Waiting
+from stoker.gateway.queue import AHEAD_REQUESTS, Queue, Waiting
 from stoker.gateway.router import Route
 from stoker.types.errors import DeadlineExceeded
 from stoker.types.ids import KeyId, ProjectName
@@ -90,5 +90,38 @@ def test_a_try_that_nobody_needed_is_paid_by_the_tenant_it_was_for() -> None:
         free = [cast(Replica, object())]
         queue.serve(lambda: bool(free), lambda _: free.pop(), lambda _: None)
         assert other.place.done(), "the other tenant had less"
+
+    asyncio.run(work())
+
+
+def test_where_no_place_is_free_only_who_is_owed_one_goes_and_as_long_as_there_is_room_past_them() -> None:
+    async def work() -> None:
+        queue, room = Queue(), [cast(Replica, object())] * 2
+        busy, owed = [waiting("", tenant="busy") for _ in range(3)], [waiting("", tenant="owed") for _ in range(3)]
+        for each in (*busy, *owed):
+            queue.put(each, in_front=False)
+
+        def taken(_: Exchange) -> Replica | None:
+            raise AssertionError("no place is free")
+
+        def serve() -> None:
+            queue.serve(
+                lambda: False,
+                taken,
+                lambda _: None,
+                lambda _: room.pop() if room else None,
+                lambda ticket: ticket.tenant == "owed",
+            )
+
+        serve()
+        assert [each.place.done() for each in owed] == [True, True, False]
+        assert not any(each.place.done() for each in busy)
+        room.append(cast(Replica, object()))
+        queue.charge(owed[0].exchange, AHEAD_REQUESTS + 1.0)
+        serve()
+        assert not owed[2].place.done(), "it was served more than who waits"
+        queue.charge(busy[0].exchange, AHEAD_REQUESTS + 1.0)
+        serve()
+        assert owed[2].place.done()
 
     asyncio.run(work())

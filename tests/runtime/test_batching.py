@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from stoker.core.turns import AHEAD, BEHIND
 from stoker.protocol.frames import RequestHead
 from stoker.protocol.link import Link
 from stoker.runtime import batcher, busy, calls
@@ -319,5 +320,45 @@ def test_what_cannot_make_its_deadline_is_told_when_to_come_back(tmp_path: Path,
                 await infer(link, [[SLOW]], timeout_s=0.01)
             assert never.value.retry_after_s is None
             assert work.is_idle
+
+    asyncio.run(main())
+
+
+def test_who_came_past_full_places_goes_with_the_next_call_and_who_goes_behind_fills_it_up(
+    tmp_path: Path,
+) -> None:
+    engine = Doubler()
+    engine.goes_on.clear()
+
+    async def main() -> None:
+        async with doubling(tmp_path, engine, max_rows=4) as (work, link):
+            order: list[str] = []
+
+            async def ask(name: str, turn: int, value: float = 1.0) -> None:
+                await infer(link, [[value]], turn=turn)
+                order.append(name)
+
+            async def wait(name: str, turn: int, count: int = 1) -> list[asyncio.Task[None]]:
+                wanted = work.stats().queued + count
+                made = [asyncio.create_task(ask(name, turn)) for _ in range(count)]
+                async with asyncio.timeout(60):
+                    while work.stats().queued < wanted:
+                        await asyncio.sleep(0.001)
+                return made
+
+            tasks = [asyncio.create_task(ask("runs", 0, SLOW))]
+            while not engine.calls:
+                await asyncio.sleep(0.001)
+            tasks += await wait("behind", BEHIND, 2)
+            tasks += await wait("plain", 0, 4)
+            tasks += await wait("ahead", AHEAD, 2)
+            engine.goes_on.set()
+            await asyncio.gather(*tasks)
+            assert order[0] == "runs"
+            assert sorted(order[1:5]) == ["ahead", "ahead", "plain", "plain"]
+            assert order[5:7] == ["plain", "plain"]  # calls had no four rows lately, so nobody fills these up
+            assert order[7:] == ["behind", "behind"]
+            await infer(link, [[1.0]])
+            assert not work._batcher._has_turns, "nobody looks for turns any more"
 
     asyncio.run(main())

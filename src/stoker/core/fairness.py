@@ -13,7 +13,7 @@ to wait starts at the least served of those that wait, so that idling saves up n
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from math import inf
 from typing import Final, Generic, TypeVar
 
@@ -115,6 +115,22 @@ class Line(Generic[_T]):
             if self._counts[band] and (found is None or self._passed[band] >= TURNS_MAX[band]):
                 found = self._first(band, closed) or found  # of bands that were passed over too often, the last
         return found
+
+    def owed(self, is_owed: Callable[[_T], bool], closed: Collection[str] = (), ahead_units: float = inf) -> _T | None:
+        """Return who goes although no place is free: the least served of those owed, in the most urgent band.
+
+        Args:
+            is_owed: says it of a tenant, by any of its tickets.
+            ahead_units: who was served so much more than another that waits is owed nothing, whatever it holds.
+        """
+        band = next((band for band in range(BANDS) if self._counts[band]), None)
+        if band is None:
+            return None
+        tenants, counters = self._bands[band], self._counters
+        most = min([counters.get(name, 0.0) for name in tenants]) + ahead_units
+        heads = [mine[-1][2] for name, mine in tenants.items() if counters.get(name, 0.0) <= most]
+        found = [each for each in heads if each.version not in closed and is_owed(each)]
+        return min(found, key=lambda each: counters.get(each.tenant, 0.0), default=None)
 
     def go(self, ticket: _T) -> None:
         """Take out `ticket`, which is the head: its turn is used up."""

@@ -45,6 +45,15 @@ class Places(Protocol):
     def take(self, exchange: Exchange) -> Replica | None:
         """Take one for `exchange` if there is one for it."""
 
+    def may_pass(self) -> bool:
+        """Return whether anybody may go where no place is free."""
+
+    def is_owed(self, ticket: fairness.Ticket) -> bool:
+        """Return whether its tenant holds less than its part."""
+
+    def take_past(self, exchange: Exchange) -> Replica | None:
+        """Take one for `exchange` where none is free."""
+
     def release(self, exchange: Exchange) -> None:
         """Give the one of `exchange` to the next who waits."""
 
@@ -182,7 +191,9 @@ class Admission:
     def serve(self) -> None:
         """Give free places to those who wait."""
         if self._queue:
-            self._queue.serve(self._places.has_place, self._places.take, self._lost)
+            places = self._places
+            past = places.take_past if places.may_pass() else None
+            self._queue.serve(places.has_place, places.take, self._lost, past, places.is_owed)
 
     def finished(self, exchange: Exchange, end: EndHead, took_s: float) -> None:
         """Learn from an answer: how long a request is served, and what its tenant had of it."""

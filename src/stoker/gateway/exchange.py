@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from stoker.core.occupants import Occupant
 from stoker.gateway.http import replies
 from stoker.gateway.http.incoming import HttpRequest
 from stoker.protocol.openai_resume import Transcript
@@ -87,10 +88,10 @@ FIELDS: Final = (
     "admitted_s", "arm", "arrived_s", "avoid", "band", "began_s", "between", "bill", "body", "cache_key", "caller",
     "can_move", "can_spill", "cause", "code", "connection", "cut", "deadline_s", "extra", "first_byte_s",
     "header_bytes", "id", "identity", "is_answered", "is_copied", "is_opened", "is_proven", "is_repeatable",
-    "is_sampled", "is_started", "key", "known_s", "lane", "max_tokens", "method", "name", "on_start", "on_trial",
-    "piece_s", "project", "relay", "replica", "request", "resume", "revision", "route", "routed_s", "sends", "sent_s",
-    "served_by", "shape", "share", "span", "status", "stream", "task", "took_s", "trace", "trail", "transcript",
-    "tries", "units", "usage", "user", "version", "waited_s", "wish",
+    "is_sampled", "is_started", "key", "known_s", "lane", "max_tokens", "method", "name", "occupant", "on_start",
+    "on_trial", "piece_s", "project", "relay", "replica", "request", "resume", "revision", "route", "routed_s", "sends",
+    "sent_s", "served_by", "shape", "share", "span", "status", "stream", "task", "took_s", "trace", "trail",
+    "transcript", "tries", "turn", "units", "usage", "user", "version", "waited_s", "wish",
 )  # fmt: skip
 
 
@@ -132,16 +133,17 @@ class Exchange:
         self.can_move = self.can_spill = False
         self.header_bytes = -1
         self.stream = False
-        self.max_tokens = 0  # that the request allows for its answer; 0: it does not say
+        self.max_tokens = self.turn = 0  # that it allows for its answer, 0: unsaid; its turn, as in RequestHead
         self.deadline_s = self.sent_s = 0.0  # by when it is to end; when the try that runs now was sent to its replica
         self.replica: Replica | None = None  # holds a place in it
+        self.occupant: Occupant | None = None  # and for whom
         self.relay: Relay | None = None  # the try that runs now
         # That answered, or was to answer; and the one the next try goes to, if that is not to be drawn (arms.py).
         self.revision = self.arm = ""
         self.wish: Wish | None = None  # where it would like to go; None: anywhere
         self.share = 1.0  # of a usual request's work
         self.avoid: Replica | None = None  # the last try failed there
-        self.on_trial = False  # it runs alone in a replica because one died with it
+        self.on_trial = self.is_proven = False  # it runs alone because a replica died with it; it needs no such trial
         # Digests, computed only when something died, and only where answers are kept or shared.
         self.shape = self.identity = b""
         self.is_repeatable = True  # the same request again would be answered the same, as far as the request says
@@ -154,7 +156,6 @@ class Exchange:
         self.transcript: Transcript | None = None  # what a stream's client was sent, where it could go on elsewhere
         self.cut: StokerError | None = None  # what ended the first part of a stream
         self.resume = b""  # what the next try is told of it
-        self.is_proven = False  # it streamed for long enough before the cut to need no trial
         # Bytes of the answer are on their way, so no other is possible; all of it is; so far only comments are.
         self.is_started = self.is_answered = self.is_opened = False
         self.cause: StokerError | None = None

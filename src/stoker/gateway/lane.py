@@ -10,8 +10,11 @@ from typing import Final
 
 from stoker.core import admit, breaker, concurrency, hedge, poison, retry, reverts, sampling, tracing
 from stoker.core.circuit import Circuit
+from stoker.core.fairness import Ticket
 from stoker.core.fallback import Step
+from stoker.core.occupants import PAST_MAX, Occupants
 from stoker.core.quota import Expectation
+from stoker.core.turns import AHEAD
 from stoker.gateway import arms
 from stoker.gateway.admission import Admission
 from stoker.gateway.exchange import Exchange
@@ -68,6 +71,7 @@ class Lane:
         self.tier: Tier | None = None  # of an endpoint with backends: it has no replicas
         self.plan: tuple[int, list[Step], list[Lane]] | None = None  # of layers/fallback.py, for one route table
         self.exchanges: set[Exchange] = set()  # those that hold a place
+        self._occupants = Occupants()  # for whom
         self.sampled: sampling.Sampled | None = None  # of an endpoint of which samples are kept
         self.hedges: hedge.Hedges | None = None  # of an endpoint that wants them
         self.arms: arms.Arms | None = None  # while a rollout runs
@@ -185,8 +189,27 @@ class Lane:
             self.hold(exchange, chosen)
         return chosen
 
+    def may_pass(self) -> bool:
+        """See admission.Places. A language model's requests join no call that waits."""
+        return self.task != "chat" and len(self.exchanges) < PAST_MAX * self._places
+
+    def is_owed(self, ticket: Ticket) -> bool:
+        """See admission.Places."""
+        return self._occupants.is_below(ticket.tenant, ticket.weight, self._places)
+
+    def take_past(self, exchange: Exchange) -> Replica | None:
+        """Take a place for `exchange` past those of a replica: there it goes before what waits."""
+        chosen = self.choice.choose_past(exchange, self.route.concurrency)
+        if chosen is not None:
+            exchange.turn = AHEAD
+            self.hold(exchange, chosen)
+        return chosen
+
     def hold(self, exchange: Exchange, replica: Replica) -> None:
         """Give `exchange` a place in `replica`."""
+        if exchange.key is not None:
+            limits = exchange.key.limits
+            exchange.occupant = self._occupants.took(limits.tenant or exchange.key.key, limits.weight)
         self.placed += not exchange.tries
         replica.in_flight += 1
         replica.busy += exchange.share
@@ -199,6 +222,9 @@ class Lane:
         replica = exchange.replica
         if replica is not None:
             exchange.replica = None
+            if exchange.occupant is not None:
+                self._occupants.left(exchange.occupant)
+                exchange.occupant = None
             self.exchanges.discard(exchange)
             replica.in_flight -= 1
             replica.busy = replica.busy - exchange.share if replica.in_flight else 0.0

@@ -15,6 +15,13 @@ from stoker.types.errors import StokerError
 
 UNITS_FIRST: Final = 1.0  # what a request is expected to cost while nothing is known
 LEARN: Final = 0.05
+# A burst that may go past full places. Who was served so much more than others that wait does not go before them,
+# however few places it holds: large requests hold few.
+AHEAD_REQUESTS: Final = 16
+
+
+def _is_nobody(_: Ticket) -> bool:
+    return False
 
 
 class Waiting(Ticket):
@@ -83,17 +90,25 @@ class Queue:
         has_place: Callable[[], bool],
         take: Callable[[Exchange], Replica | None],
         lost: Callable[[Exchange], StokerError | None],
+        past: Callable[[Exchange], Replica | None] | None = None,
+        is_owed: Callable[[Ticket], bool] = _is_nobody,
     ) -> None:
         """Give places to those who wait, as long as there are any.
 
         Args:
             take: takes a place for one; it may find none for it although there are.
             lost: says why one is not worth a place any more.
+            past: takes one that is past a replica's places; None where nobody may go past.
+            is_owed: says whether a tenant may, when no place is free.
         """
         line = self._line
         closed: set[str] = set()  # versions for which no place was found
-        while line.count and has_place():
-            waiting = line.head(closed)
+        while line.count:
+            is_full = not has_place()
+            if is_full and past is None:
+                return
+            ahead_units = AHEAD_REQUESTS * self._units
+            waiting = line.owed(is_owed, closed, ahead_units) if is_full else line.head(closed)
             if waiting is None:
                 return
             if waiting.place.done():  # it was cancelled in this moment, and withdraws itself in the next
@@ -104,7 +119,7 @@ class Queue:
                 line.withdraw(waiting)
                 waiting.refuse(problem)
                 continue
-            replica = take(waiting.exchange)
+            replica = past(waiting.exchange) if is_full and past is not None else take(waiting.exchange)
             if replica is None:
                 closed.add(waiting.version)
                 continue

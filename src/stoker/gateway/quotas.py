@@ -111,13 +111,17 @@ class Places:
 
 
 class Holding:
-    """All limits of one key: its own, its project's and the platform's, the narrowest first."""
+    """All limits of one key: its own, its project's and the platform's, the narrowest first.
 
-    __slots__ = ("accounts", "counts_tokens", "places")
+    presses_until_s: it was refused lately, so it asks for all it may have and more.
+    """
+
+    __slots__ = ("accounts", "counts_tokens", "places", "presses_until_s")
 
     def __init__(self, accounts: tuple[Account, ...], places: tuple[Places, ...]) -> None:
         self.accounts = accounts
         self.places = places
+        self.presses_until_s = 0.0
         self.counts_tokens = any(account.limits.tokens_per_min > 0 for account in accounts)
 
     def headers(self, quotas: "Quotas", now_s: float) -> bytes:

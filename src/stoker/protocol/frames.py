@@ -79,6 +79,7 @@ class RequestHead(msgspec.Struct, frozen=True, omit_defaults=True):
     trace, trace_state: W3C traceparent and tracestate of this try. Who does not know them leaves them unread.
     probe: nobody's request, but one that looks how a model does: it leaves no trace in drift and predictions.
     segment: what the caller says the request is of (`x-stoker-segment`), for the quality of predictions.
+    turn: whether it goes before (1) or behind (-1) what waits of others (core/turns.py).
     tenant: who asked, by the name or key id that metrics have, never a key; for the lines of the replica's log.
     """
 
@@ -94,6 +95,7 @@ class RequestHead(msgspec.Struct, frozen=True, omit_defaults=True):
     segment: str = ""
     tenant: str = ""
     probe: bool = False
+    turn: int = 0
 
 
 class EndHead(msgspec.Struct, omit_defaults=True):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final, Generic, TypeVar
 
-from stoker.core import batch, concurrency, latency
+from stoker.core import batch, concurrency, latency, turns
 from stoker.runtime import caller
 from stoker.runtime.busy import BusyClock
 from stoker.runtime.calls import Call, Job, Spent
@@ -67,6 +67,7 @@ class Batcher(Generic[_R]):
         self._is_scheduled = False
         self._is_sweeping = False
         self._is_busy = False  # the worker thread has a call
+        self._has_turns = False  # some that wait may go before others
         self._calls: queue.SimpleQueue[Call[_R] | None] = queue.SimpleQueue()
         threading.Thread(target=self._work, name="engine", daemon=True).start()
 
@@ -100,6 +101,8 @@ class Batcher(Generic[_R]):
             )
         job.exchange.on_cancel = self._on_cancel
         self._queue.append(job)
+        if job.turn:
+            self._has_turns = True
         self._queue_bytes += job.held_bytes
         if not self._is_scheduled:
             self._schedule()
@@ -107,6 +110,8 @@ class Batcher(Generic[_R]):
     def put_next_part(self, job: Job) -> None:
         """Queue the next part of a request that was taken already; never refused."""
         self._queue.append(job)
+        if job.turn:
+            self._has_turns = True
         self._queue_bytes += job.held_bytes
         self._schedule()
 
@@ -187,7 +192,7 @@ class Batcher(Generic[_R]):
         """Take the next batch off the queue and refuse what is too late; return it and its rows."""
         waiting = self._queue
         now_s = monotonic()
-        planned = batch.plan(waiting, self.lines, max_rows=self._max_rows, max_bytes=self._max_bytes, now_s=now_s)
+        planned = self._plan_turns(now_s) if self._has_turns else self._plan(waiting, now_s)
         if planned.take:
             by_reason = self._seen().by_reason
             by_reason[planned.because] = by_reason.get(planned.because, 0) + 1
@@ -200,6 +205,22 @@ class Batcher(Generic[_R]):
         if planned.drop:
             self._refuse([waiting[at] for at in planned.drop], now_s)
         return [waiting[at] for at in planned.take], planned.rows
+
+    def _plan(self, jobs: list[Job], now_s: float) -> batch.Plan:
+        return batch.plan(jobs, self.lines, max_rows=self._max_rows, max_bytes=self._max_bytes, now_s=now_s)
+
+    def _plan_turns(self, now_s: float) -> batch.Plan:
+        """Plan with those first whose turn it is, and count who was passed over for them."""
+        waiting = self._queue
+        self._has_turns = any(job.turn for job in waiting)
+        order = turns.line_up(waiting, self.rows_mean)
+        if order is None:
+            return self._plan(waiting, now_s)
+        planned = self._plan([waiting[at] for at in order], now_s)
+        take, drop = sorted([order[at] for at in planned.take]), sorted([order[at] for at in planned.drop])
+        for at in turns.passed_over(len(waiting), {*order}, {*take}):
+            waiting[at].passed += 1
+        return batch.Plan(tuple(take), tuple(drop), planned.rows, planned.because)
 
     def _refuse(self, late: list[Job], now_s: float) -> None:
         again_s = batch.drain_s(self._queue, self.lines, max_rows=self._max_rows)

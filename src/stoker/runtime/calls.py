@@ -17,11 +17,13 @@ _R = TypeVar("_R")
 class Job:
     """One request, or one part of a large one, in the shape `core.batch.Waiting` asks for.
 
+    turn, passed: as in core.turns.Turn.
     held_bytes: what it keeps in memory while it waits; of a part, the whole request.
     """
 
     __slots__ = (
-        "alone", "arrived_s", "deadline_s", "exchange", "held_bytes", "payload", "rows", "shapes", "size_bytes",
+        "alone", "arrived_s", "deadline_s", "exchange", "held_bytes", "passed", "payload", "rows", "shapes",
+        "size_bytes", "turn",
     )  # fmt: skip
 
     def __init__(
@@ -35,6 +37,8 @@ class Job:
         self.size_bytes = size_bytes
         self.held_bytes = held_bytes
         self.alone = head.alone
+        self.turn = head.turn
+        self.passed = 0
         self.arrived_s = arrived_s = monotonic()
         self.deadline_s = arrived_s + head.timeout_s if head.timeout_s > 0 else math.inf
 

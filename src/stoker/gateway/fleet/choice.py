@@ -15,6 +15,7 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from stoker.core import affinity, route, sizes
+from stoker.core.occupants import PAST_MAX
 from stoker.gateway.arms import Arms
 from stoker.gateway.exchange import Exchange
 from stoker.gateway.fleet.replica import Replica
@@ -103,6 +104,21 @@ class Choice:
                 return None
         self._by_cost.value += 1
         return chosen
+
+    def choose_past(self, exchange: Exchange, most: int) -> Replica | None:
+        """Return the emptiest replica for `exchange`, past its places; None when each holds all it may so.
+
+        most: requests in one replica, whoever sent them.
+        """
+        found = self.open
+        if exchange.version or len(self._weights) > 1:
+            found = self._candidates(exchange)
+        chosen = min(
+            (each for each in found if each.places and each is not exchange.avoid), key=_fullness, default=None
+        )
+        if chosen is None or chosen.in_flight + chosen.others >= most:
+            return None
+        return chosen if chosen.in_flight < PAST_MAX * chosen.places else None
 
     def free(self, revision: str) -> Replica | None:
         """Return the emptiest replica of `revision` with a free place, whatever its weight."""

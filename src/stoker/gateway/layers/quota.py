@@ -9,6 +9,7 @@ that keeps it; however many replicas work for a request (hedges, tries, copies),
 
 import time
 
+from stoker.core.turns import BEHIND, PRESSES_S
 from stoker.gateway.exchange import Exchange, Handler, Work
 from stoker.gateway.quotas import Holding, Quotas
 from stoker.types.errors import Busy, StokerError
@@ -34,8 +35,11 @@ def quota(quotas: Quotas, inner: Handler) -> Handler:
         try:
             quotas.take(holding, tokens, now_s)
         except Busy:
+            holding.presses_until_s = now_s + PRESSES_S
             exchange.extra += holding.headers(quotas, now_s)
             raise
+        if now_s < holding.presses_until_s:
+            exchange.turn = BEHIND
         was_worked_on = True  # also for who left, or ran out of time: an engine was busy for them
         try:
             exchange.extra += holding.headers(quotas, now_s)

@@ -119,6 +119,7 @@ def send(exchange: Exchange, replica: Replica, link: Sender, now_s: float) -> Re
         trace_state=exchange.caller.state if exchange.caller is not None else "",
         segment=exchange.request.headers.get(b"x-stoker-segment", b"")[:SEGMENT_MAX].decode("latin-1"),
         tenant=exchange.key.limits.tenant or exchange.key.key if exchange.key is not None else "",
+        turn=exchange.turn,
     )
     return Relay(exchange, replica, link, head, body)
 

@@ -1,0 +1,74 @@
+"""Who holds the places of an endpoint, and who is owed one."""
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stoker.core.occupants import KEPT_MAX, Occupant, Occupants
+
+WEIGHTS = {"a": 1.0, "b": 1.0, "c": 2.0, "d": 4.0}  # whose sums are exact
+names = st.sampled_from(sorted(WEIGHTS))
+
+
+@given(st.lists(st.tuples(st.booleans(), names), max_size=80), names, st.integers(0, 64))
+def test_one_is_owed_a_place_exactly_while_it_would_hold_no_more_than_its_part(
+    steps: list[tuple[bool, str]], name: str, places: int
+) -> None:
+    occupants, held = Occupants(), Counter[str]()
+    kept: dict[str, list[Occupant]] = {each: [] for each in WEIGHTS}
+    for is_taken, who in steps:
+        if is_taken:
+            kept[who].append(occupants.took(who, WEIGHTS[who]))
+            held[who] += 1
+        elif kept[who]:
+            occupants.left(kept[who].pop())
+            held[who] -= 1
+    present = {each for each in WEIGHTS if held[each]}
+    assert len(occupants) == len(present)
+    total = sum(WEIGHTS[each] for each in present | {name})
+    part = places * WEIGHTS[name] / total
+    assert occupants.is_below(name, WEIGHTS[name], places) == (held[name] + 1 <= part)
+
+
+@given(st.lists(names, max_size=64), st.integers(1, 32))
+def test_who_takes_places_only_while_owed_them_never_holds_more_than_there_are(asked: list[str], places: int) -> None:
+    occupants, held = Occupants(), Counter[str]()
+    for name in asked:
+        if occupants.is_below(name, WEIGHTS[name], places):
+            occupants.took(name, WEIGHTS[name])
+            held[name] += 1
+        assert held[name] <= places
+
+
+def test_a_tenant_alone_is_owed_nothing_past_the_places_and_another_its_half() -> None:
+    occupants = Occupants()
+    for _ in range(8):
+        occupants.took("a", 1.0)
+    assert not occupants.is_below("a", 1.0, 8)
+    for _ in range(4):
+        assert occupants.is_below("b", 1.0, 8)
+        occupants.took("b", 1.0)
+    assert not occupants.is_below("b", 1.0, 8)
+    assert occupants.is_below("c", 2.0, 8)
+
+
+def test_with_more_tenants_than_places_nobody_is_owed_any() -> None:
+    occupants = Occupants()
+    for number in range(8):
+        occupants.took(f"{number}", 1.0)
+    assert not occupants.is_below("new", 1.0, 8)
+
+
+def test_tenants_that_hold_nothing_are_forgotten_when_they_are_many() -> None:
+    occupants = Occupants()
+    stays = occupants.took("stays", 1.0)
+    for number in range(10 * KEPT_MAX):
+        occupants.left(occupants.took(f"{number}", 0.7))
+        assert len(occupants) == 1
+    assert len(occupants._by_name) <= KEPT_MAX + 2
+    assert occupants.is_below("new", 1.0, 2)
+    assert not occupants.is_below("new", 1.0, 1)
+    occupants.left(stays)
+    assert len(occupants) == 0
+    assert occupants.is_below("new", 1.0, 1), "no weight is left of them"
