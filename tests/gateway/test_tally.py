@@ -1,6 +1,6 @@
 """What is noted of requests and counted many at a time is what counting each would give."""
 
-from types import SimpleNamespace
+import asyncio
 from typing import Any, NamedTuple, cast
 
 from hypothesis import given
@@ -8,18 +8,24 @@ from hypothesis import strategies as st
 
 from stoker.core import admit, attempts
 from stoker.gateway.exchange import Exchange
+from stoker.gateway.fleet.replica import Replica
 from stoker.gateway.http.incoming import HttpRequest
+from stoker.gateway.lane import Lane
 from stoker.gateway.layers.meter import observe
 from stoker.gateway.meters import GONE_KEPT_S, Meters
 from stoker.gateway.phases import DETAILS_PER_S, EVERY_MAX
+from stoker.gateway.protocols.oip_http import OipShapes
+from stoker.gateway.relay import Relay
+from stoker.gateway.router import Route
 from stoker.gateway.tally import TALLY_MAX
 from stoker.gateway.tenants import ATTEMPTS, DURATION, FIRST_TOKEN, PER_TOKEN, TENANTS_MAX
-from stoker.protocol.frames import EndHead
+from stoker.protocol.frames import EndHead, RequestHead
 from stoker.telemetry.metrics import Registry, Snapshot
-from stoker.types.ids import KeyId, ProjectName
+from stoker.types.ids import EndpointName, KeyId, ProjectName, ReplicaId
 from stoker.types.keys import PRIORITIES
 from stoker.types.replica import EngineCalls, Timings, Usage
-from stoker.types.routes import KeyRoute
+from stoker.types.routes import EndpointRoute, KeyRoute, ReplicaRoute
+from tests.gateway.test_usage_record import Wire, never
 
 LABELS = {"project": "p", "endpoint": "e"}
 PROMISES = {"b": (DURATION, FIRST_TOKEN, PER_TOKEN)}
@@ -57,17 +63,43 @@ requests = st.builds(
 tries = st.tuples(st.sampled_from(["one", "two"]), st.sampled_from([200, 499]), seconds)
 
 
+class Listener:
+    """A client that is told nothing."""
+
+    on_writable: Any = None
+
+
+def lane_of(meters: Meters, *, sheds: bool = False) -> Lane:
+    """Return a lane whose route promises what `meters` was told is promised."""
+    known = meters.promised
+    told = {"promised_to": tuple(known._attempts), "timed_for": dict(known._timed_for), "sheds": sheds}
+    route = EndpointRoute(ProjectName("p"), EndpointName("e"), "predict", 0.0, (), **told)  # type: ignore[arg-type]
+    return Lane(route, meters, lambda *_: None)
+
+
+async def link_to(lane: Lane) -> tuple[Replica, Wire]:
+    """Return a replica that is gone by now, and the way to it."""
+    replica, wire = Replica(ReplicaRoute(ReplicaId("r0"), "unix:/r0"), "p.e-1", "1", lane), Wire()
+    await replica.close()
+    return replica, wire
+
+
+NOWHERE = lane_of(Meters(Registry("t"), **LABELS))
+REPLICA, WIRE = asyncio.run(link_to(NOWHERE))
+
+
 def exchange_of(asked: Asked) -> Exchange:
     """Return the exchange as it is when it has ended."""
-    route, relay = SimpleNamespace(method="infer"), SimpleNamespace(end=None)
-    made = Exchange(cast(Any, None), HttpRequest(b"POST", b"/", {}, 0.0), cast(Any, route), "e", "")
+    request, route = HttpRequest(b"POST", b"/", {}, 0.0), Route(OipShapes(), never, "infer")
+    made = Exchange(cast(Any, Listener()), request, route, "e", "")
     made.key = KeyRoute("", KeyId(asked.tenant), ProjectName("p")) if asked.tenant else None
     made.arrived_s = made.known_s = 0.0
     made.revision, made.band, made.first_byte_s = asked.revision, asked.band, asked.first_s
     if asked.usage is not None:
         made.usage = asked.usage
+        made.lane = NOWHERE
+        relay = Relay(made, REPLICA, WIRE, RequestHead(method="infer"), b"")
         relay.end = EndHead(usage=asked.usage, timings=Timings(batch_rows=asked.batch_rows, calls=asked.calls))
-        made.relay = cast(Any, relay)
     return made
 
 
@@ -76,8 +108,8 @@ ENDED = exchange_of(Asked())
 
 def end(meters: Meters, asked: Asked) -> None:
     """Have the layer count a request as ended."""
-    lane = SimpleNamespace(meters=meters, route=SimpleNamespace(endpoint="e", sheds=asked.sheds))
-    observe(exchange_of(asked), cast(Any, lane), asked.status, asked.took_s, asked.code, asked.is_repeat)
+    lane = lane_of(meters, sheds=asked.sheds)
+    observe(exchange_of(asked), lane, asked.status, asked.took_s, asked.code, asked.is_repeat)
 
 
 def numbers(snapshot: Snapshot) -> Any:
