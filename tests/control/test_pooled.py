@@ -17,7 +17,10 @@ from stoker.core.snapshot import Assignment, EndpointState, Revision
 from stoker.placement.local import LocalDriver
 from stoker.types.ids import Digest, EndpointName, ModelName, ProjectName
 from stoker.types.models import ModelVersion
+from stoker.types.placement import PlacementSpec
 from stoker.types.process import NodeStatus
+from stoker.types.resources import Replicas
+from stoker.types.scaling import Scaling, Schedule
 from tests.store.rows import assignment, endpoint, manifest, revision
 
 NOW_S: Final = 1_800_000_000.0
@@ -91,6 +94,34 @@ def test_who_was_told_to_come_back_waits_for_room_as_others_do() -> None:
     back = msgspec.structs.replace(RUNS, is_expected=True)  # loaded, and who it was loaded for is not yet there
     looked[ProjectName("default"), EndpointName("a")] = seen(back, Standing(cold_start_s=3.0))
     assert pooled.turns(state, observer.nodes(), looked, NOW_S)[ProjectName("default"), EndpointName("a")].count == 1
+
+
+@pytest.mark.parametrize("schedules", [(), (Schedule("22:00", "06:00", min=0),)])
+def test_for_one_that_comes_a_sheddable_one_that_may_not_sleep_now_is_preempted(
+    schedules: tuple[Schedule, ...],
+) -> None:
+    state, observer = scene({"a": "onnx", "b": "onnx", "c": "onnx"}, running="ab")
+    spec = msgspec.structs.replace(
+        state.endpoints[0].resource.spec,
+        placement=PlacementSpec(priority="sheddable"),
+        replicas=Replicas(min=1, max=2),
+        scaling=Scaling(schedules=schedules),
+    )
+    first = msgspec.structs.replace(
+        state.endpoints[0], resource=msgspec.structs.replace(state.endpoints[0].resource, spec=spec)
+    )
+    state = msgspec.structs.replace(state, endpoints=(first, *state.endpoints[1:]))
+    awake = Decision(1, "", (), Memory(desired=1, pooled=Standing(cold_start_s=3.0)))
+    looked = {
+        (ProjectName("default"), EndpointName(name)): found
+        for name, found in {
+            "a": (awake, RUNS),
+            "b": seen(msgspec.structs.replace(RUNS, in_flight=1), Standing(cold_start_s=3.0, arrivals=50.0)),
+            "c": seen(msgspec.structs.replace(ASLEEP, waiting=1), Standing(NOW_S - 1.0, arrivals=1.0)),
+        }.items()
+    }
+    comes = pooled.turns(state, observer.nodes(), looked, NOW_S)[ProjectName("default"), EndpointName("c")]
+    assert (comes.count, comes.is_waiting) == (1, False)
 
 
 def test_a_look_that_saw_too_little_takes_nobody_s_place_in_the_line() -> None:

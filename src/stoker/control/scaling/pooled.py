@@ -9,7 +9,7 @@ from stoker.core import pooling
 from stoker.core.capacity import Demand, Held
 from stoker.core.pooling import Member, Scene, Standing, Turn
 from stoker.core.scale.decide import Decision
-from stoker.core.scale.policy import can_sleep, is_scaled
+from stoker.core.scale.policy import is_scaled
 from stoker.core.scale.sight import COLD_START_S, Sight
 from stoker.core.snapshot import Assignment, EndpointKey, EndpointState, Node, Revision
 from stoker.core.statuses import no_room
@@ -82,7 +82,7 @@ def turns(state: State, nodes: Iterable[Node], looked: Looked, now_s: float) -> 
         sheddable=frozenset(
             f"{each.project}.{each.name}"
             for each in state.endpoints
-            if _is_sheddable(each.resource) and not can_sleep(each.resource.spec)
+            if _is_sheddable(each.resource) and not (each.key in looked and looked[each.key][0].sleeps)
         ),
         leaving=tuple(one for each, one in held if each.phase != "wanted" or (each.project, each.endpoint) in told),
     )
