@@ -52,6 +52,10 @@ def test_one_that_its_schedules_close_says_until_when_at_once_and_starts_nothing
         infer(rig, **{"x-request-timeout-ms": "60000"})
     assert starts(rig) == before
     assert conditions(rig)["Ready"].reason == "Closed"
+    apply(rig, endpoint("b", model="m@1"))
+    apply(rig, endpoint(**awake, scaling={"schedules": [closing]}, fallback=["b"]))
+    until(lambda: answers(rig), "its fallback answers for it", READY_S)
+    assert conditions(rig)["Ready"].reason == "Closed"
     apply(rig, endpoint(**awake))
     until(lambda: answers(rig), "it opens when the schedule is taken away", READY_S)
 
