@@ -53,11 +53,15 @@ def test_a_tenant_alone_is_owed_nothing_past_the_places_and_another_its_half() -
     assert occupants.is_below("c", 2.0, 8)
 
 
-def test_with_more_tenants_than_places_nobody_is_owed_any() -> None:
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 12))
+def test_with_as_many_tenants_as_places_nobody_need_be_asked(tenants: int, places: int, who: int) -> None:
     occupants = Occupants()
-    for number in range(8):
+    for number in range(tenants):
         occupants.took(f"{number}", 1.0)
-    assert not occupants.is_below("new", 1.0, 8)
+    if not occupants.may_be_below(places):
+        assert not occupants.is_below(f"{who}", 1.0, places)
+    elif who >= tenants:
+        assert occupants.is_below(f"{who}", 1.0, places), "one that comes has a part"
 
 
 def test_tenants_that_hold_nothing_are_forgotten_when_they_are_many() -> None:

@@ -64,11 +64,15 @@ class Occupants:
                 self._by_name = {name: each for name, each in self._by_name.items() if each.count}
                 self._idle = 0
 
-    def is_below(self, name: str, weight: float, places: int) -> bool:
-        """Return whether one more place leaves the tenant within its part of `places`, by weight, of all that hold any.
+    def may_be_below(self, places: int) -> bool:
+        """Return whether to ask `is_below` of those that wait, who may be hundreds.
 
-        With more tenants than places nobody's part is a whole one, and nobody is: then turns alone decide.
+        With as many tenants as places nobody's part is more than the one that each has: then turns alone decide.
         """
+        return len(self) < places
+
+    def is_below(self, name: str, weight: float, places: int) -> bool:
+        """Return whether one more place leaves the tenant in its part of `places`, by weight, of all that hold any."""
         found = self._by_name.get(name)
         if found is None or not found.count:
             return places * weight >= self._weight + weight

@@ -191,7 +191,8 @@ class Lane:
 
     def may_pass(self) -> bool:
         """See admission.Places. A language model's requests join no call that waits."""
-        return self.task != "chat" and len(self.exchanges) < PAST_MAX * self._places
+        places = self._places
+        return self.task != "chat" and len(self.exchanges) < PAST_MAX * places and self._occupants.may_be_below(places)
 
     def is_owed(self, ticket: Ticket) -> bool:
         """See admission.Places."""
