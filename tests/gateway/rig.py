@@ -30,6 +30,7 @@ KEY = "stk_admin000_0123456789012345678901234567890123456789012"
 TEAM_KEY = "stk_team0000_0123456789012345678901234567890123456789012"
 OLD_KEY = "stk_old00000_0123456789012345678901234567890123456789012"
 FAKE = Path(__file__).parent / "fake_replica.py"
+ENDPOINTS = ("digits", "smol", "mini", "secret")
 WAIT_S = 100.0  # for what is seen to happen; a machine may be slow
 
 
@@ -315,14 +316,18 @@ async def load_of(rig: Rig, endpoint: str = "digits") -> LaneLoad:
     return next(each for each in found if (each.project, each.endpoint) == ("default", endpoint))
 
 
-async def all_see(rig: Rig, count: int, endpoint: str = "digits") -> bool:
-    """Return whether every gateway answers and knows of `count` replicas that take requests."""
+async def all_see(rig: Rig, count: int, *endpoints: str) -> bool:
+    """Return whether every gateway answers and knows of `count` replicas of each endpoint that take requests.
+
+    Every endpoint connects to a replica by itself: one that sees it says nothing of the others.
+    """
     gateways = [name for name in rig.processes if name.startswith("gateway-")]
     try:
-        seen = [(await counted(rig, name)).total("stoker_replicas_ready", endpoint=endpoint) for name in gateways]
+        numbers = [await counted(rig, name) for name in gateways]
     except ReplicaLost:  # its socket has a name before it listens
         return False
-    return set(seen) == {count}
+    names = endpoints or ENDPOINTS
+    return {each.total("stoker_replicas_ready", endpoint=name) for each in numbers for name in names} == {count}
 
 
 async def kept(rig: Rig, name: str = "gateway-0", **wanted: Any) -> list[Trace]:

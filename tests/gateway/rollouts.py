@@ -56,7 +56,22 @@ def scene(
         rig.start_gateway()
         shown = sum(bool(weights[name.startswith("c")]) for name in replicas)
         until(lambda: asyncio.run(all_see(rig, shown)), "the gateway sees every replica that has a weight")
+        versions = {{"r": "1", "c": "2"}[name[0]] for name in replicas}
+        until(
+            lambda: asyncio.run(_serve(rig, versions)), "the gateway sees replicas of every version, also of a shadow"
+        )
         yield rig
+
+
+async def _serve(rig: Rig, versions: set[str]) -> bool:
+    """Return whether each version of each endpoint has a replica that takes requests, whatever its weight is."""
+    return all(
+        [
+            (await rigs.ask(rig, "GET", f"/v2/models/{name}/versions/{version}/ready")).status == 200
+            for name in ("digits", "smol", "mini")
+            for version in versions
+        ]
+    )
 
 
 def write(rig: Rig, made: dict[str, Any]) -> None:

@@ -40,7 +40,7 @@ def restart(rig: Rig, shown: int = 1) -> None:
     """Start the gateway again, and wait until it sees as many replicas as get traffic."""
     rig.kill("gateway-0")
     rig.start_gateway()
-    until(lambda: asyncio.run(all_see(rig, shown)), "it sees those that get traffic")
+    until(lambda: asyncio.run(all_see(rig, shown, "digits")), "it sees those that get traffic")
 
 
 async def written(rig: Rig) -> None:
