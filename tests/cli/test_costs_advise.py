@@ -195,7 +195,7 @@ def test_how_far_back_is_said_in_days(since: str) -> None:
 
 
 def test_advice_is_asked_of_a_platform(home: Path) -> None:
-    asked = stoker_here("costs", "advise", "--since", "1d", home=home)
+    asked = stoker_here("costs", "advise", home=home)  # of a week, as it is when nothing is said
     assert asked.returncode == 0, asked.stderr
     assert "there is no endpoint to advise about" in asked.stdout
     unknown = stoker_here("costs", "advise", "nobody", home=home)

@@ -17,7 +17,7 @@ from stoker.types.prices import Card, parse_dollars
 
 HOURS_OF_MONTH: Final = 730
 MONTH_S: Final = HOURS_OF_MONTH * 3600
-STEP_S: Final = 300  # between two looks at which nodes were there
+STEP_S: Final = 600  # between two looks at which nodes were there; of a week these are 1,008, and a chart has 2,000
 NANO_PER_MICRO: Final = 1000
 WORTH_SHARE: Final = 20  # a twentieth of what it costs now; less is not worth a change
 SEEN_S_MIN: Final = 24 * 3600  # that a pool was looked at; less says nothing of a month
