@@ -133,6 +133,7 @@ class Upstream:
             name = "plain"
         if name in STATUSES:
             status, text, headers = STATUSES[name]
+            text = text.replace("bad key", f"bad key {request.headers.get('Authorization', '')}")  # as some do
             return web.Response(status=status, text=text, headers=headers)
         if name == "not a stream":
             return web.json_response({"choices": []})

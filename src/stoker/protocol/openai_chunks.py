@@ -22,6 +22,7 @@ from stoker.types.replica import Usage
 
 EVENT_BYTES_MAX = 4 * 2**20
 RETRY_AFTER_MAX_S = 120.0
+HIDDEN = b"(hidden)"
 WORDS_MAX = 1000
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
@@ -262,8 +263,14 @@ def whole_characters(text: str) -> tuple[str, str]:
     return body.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"), held
 
 
-def status_error(status: int, body: bytes, retry_after: str | None) -> StokerError:
-    """Return the upstream server's answer of `status` as ours, in its own words."""
+def status_error(status: int, body: bytes, retry_after: str | None, *, sent: str = "") -> StokerError:
+    """Return the upstream server's answer of `status` as ours, in its own words.
+
+    sent: the Authorization header of the request. A server may say the key that it refuses; callers must not read it.
+    """
+    key = sent.removeprefix("Bearer ").strip().encode()
+    if key:
+        body = body.replace(key, HIDDEN)
     try:
         words = _words(msgspec.json.decode(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -37,6 +37,9 @@ class Owner(Protocol):
     def again(self, call: Call) -> None:
         """Send on a new connection what this one, which had been idle, lost before it was answered at all."""
 
+    def authorization(self) -> str:
+        """Return the header that says who asks, with the key in it; "" for none."""
+
     def keyed_again(self, call: Call, problem: StokerError) -> bool:
         """Return whether the key that the server refused is looked at again, and the call sent once more or failed."""
 
@@ -263,7 +266,10 @@ class Connection(asyncio.Protocol):
         """An answer that is no success."""
         after = self._headers.get(b"retry-after")
         problem = status_error(
-            self._status, self._whole()[:ERROR_BYTES_MAX], _text(after) if after is not None else None
+            self._status,
+            self._whole()[:ERROR_BYTES_MAX],
+            _text(after) if after is not None else None,
+            sent=self._owner.authorization(),
         )
         if self._is_complete:
             self.call = None

@@ -172,6 +172,10 @@ class Pool:
         call.connection = None
         self._opening[call.number] = self.loop.create_task(self._connect(call))
 
+    def authorization(self) -> str:
+        """See connection.Owner."""
+        return self._direct.authorization
+
     def keyed_again(self, call: Call, problem: StokerError) -> bool:
         """See connection.Owner: once a call."""
         if self.reread is None or call.was_keyed_again or call.is_over:

@@ -137,7 +137,7 @@ class Server:
         """Return the model's name on the server; blocks. Raises InvalidInput when it has to be named."""
         status, body = self.exchange("GET", "/models", None, PROBE_TIMEOUT_S, LISTING_BYTES_MAX)
         if status in (401, 403) or status >= 500:
-            raise status_error(status, body, None)
+            raise status_error(status, body, None, sent=self.headers.get("Authorization", ""))
         if wanted:
             return wanted  # a server need not list what it serves
         try:
@@ -278,7 +278,7 @@ class RemoteEmbed:
         body = msgspec.json.encode({"model": self._model, "input": texts, "encoding_format": "float"})
         status, answer = self._server.exchange("POST", "/embeddings", body, self._server.timeout_s, ANSWER_BYTES_MAX)
         if status != 200:
-            raise status_error(status, answer, None)
+            raise status_error(status, answer, None, sent=self._server.headers.get("Authorization", ""))
         try:
             found = msgspec.json.decode(answer, type=_Vectors)
             vectors = np.array([item.embedding for item in sorted(found.data, key=_index_of)], dtype=np.float32)
@@ -300,7 +300,8 @@ async def _check(response: aiohttp.ClientResponse) -> None:
     """Raise what a response that is no stream of events means."""
     if response.status != 200:
         body = await response.content.read(ERROR_BYTES_MAX)
-        raise status_error(response.status, body, response.headers.get("Retry-After"))
+        asked = response.request_info.headers.get("Authorization", "")
+        raise status_error(response.status, body, response.headers.get("Retry-After"), sent=asked)
     if response.content_type != "text/event-stream":
         raise EngineFailed(f"the upstream server did not stream: it answered with {response.content_type}")
 
