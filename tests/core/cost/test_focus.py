@@ -59,3 +59,12 @@ def test_a_reservation_without_its_machine_is_a_commitment_unused() -> None:
         "Unused",
         "",
     )
+
+
+@pytest.mark.parametrize("kind", get_args(LineKind))
+def test_a_commitment_is_told_with_its_identifier_or_not_at_all(kind: LineKind) -> None:
+    (row,) = _rows(CostLine(kind, "gpu", 5, HOUR_MS // 2))
+    told = {name: row[name] for name in COLUMNS if name.startswith("CommitmentDiscount")}
+    assert len(told) == 7
+    assert all(told.values()) if kind == "reserved_unused" else not any(told.values())
+    assert told["CommitmentDiscountQuantity"] == ("0.5" if kind == "reserved_unused" else "")

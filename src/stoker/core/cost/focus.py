@@ -28,11 +28,12 @@ OTHER: Final = f"Other ({CATEGORY})"
 COLUMNS: Final = (
     "BilledCost", "BillingAccountId", "BillingAccountName", "BillingCurrency", "BillingPeriodEnd", "BillingPeriodStart",
     "ChargeCategory", "ChargeClass", "ChargeDescription", "ChargeFrequency", "ChargePeriodEnd", "ChargePeriodStart",
-    "CommitmentDiscountStatus", "ConsumedQuantity", "ConsumedUnit", "ContractedCost", "EffectiveCost",
-    "InvoiceIssuerName", "ListCost", "PricingCategory", "PricingQuantity", "PricingUnit", "ProviderName",
-    "PublisherName", "ResourceId", "ResourceName", "ResourceType", "ServiceCategory", "ServiceName",
-    "ServiceSubcategory", "SkuId", "SkuMeter", "SubAccountId", "SubAccountName", "Tags", "x_Key", "x_Kind", "x_Pool",
-    "x_Revision",
+    "CommitmentDiscountCategory", "CommitmentDiscountId", "CommitmentDiscountName", "CommitmentDiscountQuantity",
+    "CommitmentDiscountStatus", "CommitmentDiscountType", "CommitmentDiscountUnit", "ConsumedQuantity", "ConsumedUnit",
+    "ContractedCost", "EffectiveCost", "InvoiceIssuerName", "ListCost", "PricingCategory", "PricingQuantity",
+    "PricingUnit", "ProviderName", "PublisherName", "ResourceId", "ResourceName", "ResourceType", "ServiceCategory",
+    "ServiceName", "ServiceSubcategory", "SkuId", "SkuMeter", "SubAccountId", "SubAccountName", "Tags", "x_Key",
+    "x_Kind", "x_Pool", "x_Revision",
 )  # fmt: skip
 _WORDS: Final[Mapping[LineKind, str]] = {
     "requests": "answers",
@@ -85,7 +86,6 @@ def _row(line: CostLine, charged: Charged) -> dict[str, str]:
         "ChargeFrequency": "Usage-Based",
         "ChargePeriodEnd": format_moment(charged.to_ms // 1000),
         "ChargePeriodStart": format_moment(charged.from_ms // 1000),
-        "CommitmentDiscountStatus": "Unused" if is_reserved else "",
         "ConsumedQuantity": "" if is_reserved else hours,
         "ConsumedUnit": "" if is_reserved else "Hours",
         "ContractedCost": cost,
@@ -114,6 +114,20 @@ def _row(line: CostLine, charged: Charged) -> dict[str, str]:
         "x_Kind": line.kind,
         "x_Pool": line.pool,
         "x_Revision": line.revision,
+        **(_commitment(line.pool, hours) if is_reserved else {}),
+    }
+
+
+def _commitment(pool: str, hours: str) -> dict[str, str]:
+    """Return which reservation was not used: none of these columns may have a value without the identifier."""
+    return {
+        "CommitmentDiscountCategory": "Usage",
+        "CommitmentDiscountId": f"{PROVIDER}/pool/{pool}/reserved",
+        "CommitmentDiscountName": f"reserved nodes of {pool}",
+        "CommitmentDiscountQuantity": hours,
+        "CommitmentDiscountStatus": "Unused",
+        "CommitmentDiscountType": "Reserved nodes",
+        "CommitmentDiscountUnit": "Hours",
     }
 
 
