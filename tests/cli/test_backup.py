@@ -31,5 +31,17 @@ def test_a_running_platform_is_backed_up_verified_and_restored_elsewhere(run: Ru
     key.write_text("1" * 64)
     done = run("backup", str(path), "--verify", *secret)
     assert (done.returncode, "another passphrase or key" in done.stderr) == (Exit.REFUSED, True)
+    for where in ("verify", "written"):
+        done = run("backup", str(tmp_path / "no" / "b.stoker"), *(["--verify"] if where == "verify" else []), *secret)
+        assert (done.returncode, "cannot be " in done.stderr) == (Exit.REFUSED, True), done.stderr
+        assert "No such file or directory" in done.stderr
     key.write_text("short")
     assert run("backup", str(path), "--verify", *secret).returncode == Exit.REFUSED
+
+
+def test_where_nobody_can_type_a_passphrase_it_is_said_how_else_to_give_one(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "b.stoker").write_bytes(b"")
+    for asked in (("backup", str(tmp_path / "c.stoker")), ("restore", str(tmp_path / "b.stoker"))):
+        done = run(*asked)
+        assert done.returncode == Exit.REFUSED
+        assert "name a --key-file, or set STOKER_BACKUP_PASSPHRASE" in done.stderr

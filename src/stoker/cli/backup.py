@@ -1,6 +1,7 @@
 """`stoker backup` and `stoker restore`: a platform as one sealed file, and back."""
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -50,9 +51,13 @@ def command(session: Session, path: Path, key_file: Path | None, only_verify: bo
     began_s = time.monotonic()
     with Progress(f"backup {path.name}", is_bytes=True) as progress:
         told = _telling(progress)
-        if not only_verify:
-            backup.take(session.folder, path, secret, told)
-        contents = restore.verify(path, secret, told)
+        try:
+            if not only_verify:
+                backup.take(session.folder, path, secret, told)
+            contents = restore.verify(path, secret, told)
+        except OSError as refused:
+            verb = "read" if only_verify else "written"
+            raise InvalidInput(f"{path} cannot be {verb}: {refused.strerror or refused}") from refused
         if not only_verify:
             session.folder.backed_up.touch(mode=0o600)
     state = "good" if only_verify else "written and verified"
@@ -94,6 +99,8 @@ def _secret(key_file: Path | None, *, is_new: bool) -> "Secret":
         except OSError as refused:
             raise InvalidInput(f"the key file {key_file} cannot be read: {refused}") from refused
     words = os.environ.get(VARIABLE)
+    if words is None and (sys.stdin is None or not sys.stdin.isatty()):
+        raise InvalidInput(f"nobody is there to type a passphrase: name a --key-file, or set {VARIABLE}")
     if words is None:
         words = str(click.prompt("passphrase", hide_input=True, confirmation_prompt=is_new, err=True))
     return sealed.passphrase(words)
