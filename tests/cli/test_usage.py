@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from stoker.cli import prices, usage
+from stoker.cli.exits import Exit
 from stoker.core.usage import Report, Row
 from stoker.types.prices import DefaultPrice, Price
 from tests.cli.conftest import Run
@@ -42,6 +43,12 @@ def test_default_prices_say_whose_they_are() -> None:
 def test_nothing_used_and_no_prices_are_told(run: Run) -> None:
     assert "nothing was used" in run("usage", "--from", "1d").stdout
     assert "no default prices" in run("prices").stdout
+
+
+def test_a_time_that_ends_before_it_begins_is_refused(run: Run) -> None:
+    for command in ("usage", "costs"):
+        done = run(command, "--from", "2026-12", "--to", "2026-11")
+        assert (done.returncode, "--to is not after --from" in done.stderr) == (Exit.USAGE, True)
 
 
 def test_prices_of_machines_are_set_from_a_file_and_the_export_is_written_whole_or_not_at_all(

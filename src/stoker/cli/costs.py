@@ -11,7 +11,7 @@ from stoker.cli import costs_page
 from stoker.cli.costs_advise import advise
 from stoker.cli.output import show
 from stoker.cli.session import Command, Session, output_option, write_example
-from stoker.cli.values import file_bytes
+from stoker.cli.values import check_span, file_bytes
 from stoker.client import costs
 from stoker.types.costs import PriceList
 
@@ -41,7 +41,7 @@ class CostsGroup(click.Group):
     help="payer, project, endpoint, revision, key, tags, tag:NAME, kind, pool, hour, day, month.",
 )
 @click.option("--since", "--from", "since", default="", help="The first day (2026-11-29), month, or time ago (7d).")
-@click.option("--to", default="", help="The end, likewise; now.")
+@click.option("--to", default="", help="The end, likewise, which is not in it; now.")
 @click.option("-p", "--project", default="", help="Only what that project pays, or its endpoints cost.")
 @click.option(
     "--focus",
@@ -63,10 +63,11 @@ def command(ctx: click.Context, by: str, since: str, to: str, project: str, focu
     connection = ctx.obj.control().connection
     if focus is not None:
         rows = _write(focus, costs.focus(connection, from_=since, to=to, project=project))
-        click.echo(f"{rows:,} lines in {focus}")
+        click.echo(f"{rows:,} lines in {focus}" + ("" if rows else "; an hour is in it from 90 s after its end on"))
         return
     names = [name.strip() for name in by.split(",") if name.strip()]
     found = costs.costs(connection, by=by, from_=since, to=to, project=project)
+    check_span(found.from_s, found.to_s)
     if output == "csv":
         click.echo(costs_page.as_csv(found, names), nl=False)
     else:

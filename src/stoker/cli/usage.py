@@ -9,6 +9,7 @@ import msgspec
 
 from stoker.cli.output import columns, show
 from stoker.cli.session import Command, Session, write_example
+from stoker.cli.values import check_span
 from stoker.client.usage import records, usage
 from stoker.core.usage import FIELDS, Report, Row
 from stoker.types.usage import RecordPage, RecordView
@@ -38,7 +39,7 @@ class UsageGroup(click.Group):
     help="project, endpoint, revision, key, tenant, tags, tag:NAME, hour, day, month.",
 )
 @click.option("--from", "from_", default="", help="The first day (2026-11-29), month, or time ago (7d); this month.")
-@click.option("--to", default="", help="The end, likewise; now.")
+@click.option("--to", default="", help="The end, likewise, which is not in it; now.")
 @click.option("-p", "--project", default="", help="One project's alone.")
 @click.option(
     "-o",
@@ -53,6 +54,7 @@ def command(ctx: click.Context, by: str, from_: str, to: str, project: str, outp
     if ctx.invoked_subcommand is not None:
         return
     found = usage(ctx.obj.control().connection, by=by, from_=from_, to=to, project=project)
+    check_span(found.from_s, found.to_s)
     if output == "csv":
         click.echo(as_csv(found, by), nl=False)
     else:
@@ -61,7 +63,7 @@ def command(ctx: click.Context, by: str, from_: str, to: str, project: str, outp
 
 @command.command(cls=Command, example="stoker usage export --from 2026-11 --to 2026-12 --format csv > november.csv")
 @click.option("--from", "from_", default="", help="The first day (2026-11-29), month, or time ago (7d); this month.")
-@click.option("--to", default="", help="The end, likewise; now.")
+@click.option("--to", default="", help="The end, likewise, which is not in it; now.")
 @click.option("-p", "--project", default="", help="One project's alone.")
 @click.option(
     "--format", "form", type=click.Choice(["jsonl", "csv"]), default="jsonl", show_default=True, help="One a line."

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import click
 import msgspec
 
 from stoker.types.errors import InvalidInput, NotFound
@@ -27,6 +28,12 @@ def content(text: str) -> bytes:
     if not text.startswith("@"):
         return text.encode()
     return file_bytes(Path(text[1:]))
+
+
+def check_span(from_s: float, to_s: float) -> None:
+    """Raise UsageError for a time that ends before it begins: the answer would be nothing, and look like one."""
+    if to_s <= from_s:
+        raise click.UsageError("--to is not after --from, so there is no time between them")
 
 
 def file_bytes(path: Path) -> bytes:
