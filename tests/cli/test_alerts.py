@@ -3,14 +3,17 @@
 import json
 from pathlib import Path
 
+import click
 import pytest
 
+from stoker.cli.alerts import alerts_text
 from stoker.cli.exits import Exit
 from stoker.client.connection import Connection
 from stoker.client.control import ControlClient
 from stoker.client.credentials import read_credentials
 from stoker.client.registration import Registration
 from stoker.client.upload import push
+from stoker.client.views import Alerts, AlertView
 from tests.cli.conftest import Run
 from tests.control.rig import python_model, until
 from tests.observe.receivers import Webhook
@@ -25,6 +28,16 @@ spec:
     - {name: answers, target: 0.999, policy: [{do: freeze-rollouts}]}
     - {name: same, sli: drift, at_most: 0.2, target: 0.9}
 """
+
+
+def test_an_alert_says_what_it_is_about_also_where_no_column_does() -> None:
+    burns = AlertView("1", {"project": "shop", "endpoint": "e", "slo": "fast"}, "page", "firing", "e is slow", "9 s")
+    spent = AlertView(
+        "2", {"project": "shop", "budget": "tiny"}, "page", "firing", "100% of budget shop/tiny is spent", "$2"
+    )
+    lines = click.unstyle(alerts_text(Alerts((burns, spent)))).splitlines()[1:]
+    assert [line.split()[3:5] for line in lines] == [["shop/e", "fast"], ["shop", "-"]]
+    assert [line.rpartition("  ")[2] for line in lines] == ["9 s", "100% of budget shop/tiny is spent: $2"]
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ def changed(run: Run, tmp_path: Path) -> None:
 def test_rows_are_listed_and_shown_with_a_diff(run: Run) -> None:
     listed = json.loads(run("audit", "list", "--resource", "project shop", "-o", "json").stdout)["items"]
     assert "~project shop" in run("audit", "list", "--action", "/apply", "-n", "1", "--since", "1h").stdout
-    assert run("audit", "list", "--until", "1h").stdout.strip() == "nothing was written down yet"
+    assert run("audit", "list", "--until", "1h").stdout.strip() == "no row is like that"
     shown = run("audit", "show", str(listed[0]["event"]["sequence"])).stdout
     assert '- resource.spec.description: "first"' in shown
     assert '+ resource.spec.description: "second"' in shown

@@ -151,6 +151,13 @@ def test_deploy_of_an_unknown_model_or_without_one_says_so(run: Run) -> None:
     assert run("deploy", "nothing").returncode == Exit.USAGE
 
 
+def test_how_to_watch_a_new_endpoint_is_said_with_its_project(run: Run) -> None:
+    assert run("projects", "create", "elsewhere").returncode == 0
+    made = run("deploy", "watched", "--model", "scores@1", "-p", "elsewhere").stdout
+    assert "watch it with `stoker describe watched -p elsewhere`" in made
+    assert run("describe", "watched", "-p", "elsewhere").returncode == 0
+
+
 def test_waiting_for_what_has_no_place_ends_with_the_platform_s_reason(run: Run) -> None:
     run("deploy", "waits", "--model", "scores@1")
     until(lambda: "NoCapacity" in run("describe", "waits").stdout, "control has looked at it")
@@ -200,6 +207,25 @@ def test_projects_come_and_go_when_they_are_empty(run: Run) -> None:
     assert "inside" in run("get", "-p", "search").stdout
     assert "inside" not in run("get").stdout
     assert "inside" in run("get", "-A").stdout
+
+
+def test_keys_say_where_they_hold_and_what_became_of_the_secret_before(run: Run) -> None:
+    assert (
+        "for every project; shown this once" in run("keys", "create", "desk", "--role", "viewer", "--everywhere").stdout
+    )
+    made = run("keys", "create", "turned").stdout
+    assert "for project default; shown this once" in made
+    turned = made.splitlines()[1].split()[0]
+    assert "the one before works until 20" in run("keys", "rotate", turned).stdout
+    assert "the one before has ended" in run("keys", "rotate", turned, "--overlap", "0").stdout
+
+
+def test_what_no_pattern_fits_is_refused_in_words(run: Run) -> None:
+    who = run("keys", "create", "whose", "--subject", "bob").stderr
+    assert "not as it must be: who: user:alice@example.org, service:ci" in who
+    which = run("keys", "create", "which", "--endpoint", "a b").stderr
+    assert "not as it must be: an endpoint's name; * stands for any part, ? for one (at access.endpoints[0])" in which
+    assert "regex" not in who + which
 
 
 def test_keys_are_shown_once_work_and_end(run: Run) -> None:

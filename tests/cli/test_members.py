@@ -25,6 +25,13 @@ def test_somebody_is_made_a_member_given_another_role_and_taken_out_again(run: R
     assert "user:ann@example.org" not in run("members", "list").stdout
 
 
+def test_who_leaves_is_told_of_in_numbers_that_are_right(run: Run) -> None:
+    assert run("members", "add", "user:bob@example.org", "--role", "viewer").returncode == 0
+    assert run("keys", "create", "b", "--subject", "user:bob@example.org", "--role", "viewer").returncode == 0
+    said = run("members", "leave", "user:bob@example.org").stdout
+    assert said == "user:bob@example.org is no member of 1 project any more, and 1 key has ended\n"
+
+
 def test_a_role_of_ones_own_is_applied_listed_given_and_deleted(run: Run) -> None:
     done = run("apply", "-f", "-", stdin=ROLE)
     assert done.returncode == 0, done.stderr

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from stoker.cli import quotas
+from stoker.cli import budgets, quotas
 from stoker.client.control import ControlClient
 from stoker.types.quotas import QuotaView
 from tests.cli.conftest import Run
@@ -34,11 +34,19 @@ def test_used_limit_and_reset_stand_in_a_line_each() -> None:
     ]
 
 
+def test_money_is_shown_with_its_sign_before_it() -> None:
+    wanted = {0: "$0.00", 1_500_000: "$0.0015", -702_000: "-$0.000702", -2_500_000_000: "-$2.50", 10**12: "$1,000.00"}
+    assert {nano_usd: budgets.dollars(nano_usd) for nano_usd in wanted} == wanted
+
+
 def test_a_quota_is_set_shown_and_taken_away(run: Run) -> None:
     assert run("projects", "create", "vision").returncode == 0
     done = run("quota", "set", "vision", "endpoints=10", "storage=50Gi", "requests_at_once=64")
     assert done.returncode == 0, done.stderr
     assert "project vision: endpoints 10, storage 50Gi, requests_at_once 64" in done.stdout
+    assert "tokens_per_min 300000, " in run("quota", "set", "vision", "tokens_per_min=300000").stdout
+    assert run("quota", "set", "vision", "tokens_per_min=none").returncode == 0
+    assert "no quotas of project visoin" in run("quota", "-p", "visoin").stdout
     shown = run("get", "quotas", "-p", "vision").stdout
     assert [line.split()[2] for line in shown.splitlines()[1:]] == ["endpoints", "storage", "requests_at_once"]
     assert run("quota", "set", "vision", "storage=none").returncode == 0

@@ -9,6 +9,7 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from stoker.protocol import conform
 from stoker.types.errors import ClientTooSlow, InvalidInput, TooLarge
 from stoker.types.units import format_bytes
 
@@ -18,6 +19,7 @@ CHUNK_TIMEOUT_S: Final = 30.0  # a body that stands still so long is given up
 
 _T = TypeVar("_T")
 _AT: Final = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+_PATTERN: Final = "matching regex"  # what msgspec says of a text that does not fit one
 _NAMED: Final = re.compile(r"(?:unknown|required) field `(?P<name>[^`]*)`")
 
 
@@ -59,13 +61,13 @@ async def decoded(request: Request, kind: type[_T]) -> _T:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as wrong:
         if "Expected `int" not in str(wrong):
-            raise invalid(wrong) from wrong
+            raise invalid(wrong, kind) from wrong
     except (msgspec.DecodeError, UnicodeDecodeError) as broken:
         raise InvalidInput(f"the body is not JSON: {broken}") from broken
     try:  # JSON knows one kind of number: 1.0 is a whole one
         return msgspec.convert(_whole(msgspec.json.decode(body)), kind)
     except msgspec.ValidationError as wrong:
-        raise invalid(wrong) from wrong
+        raise invalid(wrong, kind) from wrong
 
 
 async def changes(request: Request, kind: type[msgspec.Struct]) -> dict[str, Any]:
@@ -87,15 +89,19 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def invalid(wrong: msgspec.ValidationError) -> InvalidInput:
-    """Return what is wrong as an error that names the field by its path, `files[0].digest`."""
+def invalid(wrong: msgspec.ValidationError, kind: Any = None) -> InvalidInput:
+    """Return what is wrong as an error that names the field by its path, `files[0].digest`.
+
+    kind: what was asked for; it has words for what a pattern means.
+    """
     text = str(wrong)
     at = _AT.search(text)
     named = _NAMED.search(text)
     path = at["path"] if at is not None else ""
     if named is not None:
         path = f"{path}.{named['name']}" if path else named["name"]
-    return InvalidInput(_AT.sub("", text), field=path or None)
+    meaning = conform.meaning(kind, path) if kind is not None and _PATTERN in text else ""
+    return InvalidInput(f"not as it must be: {meaning}" if meaning else _AT.sub("", text), field=path or None)
 
 
 def number(request: Request, name: str, default: float, low: float, high: float) -> float:

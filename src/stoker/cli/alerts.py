@@ -110,15 +110,20 @@ def _alerts_table(alerts: Sequence[AlertView]) -> str:
             one.id[:8],
             click.style(one.state, fg=_COLOURS.get(one.state)),
             one.severity,
-            f"{one.labels.get('project', '')}/{one.labels.get('endpoint', '')}",
+            "/".join(filter(None, (one.labels.get("project"), one.labels.get("endpoint")))) or "-",
             one.labels.get("slo", "-"),
             age(one.since_s),
             ", ".join(one.told) or "-",
-            (f"taken by {one.acknowledged_by}; " if one.acknowledged_by else "") + (one.muted_by or one.because),
+            (f"taken by {one.acknowledged_by}; " if one.acknowledged_by else "") + (one.muted_by or _why(one)),
         )
         for one in alerts
     ]
     return columns(header, rows, empty="no alerts")
+
+
+def _why(alert: AlertView) -> str:
+    """Return what was measured; and of what, where no column says so: a budget, a secret, a node."""
+    return alert.because if "slo" in alert.labels else f"{alert.summary}: {alert.because}"
 
 
 def _labels(match: dict[str, str]) -> str:

@@ -215,7 +215,7 @@ def _table(found: tuple[AuditEntry, ...]) -> str:
         )
         for each in found
     ]
-    return columns(("ROW", "WHEN", "WHO", "FROM", "", "DID", "ABOUT"), rows, empty="nothing was written down yet")
+    return columns(("ROW", "WHEN", "WHO", "FROM", "", "DID", "ABOUT"), rows, empty="no row is like that")
 
 
 def _about(entry: AuditEntry) -> str:

@@ -121,11 +121,11 @@ def anew(view: BudgetView) -> str:
 
 def dollars(nano_usd: int) -> str:
     """Return an amount for people: cents where there are dollars, more digits where there are none."""
-    usd = nano_usd / NANO_PER_USD
-    if usd == 0 or abs(usd) >= 1:
-        return f"${usd:,.2f}"
+    sign, usd = "-" if nano_usd < 0 else "", abs(nano_usd) / NANO_PER_USD
+    if usd == 0 or usd >= 1:
+        return f"{sign}${usd:,.2f}"
     whole, _, digits = f"{usd:.6f}".partition(".")
-    return f"${whole}.{digits.rstrip('0').ljust(2, '0')}"
+    return f"{sign}${whole}.{digits.rstrip('0').ljust(2, '0')}"
 
 
 def _period(view: BudgetView) -> str:

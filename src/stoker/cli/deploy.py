@@ -21,6 +21,7 @@ from stoker.client.control import ControlClient
 from stoker.client.releases import ReleaseClient
 from stoker.client.views import ApplyResult, EndpointDetail
 from stoker.types.errors import NotFound
+from stoker.types.ids import DEFAULT_PROJECT
 from stoker.types.rollouts import Strategy
 
 WAIT_S: Final = 300.0
@@ -170,7 +171,8 @@ def _merge(spec: dict[str, Any], key: str, new: dict[str, Any]) -> None:
 def _people(result: ApplyResult, detail: EndpointDetail) -> str:
     line = f"endpoint {detail.project}/{detail.name} {result.action}"
     if result.action != "unchanged":
-        line = f"{line}; watch it with `stoker describe {detail.name}`"
+        where = "" if detail.project == DEFAULT_PROJECT else f" -p {detail.project}"
+        line = f"{line}; watch it with `stoker describe {detail.name}{where}`"
     return "\n".join([line, *warning_lines(result), *taken_back_lines(result)])
 
 

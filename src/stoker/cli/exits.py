@@ -78,7 +78,7 @@ _CODES: tuple[tuple[type[StokerError], Exit], ...] = (
 _HINTS: dict[type[StokerError], str] = {
     NotReachable: "start it with `stoker up`, or say where it is: STOKER_HOME (state folder), STOKER_API (address)",
     Unauthenticated: "set STOKER_KEY to a good key, or use the state folder of the platform (STOKER_HOME)",
-    Forbidden: "use an admin key (STOKER_KEY), or ask for one",
+    Forbidden: "take a key that may (STOKER_KEY); an owner of the project makes one, or an admin",
 }
 
 

@@ -174,7 +174,8 @@ def create(
         click.echo(made.key)
         return
     until = f", until {clock(made.expires_at_s)}" if made.expires_at_s else ""
-    note = click.style(f"{made.id} for project {made.project}{until}; shown this once", dim=True)
+    where = "every project" if asked.everywhere else f"project {made.project}"
+    note = click.style(f"{made.id} for {where}{until}; shown this once", dim=True)
     show(made, output, lambda: f"{click.style(made.key, bold=True)}\n{note}")
 
 
@@ -237,7 +238,8 @@ def rotate(session: Session, key_id: str, overlap_s: float, quiet: bool, output:
     if quiet:
         click.echo(made.key)
         return
-    note = click.style(f"shown this once; the one before works until {clock(made.old_until_s)}", dim=True)
+    before = f"works until {clock(made.old_until_s)}" if overlap_s else "has ended"
+    note = click.style(f"shown this once; the one before {before}", dim=True)
     show(made, output, lambda: f"{click.style(made.key, bold=True)}\n{note}")
 
 

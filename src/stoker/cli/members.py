@@ -67,7 +67,9 @@ def remove(session: Session, subject: str, project: str) -> None:
 def leave(session: Session, subject: str) -> None:
     """End everything that SUBJECT has, in every project: memberships and keys."""
     ended = access.remove_subject(session.control(), subject)
-    click.echo(f"{subject} is no member of {len(ended.projects)} projects any more, and {ended.keys} keys have ended")
+    projects, keys = tables.counted(len(ended.projects), "project"), tables.counted(ended.keys, "key")
+    have = "has" if ended.keys == 1 else "have"
+    click.echo(f"{subject} is no member of {projects} any more, and {keys} {have} ended")
 
 
 @command.command(cls=Command, example="stoker members roles")

@@ -42,7 +42,7 @@ def command(ctx: click.Context, all_projects: bool, output: str, project: str) -
     """Show how quotas stand, or change what bounds a project or the platform."""
     if ctx.invoked_subcommand is None:
         found = listed(ctx.obj, None, None if all_projects else project)
-        show(items(found), output, lambda: table(found))
+        show(items(found), output, lambda: table(found, "" if all_projects else project))
 
 
 @command.command("set", cls=Command, example="stoker quota set vision endpoints=10 storage=50Gi gpu_hours=200")
@@ -56,7 +56,7 @@ def set_quota(session: Session, what: tuple[str, ...], platform: bool) -> None:
         raise click.UsageError("name a project and limits, or --platform and limits: endpoints=10 storage=50Gi")
     changed = quotas.change(session.control(), project, dict(map(_limit, limits)))
     named = msgspec.to_builtins(changed)
-    said = ", ".join(f"{name} {value}" for name, value in named.items()) or "no limits"
+    said = ", ".join(f"{name} {_plain(value)}" for name, value in named.items()) or "no limits"
     click.echo(f"{f'project {project}' if project else 'the platform'}: {said}")
 
 
@@ -65,8 +65,8 @@ def listed(session: Session, name: str | None, project: str | None) -> list[Quot
     return [each for each in quotas.everything(session.control(), project) if name in (None, each.name)]
 
 
-def table(found: Sequence[QuotaView]) -> str:
-    """Return quotas, a line each."""
+def table(found: Sequence[QuotaView], project: str = "") -> str:
+    """Return quotas, a line each. project: the one that was asked for; "" for all."""
     header = ("PROJECT", "FOR", "QUOTA", "USED", "", "LIMIT", "AT THE LIMIT", "ANEW")
     rows = [
         (
@@ -81,7 +81,8 @@ def table(found: Sequence[QuotaView]) -> str:
         )
         for each in found
     ]
-    return columns(header, rows, empty="no quotas; `stoker quota set PROJECT endpoints=10` makes one")
+    which = f"no quotas of project {project}" if project else "no quotas"
+    return columns(header, rows, empty=f"{which}; `stoker quota set {project or 'PROJECT'} endpoints=10` makes one")
 
 
 def amount(quota: QuotaView, count: float) -> str:
@@ -115,6 +116,11 @@ def anew(resets_at_s: float) -> str:
 
 def _each(quota: QuotaView) -> str:
     return f" a {quota.period}" if quota.period not in ("", "total") else ""
+
+
+def _plain(value: object) -> str:
+    """Return a value as it was written: 300000, and not 300000.0."""
+    return f"{int(value)}" if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _limit(text: str) -> tuple[str, Any]:

@@ -54,6 +54,31 @@ def line_of(tree: Tree, field: str) -> int:
     return line
 
 
+def meaning(kind: Any, field: str) -> str:
+    """Return what the schema of the type `kind` says of the text at `field` (`access.endpoints[0]`), or nothing."""
+    at: inspect.Type = inspect.type_info(kind)
+    for name, _ in _PART.findall(field):
+        at = _inner(at)
+        if isinstance(at, inspect.StructType):
+            at = next((each.type for each in at.fields if each.encode_name == name), inspect.AnyType())
+        elif isinstance(at, inspect.VarTupleType | inspect.ListType):
+            at = at.item_type
+        else:
+            return ""
+    each = at.types if isinstance(at, inspect.UnionType) else (at,)
+    return next((said[2:] for said in map(_described, each) if said), "")
+
+
+def _inner(kind: inspect.Type) -> inspect.Type:
+    """Return a type without what is said about it, and of a union the first that has parts."""
+    while isinstance(kind, inspect.Metadata):
+        kind = kind.type
+    if isinstance(kind, inspect.UnionType):
+        parts = [_inner(each) for each in kind.types]
+        kind = next((each for each in parts if isinstance(each, inspect.StructType | inspect.VarTupleType)), kind)
+    return kind
+
+
 def shown(value: object) -> str:
     """Return a value as an error message shows it, short."""
     text = "nothing" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
