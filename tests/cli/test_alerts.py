@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 
 from stoker.cli.alerts import alerts_text
@@ -36,7 +37,7 @@ def test_an_alert_says_what_it_is_about_also_where_no_column_does() -> None:
         "2", {"project": "shop", "budget": "tiny"}, "page", "firing", "100% of budget shop/tiny is spent", "$2"
     )
     lines = click.unstyle(alerts_text(Alerts((burns, spent)))).splitlines()[1:]
-    assert [line.split()[3:5] for line in lines] == [["shop/e", "fast"], ["shop", "-"]]
+    assert [line.split()[3:6] for line in lines] == [["-", "fast", "shop/e"], ["-", "shop", "tiny"]]
     assert [line.rpartition("  ")[2] for line in lines] == ["9 s", "100% of budget shop/tiny is spent: $2"]
 
 
@@ -98,6 +99,11 @@ def test_a_receiver_is_applied_listed_tried_and_deleted(run: Run, tmp_path: Path
         refused = run("alerts", "test", "phone")
         assert refused.returncode != 0
         assert "it answered 404" in refused.stderr
+        webhook.answers = [503]
+        silent = run("alerts", "test", "phone")
+        assert silent.returncode == Exit.BUSY
+        assert "default/phone does not hear: it answered 503" in silent.stderr
+        assert "stoker up" not in silent.stderr
         assert run("delete", "notifier", "phone").returncode == 0
         assert run("alerts", "test", "phone").returncode == Exit.NOT_FOUND
     finally:
@@ -106,8 +112,11 @@ def test_a_receiver_is_applied_listed_tried_and_deleted(run: Run, tmp_path: Path
 
 def test_silences_come_and_go_and_what_is_not_there_is_said(promised: None, run: Run) -> None:
     assert "firing" not in run("alerts").stdout  # that no node reports is an alarm, and waits
-    made = run("alerts", "silence", "endpoint=promised", "--for", "1h", "--why", "moving it").stdout
-    which = made.split()[1]
+    done = run("alerts", "silence", "endpoint=promised", "--for", "1h", "--why", "moving it")
+    which = done.stdout.split()[1]
+    odd = run("alerts", "silence", "endpoimt=promised")
+    assert "no alert of now has these labels" in odd.stderr
+    assert run("alerts", "unsilence", odd.stdout.split()[1]).returncode == 0
     listed = run("alerts").stdout
     assert "moving it" in listed
     assert which in listed
@@ -116,3 +125,33 @@ def test_silences_come_and_go_and_what_is_not_there_is_said(promised: None, run:
     assert run("alerts", "ack", "nothing").returncode == Exit.NOT_FOUND
     assert run("alerts", "silence", "endpoint=*").returncode == Exit.REFUSED
     assert run("alerts", "silence", "endpoint=a", "--for", "soon").returncode == Exit.USAGE
+    too_long = run("alerts", "silence", "endpoint=a", "--for", "91d")
+    assert too_long.returncode == Exit.USAGE
+    assert "up to 90d" in too_long.stderr
+
+
+def test_an_endpoint_that_is_not_there_is_not_one_without_objectives(run: Run) -> None:
+    for words in (("slo", "nobody"), ("traces", "nobody"), ("samples", "nobody"), ("samples", "export", "nobody")):
+        done = run(*words)
+        assert (done.returncode, done.stdout) == (Exit.NOT_FOUND, ""), words
+        assert "no endpoint 'nobody'" in done.stderr
+
+
+def test_the_list_names_the_alarm_whose_it_is_and_who_has_yet_to_hear() -> None:
+    told = {"default/phone": 10.0, "default/chat": 10.0}
+    fails = AlertView(
+        "fbf739d1aa", {"alertname": "EndpointFails", "project": "default", "endpoint": "digits"}, "page", "firing",
+        summary="digits answers 25.1% of requests with an error of ours", because="`stoker why digits`", runbook="",
+        began_s=0.0, since_s=0.0, told=told,
+    )  # fmt: skip
+    burns = msgspec.structs.replace(fails, labels={**fails.labels, "alertname": "SloBurn", "slo": "answers"})
+    node = msgspec.structs.replace(fails, labels={"alertname": "NodeGone", "node": "n2"}, told={})
+    text = alerts_text(Alerts((fails, burns, node), (), {"default/chat": 1}))
+    lines = click.unstyle(text).splitlines()
+    assert "  EndpointFails    default/digits  " in lines[1]
+    assert "default/phone, default/chat (not yet)" in lines[1]
+    assert lines[1].endswith("  digits answers 25.1% of requests with an error of ours: `stoker why digits`")
+    assert "  SloBurn answers  default/digits  " in lines[2]
+    assert lines[2].endswith("  `stoker why digits`")
+    assert "  NodeGone         n2  " in lines[3]
+    assert lines[4] == "default/chat has yet to hear 1 notice; see control's log"

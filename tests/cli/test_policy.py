@@ -5,10 +5,11 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+import click
 import pytest
 
 from stoker.cli.apply import result_lines
-from stoker.client.views import ApplyResult
+from stoker.client.views import ApplyResult, FieldChange
 from stoker.protocol.starter import STARTER
 from tests.cli.conftest import Run
 from tests.cli.run import stoker_here
@@ -137,3 +138,10 @@ def test_what_the_page_shows_of_tests_is_what_is_printed(tmp_path: Path) -> None
         if "kind: Policy\n" in block and block is not test:
             again = stoker_here("policy", "test", file(tmp_path, block + WRONG))
             assert again.returncode in (0, 1), again.stderr
+
+
+def test_a_change_of_a_list_reads_as_it_is_written_in_a_manifest() -> None:
+    new = [{"begin": "07:45", "days": ["mon"], "min": 4, "max": None, "on": True, "zone": ""}]
+    changed = ApplyResult("Endpoint", "a", "updated", "p", (FieldChange("spec.scaling.schedules", None, new),))
+    last = click.unstyle(result_lines([changed], with_diff=True)).splitlines()[-1]
+    assert last == "    spec.scaling.schedules: nothing → [{begin: 07:45, days: [mon], min: 4, on: true}]"

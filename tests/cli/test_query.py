@@ -33,6 +33,8 @@ def test_a_query_is_a_table_now_and_a_chart_over_time(run: Run, control: Control
     rows = list(csv.DictReader(io.StringIO(run("query", CALLS, "--since", "1m", "--step", "5s", "-o", "csv").stdout)))
     assert len(rows) == 13
     assert rows[-1].keys() == {"time", "method", "value"}
+    long = run("query", CALLS, "--since", "30d", "--step", "1d", "-o", "csv")
+    assert len(long.stdout.splitlines()) == 32, long.stderr
     found = json.loads(run("query", CALLS, "-o", "json").stdout)
     assert found["lines"][0]["labels"] == {"method": "GET"}
     assert found["lines"][0]["values"][0] > 0
@@ -42,6 +44,7 @@ def test_a_query_that_cannot_be_shows_where_and_ends_as_refused(run: Run) -> Non
     done = run("query", "rate(stoker_reqests_total[5m])")
     assert done.returncode == Exit.REFUSED
     assert "did you mean stoker_requests_total?" in done.stderr
+    assert done.stderr.splitlines()[2].strip() == "^"
     assert done.stderr.splitlines()[2].index("^") == done.stderr.splitlines()[1].index("stoker_reqests_total")
     assert run("query", "1", "--step", "1m").returncode == Exit.USAGE
     assert run("query", "1", "--since", "soon").returncode == Exit.USAGE

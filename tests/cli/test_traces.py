@@ -6,7 +6,7 @@ import pytest
 from stoker.cli import trace as pages
 from stoker.cli.traces import table
 from stoker.client.views import TracedRequest
-from stoker.telemetry.spans import spans
+from stoker.telemetry.spans import Span, spans
 from tests.cli.conftest import Run
 from tests.gateway.test_ring import trace
 from tests.telemetry.test_spans import chat
@@ -29,6 +29,12 @@ def test_a_waterfall_shows_each_part_where_it_was_within_80_columns() -> None:
     drawn = click.unstyle(pages.waterfall(spans(chat()), 80))
     assert [line.rstrip() for line in drawn.splitlines()] == WATERFALL.splitlines()
     assert max(map(len, drawn.splitlines())) <= 80
+
+
+def test_what_took_no_time_is_a_line_wherever_it_lies_between_two_columns() -> None:
+    whole = Span("1", "", "a" * 20, "server", 0.0, 1.0, 0, {})
+    short = Span("2", "1", "b", "internal", 0.0145, 0.016, 1, {})
+    assert pages.waterfall([whole, short], 80).splitlines()[1].split()[-1] == click.style("▏", fg="green")
 
 
 @pytest.mark.parametrize("width", [1, 20, 200])

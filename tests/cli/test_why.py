@@ -3,12 +3,14 @@
 import click
 import msgspec
 
+from stoker.cli.exits import Exit
 from stoker.cli.why import page
 from stoker.core.diagnose.causes import Cause
 from stoker.core.diagnose.shift import Harm
 from stoker.core.diagnose.verdict import Diagnosis, Explanation
 from stoker.core.diagnose.window import Change
 from stoker.types.remedies import Act, Load
+from tests.cli.run import stoker_here
 
 
 def shown(*causes: Cause, is_wrong: bool = True) -> list[str]:
@@ -57,3 +59,10 @@ def test_what_would_be_done_by_itself_and_what_was_is_shown() -> None:
 def test_what_is_not_known_is_said() -> None:
     assert "nothing that is measured explains it" in shown()[0]
     assert "is as it was" in shown(is_wrong=False)[0]
+
+
+def test_a_stretch_that_cannot_be_looked_at_is_refused_with_how_to_say_it() -> None:
+    for words in (("--since", "3h"), ("--since", "400d"), ("--until", "8d"), ("--since", "11h", "--until", "8h")):
+        done = stoker_here("why", "chat", *words)
+        assert done.returncode == Exit.REFUSED
+        assert "such as --since 9h --until 8h" in done.stderr

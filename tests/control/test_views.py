@@ -76,6 +76,8 @@ PENDING = "default.a-3 waits for its gates: golden: runs"
         (Condition(RELEASED, True, "Released", "3 gates", 0.0), "RolledBack", "Ready  #3 was rolled back"),
         (Condition(RELEASED, True, "Released", "3 gates", 0.0), "Refused", "Ready  #3 was refused"),
         (Condition(RELEASED, True, "Released", "3 gates", 0.0), "RollingOut", "Ready"),
+        (Condition(RELEASED, True, "Released", "3 gates", 0.0), "NoCapacity", "Ready  #3 has no room: x"),
+        (Condition(RELEASED, True, "Released", "3 gates", 0.0), "CrashLoop", "Ready  #3 crashes: x"),
         (None, "Complete", "Ready"),
     ],
 )

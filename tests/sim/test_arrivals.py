@@ -88,6 +88,11 @@ def test_a_jsonl_trace_counts_milliseconds(tmp_path: Path) -> None:
         (CSV + "2023-11-16 18:17:03.9,many,1\n", "line 5"),
         (JSONL + "{nothing\n", "line 4"),
         ("TIMESTAMP,ContextTokens,GeneratedTokens\n", "no request"),
+        ("TIMESTAMP,ContextTokens,GeneratedTokens\nsoon,1,1\n", "line 2 .* 'soon' is no time, such as 2023"),
+        ("TIMESTAMP,ContextTokens,GeneratedTokens\nnan,1,1\n", "line 2 .* nan is no time"),
+        ("TIMESTAMP,ContextTokens,GeneratedTokens\n1,1,99999999999999999999\n", "line 2 .* tokens"),
+        ('{"timestamp": 1, "input_length": -5}\n', "line 1 .* -5 tokens"),
+        ('{"timestamp": 0}\n{"timestamp": 1e12}\n', "spans 11,574 days, more than 92; .* unit"),
     ],
 )
 def test_a_trace_that_cannot_be_read_says_where(tmp_path: Path, text: str, words: str) -> None:

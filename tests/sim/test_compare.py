@@ -59,3 +59,5 @@ def test_all_policies_see_the_same_requests_and_progress_is_told() -> None:
 def test_a_policy_that_nobody_wrote_is_refused_with_those_there_are() -> None:
     with pytest.raises(InvalidInput, match="there are stoker, kpa"):
         named("keda")
+    with pytest.raises(InvalidInput, match="is no policy"):
+        named("fixed-0")  # nothing is there to be compared

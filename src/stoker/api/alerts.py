@@ -16,13 +16,13 @@ from stoker.api.queries import ENDPOINT
 from stoker.client.views import Alerts, AlertView, BurnView, SilenceView, SloView, StepView
 from stoker.control.changes import Change
 from stoker.core import slo
-from stoker.core.alerts import UNTOLD, Alert, Silence
+from stoker.core.alerts import SILENCE_MAX_S, UNTOLD, Alert, Silence
 from stoker.core.notices import Notice
 from stoker.observe.objectives.judge import Standing
 from stoker.store import journal, notifiers
 from stoker.store.engine import Connection
 from stoker.types.access import EVERYWHERE
-from stoker.types.errors import NotFound
+from stoker.types.errors import NotFound, NotReachable, Unavailable
 from stoker.types.ids import DEFAULT_PROJECT, is_name
 from stoker.types.resources import Notifier
 from stoker.types.slos import URGENCY
@@ -47,7 +47,7 @@ class SilenceBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A silence to make."""
 
     match: Annotated[dict[str, str], Meta(min_length=1, max_length=16)]
-    for_s: Annotated[float, Meta(gt=0, le=90 * 86_400)] = 7200.0
+    for_s: Annotated[float, Meta(gt=0, le=SILENCE_MAX_S)] = 7200.0
     why: Annotated[str, Meta(max_length=500)] = ""
     by: Annotated[str, Meta(max_length=128)] = ""
 
@@ -151,7 +151,7 @@ async def _unsilence(call: Call) -> Response:
     which = call.request.path_params["silence"]
     silence = call.plane.watch.memory.silences.get(which)
     if silence is None or not _sees(call, silence.match):
-        raise NotFound(f"no silence {which!r}; `stoker alerts silences` lists them")
+        raise NotFound(f"no silence {which!r}; `stoker alerts` lists them")
     call.require("incidents:write", _place(silence.match))
     await call.plane.watch.unsilence(which)
     return nothing()
@@ -180,7 +180,10 @@ async def _test(call: Call) -> Response:
     found = await call.plane.database.reading(lambda connection: notifiers.find(connection, project, name))
     if found is None:
         raise NotFound(f"no notifier {name!r} in project {project!r}")
-    await call.plane.post.send(found, _example(project, name, time.time()))
+    try:
+        await call.plane.post.send(found, _example(project, name, time.time()))
+    except NotReachable as silent:  # it, and not control
+        raise Unavailable(f"{project}/{name} does not hear: {silent.message}") from silent
     return nothing()
 
 

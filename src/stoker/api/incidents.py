@@ -10,14 +10,13 @@ from stoker.api.bodies import decoded, flag, number, reply
 from stoker.api.operations import Call, Operation, Parameter
 from stoker.core.diagnose.incident import TEXT_MAX, Incident
 from stoker.core.diagnose.verdict import Explanation
+from stoker.core.diagnose.window import SINCE_MAX_S, UNTIL_MAX_S
 from stoker.observe.incidents import postmortem
 from stoker.store import endpoints, incidents
 from stoker.types.errors import InvalidInput, NotFound
 from stoker.types.ids import DEFAULT_PROJECT
 
 LIMIT_MAX: Final = 1000
-SINCE_MAX_S: Final = 7200.0
-UNTIL_MAX_S: Final = 7 * 86_400.0  # for so long the history has minutes
 
 
 class IncidentList(msgspec.Struct, frozen=True):

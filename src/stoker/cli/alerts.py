@@ -1,7 +1,7 @@
 """`stoker alerts`: what is wrong, who has taken it, what is silenced, and whether a receiver hears."""
 
 import getpass
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Final
 
 import click
@@ -9,6 +9,7 @@ import click
 from stoker.cli.output import age, clock, columns, show
 from stoker.cli.session import Command, Session, output_option, pairs, project_option, write_example
 from stoker.client.views import Alerts, AlertView
+from stoker.core.alerts import SILENCE_MAX_S, matches
 from stoker.types.units import parse_seconds
 
 _EXAMPLE: Final = """
@@ -64,8 +65,16 @@ def silence(session: Session, match: dict[str, str], span: str, why: str, by: st
         for_s = parse_seconds(span)
     except ValueError as wrong:
         raise click.UsageError(f"--for: {wrong}") from wrong
-    made = session.control().silence(match, for_s, why, by or _me())
+    if not 0 < for_s <= SILENCE_MAX_S:
+        raise click.UsageError(
+            f"--for {span}: a silence lasts up to {SILENCE_MAX_S / 86_400:.0f}d, and not for nothing"
+        )
+    control = session.control()
+    made = control.silence(match, for_s, why, by or _me())
     click.echo(f"silence {made.id} until {clock(made.until_s)}")
+    if not any(matches(one.labels, match) for one in control.alerts().items):
+        note = "no alert of now has these labels; `stoker alerts -o json` shows what labels alerts have"
+        click.echo(click.style(note, dim=True), err=True)
 
 
 @command.command(cls=Command, example="stoker alerts unsilence 1f2e3d4c")
@@ -89,7 +98,7 @@ def test(session: Session, notifier: str, project: str) -> None:
 
 def alerts_text(found: Alerts) -> str:
     """Return alerts, silences, and receivers that do not hear."""
-    parts = [_alerts_table(found.items)]
+    parts = [_alerts_table(found)]
     if found.silences:
         header = ("SILENCE", "LABELS", "UNTIL", "BY", "WHY")
         rows = [
@@ -97,33 +106,42 @@ def alerts_text(found: Alerts) -> str:
         ]
         parts += ["", columns(header, rows)]
     parts += [
-        click.style(f"{receiver} has yet to hear {count} notices; see control's log", fg="yellow")
+        click.style(f"{receiver} has yet to hear {count} {noun}; see control's log", fg="yellow")
         for receiver, count in found.undelivered.items()
+        for noun in ["notice" if count == 1 else "notices"]
     ]
     return "\n".join(parts)
 
 
-def _alerts_table(alerts: Sequence[AlertView]) -> str:
-    header = ("ID", "STATE", "SEVERITY", "ENDPOINT", "OBJECTIVE", "FOR", "TOLD", "WHY")
+def _alerts_table(found: Alerts) -> str:
+    header = ("ID", "STATE", "SEVERITY", "ALERT", "OF", "FOR", "TOLD", "WHY")
     rows = [
         (
             one.id[:8],
             click.style(one.state, fg=_COLOURS.get(one.state)),
             one.severity,
-            "/".join(filter(None, (one.labels.get("project"), one.labels.get("endpoint")))) or "-",
-            one.labels.get("slo", "-"),
+            " ".join(filter(None, (one.labels.get("alertname", "-"), one.labels.get("slo")))),
+            _of(one.labels),
             age(one.since_s),
-            ", ".join(one.told) or "-",
-            (f"taken by {one.acknowledged_by}; " if one.acknowledged_by else "") + (one.muted_by or _why(one)),
+            ", ".join(f"{each} (not yet)" if each in found.undelivered else each for each in one.told) or "-",
+            (f"taken by {one.acknowledged_by}; " if one.acknowledged_by else "") + _why(one),
         )
-        for one in alerts
+        for one in found.items
     ]
     return columns(header, rows, empty="no alerts")
 
 
-def _why(alert: AlertView) -> str:
-    """Return what was measured; and of what, where no column says so: a budget, a secret, a node."""
-    return alert.because if "slo" in alert.labels else f"{alert.summary}: {alert.because}"
+def _of(labels: Mapping[str, str]) -> str:
+    """Return whose alert it is: an endpoint with its project, else a node, a process or whatever the labels say."""
+    if "endpoint" in labels:
+        return f"{labels.get('project', '')}/{labels['endpoint']}"
+    return " ".join(value for name, value in labels.items() if name != "alertname") or "the platform"
+
+
+def _why(one: AlertView) -> str:
+    if one.muted_by or "slo" in one.labels:
+        return one.muted_by or one.because
+    return ": ".join(filter(None, (one.summary, one.because)))
 
 
 def _labels(match: dict[str, str]) -> str:

@@ -80,4 +80,14 @@ def command(session: Session, files: tuple[str, ...], dry_run: bool, over_budget
 
 
 def _value(value: object, colour: str) -> str:
-    return click.style("nothing" if value is None else str(value), fg=colour)
+    return click.style("nothing" if value is None else _words(value), fg=colour)
+
+
+def _words(value: object) -> str:
+    """Return a value as a manifest has it in one line; what is empty within it is left out."""
+    if isinstance(value, dict):
+        held = ((name, each) for name, each in value.items() if each not in (None, "", [], {}))
+        return f"{{{', '.join(f'{name}: {_words(each)}' for name, each in held)}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_words, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -92,7 +92,8 @@ def exit_code(problem: StokerError) -> Exit:
 
 def explain(problem: StokerError) -> str:
     """Return the error as a person reads it: one line, then a line for each detail, then what to do."""
-    field = f" (at {problem.field})" if problem.field and problem.field not in problem.message else ""
+    is_shown = not problem.field or problem.field in problem.message or "\n" in problem.message  # with a mark at it
+    field = "" if is_shown else f" (at {problem.field})"
     lines = [f"{click.style('error', fg='red', bold=True)}: {problem.message}{field}"]
     if isinstance(problem, ManifestRefused | PolicyRefused):
         lines += [f"  {_detail(one)}" for one in problem.details]

@@ -72,7 +72,7 @@ def list_scenarios(output: str) -> None:
     stoker gameday run replica-hang --endpoint digits --duration 2m --baseline 2m --yes -o json
     """,
 )
-@click.argument("scenario", type=click.Choice(list(BY_NAME)))
+@click.argument("scenario", metavar="SCENARIO", type=click.Choice(list(BY_NAME)))
 @click.option("--endpoint", "-e", "name", required=True, shell_complete=complete_endpoint, help="Where.")
 @click.option("--duration", default="60s", callback=_seconds, help="How long the fault lasts; 600s at most.")
 @click.option("--baseline", default="60s", callback=_seconds, help="How long is looked before, to know what is normal.")

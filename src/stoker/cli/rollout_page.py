@@ -60,8 +60,8 @@ def table(found: Sequence[RolloutView]) -> str:
     return columns(header, rows, empty="no rollouts; the next change of an endpoint's model makes one")
 
 
-def page(one: RolloutDetail, entries: int) -> str:
-    """Return all of a rollout, with the newest `entries` of its timeline."""
+def page(one: RolloutDetail, entries: int, waits: str = "") -> str:
+    """Return all of a rollout, with the newest `entries` of its timeline. waits: what it cannot go on without."""
     head = fields(
         [
             ("rollout", f"{click.style(str(one.number), bold=True)} of {one.project}/{one.endpoint}, {one.strategy}"),
@@ -71,6 +71,7 @@ def page(one: RolloutDetail, entries: int) -> str:
             ("this step", need(one)),
             ("verdict", verdict(one)),
             ("because", one.because),
+            ("stuck", click.style(waits, fg="red") if waits else ""),
             ("asked", f"to {one.ordered}" if one.ordered else ""),
             ("began", clock(one.began_s)),
             ("ended", clock(one.ended_s) if one.ended_s else ""),

@@ -10,7 +10,8 @@ from stoker.cli import rollout_page
 from stoker.cli.output import is_live, items, show
 from stoker.cli.session import Command, Session, complete_endpoint, output_option, project_option, write_example
 from stoker.client.rollouts import RolloutDetail, Said
-from stoker.types.errors import NotReachable
+from stoker.core import conditions
+from stoker.types.errors import Forbidden, NotFound, NotReachable
 
 EVERY_S: Final = 1.0
 ENTRIES: Final = 30  # of a timeline, without --entries
@@ -76,7 +77,17 @@ def show_one(session: Session, which: str, watch: bool, entries: int, output: st
         follow(look, entries, live=is_live())
         return
     found = look()
-    show(found, output, lambda: rollout_page.page(found, entries))
+    show(found, output, lambda: rollout_page.page(found, entries, _waits(session, found)))
+
+
+def _waits(session: Session, found: RolloutDetail) -> str:
+    """Return what keeps the revision of a rollout that runs from its replicas; "" where nothing does."""
+    if found.is_ended:
+        return ""
+    try:
+        return conditions.newer(session.control().endpoint(found.project, found.endpoint).status)
+    except (Forbidden, NotFound):  # it is gone meanwhile, or not this key's to see
+        return ""
 
 
 def follow(look: Callable[[], RolloutDetail], entries: int, *, live: bool) -> None:

@@ -87,6 +87,15 @@ def _wanted(chosen: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _found(session: Session, project: str, name: str, **wanted: Any) -> tuple[SampleRecord, ...]:
+    """Return samples; where there are none, a name that no endpoint has is an error."""
+    control = session.control()
+    found = control.samples(project, name, **wanted)
+    if not found:
+        control.know(project, name)
+    return found
+
+
 @command.command(
     _SHOWN,
     cls=Command,
@@ -106,7 +115,7 @@ def list_samples(
     session: Session, /, name: str, request_id: str | None, limit: int, output: str, project: str, **chosen: Any
 ) -> None:
     """List samples of the endpoint NAME, newest first, or show the one whose id begins with REQUEST_ID."""
-    found = session.control().samples(project, name, limit=limit, id=request_id, **_wanted(chosen))
+    found = _found(session, project, name, limit=limit, id=request_id, **_wanted(chosen))
     if request_id is None:
         empty = f"no samples; an endpoint keeps some when its manifest has `samples:` ({name} in project {project})"
         show(items(found), output, lambda: _table(found, empty))
@@ -124,7 +133,7 @@ def list_samples(
 @click.pass_obj
 def export(session: Session, /, name: str, limit: int, project: str, **chosen: Any) -> None:
     """Print samples as JSON, one a line, newest first."""
-    for record in session.control().samples(project, name, limit=limit, **_wanted(chosen)):
+    for record in _found(session, project, name, limit=limit, **_wanted(chosen)):
         click.echo(msgspec.json.encode(record).decode())
 
 

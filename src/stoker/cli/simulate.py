@@ -215,7 +215,8 @@ def _text(found: Comparison) -> str:
         rows.append((*_cells(row), *shown))
     count = found.rows[0].requests.mean
     runs = f"{len(found.seeds)} runs" if len(found.seeds) > 1 else "one run"
-    words = f"{found.load}: {runs} of {count:,.0f} requests, {found.cold_start_s:g} s from order to ready"
+    noun = "request" if count == 1 else "requests"
+    words = f"{found.load}: {runs} of {count:,.0f} {noun}, {found.cold_start_s:g} s from order to ready"
     lines = [
         columns(header, rows),
         click.style(f"{words}; late: waited over {found.late_s:g} s; ±: 95 % interval", dim=True),

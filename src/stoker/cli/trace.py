@@ -52,7 +52,8 @@ def waterfall(spans: Sequence[Span], width: int) -> str:
         took = duration(span.end_s - span.begin_s).rjust(TIME_WIDTH)
         begin = min(round(span.begin_s / whole_s * bar), bar - 1)
         length = max(min(round(span.end_s / whole_s * bar), bar) - begin, 0)
-        drawn = click.style("█" * length or "▏", fg=_colour(span))
+        is_thin = (span.end_s - span.begin_s) / whole_s * bar < 0.5  # wherever it lies between two columns
+        drawn = click.style("▏" if is_thin else "█" * length or "▏", fg=_colour(span))
         lines.append(f"{shown.ljust(room)}  {took}  {' ' * begin}{drawn}")
         if span.error:
             lines.append(click.style(f"{'  ' * (span.depth + 1)}{span.error}", fg="red"))

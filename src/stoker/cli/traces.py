@@ -31,6 +31,8 @@ def command(
     """List requests that left a trace, newest first: of ENDPOINT, or of all."""
     which = f"{project}/{endpoint}" if endpoint else None
     found = session.control().traces(endpoint=which, is_slow=slow, is_error=errors, limit=limit)
+    if endpoint and not found:
+        session.control().know(project, endpoint)
     show(items(found), output, lambda: table(found, time.time()))
 
 

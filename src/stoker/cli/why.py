@@ -14,7 +14,7 @@ from stoker.core.diagnose.causes import TITLES, Cause, Remedy
 from stoker.core.diagnose.scale import percent
 from stoker.core.diagnose.shift import Harm
 from stoker.core.diagnose.verdict import Explanation
-from stoker.core.diagnose.window import PHASES
+from stoker.core.diagnose.window import PHASES, SINCE_MAX_S, UNTIL_MAX_S
 from stoker.core.remedies import effect
 from stoker.types.errors import InvalidInput
 from stoker.types.remedies import Act
@@ -54,21 +54,27 @@ def command(
     session: Session, name: str, since: str | None, until: str | None, is_raised: bool, output: str, project: str
 ) -> None:
     """Say why an endpoint is worse than before: causes, likeliest first, each with its evidence."""
+    until_s = _ago_s("until", until, UNTIL_MAX_S)
+    since_s = _ago_s("since", since, (until_s or 0.0) + SINCE_MAX_S)
     control = session.control()
-    found = control.why(project, name, _ago_s("since", since), _ago_s("until", until))
+    found = control.why(project, name, since_s, until_s)
     show(found, output, lambda: page(found, name))
     if is_raised:
         incident = control.raise_incident(project, name, "opened with stoker why")
         click.echo(f"\nincident {incident.number} is open; stoker incidents show {incident.number}", err=True)
 
 
-def _ago_s(option: str, text: str | None) -> float | None:
+def _ago_s(option: str, text: str | None, most_s: float) -> float | None:
     if text is None:
         return None
     try:
-        return parse_seconds(text)
+        found_s = parse_seconds(text)
     except ValueError as wrong:
         raise InvalidInput(f"--{option} {text}: {wrong}", field=option) from wrong
+    if found_s > most_s:
+        reach = f"at most {SINCE_MAX_S / 3600:.0f}h are looked at, which ended up to {UNTIL_MAX_S / 86_400:.0f}d ago"
+        raise InvalidInput(f"--{option} {text}: {reach}, such as --since 9h --until 8h", field=option)
+    return found_s
 
 
 def page(found: Explanation, name: str) -> str:

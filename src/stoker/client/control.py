@@ -3,6 +3,7 @@
 Synchronous and on the standard library's HTTP client, because the command line must start in a few milliseconds.
 """
 
+import contextlib
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -34,7 +35,7 @@ from stoker.client.views import (
 )
 from stoker.core.diagnose.incident import Incident
 from stoker.core.diagnose.verdict import Explanation
-from stoker.types.errors import NotFound, StokerError
+from stoker.types.errors import Forbidden, NotFound, StokerError
 from stoker.types.faults import Fault
 from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.models import ModelVersion
@@ -86,8 +87,7 @@ class ControlClient:
         asked = {"query": text, "at": None if at_s is None else f"{at_s:.0f}"}
         if not since_s:
             return self._get("/api/v1/query", Chart, asked)
-        step = None if step_s is None else f"{step_s:g}"
-        return self._get("/api/v1/query_range", Chart, {**asked, "since": f"{since_s:g}", "step": step})
+        return self._get("/api/v1/query_range", Chart, {**asked, "since": since_s, "step": step_s})
 
     def nodes(self) -> tuple[NodeStatus, ...]:
         """Return the nodes with their processes."""
@@ -200,6 +200,11 @@ class ControlClient:
         """Return an endpoint with revisions, replicas and its last decisions."""
         return self._get(f"/api/v1/projects/{project}/endpoints/{name}", EndpointDetail)
 
+    def know(self, project: str, name: str) -> None:
+        """Raise NotFound if there is no such endpoint; whose key may not look at it is told nothing."""
+        with contextlib.suppress(Forbidden):
+            self.endpoint(project, name)
+
     def put_endpoint(self, resource: Endpoint) -> None:
         """Create an endpoint, or replace its spec."""
         where = f"/api/v1/projects/{resource.metadata.project}/endpoints/{resource.metadata.name}"
@@ -229,7 +234,7 @@ class ControlClient:
     def quality(self, project: str, name: str, window_s: float) -> QualityView:
         """Return how good an endpoint's predictions were. Raises Conflict when it keeps none."""
         where = f"/api/v1/projects/{project}/endpoints/{name}/quality"
-        return self._get(where, QualityView, {"window_s": f"{window_s:g}"})
+        return self._get(where, QualityView, {"window_s": window_s})
 
     def feedback(self, project: str, items: Sequence[object]) -> tuple[FeedbackResult, ...]:
         """Send labels, at most 1,000; return what became of each, in their order."""

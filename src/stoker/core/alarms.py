@@ -45,6 +45,10 @@ class Alarm(msgspec.Struct, frozen=True):
             holds_s=self.holds_s,
         )
 
+    def to_do(self, labels: dict[str, str]) -> str:
+        """Return what to do about it, with the commands of the endpoint that `labels` name."""
+        return self.do.replace("ENDPOINT", labels.get("endpoint", "ENDPOINT"))
+
     def again(self, alert: Alert) -> Signal:
         """Return that `alert`, one of this alarm, goes on to hold, in its own words."""
         return Signal(alert.labels, alert.severity, alert.summary, alert.because, alert.runbook, self.holds_s)

@@ -13,6 +13,7 @@ import msgspec
 from stoker.types.slos import URGENCY, Severity
 
 ALERTS_MAX: Final = 1000
+SILENCE_MAX_S: Final = 90 * 86_400.0
 RESOLVED_KEPT_S: Final = 86_400.0  # for lists
 UNTOLD: Final = -1.0  # when a receiver was told that has yet to be
 AGAIN: Final = 0.0  # or one that was, and must hear of it again

@@ -16,6 +16,8 @@ GATES = " waits for its gates: "  # in messages, behind a revision and before wh
 # Deaths in a row without 60 s of readiness in between; one or two may be chance (memory, a slow disk).
 CRASH_LOOP_CRASHES = 3
 MESSAGE_MAX = 1000
+# Why a revision that is asked for may never serve, in a few words before the reason.
+_STUCK = {"NoCapacity": "has no room", "CrashLoop": "crashes"}
 
 
 def find(conditions: Iterable[Condition], kind: str) -> Condition | None:
@@ -77,6 +79,8 @@ def newer(status: EndpointStatus) -> str:
         return f"{number} waits for its gates ({released.message.partition(GATES)[2]})"
     if progressing is not None and progressing.reason == "RolledBack":
         return f"{number} was rolled back"
+    if progressing is not None and progressing.reason in _STUCK:
+        return f"{number} {_STUCK[progressing.reason]}: {progressing.message.strip().splitlines()[-1]}"
     is_refused = released is not None and not released.status
     return (
         f"{number} was refused" if is_refused or (progressing is not None and progressing.reason == "Refused") else ""

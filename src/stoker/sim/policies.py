@@ -31,7 +31,7 @@ RIVALS: Final = ("kpa", "ray", "hpa")
 def named(name: str) -> Make:
     """Return what makes the policy `name`, one for each run: `fixed-3` has three replicas. Raises InvalidInput."""
     kind, _, number = name.partition("-")
-    if kind == "fixed" and number.isdigit():
+    if kind == "fixed" and number.isdecimal() and int(number):
         return lambda _: Fixed(int(number))
     if name not in POLICIES:
         raise InvalidInput(f"{name!r} is no policy; there are {', '.join(POLICIES)} and fixed-N")

@@ -6,6 +6,7 @@ number stands for 512 tokens of the prompt and all before them. More fields are 
 """
 
 import csv
+import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,8 @@ from stoker.sim.arrivals import Arrivals
 from stoker.types.errors import InvalidInput, NotFound
 
 REQUESTS_MAX: Final = 5_000_000
+TOKENS_MAX: Final = 100_000_000  # of one request
+SPAN_MAX_S: Final = 92 * 86_400.0  # a policy looks every two seconds, whether anything comes or not
 DATED_MIN_S: Final = 1e9  # a time from here on (2001) is a date, one below it counts from the beginning
 COLUMNS: Final = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 
@@ -46,6 +49,9 @@ def read(file: Path) -> Arrivals:
     if len(rows) > REQUESTS_MAX:
         raise InvalidInput(f"{file} has {len(rows):,} requests, more than {REQUESTS_MAX:,}; take a part of it")
     rows.sort(key=lambda row: row[0])
+    if (span_s := rows[-1][0] - rows[0][0]) > SPAN_MAX_S:
+        days = f"{span_s / 86_400:,.0f} days, more than {SPAN_MAX_S / 86_400:.0f}"
+        raise InvalidInput(f"{file} spans {days}; take a part of it, or see what unit its timestamps have")
     at_s = np.array([row[0] for row in rows]) - rows[0][0]
     # One mean gap after the last, so that a trace that is joined to itself has no request twice at one moment.
     duration_s = float(at_s[-1]) * (1 + 1 / len(rows)) or 1.0
@@ -62,7 +68,7 @@ def _csv(file: Path, lines: list[str]) -> Iterator[Row]:
         raise InvalidInput(f"{file} has no column {missing[0]}; a trace is CSV with {', '.join(COLUMNS)}, or JSONL")
     for number, row in enumerate(reader, 2):
         try:
-            yield _seconds(row["TIMESTAMP"]), int(row["ContextTokens"]), int(row["GeneratedTokens"]), ()
+            yield _row(_seconds(row["TIMESTAMP"]), int(row["ContextTokens"]), int(row["GeneratedTokens"]), ())
         except (ValueError, TypeError) as wrong:
             raise InvalidInput(f"line {number} of {file} is no request: {wrong}") from wrong
 
@@ -74,9 +80,19 @@ def _jsonl(file: Path, lines: list[str]) -> Iterator[Row]:
             continue
         try:
             one = decoder.decode(line)
-        except msgspec.MsgspecError as wrong:
+            yield _row(one.timestamp / 1000, one.input_length, one.output_length, one.hash_ids)
+        except (msgspec.MsgspecError, ValueError) as wrong:
             raise InvalidInput(f"line {number} of {file} is no request: {wrong}") from wrong
-        yield one.timestamp / 1000, one.input_length, one.output_length, one.hash_ids
+
+
+def _row(at_s: float, read: int, written: int, blocks: tuple[int, ...]) -> Row:
+    """Return a request. Raises ValueError for what none can be."""
+    if not math.isfinite(at_s):
+        raise ValueError(f"{at_s} is no time")
+    for count in (read, written):
+        if not 0 <= count <= TOKENS_MAX:
+            raise ValueError(f"{count} tokens; 0 to {TOKENS_MAX:,} are possible")
+    return at_s, read, written, blocks
 
 
 def _seconds(text: str) -> float:
@@ -84,5 +100,8 @@ def _seconds(text: str) -> float:
         return float(text)
     except ValueError:
         whole, _, part = text.partition(".")
-        moment = datetime.strptime(whole, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+        try:
+            moment = datetime.strptime(whole, "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+        except ValueError:
+            raise ValueError(f"{text!r} is no time, such as 2023-11-16 18:17:03.9799600 or 12.5") from None
         return moment.timestamp() + (float(f"0.{part}") if part else 0.0)

@@ -239,3 +239,14 @@ def test_a_gpu_that_filled_up_is_named_and_one_that_was_always_full_is_not() -> 
         found = diagnose(window(4.0, phases=phases, gpus=gpus), base, [])
         assert "gpu_saturation" not in {cause.kind for cause in found.causes}
         assert ("gpu_saturation" in found.not_judged) == (not gpus)
+
+
+def test_a_worse_revision_is_named_with_its_own_change_and_not_with_the_way_back() -> None:
+    revisions = {"a-1": Part(500.0, 0.0, 500.0), "a-2": Part(500.0, 500.0, 500.0)}
+    bad = window(1.0, errors=500.0, parts={"revision": revisions})
+    base = window(1.0, parts={"revision": {"a-1": Part(1000.0, 0.0, 1000.0)}})
+    changes = [Change(-3.0, "traffic", "traffic to 2", "a-2"), Change(25.0, "traffic", "traffic to 1", "a-1")]
+    (first, *_) = diagnose(bad, base, changes).causes
+    assert (first.kind, first.where) == ("change", "revision a-2")
+    assert "traffic to 2, 3 s before it began" in first.evidence
+    assert not any("traffic to 1" in each for each in first.evidence)

@@ -24,6 +24,15 @@ def test_says_in_arithmetic_how_many_places_are_busy_and_what_chance_needs_besid
     assert found.because.startswith("requests: 40 requests/s x 0.4 s = 16 at once, + 4 spare, ÷ 4 places = 5.00")
 
 
+def test_says_over_which_time_it_counted_the_arrivals_that_it_goes_by() -> None:
+    calm = Day(Policy(max=20), replicas=5).go(40.0, 300.0)
+    assert "requests/s x" in calm.because
+    short = Day(Policy(max=20), replicas=5).look(40.0, rate_long=10.0, arrived=80)
+    assert "requests/s (of the last 6 s) x" in short.because
+    herd = Day(Policy(max=20), replicas=5).look(26.5, arrived=200, since_s=0.3)
+    assert "requests/s (of the last 0.3 s) x" in herd.because
+
+
 def test_a_fixed_utilization_is_kept_where_the_manifest_says_one() -> None:
     found = Day(Policy(max=20, utilization=0.5), replicas=8).go(40.0, 300.0)
     assert found.desired == 8
@@ -179,6 +188,17 @@ def test_schedules_have_bounds_of_their_own_in_local_time(hours: float, offset_h
     assert found.desired == desired
     if desired == 3:
         assert "the minimum of the schedule office is 3" in found.because
+
+
+def test_an_endpoint_that_may_sleep_says_that_a_schedule_keeps_it_up_or_closed() -> None:
+    asleep = Day(Policy(min=0, max=4, idle_timeout_s=60.0, schedules=(OFFICE,)), MONDAY_S + 9 * HOUR_S)
+    assert asleep.go(0.0, 300.0, offsets_s=(0.0,)).desired == 3
+    awake = msgspec.structs.replace(OFFICE, min=1)
+    found = Day(Policy(min=0, max=4, schedules=(awake,)), MONDAY_S + 9 * HOUR_S).go(1.0, offsets_s=(0.0,))
+    assert (found.desired, found.because[:39]) == (1, "the minimum of the schedule office is 1")
+    shut = msgspec.structs.replace(OFFICE, min=None, max=0)
+    found = Day(Policy(min=0, max=4, schedules=(shut,)), MONDAY_S + 9 * HOUR_S).go(0.0, 900.0, offsets_s=(0.0,))
+    assert (found.desired, found.because) == (0, "the maximum of the schedule office is 0")
 
 
 def test_a_schedule_that_begins_raises_before_the_load_comes_and_its_maximum_holds() -> None:

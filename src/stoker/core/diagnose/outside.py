@@ -90,18 +90,19 @@ def change(shift: Shift, changes: Sequence[Change], onset_s: float) -> Finding:
     grew = ramp(spot.share - was, 0.02, 0.05)
     arm = spot.score * grew
     near = [one for one in changes if one.kind in _CAUSING and -EARLY_S <= onset_s - one.at_s <= SUSPECT_S]
-    latest = max(near, key=lambda one: one.at_s, default=None)
+    own = [one for one in near if arm > 0 and one.subject == spot.name]  # not the way back that came after it
+    suspect = max(own or near, key=lambda one: one.at_s, default=None)
     lines = [*spot.evidence] if arm > 0 else []
-    if latest is not None:
-        lines.append(f"{latest.what}, {_ago(onset_s - latest.at_s)}")
+    if suspect is not None:
+        lines.append(f"{suspect.what}, {_ago(onset_s - suspect.at_s)}")
     broken = max(ramp(shift.pace, 0.2, 0.6), 1.0 if shift.harm.errors > 0 else 0.0)
-    by_time = BY_TIME_ALONE * broken if latest is not None else 0.0
+    by_time = BY_TIME_ALONE * broken if suspect is not None else 0.0
     errors = shift.bad.of("revision").get(spot.name)
     arm_errors = errors.errors / shift.bad.errors if errors is not None and shift.bad.errors > 0 else 1.0
     accounts = load_share(shift, "pace", "together", "work", phases=_OWN)
     return Finding(
         "change",
-        max(arm, by_time, min(arm + 0.2, 1.0) if arm > 0 and latest is not None else 0.0),
+        max(arm, by_time, min(arm + 0.2, 1.0) if arm > 0 and suspect is not None else 0.0),
         max(accounts, harm_share(shift, errors=arm_errors, latency=shift.added(*WORK), quality=arm)),
         (*lines, *error_line(shift), *factor_line("time for the same work", shift.pace), *queue_lines(shift)),
         where=f"revision {spot.name}" if arm > 0 else "",

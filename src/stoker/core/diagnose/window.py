@@ -25,6 +25,8 @@ Axis = Literal["replica", "node", "tenant", "revision"]
 REST: Final = "_other"  # all tenants that have no name in the numbers
 PARTS_MAX: Final = 64  # of one axis; the builder keeps the busiest
 CHANGES_MAX: Final = 64
+SINCE_MAX_S: Final = 7200.0  # of a stretch that is asked about
+UNTIL_MAX_S: Final = 7 * 86_400.0  # for so long the history has minutes
 
 
 class Spread(msgspec.Struct, frozen=True):

@@ -184,8 +184,10 @@ def _decided(
     desired, because, limit = wish.count, wish.because, ""
     if desired < have and desired:
         desired = max(desired, bounds.least_now(have, memory, now_s))
-    if desired < limits.least:
+    if desired < limits.least or desired == limits.least > policy.min:  # a schedule's: it might sleep without that
         desired, because = limits.least, f"{limits.least_because} is {limits.least}; {because}"
+    if not limits.most and policy.max:
+        because = f"{limits.most_because} is 0"
     if desired > limits.most:
         limit = f"at the maximum: wanted {desired}, may {limits.most} ({limits.most_because}); {policy.overflow}"
         desired = limits.most

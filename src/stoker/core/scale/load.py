@@ -28,7 +28,7 @@ class Load(msgspec.Struct, frozen=True):
     """What arrives, and what one replica can do about it.
 
     rate, long: arrivals a second that count for more and for fewer replicas. service_s: that a request holds a place.
-    is_burst: whether `rate` is that of the short window. is_known: whether enough requests have ended to know it.
+    window_s: how far back `rate` looks. is_known: whether enough requests have ended to know it.
     """
 
     rate: float
@@ -36,7 +36,7 @@ class Load(msgspec.Struct, frozen=True):
     service_s: float
     places: float
     burstiness: float
-    is_burst: bool
+    window_s: float
     is_known: bool
 
     @property
@@ -73,18 +73,19 @@ def learn(memory: Memory, sight: Sight) -> Memory:
 
 def load(sight: Sight, memory: Memory) -> Load:
     """Return the load to count with."""
-    sure = max(
-        _surely(sight.rate_short, SHORT_S, SHORT_SURE, memory.burstiness),
-        _surely(sight.arrived / sight.since_s, sight.since_s, NOW_SURE, memory.burstiness) if sight.since_s else 0.0,
-    )
+    rates = [(sight.rate_long, LONG_S), (_surely(sight.rate_short, SHORT_S, SHORT_SURE, memory.burstiness), SHORT_S)]
+    if sight.since_s:
+        now = sight.arrived / sight.since_s
+        rates.append((_surely(now, sight.since_s, NOW_SURE, memory.burstiness), sight.since_s))
+    rate, window_s = max(rates, key=lambda each: each[0])
     is_known = memory.served >= KNOWN_MIN
     return Load(
-        rate=max(sure, sight.rate_long),
+        rate=rate,
         long=sight.rate_long,
         service_s=memory.service_s,
         places=max(memory.places, 1.0),
         burstiness=memory.burstiness,
-        is_burst=sure > sight.rate_long,
+        window_s=window_s,
         is_known=is_known,
     )
 
@@ -103,7 +104,7 @@ def requests(sight: Sight, policy: Policy, memory: Memory, now_s: float) -> Read
     up, _ = spread(found.busy, found.places, found.burstiness, policy)
     _, stay_long = spread(found.long * found.service_s, found.places, found.burstiness, policy)
     words = spare_words(found.busy, found.places, found.burstiness, policy)
-    window = " (of the last 6 s)" if found.is_burst else ""
+    window = f" (of the last {found.window_s:.2g} s)" if found.window_s < LONG_S else ""
     because = f"{found.rate:.3g} requests/s{window} x {found.service_s:.3g} s {words}"
     queued = backlog(sight, found, memory, policy, now_s)
     if queued >= 1.0:
@@ -116,7 +117,8 @@ def requests(sight: Sight, policy: Policy, memory: Memory, now_s: float) -> Read
         least, least_stay = spread(here, found.places, found.burstiness, policy)
         if least > up:
             words = spare_words(here, found.places, found.burstiness, policy)
-            because = f"{here:.0f} requests here, and few have ended yet, {words} = {least:.2f}"
+            noun = "request is" if here == 1 else "requests are"
+            because = f"{here:.0f} {noun} here, and few have ended yet, {words} = {least:.2f}"
             return Reading("requests", least, max(least_stay, stay_long), because)
     return Reading("requests", up, stay_long, f"{because} = {up:.2f}")
 

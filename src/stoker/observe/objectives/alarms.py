@@ -182,9 +182,7 @@ class Alarms:
             found = {labels: value for labels, value in found.items() if counts.get(labels, 0.0) >= question.least}
         alarm = alarms.BY_NAME[question.alarm]
         return tuple(
-            alarm.signal(
-                dict(labels), f"{question.query} is {_shown(value, question.unit)}", _shown(value, question.unit)
-            )
+            alarm.signal(dict(labels), alarm.to_do(dict(labels)), _shown(value, question.unit))
             for labels, value in sorted(found.items())[:SIGNALS_MAX]
         )
 

@@ -146,7 +146,7 @@ class Watch:
     async def unsilence(self, which: str) -> None:
         """End a silence. Raises NotFound, or Unavailable while this process does not act."""
         if which not in self.memory.silences:
-            raise NotFound(f"no silence {which!r}; `stoker alerts silences` lists them")
+            raise NotFound(f"no silence {which!r}; `stoker alerts` lists them")
         await self._change(lambda memory: notices.unsilence(memory, which))
 
     async def _look(self, lease: Lease) -> None:
