@@ -49,7 +49,7 @@ def test_everything_that_cannot_hold_is_told_at_once_and_nothing_is_stored(rig: 
     told = {(each["field"], each["message"]) for each in body["error"]["details"]}
     assert told == {
         ("spec.model", "unknown: no model 'nothing'; push it first"),
-        ("spec.model", "alias: model 'm' has no alias 'nothing'"),
+        ("spec.model", "alias: model 'm' has no alias 'nothing'; its newest is m@2"),
         ("spec.task", "task: model m@2 cannot do 'chat'; it can do predict"),
         ("metadata.project", "homeless: no project 'nobody'; apply a Project of that name first"),
     }

@@ -154,6 +154,38 @@ def test_examples_that_do_not_fit_the_model_are_refused_with_their_line_at_the_p
         pushed(apart, "unfit", python_model(tmp_path / "n"), golden)
 
 
+def test_examples_that_were_changed_on_the_disk_judge_nobody_until_they_are_set_again(
+    platform: Rig, tmp_path: Path
+) -> None:
+    case, right = Case(platform, "damaged"), [2.0, 2.0, 2.0, 2.0]
+    golden = examples(tmp_path / "golden.jsonl", *[(ONES, right)] * 5)
+
+    def said(*words: str) -> tuple[int, str]:
+        done = stoker_here(*words, home=platform.home.root)
+        return done.returncode, done.stdout + done.stderr
+
+    case.push(python_model(tmp_path / "m1"))
+    case.apply(1)
+    case.serves(1)
+    assert said("golden", "set", case.name, str(golden))[0] == Exit.OK
+    digest = hashlib.sha256(golden.read_bytes()).hexdigest()
+    (blob,) = platform.home.root.glob(f"blobs/*/{digest}")
+    blob.chmod(0o600)
+    blob.write_text(golden.read_text().replace("2.0", "7.0"))  # as long, and examples too
+    case.push(python_model(tmp_path / "m2", work="pass  # another version"))
+    case.apply(2)
+    refused = case.decided(2).dossier
+    assert (refused.state, "`stoker golden set` them once more" in refused.because) == ("refused", True), refused
+    case.apply(2, gates={"golden": {"worse_max": 0.5}})
+    code, words = said("release", "wait", case.name, "--timeout", "20")
+    assert (code, f"stoker rollouts retry {case.name}" in words) == (Exit.REFUSED, True), words
+    assert said("golden", "set", case.name, str(golden))[0] == Exit.OK
+    assert case.release(2).dossier == refused, "nobody judges it by itself"
+    assert said("rollouts", "retry", case.name)[0] == Exit.OK
+    case.serves(2, "its examples are as they were set")
+    case.leave()
+
+
 def ends(view: ReleaseView, case: Case) -> list[tuple[int, str]]:
     """Return the ends of rollouts that are signed into a dossier: their numbers and what became of them."""
     public = signing.public_key(case.releases.key().public_key)

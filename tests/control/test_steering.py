@@ -10,6 +10,7 @@ import pytest
 from stoker.cli import apply
 from stoker.client.views import TakenBack
 from stoker.control import specs, steering
+from stoker.control.releases import needs
 from stoker.control.steering import Word
 from stoker.core.rollout.state import RolloutState
 from stoker.core.rollout.table import Order, Phase
@@ -19,6 +20,7 @@ from stoker.types.errors import Conflict
 from stoker.types.ids import ModelName
 from stoker.types.resources import Metadata
 from stoker.types.rollouts import Rollout
+from stoker.types.statuses import EndpointStatus
 from tests.databases import migrated
 from tests.store import rows
 
@@ -124,5 +126,19 @@ def test_asking_again_for_what_was_taken_back_says_when_and_why_and_what_happens
         assert "it is tried again now" in apply.result_lines([anew], with_diff=False)
         rollouts.keep(connection, msgspec.structs.replace(back, number=0, phase="superseded", ended_s=9.0))
         assert specs.apply(connection, [again], 10.0)[0].taken_back is None
+
+    database.write(work)
+
+
+def test_what_was_refused_is_judged_again_only_once_somebody_has_it_tried_again(database: Database) -> None:
+    """No replica of it runs, so its gates would wait for ever, in the place of others that could be judged."""
+
+    def work(connection: Connection) -> None:
+        back = begun(connection, "refused", ended_s=5.0)
+        endpoints.set_serving(connection, back.project, back.endpoint, "default.a-1")
+        endpoints.set_status(connection, back.project, back.endpoint, EndpointStatus(revision=back.canary))
+        assert needs.find(connection) == []
+        steering.retry(connection, back.project, back.endpoint, Word(), 6.0)
+        assert [each.revision.revision for each in needs.find(connection)] == [back.canary]
 
     database.write(work)

@@ -73,7 +73,7 @@ def test_where_nothing_has_served_yet_it_goes_to_the_revision_before() -> None:
 def test_a_secret_that_was_not_kept_is_the_one_of_now() -> None:
     config = msgspec.structs.replace(revision(1).config, env={"KEY": SCRUBBED, "A": "1"}, options={"api_key": SCRUBBED})
     now = resource("a", env={"KEY": "env:STOKER_SECRET_KEY", "B": "2"}, options={"slots": 3}).spec
-    asked = asking_for(now, config)
+    asked = asking_for(now, config, version(1))
     assert (asked.env, asked.options) == ({"KEY": "env:STOKER_SECRET_KEY", "A": "1"}, {})
 
 
@@ -90,7 +90,7 @@ def test_the_way_back_asks_for_the_pool_and_the_resources_of_then_and_keeps_what
     config = serving_config(then, version(1))
     assert isinstance(config, ServingConfig)
     now = resource("a", placement=PlacementSpec(spread="required", apart=("b",))).spec
-    back = asking_for(now, config)
+    back = asking_for(now, config, version(1))
     assert serving_config(back, version(1)) == config
     assert back.placement == PlacementSpec(pool="large", spread="required", apart=("b",))
 
@@ -119,5 +119,28 @@ def test_the_way_back_asks_for_every_field_that_makes_a_revision() -> None:
     plain = serving_config(resource("a").spec, one)
     same = {name for name in config.__struct_fields__ if getattr(config, name) == getattr(plain, name)}
     assert same == {"model", "number", "digest", "task", "memory_bytes", "pad"}, "say another value of each"
-    assert serving_config(asking_for(resource("a").spec, config), one) == config
-    assert serving_config(asking_for(then, plain), one) == plain  # type: ignore[arg-type]
+    assert isinstance(plain, ServingConfig)
+    for known in (one, None):
+        assert serving_config(asking_for(resource("a").spec, config, known), one) == config
+        assert serving_config(asking_for(then, plain, known), one) == plain
+
+
+def test_what_the_version_says_by_itself_is_not_pinned_for_later_ones_of_another_format() -> None:
+    one = version(1)
+    one = msgspec.structs.replace(one, manifest=msgspec.structs.replace(one.manifest, options={"threads": 2}))
+    now = resource("a", options={"inter": 1}).spec
+    config = serving_config(now, one)
+    assert isinstance(config, ServingConfig)
+    assert asking_for(now, config, one) == now
+    pinned = asking_for(now, config, None)
+    assert (pinned.task, pinned.engine, pinned.options) == ("predict", "onnx", {"threads": 2, "inter": 1})
+
+
+def test_sizes_stay_written_as_they_are() -> None:
+    now = resource("a", limits=Limits(max_body="2Mi"), batching=Batching(max_bytes="1Mi")).spec
+    config = serving_config(now, version(1))
+    assert isinstance(config, ServingConfig)
+    back = asking_for(now, config, version(1))
+    assert (back.resources.memory, back.limits.max_body, back.batching.max_bytes) == ("100Mi", "2Mi", "1Mi")
+    smaller = msgspec.structs.replace(config, memory_bytes=50 << 20)
+    assert asking_for(now, smaller, version(1)).resources.memory == 50 << 20

@@ -1,6 +1,7 @@
 """Serving configurations: what makes a new revision, and what is refused before anything is started."""
 
 import msgspec
+import pytest
 
 from stoker.core.revisions import ServingConfig, Unservable, config_digest, serving_config
 from stoker.types.ids import Digest, ModelName
@@ -38,3 +39,15 @@ def test_padding_that_the_model_cannot_have_is_refused_with_its_field() -> None:
         "the model has no input or output 'id'; it has ids, label", "spec.batching.pad.length.axes.id"
     )
     assert isinstance(config_of(Batching(pad={"length": Pad(axes={"ids": 1})})), ServingConfig)
+
+
+@pytest.mark.parametrize("engine", [None, "auto", "onnx", "openai"])
+def test_an_engine_that_can_run_the_format_is_taken(engine: str | None) -> None:
+    assert isinstance(serving_config(EndpointSpec("m", engine=engine), VERSION), ServingConfig)
+
+
+@pytest.mark.parametrize("engine", ["python", "llamacpp", "nonsense"])
+def test_an_engine_that_cannot_run_the_format_is_refused_before_a_replica_crashes_of_it(engine: str) -> None:
+    assert serving_config(EndpointSpec("m", engine=engine), VERSION) == Unservable(
+        f"engine {engine!r} cannot run m@1, whose format is onnx; onnx can, and null takes what fits", "spec.engine"
+    )

@@ -14,6 +14,7 @@ from stoker.runtime.engines import registry
 from stoker.runtime.measure import Table, resolve, table_key
 from stoker.types.engines import EngineChoice, EngineMeasurement
 from stoker.types.errors import EngineFailed
+from stoker.types.models import ANY_FORMAT, DEFAULT_ENGINE, ENGINES
 from stoker.types.replica import ReplicaSpec
 from tests.engines_llm.support import packaged_model, spec
 
@@ -157,3 +158,10 @@ def test_the_folder_keeps_a_written_number_of_tables(tmp_path: Path, monkeypatch
         (tmp_path / f"{number}.json").write_text("{}")
     measure._forget_old(tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_every_engine_is_known_to_run_a_format_or_it_could_not_be_asked_for() -> None:
+    assert {engine for able in ENGINES.values() for engine in able} | {ANY_FORMAT} == set(registry._MODULES)
+    for kind, default in DEFAULT_ENGINE.items():
+        assert default == ENGINES[kind][0]
+        assert set(registry.candidates(kind, "chat")) <= set(ENGINES[kind])  # type: ignore[arg-type]

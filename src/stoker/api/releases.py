@@ -104,7 +104,7 @@ async def _remove_golden(call: Call) -> Response:
 def _checked(call: Call, digest: Digest) -> GoldenSet:
     """Return uploaded examples as an endpoint holds them; blocks. Raises NotFound, InvalidInput."""
     blobs = call.plane.models.blobs
-    if not blobs.touch(digest):
+    if not blobs.touch(digest) or not blobs.verify(digest):
         raise NotFound("no such blob; upload it first", field="digest")
     size_bytes = blobs.size(digest)
     if size_bytes > GOLDEN_BYTES_MAX:

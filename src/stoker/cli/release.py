@@ -22,12 +22,13 @@ from stoker.cli.session import (
     write_example,
 )
 from stoker.cli.signing import read_key
-from stoker.cli.waiting import patiently
+from stoker.cli.waiting import TAKEN_BACK, condition, patiently
 from stoker.client.control import ControlClient
 from stoker.client.releases import ReleaseClient
 from stoker.client.views import EndpointDetail
 from stoker.types.errors import Conflict, DeadlineExceeded, InvalidInput, NotFound, NotReachable
 from stoker.types.releases import GateResult, ReleaseView
+from stoker.types.statuses import Condition
 
 _EXAMPLE: Final = """
 stoker release show digits
@@ -219,6 +220,9 @@ def wait_decided(
                 note = gates_line(found)
             elif found is None and number is None and _serves(detail):
                 return None
+            over = _taken_back(detail) if found is not None and number is None else None
+            if over is not None:  # nobody judges it by the gates of now
+                raise Conflict(over.message)
             if time.monotonic() > end_s:
                 raise DeadlineExceeded(f"{name} is not decided after {timeout_s:g} s: {click.unstyle(note)}")
             progress.step(click.unstyle(note))
@@ -229,6 +233,13 @@ def _is_meant(view: ReleaseView, detail: EndpointDetail) -> bool:
     """Return whether control has seen the newest spec, and the dossier is by its gates or of what serves."""
     is_seen = detail.status.observed_generation >= detail.generation
     return is_seen and (view.dossier.gates == detail.resource.spec.gates or _serves(detail))
+
+
+def _taken_back(detail: EndpointDetail) -> Condition | None:
+    """Return the condition that says what became of the revision that is asked for, where that was taken back."""
+    is_seen = detail.status.observed_generation >= detail.generation
+    found = condition(detail.status.conditions, "Progressing")
+    return found if is_seen and found is not None and found.reason in TAKEN_BACK else None
 
 
 def _serves(detail: EndpointDetail) -> bool:

@@ -8,17 +8,20 @@ from collections.abc import Container, Sequence
 
 import msgspec
 
-from stoker.core.revisions import ServingConfig
+from stoker.core.refs import ModelRef
+from stoker.core.revisions import ServingConfig, serving_config
 from stoker.core.rollout.release import REJECTED
 from stoker.core.rollout.state import Entry, RolloutState
 from stoker.core.rollout.table import after
 from stoker.core.secrets import is_scrubbed, restored
 from stoker.core.snapshot import EndpointState, Revision
-from stoker.store import endpoints, journal, releases, revisions, rollouts
+from stoker.store import endpoints, journal, models, releases, revisions, rollouts
 from stoker.store.engine import Connection
 from stoker.types.errors import Conflict, NotFound
 from stoker.types.ids import RevisionId
+from stoker.types.models import ModelVersion
 from stoker.types.resources import Batching, EndpointSpec, Resources
+from stoker.types.units import parse_bytes
 
 
 def rollback(connection: Connection, project: str, name: str, to: int | None, now_s: float) -> None:
@@ -46,7 +49,7 @@ def rollback(connection: Connection, project: str, name: str, to: int | None, no
             raise NotFound(f"endpoint {name!r} has no revision {to}; kept are: {known}", field="to")
         chosen = found
     is_whole = not is_scrubbed(chosen.config.options, chosen.config.env)
-    spec = asking_for(endpoint.resource.spec, chosen.config)
+    spec = asking_for(endpoint.resource.spec, chosen.config, _version(connection, chosen.config))
     resource = msgspec.structs.replace(endpoint.resource, spec=spec)
     endpoints.put(connection, resource, 0, now_s)
     because = f"asked to return to {chosen.revision} (model {chosen.config.ref})"
@@ -120,10 +123,19 @@ def _go_back(
     rollouts.keep(connection, state, (Entry(now_s, "began", "scaling", because),))
 
 
-def asking_for(spec: EndpointSpec, config: ServingConfig) -> EndpointSpec:
-    """Return `spec` with everything that makes a revision taken from `config`; secrets not kept in it are its own."""
-    limits = msgspec.structs.replace(spec.limits, max_body=config.max_body_bytes, concurrency=config.concurrency)
-    return msgspec.structs.replace(
+def asking_for(spec: EndpointSpec, config: ServingConfig, version: ModelVersion | None) -> EndpointSpec:
+    """Return `spec` with everything that makes a revision taken from `config`; secrets not kept in it are its own.
+
+    What `version`, the one of `config`, says by itself (task, engine, options) is left to it: pinned here it would
+    hold for every later version too, also one of another format.
+    """
+    limits = msgspec.structs.replace(
+        spec.limits,
+        max_body=_as_written(spec.limits.max_body, config.max_body_bytes),
+        concurrency=config.concurrency,
+    )
+    memory = _as_written(spec.resources.memory, config.memory_bytes)
+    back = msgspec.structs.replace(
         spec,
         model=config.ref,
         task=config.task,
@@ -132,10 +144,35 @@ def asking_for(spec: EndpointSpec, config: ServingConfig) -> EndpointSpec:
         options=restored(config.options, spec.options),
         mapping=config.mapping,
         env=restored(config.env, spec.env),
-        resources=Resources(cpu=config.cpu, memory=config.memory_bytes, gpu=config.gpu),
+        resources=Resources(cpu=config.cpu, memory=memory, gpu=config.gpu),
         placement=msgspec.structs.replace(spec.placement, pool=config.pool),
-        batching=Batching(max_rows=config.max_rows, max_bytes=config.max_bytes, pad=config.pad),
+        batching=Batching(
+            max_rows=config.max_rows,
+            max_bytes=_as_written(spec.batching.max_bytes, config.max_bytes),
+            pad=config.pad,
+        ),
         limits=limits,
         sandbox=config.sandbox,
         backends=(),
     )
+    return back if version is None else _unpinned(back, spec, version)
+
+
+def _unpinned(back: EndpointSpec, now: EndpointSpec, version: ModelVersion) -> EndpointSpec:
+    """Return `back` with what `version` says by itself left as it is `now`, where that means the same of it."""
+    pinned = serving_config(back, version)
+    own = {name: value for name, value in back.options.items() if version.manifest.options.get(name) != value}
+    for looser in ({"task": now.task}, {"engine": now.engine}, {"options": own}):
+        tried = msgspec.structs.replace(back, **looser)
+        if serving_config(tried, version) == pinned:
+            back = tried
+    return back
+
+
+def _as_written(text: str | int, count: int) -> str | int:
+    """Return a size as the spec has it, where that is the same."""
+    return text if parse_bytes(text) == count else count
+
+
+def _version(connection: Connection, config: ServingConfig) -> ModelVersion | None:
+    return models.resolve(connection, ModelRef(config.model, config.number))

@@ -9,7 +9,7 @@ from stoker.core.padding import Fault, resolve
 from stoker.types.engines import AUTO, Goal
 from stoker.types.ids import Digest, ModelName, RevisionId
 from stoker.types.mapping import SchemaMapping
-from stoker.types.models import DEFAULT_ENGINE, ModelVersion, Signature, sha256_digest
+from stoker.types.models import ANY_FORMAT, DEFAULT_ENGINE, ENGINES, ModelVersion, Signature, sha256_digest
 from stoker.types.placement import DEFAULT_POOL
 from stoker.types.resources import EndpointSpec, Pad, Task
 from stoker.types.sandbox import Sandbox
@@ -75,6 +75,10 @@ def serving_config(spec: EndpointSpec, version: ModelVersion) -> ServingConfig |
     if manifest.tasks and task not in manifest.tasks:
         able = ", ".join(manifest.tasks)
         return Unservable(f"model {version.ref} cannot do {task!r}; it can do {able}", "spec.task")
+    if spec.engine not in (None, AUTO, ANY_FORMAT, *ENGINES[manifest.format]):
+        able = " and ".join(ENGINES[manifest.format])
+        message = f"engine {spec.engine!r} cannot run {version.ref}, whose format is {manifest.format}; {able} can"
+        return Unservable(f"{message}, and null takes what fits", "spec.engine")
     if spec.mapping is not None:
         if task != "predict":
             return Unservable(f"it maps tensors, and requests of the task {task!r} have none", "spec.mapping")

@@ -55,7 +55,7 @@ def endpoint_status(endpoint: EndpointState, sight: Sight, now_s: float) -> Endp
     ready = _ready(sight, serving)
     claims = {READY: _readiness(endpoint, sight, serving), PROGRESSING: _progress(endpoint, sight)}
     if sight.release is not None:
-        claims[RELEASED] = _release(sight.asked, sight.release)
+        claims[RELEASED] = _released(sight, sight.release)
     told = (process.sandbox for _, process in sight.processes if process is not None)
     if (sandboxed := sandbox.condition(each for each in told if each is not None)) is not None:
         claims[SANDBOXED] = _Claim(sandboxed.status, sandboxed.reason, sandboxed.message)
@@ -156,6 +156,15 @@ def _no_room(endpoint: EndpointState, blocked: str, preempted_by: str) -> _Claim
     if preempted_by:
         return _Claim(False, PREEMPTED, f"{preempted_by}{TOOK}{blocked}")
     return _Claim(False, "NoCapacity", blocked)
+
+
+def _released(sight: Sight, release: DossierState) -> _Claim:
+    """Return how what the spec asks for stands with its gates; while it is taken back nobody asks them."""
+    rollout = sight.rollout
+    if release.state != "pending" or rollout is None or rollout.phase not in REJECTED:
+        return _release(sight.asked, release)
+    again = f"`stoker rollouts retry {rollout.endpoint}` has it judged by the gates of now"
+    return _Claim(False, _taken_back(rollout).reason, f"{sight.asked} was taken back: {rollout.because}; {again}")
 
 
 def _release(asked: str, release: DossierState | None) -> _Claim:

@@ -79,11 +79,11 @@ def get(connection: Connection, ref: ModelRef) -> ModelVersion:
     found = resolve(connection, ref)
     if found is not None:
         return found
-    known = connection.execute(select(schema.versions.c.number).where(schema.versions.c.name == ref.name)).first()
-    if known is None:
+    newest = resolve(connection, ModelRef(ref.name))
+    if newest is None:
         raise NotFound(unknown(ref.name))
     which = f"alias {ref.alias!r}" if ref.alias else f"version {ref.number or ref.digest}"
-    raise NotFound(f"model {ref.name!r} has no {which}")
+    raise NotFound(f"model {ref.name!r} has no {which}; its newest is {newest.ref}")
 
 
 def unknown(name: str) -> str:

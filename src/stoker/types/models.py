@@ -19,6 +19,16 @@ DEFAULT_ENGINE: dict[str, str] = {
     "remote": "openai",
 }
 
+# All that can load one; ANY_FORMAT besides, which starts any server by its option `command`.
+ENGINES: dict[str, tuple[str, ...]] = {
+    "onnx": ("onnx",),
+    "skops": ("sklearn",),
+    "python": ("python",),
+    "gguf": ("llamacpp", "openvino"),
+    "remote": ("openai",),
+}
+ANY_FORMAT = "openai"
+
 LINEAGE_CHARACTERS_MAX = 1_024
 # The Open Inference Protocol's datatypes.
 Datatype = Literal[

@@ -5,7 +5,7 @@ import pytest
 
 from stoker.core import traffic
 from stoker.core.actions import SetServing
-from stoker.core.conditions import READY, find
+from stoker.core.conditions import READY, RELEASED, find, newer
 from stoker.core.gate.law import DossierState
 from stoker.core.rollout.course import canary_s, resolve
 from stoker.types.faults import BAD_REVISION
@@ -532,6 +532,13 @@ def test_nothing_takes_traffic_before_its_dossier_is_complete() -> None:
     assert world.rollout.phase == "refused"
     reason, message = condition(world)
     assert (reason, message.split(";")[0]) == ("Refused", "default.a-2 was refused: golden set: 0.31 of 0.95")
+    world.dossiers["default.a-2"] = DossierState("pending")  # other gates hold now, and nobody asks them
+    world.turn()
+    released = find(world.status("a").conditions, RELEASED)
+    assert released is not None
+    assert (released.status, released.reason) == (False, "Refused")
+    assert "0.31 of 0.95; `stoker rollouts retry a` has it judged" in released.message
+    assert newer(world.status("a")) == "#2 was refused"
 
 
 def test_a_revision_that_is_just_being_made_has_not_passed_its_gates() -> None:

@@ -220,7 +220,7 @@ class Gates:
         async def measure(_: Heard) -> GateResult:
             held = _all_examples(need)[-1:]  # the endpoint's, else the version's
             try:
-                data = await asyncio.to_thread(self._read, held[0].digest) if held else None
+                data = await asyncio.to_thread(self._read, held[0]) if held else None
             except (NotFound, OSError) as gone:
                 return GateResult("likeness", "failed", f"its examples cannot be read: {gone}")
             return await likeness.judge(need, self._comparer, data)
@@ -232,7 +232,7 @@ class Gates:
 
         async def measure(heard: Heard) -> GateResult:
             try:
-                data = await asyncio.to_thread(self._read, held.digest)
+                data = await asyncio.to_thread(self._read, held)
             except (NotFound, OSError) as gone:
                 return GateResult("golden", "failed", f"its examples cannot be read: {gone}", held.about)
             if need.gates.golden.metric == "perplexity":
@@ -254,7 +254,7 @@ class Gates:
     async def _bodies(self, need: Need, held: Sequence[Examples]) -> profile.Bodies:
         """Return what both are timed with. Raises NotFound, OSError."""
         samples = await kept.newest(self._samples, need.state.project, need.state.name, profile.SAMPLES_MAX)
-        data = await asyncio.to_thread(self._read, held[0].digest) if held else b""
+        data = await asyncio.to_thread(self._read, held[0]) if held else b""
         return profile.chosen(need, samples, data)
 
     async def _measured(self, need: Need, step: Step, so_far: tuple[GateResult, ...], told: Told) -> GateResult:
@@ -288,8 +288,14 @@ class Gates:
             return GateResult("policy", "failed", "; ".join(said.denied))
         return GateResult("policy", "passed", "; ".join(said.remarks) or f"none of {said.rules} rules objects")
 
-    def _read(self, digest: Digest) -> bytes:
-        return self._blobs.path(digest).read_bytes()
+    def _read(self, held: Examples) -> bytes:
+        """Return examples as they were set; blocks. Raises NotFound where they are not there, or not the same any more."""
+        if self._blobs.has(held.digest) and self._blobs.verify(
+            held.digest
+        ):  # what is damaged goes, so that it can come
+            return self._blobs.path(held.digest).read_bytes()
+        again = "push the version" if held.about == "version" else "`stoker golden set` them"
+        raise NotFound(f"the platform's copy of {held.digest} is lost or damaged; {again} once more")
 
 
 def _all_examples(need: Need) -> list[Examples]:

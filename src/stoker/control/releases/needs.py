@@ -6,8 +6,9 @@ import msgspec
 
 from stoker.core.gate import law, likeness
 from stoker.core.refs import ModelRef, parse_ref
+from stoker.core.rollout.release import REJECTED
 from stoker.core.snapshot import EndpointState, Revision
-from stoker.store import endpoints, models, policies, releases, revisions, signing
+from stoker.store import endpoints, models, policies, releases, revisions, rollouts, signing
 from stoker.store.engine import Connection
 from stoker.types.errors import NotFound
 from stoker.types.ids import ModelName
@@ -76,7 +77,7 @@ class Need(msgspec.Struct, frozen=True):
 
 
 def find(connection: Connection) -> list[Need]:
-    """Return what there is to judge."""
+    """Return what there is to judge. What was taken back waits until somebody has it tried again."""
     asked = {
         each.status.revision: each
         for each in endpoints.everything(connection)
@@ -85,11 +86,12 @@ def find(connection: Connection) -> list[Need]:
     if not asked:
         return []
     rows = releases.standing(connection)
+    taken_back = {each.state.canary for each in rollouts.newest(connection) if each.state.phase in REJECTED}
     found = []
     for name, state in asked.items():
         mine = {each.revision: each for each in revisions.everything(connection, state.project, state.name)}
         revision = next((each for each in mine.values() if each.revision == name), None)
-        if revision is None:
+        if revision is None or name in taken_back:  # none of its replicas runs, so nothing could be asked of it
             continue
         begun = rows.get((revision.revision, revision.created_at_s))
         kept = begun.kept if begun is not None else None
