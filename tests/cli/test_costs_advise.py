@@ -133,7 +133,10 @@ def test_an_endpoint_that_nobody_calls_may_sleep_unless_a_start_would_break_its_
 
 def test_what_cannot_be_judged_is_left_alone_with_the_reason(rig: Rig) -> None:
     rig.tick(Counting(), seconds=60)
-    assert look(rig).because[0].startswith("a had 0 requests")
+    (because,) = look(rig).because
+    assert because.startswith("a had 0 requests")
+    assert "give --" not in because, "these are options of `stoker plan`"
+    assert "from 1 h on it is said" in because
     scheduled = msgspec.structs.replace(SPEC, scaling=Scaling(schedules=(Schedule("08:00", "18:00"),)))
     assert "schedules" in look(rig, scheduled).because[0]
     assert look(rig, msgspec.structs.replace(SPEC, replicas=Replicas(0, 0))).settings == ()

@@ -103,6 +103,19 @@ def test_the_most_exact_default_holds_from_its_day_on() -> None:
     assert dollars("gpt-5-mini", "openai", "chat", 0) == 6
 
 
+def test_a_price_that_is_announced_leaves_the_less_exact_one_until_it_begins() -> None:
+    book = (
+        DefaultPrice(Price(input=1)),
+        DefaultPrice(Price(input=2), engine="llamacpp"),
+        DefaultPrice(Price(input=3), engine="llamacpp", since="2027-06-01"),
+        DefaultPrice(Price(input=4), model="smol", since="2027-01-01"),
+    )
+    cards = pricing.cards_of(book, models=["smol"], engine="llamacpp", task="chat")
+    at = {"2026-12-31": 2, "2027-01-01": 4, "2027-06-02": 4}
+    seen = {day: pricing.card_at(cards, DefaultPrice(Price(), since=day).from_s()).input // 10**9 for day in at}
+    assert seen == at
+
+
 def test_costs_nothing_before_the_first_card_holds() -> None:
     assert pricing.card_at([DatedCard(Card(input=7), 100.0)], 99.0) == pricing.FREE
     assert pricing.card_at((), 99.0) == pricing.FREE

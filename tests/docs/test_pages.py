@@ -90,10 +90,17 @@ def test_commands_on_a_page_exist(page: Path) -> None:
 
 def commands() -> dict[tuple[str, ...], set[str]]:
     """Return the options of every command, by its words."""
-    found: dict[tuple[str, ...], set[str]] = {}
+    return {
+        words: {"--help"} | {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
+        for words, command in every_command().items()
+    }
+
+
+def every_command() -> dict[tuple[str, ...], click.Command]:
+    found: dict[tuple[str, ...], click.Command] = {}
 
     def add(words: tuple[str, ...], command: click.Command) -> None:
-        found[words] = {"--help"} | {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
+        found[words] = command
         if isinstance(command, click.Group):
             for word, below in command.commands.items():
                 add((*words, word), below)
@@ -114,6 +121,18 @@ def test_options_on_a_page_are_those_of_their_command(page: Path) -> None:
         if name is not None:  # `stoker samples digits` is short for one of the words below it
             below = [options for each, options in known.items() if len(name) == 1 and each[:1] == name]
             assert asked <= known[name[:1]].union(known[name], *below), f"{page}: {line}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_on_a_page_have_the_options_that_they_cannot_do_without(page: Path) -> None:
+    known = every_command()
+    for line in re.findall(r"(?:^|\bbin/|\$ |`)(stoker [^`\n|#]*)", page.read_text(), re.MULTILINE):
+        words = line.split()[1:]
+        name = next((tuple(words[:count]) for count in (2, 1) if tuple(words[:count]) in known), ())
+        given = [word for word in words[len(name) :] if not word.startswith("-")]
+        if name and given and "…" not in words:  # else it is only named
+            needed = [set(each.opts) for each in known[name].params if isinstance(each, click.Option) and each.required]
+            assert all(each & set(words) for each in needed), f"{page}: {line}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -178,7 +178,12 @@ def _unused(plain: Advised, spec: EndpointSpec, costs: Spent, history: History, 
     replicas = history.minutes("sum by () (stoker_replicas{})")
     hours = sum(each > 0 for each in replicas) / 60.0
     if any(counts) or hours < HOURS_MIN or not spec.replicas.min:
-        return msgspec.structs.replace(plain, because=(little.message,))
+        said = little.message.partition(": give ")[0]  # options of `stoker plan`
+        if not any(counts) and hours < HOURS_MIN:
+            said += (
+                f"; its replicas were seen for {hours:.1f} h; from {HOURS_MIN:g} h on it is said whether it may sleep"
+            )
+        return msgspec.structs.replace(plain, because=(said,))
     start_s = history.now("quantile by () (0.5, stoker_cold_start_seconds{phase='total'}[1d])") or COLD_START_S
     waits = f"who calls next waits {start_s:.3g} s for a replica"
     late = [each for each in slos.promised(spec.slos) if each.limit_s < start_s]

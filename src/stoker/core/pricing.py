@@ -9,6 +9,7 @@ retries, hedges and copies are the platform's. A kept answer costs its share of 
 stream that its client leaves costs what had been made (gateway/usage/record.py counts it).
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Final
@@ -92,16 +93,20 @@ def card_at(cards: Sequence[DatedCard], now_s: float) -> Card:
 def cards_of(book: Sequence[DefaultPrice], *, models: Sequence[str], engine: str, task: str) -> tuple[DatedCard, ...]:
     """Return the default cards of an endpoint without a price of its own, by time.
 
-    Only the most exact entries count: those that name its model before those with its engine before those with its
-    task. Raises ValueError for an entry that cannot be read.
+    The most exact entries count: those that name its model before those with its engine before those with its task.
+    Until the first of them begins, the next less exact ones do: a price that is announced makes nothing free
+    meanwhile. Raises ValueError for an entry that cannot be read.
 
     Args:
         models: the names it goes by: the registered model's, and the one that a remote server knows.
     """
     fits = [each for each in book if _fits(each, models, engine, task)]
-    best = max((_exactness(each) for each in fits), default=None)
-    chosen = sorted((each.from_s(), number) for number, each in enumerate(fits) if _exactness(each) == best)
-    return tuple(DatedCard(fits[number].price.card(), from_s) for from_s, number in chosen)
+    found: list[DatedCard] = []
+    for exactness in sorted({_exactness(each) for each in fits}, reverse=True):
+        until_s = found[0].from_s if found else math.inf
+        chosen = sorted((each.from_s(), number) for number, each in enumerate(fits) if _exactness(each) == exactness)
+        found[:0] = [DatedCard(fits[number].price.card(), from_s) for from_s, number in chosen if from_s < until_s]
+    return tuple(found)
 
 
 def _fits(entry: DefaultPrice, models: Sequence[str], engine: str, task: str) -> bool:
