@@ -1,7 +1,13 @@
 """What every room's tests run in, and small models that are made once a session."""
 
+import compileall
+import gc
+import importlib
 import os
+import re
 import signal
+import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -44,11 +50,56 @@ FIRST = (
 ROOT = Path(__file__).parent.parent
 
 
+WRITES_NO_BYTECODE = sys.dont_write_bytecode
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Have Ctrl-C end what the tests start: what a shell runs in the background ignores it, as do all below it."""
     config.option.loadscopereorder = False  # the order below is one of time; the plugin's own counts tests
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.dont_write_bytecode = False
+    if not hasattr(config, "workerinput"):
+        _compile_what_processes_import()
+
+
+def _compile_what_processes_import() -> None:
+    """Write the bytecode of all that the tests' processes import.
+
+    Where PYTHONDONTWRITEBYTECODE is set, as in many images, each of a thousand of them would compile all of it again:
+    half a second of processor time for control alone.
+    """
+    compileall.compile_dir(ROOT / "src", quiet=2)
+    compileall.compile_dir(ROOT / "tests", quiet=2, rx=re.compile("/test_"))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Have each worker of the whole suite begin to import its tests elsewhere, and find the others' bytecode after.
+
+    Every worker collects every test, and to rewrite their assertions is most of that.
+    """
+    own = getattr(session.config, "workerinput", None)
+    if own is None or session.config.args != session.config.getini("testpaths"):
+        return
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    at = len(files) * int(own["workerid"].removeprefix("gw")) // own["workercount"]
+    for file in (*files[at:], *files[:at]):
+        with suppress(Exception, pytest.skip.Exception):  # collecting it says why
+            importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Read no file for the few tests that run alone that has none."""
+    if config.option.markexpr == "alone" and collection_path.name.startswith("test_"):
+        return ("mark." + "alone" not in collection_path.read_text()) or None
+    return None
+
+
+def pytest_collection_finish() -> None:
+    """Write bytecode no more, if so it was told, and have no collection of garbage look at all the tests again."""
+    sys.dont_write_bytecode = WRITES_NO_BYTECODE
+    gc.collect()
+    gc.freeze()
 
 
 class ByWhatIsShared(LoadScopeScheduling):

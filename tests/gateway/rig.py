@@ -207,12 +207,14 @@ def held_port() -> tuple[socket.socket, int]:
 
 
 def keep_alive(rig: Rig, name: str, stop: "asyncio.Event") -> "asyncio.Task[None]":
-    """Start `name` again whenever it dies, as an agent would."""
+    """Start `name` again whenever it dies, before it listens too, as an agent would; end when it listens after `stop`."""
 
     async def watch() -> None:
-        while not stop.is_set():
+        while True:
             if rig.processes[name].poll() is not None:
-                await asyncio.to_thread(rig.start_replica, name)
+                await asyncio.to_thread(rig.spawn_replica, name)
+            elif stop.is_set() and rig.socket(name).exists():
+                return
             await asyncio.sleep(0.05)
 
     return asyncio.get_running_loop().create_task(watch())
