@@ -1,14 +1,19 @@
 """`stoker plan` finds a range from a trace or a manifest, writes it as a page, and says what it needs."""
 
 import json
+import re
 import shlex
 import xml.dom.minidom
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from stoker.cli import plan_files
+from stoker.cli import plan_change, plan_files
 from stoker.sim import document
+from stoker.sim.compare import Figure
+from stoker.sim.sizing.answer import Range
+from stoker.sim.sizing.change import Change, Line, Side
 from tests.cli.run import stoker_here
 
 ROOT = Path(__file__).parents[2]
@@ -173,3 +178,14 @@ def test_the_command_of_the_page_makes_its_table_and_its_picture(
     made = (tmp_path / "plan.svg").read_text()
     xml.dom.minidom.parseString(made)
     assert made == (ROOT / "docs" / "images" / "plan.svg").read_text(), "run the command of the page"
+
+
+def test_a_line_says_what_a_schedule_closes_out_and_only_where_one_does() -> None:
+    none = Figure(0.0, 0.0, 0.0)
+    lines = (Line("answered", 0.9, 0.9, none), Line("closed", 0.0, 0.25, Figure(0.25, 0.2, 0.3)))
+    change = Change(Side(Range(1, 2), ()), Side(Range(0, 2), ()), lines)
+    said = plan_change.text(change, (), is_priced=False)
+    assert re.search(r"^closed +0\.00 % +25\.00 % +.*\+25\.00 % ± 5\.00", said, re.MULTILINE), said
+    assert plan_change.CLOSED in said
+    usual = replace(change, lines=(lines[0], Line("closed", 0.0, 0.0, none)))
+    assert "closed" not in plan_change.text(usual, (), is_priced=False)

@@ -84,6 +84,14 @@ def test_who_waits_in_vain_does_not_wait() -> None:
     assert decide(wait_s=1.5, is_down=True) == "down"
 
 
+@given(st.lists(st.booleans(), max_size=4), st.booleans(), st.booleans())
+def test_an_endpoint_is_down_when_all_it_has_is_gone_unless_it_sleeps_or_makes_room(
+    gone: list[bool], holds: bool, replaces: bool
+) -> None:
+    found = admit.is_down(holds=holds, replaces=replaces, count=len(gone), gone=iter(gone))
+    assert found == (not holds and False not in gone and not (replaces and not gone))
+
+
 def test_a_request_whose_time_is_too_short_takes_no_place_unless_nobody_is_served() -> None:
     assert admit.is_lost(left_s=0.1, service_s=0.2, is_served=True)
     assert not admit.is_lost(left_s=0.1, service_s=0.2, is_served=False)

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ import pytest
 from stoker.protocol.frames import RequestHead
 from stoker.protocol.openai_chunks import EventReader
 from stoker.runtime import caller
-from stoker.runtime.engines import openai
-from stoker.runtime.engines.openai_child import Child
+from stoker.runtime.engines import child_port, openai
+from stoker.runtime.engines.openai_child import STARTS_MAX, Child
 from stoker.runtime.engines.port import Delta, Finish
 from stoker.types.errors import (
     Busy,
@@ -289,6 +289,71 @@ def test_a_server_that_dies_is_noticed_at_once() -> None:
         assert "code 137" in died[0]
     finally:
         child.close()
+
+
+# Whoever listens first on the port that the server is told, and for how long; it answers as the server would.
+THIEF = """import pathlib, subprocess, sys
+marks = pathlib.Path({folder!r})
+marks.joinpath(sys.argv[1]).touch()
+if len(list(marks.iterdir())) <= {times}:
+    thief = "import sys\\nfrom http.server import *\\n" \
+        "server = HTTPServer(('127.0.0.1', int(sys.argv[1])), {handler})\\nprint(flush=True)\\nserver.serve_forever()"
+    taken = subprocess.Popen([sys.executable, "-c", thief, sys.argv[1]],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+    taken.stdout.readline()
+    marks.with_name("pids").open("a").write(f"{{taken.pid}}\\n")
+"""
+
+
+@pytest.fixture
+def thief(tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Return what makes the program of a server whose port is taken first, so many times."""
+    folder = tmp_path / "ports"
+    folder.mkdir()
+
+    def program(times: int, *, is_answering: bool) -> str:
+        handler = "SimpleHTTPRequestHandler" if is_answering else "BaseHTTPRequestHandler"
+        return THIEF.format(folder=str(folder), times=times, handler=handler)
+
+    yield program
+    for pid in (tmp_path / "pids").read_text().split():
+        os.kill(int(pid), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("is_answering", [True, False], ids=["and-answers", "and-is-mute"])
+def test_a_server_whose_port_another_process_takes_is_started_with_another_one(
+    thief: Callable[..., str], is_answering: bool
+) -> None:
+    died: list[str] = []
+    slow = "import time; time.sleep(0.5)\n"  # while it loads, only the other one answers
+    child = Child([sys.executable, "-c", thief(1, is_answering=is_answering) + slow + SERVER, "{port}"], died.append)
+    first = child.port
+    try:
+        child.wait_ready("/", 60, quiet)
+        assert child.port != first
+        assert not child_port.is_free(child.port)
+        assert not child_port.is_others(child.port, child.pid)
+        assert child_port.is_others(first, child.pid)
+        assert child.is_running
+        assert not died, "a start that was lost is no death"
+    finally:
+        child.close()
+
+
+def test_a_server_whose_port_is_always_taken_is_given_up(thief: Callable[..., str], tmp_path: Path) -> None:
+    child = Child([sys.executable, "-c", thief(99, is_answering=False) + SERVER, "{port}"], lambda _: None)
+    with pytest.raises(EngineFailed, match="Address already in use"):
+        child.wait_ready("/", 60, quiet)
+    child.close()
+    assert len(list((tmp_path / "ports").iterdir())) == STARTS_MAX
+
+
+def test_ports_are_chosen_where_the_kernel_gives_none_away() -> None:
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    found = {child_port.choose() for _ in range(20)}
+    assert len(found) > 15
+    if not first <= child_port.HIGH <= last:
+        assert not [port for port in found if first <= port <= last]
 
 
 def test_closing_stops_the_whole_tree_and_is_no_death() -> None:

@@ -89,6 +89,7 @@ WRONG: dict[str, Callable[[Registry], None]] = {
     "KeyValueCacheFull": shown("stoker_kv_cache_usage_ratio", 0.97, revision="default.a-1", replica="r", **WHO),
     "LoopBlocked": lagging,
     "ControlFails": counted("stoker_loop_errors_total", 4),
+    "SettingsUnread": shown("stoker_settings_unread", 2.0),
     "CertificateExpires": expiring,
     "DescriptorsShort": open_files,
     "NodeMemoryShort": short_of_memory,

@@ -1,5 +1,6 @@
 """Schedules in a simulation: on when the clock on the wall says so, whatever virtual time leaves out."""
 
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -13,6 +14,7 @@ from stoker.sim.arrivals import of
 from stoker.sim.calendar import Calendar, moment, said
 from stoker.sim.document import read
 from stoker.sim.platform import plan
+from stoker.sim.platform.request import ENDS
 from stoker.sim.platform.world import World
 from stoker.sim.service import Drawn
 from stoker.sim.sizing import trial
@@ -122,3 +124,71 @@ def test_the_parts_of_a_recording_that_are_simulated_have_the_schedule_as_long_a
     asleep = 8.5 / 24.0
     assert figures.replicas_mean == pytest.approx(4 * asleep + 1 - asleep, rel=0.06)
     assert figures.replicas_most == 4
+
+
+def closing(**more: object) -> dict[str, object]:
+    """Return a plan of half an hour with an endpoint that is closed for its second third."""
+    endpoint = {
+        "name": "a", "load": "poisson", "times": 0.2, "cold_start": "5s", "min": 0, "max": 2, "deadline": "30s",
+        "schedules": [{"begin": "08:00", "end": "08:10", "zone": BERLIN, "max": 0}],
+    } | more  # fmt: skip
+    return {"begins": f"mon 07:50 {BERLIN}", "duration": "30m", "endpoints": [endpoint]}
+
+
+@pytest.mark.parametrize("policy", ["stoker", "hpa", "fixed-1"])
+def test_who_asks_while_a_schedule_closes_the_endpoint_is_refused_at_once_under_every_policy(policy: str) -> None:
+    world = World(read(closing(policy=policy), Path()), 1.0)
+    (found,) = world.run()
+    ledger = world.sites["a"].ledger
+    _, _, latency_s, ends = ledger.columns()
+    arrived_s = ledger.arrived_s()
+    is_closed = ends == ENDS.index("closed")
+    # Each policy lets replicas go at its next look; until then they answer, as they do live.
+    looks_s = world.sites["a"].policy.every_s
+    while_closed = (arrived_s > 600.0 + looks_s + 5.0) & (arrived_s < 1_200.0)
+    assert np.sum(while_closed) > 300
+    assert np.all(is_closed[while_closed]), "all of them"
+    assert np.all((arrived_s[is_closed] >= 600.0) & (arrived_s[is_closed] < 1_201.0)), "and nobody else"
+    assert not latency_s[is_closed].any(), "none of them waits"
+    assert found.ends["closed"] == np.sum(is_closed)
+    assert found.ends["late"] == found.ends["down"] == 0
+    assert found.ends["ok"] == found.requests - found.ends["closed"], "who comes first when it opens wakes it"
+    waited = found.late_ratio * (found.requests - found.ends["closed"])
+    assert waited == pytest.approx(np.sum((ledger.columns()[0] > 1.0) & ~is_closed)), "late is said of the others"
+
+
+def test_who_waits_when_the_endpoint_closes_is_told_so_then() -> None:
+    engine = {"places": {"places": 1, "service": "40s", "variation": 0.0}}
+    world = World(read(closing(engine=engine, times=0.05, deadline="10m", max=1), Path()), 1.0)
+    (found,) = world.run()
+    ledger = world.sites["a"].ledger
+    _, _, latency_s, ends = ledger.columns()
+    arrived_s = ledger.arrived_s()
+    waited = (ends == ENDS.index("closed")) & (latency_s > 0.0)
+    assert np.sum(waited) > 3
+    ended_s = arrived_s[waited] + latency_s[waited]
+    assert np.all((ended_s >= 600.0) & (ended_s < 605.0))
+    assert found.ends["unfinished"] == 0
+
+
+def test_an_endpoint_that_keeps_a_replica_is_not_closed_by_a_maximum_of_none() -> None:
+    (found,) = World(read(closing(min=1), Path()), 1.0).run()
+    assert found.ends["ok"] == found.requests, "its minimum is a promise"
+
+
+def test_a_plan_counts_who_was_closed_out_by_itself_and_promises_by_the_others() -> None:
+    lasts_s, began_s = 14_400.0, moment("wed 20:00")
+    at_s = np.sort(np.random.default_rng(4).uniform(0.0, lasts_s, 2_000))
+    nights = Schedule(begin="22:00", end="06:00", max=0)
+    kind = trial.Kind(
+        plan.Places(4, Drawn(0.2, 0.0)), (Slo("latency", 0.9, 3.0),), 5.0, began_s=began_s, schedules=(nights,)
+    )
+    recorded = of(at_s, lasts_s)
+    demand = sampled(recorded, states=trial.states((kind,), recorded))
+    figures = trial.run(kind, UNPRICED, Range(0, 2), demand, 1).figures
+    assert figures.closed_ratio == pytest.approx(0.5, abs=0.03)
+    assert figures.answered_ratio > 0.99
+    assert figures.kept[kind.slos[0].name] > 0.95
+    assert figures.latency.p95_s < 3.0
+    open_all_day = trial.run(replace(kind, schedules=()), UNPRICED, Range(0, 2), demand, 1).figures
+    assert open_all_day.closed_ratio == 0.0

@@ -215,6 +215,16 @@ def test_a_wanted_replica_without_room_is_blocked_with_the_arithmetic() -> None:
     assert "needs 3.0 cores, largest free is 1.0" in found.blocked
 
 
+def test_who_comes_while_nothing_runs_and_nothing_has_room_is_refused_at_once() -> None:
+    kind = fixed(steady(5.0, 60.0), 1, terms=Terms(cold_start_s=5.0, least=1, most=2), cores=8.0, deadline_s=20.0)
+    world = World(PlatformPlan((kind,), nodes=nodes(1)))
+    found = world.run()[0]
+    assert found.ends["down"] == found.requests
+    assert not world.sites["one"].ledger.columns()[2].any(), "none waits"
+    asleep = replace(kind, terms=Terms(cold_start_s=5.0, least=0, most=2))
+    assert ran(asleep, nodes=nodes(1)).ends["late"] == found.requests, "it may sleep: it is waited for"
+
+
 def test_a_crash_loses_no_request_and_the_replica_comes_back() -> None:
     kind = fixed(steady(20.0, 120.0), 3, terms=Terms(cold_start_s=10.0, initial=3, least=3))
     found = ran(kind, faults=(Fault("replica", 30.0, "one"), Fault("replica", 31.0, "one")))

@@ -15,13 +15,16 @@ TuningChanges: Final = partly(Tuning, "TuningChanges", "Settings to change; null
 
 
 async def _settings(call: Call) -> Response:
-    return reply(view(await call.plane.database.reading(tuned), call.plane.usual))
+    before = call.plane.routes.table.tuning
+    found = await call.plane.database.reading(lambda connection: tuned(connection, before))
+    return reply(view(found, call.plane.usual))
 
 
 async def _change_settings(call: Call) -> Response:
     given = await changes(call.request, TuningChanges)
+    before = call.plane.routes.table.tuning
     try:
-        found = await call.plane.database.writing(lambda connection: tuning.change(connection, given))
+        found = await call.plane.database.writing(lambda connection: tuning.change(connection, given, before))
     except msgspec.ValidationError as wrong:
         raise invalid(wrong) from wrong
     call.plane.loop.wake()

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # What a simulation can tell the effect of.
 CHANGED: Final = ("replicas.", "scaling.", "limits.queue_max", "limits.timeout")
 UNKNOWN: Final = ("scaling.signals",)  # simulated engines have no gauges
+CLOSED: Final = (
+    "closed: of all requests, those refused at once because a schedule lets no replica be; the rest is of the others"
+)
 
 
 def changed(spec: EndpointSpec, settings: Sequence[str]) -> EndpointSpec:
@@ -63,10 +66,13 @@ def range_of(spec: EndpointSpec) -> Range:
 def text(change: Change, slos: "Sequence[Slo]", is_priced: bool) -> str:
     """Return the numbers of both sides and their difference; what is more than chance is in colour."""
     header = ("", f"NOW: {_title(change.now)}", f"THEN: {_title(change.then)}", "DIFFERENCE")
-    rows = [_row(each, [slo.name for slo in slos]) for each in change.lines if is_priced or "cost" not in each.name]
+    told = [each for each in change.lines if is_priced or "cost" not in each.name]
+    is_closing = any(each.name == "closed" and (each.now or each.then) for each in told)
+    rows = [_row(each, [slo.name for slo in slos]) for each in told if is_closing or each.name != "closed"]
     count = len(change.now.runs)
     note = f"means of {count} draws of the demand, the same for both; ±: 95 % interval, dim where it may be chance"
-    return "\n".join([columns(header, rows), click.style(note, dim=True), *_schedules(change)])
+    notes = [note, CLOSED] if is_closing else [note]
+    return "\n".join([columns(header, rows), *(click.style(each, dim=True) for each in notes), *_schedules(change)])
 
 
 def _title(side: Side) -> str:
@@ -93,7 +99,7 @@ def _schedule(title: str, one: Scheduled) -> str:
 
 
 def _row(line: Line, promises: Sequence[str]) -> tuple[str, ...]:
-    is_share = line.name in promises or line.name == "answered"
+    is_share = line.name in promises or line.name in ("answered", "closed")
     if is_share:
         now, then, by = (f"{each * 100:.2f} %" for each in (line.now, line.then, line.difference.mean))
         half = f"{(line.difference.high - line.difference.mean) * 100:.2f}"
@@ -102,7 +108,7 @@ def _row(line: Line, promises: Sequence[str]) -> tuple[str, ...]:
         now, then, by = say(line.now), say(line.then), say(abs(line.difference.mean))
         half = say(line.difference.high - line.difference.mean)
         by = f"−{by}" if line.difference.mean < 0 else by
-    good = (line.difference.mean > 0) == is_share
+    good = (line.difference.mean > 0) == (is_share and line.name != "closed")
     colour = {"fg": "green" if good else "red"} if line.is_clear else {"dim": True}
     sign = "+" if line.difference.mean > 0 else ""
     return line.name, now, then, click.style(f"{sign}{by} ± {half}", **colour)

@@ -8,7 +8,7 @@ from stoker.cli.output import columns, show
 from stoker.cli.session import Command, Session, output_option
 from stoker.client import tuning
 from stoker.types.errors import InvalidInput
-from stoker.types.tuning import NAMES, Setting, TuningView
+from stoker.types.tuning import NAMES, WHOLE, Setting, TuningView
 from stoker.types.units import format_bytes, parse_bytes, parse_seconds
 
 
@@ -43,7 +43,14 @@ def table(found: TuningView) -> str:
         (each.name, _shown(each, each.value), "set" if each.is_set else "as started", _shown(each, each.usual))
         for each in found.items
     ]
-    return columns(("NAME", "VALUE", "", "STARTED WITH"), rows)
+    lines = [columns(("NAME", "VALUE", "", "STARTED WITH"), rows)]
+    if found.unread:
+        names = "all that is kept" if found.unread == (WHOLE,) else ", ".join(found.unread)
+        words = (
+            f"{names}: set by another version, cannot be read by this one; of what it knows the last value is used on"
+        )
+        lines.append(click.style(words, fg="yellow"))
+    return "\n".join(lines)
 
 
 def _shown(each: Setting, value: float | str) -> str:

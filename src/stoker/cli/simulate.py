@@ -146,6 +146,9 @@ def command(load: str | None, trace: Path | None, plan: Path | None, **given: An
 
     Time is virtual: an hour takes a second. The policy called stoker is the function that runs live; the others are
     Knative's, Ray Serve's and Kubernetes' published algorithms. All of them see the same requests.
+
+    Of a plan, who asks while a schedule lets no replica be (max 0) is refused at once, as live, and counted as closed,
+    not as late.
     """
     asked = Asked(**given)
     if sum(each is not None for each in (load, trace, plan)) > 1:

@@ -22,6 +22,7 @@ from stoker.types.errors import InvalidInput
 if TYPE_CHECKING:
     from stoker.sim.platform.outcome import Outcome
 
+CLOSED = "CLOSED"  # stands behind ANSWERED where a schedule closes any of the endpoints
 HEADINGS = ("ENDPOINT", "POLICY", "REQUESTS", "ANSWERED", "LATE", "WAIT P99", "FIRST P50", "P99", "LATENCY P50", "P99",
             "MOST", "REPLICA-HOURS", "RETRIES")  # fmt: skip
 
@@ -46,7 +47,7 @@ def run(file: Path, names: str, late_s: float, chart: Path | None, output: str) 
             tracks += [Track(f"{key}{title}", site.ledger.timeline) for key, site in world.sites.items()]
     outcomes.sort(key=lambda each: list(world.sites).index(each.endpoint))
     if chart is not None:
-        table = [HEADINGS, *(_cells(each) for each in outcomes)]
+        table = _table(outcomes)
         write(chart, page(f"Simulation of {file.name}", f"seed {plan.seed}, {plan.gateways} gateways", tracks, table))
     show(items(outcomes), output, lambda: _text(outcomes, late_s))
     if chart is not None and output == "table":
@@ -72,8 +73,11 @@ def _tree(file: Path) -> object:
 
 
 def _text(outcomes: "list[Outcome]", late_s: float) -> str:
-    lines = [columns(HEADINGS, [_cells(each) for each in outcomes])]
-    lines.append(click.style(f"late: waited over {late_s:g} s, or was not answered in time", dim=True))
+    headings, *rows = _table(outcomes)
+    words = f"late: waited over {late_s:g} s, or was not answered in time"
+    if CLOSED in headings:
+        words += "; closed: refused at once, because a schedule lets no replica be, and not late"
+    lines = [columns(headings, rows), click.style(words, dim=True)]
     for each in outcomes:
         lost = {how: count for how, count in each.ends.items() if count and how != "ok"}
         if lost:
@@ -89,6 +93,16 @@ def _text(outcomes: "list[Outcome]", late_s: float) -> str:
 
 def _title(one: "Outcome") -> str:
     return f"{one.endpoint} ({one.policy})"
+
+
+def _table(outcomes: "list[Outcome]") -> list[tuple[str, ...]]:
+    """Return the headings and a row for each."""
+    rows = [HEADINGS, *(_cells(each) for each in outcomes)]
+    if not any(each.ends["closed"] for each in outcomes):
+        return rows
+    shares = (CLOSED, *(f"{each.ends['closed'] / max(each.requests, 1):.2%}" for each in outcomes))
+    at = HEADINGS.index("ANSWERED") + 1
+    return [(*row[:at], share, *row[at:]) for row, share in zip(rows, shares, strict=True)]
 
 
 def _cells(one: "Outcome") -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from stoker.control import apply, deaths
 from stoker.control.apply import Effects
 from stoker.control.observe import RESYNC_S, Observer, State, read_state
 from stoker.control.ports import Folders
-from stoker.control.routes import RoutePublisher, next_table
+from stoker.control.routes import RoutePublisher, next_table, tuned
 from stoker.control.scaling.gather import closed_of
 from stoker.core import reconcile
 from stoker.core.actions import Action, ChangeRollout, ForgetReplica, ForgetRevision, RemoveEndpoint
@@ -36,6 +36,7 @@ from stoker.types.loading import Usual
 from stoker.types.remedies import Act
 from stoker.types.rollouts import RolloutCounts
 from stoker.types.routes import RouteTable
+from stoker.types.tuning import Tuning
 
 LEASE: Final = "control"
 FOLLOW_S: Final = 2.0  # between two tries to get a lease that another holds
@@ -54,6 +55,7 @@ class Decision(msgspec.Struct, frozen=True):
     state: State
     table: RouteTable
     encoded: bytes
+    unread: tuple[str, ...]  # settings
 
 
 class Loop:
@@ -101,6 +103,7 @@ class Loop:
         self._versions = Versions()  # of the thread that writes
         self._wanted: set[tuple[str, str]] = set()  # endpoints with that gauge
         self._told: dict[str, int] = {}  # restarts by replica that are in the journal
+        self._unread: tuple[str, ...] = ()
 
     @property
     def lease(self) -> Lease | None:
@@ -179,6 +182,7 @@ class Loop:
         decision, self._told = await self._database.writing(lambda connection: self._decide(connection, lease, seen))
         self.state = decision.state
         self._routes.publish(decision.table, decision.encoded)
+        self._tell_unread(decision.unread)
         self._count_wanted(decision.state.endpoints)
         for action in decision.plan.actions:
             if isinstance(action, ChangeRollout) and not action.is_news:
@@ -207,8 +211,16 @@ class Loop:
         leases.guard(connection, lease)
         seen = msgspec.structs.replace(seen, spent=self.spent(connection, now_s))
         where = Late(lambda: self.located(connection))
-        decision = decide(connection, seen, where, now_s, self.starts(connection), self._versions, self.rules)
+        before = self._routes.table.tuning
+        decision = decide(connection, seen, where, now_s, self.starts(connection), self._versions, self.rules, before)
         return decision, deaths.note(connection, seen.nodes, self._told, now_s)
+
+    def _tell_unread(self, names: tuple[str, ...]) -> None:
+        """Say once, and show as long as it lasts, which settings are kept that cannot be read."""
+        self._metrics.gauge("stoker_settings_unread").set(float(len(names)))
+        if names and names != self._unread:
+            log.warning("settings are kept that this version cannot read", extra={"settings": ", ".join(names)})
+        self._unread = names
 
     def _count_wanted(self, endpoints: Iterable[EndpointState]) -> None:
         wanted = {(str(each.project), str(each.name)): each.status.replicas_wanted for each in endpoints}
@@ -268,10 +280,12 @@ def decide(
     starts: Mapping[EndpointKey, Usual],
     kept: Versions,
     rules: Rules,
+    before: Tuning,
 ) -> Decision:
     """Read, decide and store in one transaction: nobody else's write comes between what was seen and what is done.
 
-    seen: what is known from elsewhere than the database. kept: the versions that were read before. Guard the lease.
+    seen: what is known from elsewhere than the database. kept: the versions that were read before. before: settings
+    that were. Guard the lease.
     """
     state = read_state(connection, kept)
     snapshot = msgspec.structs.replace(
@@ -291,5 +305,6 @@ def decide(
     if not plan.is_empty:
         apply.write(connection, plan, now_s)
         state = read_state(connection, kept)
-    table, encoded = next_table(connection, state, address, now_s, starts, rules, snapshot.closed)
-    return Decision(plan, state, table, encoded)
+    kept_settings = tuned(connection, before)
+    table, encoded = next_table(connection, state, address, now_s, starts, rules, snapshot.closed, kept_settings.tuning)
+    return Decision(plan, state, table, encoded, kept_settings.unread)

@@ -34,7 +34,7 @@ from stoker.types.loading import Usual
 from stoker.types.models import sha256_digest
 from stoker.types.prices import DatedCard, PriceBook
 from stoker.types.routes import EndpointRoute, KeyRoute, RouteTable
-from stoker.types.tuning import Tuning
+from stoker.types.tuning import Kept, Tuning, read
 
 
 def next_table(
@@ -45,6 +45,7 @@ def next_table(
     starts: Mapping[EndpointKey, Usual],
     rules: Rules,
     closed: Mapping[EndpointKey, Closed],
+    tuning: Tuning,
 ) -> tuple[RouteTable, bytes]:
     """Return the table of `state` and its JSON, numbered; stores a new number when its content is new."""
     known = _known(connection)
@@ -74,7 +75,7 @@ def next_table(
         budgets=_budgets(connection),
         quotas=quotas.routes(connection),
         providers=trusted,
-        tuning=tuned(connection),
+        tuning=tuning,
     )
     table = with_secrets(connection, table, state, rules)
     digest = sha256_digest(msgspec.json.encode(table))
@@ -94,15 +95,9 @@ def _closing(route: EndpointRoute, closed: Closed | None) -> EndpointRoute:
     return msgspec.structs.replace(route, holds=False, closed=closed.words, opens_at_s=closed.opens_at_s)
 
 
-def tuned(connection: Connection) -> Tuning:
-    """Return what is set. Where a newer version set what this one does not know, everything is as it was started."""
-    text = settings.get(connection, settings.TUNING)
-    if text is None:
-        return Tuning()
-    try:
-        return msgspec.json.decode(text, type=Tuning)
-    except msgspec.ValidationError:
-        return Tuning()
+def tuned(connection: Connection, before: Tuning) -> Kept:
+    """Return the settings that are kept. before: those that were in force until now (types/tuning.read)."""
+    return read(settings.get(connection, settings.TUNING), before)
 
 
 def _budgets(connection: Connection) -> tuple[BudgetRoute, ...]:

@@ -4,14 +4,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
-from stoker.control.routes import RoutePublisher, tuned
+from stoker.control.routes import RoutePublisher
 from stoker.observe.samples import SampleStore
 from stoker.store import settings
 from stoker.store.engine import Connection
 from stoker.telemetry.logs import set_level
-from stoker.types.tuning import Tuning
+from stoker.types.tuning import Kept, Tuning, changed
 
 if TYPE_CHECKING:
     from stoker.control.otlp import Sender
@@ -21,11 +19,14 @@ WAIT_S: Final = 30.0
 Senders = Callable[[str, float], Sequence["Sender"]]  # who sends to a receiver of OTLP, every so many seconds
 
 
-def change(connection: Connection, changes: dict[str, Any]) -> Tuning:
-    """Set `changes`, where None undoes, and return all that is set. Raises msgspec.ValidationError."""
-    tuning = tuned(connection).changed(changes)
-    settings.put(connection, settings.TUNING, msgspec.json.encode(tuning).decode())
-    return tuning
+def change(connection: Connection, changes: dict[str, Any], before: Tuning) -> Kept:
+    """Set `changes`, where None undoes, and return all that is set. before: as of routes.tuned.
+
+    Raises msgspec.ValidationError.
+    """
+    text, kept = changed(settings.get(connection, settings.TUNING), before, changes)
+    settings.put(connection, settings.TUNING, text)
+    return kept
 
 
 async def follow(routes: RoutePublisher, usual: Tuning, samples: SampleStore, senders: Senders) -> None:

@@ -1,5 +1,6 @@
 """Whether a request that finds no free place waits or is refused, and when a refused one should come back."""
 
+from collections.abc import Iterable
 from typing import Final, Literal
 
 from stoker.types.keys import PRIORITIES, Priority
@@ -39,6 +40,20 @@ def decide(*, wait_s: float, service_s: float, left_s: float, is_down: bool) -> 
     if is_down:
         return "down"
     return "late" if wait_s + service_s > left_s else "wait"
+
+
+def is_down(*, holds: bool, replaces: bool, count: int, gone: Iterable[bool]) -> bool:
+    """Return whether nothing runs, and nothing is to come that would be worth waiting for.
+
+    Args:
+        holds: the endpoint sleeps, and whoever asks is waited with until it is awake (core/traffic.py).
+        replaces: a rollout runs, which may have taken the old replicas away to make room for the new.
+        count: replicas that the endpoint has.
+        gone: of each whether it will not come back, or has been away for DOWN_WAIT_S; read as far as it is needed.
+    """
+    if holds:
+        return False
+    return all(gone) if count else not replaces
 
 
 def is_lost(*, left_s: float, service_s: float, is_served: bool) -> bool:

@@ -128,6 +128,10 @@ ALARMS: Final = (
         "`stoker logs --process control`; what runs goes on",
     ),
     Alarm(
+        "SettingsUnread", "ticket", 60.0, "{value} settings are kept that this version cannot read",
+        "`stoker settings` names them: set them again, or go back to the version that set them",
+    ),
+    Alarm(
         "ControlGone", "page", 300.0, "control is not there; what runs goes on, nothing is repaired",
         "`stoker status`; only who watches from outside can see this one",
     ),

@@ -83,6 +83,11 @@ def is_replaced(rollout: RolloutState | None) -> bool:
     return rollout.phase in ("clearing", "scaling", "returning")
 
 
+def holds(rollout: RolloutState | None, *, may_sleep: bool, has_replicas: bool) -> bool:
+    """Return whether requests are waited with although nothing runs, unless the endpoint is closed."""
+    return is_replaced(rollout) or (may_sleep and not has_replicas)
+
+
 def route_table(
     endpoints: Iterable[EndpointState],
     revisions: Iterable[Revision],
@@ -168,7 +173,7 @@ def _endpoint_route(
         cache=_cache_route(endpoint.resource.spec.cache),
         coalesce=endpoint.resource.spec.coalesce,
         rollout=rollout_route(rollout),
-        holds=is_replaced(rollout) or (can_sleep(endpoint.resource.spec) and not any(map(replicas.get, names))),
+        holds=holds(rollout, may_sleep=can_sleep(endpoint.resource.spec), has_replicas=any(map(replicas.get, names))),
         **_chained(endpoint),
     )
 

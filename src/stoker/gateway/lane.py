@@ -343,13 +343,14 @@ class Lane:
 
     def is_down(self, now_s: float) -> bool:
         """Return whether no replica runs or loads, and none has for long enough to stop hoping."""
-        if self.route.holds:
-            return False
-        if not self._replicas:
-            return self.arms is None  # a rollout may have taken the old ones away to make room for the new
-        return all(
-            (not replica.is_connected and now_s - replica.down_since_s > admit.DOWN_WAIT_S) or replica.state == "failed"
-            for replica in self._replicas.values()
+        return admit.is_down(
+            holds=self.route.holds,
+            replaces=self.arms is not None,
+            count=len(self._replicas),
+            gone=(
+                (not each.is_connected and now_s - each.down_since_s > admit.DOWN_WAIT_S) or each.state == "failed"
+                for each in self._replicas.values()
+            ),
         )
 
     def loading(self, now_s: float) -> Loading | None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from stoker.core.scale.bounds import bounds, is_on
+from stoker.core.scale.bounds import Closed, bounds, closed, is_on
 from stoker.core.scale.policy import Policy, window
 from stoker.types.scaling import WEEKDAYS, Schedule
 
@@ -50,6 +50,11 @@ class Calendar:
         policy = Policy(min=least, max=most, schedules=self.windows)
         found = bounds(policy, self.offsets_s(now_s), self.began_s + now_s)
         return found.least, found.most
+
+    def closed(self, least: int, most: int, now_s: float) -> Closed | None:
+        """Return that schedules let no replica be at a virtual second; None where some may be."""
+        policy = Policy(min=least, max=most, schedules=self.windows)
+        return closed(policy, self.offsets_s(now_s), self.began_s + now_s)
 
     def states(self, lasts_s: float) -> list[tuple[bool, ...]]:
         """Return for each minute which of the schedules are on, as its beginning has it."""

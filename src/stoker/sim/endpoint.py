@@ -1,7 +1,8 @@
 """One endpoint on virtual time: a queue, replicas with places that start slowly, and a policy that says how many.
 
 The plain model behind comparisons of scaling policies: one queue that knows every place (as one gateway does), no
-failures, no refusals. It costs about a microsecond an event. `sim/platform/` has everything else.
+failures, no refusals: who comes while a schedule lets no replica be waits too. It costs about a microsecond an event.
+`sim/platform/` has everything else.
 """
 
 import math
@@ -12,6 +13,8 @@ from typing import Final
 
 import numpy as np
 
+from stoker.core.scale.bounds import Closed
+from stoker.core.scale.policy import sleeps
 from stoker.sim.calendar import Calendar
 from stoker.sim.policy import Observation, Policy
 from stoker.sim.run import Run, Sample
@@ -50,6 +53,20 @@ class Terms:
         if self.calendar is None:
             return self.least, self.most
         return self.calendar.bounds(self.least, self.most, now_s)
+
+    @property
+    def can_sleep(self) -> bool:
+        """Whether nothing may run while nobody asks, and the next request is waited with."""
+        return sleeps(self.least, self.most, self.calendar.windows if self.calendar is not None else ())
+
+    @property
+    def can_close(self) -> bool:
+        """Whether a schedule may let no replica be."""
+        return self.calendar is not None and any(each.max == 0 for each in self.calendar.windows)
+
+    def closed(self, now_s: float) -> Closed | None:
+        """Return that schedules let no replica be at a virtual second."""
+        return self.calendar.closed(self.least, self.most, now_s) if self.calendar is not None else None
 
 
 def simulate(

@@ -42,6 +42,51 @@ class Tuning(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
 
 
 NAMES: Final = Tuning.__struct_fields__
+WHOLE: Final = "*"  # in Kept.unread: nothing of what is kept can be read
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """What is set. unread: the names that are kept with it and cannot be read, such as another version's, sorted."""
+
+    tuning: Tuning = Tuning()
+    unread: tuple[str, ...] = ()
+
+
+def read(text: str | None, before: Tuning) -> Kept:
+    """Return what is kept as `text`, name by name: what cannot be read of it is as it was before.
+
+    Not as the platform was started: a limit that somebody set must not go because another version, or a hand in the
+    database, wrote something beside it. before: what was read last; of a control that has just started nothing.
+    """
+    if text is None:
+        return Kept()
+    try:
+        given = msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return Kept(before, (WHOLE,))
+    found: dict[str, Any] = {}
+    unread: list[str] = []
+    for name, value in given.items():
+        try:
+            found[name] = getattr(msgspec.convert({name: value}, Tuning), name)
+        except msgspec.ValidationError:
+            unread.append(name)
+            if name in NAMES:
+                found[name] = getattr(before, name)
+    return Kept(Tuning(**found), tuple(sorted(unread)))
+
+
+def changed(text: str | None, before: Tuning, changes: dict[str, Any]) -> tuple[str, Kept]:
+    """Return what is kept as `text` with `changes`, where None undoes, and what that says.
+
+    What cannot be read stays as it is kept, unless it is changed. Raises msgspec.ValidationError for what cannot be.
+    """
+    kept = read(text, before)
+    tuning = kept.tuning.changed(changes)
+    unread = tuple(name for name in kept.unread if name not in changes and name != WHOLE)
+    raw = msgspec.json.decode(text, type=dict[str, msgspec.Raw]) if text is not None and unread else {}
+    whole = {name: value for name, value in tuning.items() if value is not None} | {name: raw[name] for name in unread}
+    return msgspec.json.encode(whole).decode(), Kept(tuning, unread)
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -54,17 +99,19 @@ class Setting(msgspec.Struct, frozen=True):
 
 
 class TuningView(msgspec.Struct, frozen=True):
-    """All of them."""
+    """All of them. unread: names that are kept with them and that this version cannot read; `*`, all that is kept."""
 
     items: tuple[Setting, ...]
+    unread: tuple[str, ...] = ()
 
 
-def view(tuning: Tuning, usual: Tuning) -> TuningView:
-    """Return what is shown of `tuning` on a platform that was started with `usual`."""
+def view(kept: Kept, usual: Tuning) -> TuningView:
+    """Return what is shown of `kept` on a platform that was started with `usual`."""
     started = dict(usual.items())
     return TuningView(
         tuple(
             Setting(name, started[name] if value is None else value, started[name], value is not None)
-            for name, value in tuning.items()
-        )
+            for name, value in kept.tuning.items()
+        ),
+        kept.unread,
     )

@@ -1,5 +1,7 @@
 """The bounds and numbers that a scaling decision keeps, in seconds and counts: what `spec.scaling` means."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from stoker.types.resources import EndpointSpec
@@ -44,8 +46,13 @@ def is_scaled(spec: EndpointSpec) -> bool:
 
 def can_sleep(spec: EndpointSpec) -> bool:
     """Return whether nothing may run while nobody asks, and the next request is waited for."""
-    least = (spec.replicas.min, *(each.min for each in spec.scaling.schedules if each.min is not None))
-    return is_scaled(spec) and not min(least)
+    return not spec.backends and sleeps(spec.replicas.min, spec.replicas.max, spec.scaling.schedules)
+
+
+def sleeps(least: int, most: int, schedules: Sequence[Schedule | Window]) -> bool:
+    """Return whether bounds that may change by themselves ever let nothing run."""
+    lows = (least, *(each.min for each in schedules if each.min is not None))
+    return (most > least or bool(schedules)) and not min(lows)
 
 
 def policy_of(spec: EndpointSpec, gateways: int) -> Policy:

@@ -95,6 +95,7 @@ QUESTIONS: Final = (
     Question("KeyValueCacheFull", f"max {_BY} (stoker_kv_cache_usage_ratio)", over=0.95),
     Question("LoopBlocked", "quantile by (process) (0.99, stoker_event_loop_lag_seconds[5m])", over=0.25),
     Question("ControlFails", "increase by () (stoker_loop_errors_total[10m])", over=3.5),
+    Question("SettingsUnread", "max by () (stoker_settings_unread)", over=0.5),
     Question(
         "CertificateExpires", "min by (process) (stoker_tls_certificate_expiry_timestamp_seconds)",
         under=_WEEK_S, is_moment=True,

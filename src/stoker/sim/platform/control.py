@@ -7,8 +7,10 @@ from typing import Final
 from stoker.core import backoff, place
 from stoker.core.capacity import Capacity, Held
 from stoker.core.shortage import NoRoom
+from stoker.sim.calendar import MINUTE_S
 from stoker.sim.platform import plan
 from stoker.sim.platform.clock import Clock
+from stoker.sim.platform.lane import Table
 from stoker.sim.platform.replica import Ended, Replica
 from stoker.sim.platform.rollouts import TURN_S, Course
 from stoker.sim.platform.site import Site
@@ -32,7 +34,11 @@ class Control:
     def begin(self, until_s: float) -> None:
         """Start what is there at the beginning, ready, and look from then on."""
         for site in self._sites.values():
+            site.follow_clock(site.kind.terms.bounds(0.0), 0.0)
             self._reconcile(site, is_there=True)
+            self.publish(site)
+            if site.kind.terms.can_close:
+                self._clock.at(_minute_s(site, 0.0), self._follow_clock, site, until_s)
             self._clock.at(site.kind.looks_from_s, self._tick, site, site.looks)
         for kind in self._plan.rollouts:
             if kind.at_s < until_s:
@@ -42,7 +48,7 @@ class Control:
 
     def wake(self, site: Site) -> None:
         """Look soon, if nothing takes requests: somebody waits. Whoever scales to zero has something that asks."""
-        if not site.is_woken and all(each.state == "draining" for each in site.replicas):
+        if site.closed is None and not site.is_woken and all(each.state == "draining" for each in site.replicas):
             site.is_woken = True
             soon_s = max(self._clock.now_s + WAKE_S, site.looked_s + WOKEN_S)
             self._clock.at(soon_s, self._tick, site, site.looks)
@@ -59,11 +65,22 @@ class Control:
         now_s = site.looked_s = self._clock.now_s
         site.looks += 1
         least, most = site.kind.terms.bounds(now_s)
+        is_turned = site.follow_clock((least, most), now_s)
         wanted = min(max(site.policy.tick(site.observe(now_s)), least), most)
         if wanted != site.wanted:
             site.wanted = wanted
             site.changes += now_s < site.kind.arrivals.duration_s
         self._reconcile(site)
+        if is_turned:
+            self.publish(site)
+
+    def _follow_clock(self, site: Site, until_s: float) -> None:
+        """Have gateways know whether schedules close an endpoint, however seldom its policy looks."""
+        now_s = self._clock.now_s
+        if site.follow_clock(site.kind.terms.bounds(now_s), now_s):
+            self.publish(site)
+        if now_s < until_s:
+            self._clock.at(_minute_s(site, now_s), self._follow_clock, site, until_s)
 
     def _reconcile(self, site: Site, *, is_there: bool = False) -> None:
         """Order what is missing where it fits, and drain what is too much. is_there: it is ready at once."""
@@ -155,7 +172,8 @@ class Control:
         self._bury(site)
         listed = [each for each in site.replicas if each.state != "draining"]
         heard_s = self._clock.now_s + self._plan.table_lag_s if self._clock.now_s else 0.0
-        self._clock.at(heard_s, _follow, site, listed, site.weights())
+        table = Table(site.weights(), site.holds(bool(listed)), is_closed=site.closed is not None)
+        self._clock.at(heard_s, _follow, site, listed, table)
 
     def refresh(self, site: Site) -> None:
         """Let gateways see what they see by themselves: a replica that is ready, or whose connection broke."""
@@ -208,6 +226,7 @@ class Control:
                 request.lane.lost(replica, request)
             self._bury(site)
             self._reconcile(site)
+            self.publish(site)  # also where there was no room elsewhere
 
     # ---- rollouts
 
@@ -244,13 +263,20 @@ class Control:
             self._clock.at(self._clock.now_s + TURN_S, self._turn, site, running)
 
 
-def _follow(site: Site, listed: list[Replica], weights: dict[str, int]) -> None:
+def _minute_s(site: Site, now_s: float) -> float:
+    """Return when a minute begins next by the clock on the wall, where schedules begin and end."""
+    calendar = site.kind.terms.calendar
+    assert calendar is not None
+    return now_s + MINUTE_S - calendar.wall_s(now_s) % MINUTE_S
+
+
+def _follow(site: Site, listed: list[Replica], table: Table) -> None:
     alive = [each for each in listed if each.state != "dead"]
     for at, lane in enumerate(site.lanes):
         watch = site.watches[at] if site.watches else None
         if watch is not None:
-            watch.share = weights.get(watch.canary, 0) / 100
-        lane.follow(alive, weights, watch)
+            watch.share = table.weights.get(watch.canary, 0) / 100
+        lane.follow(alive, table, watch)
 
 
 def _surplus(mine: list[Replica], count: int) -> list[Replica]:

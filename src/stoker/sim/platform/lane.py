@@ -7,7 +7,7 @@ time; every rule is the core's: route, concurrency, admit, fairness, retry, arms
 import math
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Final
+from typing import Final, NamedTuple
 
 from stoker.core import admit, affinity, concurrency, fairness, retry, route, sizes
 from stoker.sim.platform import plan
@@ -23,6 +23,14 @@ LEARN: Final = 0.05  # as in gateway/queue.py
 FADE_S: Final = 1.0
 
 Finished = Callable[[Request, End], None]
+
+
+class Table(NamedTuple):
+    """What a route table says of the endpoint beside its replicas. weights: of each revision, in percent."""
+
+    weights: dict[str, int]
+    holds: bool = True  # requests are waited with although nothing runs
+    is_closed: bool = False  # no replica may be, by a schedule
 
 
 class View:
@@ -57,7 +65,7 @@ class Lane:
         self._listed: list[View] = []
         self._open: list[View] = []
         self._groups: dict[str, list[View]] = {}  # of `_open`, by revision
-        self._weights: dict[str, int] = {}
+        self._table = Table({})
         self._places = 0
         self._service_s = 0.0
         self._samples = 0
@@ -71,18 +79,19 @@ class Lane:
         """How many wait for a place."""
         return self._line.count
 
-    def follow(self, replicas: Sequence[Replica], weights: dict[str, int], watch: Watch | None) -> None:
+    def follow(self, replicas: Sequence[Replica], table: Table, watch: Watch | None) -> None:
         """Take a new route table."""
         self._listed = [self.views.setdefault(each, View(each)) for each in replicas]
         listed = set(replicas)
         self.views = {key: view for key, view in self.views.items() if key in listed or view.in_flight}
-        self._weights, self.watch = weights, watch
+        self._table, self.watch = table, watch
         self.refresh()
+        self._sweep()
 
     def refresh(self) -> None:
         """Look again which replicas are open: gateways are connected to them, and see that themselves."""
         able = [each for each in self._listed if each.replica.state in OPEN and not each.is_ejected]
-        self._open = [each for each in able if self._weights.get(each.replica.revision)]
+        self._open = [each for each in able if self._table.weights.get(each.replica.revision)]
         self._groups = {}
         for each in able:
             self._groups.setdefault(each.replica.revision, []).append(each)
@@ -118,8 +127,9 @@ class Lane:
             return
         wait_s = admit.wait_s(self._line.ahead(request), self.in_flight, self._service_s)
         left_s = request.deadline_s - now_s
-        if admit.decide(wait_s=wait_s, service_s=self._one_s, left_s=left_s, is_down=False) == "late":
-            self._finished(request, "refused")
+        answer = admit.decide(wait_s=wait_s, service_s=self._one_s, left_s=left_s, is_down=self._is_down())
+        if answer != "wait":
+            self._finished(request, self._unavailable() if answer == "down" else "refused")
             return
         victims = self._line.victims(request, self._kind.queue_max, BYTES_MAX)
         if victims is None:
@@ -182,6 +192,7 @@ class Lane:
             self._line.put_again(request)
             if request.deadline_s < math.inf:
                 self._clock.at(request.deadline_s, self._expire, request)
+            self._sweep()
 
     def eject(self, view: View) -> None:
         """Send nothing more to a silent replica, and move what this gateway has there."""
@@ -192,6 +203,28 @@ class Lane:
         replica.held = [each for each in replica.held if each.lane is not self]
         for each in mine:
             self.lost(replica, each)
+
+    # ---- nothing runs
+
+    def _is_down(self) -> bool:
+        """As gateway/lane.py; while the table lists a replica, it is taken to come back."""
+        return admit.is_down(
+            holds=self._table.holds,
+            replaces=self.watch is not None,
+            count=len(self._listed),
+            gone=(False,),
+        )
+
+    def _unavailable(self) -> End:
+        return "closed" if self._table.is_closed else "down"
+
+    def _sweep(self) -> None:
+        """Send away who waits for nothing: live within a second, and here at once."""
+        while self._line.count and self._is_down():
+            request = self._line.head(())
+            assert request is not None
+            self._line.withdraw(request)
+            self._finished(request, self._unavailable())
 
     # ---- places and choice
 

@@ -11,6 +11,7 @@ from stoker.sim.platform.request import ENDS, End, Request
 from stoker.sim.run import Sample
 
 _NUMBERS: Final = {how: number for number, how in enumerate(ENDS)}
+CLOSED: Final = _NUMBERS["closed"]
 
 
 class Ledger:
@@ -92,7 +93,10 @@ class Moved(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of one endpoint. late_ratio: of all its requests, who waited longer than said or had no answer."""
+    """What became of one endpoint.
+
+    late_ratio: of all requests but those that came while it was closed, who waited longer than said or had no answer.
+    """
 
     endpoint: str
     policy: str
@@ -121,7 +125,11 @@ def quantiles(values: NDArray[np.float64]) -> Quantiles:
 
 
 def late_ratio(ledger: Ledger, late_s: float) -> float:
-    """Return the share of requests that waited longer than `late_s`, or were not answered in time."""
+    """Return the share of requests that waited longer than `late_s`, or were not answered in time.
+
+    Who came while the endpoint was closed is counted by itself: neither late nor in time.
+    """
     wait_s, _, _, ends = ledger.columns()
     missed = ledger.arrived - ledger.finished
-    return (float(np.sum((wait_s > late_s) | (ends != 0))) + missed) / max(ledger.arrived, 1)
+    is_late = ((wait_s > late_s) | (ends != 0)) & (ends != CLOSED)
+    return (float(np.sum(is_late)) + missed) / max(ledger.arrived - ledger.ends["closed"], 1)

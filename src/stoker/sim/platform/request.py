@@ -9,10 +9,11 @@ if TYPE_CHECKING:
     from stoker.sim.platform.replica import Replica
 
 # ok: answered. late: answered after its deadline, or given up in the queue. refused: it could not be in time, and was
-# told so at once. full: the queue was. shed: pushed out by another. failed: no try came to an answer.
-# unfinished: still here when the simulation ended.
-End = Literal["ok", "late", "refused", "full", "shed", "failed", "unfinished"]
-ENDS: Final[tuple[End, ...]] = ("ok", "late", "refused", "full", "shed", "failed", "unfinished")
+# told so at once. closed: so was who came, or waited, while a schedule let no replica be. down: while nothing ran and
+# nothing was to come, for want of room. full: the queue was. shed: pushed out by another. failed: no try came to an
+# answer. unfinished: still here when the simulation ended.
+End = Literal["ok", "late", "refused", "closed", "down", "full", "shed", "failed", "unfinished"]
+ENDS: Final[tuple[End, ...]] = ("ok", "late", "refused", "closed", "down", "full", "shed", "failed", "unfinished")
 
 Shapes = tuple[tuple[int, ...], ...]
 _ONE: Final[Shapes] = ()

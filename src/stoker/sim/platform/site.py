@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-from stoker.core import starts
+from stoker.core import starts, traffic
 from stoker.core.capacity import Demand
+from stoker.core.scale.bounds import Closed
 from stoker.sim.platform import plan
 from stoker.sim.platform.arms import Watch
 from stoker.sim.platform.lane import Lane
@@ -45,6 +46,7 @@ class Site:
         self.starts_s = deque([kind.known_start_s] if kind.known_start_s else [], maxlen=starts.KNOWN_MAX)
         self.paid_s = 0.0  # of replicas that are gone
         self.paid_until_s = kind.arrivals.duration_s  # what is left to be done after it is not counted
+        self.closed: Closed | None = None  # no replica may be
         self.blocked = ""
         self.blocked_s = 0.0
         self.blocked_since_s = -1.0
@@ -67,6 +69,21 @@ class Site:
         nearest = min(range(len(known)), key=lambda at: abs(known[at].at_s - now_s))
         self._shift = self._shift or self.draws.randrange(1, len(known))
         return known[(nearest + self._shift) % len(known)].took_s
+
+    def follow_clock(self, least_most: tuple[int, int], now_s: float) -> bool:
+        """Know whether schedules close it, and return whether that has changed. least_most: the bounds now."""
+        before = self.closed
+        if least_most[1]:
+            self.closed = None
+        elif before is None:  # once a closing: what it says looks a week ahead
+            self.closed = self.kind.terms.closed(now_s)
+        return (self.closed is None) != (before is None)
+
+    def holds(self, has_replicas: bool) -> bool:
+        """Return whether requests are waited with although nothing runs: what a route table says of it."""
+        state = self.course.state if self.course is not None and not self.course.is_ended else None
+        may_sleep = self.kind.terms.can_sleep
+        return self.closed is None and traffic.holds(state, may_sleep=may_sleep, has_replicas=has_replicas)
 
     def counts(self) -> dict[str, int]:
         """Return how many replicas of each revision there should be."""

@@ -24,6 +24,7 @@ class Figures(msgspec.Struct, frozen=True):
     """What a range did, of the whole demand. Times that more requests miss than have are infinite: no answer.
 
     kept: by objective, the share of requests that were as promised. answered_ratio: that got an answer in time.
+    closed_ratio: of all requests, those that a schedule closed out; everything else is said of the others.
     """
 
     kept: dict[str, float]
@@ -33,6 +34,7 @@ class Figures(msgspec.Struct, frozen=True):
     replicas_mean: float
     replicas_most: int
     usd_per_hour: float
+    closed_ratio: float = 0.0
 
     def spent(self, slos: tuple[Slo, ...]) -> float:
         """Return the share of its error budget that the worst promise used; above 1 it was not kept."""

@@ -96,6 +96,7 @@ def _numbers(kind: Kind) -> dict[str, Callable[[Figures], float]]:
     return {
         **{each.name: kept(each.name) for each in kind.slos},
         "answered": lambda one: one.answered_ratio,
+        "closed": lambda one: one.closed_ratio,
         "ttft p95": lambda one: min(one.ttft.p95_s, kind.timeout_s),
         "latency p50": lambda one: min(one.latency.p50_s, kind.timeout_s),
         "latency p95": lambda one: min(one.latency.p95_s, kind.timeout_s),

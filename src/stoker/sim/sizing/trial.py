@@ -16,7 +16,7 @@ from stoker.sim.calendar import Calendar, Jumps
 from stoker.sim.endpoint import Terms
 from stoker.sim.ours import EVERY_S, Stoker
 from stoker.sim.platform import plan
-from stoker.sim.platform.outcome import Quantiles
+from stoker.sim.platform.outcome import CLOSED, Quantiles
 from stoker.sim.platform.site import Site
 from stoker.sim.platform.world import SAMPLE_S, World
 from stoker.sim.policy import Fixed, Policy
@@ -71,11 +71,12 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Lived:
-    """A value for each request: when it came, and how long it took; infinite without an answer."""
+    """A value for each request: when it came, how long it took (infinite without an answer), and who was closed out."""
 
     arrived_s: Column
     ttft_s: Column
     latency_s: Column
+    is_closed: NDArray[np.bool_]
     replica_hours: float  # from order to stop, while requests came
 
     @property
@@ -98,9 +99,11 @@ def run(kind: Kind, pool: Pool, tried: Range, demand: Demand, seed: int, times: 
     arrivals = demand.draw(seed, times)
     engine = throughput.faster(kind.engine, pool.speed)
     site, lived = _lived(kind, engine, tried, arrivals, seed, demand.jumps)
-    weights = demand.weights(lived.arrived_s)
-    came = float(np.sum(demand.weights(arrivals.at_s)))
-    taken = {"ttft": lived.ttft_s, "latency": lived.latency_s}
+    whole = float(np.sum(demand.weights(arrivals.at_s)))
+    is_open = ~lived.is_closed
+    closed = float(np.sum(demand.weights(lived.arrived_s[lived.is_closed])))
+    came, weights = whole - closed, demand.weights(lived.arrived_s[is_open])
+    taken = {"ttft": lived.ttft_s[is_open], "latency": lived.latency_s[is_open]}
     kept = {
         each.name: float(np.sum(weights[taken[each.measure] <= each.limit_s])) / max(came, 1e-9) for each in kind.slos
     }
@@ -108,12 +111,13 @@ def run(kind: Kind, pool: Pool, tried: Range, demand: Demand, seed: int, times: 
     replicas_mean, replicas_most, usd_per_hour = _replicas(site, demand, pool, kind.cores)
     figures = Figures(
         kept=kept,
-        answered_ratio=float(np.sum(weights[np.isfinite(lived.latency_s)])) / max(came, 1e-9),
+        answered_ratio=float(np.sum(weights[np.isfinite(taken["latency"])])) / max(came, 1e-9),
         ttft=_quantiles(*sorted_s["ttft"], came),
         latency=_quantiles(*sorted_s["latency"], came),
         replicas_mean=replicas_mean,
         replicas_most=replicas_most,
         usd_per_hour=usd_per_hour,
+        closed_ratio=closed / max(whole, 1e-9),
     )
     curve = Curve(times, tuple(_at(*sorted_s[kind.slos[0].measure], came, share) for share in SHARES))
     return Trial(figures, curve, _course(site, demand))
@@ -136,7 +140,9 @@ def lived(kind: Kind, tried: Range, arrivals: Arrivals, seed: int = 0, jumps: Ju
     """Return what becomes of these very arrivals, in their order. jumps: see sim/calendar.py."""
     found = _lived(kind, kind.engine, tried, arrivals, seed, jumps)[1]
     order = np.argsort(found.arrived_s, kind="stable")
-    return Lived(found.arrived_s[order], found.ttft_s[order], found.latency_s[order], found.replica_hours)
+    columns = found.arrived_s, found.ttft_s, found.latency_s
+    arrived_s, ttft_s, latency_s = (each[order] for each in columns)
+    return Lived(arrived_s, ttft_s, latency_s, found.is_closed[order], found.replica_hours)
 
 
 def _lived(
@@ -149,7 +155,7 @@ def _lived(
     _, ttft_s, latency_s, ends = site.ledger.columns()
     around_s = _around_s(kind, site.ledger.queued_s() > 0.0, seed)
     ttft_s, latency_s = (np.where(ends == 0, took_s + around_s, math.inf) for took_s in (ttft_s, latency_s))
-    return site, Lived(site.ledger.arrived_s(), ttft_s, latency_s, outcome.replica_hours)
+    return site, Lived(site.ledger.arrived_s(), ttft_s, latency_s, ends == CLOSED, outcome.replica_hours)
 
 
 def _around_s(kind: Kind, is_queued: NDArray[np.bool_], seed: int) -> Column:

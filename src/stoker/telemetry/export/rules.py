@@ -93,6 +93,7 @@ def _of_processes() -> _Alerts:
     return {
         "LoopBlocked": (f"{lag} > 0.25", "process"),
         "ControlFails": (f"{_more('stoker_loop_errors_total', '10m', ())} > 3", "process"),
+        "SettingsUnread": (f"{select('stoker_settings_unread')} > 0", "process"),
         "ControlGone": (f"absent({select('stoker_loop_seconds', suffix='_count')})", "process"),
         "CertificateExpires": (expiry, "process"),
         "DescriptorsShort": (f"{select('process_open_fds')} / {select('process_max_fds')} > 0.8", "process"),
