@@ -10,7 +10,7 @@ from stoker.core.recognise.numbers import BEFORE, is_date
 from stoker.core.recognise.reading import reading
 from stoker.core.recognise.scan import Form
 from stoker.core.recognise.spans import Span
-from stoker.core.recognise.words import _AT, _AT_IN_URL, _LOCAL_MAX, _SIGNS, _USERINFO
+from stoker.core.recognise.words import _AT, _CODED, _LOCAL_MAX, _SIGNS, _USERINFO
 
 CARD = re.compile(r"(?<!\d[.,])(?:[2-6]\d{3}|1800)(?:[ \-\u00a0\u202f]?\d){8,15}(?!\d)")
 TOLD = re.compile(
@@ -92,7 +92,7 @@ def nines(text: str) -> Iterator[Span]:
 
 
 def emails(text: str) -> Iterator[Span]:
-    for found in (*_AT.finditer(text), *_AT_IN_URL.finditer(text)):
+    for found in (each for pattern in (_AT, *(coded for _, coded in _CODED)) for each in pattern.finditer(text)):
         start, first = found.start(), max(0, found.start() - _LOCAL_MAX)
         while start > first and (text[start - 1].isalnum() or text[start - 1] in _SIGNS):
             start -= 1
@@ -111,7 +111,7 @@ def ipv4(text: str) -> Iterator[Span]:
 
 def longs(text: str) -> Iterator[Span]:
     for run in secrets._LONG.finditer(text):
-        yield from secrets._in_long(text, run.start(), run.end())
+        yield from secrets._drawn(text, run.start(), run.end())
 
 
 def ipv6(text: str) -> Iterator[Span]:

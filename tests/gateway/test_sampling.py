@@ -230,6 +230,22 @@ def test_streams_that_may_yet_fail_are_heard_up_to_a_bound_together(tmp_path: Pa
     asyncio.run(work())
 
 
+def test_what_was_kept_goes_in_its_time_also_where_nothing_is_sampled_any_more(tmp_path: Path) -> None:
+    writer = segments.Writer(tmp_path / "team" / "digits", "gateway-0-before-")
+    writer.append(bytes(32), b"old", 60.0, time.time() - 2 * segments.HOUR_S)
+    writer.append(bytes(32), b"new", 60.0, time.time())
+    writer.close()
+
+    async def work() -> None:
+        samples = Samples(tmp_path, KeyRing(tmp_path), 1 << 20, "gateway-0")
+        await asyncio.to_thread(until, lambda: len(segments.segments(tmp_path / "team" / "digits")) == 1, "one is gone")
+        await samples.close()
+
+    asyncio.run(work())
+    (_, path), *_ = segments.segments(tmp_path / "team" / "digits")
+    assert list(segments.read(path, bytes(32))) == [b"new"]
+
+
 def test_an_answer_that_says_nothing_is_flagged_by_itself(rig: Rig) -> None:
     async def work() -> None:
         for text, request_id in (("chunks:5", "spoke-1"), ("chunks:1", "empty-1")):

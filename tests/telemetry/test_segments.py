@@ -125,6 +125,21 @@ def test_what_is_too_old_goes_then_the_oldest_hours_until_the_rest_fits(tmp_path
     assert (tmp_path / "team" / "digits" / "notes.txt").exists()
 
 
+def test_what_cannot_be_deleted_keeps_nothing_else_and_is_told(tmp_path: Path) -> None:
+    for hour in range(4):
+        written(tmp_path, b"x" * 1000, ttl_s=10 * HOUR_S, now_s=NOON_S + hour * HOUR_S)
+    folder = tmp_path / "team" / "digits"
+    held = folder / f"{int(NOON_S)}-{int(NOON_S) + HOUR_S}-held{segments.SUFFIX}"
+    held.mkdir()  # which no unlink takes
+    with pytest.raises(OSError):
+        segments.sweep(tmp_path, 1 << 30, NOON_S + 13 * HOUR_S)
+    assert [name.hour_s for name, _ in segments.segments(folder)] == [NOON_S + 3 * HOUR_S, NOON_S]
+    held.rename(held.with_name(f"{int(NOON_S)}-{int(NOON_S) + 99 * HOUR_S}-held{segments.SUFFIX}"))
+    with pytest.raises(OSError):
+        segments.sweep(tmp_path, 0, NOON_S)
+    assert [path.is_dir() for _, path in segments.segments(folder)] == [True]
+
+
 @given(st.text(max_size=40))
 def test_a_name_that_is_no_segments_is_told(text: str) -> None:
     name = Name.of(Path("x") / (text.replace("/", "") or "x"))

@@ -115,7 +115,11 @@ class Sample:
 
 
 class Samples:
-    """The queue and the thread, which starts with the first sample. Its methods are the event loop's."""
+    """The queue and the thread. Its methods are the event loop's.
+
+    The thread starts with the first sample, or at once where some were kept: whoever samples no more has a day on which
+    the last of them must go.
+    """
 
     def __init__(self, folder: Path, keys: KeyRing, max_bytes: int, process: str) -> None:
         self._folder = folder
@@ -133,6 +137,8 @@ class Samples:
         self._custom: dict[tuple[tuple[str, str], ...], list[Custom]] = {}
         self._unswept = SWEEP_EVERY_BYTES
         self._swept_s = 0.0
+        if segments.has_any(folder):
+            self._start()
 
     def reserve(self, size: int) -> bool:
         """Return whether an answer of up to `size` bytes may be heard to its end, and count them; `release` them."""
@@ -157,8 +163,11 @@ class Samples:
         if is_full:
             sample.meters.sample_dropped("queue")
         elif self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="samples", daemon=True)
-            self._thread.start()
+            self._start()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="samples", daemon=True)
+        self._thread.start()
 
     async def close(self) -> None:
         """Write what waits, for CLOSE_S at the most."""
@@ -171,6 +180,7 @@ class Samples:
     # ---- the thread
 
     def _run(self) -> None:
+        self._sweep()
         while True:
             with self._turn:
                 if not self._waiting and not self._ends.is_set():

@@ -139,9 +139,13 @@ def segments(folder: Path) -> list[tuple[Name, Path]]:
 
 
 def sweep(root: Path, max_bytes: int, now_s: float) -> int:
-    """Delete what is too old, then the oldest hours until all take at most `max_bytes`; return how many files."""
+    """Delete what is too old, then the oldest hours until all take at most `max_bytes`; return how many files.
+
+    Raises OSError when one could not be deleted, after all others that had to go.
+    """
     left: list[tuple[int, int, Path]] = []
     deleted = 0
+    problem: OSError | None = None
     for path in root.glob(f"*/*/*{SUFFIX}"):
         name = Name.of(path)
         try:
@@ -152,14 +156,27 @@ def sweep(root: Path, max_bytes: int, now_s: float) -> int:
                 left.append((name.hour_s, path.stat().st_size, path))
         except FileNotFoundError:
             continue  # another process sweeps too
+        except OSError as wrong:
+            problem = wrong
     total = sum(size for _, size, _ in left)
     for _, size, path in sorted(left):
         if total <= max_bytes:
             break
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as wrong:
+            problem = wrong
+            continue
         total -= size
         deleted += 1
+    if problem is not None:
+        raise problem
     return deleted
+
+
+def has_any(root: Path) -> bool:
+    """Return whether there is a segment of any endpoint."""
+    return next(root.glob(f"*/*/*{SUFFIX}"), None) is not None
 
 
 def _place(path: Path, number: int) -> bytes:

@@ -13,7 +13,8 @@ from stoker.core.recognise.spans import Span
 
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 # Digits with one sign between their groups at most: all numbers that stand so beside each other are read together.
-_RUN: Final = re.compile(r"[1-6](?<!\d\d)\d{3}\d*+(?:[ \-\u00a0\u202f]\d++)*+")
+_RUN: Final = re.compile(r"\d{4,}+(?:[ \-\u00a0\u202f]\d++)*+")
+_DRAWN_RUN: Final = re.compile(rb"9999(?<!99999)(?=[9 \-?]{8})9*+(?:[ \-?]9++)*+")  # of an outline; ? is any other sign
 _DIGITS_MIN: Final = 12
 _DIGITS_MAX: Final = 19
 # Lengths of each scheme, the shortest first, by the longest prefix (ISO/IEC 7812, issuers' public ranges).
@@ -40,16 +41,16 @@ _NO_CARDS: Final = {f"{two:02}" for two in range(100)} - {
 def find(read: Reading) -> Iterator[Span]:
     """Yield the cards in a text; spans do not overlap."""
     if read.has_digits(_DIGITS_MIN):
-        for run in _RUN.finditer(read.text):
-            if run.end() - run.start() >= _DIGITS_MIN:
-                yield from _in_run(read.text, run.start(), run[0])
+        for drawn in _DRAWN_RUN.finditer(read.outline):
+            for run in _RUN.finditer(read.text, *drawn.span()) if b"?" in drawn[0] else (drawn,):
+                yield from _in_run(read.text, run.start(), read.text[run.start() : run.end()])
 
 
 def _in_run(text: str, first: int, run: str) -> Iterator[Span]:
     """Yield the cards in groups of digits with a sign between each two."""
     groups = run.replace("-", " ").replace("\u00a0", " ").replace("\u202f", " ").split(" ")
     digits = "".join(groups)
-    if len(digits) < _DIGITS_MIN:
+    if len(digits) < _DIGITS_MIN or (len(groups) == 1 and len(digits) not in _lengths(digits[:4])):
         return
     bounds = list(accumulate(map(len, groups), initial=0))  # of groups, counted in digits
     ends = frozenset(bounds)

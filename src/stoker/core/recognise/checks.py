@@ -59,7 +59,9 @@ def luhn(digits: str) -> bool:
 
 def mod97(text: str) -> bool:
     """Return whether an IBAN, in capitals without spaces, has the right check digits (ISO 13616)."""
-    return int((text[4:] + text[:4]).translate(_LETTERS_AS_NUMBERS)) % 97 == 1
+    account, country = text[4:], text[:2].translate(_LETTERS_AS_NUMBERS)
+    account = account if account.isdecimal() else account.translate(_LETTERS_AS_NUMBERS)
+    return int(f"{account}{country}{text[2:4]}") % 97 == 1
 
 
 def nir(digits: str) -> bool:
@@ -69,13 +71,13 @@ def nir(digits: str) -> bool:
 
 def pesel(digits: str) -> bool:
     """Return whether 11 digits are a Polish PESEL: the check digit, and a day that can be."""
-    return _weighted(digits, _PESEL_WEIGHTS) % 10 == 0 and is_day(int(digits[2:4]) % 20, int(digits[4:6]))
+    return is_day(int(digits[2:4]) % 20, int(digits[4:6])) and _weighted(digits, _PESEL_WEIGHTS) % 10 == 0
 
 
 def steuer_id(digits: str) -> bool:
     """Return whether 11 digits are a German tax number: one digit twice or thrice in ten, and ISO 7064 MOD 11,10."""
-    counts = sorted((digits[:10].count(digit) for digit in set(digits[:10])), reverse=True)
-    if digits[0] == "0" or counts[0] not in (2, 3) or counts[1] != 1:
+    seen = set(digits[:10])
+    if digits[0] == "0" or not (len(seen) == 9 or (len(seen) == 8 and 3 in map(digits[:10].count, seen))):
         return False
     product = 10
     for digit in digits[:10]:

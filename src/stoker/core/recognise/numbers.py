@@ -1,6 +1,7 @@
 """What is recognised in digits alone, besides cards: phone numbers, IPv4 addresses."""
 
 import re
+from operator import attrgetter
 from typing import Final
 
 from stoker.core.recognise.scan import END, Anchored, Screen, form, odd_form
@@ -82,7 +83,7 @@ def _trunk(text: str, start: int, end: int) -> Span | None:
     return Span(opened(text, start), end, "phone") if is_phone else None
 
 
-_CLOSED: Final = (b")9", b") 9")
+_CLOSED: Final = (b")999 9999", b") 999 9999")
 SCREENS: Final = (
     Screen((b".9",), (Anchored(_IPV4, _ipv4),)),
     Screen((b"+9",), (Anchored(_INTERNATIONAL, _international),)),
@@ -93,7 +94,7 @@ SCREENS: Final = (
             form(_NANP, _phone, b" 999 9999", first=(-3, -4, -5)),
             form(_NANP, _phone, *_CLOSED, first=(-5, -6)),
         ),
-        is_spaced=True,
+        drawn=attrgetter("spaced"),
     ),
     Screen(
         (b"99",),

@@ -6,6 +6,7 @@ where it is the form itself is looked for.
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from stoker.core.recognise.reading import Reading
@@ -93,20 +94,20 @@ class Screen(NamedTuple):
     """Forms that are in a text only if one of `pieces` is in its outline: most texts cost one look for all of them.
 
     digits_min: how many digits each has that stand together, or with spaces and hyphens between.
-    is_spaced: pieces, and signs of forms, are those of the outline in which a dot and a hyphen are spaces.
+    drawn: which outline of a reading has them, and the signs of the forms.
     """
 
     pieces: Sequence[bytes]
     forms: Sequence[Form | Anchored]
     digits_min: int = 1
-    is_spaced: bool = False
+    drawn: Callable[[Reading], bytes] = attrgetter("outline")
 
 
 def find(screens: Iterable[Screen], read: Reading) -> list[Span]:
     """Return what is one of the forms; spans may overlap, but those of one form do not."""
     found: list[Span] = []
     for screen in screens:
-        drawn = read.spaced if screen.is_spaced else read.outline
+        drawn = screen.drawn(read)
         if any(map(drawn.__contains__, screen.pieces)) and read.has_digits(screen.digits_min):
             for form in screen.forms:
                 found += form.find(read.text, drawn)

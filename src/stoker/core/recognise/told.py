@@ -52,4 +52,5 @@ def find(read: Reading) -> Iterator[Span]:
 
 def is_told_phone(text: str, start: int) -> bool:
     """Return whether the number at `start` is said to be a phone's."""
-    return _TELLS_PHONE.search(text[max(0, start - BEFORE) : start]) is not None
+    before = text[max(0, start - BEFORE) : start]
+    return any(map(before.lower().__contains__, _PHONE_WORDS)) and _TELLS_PHONE.search(before) is not None

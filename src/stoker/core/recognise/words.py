@@ -9,7 +9,11 @@ from stoker.core.recognise.spans import Span
 # From the @ on, which `re` finds at the speed of memchr; the part before is read backwards.
 _DOMAIN: Final = r"(?:\w[\w\-]{0,62}\.){1,8}(?:[^\W\d_]{2,24}|xn--[a-z0-9\-]{2,58})(?![^\W_])"
 _AT: Final = re.compile(r"@(?:" + _DOMAIN + r"|\[\d{1,3}(?:\.\d{1,3}){3}\])")
-_AT_IN_URL: Final = re.compile("%40" + _DOMAIN)
+# The @ of a URL, of JSON inside of a text, of HTML; each with what a text must have.
+_CODED: Final = tuple(
+    (sign, re.compile(at + _DOMAIN))
+    for sign, at in (("%40", "%40"), ("u0040", r"\\{1,4}u0040"), ("&#64;", "&#64;"), ("&#x40;", "&#x40;"))
+)
 _USERINFO: Final = re.compile(r"://[^\s/@]{0,60}:\Z")  # a password stands there, which `secrets` finds
 _LOCAL_MAX: Final = 64
 _SIGNS: Final = "._%+-'~!$*^{}`"  # also allowed are = & ? / # |, which part other things
@@ -33,8 +37,9 @@ def find(text: str) -> Iterator[Span]:
     """Yield what words in `text` are recognised as; spans may overlap."""
     if "@" in text:
         yield from _emails(text, _AT)
-    if "%40" in text:
-        yield from _emails(text, _AT_IN_URL)
+    for sign, pattern in _CODED:
+        if sign in text:
+            yield from _emails(text, pattern)
     if ":" in text:
         yield from _ipv6(text)
 
