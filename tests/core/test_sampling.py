@@ -90,6 +90,13 @@ def test_a_storm_of_errors_leaves_room_for_the_drawn() -> None:
     assert sampled.takes(["drawn"], 0.0)
 
 
+def test_many_that_were_drawn_leave_room_for_an_error_that_was_drawn_too() -> None:
+    sampled = Sampled(SamplesRoute(per_hour=100), 1, 0.0)
+    assert sum(sampled.takes(["drawn"], 0.0) for _ in range(1000)) == 5
+    assert sum(sampled.takes(["drawn", "error"], 0.0) for _ in range(1000)) == 5
+    assert not sampled.takes(["error"], 0.0)
+
+
 def test_gateways_share_an_hour_and_new_rules_keep_what_was_learned() -> None:
     rules = SamplesRoute(per_hour=400)
     known = following(None, rules, 4, 0.0)

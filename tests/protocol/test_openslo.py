@@ -239,3 +239,20 @@ def test_slices_are_exported_as_the_specification_calls_them_and_ruled_by_what_c
     (group,) = promrules.rules(endpoint(MINUTES))["groups"]
     whose = 'project="default",endpoint="digits",slo="minutes"'
     assert f'stoker_slo_slices_total{{{whose},outcome="good"}}' in group["rules"][0]["expr"]
+
+
+def test_rules_see_an_endpoint_of_which_nothing_was_ever_good() -> None:
+    total = 'stoker_first_attempts_total{project="default",endpoint="digits"}'
+    good = total.replace("}", ',outcome="good"}')
+    (group,) = promrules.rules(endpoint(ANSWERS))["groups"]
+    rate = f"sum(rate({good}[5m])) or 0 * sum(rate({total}[5m]))"
+    assert group["rules"][0]["expr"] == f"1 - (({rate}) / sum(rate({total}[5m])))"
+    alert = next(rule for rule in group["rules"] if "alert" in rule)
+    assert f"(sum(increase({good}[1h])) or 0 * sum(increase({total}[1h])))" in alert["expr"]
+
+
+def test_conditions_fire_where_stoker_does() -> None:
+    policy = next(each for each in openslo.documents(endpoint(ANSWERS)) if each["kind"] == "AlertPolicy")
+    conditions = {each["metadata"]["name"]: each["spec"]["condition"] for each in policy["spec"]["conditions"]}
+    fires = {name.rpartition("-")[2]: each["threshold"] for name, each in conditions.items()}
+    assert (fires["outage"], fires["surge"], fires["leak"]) == (400.0, 14.4, 1.0)  # 40 % of what 0.1 % is allowed

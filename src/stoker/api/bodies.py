@@ -114,7 +114,7 @@ def number(request: Request, name: str, default: float, low: float, high: float)
     except ValueError as wrong:
         raise InvalidInput(f"{text!r} is not a number", field=name) from wrong
     if not low <= value <= high:
-        raise InvalidInput(f"{text} is not between {low:g} and {high:g}", field=name)
+        raise InvalidInput(f"{text} is not between {low:.15g} and {high:.15g}", field=name)
     return value
 
 

@@ -90,4 +90,4 @@ def _words(value: object) -> str:
         return f"{{{', '.join(f'{name}: {_words(each)}' for name, each in held)}}}"
     if isinstance(value, list):
         return f"[{', '.join(map(_words, value))}]"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value) or '""'

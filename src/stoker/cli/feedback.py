@@ -49,6 +49,8 @@ def command(session: Session, endpoint: str, path: Path, output: str, project: s
     rows = read(path)
     while batch := list(itertools.islice(rows, BATCH)):
         counts.update(one.outcome for one in control.feedback(project, batch))
+    if not counts.total():
+        raise click.UsageError(f"{path} has no labels")
     show(dict(counts), output, lambda: "  ".join(f"{count} {outcome}" for outcome, count in counts.items()))
 
 

@@ -1,12 +1,14 @@
 """`stoker logs`: what an endpoint's replicas, or the platform's own processes, wrote."""
 
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Final
 
 import click
 
+from stoker.cli.logline import readable
 from stoker.cli.session import Command, Session, complete_endpoint, project_option
 from stoker.client.connection import Connection
 from stoker.client.control import FOREVER, ControlClient
@@ -41,7 +43,10 @@ Lines = Callable[[], Iterator[bytes]]
 def command(
     session: Session, name: str | None, follow: bool, tail: int, replica: str | None, process: str | None, project: str
 ) -> None:
-    """Show the logs of an endpoint, each line with its replica when there are several."""
+    """Show the logs of an endpoint, each line with its replica when there are several.
+
+    On a terminal lines are laid out to be read; a pipe or a file gets them as they are, JSON where stoker wrote them.
+    """
     if (name is None) == (process is None):
         raise click.UsageError("name an endpoint, or a process with --process")
     if process is not None:
@@ -72,7 +77,12 @@ def _process_log(session: Session, process: str, tail: int, follow: bool) -> Ite
 
 def _print_one(pieces: Iterator[bytes]) -> None:
     for line in _lines(pieces):
-        click.echo(line)
+        click.echo(_said(line))
+
+
+def _said(line: str) -> str:
+    """Return a line as it is for programs, laid out for people."""
+    return readable(line) if sys.stdout.isatty() else line
 
 
 def _lines(pieces: Iterator[bytes]) -> Iterator[str]:
@@ -113,7 +123,7 @@ class _Reader:
             if line is None:
                 self._reading.discard(replica)
             else:
-                click.echo(self._prefix(replica) + line)
+                click.echo(self._prefix(replica) + _said(line))
 
     def _look(self) -> None:
         """Begin to read replicas that were not there before."""

@@ -117,7 +117,8 @@ def list_samples(
     """List samples of the endpoint NAME, newest first, or show the one whose id begins with REQUEST_ID."""
     found = _found(session, project, name, limit=limit, id=request_id, **_wanted(chosen))
     if request_id is None:
-        empty = f"no samples; an endpoint keeps some when its manifest has `samples:` ({name} in project {project})"
+        how = "that fit" if any(chosen.values()) else "of it; an endpoint keeps some when its manifest has `samples:`"
+        empty = f"no samples {how} ({name} in project {project})"
         show(items(found), output, lambda: _table(found, empty))
         return
     if not found:
@@ -180,7 +181,9 @@ def replay(
         asked = {"after": revision, "before": against, "rate": rate, "limit": limit, **_filters(wanted)}
         said = list(works.replay(session.control().connection, project, name, asked))
     else:
-        records = session.control().samples(project, name, limit=limit, **wanted)
+        records = _found(session, project, name, limit=limit, **wanted)
+        if to:
+            session.control().know(project, to)
         said = _through_gateways(session, project, records, (Target(name), Target(to or name, version)), rate)
     outcomes = [each for each in said if isinstance(each, Outcome)]
     numbers = next(each for each in reversed(said) if isinstance(each, Summary))

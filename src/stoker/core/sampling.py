@@ -155,8 +155,13 @@ class Sampled:
         return rules.response and (rules.errors or rules.slow_s >= 0) and self._others.has(now_s)
 
     def takes(self, reasons: list[Reason], now_s: float) -> bool:
-        """Return whether the hour has room for one more with these reasons, and take it."""
-        return (self._drawn if "drawn" in reasons else self._others).take(now_s)
+        """Return whether the hour has room for one more with these reasons, and take it.
+
+        One that was drawn and stands out besides has both halves: many that were drawn cost no error its sample.
+        """
+        is_drawn = "drawn" in reasons
+        stands_out = len(reasons) > is_drawn
+        return (stands_out and self._others.take(now_s)) or (is_drawn and self._drawn.take(now_s))
 
     def _share(self) -> float:
         return self.rules.per_hour / self._gateways / 2

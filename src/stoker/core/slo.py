@@ -57,6 +57,10 @@ class Rule(msgspec.Struct, frozen=True):
     ratio_min: float = 0.0
     is_scaled: bool = True  # with the objective's window: the same part of the budget
 
+    def fires_at(self, allowed: float) -> float:
+        """Return the share of bad events that it fires at where `allowed` may be bad."""
+        return min(max(self.burn * allowed, self.ratio_min), (1.0 + allowed) / 2)
+
 
 RULES: Final = (
     Rule("outage", "page", 14.4, 10.0, 5.0, ratio_min=0.4, is_scaled=False),  # 4 s of it: at the second look at most
@@ -193,7 +197,7 @@ def decide(objective: Objective, counts: Mapping[float, Counts], memory: SloMemo
     burns = []
     for rule in rules_of(objective):
         long, short = counts[rule.long_s], counts[rule.short_s]
-        needed = min(max(rule.burn * allowed, rule.ratio_min), (1.0 + allowed) / 2)
+        needed = rule.fires_at(allowed)
         held = _held(memory.firing.get(rule.name), rule, needed, long, short, now_s)
         if held is None and _fires(rule, needed, long, short, allowed, whole_s):
             held = Firing(now_s)

@@ -159,6 +159,7 @@ def _slo(endpoint: Endpoint, objective: Objective) -> dict[str, Any]:
 def _policy(endpoint: Endpoint, objective: Objective) -> dict[str, Any]:
     """Return the rules as conditions. OpenSLO has one window each; the long one is said."""
     name = f"{endpoint.metadata.name}-{objective.name}"
+    allowed = 1 - objective.target
     return {
         "apiVersion": API_VERSION,
         "kind": "AlertPolicy",
@@ -174,7 +175,7 @@ def _policy(endpoint: Endpoint, objective: Objective) -> dict[str, Any]:
                         "condition": {
                             "kind": "burnrate",
                             "op": "gte",
-                            "threshold": rule.burn,
+                            "threshold": float(f"{rule.fires_at(allowed) / allowed:.6g}"),
                             "lookbackWindow": duration(rule.long_s),
                             "alertAfter": "0m",
                         },

@@ -29,12 +29,9 @@ def _group(endpoint: Endpoint, objective: Objective) -> dict[str, Any]:
     by = _by(objective)
     lengths = sorted({length_s for rule in used for length_s in (rule.long_s, rule.short_s)})
     recorded = [
-        {
-            "record": f"slo:sli_error:ratio_rate{duration(length_s)}",
-            "expr": f"1 - (sum{by}(rate({good}[{duration(length_s)}])) / sum{by}(rate({total}[{duration(length_s)}])))",
-            "labels": labels,
-        }
+        {"record": f"slo:sli_error:ratio_rate{duration(length_s)}", "expr": f"1 - ({part} / {whole})", "labels": labels}
         for length_s in lengths
+        for part, whole in [_summed("rate", (good, total), by, length_s)]
     ]
     alerts = [] if objective.alert == "none" else [_alert(name, objective, rule, (good, total)) for rule in used]
     return {"name": f"stoker-{name}", "rules": [*recorded, *alerts]}
@@ -57,14 +54,19 @@ def _by(objective: Objective) -> str:
     return f" by ({_part_label(objective)})" if objective.each else ""
 
 
+def _summed(function: str, counted: tuple[str, str], by: str, length_s: float) -> tuple[str, str]:
+    """Return good and all events in such a window. Prometheus has no line of good ones before the first: that is 0."""
+    good, total = (f"sum{by}({function}({each}[{duration(length_s)}]))" for each in counted)
+    return f"({good} or 0 * {total})", total
+
+
 def _alert(name: str, objective: Objective, rule: Rule, counted: tuple[str, str]) -> dict[str, Any]:
-    allowed = 1 - objective.target
-    bound = f"{min(rule.burn * allowed, (1 + allowed) / 2):.9g}"
+    bound = f"{rule.fires_at(1 - objective.target):.9g}"
     over = " and ".join(
         f'slo:sli_error:ratio_rate{duration(length_s)}{{sloth_id="{name}"}} >= {bound}'
         for length_s in (rule.long_s, rule.short_s)
     )
-    good, total = (f"sum{_by(objective)}(increase({each}[{duration(rule.long_s)}]))" for each in counted)
+    good, total = _summed("increase", counted, _by(objective), rule.long_s)
     severity = "ticket" if objective.alert == "ticket" else rule.severity
     owner = {"owner": objective.owner} if objective.owner else {}
     annotations = {"summary": f"{name} burns its error budget {rule.burn:g} times too fast"}
