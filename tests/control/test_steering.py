@@ -77,7 +77,7 @@ def test_a_freeze_forbids_what_brings_a_canary_on_and_nothing_else(
         steering.say(connection, "default", "a", order, word, 2.0)
         assert rollouts.get(connection, "default", state.number).ordered == order
         over = f" (the fix); over the freeze of rollouts: {FROZEN.frozen}" if is_refused else ""
-        assert journaled(connection).because == f"asked to{over}"
+        assert journaled(connection).because == f"asked to {order}{over}"
 
     database.write(work)
 

@@ -29,10 +29,11 @@ def content(text: str) -> bytes:
     return file_bytes(Path(text[1:]))
 
 
-def file_bytes(path: Path) -> bytes:
-    """Return the bytes of a file that somebody named. Raises NotFound or InvalidInput."""
+def file_bytes(path: Path, bytes_max: int = -1) -> bytes:
+    """Return the bytes of a file that somebody named, or its first. Raises NotFound or InvalidInput."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(bytes_max)
     except FileNotFoundError as missing:
         raise NotFound(f"there is no file {path}") from missing
     except OSError as refused:

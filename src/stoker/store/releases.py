@@ -139,7 +139,11 @@ def get(connection: Connection, project: str, endpoint: str, revision: str | Non
     row = connection.execute(ask.order_by(_DOSSIERS.c.number.desc()).limit(1)).one_or_none()
     if row is None:
         which = f"revision {revision}" if revision is not None else f"endpoint {endpoint!r}"
-        raise NotFound(f"no dossier of {which} in project {project!r}; `stoker release list {endpoint}` shows them")
+        has_some = bool(of(connection, project, endpoint, 1))
+        lists = (
+            f"`stoker release list {endpoint}` shows them" if has_some else "`stoker get endpoints` shows what is there"
+        )
+        raise NotFound(f"no dossier of {which} in project {project!r}; {lists}")
     return _view(row)
 
 

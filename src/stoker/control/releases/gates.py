@@ -289,7 +289,7 @@ class Gates:
         return GateResult("policy", "passed", "; ".join(said.remarks) or f"none of {said.rules} rules objects")
 
     def _read(self, held: Examples) -> bytes:
-        """Return examples as they were set; blocks. Raises NotFound where they are not there, or not the same any more."""
+        """Return examples as they were set; blocks. Raises NotFound where they are gone, or not the same any more."""
         if self._blobs.has(held.digest) and self._blobs.verify(
             held.digest
         ):  # what is damaged goes, so that it can come
