@@ -109,4 +109,4 @@ def test_a_file_that_is_no_key_is_told(run: Run, tmp_path: Path) -> None:
         assert "PEM" in done.stderr
     done = run("models", "sign", "v", "--key", str(tmp_path / "none"))
     assert done.returncode == 3
-    assert "cannot be read" in done.stderr
+    assert "there is no file" in done.stderr
