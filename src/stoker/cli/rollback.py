@@ -21,6 +21,7 @@ from stoker.types.rollouts import GoBack, Reverted
 from stoker.types.statuses import EndpointView
 
 ASK_TIMEOUT_S: Final = 5.0
+TAKEN_BACK: Final = ("rolled-back", "refused")  # phases
 # Who goes back is in a hurry: a control that takes longer is as good as none. If it does it later too, nothing is lost.
 PATIENCE_S: Final = 5.0
 
@@ -107,7 +108,7 @@ def _done(view: EndpointView, rollout: RolloutDetail | None, serves: str, to: in
         model = f" ({rollout.canary_model})" if rollout.canary_model else ""
         return f"{rollout.canary}{model} {verb}; it was {rollout.baseline}"
     model, serving = view.resource.spec.model, view.status.serving
-    is_back = rollout is not None and rollout.phase == "rolled-back" and rollout.baseline == serving
+    is_back = rollout is not None and rollout.phase in TAKEN_BACK and rollout.baseline == serving
     if is_back or (serving and serving == _revision(view.project, view.name, to)):
         return f"it asks for {model} again, which {serving} serves"
     return f"{'serves' if serves else 'goes back to'} {model}"
