@@ -149,7 +149,7 @@ class Gates:
         data = b""
         try:
             for each in held:
-                data = await asyncio.to_thread(self._read, each.digest)
+                data = await asyncio.to_thread(self._read, each)
                 if wrong := golden.unasked(need, data):
                     return GateResult(kind, "failed", wrong, each.about)
                 answers[each.about] = await golden.asked(need, data, self._fleet)
