@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -23,7 +26,7 @@ from stoker.client.views import EndpointStats, Stats
 from stoker.core.rollout.state import Entry
 from stoker.core.rollout.table import PHASES
 from stoker.core.verdict.odds import Tally
-from tests.cli.run import stoker_here
+from tests.cli.run import STOKER, stoker_here
 from tests.control.rig import Rig, endpoint, python_model, until
 
 HELD = {"strategy": "canary", "steps": [5, 50], "dwell": "0s", "requests_min": 1_000_000}
@@ -43,6 +46,12 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         yield rig
     finally:
         rig.close()
+
+
+def waiting(rig: Rig, *words: str) -> subprocess.Popen[str]:
+    """Run the command in a process of its own, so that something can happen while it waits."""
+    home = {"STOKER_HOME": str(rig.home.root), "PATH": os.environ["PATH"]}
+    return subprocess.Popen([str(STOKER), *words], env=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def newest(rig: Rig) -> RolloutDetail:
@@ -82,10 +91,17 @@ def test_a_release_from_its_first_step_to_its_end_as_somebody_at_a_terminal_sees
     until(lambda: newest(rig).phase == "rolled-back", "the traffic went back")
     report = tmp_path / "report.xml"
     back = run("deploy", "a", "--model", "m@2", "--wait", "--junit", str(report))
-    assert (back.returncode, "was rolled back: asked to; default.a-1 serves" in back.stdout) == (Exit.ROLLED_BACK, True)
+    assert (back.returncode, "was rolled back: asked to abort; default.a-1 serves" in back.stdout) == (
+        Exit.ROLLED_BACK,
+        True,
+    )
     suite = ElementTree.parse(report).getroot()
-    assert (suite.get("failures"), suite[0][0].get("message")) == ("1", "asked to")
-    assert "default.a-2 was rolled back: asked to" in run("describe", "a").stdout
+    assert (suite.get("failures"), suite[0][0].get("message")) == ("1", "asked to abort")
+    assert "`stoker rollouts retry a` tries it again" in back.stdout
+    assert "default.a-2 was rolled back: asked to abort;" in run("describe", "a").stdout
+    agreed = run("rollback", "a")  # it was taken back before; there is nothing to abort
+    assert "endpoint default/a: it asks for m@1 again, which default.a-1 serves" in agreed.stdout, agreed.stderr
+    assert run("deploy", "a", "--model", "m@2").returncode == Exit.OK
 
     assert "is tried again" in run("rollouts", "retry", "a").stdout
     until(lambda: newest(rig).phase in ("scaling", "stepping"), "it is under way")
@@ -174,3 +190,48 @@ def test_screens_say_what_a_revision_waits_for_before_it_takes_traffic() -> None
     page = click.unstyle(rollout_page.page(gating, 10))
     assert "gating  its gates run; `stoker release show digits` says which" in page
     assert rollout_page.brief(gating) == "canary, its gates run"
+
+
+def test_a_report_tells_of_what_no_rollout_told_of(rig: Rig, tmp_path: Path) -> None:
+    report = tmp_path / "report.xml"
+
+    def deployed(*words: str) -> tuple[int, ElementTree.Element]:
+        done = stoker_here("deploy", *words, "--wait", "--junit", str(report), home=rig.home.root)
+        return done.returncode, ElementTree.parse(report).getroot()[0]
+
+    code, case = deployed("a")
+    assert (code, case.get("name"), len(case.findall("failure"))) == (Exit.OK, "serving", 0)
+    code, case = deployed("late", "--model", "m@1", "--timeout", "0")
+    assert (code, case.get("name"), case[0].get("type")) == (Exit.TIMED_OUT, "not serving", "deadline_exceeded")
+    code, case = deployed("late", "--model", "m@1")
+    assert (code, case.get("name"), len(case.findall("failure"))) == (Exit.OK, "serving", 0)
+
+
+def test_who_is_overtaken_by_another_change_does_not_take_its_end_for_his_own(rig: Rig, tmp_path: Path) -> None:
+    asked = endpoint("overtaken", "m@1", rollout=HELD)
+    rig.request("POST", "/api/v1/apply", asked)
+    until(lambda: rig.client.endpoint("default", "overtaken").status.serving, "the first revision serves")
+    report = tmp_path / "report.xml"
+    words = ("deploy", "overtaken", "--model", "m@2", "--wait", "--junit", str(report))
+    with waiting(rig, *words) as deploy:
+        assert deploy.stderr is not None
+        deploy.stderr.readline()  # it waits
+        rig.request("POST", "/api/v1/apply", asked)
+        said, _ = deploy.communicate()
+    assert deploy.returncode == Exit.FAILED, said
+    assert "another change took its place: overtaken asks for m@1 now" in said
+    assert ElementTree.parse(report).getroot().get("failures") == "1"
+    assert stoker_here("delete", "endpoint", "overtaken", home=rig.home.root).returncode == Exit.OK
+
+
+def test_who_stops_waiting_hears_that_the_rollout_goes_on(rig: Rig, tmp_path: Path) -> None:
+    rig.push("slow", python_model(tmp_path / "slow", load="__import__('time').sleep(600)"), tasks=("predict",))
+    words = ("deploy", "stopped", "--model", "slow@1", "--cpu", "0.1", "--wait")
+    with waiting(rig, *words) as deploy:
+        assert deploy.stderr is not None
+        deploy.stderr.readline()  # it waits
+        deploy.send_signal(signal.SIGINT)
+        _, said = deploy.communicate()
+    assert deploy.returncode == Exit.INTERRUPTED, said
+    assert "it goes on: `stoker describe stopped` shows it, `stoker delete endpoint stopped` ends it" in said
+    assert stoker_here("delete", "endpoint", "stopped", home=rig.home.root).returncode == Exit.OK

@@ -54,6 +54,9 @@ def test_a_version_is_pushed_signed_inspected_and_verified(run: Run, tmp_path: P
     done = run("push", "t", str(python_model(tmp_path / "t", scale=4)))
     assert done.returncode == 4
     assert "t is not signed by anyone this project trusts" in done.stderr
+    assert "sign it (stoker push … --sign-key FILE)" in done.stderr  # there is no version that could be signed
+    lost = run("trust", "add", "nobody", str(tmp_path / "nobody.pub"))
+    assert (lost.returncode, f"there is no file {tmp_path / 'nobody.pub'}" in lost.stderr) == (3, True)
     assert "off" in run("trust", "policy", "off").stdout
     assert "no longer" in run("trust", "remove", "team").stdout
 
@@ -105,5 +108,5 @@ def test_a_file_that_is_no_key_is_told(run: Run, tmp_path: Path) -> None:
         assert done.returncode == 4
         assert "PEM" in done.stderr
     done = run("models", "sign", "v", "--key", str(tmp_path / "none"))
-    assert done.returncode == 4
-    assert "cannot be read" in done.stderr
+    assert done.returncode == 3
+    assert "there is no file" in done.stderr

@@ -149,6 +149,8 @@ def test_examples_that_do_not_fit_the_model_are_refused_with_their_line_at_the_p
     golden = examples(tmp_path / "golden.jsonl", ([1.0] * 4, [1.0] * 4), ([1.0] * 5, [1.0] * 4))
     with pytest.raises(RefusedArtifact, match=r"stoker.golden.jsonl: line 2: input 'x' has the shape \[1, 5\]"):
         pushed(apart, "unfit", python_model(tmp_path / "m"), golden)
+    done = stoker_here("push", "unfit", tmp_path / "m", "--golden", golden, home=apart.home.root)
+    assert f"{golden}: line 2: input 'x'" in done.stderr  # as it is called here
     golden.write_text('{"input": [1,1,1,1]}')
     with pytest.raises(RefusedArtifact, match="line 1: no `expected`"):
         pushed(apart, "unfit", python_model(tmp_path / "n"), golden)

@@ -95,7 +95,7 @@ def test_somebody_steers_a_rollout_by_hand_and_what_means_nothing_is_refused_wit
     assert "only one that was rolled back or refused is tried again" in canary.refused("retry")
     canary.say("abort")
     canary.goes("rolled-back", "it was taken back")
-    assert canary.newest.because == "asked to"
+    assert canary.newest.because == "asked to abort"
     reason = "the condition says so"
     until(lambda: conditions(canary.rig, canary.name)["Progressing"].reason == "RolledBack", reason)
     assert f"was rolled back; `stoker rollouts retry {canary.name}` tries it again" in canary.refused("promote")

@@ -10,14 +10,17 @@ import pytest
 from stoker.cli import apply
 from stoker.client.views import TakenBack
 from stoker.control import specs, steering
+from stoker.control.apply import write
 from stoker.control.releases import needs
 from stoker.control.steering import Word
+from stoker.core.actions import ChangeRollout
+from stoker.core.reconcile import Plan
 from stoker.core.rollout.state import RolloutState
 from stoker.core.rollout.table import Order, Phase
-from stoker.store import endpoints, journal, models, projects, revisions, rollouts
+from stoker.store import endpoints, journal, models, projects, releases, revisions, rollouts
 from stoker.store.engine import Connection, Database
 from stoker.types.errors import Conflict
-from stoker.types.ids import ModelName
+from stoker.types.ids import EndpointName, ModelName, ProjectName, RevisionId
 from stoker.types.resources import Metadata
 from stoker.types.rollouts import Rollout
 from stoker.types.statuses import EndpointStatus
@@ -77,7 +80,7 @@ def test_a_freeze_forbids_what_brings_a_canary_on_and_nothing_else(
         steering.say(connection, "default", "a", order, word, 2.0)
         assert rollouts.get(connection, "default", state.number).ordered == order
         over = f" (the fix); over the freeze of rollouts: {FROZEN.frozen}" if is_refused else ""
-        assert journaled(connection).because == f"asked to{over}"
+        assert journaled(connection).because == f"asked to {order}{over}"
 
     database.write(work)
 
@@ -140,5 +143,21 @@ def test_what_was_refused_is_judged_again_only_once_somebody_has_it_tried_again(
         assert needs.find(connection) == []
         steering.retry(connection, back.project, back.endpoint, Word(), 6.0)
         assert [each.revision.revision for each in needs.find(connection)] == [back.canary]
+
+    database.write(work)
+
+
+@pytest.mark.parametrize("phase", ["returning", "rolled-back"])
+def test_what_was_taken_back_takes_gates_and_steps_when_it_is_asked_for_again(database: Database, phase: Phase) -> None:
+    """It had all of the traffic once, of a blue-green; asking for it later is no way back to what was good."""
+
+    def work(connection: Connection) -> None:
+        back = begun(connection, "keeping")
+        releases.mark_served(connection, back.canary)
+        assert releases.served(connection, back.project, back.endpoint) == {back.canary}
+        state, project, name = msgspec.structs.replace(back, phase=phase), ProjectName(back.project), EndpointName("a")
+        change = ChangeRollout(project, name, RevisionId(back.canary), state, (), "asked to roll back")
+        write(connection, Plan((change,), ()), 6.0)
+        assert releases.served(connection, back.project, back.endpoint) == set()
 
     database.write(work)

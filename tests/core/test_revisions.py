@@ -49,5 +49,5 @@ def test_an_engine_that_can_run_the_format_is_taken(engine: str | None) -> None:
 @pytest.mark.parametrize("engine", ["python", "llamacpp", "nonsense"])
 def test_an_engine_that_cannot_run_the_format_is_refused_before_a_replica_crashes_of_it(engine: str) -> None:
     assert serving_config(EndpointSpec("m", engine=engine), VERSION) == Unservable(
-        f"engine {engine!r} cannot run m@1, whose format is onnx; onnx can, and null takes what fits", "spec.engine"
+        f"engine {engine!r} cannot run m@1, whose format is onnx; onnx can, and auto takes what fits", "spec.engine"
     )

@@ -10,6 +10,7 @@ from stoker.cli.output import columns, show
 from stoker.cli.progress import Progress
 from stoker.cli.session import Command, Session, output_option, project_option
 from stoker.cli.signing import wanted
+from stoker.cli.values import file_bytes
 from stoker.client import works
 from stoker.types.errors import InvalidInput, NotReachable
 from stoker.types.likeness import Estimate, Likeness
@@ -68,12 +69,8 @@ def compare(session: Session, base: str, other: str, texts: Path | None, output:
 
 
 def read_texts(file: Path) -> tuple[str, ...]:
-    """Return the texts of a JSONL file. Raises InvalidInput with the line."""
-    try:
-        with file.open("rb") as opened:
-            data = opened.read(TEXTS_BYTES_MAX + 1)
-    except OSError as refused:
-        raise InvalidInput(f"{file} cannot be read: {refused.strerror}") from refused
+    """Return the texts of a JSONL file. Raises NotFound; InvalidInput with the line."""
+    data = file_bytes(file, TEXTS_BYTES_MAX + 1)
     if len(data) > TEXTS_BYTES_MAX:
         raise InvalidInput(f"{file} is larger than {format_bytes(TEXTS_BYTES_MAX)}; take a part of it")
     found = []

@@ -20,7 +20,7 @@ from stoker.cli.values import typed
 from stoker.client.control import ControlClient
 from stoker.client.releases import ReleaseClient
 from stoker.client.views import ApplyResult, EndpointDetail
-from stoker.types.errors import NotFound
+from stoker.types.errors import NotFound, StokerError
 from stoker.types.ids import DEFAULT_PROJECT
 from stoker.types.rollouts import Strategy
 
@@ -87,7 +87,13 @@ def _percents(ctx: click.Context, parameter: click.Parameter, value: str | None)
 @click.option(
     "--junit", type=click.Path(dir_okay=False, path_type=Path), help="With --wait: a test report of the rollout."
 )
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), default=WAIT_S, help="Seconds --wait waits.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0),
+    default=WAIT_S,
+    help=f"Seconds --wait waits.  [default: {WAIT_S:g}]",
+)
 @output_option
 @project_option
 @click.pass_obj
@@ -119,14 +125,30 @@ def command(
     if not wait:
         show(detail, output, lambda: _people(result, detail))
         return Exit.OK
-    follower = Follower(control, project, name, last.number if last is not None else 0)
-    passing = Passing(ReleaseClient(control.connection), project, name)
-    with Progress(f"Deploying {name}") as progress:
-        followed = follower.follow(detail.generation, timeout_s, progress, passing.look)
-    if junit is not None and followed.rollout is not None:
-        following.junit_report(followed.rollout, junit)
+    follower = Follower(control, project, name, last.number if last is not None else 0, given["model"] or "")
+    followed = _followed(session, follower, detail, timeout_s, junit)
     show(followed.detail, output, lambda: _ended(result, followed))
     return followed.exit
+
+
+def _followed(
+    session: Session, follower: Follower, detail: EndpointDetail, timeout_s: float, junit: Path | None
+) -> Followed:
+    """Return how the change ended, with a report of it in `junit`, also where it came to no end. Raises as `follow`."""
+    passing = Passing(ReleaseClient(session.control().connection), follower.project, follower.name)
+    try:
+        with Progress(f"Deploying {follower.name}") as progress:
+            followed = follower.follow(detail.generation, timeout_s, progress, passing.look)
+    except StokerError as problem:
+        if junit is not None:
+            following.junit_failure(detail, problem, junit)
+        raise
+    except KeyboardInterrupt:
+        click.echo(following.goes_on(detail), err=True)
+        raise
+    if junit is not None:
+        following.junit_report(followed, junit)
+    return followed
 
 
 def apply_endpoint(
@@ -180,6 +202,10 @@ def _ended(result: ApplyResult, followed: Followed) -> str:
     detail, rollout = followed.detail, followed.rollout
     warned = warning_lines(result)
     line = f"endpoint {detail.project}/{detail.name} {result.action}"
+    if followed.replaced:
+        return "\n".join([line, *warned, click.style(following.replaced(followed), fg="red")])
     if rollout is not None and (followed.exit != Exit.OK or rollout.strategy != "direct"):
-        return "\n".join([line, *warned, following.outcome(rollout)])
+        back = result.taken_back
+        hint = f"  `stoker rollouts retry {detail.name}` tries it again" if back is not None and not back.begins else ""
+        return "\n".join(filter(None, [line, *warned, following.outcome(rollout), hint]))
     return "\n".join([f"{line}, serving {click.style(detail.status.serving, fg='green')}", *warned])

@@ -17,7 +17,7 @@ from stoker.cli.waiting import NO_CAPACITY_PATIENCE_S, POLL_S, TAKEN_BACK, condi
 from stoker.client.control import ControlClient
 from stoker.client.rollouts import RolloutClient, RolloutDetail
 from stoker.client.views import EndpointDetail
-from stoker.types.errors import Conflict, DeadlineExceeded, EngineFailed, NotFound
+from stoker.types.errors import Conflict, DeadlineExceeded, EngineFailed, NotFound, StokerError
 
 ENTRIES: Final = 10  # of a timeline, to know why it ended
 _WAITS: Final = ("paused", "reported")
@@ -26,14 +26,20 @@ _SERVES: Final = ("promoted", "keeping")
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """How a change ended; `rollout` is None where there was none: nothing had served before, or nothing changed."""
+    """How a change ended; `rollout` is None where there was none: nothing had served before, or nothing changed.
+
+    replaced: what the endpoint asks for since another change took the place of this one; "" where none did.
+    """
 
     detail: EndpointDetail
     rollout: RolloutDetail | None = None
+    replaced: str = ""
 
     @property
     def exit(self) -> Exit:
         """What the command ends with."""
+        if self.replaced:
+            return Exit.FAILED
         if self.rollout is None or self.rollout.phase in _SERVES:
             return Exit.OK
         if self.rollout.phase in _WAITS:
@@ -44,12 +50,15 @@ class Followed:
 
 @dataclass(frozen=True, slots=True)
 class Follower:
-    """Waits for one endpoint. `before`: the number of its newest rollout before the change."""
+    """Waits for one endpoint. `before`: the number of its newest rollout before the change; `model`: what it asked for,
+    "" for what was asked for before.
+    """
 
     control: ControlClient
     project: str
     name: str
     before: int
+    model: str = ""
 
     def follow(
         self,
@@ -69,6 +78,8 @@ class Follower:
         stuck_since_s: float | None = None
         while True:
             detail = patiently(lambda: self.control.endpoint(self.project, self.name))
+            if self.model not in ("", detail.resource.spec.model):
+                return Followed(detail, replaced=detail.resource.spec.model)
             found, now_s = judge(detail, generation), time.monotonic()
             rollout = self._rollout(detail, generation)
             note, fraction = found.note, found.fraction
@@ -88,9 +99,12 @@ class Follower:
                     raise EngineFailed(f"{self.name} cannot be served: {found.note}; see `stoker logs {self.name}`")
                 stuck_since_s = (stuck_since_s or now_s) if found.state == "stuck" else None
                 if stuck_since_s is not None and now_s - stuck_since_s > NO_CAPACITY_PATIENCE_S:
-                    raise EngineFailed(f"{self.name} has no place to run: {found.note}")
+                    raise EngineFailed(f"{self.name} has no place to run: {_no_place(detail, found.note)}")
             if now_s - began_s > timeout_s:
-                raise DeadlineExceeded(f"{self.name} is not there after {timeout_s:g} s: {note}; it goes on by itself")
+                missing = f"{note} ({need(rollout)})" if rollout is not None and need(rollout) else note
+                raise DeadlineExceeded(
+                    f"{self.name} is not there after {timeout_s:g} s: {missing}; it goes on by itself"
+                )
             progress.step(note)
             progress.update(fraction, 1.0 if fraction else 0)
             time.sleep(POLL_S)
@@ -126,6 +140,8 @@ def said(one: RolloutDetail) -> str:
         return ""
     share = "gets copies only" if one.strategy == "shadow" else f"{one.weight} % of the traffic"
     parts = [", ".join(part for part in (one.strategy, where(one), share) if part)]
+    if not one.requests and one.phase == "stepping":
+        parts.append("nobody has asked it yet")
     if is_live():  # a log is not told each second
         parts.append(need(one))
         if one.part >= 0.01:
@@ -162,8 +178,44 @@ def why(one: RolloutDetail) -> str:
     return next((each.because for each in reversed(one.timeline) if each.event in bad), one.because)
 
 
-def junit_report(one: RolloutDetail, path: Path) -> None:
-    """Write a rollout as a test report: its outcome, and each metric and cohort. Raises InvalidInput."""
+def replaced(followed: Followed) -> str:
+    """Return who took the place of the change."""
+    return f"another change took its place: {followed.detail.name} asks for {followed.replaced} now"
+
+
+def goes_on(detail: EndpointDetail) -> str:
+    """Return what somebody hears who waits no longer."""
+    name = detail.name
+    if not detail.status.serving:
+        return f"it goes on: `stoker describe {name}` shows it, `stoker delete endpoint {name}` ends it"
+    return f"it goes on: `stoker rollouts show {name} --watch` shows it, `stoker rollback {name}` takes it back"
+
+
+def _no_place(detail: EndpointDetail, note: str) -> str:
+    """Return what is missing, what goes on meanwhile, and what would help."""
+    serving = detail.status.serving
+    on = f"; {serving} serves on, and it waits for room" if serving else "; it waits for room"
+    helps = "fewer --cpu or --memory, `--strategy recreate`" if serving else "fewer --cpu or --memory"
+    return f"{note}{on} ({helps}, or a replica that goes make some)"
+
+
+def junit_failure(detail: EndpointDetail, problem: StokerError, path: Path) -> None:
+    """Write why a change came to no end that a rollout could tell of as a test report. Raises InvalidInput."""
+    case = junit.Case("outcome", "not serving", failed=problem.message, kind=problem.code)
+    junit.write(path, junit.report(f"{detail.project}/{detail.name}", [case]))
+
+
+def junit_report(followed: Followed, path: Path) -> None:
+    """Write how a change ended as a test report: its outcome, and each metric and cohort. Raises InvalidInput."""
+    one, detail = followed.rollout, followed.detail
+    if followed.replaced:
+        case = junit.Case("outcome", "replaced", failed=replaced(followed))
+        junit.write(path, junit.report(f"{detail.project}/{detail.name}", [case]))
+        return
+    if one is None:
+        served = junit.Case("outcome", "serving", detail=f"{detail.status.serving} serves")
+        junit.write(path, junit.report(f"{detail.project}/{detail.name}", [served]))
+        return
     has_failed = one.phase in ("rolled-back", "refused", "superseded")
     cases = [junit.Case("outcome", one.phase, failed=why(one) if has_failed else "")]
     for each in seen(one):

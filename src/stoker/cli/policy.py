@@ -39,7 +39,7 @@ def command() -> None:
 @command.command(cls=Command, example="stoker policy starter signed-only no-pickle > policies.yaml")
 @click.argument("names", nargs=-1)
 def starter(names: tuple[str, ...]) -> None:
-    """Print the policies that come with stoker as manifests: all, or those NAMED. None is in force by itself."""
+    """Print the policies that come with stoker. All, or those NAMED, as manifests; none is in force by itself."""
     click.echo("\n---\n".join(_starter(name)[1] for name in names or _starters()))
 
 
@@ -60,7 +60,7 @@ def starter(names: tuple[str, ...]) -> None:
 @project_option
 @click.pass_obj
 def enable(session: Session, name: str, all_projects: bool, enforcement: Enforcement | None, project: str) -> None:
-    """Hold changes to a policy: one that is there, or one that comes with stoker."""
+    """Hold changes to a policy. One that is there, or one that comes with stoker."""
     control = session.control()
     found = policies.find(control, project, name) or _starter(name)[0]
     spec = msgspec.structs.replace(found.spec, enabled=True, all_projects=all_projects or found.spec.all_projects)

@@ -12,7 +12,6 @@ from stoker.cli.exits import Exit
 from stoker.cli.output import columns, items, show
 from stoker.cli.session import Command, Session, output_option
 from stoker.cli.values import file_bytes
-from stoker.client.connection import Detail, ManifestRefused
 from stoker.client.policies import look
 from stoker.client.views import PolicyFinding
 from stoker.core import policy
@@ -48,7 +47,7 @@ class Result(msgspec.Struct, frozen=True):
 @output_option
 @click.pass_obj
 def command(session: Session, file: Path, report: Path | None, against_live: bool, output: str) -> int:
-    """Run the cases in FILE over the policies in it, without a platform. Ends with 1 when one goes otherwise.
+    """Run the cases in FILE over the policies in it. No platform is needed. Ends with 1 when one goes otherwise.
 
     FILE has documents of kind Policy, and of kind PolicyTest with `cases`: each a `name`, the `resource` as a manifest
     (and `version`, `old`, `operation` … where rules look at them), what to `expect`, and which `rule` does it.
@@ -56,7 +55,7 @@ def command(session: Session, file: Path, report: Path | None, against_live: boo
     from stoker.protocol import policytest  # PyYAML takes longer to import than most commands to run
 
     suite = policytest.load(file_bytes(file))
-    _check(suite.policies)
+    _check(file, suite.policies)
     if against_live:
         return _live(session, suite.policies, report, output)
     if not suite.cases:
@@ -67,17 +66,17 @@ def command(session: Session, file: Path, report: Path | None, against_live: boo
     return Exit.OK if all(one.ok for one in results) else Exit.FAILED
 
 
-def _check(policies: Sequence[Policy]) -> None:
-    """Raise ManifestRefused with what is wrong with expressions."""
+def _check(file: Path, policies: Sequence[Policy]) -> None:
+    """Raise InvalidInput with what is wrong with expressions."""
     from stoker.control import judge
 
-    details = tuple(
-        Detail(message, field=f"{each.metadata.name}: {field}")
+    wrong = [
+        f"  policy {each.metadata.name}: {field}: {message}"
         for each, flaws in zip(policies, judge.flaws(policies), strict=True)
         for field, message in flaws
-    )
-    if details:
-        raise ManifestRefused(details)
+    ]
+    if wrong:
+        raise InvalidInput("\n".join([f"{file}: expressions that are none, so no case was tried", *wrong]))
 
 
 def _run(suite: "Suite") -> list[Result]:

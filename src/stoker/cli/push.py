@@ -140,12 +140,23 @@ def command(
         with _reference(given["reference"], given["tasks"]) as statistics:
             beside = (*statistics, *golden)
             own = signer(name, given["sign_key"]) if given["sign_key"] is not None else None
-            pushed = push_source(session, name, source, what, Beside(beside, own), given["artifacts"])
+            try:
+                pushed = push_source(session, name, source, what, Beside(beside, own), given["artifacts"])
+            except RefusedArtifact as refused:
+                raise _by_its_name(refused, given["golden"]) from refused
     for alias in aliases:
         control.set_alias(name, alias, pushed.version.number)
     if aliases:
         pushed = PushedVersion(control.version(name, str(pushed.version.number)), pushed.is_new)
     show(pushed.version, output, lambda: described(pushed))
+
+
+def _by_its_name(refused: RefusedArtifact, golden: Path | None) -> RefusedArtifact:
+    """Return a refusal in which examples are called as whoever pushes calls them."""
+    place, colon, rest = refused.message.partition(":")
+    if golden is None or place != GOLDEN_FILE:
+        return refused
+    return RefusedArtifact(f"{golden}{colon}{rest}", field=refused.field)
 
 
 def _trained(at: datetime | None) -> dict[str, float]:

@@ -22,6 +22,7 @@ from stoker.cli.session import (
     write_example,
 )
 from stoker.cli.signing import read_key
+from stoker.cli.values import file_bytes
 from stoker.cli.waiting import TAKEN_BACK, condition, patiently
 from stoker.client.control import ControlClient
 from stoker.client.releases import ReleaseClient
@@ -126,7 +127,13 @@ def list_(session: Session, endpoint: str, output: str, project: str) -> None:
 @command.command(cls=Command, example="stoker release wait digits --timeout 600 --junit gates.xml")
 @_ENDPOINT
 @_JUNIT
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), default=WAIT_S, help="Seconds to wait.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0),
+    default=WAIT_S,
+    help=f"Seconds to wait.  [default: {WAIT_S:g}]",
+)
 @output_option
 @project_option
 @click.pass_obj
@@ -341,13 +348,10 @@ def _find(client: ReleaseClient, project: str, name: str, number: int | None) ->
 
 
 def _statements(file: Path) -> list[bytes]:
+    data = file_bytes(file, EXPORT_BYTES_MAX + 1)
     try:
-        with file.open("rb") as opened:
-            data = opened.read(EXPORT_BYTES_MAX + 1)
         found = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
         statements = [bytes(each) for each in msgspec.json.decode(found["statements"], type=list[msgspec.Raw])]
-    except OSError as refused:
-        raise InvalidInput(f"{file} cannot be read: {refused.strerror}") from refused
     except (msgspec.DecodeError, UnicodeDecodeError, KeyError) as odd:
         raise InvalidInput(f"{file} is no export of `stoker release show --export`: {odd}") from odd
     if not statements:

@@ -21,6 +21,7 @@ from stoker.types.rollouts import GoBack, Reverted
 from stoker.types.statuses import EndpointView
 
 ASK_TIMEOUT_S: Final = 5.0
+TAKEN_BACK: Final = ("rolled-back", "refused")  # phases
 # Who goes back is in a hurry: a control that takes longer is as good as none. If it does it later too, nothing is lost.
 PATIENCE_S: Final = 5.0
 
@@ -36,7 +37,13 @@ PATIENCE_S: Final = 5.0
 @click.argument("name", shell_complete=complete_endpoint)
 @click.option("--to", type=click.IntRange(min=1), help="Number of the revision; by default the one before.")
 @click.option("--wait/--no-wait", default=False, help="Return when it serves.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), default=WAIT_S, help="Seconds --wait waits.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0),
+    default=WAIT_S,
+    help=f"Seconds --wait waits.  [default: {WAIT_S:g}]",
+)
 @click.option(
     "--by-gateways",
     is_flag=True,
@@ -85,26 +92,36 @@ def command(
                 generation=view.generation,
                 timeout_s=timeout_s,
                 progress=progress,
-                revision=rollout.baseline if rollout is not None and _is_aborted(rollout) else "",
+                revision=rollout.baseline if rollout is not None and _is_aborted(rollout, view) else "",
             )
     serves = view.status.serving if wait else ""
-    show(view, output, lambda: f"endpoint {project}/{name}: {_done(view, rollout, serves)}")
+    show(view, output, lambda: f"endpoint {project}/{name}: {_done(view, rollout, serves, to)}")
 
 
-def _done(view: EndpointView, rollout: RolloutDetail | None, serves: str) -> str:
-    """Return what was done: a rollout aborted, or one begun to the revision before."""
-    if rollout is not None and _is_aborted(rollout):
+def _done(view: EndpointView, rollout: RolloutDetail | None, serves: str, to: int | None) -> str:
+    """Return what was done: a rollout aborted, or one begun to the revision before, or to the one that was named."""
+    if rollout is not None and _is_aborted(rollout, view):
         verb = "serves" if serves == rollout.baseline else "takes the traffic back"
         return f"rollout {rollout.number} of {rollout.canary} is aborted; {rollout.baseline} {verb}"
     if rollout is not None and not rollout.is_ended:
         verb = "serves" if serves == rollout.canary else "takes the traffic as soon as it is ready, without steps"
         model = f" ({rollout.canary_model})" if rollout.canary_model else ""
         return f"{rollout.canary}{model} {verb}; it was {rollout.baseline}"
-    return f"{'serves' if serves else 'goes back to'} {view.resource.spec.model}"
+    model, serving = view.resource.spec.model, view.status.serving
+    is_back = rollout is not None and rollout.phase in TAKEN_BACK and rollout.baseline == serving
+    if is_back or (serving and serving == _revision(view.project, view.name, to)):
+        return f"it asks for {model} again, which {serving} serves"
+    return f"{'serves' if serves else 'goes back to'} {model}"
 
 
-def _is_aborted(rollout: RolloutDetail) -> bool:
-    """Whether its baseline gets the traffic back, now or at control's next turn."""
+def _is_aborted(rollout: RolloutDetail, view: EndpointView) -> bool:
+    """Whether its baseline gets the traffic back, now or at control's next turn; not where that was over before.
+
+    Who aborts changes no spec. Where a rollout had been rolled back, the spec asks for its baseline again.
+    """
+    asks_again = view.resource.spec.model == rollout.baseline_model != rollout.canary_model
+    if rollout.phase == "rolled-back" and asks_again:
+        return False
     return rollout.phase in ("returning", "rolled-back") or rollout.ordered == "abort"
 
 

@@ -60,7 +60,7 @@ def command(ctx: click.Context, endpoint: str | None, limit: int, output: str, p
 @project_option
 @click.pass_obj
 def show_one(session: Session, which: str, watch: bool, entries: int, output: str, project: str) -> None:
-    """Show a rollout: who has the traffic, the verdict with its evidence, and what happened.
+    """Show a rollout. Who has the traffic, the verdict with its evidence, and what happened.
 
     ENDPOINT means its newest rollout. `-o json` has everything.
     """
@@ -182,7 +182,7 @@ def abort(session: Session, **said: Any) -> None:
 @command.command(cls=Command, example='stoker rollouts approve digits --reason "change 4711"')
 @_steering(forward=False)
 def approve(session: Session, **said: Any) -> None:
-    """Let a revision take traffic that a hook holds; its rollout begins then."""
+    """Let a revision go that a hook holds. Its rollout begins then."""
     _say(session, "approve", "is approved", **said)
 
 

@@ -8,6 +8,7 @@ import click
 from stoker.cli.kinds import split_reference
 from stoker.cli.output import columns, items, show
 from stoker.cli.session import Command, Session, output_option, project_option
+from stoker.cli.values import file_bytes
 from stoker.client.upload import Signer
 from stoker.client.views import SignatureView
 from stoker.types.errors import InvalidInput, SignatureRefused
@@ -19,12 +20,11 @@ _COLOURS = {"verified": "green", "unknown": "yellow", "bad": "red", "unsigned": 
 
 
 def read_key(file: Path) -> str:
-    """Return the text of a key file. Raises InvalidInput."""
+    """Return the text of a key file. Raises NotFound, InvalidInput."""
     try:
-        with file.open("rb") as opened:
-            return opened.read(KEY_BYTES_MAX).decode()
-    except (OSError, UnicodeDecodeError) as refused:
-        raise InvalidInput(f"the key {file} cannot be read: {refused}") from refused
+        return file_bytes(file, KEY_BYTES_MAX).decode()
+    except UnicodeDecodeError as odd:
+        raise InvalidInput(f"{file} is no key in PEM: {odd}") from odd
 
 
 def signer(name: str, file: Path) -> Signer:

@@ -11,7 +11,7 @@ from stoker.cli.rollout_page import brief
 from stoker.client.views import EndpointStats, KeyView, ProjectView, ReplicaView, RevisionView
 from stoker.core import allowance
 from stoker.core.access import ROLES
-from stoker.core.conditions import newer
+from stoker.core.conditions import newer, under_way
 from stoker.types.access import USUAL, KeyAccess, Member
 from stoker.types.keys import KeyLimits
 from stoker.types.models import ModelVersion, Signature
@@ -306,7 +306,7 @@ def state_words(view: EndpointView) -> str:
     if ready is None:
         return click.style("Pending", fg="yellow")
     if ready.status:
-        coming = newer(view.status)
+        coming = newer(view.status) or under_way(view.status)
         return click.style("Ready", fg="green") + (f"  {click.style(coming, fg='cyan')}" if coming else "")
     is_failed = ready.reason in ("CrashLoop", "Unservable", "NoCapacity")
     if view.progress.words and not is_failed:

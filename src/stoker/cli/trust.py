@@ -8,6 +8,7 @@ import click
 from stoker.cli.output import age, columns, show
 from stoker.cli.session import Command, Session, checked_name, output_option, project_option, write_example
 from stoker.cli.signing import read_key
+from stoker.cli.values import file_bytes
 from stoker.types.errors import InvalidInput
 from stoker.types.signing import TRUSTED_ROOT_BYTES_MAX, Keyless, ProjectTrust, SignaturePolicy, TrustRoot
 
@@ -105,11 +106,11 @@ def _whom(root: TrustRoot) -> str:
 
 
 def _root(file: Path) -> str:
-    """Return the text of a trusted root. Raises InvalidInput."""
+    """Return the text of a trusted root. Raises NotFound, InvalidInput."""
     try:
-        text = file.read_text()
-    except (OSError, UnicodeDecodeError) as problem:
-        raise InvalidInput(f"{file} cannot be read: {problem}") from problem
+        text = file_bytes(file, TRUSTED_ROOT_BYTES_MAX + 1).decode()
+    except UnicodeDecodeError as odd:
+        raise InvalidInput(f"{file} is no trusted root: {odd}") from odd
     if len(text) > TRUSTED_ROOT_BYTES_MAX:
         raise InvalidInput(f"{file} is larger than {TRUSTED_ROOT_BYTES_MAX} bytes, so it is no trusted root")
     return text

@@ -36,10 +36,11 @@ def check_span(from_s: float, to_s: float) -> None:
         raise click.UsageError("--to is not after --from, so there is no time between them")
 
 
-def file_bytes(path: Path) -> bytes:
-    """Return the bytes of a file that somebody named. Raises NotFound or InvalidInput."""
+def file_bytes(path: Path, bytes_max: int = -1) -> bytes:
+    """Return the bytes of a file that somebody named, or its first. Raises NotFound or InvalidInput."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(bytes_max)
     except FileNotFoundError as missing:
         raise NotFound(f"there is no file {path}") from missing
     except OSError as refused:

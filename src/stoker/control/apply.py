@@ -93,11 +93,17 @@ def _write_action(connection: Connection, action: Action, now_s: float) -> None:
         case actions.RemoveEndpoint():
             endpoints.remove(connection, action.project, action.endpoint)
         case actions.BeginRollout() | actions.ChangeRollout():
-            rollouts.keep(connection, action.state, action.entries)
+            _keep(connection, action)
         case actions.StopStray() | actions.BeginMove() | actions.EndMove():
             pass  # the status that the plan stores has the moves
         case _:
             assert_never(action)
+
+
+def _keep(connection: Connection, action: actions.BeginRollout | actions.ChangeRollout) -> None:
+    rollouts.keep(connection, action.state, action.entries)
+    if action.state.phase in ("returning", "rolled-back"):
+        releases.mark_taken_back(connection, action.state.canary)
 
 
 def _create(connection: Connection, action: actions.CreateRevision, now_s: float) -> None:

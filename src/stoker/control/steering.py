@@ -41,7 +41,7 @@ class Word(msgspec.Struct, frozen=True):
     by: str = ""
     number: int = 0
 
-    def because(self, asked: str = "asked to", *, is_frozen: bool = False) -> str:
+    def because(self, asked: str, *, is_frozen: bool = False) -> str:
         """Return what the journal says."""
         over = f"; over the freeze of rollouts: {self.frozen}" if is_frozen else ""
         return f"{asked}{f' ({self.reason})' if self.reason else ''}{over}"
@@ -104,7 +104,7 @@ def say(connection: Connection, project: str, name: str, order: Order, word: Wor
     if is_frozen:
         word.check(order)
     action = f"{order.capitalize()}Rollout"
-    answer = f"{_ANSWERS[order]} by {word.by or 'somebody'}" if order in _ANSWERS else "asked to"
+    answer = f"{_ANSWERS[order]} by {word.by or 'somebody'}" if order in _ANSWERS else f"asked to {order}"
     because = word.because(answer, is_frozen=is_frozen)
     rollouts.order(connection, state.number, order, because)
     journal.add(connection, journal.Entry(now_s, action, because, project, name, state.canary))

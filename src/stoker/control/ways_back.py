@@ -5,6 +5,7 @@ without steps that leads there (core/rollout).
 """
 
 from collections.abc import Container, Sequence
+from typing import Final
 
 import msgspec
 
@@ -23,6 +24,8 @@ from stoker.types.models import ModelVersion
 from stoker.types.resources import Batching, EndpointSpec, Resources
 from stoker.types.units import parse_bytes
 
+ROLL_BACK: Final = "asked to roll back"
+
 
 def rollback(connection: Connection, project: str, name: str, to: int | None, now_s: float) -> None:
     """Ask again for what an earlier revision was: the one that served before, or number `to`.
@@ -33,8 +36,8 @@ def rollback(connection: Connection, project: str, name: str, to: int | None, no
     endpoint = endpoints.get(connection, project, name)
     running = _running(connection, endpoint)
     if to is None and running is not None and after(running.phase, "abort") is not None:
-        rollouts.order(connection, running.number, "abort")
-        journal.add(connection, journal.Entry(now_s, "Rollback", "asked to", project, name, running.canary))
+        rollouts.order(connection, running.number, "abort", ROLL_BACK)
+        journal.add(connection, journal.Entry(now_s, "Rollback", ROLL_BACK, project, name, running.canary))
         return
     history = revisions.everything(connection, project, name)
     if to is None:

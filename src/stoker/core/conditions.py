@@ -68,6 +68,24 @@ def crash_message(process: ProcessStatus) -> str:
     return f"replica crashed {times}{loading}: {words}"
 
 
+def under_way(status: EndpointStatus) -> str:
+    """Return how far the rollout of the revision that is asked for is, or whom it waits for; "" where none runs."""
+    number = f"#{status.revision.rpartition('-')[2]}"
+    progressing = find(status.conditions, PROGRESSING)
+    has = progressing.message.partition(" has ")[2].partition(";")[0] if progressing is not None else ""
+    match progressing.reason if progressing is not None else "":
+        case "RollingOut" if has:
+            return f"{number} has {has}"
+        case "Paused":
+            return f"{number} is paused, with {has}" if has else f"{number} is paused"
+        case "Awaiting":
+            return f"{number} waits for approval"
+        case "Reported":
+            return f"{number} waits to be promoted or aborted"
+        case _:
+            return ""
+
+
 def newer(status: EndpointStatus) -> str:
     """Return what keeps the revision that is asked for from traffic while another serves; "" where nothing does."""
     number = f"#{status.revision.rpartition('-')[2]}"

@@ -77,8 +77,9 @@ def serving_config(spec: EndpointSpec, version: ModelVersion) -> ServingConfig |
         return Unservable(f"model {version.ref} cannot do {task!r}; it can do {able}", "spec.task")
     if spec.engine not in (None, AUTO, ANY_FORMAT, *ENGINES[manifest.format]):
         able = " and ".join(ENGINES[manifest.format])
-        message = f"engine {spec.engine!r} cannot run {version.ref}, whose format is {manifest.format}; {able} can"
-        return Unservable(f"{message}, and null takes what fits", "spec.engine")
+        message = f"engine {spec.engine!r} cannot run {version.ref}, whose format is {manifest.format}"
+        message = f"{message}; {able} can, and {AUTO} takes what fits"
+        return Unservable(message, "spec.engine")
     if spec.mapping is not None:
         if task != "predict":
             return Unservable(f"it maps tensors, and requests of the task {task!r} have none", "spec.mapping")

@@ -169,9 +169,8 @@ def demand(named: str, files: Sequence[FileEntry], signed: SignedVersion) -> str
         return ""
     words = f"{named} is not signed by anyone this project trusts: {finding.why}"
     if signed.trust.policy == "required":
-        raise SignatureRefused(
-            f"{words}; sign it (stoker models sign {named} --key FILE) or trust its signer (stoker trust add)"
-        )
+        how = f"stoker models sign {named} --key FILE" if "@" in named else "stoker push … --sign-key FILE"
+        raise SignatureRefused(f"{words}; sign it ({how}) or trust its signer (stoker trust add)")
     return words
 
 

@@ -85,6 +85,14 @@ def mark_served(connection: Connection, revision: str) -> None:
         connection.execute(insert(_DOSSIERS).from_select(names, row))
 
 
+def mark_taken_back(connection: Connection, revision: str) -> None:
+    """Note that a revision lost its traffic for good reason: who asks for it again takes no way back, but its gates and
+    steps like any other. `stoker rollback --to` still goes there at once.
+    """
+    mine = and_(_DOSSIERS.c.revision == revision, _born(revision))
+    connection.execute(update(_DOSSIERS).where(mine, _DOSSIERS.c.has_served).values(has_served=False))
+
+
 def add_verdict(connection: Connection, revision: str, verdict: str, statement: str) -> bool:
     """Append how a rollout of a revision ended to its newest decided dossier; False when there is none.
 
@@ -139,7 +147,11 @@ def get(connection: Connection, project: str, endpoint: str, revision: str | Non
     row = connection.execute(ask.order_by(_DOSSIERS.c.number.desc()).limit(1)).one_or_none()
     if row is None:
         which = f"revision {revision}" if revision is not None else f"endpoint {endpoint!r}"
-        raise NotFound(f"no dossier of {which} in project {project!r}; `stoker release list {endpoint}` shows them")
+        has_some = bool(of(connection, project, endpoint, 1))
+        lists = (
+            f"`stoker release list {endpoint}` shows them" if has_some else "`stoker get endpoints` shows what is there"
+        )
+        raise NotFound(f"no dossier of {which} in project {project!r}; {lists}")
     return _view(row)
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from stoker.core import traffic
 from stoker.core.actions import SetServing
-from stoker.core.conditions import READY, RELEASED, find, newer
+from stoker.core.conditions import READY, RELEASED, find, newer, under_way
 from stoker.core.gate.law import DossierState
 from stoker.core.rollout.course import canary_s, resolve
 from stoker.types.faults import BAD_REVISION
@@ -240,6 +240,23 @@ def test_a_pause_stops_going_on_but_not_going_back() -> None:
     assert world.rollout.phase == "rolled-back"
 
 
+def test_who_lists_endpoints_sees_how_far_a_rollout_is_and_whom_it_waits_for() -> None:
+    world = shipping(msgspec.structs.replace(STEP, pause_at=(10,)))
+    load(world)
+    assert under_way(world.status("a")) == "#2 is paused, with 10 % of the traffic (step 1 of 2)"
+    world.order("resume")
+    load(world)
+    assert under_way(world.status("a")) == "#2 has 10 % of the traffic (step 1 of 2)"
+    split = shipping(Rollout(strategy="a-b", requests_min=50))
+    load(split)
+    step(split, (300, 3), (300, 3))
+    assert under_way(split.status("a")) == "#2 waits to be promoted or aborted"
+    split.order("promote")
+    load(split)
+    split.settle()
+    assert under_way(split.status("a")) == ""
+
+
 def test_it_waits_where_the_manifest_says_so_and_goes_on_when_somebody_says_so() -> None:
     world = shipping(msgspec.structs.replace(STEP, pause_at=(10,)))
     load(world)
@@ -265,7 +282,7 @@ def test_somebody_aborts() -> None:
     load(world)
     world.order("abort")
     world.turn()
-    assert (world.rollout.phase, world.rollout.because) == ("rolled-back", "asked to")
+    assert (world.rollout.phase, world.rollout.because) == ("rolled-back", "asked to abort")
     assert shares(world)["default.a-1"] == 100
 
 

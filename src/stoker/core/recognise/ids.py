@@ -47,7 +47,8 @@ _IBAN_LENGTHS: Final = {
 def _either_case(countries: Iterable[str]) -> str:
     """Return a pattern of `countries`, by the first letter: whose it is not, it passes by at once."""
     seconds: dict[str, str] = {}
-    for first, second in sorted(countries):
+    for country in sorted(countries):
+        first, second = country[0], country[1]
         seconds[first] = seconds.get(first, "") + second + second.lower()
     return "|".join(f"[{first}{first.lower()}][{letters}]" for first, letters in seconds.items())
 

@@ -172,7 +172,7 @@ def _happened(state: RolloutState, sight: Sight, evidence: Evidence, now_s: floa
     if sight.gone:
         return "superseded", sight.gone
     if evidence.order is not None and after(state.phase, evidence.order) is not None:
-        return evidence.order, sight.words or "asked to"
+        return evidence.order, sight.words or f"asked to {evidence.order}"
     found = _worse(state, sight, evidence, now_s)
     return found if found is not None else _better(state, sight, evidence, now_s)
 
