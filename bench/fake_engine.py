@@ -1,9 +1,10 @@
 """A replica whose engine costs nothing: it streams events of 200 bytes at a given pace, as many as a request asks for.
 
-python -m bench.fake_engine SOCKET
+python -m bench.fake_engine SOCKET [SLOTS [URL]]
 
 A request's last message says the pace: `every 10 ms`; its `max_tokens` how many events. All streams of one pace advance
-in the same turn of the loop, as the slots of a language model do with each step. Prints a line when it listens.
+in the same turn of the loop, as the slots of a language model do with each step. SLOTS: that it says it has. With URL
+it is a replica of the engine `openai`: gateways speak to that server themselves. Prints a line when it listens.
 """
 
 import asyncio
@@ -14,7 +15,8 @@ from typing import Any
 
 import uvloop
 
-from stoker.protocol import frames
+from stoker.protocol import direct, frames
+from stoker.protocol.direct import Direct
 from stoker.protocol.frames import EndHead, Hello
 from stoker.protocol.link import Exchange, refuse, serve
 from stoker.types.replica import ReplicaStats, Usage
@@ -37,7 +39,9 @@ class FakeEngine:
 
     body_max_bytes = 1 << 20
 
-    def __init__(self) -> None:
+    def __init__(self, slots: int = 0, url: str = "") -> None:
+        self._slots = slots  # 0: it does not say, and gateways learn it
+        self._url = url
         self._finished = 0
         self._tokens = 0
         self._running: dict[float, dict[Exchange, list[int]]] = {}  # by pace: [events left, events asked]
@@ -47,7 +51,7 @@ class FakeEngine:
 
     def stats(self) -> ReplicaStats:
         running = sum(len(streams) for streams in self._running.values())
-        return ReplicaStats("ready", running=running, finished=self._finished, tokens=self._tokens)
+        return ReplicaStats("ready", running=running, slots=self._slots, finished=self._finished, tokens=self._tokens)
 
     def request(self, exchange: Exchange) -> None:
         asked: dict[str, Any] = json.loads(exchange.body)
@@ -64,7 +68,9 @@ class FakeEngine:
         exchange.on_cancel = forget
 
     def call(self, exchange: Exchange) -> None:
-        raise refuse(exchange.head.method)
+        if not self._url or exchange.head.method != direct.METHOD:
+            raise refuse(exchange.head.method)
+        exchange.end(EndHead(), direct.encode(Direct(self._url, "fake")))
 
     def drain(self) -> None:
         pass
@@ -97,11 +103,11 @@ def send(exchange: Exchange, piece: bytes) -> None:
     raise RuntimeError("a stream of this bench is larger than its credit; its client does not read")
 
 
-async def main(path: str) -> None:
-    await serve(f"unix:{path}", FakeEngine())
+async def main(path: str, slots: str = "0", url: str = "") -> None:
+    await serve(f"unix:{path}", FakeEngine(int(slots), url))
     print(json.dumps({"port": 0}), flush=True)
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    uvloop.run(main(sys.argv[1]))
+    uvloop.run(main(*sys.argv[1:]))

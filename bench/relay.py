@@ -5,6 +5,7 @@ The gateway runs without control, from the route table on its disk, as it would 
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,10 +24,11 @@ from bench import load, machine
 from bench.figures import Figure, percentile
 from bench.report import Section
 from bench.rounds import say
-from bench.servers import Contender, Server
+from bench.servers import ROOT, Contender, Server
 from bench.up import free_port
 from stoker.app.home import Home
 from stoker.types.ids import EndpointName, KeyId, ProjectName, ReplicaId, RevisionId
+from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.routes import EndpointRoute, KeyRoute, ReplicaRoute, RevisionRoute, RouteTable
 
 KEY = "stk_benchkey_" + "k" * 43
@@ -36,29 +39,43 @@ MANY, MANY_EVENTS, MANY_EVERY_MS = 500, 50, 100
 TIMEOUT_S = 60.0
 
 
-def table(address: str) -> RouteTable:
+def table(address: str, limits: KeyLimits = UNLIMITED) -> RouteTable:
     """Return the route table: one chat endpoint, one replica, one key."""
     replica = ReplicaRoute(ReplicaId("default.fake-1-bench"), address)
     revision = RevisionRoute(RevisionId("default.fake-1"), "1", 1, (replica,))
     project = ProjectName("default")
     endpoint = EndpointRoute(project, EndpointName("fake"), "chat", 0.0, (revision,), concurrency=10_000)
-    key = KeyRoute(hashlib.sha256(KEY.encode()).hexdigest(), KeyId("benchkey"), project)
+    digest = hashlib.sha256(KEY.encode()).hexdigest()
+    key = KeyRoute(digest, KeyId("benchkey"), project, limits=limits)
     return RouteTable(1, (endpoint,), (key,))
 
 
 class Gateway:
-    """One gateway process in a folder of its own. Used as a context manager."""
+    """One gateway process in a folder of its own. Used as a context manager.
 
-    def __init__(self, folder: Path, address: str) -> None:
+    limits: of its one key. command: what runs it, before gateway_main's arguments. environ: what it has besides ours.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        address: str,
+        *,
+        limits: KeyLimits = UNLIMITED,
+        command: Sequence[str] = (sys.executable, "-m", "stoker.app.gateway_main"),
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         home = Home(folder)
         home.make()
-        (home.gateway / "routes.json").write_bytes(msgspec.json.encode(table(address)))
+        (home.gateway / "routes.json").write_bytes(msgspec.json.encode(table(address, limits)))
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}{PATH}"
         self._log = (folder / "gateway.log").open("wb")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "stoker.app.gateway_main", "--home", str(folder), "--port", str(self.port)],
+            [*command, "--home", str(folder), "--port", str(self.port)],
             stderr=self._log,
+            cwd=ROOT,
+            env={**os.environ, **(environ or {})},
         )
         self.pid = self._process.pid
 

@@ -22,12 +22,18 @@ def asked(**more: Any) -> Outgoing:
 
 
 def relay(stream: Stream, pieces: list[bytes]) -> bytes:
+    told = relay_of(stream, pieces)
+    return told if stream.is_done or stream.problem is not None else told + stream.end()
+
+
+def relay_of(stream: Stream, pieces: list[bytes]) -> bytes:
+    """Return what the client gets of `pieces`, of which none need be the last."""
     told = b""
     for piece in pieces:
         told += stream.feed(piece)
         if stream.is_done or stream.problem is not None:
-            return told
-    return told + stream.end()
+            break
+    return told
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
@@ -181,6 +187,31 @@ def test_a_text_that_looks_like_the_end_is_a_text() -> None:
         told = relay(stream, [event("a"), event("b"), event(content), event("c")])
         assert "".join(each["choices"][0]["delta"]["content"] for each in read(told)) == f"ab{content}c"
         assert stream.problem is not None  # no choice has ended
+
+
+def test_what_ends_a_string_or_a_line_is_no_text_of_an_event_like_the_last() -> None:
+    for byte in (b'"', b"\\", b"\n", b"\r"):
+        stream = Stream(asked())
+        assert read(relay_of(stream, [event("a"), event("b")]))
+        assert stream.feed(event("c-d").replace(b"-", byte)) == b""
+        assert stream.problem is not None
+        assert "cannot be read" in stream.problem.message
+
+
+def test_blank_lines_before_the_first_event_are_nothing() -> None:
+    for count in range(1, 12):
+        stream = Stream(asked())
+        assert stream.feed(b"\n" * count) == b""
+        assert stream.usage == Usage()
+        assert read(relay_of(stream, [event("a")]))
+
+
+def test_an_event_whose_end_begins_inside_its_beginning_is_not_like_the_last() -> None:
+    stream = Stream(asked())
+    assert read(relay_of(stream, [event("a"), event("b")]))
+    assert stream.feed(event("-").replace(b'"-"', b'"')) == b""
+    assert stream.problem is not None
+    assert "cannot be read" in stream.problem.message
 
 
 def test_nothing_is_sent_before_the_first_words() -> None:

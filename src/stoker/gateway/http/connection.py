@@ -124,7 +124,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
         incoming = self._incoming
-        if incoming.phase is Phase.DEAF:
+        if incoming.phase == Phase.DEAF:
             self._ignored_bytes += len(data)
             if self._ignored_bytes > LINGER_BYTES:
                 self._transport.abort()
@@ -159,15 +159,15 @@ class Connection(asyncio.Protocol):
                 self._transport.abort()
             return
         waited_s = now_s - incoming.phase_s
-        if incoming.phase is Phase.DEAF:
+        if incoming.phase == Phase.DEAF:
             if self.active is None and self._refusal is None and waited_s > limits.linger_s:
                 self._transport.abort()
         elif self._is_paused:
             return  # we do not read, so the client is not to blame
-        elif incoming.phase is Phase.HEAD:
+        elif incoming.phase == Phase.HEAD:
             if waited_s > limits.head_s:
                 self.refuse(ClientTooSlow(f"the request head did not arrive in {limits.head_s:g} s"))
-        elif incoming.phase is Phase.BODY:
+        elif incoming.phase == Phase.BODY:
             if incoming.received < (waited_s - limits.body_grace_s) * limits.bytes_per_s:
                 self.refuse(ClientTooSlow(f"the body arrives slower than {limits.bytes_per_s} bytes a second"))
         elif self.active is None and waited_s > (limits.idle_s if self._written_bytes else limits.head_s):
@@ -175,7 +175,7 @@ class Connection(asyncio.Protocol):
 
     def close_if_idle(self) -> None:
         """Close the connection unless a request is on it."""
-        if self.active is None and not self._ready and self._incoming.phase is Phase.IDLE:
+        if self.active is None and not self._ready and self._incoming.phase == Phase.IDLE:
             self._transport.close()
 
     def abort(self) -> None:
@@ -191,7 +191,7 @@ class Connection(asyncio.Protocol):
 
     def refuse(self, problem: StokerError) -> None:
         """Stop reading; `problem` is told once the requests before this one are answered."""
-        if self._refusal is None and not self.is_lost and self._incoming.phase is not Phase.DEAF:
+        if self._refusal is None and not self.is_lost and self._incoming.phase != Phase.DEAF:
             self._refusal = problem
             self._incoming.deafen()
             asyncio.get_running_loop().call_soon(self._pump)
@@ -287,7 +287,7 @@ class Connection(asyncio.Protocol):
             self._refusal = None
             self._end()
             return
-        if self._incoming.phase is Phase.IDLE:
+        if self._incoming.phase == Phase.IDLE:
             self._incoming.phase_s = self._site.now_s
         if self._ready or self._refusal is not None or self._is_paused:
             self._pump()

@@ -7,7 +7,6 @@ limits it does not have are here: size of the head, number of headers, size of t
 import re
 import time
 from collections.abc import Set as AbstractSet
-from enum import IntEnum
 from typing import Final, Protocol
 
 import httptools
@@ -27,13 +26,13 @@ _HOST: Final = re.compile(
 )  # RFC 9110, 7.2; may be empty
 
 
-class Phase(IntEnum):
-    """What is expected from the client next."""
+class Phase:
+    """What is expected from the client next. No enum, for the reason of frames.Kind: each request asks ten times."""
 
-    IDLE = 0
-    HEAD = 1
-    BODY = 2
-    DEAF = 3  # nothing; what comes is ignored until the connection ends
+    IDLE: Final = 0
+    HEAD: Final = 1
+    BODY: Final = 2
+    DEAF: Final = 3  # nothing; what comes is ignored until the connection ends
 
 
 class HttpRequest:
@@ -149,12 +148,12 @@ class Incoming:
 
     def feed(self, data: bytes) -> None:
         """Read `data`, which calls the owner with every request that it completes."""
-        while data and self.phase is not Phase.DEAF:
+        while data and self.phase != Phase.DEAF:
             if self._raw_left > 0:
                 data = self._take_raw(data)
             elif (
                 self._known is None
-                or self.phase is not Phase.IDLE
+                or self.phase != Phase.IDLE
                 or (found := self._known.match(data, self._more)) is None
             ):
                 data = self._parse(data)
@@ -175,7 +174,7 @@ class Incoming:
     def on_message_begin(self) -> None:
         """Start a request (a pipelined one may follow in the same read)."""
         self._begun += 1
-        if self.phase is not Phase.DEAF:
+        if self.phase != Phase.DEAF:
             self._begin_head()
 
     def on_url(self, url: bytes) -> None:
@@ -188,7 +187,7 @@ class Incoming:
         self._head_bytes += len(name) + len(value)
         if self._headers_count > HEADERS_MAX or self._head_bytes > HEAD_MAX_BYTES:
             self._owner.refuse(TooLarge(f"over {HEADERS_MAX} headers or {HEAD_MAX_BYTES} bytes of them"))
-        elif self.phase is Phase.HEAD:
+        elif self.phase == Phase.HEAD:
             name = name.lower()
             if name in WANTED:
                 if name in self._headers and name != b"connection":
@@ -199,7 +198,7 @@ class Incoming:
 
     def on_headers_complete(self) -> None:
         """Judge what the head alone tells: its form, and whether the body may come."""
-        if self.phase is Phase.DEAF:
+        if self.phase == Phase.DEAF:
             return
         headers = self._headers
         request = HttpRequest(self._parser.get_method(), self._target, headers, time.monotonic())
@@ -225,7 +224,7 @@ class Incoming:
     def on_body(self, data: bytes) -> None:
         """Take a piece of the body."""
         request = self.request
-        if request is None or self.phase is Phase.DEAF:
+        if request is None or self.phase == Phase.DEAF:
             return
         if self.received == 0:
             self._first_piece = data
@@ -245,7 +244,7 @@ class Incoming:
     def on_message_complete(self) -> None:
         """Hand the request over."""
         request = self.request
-        if request is None or self.phase is Phase.DEAF or self._raw_left > 0:
+        if request is None or self.phase == Phase.DEAF or self._raw_left > 0:
             return
         self.request = None
         self._raw_left = -1
@@ -291,13 +290,13 @@ class Incoming:
     def _remember(self, data: bytes) -> None:
         """Keep the head that `data` began with, unless this client says another one each time."""
         self._known = None
-        is_kept = self.phase is Phase.IDLE or (self.request is not None and self.request.keep_alive)
+        is_kept = self.phase == Phase.IDLE or (self.request is not None and self.request.keep_alive)
         if self._misses < MISSES_MAX and is_kept and self._parser.get_http_version() == "1.1":
             self._misses += 1
             self._known = remember(data, self._parser.get_method(), self._target, self._headers, self._more)
 
     def _parse(self, data: bytes) -> bytes:
-        is_first = self.phase is Phase.IDLE
+        is_first = self.phase == Phase.IDLE
         self._begun = -1 if is_first else 0  # one that begins with the read is all of it
         if is_first:
             self._begin_head()
@@ -308,12 +307,12 @@ class Incoming:
             self._parser = httptools.HttpRequestParser(self)  # for the request that follows it, and its body
             return data[upgrade.args[0] :]
         except httptools.HttpParserError as broken:
-            if self.phase is not Phase.DEAF:  # after a last request, or a refusal, nothing that follows matters
+            if self.phase != Phase.DEAF:  # after a last request, or a refusal, nothing that follows matters
                 self._owner.refuse(InvalidInput(_words(str(broken))))
             return b""
         if is_first and self._begun == 0 and self.phase in (Phase.IDLE, Phase.BODY):
             self._remember(data)
-        if self.phase is Phase.HEAD:  # the parser holds what has no end yet, so the bytes count, not the headers
+        if self.phase == Phase.HEAD:  # the parser holds what has no end yet, so the bytes count, not the headers
             # Of a head that began behind other requests in this read, it is not known how much is its own.
             self._head_bytes += len(data) if self._begun <= 0 else 0
             if self._head_bytes > HEAD_MAX_BYTES:

@@ -129,7 +129,7 @@ class Link(asyncio.Protocol):
         """Calls not yet ended."""
         return len(self._calls)
 
-    def call(self, head: RequestHead, body: bytes = b"", *, kind: Kind = Kind.REQUEST) -> Call:
+    def call(self, head: RequestHead, body: bytes = b"", *, kind: int = Kind.REQUEST) -> Call:
         """Send a request and return its call at once. Raises ReplicaLost when the connection is down.
 
         `head.body_bytes` must equal `len(body)`.
@@ -138,7 +138,7 @@ class Link(asyncio.Protocol):
         self.send(call, head, body, kind=kind)
         return call
 
-    def send(self, receiver: Receiver, head: RequestHead, body: bytes = b"", *, kind: Kind = Kind.REQUEST) -> int:
+    def send(self, receiver: Receiver, head: RequestHead, body: bytes = b"", *, kind: int = Kind.REQUEST) -> int:
         """Send a request whose answer goes to `receiver` as it arrives; return its stream. Otherwise as `call`."""
         if not self.is_open:
             raise ReplicaLost("the connection to the replica is down")
@@ -213,14 +213,14 @@ class Link(asyncio.Protocol):
             self.on_lost()
 
     def _take(self, kind: int, stream: int, payload: bytes) -> None:
-        if kind == Kind.DATA or kind == Kind.END or kind == Kind.ERROR:
+        if kind == Kind.DATA:
             call = self._calls.get(stream)
-            if call is None:
-                return  # cancelled while the answer was on its way
-            if kind == Kind.DATA:
+            if call is not None:  # else it was cancelled while the answer was on its way
                 call.push(payload)
+        elif kind == Kind.END or kind == Kind.ERROR:
+            call = self._calls.pop(stream, None)
+            if call is None:
                 return
-            del self._calls[stream]
             if kind == Kind.END:
                 call.push(frames.read_end(payload))
             else:
