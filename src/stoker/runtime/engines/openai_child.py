@@ -19,9 +19,7 @@ from stoker.types.errors import EngineFailed, InvalidInput
 
 POLL_S = 0.1
 STARTS_MAX: Final = 3  # of a command whose port another process took before it
-OTHERS_WAIT_S: Final = (
-    10.0  # so long an answer is not believed that another process seems to give, while the command runs
-)
+OTHERS_WAIT_S: Final = 10.0  # so long an answer is not believed that another process seems to give
 # What servers say whose port is taken: Python's, Go's, Rust's and C's errors, llama.cpp.
 _TAKEN: Final = ("address already in use", "eaddrinuse", "errno 98", "couldn't bind", "address in use")
 STOP_TIMEOUT_S = 8.0  # longer than the guard's own patience
