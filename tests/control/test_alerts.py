@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from stoker.cli.exits import Exit
+from stoker.client import alerts
 from stoker.client.connection import ManifestRefused
 from stoker.types.errors import StokerError
 from tests.cli.run import stoker
@@ -116,7 +117,7 @@ def test_a_replica_that_dies_for_good_is_told_in_seconds_and_the_policy_of_the_b
     webhook = Webhook()
     try:
         gone = prepare(rig, tmp_path, webhook.url)
-        rig.client.test_notifier("default", "phone")
+        alerts.try_notifier(rig.client, "default", "phone")
         assert "StokerTest" in [post.json["alerts"][0]["labels"]["alertname"] for post in webhook.posts]
         with Callers(rig):
             until(lambda: rig.client.slos("a")[0].attained is not None, "answers are counted")
@@ -127,9 +128,9 @@ def test_a_replica_that_dies_for_good_is_told_in_seconds_and_the_policy_of_the_b
         assert told["labels"]["severity"] == "page"
         assert told["annotations"]["runbook_url"] == "https://wiki/a"
         # Beside it there is the alarm of an endpoint that is down, which waits a minute.
-        (alert,) = [each for each in rig.client.alerts().items if each.labels["alertname"] == "SloBurn"]
+        (alert,) = [each for each in alerts.everything(rig.client).items if each.labels["alertname"] == "SloBurn"]
         assert alert.state == "firing"
-        assert rig.client.take_alert(alert.id, "ada").acknowledged_by == "ada"
+        assert alerts.take(rig.client, alert.id, "ada").acknowledged_by == "ada"
         with pytest.raises(ManifestRefused) as refused:
             rig.client.apply(json(endpoint(env={"NEW": "1"})))
         assert "rollouts are frozen: objective 'answers'" in refused.value.details[0].message
@@ -181,7 +182,7 @@ def main() -> None:
                 since_s = time.monotonic()
                 print(f"its end told after {after(lambda: 'resolved' in statuses(webhook), since_s):.1f} s")
             print(rig.client.slos("a")[0])
-            print(rig.client.alerts())
+            print(alerts.everything(rig.client))
         finally:
             rig.close()
             webhook.close()

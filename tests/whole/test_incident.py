@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from stoker.client import alerts
 from stoker.core.diagnose.incident import Incident
 from tests.whole.rig import STOKER, Platform, until
 from tests.whole.test_readme import bash, blocks
@@ -74,9 +75,9 @@ def test_a_version_that_fails_is_paged_explained_and_taken_back_as_the_page_says
         mine = [each for each in demo.client.incidents() if each.endpoint == "prices"]
         return mine[0] if mine and mine[0].causes else None
 
-    def alerts() -> dict[str, float]:
+    def since() -> dict[str, float]:
         """Return since when each alert fires."""
-        mine = (each for each in demo.client.alerts().items if each.labels.get("endpoint") == "prices")
+        mine = (each for each in alerts.everything(demo.client).items if each.labels.get("endpoint") == "prices")
         return {each.id: each.began_s for each in mine if each.state == "firing"}
 
     with callers(demo, tmp_path):
@@ -84,11 +85,11 @@ def test_a_version_that_fails_is_paged_explained_and_taken_back_as_the_page_says
         bash(demo, break_it, tmp_path)
         incident = until(named, "an incident opened by itself, with a cause")
         assert incident.opened_at_s - incident.since_s < 60
-        firing, seen = alerts(), answered()
+        firing, seen = since(), answered()
         assert firing
         demo.kill("control")
         until(lambda: "prices" in demo.cli("status", check=False), what="another control answers")
-        until(lambda: firing.items() <= alerts().items(), what="its alerts are those of before")
+        until(lambda: firing.items() <= since().items(), what="its alerts are those of before")
         assert until(named, what="so are its incidents").number == incident.number
         until(lambda: answered() >= seen, what="what was counted is counted again, once")
         said = bash(demo, look, tmp_path)

@@ -8,6 +8,7 @@ import click
 
 from stoker.cli.output import age, clock, columns, show
 from stoker.cli.session import Command, Session, output_option, pairs, project_option, write_example
+from stoker.client import alerts
 from stoker.client.views import Alerts, AlertView
 from stoker.core.alerts import SILENCE_MAX_S, matches
 from stoker.types.units import parse_seconds
@@ -35,7 +36,7 @@ class AlertsGroup(click.Group):
 def command(ctx: click.Context, output: str) -> None:
     """List alerts and silences; take, silence, test."""
     if ctx.invoked_subcommand is None:
-        found = ctx.obj.control().alerts()
+        found = alerts.everything(ctx.obj.control())
         show(found, output, lambda: alerts_text(found))
 
 
@@ -46,10 +47,10 @@ def command(ctx: click.Context, output: str) -> None:
 def ack(session: Session, which: str, by: str) -> None:
     """Take an alert: nobody is told of it again until it ends. The beginning of an ID is enough."""
     control = session.control()
-    found = [one.id for one in control.alerts().items if one.id.startswith(which)]
+    found = [one.id for one in alerts.everything(control).items if one.id.startswith(which)]
     if len(found) > 1:
         raise click.UsageError(f"{which} is the beginning of {len(found)} alerts; give more of it")
-    taken = control.take_alert(found[0] if found else which, by or _me())
+    taken = alerts.take(control, found[0] if found else which, by or _me())
     click.echo(f"{taken.id} {taken.state}" + (f" by {taken.acknowledged_by}" if taken.acknowledged_by else ""))
 
 
@@ -70,9 +71,9 @@ def silence(session: Session, match: dict[str, str], span: str, why: str, by: st
             f"--for {span}: a silence lasts up to {SILENCE_MAX_S / 86_400:.0f}d, and not for nothing"
         )
     control = session.control()
-    made = control.silence(match, for_s, why, by or _me())
+    made = alerts.silence(control, match, for_s, why, by or _me())
     click.echo(f"silence {made.id} until {clock(made.until_s)}")
-    if not any(matches(one.labels, match) for one in control.alerts().items):
+    if not any(matches(one.labels, match) for one in alerts.everything(control).items):
         note = "no alert of now has these labels; `stoker alerts -o json` shows what labels alerts have"
         click.echo(click.style(note, dim=True), err=True)
 
@@ -82,7 +83,7 @@ def silence(session: Session, match: dict[str, str], span: str, why: str, by: st
 @click.pass_obj
 def unsilence(session: Session, which: str) -> None:
     """End a silence."""
-    session.control().unsilence(which)
+    alerts.unsilence(session.control(), which)
     click.echo(f"silence {which} ended")
 
 
@@ -92,7 +93,7 @@ def unsilence(session: Session, which: str) -> None:
 @click.pass_obj
 def test(session: Session, notifier: str, project: str) -> None:
     """Tell a receiver something, to see that it hears."""
-    session.control().test_notifier(project, notifier)
+    alerts.try_notifier(session.control(), project, notifier)
     click.echo(f"{project}/{notifier} took it")
 
 

@@ -8,7 +8,7 @@ import click
 from stoker.cli.kinds import Kind, split_reference, to_kind
 from stoker.cli.progress import Progress
 from stoker.cli.session import Command, Session, complete_endpoint, project_option
-from stoker.client import access, budgets, policies, signed_in
+from stoker.client import access, alerts, budgets, policies, signed_in
 from stoker.client.control import ControlClient
 from stoker.types.errors import DeadlineExceeded, InvalidInput, NotFound
 
@@ -51,7 +51,7 @@ def command(session: Session, kind: Kind, name: str, wait: bool, timeout_s: floa
             control.revoke_key(name)
             click.echo(f"key {name} revoked")
         case "notifier":
-            control.delete_notifier(project, name)
+            alerts.delete_notifier(control, project, name)
             click.echo(f"notifier {project}/{name} deleted")
         case "policy":
             policies.delete(control, project, name)

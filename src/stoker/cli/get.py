@@ -9,7 +9,7 @@ from stoker.cli import budgets, providers, quotas, tables
 from stoker.cli.kinds import Kind, split_reference, to_kind
 from stoker.cli.output import items, show
 from stoker.cli.session import Command, Session, project_option
-from stoker.client import access, policies
+from stoker.client import access, alerts, policies
 from stoker.client.control import ControlClient
 from stoker.types.errors import NotFound
 from stoker.types.statuses import EndpointView
@@ -108,7 +108,7 @@ def _listed(
 
 
 def _notifiers(control: ControlClient, name: str | None, output: str) -> None:
-    found = [one for one in control.notifiers() if name in (None, one.metadata.name)]
+    found = [one for one in alerts.notifiers(control) if name in (None, one.metadata.name)]
     if name is not None and not found:
         raise NotFound(f"there is no notifier {name!r}; `stoker get notifiers` lists them")
     show(items(found), output, lambda: tables.notifiers_table(found))

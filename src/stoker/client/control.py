@@ -4,7 +4,7 @@ Synchronous and on the standard library's HTTP client, because the command line 
 """
 
 import contextlib
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 from urllib.parse import quote
@@ -14,8 +14,6 @@ import msgspec
 from stoker.client.connection import Connection, Method, Query, decode
 from stoker.client.registration import Registration
 from stoker.client.views import (
-    Alerts,
-    AlertView,
     ApplyResult,
     Chart,
     DriftView,
@@ -28,7 +26,6 @@ from stoker.client.views import (
     PushedVersion,
     QualityView,
     SignatureView,
-    SilenceView,
     SloView,
     Stats,
     TracedRequest,
@@ -40,7 +37,7 @@ from stoker.types.faults import Fault
 from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.models import ModelVersion
 from stoker.types.process import NodeStatus
-from stoker.types.resources import Endpoint, Notifier
+from stoker.types.resources import Endpoint
 from stoker.types.samples import SampleRecord
 from stoker.types.signing import Keyless, ProjectTrust, SignaturePolicy, TrustRoot
 from stoker.types.statuses import EndpointView
@@ -256,40 +253,11 @@ class ControlClient:
         """Delete a project. Raises Conflict unless it is empty."""
         self.connection.exchange("DELETE", f"/api/v1/projects/{name}")
 
-    # ── objectives and alerts ────────────────────────────────────────────────────────────────────────────────────
+    # ── objectives ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def slos(self, endpoint: str | None = None) -> tuple[SloView, ...]:
         """Return how objectives stand, of every endpoint or of one (NAME or PROJECT/NAME)."""
         return self._items("/api/v1/slos", SloView, {"endpoint": endpoint})
-
-    def alerts(self) -> Alerts:
-        """Return alerts and silences."""
-        return self._get("/api/v1/alerts", Alerts)
-
-    def take_alert(self, which: str, by: str) -> AlertView:
-        """Take an alert: it is not told again until it ends."""
-        return self._send("POST", f"/api/v1/alerts/{which}/ack", {"by": by}, AlertView)
-
-    def silence(self, match: Mapping[str, str], for_s: float, why: str, by: str) -> SilenceView:
-        """Tell nobody of alerts with these labels for a while."""
-        body = {"match": match, "for_s": for_s, "why": why, "by": by}
-        return self._send("POST", "/api/v1/silences", body, SilenceView)
-
-    def unsilence(self, which: str) -> None:
-        """End a silence."""
-        self.connection.exchange("DELETE", f"/api/v1/silences/{which}")
-
-    def notifiers(self) -> tuple[Notifier, ...]:
-        """Return the receivers of alerts."""
-        return self._items("/api/v1/notifiers", Notifier)
-
-    def delete_notifier(self, project: str, name: str) -> None:
-        """Delete a receiver."""
-        self.connection.exchange("DELETE", f"/api/v1/projects/{project}/notifiers/{name}")
-
-    def test_notifier(self, project: str, name: str) -> None:
-        """Tell a receiver something, to see that it hears. Raises what kept it from hearing."""
-        self.connection.exchange("POST", f"/api/v1/projects/{project}/notifiers/{name}/test", timeout_s=40.0)
 
     # ── models ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from stoker.client import alerts
 from stoker.client.connection import Connection
 from stoker.client.control import ControlClient
 from stoker.client.load import Ask, Load, Tally
@@ -235,7 +236,7 @@ class Run:
                 causes = tuple(each.kind for each in one.causes) if one.opened_at_s >= injected_s else ()
                 self._marks = msgspec.structs.replace(self._marks, incident=one.number, causes=causes)
                 self._detected(raised_s - self._began_s, f"incident {one.number}")
-        for alert in self.control.alerts().items:
+        for alert in alerts.everything(self.control).items:
             whose = (alert.labels.get("project"), alert.labels.get("endpoint"))
             name = alert.labels.get("slo") or alert.labels.get("alertname") or alert.id
             is_told = alert.state == "firing" and alert.severity != "none"  # that only explains others, and mutes them
