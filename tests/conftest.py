@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import warnings
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -83,9 +84,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         return
     files = sorted((ROOT / "tests").rglob("test_*.py"))
     at = len(files) * int(own["workerid"].removeprefix("gw")) // own["workercount"]
-    for file in (*files[at:], *files[:at]):
-        with suppress(Exception, pytest.skip.Exception):  # collecting it says why
-            importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # as when they are collected, which finds again what fails here and says so
+        for file in (*files[at:], *files[:at]):
+            with suppress(Exception, pytest.skip.Exception):
+                importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -207,7 +207,7 @@ def held_port() -> tuple[socket.socket, int]:
 
 
 def keep_alive(rig: Rig, name: str, stop: "asyncio.Event") -> "asyncio.Task[None]":
-    """Start `name` again whenever it dies, before it listens too, as an agent would; after `stop` until it listens."""
+    """Start `name` again whenever it dies, before it listens too, as an agent would; it listens at the end."""
 
     async def watch() -> None:
         while True:
