@@ -269,6 +269,57 @@ def test_series_of_what_left_the_table_do_not_come_back() -> None:
     assert not [key for key in numbers(registry.snapshot()) if "r1" in key[1]]
 
 
+@given(
+    st.lists(st.sampled_from([200, 200, 499, 503, 504]), max_size=6),
+    st.lists(
+        st.sampled_from([(200, 1), (200, TALLY_MAX), (200, 3 * TALLY_MAX), (499, 1), (503, 1), (0, 1)]), max_size=6
+    ),
+    st.booleans(),
+)
+def test_what_ends_at_a_replica_after_it_left_makes_no_series(
+    before: list[int], after: list[tuple[int, int]], is_revision_gone: bool
+) -> None:
+    registry = Registry("t")
+    meters = Meters(registry, **LABELS)
+    replica = meters.replica("r1", "one")
+    for status in before:
+        replica.ended(status, 0.001)
+    if is_revision_gone:
+        meters.revision("r1", "infer")
+        meters.keep(set(), 0.0)
+        meters.turn(GONE_KEPT_S)
+    else:
+        meters.forget_replica("one")
+    for status, count in after:
+        for _ in range(count):
+            replica.ended(status, 0.001) if status else replica.stalled(0.25)
+    meters.gauges(waiting=0, in_flight=0, ready=0)
+    assert not [key for key in numbers(registry.snapshot()) if "one" in key[1]]
+    again = meters.replica("r1", "one")
+    again.ended(503, 0.001)
+    assert registry.snapshot().total("stoker_replica_requests_total", replica="one") == 1, "it may come back"
+
+
+@given(st.lists(requests, max_size=4), st.lists(requests, min_size=1, max_size=8))
+def test_what_ends_after_its_endpoint_was_deleted_makes_no_series(before: list[Asked], after: list[Asked]) -> None:
+    registry = Registry("t")
+    meters = Meters(registry, **LABELS)
+    meters.promise(PROMISES, PROMISES)
+    replica = meters.replica("r1", "one")
+    for one in before:
+        end(meters, one)
+    meters.let_go()
+    registry.forget(**LABELS)
+    for one in after:
+        end(meters, one)
+        replica.ended(one.status, one.took_s)
+        meters.waited(one.tenant, 0.1)
+        meters.retry("late")
+    meters.turn(2 * GONE_KEPT_S)
+    meters.gauges(waiting=1, in_flight=0, ready=0)
+    assert not [key for key in numbers(registry.snapshot()) if "e" in key[1]]
+
+
 def test_a_tenant_is_promised_something_from_then_on() -> None:
     registry = Registry("t")
     meters = Meters(registry, **LABELS)

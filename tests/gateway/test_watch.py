@@ -14,7 +14,7 @@ import pytest
 from stoker.gateway.watch import Watch, save
 from stoker.types.routes import RouteTable
 from tests.gateway import rig as rigs
-from tests.gateway.rig import OLD_KEY, TEAM_KEY, Rig, ask, infer, run
+from tests.gateway.rig import OLD_KEY, TEAM_KEY, Answer, Rig, ask, counted, infer, run
 from tests.streams import Streams
 
 
@@ -113,6 +113,61 @@ def test_a_gateway_follows_new_tables_keeps_them_and_outlives_control(rig: Rig) 
         control.raw, control.table = None, rig.table(["r0", "r1"])
         await eventually(rig, 200)
         assert (await infer(rig, "{}", key=OLD_KEY)).status == 401
+        await control.stop()
+
+    run(work)
+
+
+def named(rig: Rig, replica: str) -> dict[str, Any]:
+    """Return the next table: the process r0, under the name of another `replica`."""
+    made = rig.table([replica])
+    for endpoint in made["endpoints"]:
+        endpoint["revisions"][0]["replicas"][0]["address"] = rig.home.address("r0")
+    return made
+
+
+async def names(rig: Rig) -> set[str]:
+    """Return every label of a series that the gateway has."""
+    return {label for metric in (await counted(rig)).metrics for series in metric.series for label in series.labels}
+
+
+async def late(rig: Rig, gate: Path) -> "asyncio.Task[Answer]":
+    """Send a request that is refused when `gate` is there, and return when the replica has it."""
+    before = len(rig.lines("r0"))
+    asked = asyncio.create_task(infer(rig, f"until:{gate} refuse:invalid_input"))
+    while len(rig.lines("r0")) == before:
+        await asyncio.sleep(0.005)
+    return asked
+
+
+def test_replicas_that_come_and_go_under_load_leave_no_series(rig: Rig, tmp_path: Path) -> None:
+    async def work() -> None:
+        control = Control(rig.home.run / "control-api.sock")
+        control.table = named(rig, "name-0")
+        await control.start()
+        for number in range(6):
+            while f"name-{number}" not in await names(rig):
+                await asyncio.sleep(0.01)
+            await eventually(rig, 200)
+            gate = tmp_path / f"gate-{number}"
+            asked = await late(rig, gate)
+            control.table = named(rig, f"name-{number + 1}")
+            while f"name-{number}" in await names(rig):
+                await asyncio.sleep(0.01)
+            gate.touch()  # its first answer of that kind comes when it has left
+            assert (await asked).status == 400
+        assert {each for each in await names(rig) if each.startswith("name-")} == {"name-6"}
+
+        await eventually(rig, 200)
+        asked = await late(rig, tmp_path / "last")
+        gone = named(rig, "name-6")
+        gone["endpoints"] = [each for each in gone["endpoints"] if each["endpoint"] != "digits"]
+        control.table = gone
+        while "digits" in await names(rig):
+            await asyncio.sleep(0.01)
+        (tmp_path / "last").touch()
+        assert (await asked).status == 400
+        assert "digits" not in await names(rig)
         await control.stop()
 
     run(work)

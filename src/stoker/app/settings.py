@@ -61,7 +61,7 @@ class Settings(SecretSettings, frozen=True, kw_only=True):
     ] = 0
     gateways: Annotated[
         int,
-        setting("STOKER_GATEWAYS", "processes", "gateways that share the port; one fills about one core", ge=1, le=64),
+        setting("STOKER_GATEWAYS", "processes", "gateways on the port: each a core, queues and a cache", ge=1, le=64),
     ] = 1  # `load` makes it `usual_gateways`
     pool: Annotated[
         str,

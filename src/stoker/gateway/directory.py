@@ -77,12 +77,14 @@ class Directory:
         self.guesses.forgive(self._is_good)
         wanted = {(str(endpoint.project), str(endpoint.endpoint)): endpoint for endpoint in table.endpoints}
         for name in [name for name in self._lanes if name not in wanted]:
-            self._lanes.pop(name).close()
+            lane = self._lanes.pop(name)
+            lane.close()
+            lane.meters.let_go()
             self._reverts.drop(*name)
             self._registry.forget(project=name[0], endpoint=name[1])
         for name, endpoint in wanted.items():
-            lane = self._lanes.get(name)
-            if lane is None:
+            known = self._lanes.get(name)
+            if known is None:
                 self._lanes[name] = Lane(
                     endpoint,
                     Meters(self._registry, *name),
@@ -92,7 +94,7 @@ class Directory:
                     self._asleep,
                 )
             else:
-                lane.update(endpoint)
+                known.update(endpoint)
         self.headers.clear()
         self.headers.update(*(lane.arms.headers for lane in self._lanes.values() if lane.arms is not None))
         self.body_max_bytes = max((each.max_body_bytes for each in table.endpoints), default=BODY_MIN_BYTES)

@@ -61,6 +61,11 @@ class RevisionMeters:
         self.phases = Phases(registry, labels)
         self.tally = Tally(self, endpoint)
 
+    def let_go(self, nobody: Registry) -> None:
+        """See Meters.let_go."""
+        self._registry = nobody
+        self.phases.let_go(nobody)
+
     def code(self, status: int) -> Counter:
         """Return the counter of answers with `status`."""
         found = self._codes.get(status)
@@ -215,8 +220,22 @@ class Meters:
 
     def forget_replica(self, replica: str) -> None:
         """Drop what is counted of a replica that left the table."""
+        self._let_go([key for key in self._replicas if key[1] == replica])
         self._registry.forget(replica=replica, **self._labels)
-        self._replicas = {key: meters for key, meters in self._replicas.items() if key[1] != replica}
+
+    def let_go(self) -> None:
+        """Count for nobody from now on: the endpoint was deleted, and what ends later would make series that stay."""
+        self._let_go(list(self._replicas))
+        nobody = Registry()
+        for each in self.revisions.values():
+            each.let_go(nobody)
+        self.tenants.let_go(nobody)
+        self.promised.let_go(nobody)
+        self._registry = nobody
+
+    def _let_go(self, replicas: list[tuple[str, str]]) -> None:
+        for key in replicas:
+            self._replicas.pop(key).let_go()
 
     def count(self) -> None:
         """Count what was noted (tally.py): before anything is read, and before what it belongs to changes."""
@@ -246,7 +265,7 @@ class Meters:
             del self._gone[revision]
             self._registry.forget(revision=revision, **self._labels)
             self.revisions = {key: meters for key, meters in self.revisions.items() if key[0] != revision}
-            self._replicas = {key: meters for key, meters in self._replicas.items() if key[0] != revision}
+            self._let_go([key for key in self._replicas if key[0] == revision])
             self._attempts = {key: count for key, count in self._attempts.items() if key[0] != revision}
         for meters in self.revisions.values():
             meters.phases.turn()

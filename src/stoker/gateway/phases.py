@@ -40,6 +40,10 @@ class Phases:
         self._predicts: tuple[Histogram, ...] = ()  # what every answer of the one or the other kind has
         self._generates: tuple[Histogram, ...] = ()
 
+    def let_go(self, nobody: Registry) -> None:
+        """Count new phases for `nobody`."""
+        self._registry = nobody
+
     def turn(self) -> None:
         """Choose how many of the next second's requests are looked at."""
         waiting = self._step - self.left

@@ -75,6 +75,10 @@ class Tenants:
             found = self._meters[name] = TenantMeters(self._registry, {**self._labels, "tenant": name})
         return found
 
+    def let_go(self, nobody: Registry) -> None:
+        """Count for `nobody` from now on."""
+        self._registry, self._meters = nobody, {}
+
     def sweep(self, now_s: float) -> None:
         """Give names to who is busier than those that have one, now and then."""
         if now_s - self._turned_s < TURN_S:
@@ -138,6 +142,10 @@ class Promised:
             for tenant, metrics in timed_for.items()
         }
         self._timed_for = timed_for
+
+    def let_go(self, nobody: Registry) -> None:
+        """Count for `nobody` from now on."""
+        self._registry, self._attempts = nobody, {}
 
     def times(self, tenant: str) -> Times | None:
         """Return what counts the times of `tenant`; None for most."""

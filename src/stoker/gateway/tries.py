@@ -1,7 +1,7 @@
 """What is counted of the tries at one replica; of those that came to 200 many at a time, as in tally.py."""
 
 from stoker.gateway.tally import TALLY_MAX
-from stoker.telemetry.metrics import Counter, Registry
+from stoker.telemetry.metrics import Counter, Histogram, Registry
 
 
 class ReplicaMeters:
@@ -15,6 +15,11 @@ class ReplicaMeters:
         self._codes: dict[int, Counter] = {}
         self._duration = registry.histogram("stoker_replica_request_duration_seconds", **labels)
         self._answered_s: list[float] = []  # what tries took that came to 200 and are not counted yet (tally.py)
+
+    def let_go(self) -> None:
+        """Count for nobody from now on: it left the table, and what ends there later would make series that stay."""
+        self._registry, self._codes = Registry(), {}
+        self._duration = Histogram()
 
     def stalled(self, seconds: float) -> None:
         """Count time in which it held requests and showed no progress."""

@@ -100,20 +100,19 @@ class Batching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one endpoint takes before it refuses; each is a maximum per gateway process."""
+    """What one endpoint takes before it refuses; queues and concurrency are each gateway's own, and not divided."""
 
     max_body: Annotated[Bytes, Meta(description="largest request body; over it 413")] = "32Mi"
     timeout: Annotated[Seconds, Meta(description="deadline of a request that brings none")] = "60s"
-    queue_max: Annotated[int, Meta(ge=0, le=100_000, description="requests that may wait for a replica; then 429")] = (
-        512
-    )
-    queue_bytes: Annotated[Bytes, Meta(description="bodies that may wait for a replica; over it 429")] = "256Mi"
+    queue_max: Annotated[int, Meta(ge=0, le=100_000, description="requests that wait in each gateway; then 429")] = 512
+    queue_bytes: Annotated[Bytes, Meta(description="bodies that may wait in each gateway; over it 429")] = "256Mi"
     concurrency: Annotated[
         int,
         Meta(
             ge=1,
             le=10_000,
-            description="the most requests in flight in one replica; what its engine can work on may keep it lower",
+            description="the most requests that each gateway has in flight in one replica; what its engine can work "
+            "on, which all gateways share, may keep it lower",
         ),
     ] = 256
 
@@ -149,7 +148,7 @@ class Cache(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Answers kept and given again to equal requests; only where an equal request has an equal answer."""
 
     ttl: Annotated[Seconds, Meta(description="how long an answer may be given again")] = "10m"
-    max_bytes: Annotated[Bytes, Meta(description="what the answers may take in one gateway process")] = "64Mi"
+    max_bytes: Annotated[Bytes, Meta(description="what the answers may take in each gateway")] = "64Mi"
     shared: Annotated[
         bool, Meta(description="one key's answers serve every key that may call the endpoint; else only itself")
     ] = False
