@@ -1,10 +1,11 @@
-"""What a chunk costs in the gateway's own code: its objects from one socket's bytes to the other's, without sockets.
+"""What a chunk, and both ends of a request, cost in the gateway's own code: its objects without sockets.
 
 python -m bench.pieces [FOLDER [ROUNDS]]
 
-Prints processor microseconds a chunk, from a replica's frames and from a server of OpenAI's API that names its model as
-the client does, and otherwise. With FOLDER, another tree of sources, both are measured in turn, in processes of their
-own. What uvloop and the kernel take is not in it, so that it stands still on a busy machine.
+Prints processor microseconds: of a chunk from one socket's bytes to the other's, out of a replica's frames and from a
+server of OpenAI's API that names its model as the client does, and otherwise; of a request's head and body, read; of a
+request to a replica and its answer, as frames. With FOLDER, another tree of sources, both are measured in turn, in
+processes of their own. What uvloop and the kernel take is not in it, so that it stands still on a busy machine.
 """
 
 import asyncio
@@ -13,10 +14,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import uvloop
 from msgspec import Raw
@@ -28,18 +30,23 @@ from bench.relay import body
 from bench.servers import ROOT
 from stoker.gateway.exchange import Exchange
 from stoker.gateway.http.connection import Connection as Client
-from stoker.gateway.http.incoming import HttpRequest
+from stoker.gateway.http.incoming import HttpRequest, Incoming
 from stoker.gateway.relay import Relay
 from stoker.gateway.remote.call import Call
 from stoker.gateway.remote.connection import Connection as Server
 from stoker.gateway.remote.request import rewrite
 from stoker.protocol import frames
-from stoker.protocol.frames import Kind, RequestHead
+from stoker.protocol.frames import EndHead, Kind, RequestHead
 from stoker.protocol.link import Link
 from stoker.telemetry.histogram import Histogram
 
-ROUNDS, TURNS, CHUNKS = 5, 12, 10_000
-BODY = body(CHUNKS, 1)
+ROUNDS, TURNS, TIMES = 5, 12, 5_000
+BODY = body(2 * TURNS * TIMES, 1)
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\nAuthorization: Bearer k\r\n\r\n" % len(
+    BODY
+)
+ANSWER = b"x" * 300
+Repeated = Callable[[], object]
 
 
 class Sink:
@@ -62,8 +69,24 @@ class Sink:
     def get_extra_info(self, _name: str) -> None:
         return None
 
+    def push(self, event: tuple[EndHead, bytes]) -> None:
+        self.written += len(event[1])
+
     def __getattr__(self, _name: str) -> Callable[..., None]:
         return lambda *_, **__: None
+
+
+class Owner:
+    """Takes requests, as a connection does."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def take(self, request: HttpRequest) -> None:
+        self._sink.written += len(request.body)
+
+    def now_s(self) -> float:
+        return 1.0
 
 
 def exchange(sink: Sink) -> Exchange:
@@ -85,18 +108,18 @@ def exchange(sink: Sink) -> Exchange:
     return made
 
 
-def from_replica(sink: Sink) -> tuple[Callable[[bytes], None], bytes]:
-    """Return what takes a replica's bytes, and those of a chunk."""
+def from_replica(sink: Sink) -> Repeated:
+    """Return what passes on a replica's chunk."""
     link = Link(asyncio.get_running_loop())
     transport: Any = Sink()
     link.connection_made(transport)
     replica: Any = SimpleNamespace(progress=0, link=None, others=0, revision="")
     Relay(exchange(sink), replica, link, RequestHead(method="chat", body_bytes=len(BODY)), BODY)
-    return link.data_received, frames.frame(Kind.DATA, 1, EVENT)
+    return partial(link.data_received, frames.frame(Kind.DATA, 1, EVENT))
 
 
-def from_server(sink: Sink, name: bytes) -> tuple[Callable[[bytes], None], bytes]:
-    """Return what takes the bytes of a server that calls its model `name`, and those of a chunk."""
+def from_server(name: bytes, sink: Sink) -> Repeated:
+    """Return what passes on a chunk of a server that calls its model `name`."""
     calls: list[Call] = []
 
     def send(receiver: Any, _head: RequestHead, asked: bytes) -> int:
@@ -112,27 +135,51 @@ def from_server(sink: Sink, name: bytes) -> tuple[Callable[[bytes], None], bytes
     server.start(calls[0], b"")
     sent = EVENT_CHUNK if name == b'"fake"' else chunk(EVENT.replace(b'"fake"', name))
     server.data_received(STREAM_HEAD + sent)
-    return server.data_received, sent
+    return partial(server.data_received, sent)
+
+
+def read(sink: Sink) -> Repeated:
+    """Return what reads a request."""
+    owner: Any = Owner(sink)
+    return partial(Incoming(owner).feed, HEAD + BODY)
+
+
+def asked(sink: Sink) -> Repeated:
+    """Return what asks a replica and takes its answer."""
+    link = Link(asyncio.get_running_loop())
+    transport: Any = Sink()
+    link.connection_made(transport)
+    head, end, receiver = RequestHead(method="chat", body_bytes=len(BODY)), EndHead("application/json"), cast(Any, sink)
+
+    def ask() -> None:
+        stream = link.send(receiver, head, BODY)
+        link.data_received(frames.with_head(Kind.END, stream, end, ANSWER))
+
+    return ask
+
+
+WAYS: dict[str, Callable[[Sink], Repeated]] = {
+    "a chunk of a replica": from_replica,
+    "of a server, same name": partial(from_server, b'"fake"'),
+    "of a server, another": partial(from_server, b'"served"'),
+    "a request is read": read,
+    "a replica is asked": asked,
+}
 
 
 async def measure() -> dict[str, float]:
-    """Return processor microseconds a chunk."""
-    ways = {
-        "replica": from_replica,
-        "server, same name": lambda sink: from_server(sink, b'"fake"'),
-        "server, other name": lambda sink: from_server(sink, b'"served"'),
-    }
+    """Return processor microseconds of each way."""
     found = {}
-    for way, begin in ways.items():
+    for way, begin in WAYS.items():
         sink = Sink()
-        feed, sent = begin(sink)
+        once = begin(sink)
         turns = []
         for _ in range(TURNS):
             began_s = time.process_time()
-            for _ in range(CHUNKS):
-                feed(sent)
-            turns.append((time.process_time() - began_s) / CHUNKS * 1e6)
-        assert sink.written > TURNS * CHUNKS * len(EVENT) * 0.9, "the chunks went nowhere"
+            for _ in range(TIMES):
+                once()
+            turns.append((time.process_time() - began_s) / TIMES * 1e6)
+        assert sink.written > TURNS * TIMES * len(BODY) * 0.9, "it went nowhere"
         found[way] = median(turns)
     return found
 
@@ -151,7 +198,7 @@ def main() -> None:
     need_sources("a gateway without sockets")
     if len(sys.argv) == 1:
         for way, us in uvloop.run(measure()).items():
-            print(f"{way:20} {us:.3f}")
+            print(f"{way:24} {us:.3f}")
         return
     tree, rounds = Path(sys.argv[1]).resolve(), int(sys.argv[2]) if len(sys.argv) > 2 else ROUNDS
     taken: list[tuple[Mapping[str, float], Mapping[str, float]]] = []
@@ -160,7 +207,7 @@ def main() -> None:
         taken.append((both[tree], both[ROOT]))
     for way in taken[0][0]:
         theirs, ours = (median(pair[at][way] for pair in taken) for at in (0, 1))
-        print(f"{way:20} {theirs:.2f} -> {ours:.2f} us   x {median(b[way] / a[way] for a, b in taken):.3f}")
+        print(f"{way:24} {theirs:.2f} -> {ours:.2f} us   x {median(b[way] / a[way] for a, b in taken):.3f}")
 
 
 if __name__ == "__main__":
