@@ -244,6 +244,27 @@ def test_an_alert_that_fires_opens_an_incident_once_however_long_it_fires(databa
     run(database, tmp_path, scenario)
 
 
+def test_an_incident_that_was_closed_by_hand_stays_closed_when_control_starts_again(
+    database: Database, tmp_path: Path
+) -> None:
+    async def scenario(gateway: Gateway) -> None:
+        labels = {"project": "default", "endpoint": "chat"}
+        gateway.alerts = [Alert("a1", labels, "page", "firing", "answers burn", "", "", START_S, START_S)]
+        await gateway.look()
+        closed = await gateway.incidents.close(1, "went back")
+        for minutes in (1, 60):  # within the time in which it would be opened again, and after it
+            gateway.now_s += 60.0 * minutes
+            await gateway.history.close()
+            await gateway.start()
+            await gateway.look()
+            assert database.read(lambda each: incidents.newest(each, 10)) == [closed]
+        gateway.alerts = [Alert("a2", labels, "page", "firing", "it is slow", "", "", gateway.now_s, gateway.now_s)]
+        await gateway.look()
+        assert database.read(lambda each: incidents.newest(each, 10))[0].raised_by == "alert: it is slow"
+
+    run(database, tmp_path, scenario)
+
+
 def test_who_lost_the_lease_or_never_had_it_writes_no_incident(database: Database, tmp_path: Path) -> None:
     async def scenario(gateway: Gateway) -> None:
         one = await gateway.incidents.open("default", "chat", "SLO latency burns")

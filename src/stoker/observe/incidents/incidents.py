@@ -127,9 +127,14 @@ class Incidents:
         firing = {(each.id, each.began_s): each for each in self._alerts() if each.state == "firing"}
         for key, alert in firing.items():
             project, endpoint = alert.labels.get("project", ""), alert.labels.get("endpoint", "")
-            if key not in self._raised and endpoint:
+            if key not in self._raised and endpoint and not await self._is_closed_over(alert, project, endpoint):
                 await self.open(project, endpoint, f"alert: {alert.summary}")
         self._raised = set(firing)
+
+    async def _is_closed_over(self, alert: Alert, project: str, endpoint: str) -> bool:
+        """Return whether an incident was closed while `alert` fired: it opened one, before this process began."""
+        last = await self._database.reading(lambda each: incidents.last_of(each, project, endpoint))
+        return last is not None and not last.is_open and last.closed_at_s >= alert.since_s
 
     async def explain_new(self) -> None:
         """Explain again what was just opened and has no cause yet: who is paged within seconds waits no minute for it.
