@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import grpc
-import pytest
 
 from stoker.protocol.grpc_status import STATUSES, Status, status_of
 from stoker.types.errors import StokerError
@@ -35,9 +34,10 @@ def tree(kind: type[StokerError]) -> Iterator[type[StokerError]]:
         yield from tree(each)
 
 
-@pytest.mark.parametrize("kind", sorted(set(tree(StokerError)), key=lambda kind: kind.__name__))
-def test_every_error_has_one_status_that_means_what_its_http_status_means(kind: type[StokerError]) -> None:
-    assert status_of(kind).name in LIKE[kind.status]
+def test_every_error_has_one_status_that_means_what_its_http_status_means() -> None:
+    kinds = set(tree(StokerError))  # also those of other rooms, as far as other tests have imported them
+    assert len(kinds) > len(STATUSES) > 10
+    assert [kind for kind in kinds if status_of(kind).name not in LIKE[kind.status]] == []
 
 
 def test_the_statuses_have_grpcs_numbers() -> None:
