@@ -49,6 +49,18 @@ def test_alone_a_gateway_has_all_places_and_two_settle_at_half() -> None:
     assert (mine, theirs) == (4, 4)
 
 
+@given(st.integers(1, 64), st.lists(st.integers(0, 200), min_size=2, max_size=8))
+def test_gateways_in_all_of_which_somebody_waits_have_an_even_share_each_whatever_they_see(
+    slots: int, seen: list[int]
+) -> None:
+    count = len(seen)
+    for others in seen:
+        found = places(
+            slots=slots, others=others, in_flight=0, kv_used_ratio=0.0, gateways=count, most=256, waiting=count - 1
+        )
+        assert found == -(-slots // count)
+
+
 def test_a_replica_without_room_in_its_cache_takes_nothing_more() -> None:
     assert places(slots=8, others=0, in_flight=3, kv_used_ratio=0.97, gateways=1, most=256) == 3
     assert places(slots=8, others=0, in_flight=0, kv_used_ratio=0.97, gateways=1, most=256) == 1

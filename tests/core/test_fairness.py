@@ -322,3 +322,54 @@ def test_who_was_served_much_more_than_another_that_waits_is_owed_nothing() -> N
     assert line.owed(is_a, (), 32.0) is None
     line.charge("b", 1.0, 1.0)
     assert line.owed(is_a, (), 32.0) is not None
+
+
+def test_what_other_gateways_gave_counts_for_who_is_owed_a_place_and_not_for_the_turns_here() -> None:
+    line = Line()
+    for tenant in ("a", "b"):
+        line.put(ticket(tenant=tenant))
+    line.charge("a", 40.0, 1.0)
+
+    def is_a(each: Ticket) -> bool:
+        return each.tenant == "a"
+
+    assert line.owed(is_a, (), 32.0) is None
+    line.hear({"b": 20.0, "c": 5.0})
+    assert line.owed(is_a, (), 32.0) is not None
+    line.hear({"b": 50.0})
+    head = line.head()
+    assert head is not None
+    assert head.tenant == "b", "here it was served least"
+    line.hear({"a": 70.0})
+    assert line.owed(is_a, (), 32.0) is None
+
+
+def test_who_begins_to_wait_has_saved_up_nothing_of_what_others_were_given_elsewhere() -> None:
+    line = Line()
+    line.put(ticket(tenant="a"))
+    line.hear({"a": 100.0})
+    line.put(ticket(tenant="b"))
+    line.charge("b", 40.0, 1.0)
+    assert line.owed(lambda each: each.tenant == "b", (), 32.0) is None
+    while line.next() is not None:
+        pass
+    line.put(ticket(tenant="b"))
+    line.put(ticket(tenant="a"))
+    assert line.owed(lambda each: each.tenant == "b", (), 32.0) is not None, "the books were closed"
+
+
+@given(st.lists(st.tuples(st.booleans(), tenants, st.floats(0, 50)), max_size=40))
+def test_turns_are_the_same_whatever_was_heard(steps: list[tuple[bool, str, float]]) -> None:
+    deaf, hearing = Line(), Line()
+    for is_heard, tenant, units in steps:
+        if is_heard:
+            hearing.hear({tenant: units})
+            continue
+        for line in (deaf, hearing):
+            line.put(ticket(tenant=tenant))
+            line.charge(tenant, units, 1.0)
+    while (one := deaf.next()) is not None:
+        other = hearing.next()
+        assert other is not None
+        assert other.tenant == one.tenant
+    assert hearing.next() is None

@@ -76,3 +76,40 @@ def test_tenants_that_hold_nothing_are_forgotten_when_they_are_many() -> None:
     occupants.left(stays)
     assert len(occupants) == 0
     assert occupants.is_below("new", 1.0, 1), "no weight is left of them"
+
+
+heard = st.dictionaries(names, st.integers(-1, 9))
+
+
+@given(st.lists(st.one_of(st.tuples(st.booleans(), names), heard), max_size=60), names, st.integers(0, 64))
+def test_a_part_is_of_what_all_gateways_hold_as_it_was_heard_last(
+    steps: list[tuple[bool, str] | dict[str, int]], name: str, places: int
+) -> None:
+    occupants, held, elsewhere = Occupants(), Counter[str](), Counter[str]()
+    kept: dict[str, list[Occupant]] = {each: [] for each in WEIGHTS}
+    for step in steps:
+        if isinstance(step, dict):
+            occupants.hear({each: (count, WEIGHTS[each]) for each, count in step.items()})
+            elsewhere = Counter({each: count for each, count in step.items() if count > 0})
+        elif step[0]:
+            kept[step[1]].append(occupants.took(step[1], WEIGHTS[step[1]]))
+            held[step[1]] += 1
+        elif kept[step[1]]:
+            occupants.left(kept[step[1]].pop())
+            held[step[1]] -= 1
+    present = {each for each in WEIGHTS if held[each] or elsewhere[each]}
+    assert len(occupants) == len(present)
+    assert occupants.held() == {each: (held[each], WEIGHTS[each]) for each in WEIGHTS if held[each]}
+    part = places * WEIGHTS[name] / sum(WEIGHTS[each] for each in present | {name})
+    assert occupants.is_below(name, WEIGHTS[name], places) == (held[name] + elsewhere[name] + 1 <= part)
+
+
+def test_who_was_heard_of_is_forgotten_like_all_others() -> None:
+    occupants = Occupants()
+    for number in range(10 * KEPT_MAX):
+        occupants.hear({f"{number}": (1, 1.0)})
+        assert len(occupants) == 1
+    assert len(occupants._by_name) <= KEPT_MAX + 2
+    occupants.hear({})
+    assert len(occupants) == 0
+    assert occupants.is_below("new", 1.0, 1)

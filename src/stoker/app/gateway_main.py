@@ -47,6 +47,7 @@ from stoker.gateway.samples import Samples
 from stoker.gateway.shares import Asker
 from stoker.gateway.siblings import Conviction, Siblings
 from stoker.gateway.stack import Stack
+from stoker.gateway.telling import Telling
 from stoker.gateway.tokens import Tokens
 from stoker.gateway.tracer import Tracer
 from stoker.gateway.tuning import Tuned
@@ -79,15 +80,15 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
     registry, siblings = Registry(name), _siblings(home, arguments)
     control = home.run / "control-api.sock"
     reverts, wakes, rekeys = Reverts(home.gateway / f"reverts-{name}.json"), Wakes(control), Rekeys(control)
-    tokens = Tokens(registry, _keyring, rekeys.ask)
-    convicting = _convicting(siblings, Quarantine(home.quarantine))
-    directory = Directory(registry, convicting, arguments.gateways, reverts, wakes.ask, tokens)
+    tokens, telling = Tokens(registry, _keyring, rekeys.ask), Telling(name, siblings)
+    convicting, tell = _convicting(siblings, Quarantine(home.quarantine)), telling.begin if siblings else None
+    directory = Directory(registry, convicting, arguments.gateways, reverts, wakes.ask, tokens, tell)
     quotas, answers = Quotas(arguments.gateways, arguments.index), Answers(settings.cache_max_bytes)
     samples = Samples(home.samples, KeyRing(home.samples, settings.samples_key), settings.samples_max_bytes, name)
     access = AccessLog(home.logs / "access" / f"{name}.jsonl", registry)
     tracer = Tracer(registry, settings.trace_ratio, settings.trace_slow_s)
-    connections, journal = set[Connection](), _journal(home, settings, registry)
-    trials, budgets = Trials(home.gateway), Budgets(Wallet(journal.incarnation), control)
+    connections, trials, journal = set[Connection](), Trials(home.gateway), _journal(home, settings, registry)
+    budgets = Budgets(Wallet(journal.incarnation), control)
     stack = Stack(
         directory, Deadlines(), trials, Ids(), tracer, quotas, answers, Flights(), samples, Shadows(), journal, budgets
     )
@@ -103,7 +104,7 @@ async def run(home: Home, arguments: argparse.Namespace, settings: Settings, ask
     watch = Watch(control, home.gateway / "routes.json", _following(tuned, stack, keys), name)
     ships = Shipper(journal, control, registry)
     works = [watch.run, pulse.run, wakes.run, rekeys.run, keys.run, ships.run, budgets.run, access.run]
-    works += [Asker(control, quotas, arguments.index).run] if arguments.gateways > 1 else []
+    works += [Asker(control, quotas, arguments.index).run, telling.run] if arguments.gateways > 1 else []
     works += [certificates.watch] if certificates is not None else []
 
     frames = await serve(home.address(name), process)

@@ -48,12 +48,19 @@ def holdable(base_s: float, row_s: float, max_rows: int) -> int:
     return 2 * int(min(max(rows, 1.0), max_rows))
 
 
-def places(*, slots: int, others: int, in_flight: int, kv_used_ratio: float, gateways: int, most: int) -> int:
+def places(
+    *, slots: int, others: int, in_flight: int, kv_used_ratio: float, gateways: int, most: int, waiting: int = 0
+) -> int:
     """Return how many requests this gateway may have in a replica that can work on `slots` at once.
 
     Each of `gateways` may always use its even share, and what the others (`others` requests in it, as last seen) leave.
+
+    Args:
+        waiting: other gateways in which somebody waits. They leave nothing of their shares: what is seen of them
+            between two calls is about to be filled again.
     """
-    share = max(-(-slots // gateways), slots - others)
+    even = -(-slots // gateways)
+    share = max(even, slots - max(others, waiting * even))
     if kv_used_ratio >= BUSY_KV_RATIO:
         share = min(share, in_flight)
     return min(max(share, 1), most)

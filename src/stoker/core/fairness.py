@@ -13,7 +13,7 @@ to wait starts at the least served of those that wait, so that idling saves up n
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from math import inf
 from typing import Final, Generic, TypeVar
 
@@ -62,7 +62,7 @@ class Line(Generic[_T]):
     """Tickets in their order. Not bounded itself: `victims` says who must go so that another fits."""
 
     __slots__ = (
-        "_again", "_bands", "_counters", "_counts", "_next", "_passed", "_ready_units", "_versions", "count",
+        "_again", "_bands", "_counters", "_counts", "_next", "_passed", "_ready_units", "_versions", "_whole", "count",
         "size_bytes",
     )  # fmt: skip
 
@@ -72,6 +72,7 @@ class Line(Generic[_T]):
         self._passed = [0] * BANDS
         self._again: deque[_T] = deque()
         self._counters: dict[str, float] = {}
+        self._whole: dict[str, float] | None = None  # the same of all gateways; None while nothing was heard of others
         self._ready_units = 0.0  # the counter of who was served last
         self._versions: dict[str, int] = {}  # how many wait for each, where they say one
         self._next = 0
@@ -121,12 +122,13 @@ class Line(Generic[_T]):
 
         Args:
             is_owed: says it of a tenant, by any of its tickets.
-            ahead_units: who was served so much more than another that waits is owed nothing, whatever it holds.
+            ahead_units: who was served so much more than another that waits is owed nothing, whatever it holds. By all
+                gateways, where they were heard: who asks only here would be the one that is served most.
         """
         band = next((band for band in range(BANDS) if self._counts[band]), None)
         if band is None:
             return None
-        tenants, counters = self._bands[band], self._counters
+        tenants, counters = self._bands[band], self._counters if self._whole is None else self._whole
         most = min([counters.get(name, 0.0) for name in tenants]) + ahead_units
         heads = [mine[-1][2] for name, mine in tenants.items() if counters.get(name, 0.0) <= most]
         found = [each for each in heads if each.version not in closed and is_owed(each)]
@@ -166,8 +168,30 @@ class Line(Generic[_T]):
         if self.count:
             self._counters[tenant] = self._counters.get(tenant, self._ready_units) + units / weight
             if len(self._counters) > TENANTS_MAX:
-                waiting = {name for tenants in self._bands for name in tenants}
-                self._counters = {name: units for name, units in self._counters.items() if name in waiting}
+                self._counters = self._of_waiting(self._counters)
+            if self._whole is not None:
+                self._whole[tenant] = self._whole.get(tenant, 0.0) + units / weight
+
+    def hear(self, elsewhere: Mapping[str, float]) -> None:
+        """Count what other gateways gave to tenants, in units divided by weight: for `owed`, not for the turns here.
+
+        Turns stay this gateway's own: a tenant's requests here are not to wait for ever because others of it are served
+        elsewhere. A tenant of which nothing was known begins at the least served of those that wait.
+        """
+        if not self.count:
+            return
+        if self._whole is None:
+            self._whole = dict(self._counters)
+        whole = self._whole
+        least = min([whole.get(name, 0.0) for tenants in self._bands for name in tenants], default=0.0)
+        for name, units in elsewhere.items():
+            whole[name] = max(whole.get(name, 0.0), least) + units
+        if len(whole) > TENANTS_MAX:
+            self._whole = self._of_waiting(whole)
+
+    def _of_waiting(self, counters: dict[str, float]) -> dict[str, float]:
+        waiting = {name for tenants in self._bands for name in tenants}
+        return {name: units for name, units in counters.items() if name in waiting}
 
     def ahead(self, ticket: Ticket) -> int:
         """Return about how many of those that wait would go before `ticket`: its tenant takes turns with the others.
@@ -232,6 +256,10 @@ class Line(Generic[_T]):
         others = [self._counters.get(name, 0.0) for name in tenants if name != tenant]
         least = min(others) if others else self._ready_units
         self._counters[tenant] = max(self._counters.get(tenant, 0.0), least)
+        if self._whole is not None:
+            whole = self._whole
+            least = min([whole.get(name, 0.0) for name in tenants if name != tenant], default=0.0)
+            whole[tenant] = max(whole.get(tenant, 0.0), least)
 
     def _remove(self, ticket: _T) -> None:
         tenants = self._bands[ticket.band]
@@ -261,6 +289,7 @@ class Line(Generic[_T]):
         self.size_bytes -= ticket.size_bytes
         if not self.count:
             self._counters.clear()
+            self._whole = None
             self._ready_units = 0.0
             self._passed = [0] * BANDS
 

@@ -72,11 +72,14 @@ class Places(Protocol):
     def cold(self) -> None:
         """Somebody comes while nobody takes requests."""
 
+    def waits(self) -> None:
+        """Somebody begins to wait."""
+
 
 class Admission:
     """The queue in front of `places`, and what is known of how long it takes."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: Places, *, tells: bool = False) -> None:
         self.service_s = 0.0
         # For scaling (gateway/loads.py): requests at their first try that were refused at once, and that wait or went
         # without a place; who was answered, and how long places were held for them, in tries that came to nothing too.
@@ -85,7 +88,8 @@ class Admission:
         self.expected_until_s = 0.0  # who was told to come back when a replica is loaded is expected until then
         self._places = places
         self._samples = 0
-        self._queue = Queue()  # route.queue_max and queue_max_bytes bound it
+        self.is_asked = False  # somebody waits in another gateway, which is told what tenants are given here
+        self._queue = Queue(tells=tells)  # route.queue_max and queue_max_bytes bound it
         self._movable: set[Waiting] = set()  # of the queue: those that another endpoint may serve
 
     def __len__(self) -> int:
@@ -158,6 +162,7 @@ class Admission:
             self._movable.add(waiting)
         if not self._places.ready_count:
             self._places.cold()
+        self._places.waits()
         self.serve()  # others may wait for what this one does not: another version's place
         began_s = time.monotonic()
         self.unplaced += not exchange.tries
@@ -203,8 +208,22 @@ class Admission:
         if self._samples < SERVICE_SAMPLES:
             self._samples += 1
         self.service_s += (took_s - self.service_s) / self._samples
-        if self._queue:
+        if self._queue or self.is_asked:
             self._queue.served(exchange, _units(end))
+
+    @property
+    def given(self) -> dict[str, float]:
+        """What other gateways are told: see Queue."""
+        return self._queue.given
+
+    def hear(self, elsewhere: dict[str, float]) -> None:
+        """Count what other gateways gave to tenants, by weight."""
+        self._queue.hear(elsewhere)
+
+    def sweep(self) -> None:
+        """Forget what was given, if nobody asks. Called about once a second."""
+        if not self._queue and not self.is_asked:
+            self._queue.given.clear()
 
     def lost(self, held_s: float) -> None:
         """Count the time that a try held its place whose request is answered by another one."""

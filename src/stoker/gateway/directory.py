@@ -34,6 +34,7 @@ class Directory:
         gateways: how many processes share the replicas.
         asleep: told when somebody waits at an endpoint that sleeps.
         tokens: verifies what has the form of a token; without it none is taken.
+        tell: told when somebody waits, where there are other gateways.
     """
 
     def __init__(
@@ -44,7 +45,9 @@ class Directory:
         reverts: Reverts | None = None,
         asleep: Callable[[], None] = lambda: None,
         tokens: Tokens | None = None,
+        tell: Callable[[Lane], None] | None = None,
     ) -> None:
+        self._tell = tell
         self._tokens = tokens
         self._asleep = asleep
         self._gateways = gateways
@@ -92,6 +95,7 @@ class Directory:
                     self._gateways,
                     self._reverts,
                     self._asleep,
+                    self._tell,
                 )
             else:
                 known.update(endpoint)

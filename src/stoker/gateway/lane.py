@@ -17,11 +17,12 @@ from stoker.core.quota import Expectation
 from stoker.core.turns import AHEAD
 from stoker.gateway import arms
 from stoker.gateway.admission import Admission
+from stoker.gateway.elsewhere import Elsewhere, Standing, places_of_all, tenants
 from stoker.gateway.exchange import Exchange
 from stoker.gateway.fleet.choice import Choice
 from stoker.gateway.fleet.health import Evidence, evidence
 from stoker.gateway.fleet.replica import Replica
-from stoker.gateway.fleet.starting import Starting
+from stoker.gateway.fleet.starting import Starting, unavailable
 from stoker.gateway.fleet.suspects import Suspects
 from stoker.gateway.meters import Meters
 from stoker.gateway.reverts import Reverts
@@ -36,16 +37,13 @@ EVIDENCE_S: Final = 0.1  # all replicas' looks within so long share what was see
 Convicted = Callable[["Lane", Exchange, str], None]  # the request, and the replica that died last
 
 
-def _nobody() -> None:
-    """Tell nobody."""
-
-
 class Lane:
     """An endpoint's replicas and queue (fleet/replica.Watcher).
 
     Args:
         gateways: how many processes share the replicas' places.
         asleep: told when somebody waits where nothing runs that could be waited for.
+        tell: told when somebody waits, where there are other gateways to tell (telling.py).
     """
 
     def __init__(
@@ -55,10 +53,12 @@ class Lane:
         convicted: "Convicted",
         gateways: int = 1,
         reverts: Reverts | None = None,
-        asleep: Callable[[], None] = _nobody,
+        asleep: Callable[[], None] | None = None,
+        tell: "Callable[[Lane], None] | None" = None,
     ) -> None:
         self._convicted = convicted
         self._asleep = asleep
+        self._tell = tell
         self._reverts = reverts or Reverts()
         self._told = endpoint
         self._gateways = gateways
@@ -72,6 +72,7 @@ class Lane:
         self.plan: tuple[int, list[Step], list[Lane]] | None = None  # of layers/fallback.py, for one route table
         self.exchanges: set[Exchange] = set()  # those that hold a place
         self._occupants = Occupants()  # for whom
+        self.elsewhere = Elsewhere()  # and in other gateways
         self.sampled: sampling.Sampled | None = None  # of an endpoint of which samples are kept
         self.hedges: hedge.Hedges | None = None  # of an endpoint that wants them
         self.arms: arms.Arms | None = None  # while a rollout runs
@@ -83,8 +84,9 @@ class Lane:
         self.choice = Choice(meters)
         self._starting = Starting()
         self._evidence, self._evidence_s = Evidence(), 0.0
-        self.admission = Admission(self)
+        self.admission = Admission(self, tells=tell is not None)
         self._places = 0  # in all open replicas
+        self._shared = 0  # places that parts are of: all gateways' where the others were heard
         self.placed = 0  # requests that got a place at their first try, ever
         self.update(endpoint)
 
@@ -191,12 +193,13 @@ class Lane:
 
     def may_pass(self) -> bool:
         """See admission.Places. A language model's requests join no call that waits."""
-        places = self._places
-        return self.task != "chat" and len(self.exchanges) < PAST_MAX * places and self._occupants.may_be_below(places)
+        if self.task == "chat" or len(self.exchanges) >= PAST_MAX * self._places:
+            return False
+        return self._occupants.may_be_below(self._shared)
 
     def is_owed(self, ticket: Ticket) -> bool:
         """See admission.Places."""
-        return self._occupants.is_below(ticket.tenant, ticket.weight, self._places)
+        return self._occupants.is_below(ticket.tenant, ticket.weight, self._shared)
 
     def take_past(self, exchange: Exchange) -> Replica | None:
         """Take a place for `exchange` past those of a replica: there it goes before what waits."""
@@ -210,7 +213,10 @@ class Lane:
         """Give `exchange` a place in `replica`."""
         if exchange.key is not None and self.task != "chat":  # of which nobody goes past
             limits = exchange.key.limits
-            exchange.occupant = self._occupants.took(limits.tenant or exchange.key.key, limits.weight)
+            tenant, weight = limits.tenant or exchange.key.key, limits.weight
+            if self.admission.is_asked and self._occupants.is_below(tenant, weight, self._shared):
+                exchange.turn = exchange.turn or AHEAD  # a place is free here, but elsewhere somebody waits for one
+            exchange.occupant = self._occupants.took(tenant, weight)
         self.placed += not exchange.tries
         replica.in_flight += 1
         replica.busy += exchange.share
@@ -244,6 +250,30 @@ class Lane:
             first_s = exchange.first_byte_s - now_s + took_s if exchange.first_byte_s else took_s
             replica.learned.sample(first_s, end.usage.input_tokens, replica.in_flight, now_s)
 
+    # ---- what other gateways tell
+
+    def waits(self) -> None:
+        """See admission.Places."""
+        if self._tell is not None and self.task != "chat":
+            self._tell(self)
+
+    def standing(self) -> Standing:
+        """Return what others are told."""
+        waiting, given = len(self.admission), self.admission.given
+        return Standing(self.route.project, self.route.endpoint, waiting, tenants(self._occupants, given))
+
+    def hear(self, gateway: str, standing: Standing, now_s: float) -> None:
+        """Take what another gateway tells, and have those go who are owed a place by it."""
+        self.admission.hear(self.elsewhere.hear(gateway, standing, now_s))
+        self._heard()
+
+    def _heard(self) -> None:
+        self._occupants.hear(self.elsewhere.held())
+        self.admission.is_asked = self.elsewhere.waiting > 0
+        for replica in self.choice.open:
+            replica.recount()
+        self.refresh()
+
     # ---- what replicas tell (fleet/replica.Watcher)
 
     def replica_changed(self, replica: Replica) -> None:
@@ -260,6 +290,7 @@ class Lane:
             kv_used_ratio=stats.kv_used_ratio,
             gateways=self._gateways,
             most=self.route.concurrency,
+            waiting=self.elsewhere.waiting,
         )
 
     def may_eject(self) -> bool:
@@ -308,6 +339,8 @@ class Lane:
         """Look again which replicas are open, and serve the queue from them."""
         self.choice.refresh(self._replicas.values())
         self._places = sum(replica.places for replica in self.choice.open)
+        is_heard, most = self.elsewhere.is_heard, self.route.concurrency
+        self._shared = places_of_all(self.choice.open, most) if is_heard else self._places
         if self.choice.open:
             self._starting.over()
         else:
@@ -317,6 +350,9 @@ class Lane:
     def sweep(self, now_s: float) -> None:
         """Give up on what waits for nothing; forget what is old. Called about once a second."""
         self.budget.fade(now_s)
+        if self.elsewhere.fade(now_s):
+            self._heard()
+        self.admission.sweep()
         self.choice.sweep(now_s)
         if self.book:
             self.book.sweep(now_s)
@@ -335,11 +371,6 @@ class Lane:
         """Return how long nothing can be sent to replicas of `version` ("": any), because all of them are full."""
         able = (each for each in self.choice.able if version in ("", each.version))
         return max(min((each.paused_until_s for each in able), default=0.0) - now_s, 0.0)
-
-    def again_s(self, exchange: Exchange, full: Replica, told_s: float, now_s: float) -> float:
-        """Return how long `exchange` waits when `full` refused it for `told_s`: until another takes requests."""
-        others = (each for each in self.choice.able if each is not full and exchange.version in ("", each.version))
-        return min(max(min((each.paused_until_s - now_s for each in others), default=told_s), 0.0), told_s)
 
     def is_down(self, now_s: float) -> bool:
         """Return whether no replica runs or loads, and none has for long enough to stop hoping."""
@@ -360,18 +391,9 @@ class Lane:
     def cold(self) -> None:
         """Count a request that comes while no replica is ready, and have the endpoint wake if it sleeps."""
         self.meters.cold()
-        if self.route.holds:
+        if self.route.holds and self._asleep is not None:
             self._asleep()
 
     def unavailable(self) -> StokerError:
         """Return why nothing can serve, as far as known."""
-        name = self.route.endpoint
-        errors = [replica.error for replica in self._replicas.values() if replica.error]
-        if errors:
-            return Unavailable(f"no replica of {name} can serve: {errors[0]}", retry_after_s=10.0)
-        if self.route.closed:
-            opens_in_s = max(self.route.opens_at_s - time.time(), 1.0) if self.route.opens_at_s else None
-            return Unavailable(f"{name} is closed {self.route.closed}", retry_after_s=opens_in_s)
-        if not self._replicas:
-            return Unavailable(f"{name} has no replicas", retry_after_s=10.0)
-        return Unavailable(f"no replica of {name} is running; they are being restarted", retry_after_s=5.0)
+        return unavailable(self.route, self._replicas.values())

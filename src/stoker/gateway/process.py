@@ -10,6 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from stoker.gateway.directory import Directory
+from stoker.gateway.elsewhere import LANES_MAX, Told
 from stoker.gateway.remote.keys import Keys
 from stoker.gateway.ring import Ring
 from stoker.gateway.siblings import Conviction
@@ -69,7 +70,7 @@ class Process:
         raise refuse(exchange.head.method)
 
     def call(self, exchange: Exchange) -> None:
-        """Answer `metrics`, `traces`, `rollouts`, `loads`, `keys`, `secrets`; take `convict` and `revert`.
+        """Answer `metrics`, `traces`, `rollouts`, `loads`, `keys`, `secrets`; take `convict`, `revert` and `standing`.
 
         secrets: how those that it resolves stand; with a body, they are read again before.
         """
@@ -88,6 +89,8 @@ class Process:
             exchange.on_cancel = task.cancel
         elif exchange.head.method == "revert":
             self._finish(exchange, msgspec.json.encode(self._go_back(exchange.body)))
+        elif exchange.head.method == "standing":
+            self._finish(exchange, self._stand(exchange.body))
         elif exchange.head.method == "convict":
             self._convict(exchange.body)
             exchange.end(EndHead())
@@ -112,6 +115,15 @@ class Process:
             lane.book.convict(conviction.shape, time.monotonic())
             if lane.arms is not None:
                 lane.arms.convicted(conviction.shape)
+
+    def _stand(self, body: bytes) -> bytes:
+        told, now_s, found = _read(body, Told), time.monotonic(), []
+        for standing in told.lanes[:LANES_MAX]:
+            lane = self._directory.lane(standing.project, standing.endpoint)
+            if lane is not None:
+                lane.hear(told.gateway, standing, now_s)
+                found.append(lane.standing())
+        return msgspec.msgpack.encode(Told(self._name, found))
 
     def _go_back(self, body: bytes) -> Reverted:
         told = _read(body, GoBack)

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from stoker.core.fairness import Line, Ticket
+from stoker.core.fairness import TENANTS_MAX, Line, Ticket
 from stoker.gateway.exchange import Exchange
 from stoker.gateway.fleet.replica import Replica
 from stoker.types.errors import StokerError
@@ -48,9 +48,11 @@ class Waiting(Ticket):
 class Queue:
     """Who waits, and what service was given while anybody did."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tells: bool = False) -> None:
+        self._tells = tells
         self._line: Line[Waiting] = Line()
         self._units = UNITS_FIRST
+        self.given: dict[str, float] = {}  # units by weight, of each tenant, where it tells other gateways
 
     def __len__(self) -> int:
         return self._line.count
@@ -130,8 +132,19 @@ class Queue:
 
     def served(self, exchange: Exchange, units: float) -> None:
         """Count what `exchange` did cost, instead of what it was expected to."""
-        self._units += LEARN * (units - self._units)
-        self.charge(exchange, units - exchange.units)
+        if self._tells and exchange.key is not None:
+            limits, given = exchange.key.limits, self.given
+            tenant = limits.tenant or exchange.key.key
+            if len(given) >= TENANTS_MAX and tenant not in given:
+                given.clear()  # who hears it takes it for a new beginning
+            given[tenant] = given.get(tenant, 0.0) + units / limits.weight
+        if self._line.count:
+            self._units += LEARN * (units - self._units)
+            self.charge(exchange, units - exchange.units)
+
+    def hear(self, elsewhere: dict[str, float]) -> None:
+        """Count what other gateways gave to tenants, by weight."""
+        self._line.hear(elsewhere)
 
     def charge(self, exchange: Exchange, units: float) -> None:
         """Count `units` of service for the tenant of `exchange`."""

@@ -130,6 +130,11 @@ class Choice:
         found = self._groups.get(self.arms.baseline) if self.arms is not None else None
         return min(found or self.open, key=lambda replica: replica.load, default=None)
 
+    def again_s(self, exchange: Exchange, full: Replica, told_s: float, now_s: float) -> float:
+        """Return how long `exchange` waits when `full` refused it for `told_s`: until another takes requests."""
+        others = (each for each in self.able if each is not full and exchange.version in ("", each.version))
+        return min(max(min((each.paused_until_s - now_s for each in others), default=told_s), 0.0), told_s)
+
     def sent(self, exchange: Exchange, replica: Replica) -> None:
         """Remember that `replica` gets the prompt of `exchange`."""
         wish = exchange.wish

@@ -162,7 +162,7 @@ class Replica:
                 self._pause.cancel()
             self._pause = asyncio.get_running_loop().call_later(pause_s, self._resume)
             self._watcher.refused()
-        self._count_places()
+        self.recount()
 
     def drains(self) -> None:
         """Take note that it refuses new requests."""
@@ -274,14 +274,15 @@ class Replica:
         self.others = stats.others
         if self.remote is not None:
             self.remote.sever(is_severed=stats.is_severed)
-        self._count_places()
+        self.recount()
         if stats.state == "ready" and self._asking is not None:
             self._asking.ask()
         elif stats.state != self.state:
             self.state = stats.state
             self._watcher.replica_changed(self)
 
-    def _count_places(self) -> None:
+    def recount(self) -> None:
+        """Look again how many places it has for this gateway."""
         places = 0 if self._pause is not None else self._watcher.places(self)
         if places != self.places:
             self.places = places
@@ -290,7 +291,7 @@ class Replica:
     def _resume(self) -> None:
         self._pause = None
         self.paused_until_s = 0.0
-        self._count_places()
+        self.recount()
 
     def _mark(self) -> int:
         return self.progress + self.stats.finished + self.stats.tokens

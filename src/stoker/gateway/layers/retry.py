@@ -69,7 +69,7 @@ def may_go_on(exchange: Exchange, failed: TryFailed) -> float | None:
         lane.meters.retry_denied("tries")
         raise failed.problem from None
     elif isinstance(failed.problem, Busy):
-        wait_s = lane.again_s(exchange, failed.replica, failed.problem.retry_after_s or BUSY_WAIT_S, now_s)
+        wait_s = lane.choice.again_s(exchange, failed.replica, failed.problem.retry_after_s or BUSY_WAIT_S, now_s)
         if exchange.can_spill or not is_worth_waiting(wait_s, exchange.deadline_s - now_s):
             lane.meters.retry_denied("wait")
             raise failed.problem from None
