@@ -17,7 +17,7 @@ REPORT = Report(
 )  # fmt: skip
 PAGE = """\
 PAYER         KIND         COST    MACHINE TIME  SHARE
-team          requests     $15.50  10.00 h       100%   ████████████████████
+team          requests     $15.50  10.00 h       99.8%  ████████████████████
 the platform  unallocated  $0.031  1.00 h        0.2%
 all                        $15.53  11.00 h
 

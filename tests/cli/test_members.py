@@ -25,6 +25,14 @@ def test_somebody_is_made_a_member_given_another_role_and_taken_out_again(run: R
     assert "user:ann@example.org" not in run("members", "list").stdout
 
 
+def test_a_project_that_is_made_again_keeps_what_is_said_of_it(run: Run) -> None:
+    assert run("projects", "create", "kept", "--description", "Search team").returncode == 0
+    assert "project kept unchanged" in run("projects", "create", "kept").stdout
+    assert "Search team" in run("projects").stdout
+    assert run("projects", "create", "kept", "--description", "").returncode == 0
+    assert "Search team" not in run("projects").stdout
+
+
 def test_who_leaves_is_told_of_in_numbers_that_are_right(run: Run) -> None:
     assert run("members", "add", "user:bob@example.org", "--role", "viewer").returncode == 0
     assert run("keys", "create", "b", "--subject", "user:bob@example.org", "--role", "viewer").returncode == 0

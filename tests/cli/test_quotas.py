@@ -61,6 +61,7 @@ def test_what_is_no_limit_is_said_with_what_there_is(run: Run) -> None:
     done = run("quota", "set", "vision", "colour=1")
     assert (done.returncode, "requests_at_once" in done.stderr) == (2, True)
     assert run("quota", "set", "--platform", "vision", "keys=1").returncode == 2
+    assert "not as it must be: day or month or week" in run("quota", "set", "vision", "gpu_period=fortnight").stderr
     assert run("quota", "set", "vision", "storage=much").returncode not in (0, 2)
 
 

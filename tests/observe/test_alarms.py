@@ -158,6 +158,11 @@ def test_an_alarm_holds_when_what_it_asks_for_happens_and_ends_when_that_is_over
     assert world.look() == []
 
 
+def test_a_secret_that_cannot_be_read_is_named() -> None:
+    told = alarms.BY_NAME["SecretUnavailable"].signal({"project": "shop", "secret": "file:/none"}, "because")
+    assert told.summary == "the secret file:/none cannot be read"
+
+
 def test_unusual_costs_hold_while_they_are_told_and_until_they_are_known_again(world: World) -> None:
     told = alarms.BY_NAME["CostUnusual"].signal({}, "because", "3.1 × the usual day: retries of key k1")
     alert = Alert("1", told.labels, "ticket", "firing", told.summary, "because", told.runbook, 1.0, 1.0)

@@ -19,7 +19,7 @@ CHUNK_TIMEOUT_S: Final = 30.0  # a body that stands still so long is given up
 
 _T = TypeVar("_T")
 _AT: Final = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
-_PATTERN: Final = "matching regex"  # what msgspec says of a text that does not fit one
+_CLOSED: Final = ("matching regex", "Invalid enum value")  # what msgspec says of a text that is none of those wanted
 _NAMED: Final = re.compile(r"(?:unknown|required) field `(?P<name>[^`]*)`")
 
 
@@ -100,7 +100,8 @@ def invalid(wrong: msgspec.ValidationError, kind: Any = None) -> InvalidInput:
     path = at["path"] if at is not None else ""
     if named is not None:
         path = f"{path}.{named['name']}" if path else named["name"]
-    meaning = conform.meaning(kind, path) if kind is not None and _PATTERN in text else ""
+    is_closed = any(word in text for word in _CLOSED)
+    meaning = conform.meaning(kind, path) if kind is not None and is_closed else ""
     return InvalidInput(f"not as it must be: {meaning}" if meaning else _AT.sub("", text), field=path or None)
 
 

@@ -140,4 +140,5 @@ def _part(row: Row, total: Row) -> str:
 
 
 def _percent(ratio: float | None) -> str:
-    return "-" if ratio is None else f"{ratio:.1%}" if 0 < ratio < 0.1 else f"{ratio:.0%}"
+    """Return a share, with a decimal near its ends: 99.8% is not all of it."""
+    return "-" if ratio is None else f"{ratio:.1%}" if 0 < ratio < 0.1 or 0.9 < ratio < 1 else f"{ratio:.0%}"

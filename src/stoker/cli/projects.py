@@ -40,16 +40,17 @@ def command(ctx: click.Context, output: str) -> None:
 
 @command.command(cls=Command, example='stoker projects create search --description "Search team"')
 @click.argument("name", callback=checked_name)
-@click.option("--description", default="", help="What it is for.")
+@click.option("--description", help="What it is for.")
 @click.pass_obj
-def create(session: Session, name: str, description: str) -> None:
+def create(session: Session, name: str, description: str | None) -> None:
     """Create a project, or change its description."""
     control = session.control()
     try:
         found = access.project(control, name)
     except NotFound:
         found = Project(ProjectMetadata(name))
-    wanted = msgspec.structs.replace(found, spec=msgspec.structs.replace(found.spec, description=description))
+    spec = found.spec if description is None else msgspec.structs.replace(found.spec, description=description)
+    wanted = msgspec.structs.replace(found, spec=spec)
     click.echo(result_lines(control.apply(msgspec.json.encode(wanted)), with_diff=True))
 
 

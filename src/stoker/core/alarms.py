@@ -29,7 +29,8 @@ class Alarm(msgspec.Struct, frozen=True):
     def signal(self, labels: dict[str, str], because: str, value: str = "") -> Signal:
         """Return that it holds for whom `labels` name."""
         who = (
-            labels.get("endpoint")
+            labels.get("secret")
+            or labels.get("endpoint")
             or labels.get("node")
             or labels.get("process")
             or labels.get("provider")
@@ -196,8 +197,8 @@ ALARMS: Final = (
         "`stoker get providers` says why; who is signed in stays so, and its keys stay good for a day",
     ),
     Alarm(
-        "SecretUnavailable", "ticket", 60.0, "a secret that {who} names cannot be read",
-        "`stoker secrets list` says which and why; the last value is used on for `STOKER_SECRETS_STALE`",
+        "SecretUnavailable", "ticket", 60.0, "the secret {who} cannot be read",
+        "`stoker secrets list` says why; the last value is used on for `STOKER_SECRETS_STALE`",
     ),
     Alarm(
         "HistoryFails", "ticket", 60.0, "the history of metrics cannot be written",

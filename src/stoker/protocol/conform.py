@@ -66,7 +66,9 @@ def meaning(kind: Any, field: str) -> str:
         else:
             return ""
     each = at.types if isinstance(at, inspect.UnionType) else (at,)
-    return next((said[2:] for said in map(_described, each) if said), "")
+    plain = [one.type if isinstance(one, inspect.Metadata) else one for one in each]
+    words = [str(word) for one in plain if isinstance(one, inspect.LiteralType) for word in one.values]
+    return " or ".join(words) or next((said[2:] for said in map(_described, each) if said), "")
 
 
 def _inner(kind: inspect.Type) -> inspect.Type:

@@ -12,6 +12,7 @@ from stoker.types.engines import EngineChoice, EngineMeasurement
 from stoker.types.prices import Card
 
 GIBI = 1 << 30
+DAY = 24 * 3600 // hints.STEP_S  # looks
 NODE = Size(4.0, 8 * GIBI)
 PRICE = MachinePrice(node_hour="1.00", reserved=Reserved(4, "0.60"))
 ON_DEMAND = MachinePrice(node_hour="1.00")
@@ -27,19 +28,19 @@ def said(hint: Hint | None) -> Hint:
 
 def test_a_commitment_is_for_as_many_nodes_as_are_there_often_enough_to_pay() -> None:
     # Two nodes always, a third for half of the time: at 60 % of the price the third does not pay.
-    hint = said(hints.reserved(Pool("p", PRICE, (NODE,) * 3, there=(2, 3) * 288)))
+    hint = said(hints.reserved(Pool("p", PRICE, (NODE,) * 3, there=(2, 3) * DAY)))
     assert hint.change == "reserved.nodes 4 → 2"
     # 4 × 0.60 now; then 2 × 0.60 and half of one at 1.00.
     assert hint.saves_micro_usd == pytest.approx((2.4 - 1.7) * 1e6 * HOURS_OF_MONTH, abs=1)
     assert "2.5 nodes were there on average in 48 h, 2 to 3" in hint.because
-    more = said(hints.reserved(Pool("p", PRICE, (NODE,) * 9, there=(9,) * 288)))
+    more = said(hints.reserved(Pool("p", PRICE, (NODE,) * 9, there=(9,) * DAY)))
     assert more.change == "reserved.nodes 4 → 9"
-    assert said(hints.reserved(Pool("p", PRICE, (), there=(0,) * 288))).change == "reserved.nodes 4 → none"
+    assert said(hints.reserved(Pool("p", PRICE, (), there=(0,) * DAY))).change == "reserved.nodes 4 → none"
 
 
 def test_without_a_price_of_commitments_or_a_day_of_hours_nothing_is_said_of_them() -> None:
     assert hints.reserved(Pool("p", ON_DEMAND, (NODE,), there=(1,) * 600)) is None
-    assert hints.reserved(Pool("p", PRICE, (NODE,), there=(1,) * 287)) is None
+    assert hints.reserved(Pool("p", PRICE, (NODE,), there=(1,) * (DAY - 1))) is None
 
 
 @given(
