@@ -129,12 +129,13 @@ def _objectives(slos: Sequence[SloView]) -> str:
 def _replicas(detail: EndpointDetail) -> list[tuple[str, str]]:
     spec = detail.resource.spec
     given = spec.resources
+    noun = "core" if given.cpu == 1 else "cores"
     gpu = f", {given.gpu:g} GPU" if given.gpu else ""
     return [
         ("engine", f"auto, for {spec.goal}" if spec.engine == AUTO else spec.engine or ""),
         ("serving", detail.status.serving),
         ("replicas", f"{detail.status.replicas_ready} ready of {detail.status.replicas_wanted} wanted"),
-        ("resources", f"{given.cpu:g} cores, {given.memory} memory{gpu}, each replica"),
+        ("resources", f"{given.cpu:g} {noun}, {given.memory} memory{gpu}, each replica"),
         ("placement", _placement(spec.placement)),
     ]
 
