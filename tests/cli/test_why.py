@@ -32,6 +32,15 @@ def test_the_first_line_says_what_is_wrong_and_why() -> None:
     assert "perhaps because" in shown(cause(0.3))[0]
 
 
+def test_without_requests_nothing_is_said_to_be_as_it_was() -> None:
+    well = Explanation(Diagnosis(False, Harm(), 600.0), 600.0, 1200.0, 0.0, 600.0, requests=9.0, base_requests=9.0)
+    assert click.unstyle(page(well, "chat")).startswith("chat is as it was: nothing got worse by more than chance.")
+    unasked = click.unstyle(page(msgspec.structs.replace(well, requests=0.0), "chat"))
+    assert unasked.splitlines()[0].startswith("nobody asked chat from ")
+    new = click.unstyle(page(msgspec.structs.replace(well, base_requests=0.0), "chat"))
+    assert new.splitlines()[0].endswith("cannot be told: nobody asked it before.")
+
+
 def test_below_it_stand_evidence_what_to_do_and_what_was_done() -> None:
     lines = "\n".join(shown(cause(0.9)))
     order = ["queue +3.90 s", "90%", "tenant f brings 97 %", "stoker keys limit", "#noisy-tenant", "revision 2 serves"]

@@ -99,6 +99,12 @@ def test_an_objective_that_burns_is_told_stored_and_shown_and_its_end_too(databa
         assert database.read(alerts.load).alerts == desk.watch.memory
         await desk.look()
         assert desk.watch.memory.outbox == ()
+        desk.sums.bad_ratio = dict.fromkeys(desk.sums.bad_ratio, 0.5)
+        await desk.look()
+        said = {each.labels["slo"]: each.because for each in desk.watch.seen()}
+        now = {each.objective.name: each.decision.because for each in desk.watch.standings}
+        assert said == {name: now[name] for name in ("answers", "quick")}
+        assert said != {each.labels["slo"]: each.because for each in desk.watch.memory.alerts.values()}
         desk.sums.bad_ratio = {}
         for _ in range(4):
             await desk.look(61.0)

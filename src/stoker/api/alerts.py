@@ -113,7 +113,7 @@ async def _slos(call: Call) -> Response:
 async def _alerts(call: Call) -> Response:
     memory = call.plane.watch.memory
     ordered = sorted(
-        memory.alerts.values(),
+        call.plane.watch.seen(),
         key=lambda alert: (_ORDER.index(alert.state), -URGENCY[alert.severity], -alert.since_s),
     )
     return reply(

@@ -130,12 +130,13 @@ def _replicas(detail: EndpointDetail) -> list[tuple[str, str]]:
     spec = detail.resource.spec
     given = spec.resources
     memory = given.memory if isinstance(given.memory, str) else format_bytes(given.memory)
+    noun = "core" if given.cpu == 1 else "cores"
     gpu = f", {given.gpu:g} GPU" if given.gpu else ""
     return [
         ("engine", f"auto, for {spec.goal}" if spec.engine == AUTO else spec.engine or ""),
         ("serving", detail.status.serving),
         ("replicas", f"{detail.status.replicas_ready} ready of {detail.status.replicas_wanted} wanted"),
-        ("resources", f"{given.cpu:g} cores, {memory} memory{gpu}, each replica"),
+        ("resources", f"{given.cpu:g} {noun}, {memory} memory{gpu}, each replica"),
         ("placement", _placement(spec.placement)),
     ]
 

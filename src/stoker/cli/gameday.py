@@ -88,7 +88,7 @@ def list_scenarios(output: str) -> None:
 @project_option
 @click.pass_obj
 def run(session: Session, /, scenario: str, name: str, yes: bool, output: str, project: str, **given: object) -> None:
-    """Run SCENARIO at an endpoint that is marked for it (`gameday: allowed`), and print how it went."""
+    """Run SCENARIO, one of `stoker gameday list`, at an endpoint that is marked for it (`gameday: allowed`)."""
     plan = _plan(session, BY_NAME[scenario], project, name, given)
     if not yes:
         click.confirm(

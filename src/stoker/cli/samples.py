@@ -89,10 +89,9 @@ def _wanted(chosen: dict[str, Any]) -> dict[str, Any]:
 
 def _found(session: Session, project: str, name: str, **wanted: Any) -> tuple[SampleRecord, ...]:
     """Return samples; where there are none, a name that no endpoint has is an error."""
-    control = session.control()
-    found = control.samples(project, name, **wanted)
+    found = session.control().samples(project, name, **wanted)
     if not found:
-        control.know(project, name)
+        session.know(project, name)
     return found
 
 
@@ -183,7 +182,7 @@ def replay(
     else:
         records = _found(session, project, name, limit=limit, **wanted)
         if to:
-            session.control().know(project, to)
+            session.know(project, to)
         said = _through_gateways(session, project, records, (Target(name), Target(to or name, version)), rate)
     outcomes = [each for each in said if isinstance(each, Outcome)]
     numbers = next(each for each in reversed(said) if isinstance(each, Summary))

@@ -1,5 +1,6 @@
 """Which platform a command talks to, with which key, and the options that commands share."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from stoker.app.home import Home
 from stoker.client.connection import ANSWER_TIMEOUT_S, Connection
 from stoker.client.credentials import Credentials, read_credentials
 from stoker.client.trust import Trust
-from stoker.types.errors import StokerError
+from stoker.types.errors import Forbidden, StokerError
 from stoker.types.ids import DEFAULT_PROJECT, is_name
 
 if TYPE_CHECKING:  # each reads in a hundred types that --help and completion need none of
@@ -86,6 +87,11 @@ class Session:
         credentials = self.credentials()
         trust = Trust(ca=self.ca, own=self.cert)
         return ControlClient(Connection(credentials.control_base(), credentials.key, trust=trust, timeout_s=timeout_s))
+
+    def know(self, project: str, name: str) -> None:
+        """Raise NotFound if there is no such endpoint; whose key may not look at it is told nothing."""
+        with contextlib.suppress(Forbidden):
+            self.control().endpoint(project, name)
 
     def rollouts(self) -> "RolloutClient":
         """Return the client of the control API for rollouts."""

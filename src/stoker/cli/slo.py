@@ -41,7 +41,7 @@ def command(session: Session, words: tuple[str, ...], form: str, output: str, pr
         raise click.UsageError("one ENDPOINT is expected; `stoker slo export ENDPOINT` exports")
     found = session.control().slos(f"{project}/{words[0]}" if words else None)
     if words and not found:
-        session.control().know(project, words[0])
+        session.know(project, words[0])
     show(items(found), output, lambda: _one(found) if words else slos_table(found))
 
 

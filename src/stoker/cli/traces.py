@@ -32,7 +32,7 @@ def command(
     which = f"{project}/{endpoint}" if endpoint else None
     found = session.control().traces(endpoint=which, is_slow=slow, is_error=errors, limit=limit)
     if endpoint and not found:
-        session.control().know(project, endpoint)
+        session.know(project, endpoint)
     show(items(found), output, lambda: table(found, time.time()))
 
 

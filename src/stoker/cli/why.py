@@ -97,6 +97,10 @@ def page(found: Explanation, name: str) -> str:
 def verdict(found: Explanation, name: str) -> str:
     """Return the one sentence that matters."""
     diagnosis = found.diagnosis
+    if not diagnosis.is_wrong and found.requests == 0:
+        return f"nobody asked {name} from {_clock(found.bad_from_s)} to {_clock(found.bad_until_s)}: nothing to judge."
+    if not diagnosis.is_wrong and found.base_requests == 0:
+        return f"{name} fails no more than chance; that it is slower cannot be told: nobody asked it before."
     if not diagnosis.is_wrong:
         return f"{name} is as it was: nothing got worse by more than chance."
     since = f"since {_clock(diagnosis.since_s)}"

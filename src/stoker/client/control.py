@@ -3,7 +3,6 @@
 Synchronous and on the standard library's HTTP client, because the command line must start in a few milliseconds.
 """
 
-import contextlib
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -32,7 +31,7 @@ from stoker.client.views import (
 )
 from stoker.core.diagnose.incident import Incident
 from stoker.core.diagnose.verdict import Explanation
-from stoker.types.errors import Forbidden, NotFound, StokerError
+from stoker.types.errors import NotFound, StokerError
 from stoker.types.faults import Fault
 from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.models import ModelVersion
@@ -196,11 +195,6 @@ class ControlClient:
     def endpoint(self, project: str, name: str) -> EndpointDetail:
         """Return an endpoint with revisions, replicas and its last decisions."""
         return self._get(f"/api/v1/projects/{project}/endpoints/{name}", EndpointDetail)
-
-    def know(self, project: str, name: str) -> None:
-        """Raise NotFound if there is no such endpoint; whose key may not look at it is told nothing."""
-        with contextlib.suppress(Forbidden):
-            self.endpoint(project, name)
 
     def put_endpoint(self, resource: Endpoint) -> None:
         """Create an endpoint, or replace its spec."""

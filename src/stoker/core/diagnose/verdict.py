@@ -94,7 +94,8 @@ class Explanation(msgspec.Struct, frozen=True):
     """A diagnosis and what it compared. Times are unix seconds.
 
     acts: what the endpoint's incident did by itself. next_act: what would be done now, "" for nothing; next_because:
-    why, or why not.
+    why, or why not. requests, base_requests: that came in the stretch that is judged, and in the other one; None: an
+    older control does not say.
     """
 
     diagnosis: Diagnosis
@@ -106,6 +107,8 @@ class Explanation(msgspec.Struct, frozen=True):
     acts: tuple[Act, ...] = ()
     next_act: str = ""
     next_because: str = ""
+    requests: float | None = None
+    base_requests: float | None = None
 
 
 def diagnose(bad: Window, base: Window, changes: Sequence[Change], onset_s: float | None = None) -> Diagnosis:

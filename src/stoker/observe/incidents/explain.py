@@ -85,7 +85,8 @@ async def explain(
     onset = since_s if good is not None and since_s is not None else bad.start_s
     done = await evidence.changes_of(project, endpoint, onset - CHANGES_BEFORE_S, end_s)
     changes = tuple(done)[-CHANGES_MAX:]
-    return Explanation(diagnose(after, before, changes, onset), *bad, *base, changes)
+    found = diagnose(after, before, changes, onset)
+    return Explanation(found, *bad, *base, changes, requests=after.requests, base_requests=before.requests)
 
 
 async def _stretches(

@@ -21,7 +21,7 @@ _Fill in._
 
 def draft(incident: Incident) -> str:
     """Return the Markdown. Text that came from outside is quoted as code, so that it cannot become markup."""
-    until = _clock(incident.closed_at_s) if not incident.is_open else "it goes on"
+    until = _clock(incident.closed_at_s) if not incident.is_open else "now: it goes on"
     causes = "\n\n".join(_cause(number, cause) for number, cause in enumerate(incident.causes, 1))
     timeline = "\n".join(f"| {_clock(one.at_s)} | {one.kind} | {_plain(one.text)} |" for one in incident.timeline)
     return f"""# Incident {incident.number}: {incident.project}/{incident.endpoint}

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import msgspec
 
 from stoker.core import notices, slo
-from stoker.core.alerts import Alert, Signal, Silence
+from stoker.core.alerts import Alert, Signal, Silence, alert_id
 from stoker.core.notices import AlertMemory, Route
 from stoker.core.slo import EVERY_S
 from stoker.core.snapshot import EndpointKey, EndpointState
@@ -85,6 +85,16 @@ class Watch:
     def alerted(self) -> list[Alert]:
         """Return the alerts there are."""
         return list(self.memory.alerts.values())
+
+    def seen(self) -> list[Alert]:
+        """Return the alerts as they are now: those that are stored say what was so when they began or got worse."""
+        burning = {alert_id(each.labels): each for each in map(_burning, self.standings) if each is not None}
+        return [
+            msgspec.structs.replace(alert, because=burning[alert.id].because)
+            if alert.id in burning and alert.state != "resolved"
+            else alert
+            for alert in self.memory.alerts.values()
+        ]
 
     def asked(self) -> dict[EndpointKey, dict[Move, str]] | None:
         """Return the moves that objectives ask for now, by endpoint, with why; None before the first look."""
