@@ -33,20 +33,20 @@ def test_every_gateway_has_its_even_share_of_places(
     slots: int, others: int, own: int, gateways: int, most: int
 ) -> None:
     found = places(slots=slots, others=others, in_flight=own, kv_used_ratio=0.0, gateways=gateways, most=most)
-    assert min(-(-slots // gateways), most) <= found <= max(slots, 1)
-    assert found <= most
+    assert -(-min(slots, most) // gateways) <= found <= min(slots, most)
 
 
 def test_alone_a_gateway_has_all_places_and_two_settle_at_half() -> None:
-    def ask(others: int) -> int:
-        return places(slots=8, others=others, in_flight=0, kv_used_ratio=0.0, gateways=2, most=256)
+    def ask(others: int, slots: int, most: int) -> int:
+        return places(slots=slots, others=others, in_flight=0, kv_used_ratio=0.0, gateways=2, most=most)
 
-    assert ask(0) == 8
-    mine, theirs = 8, 0
-    for _ in range(4):
-        theirs = ask(mine)
-        mine = ask(theirs)
-    assert (mine, theirs) == (4, 4)
+    for slots, most in ((8, 256), (1000, 8)):  # what its engine can do, or what its owner wants it to have at the most
+        assert ask(0, slots, most) == 8
+        mine, theirs = 8, 0
+        for _ in range(4):
+            theirs = ask(mine, slots, most)
+            mine = ask(theirs, slots, most)
+        assert (mine, theirs) == (4, 4)
 
 
 @given(st.integers(1, 64), st.lists(st.integers(0, 200), min_size=2, max_size=8))

@@ -56,14 +56,16 @@ def places(
     Each of `gateways` may always use its even share, and what the others (`others` requests in it, as last seen) leave.
 
     Args:
+        most: at once in the replica, whatever it can work on (`limits.concurrency`). At least one each gateway.
         waiting: other gateways in which somebody waits. They leave nothing of their shares: what is seen of them
             between two calls is about to be filled again.
     """
+    slots = min(slots, most)
     even = -(-slots // gateways)
     share = max(even, slots - max(others, waiting * even))
     if kv_used_ratio >= BUSY_KV_RATIO:
         share = min(share, in_flight)
-    return min(max(share, 1), most)
+    return max(share, 1)
 
 
 class Learned:

@@ -100,7 +100,7 @@ class Batching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one endpoint takes before it refuses; queues and concurrency are each gateway's own, and not divided."""
+    """What one endpoint takes before it refuses; queues are each gateway's own, and not divided."""
 
     max_body: Annotated[Bytes, Meta(description="largest request body; over it 413")] = "32Mi"
     timeout: Annotated[Seconds, Meta(description="deadline of a request that brings none")] = "60s"
@@ -111,8 +111,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Meta(
             ge=1,
             le=10_000,
-            description="the most requests that each gateway has in flight in one replica; what its engine can work "
-            "on, which all gateways share, may keep it lower",
+            description="the most requests in flight in one replica, shared by the gateways (at least one each; of a "
+            "remote server, each its own); what its engine can work on may keep it lower",
         ),
     ] = 256
 
