@@ -11,6 +11,7 @@ from stoker.gateway.lane import Lane
 from stoker.gateway.meters import Meters
 from stoker.gateway.wakes import Wakes
 from stoker.telemetry.metrics import Registry
+from tests.gateway import rig as rigs
 from tests.gateway.test_answers import TABLE
 from tests.streams import serving
 
@@ -85,3 +86,18 @@ def test_who_comes_while_it_is_closed_hears_when_it_opens_and_does_not_wait(open
     told = lane.unavailable()
     assert "is closed for the night" in str(told)
     assert told.retry_after_s == pytest.approx(again_s, abs=60)
+
+
+def test_what_a_schedule_closes_out_is_refused_and_counted_and_no_objective_judges_it(tmp_path: Path) -> None:
+    opens_at_s = time.time() + 7200
+    with rigs.rig(tmp_path, replicas=0, closed="for the night", opens_at_s=opens_at_s) as rig:
+
+        async def work() -> None:
+            answer = await rigs.infer(rig, '{"n":1}')
+            assert (answer.status, answer.headers["retry-after"]) == (503, "120")
+            assert "closed for the night" in answer.body.decode()
+            numbers = await rigs.counted(rig)
+            assert numbers.total("stoker_requests_total", endpoint="digits") == 1
+            assert numbers.total("stoker_first_attempts_total", endpoint="digits") == 0
+
+        rigs.run(work)

@@ -15,7 +15,7 @@ def outcome(status: int, code: str = "", *, is_repeat: bool = False, is_promised
         status: HTTP status as the client saw it, 499 where it went away.
         code: of the error, "" for none.
         is_repeat: a client library sends again what it sent before.
-        is_promised: no policy sheds the band of the request.
+        is_promised: no policy sheds the band of the request, and no schedule closes the endpoint.
     """
     if is_repeat or not is_promised:
         return None

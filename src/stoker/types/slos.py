@@ -11,6 +11,7 @@ Which requests count. One call of a person is one event, whatever was tried to a
   `out_of_time`): the caller kept within its limits and got no answer.
 - While a policy sheds the sheddable band, that band is promised nothing: neither good nor bad. Were it bad, shedding
   would use up the budget whose end it waits for.
+- While a schedule closes an endpoint (`max: 0`) it promises nothing: its owner said so beforehand.
 """
 
 from typing import Annotated, Final, Literal

@@ -92,7 +92,7 @@ def observe(exchange: Exchange, lane: Lane, status: int, now_s: float, code: str
         if timings.calls is not None:
             meters.engine_calls(timings.calls)
     else:
-        is_promised = not (lane.route.sheds and admit.is_sheddable(exchange.band))
+        is_promised = not lane.route.closed and not (lane.route.sheds and admit.is_sheddable(exchange.band))
         outcome = attempts.outcome(status, code, is_repeat=is_repeat, is_promised=is_promised)
         _count_ended(exchange, lane, meters, tenant, status, outcome)
         if end is None or not _count_answer(exchange, lane, meters, tenant, end, now_s):
