@@ -258,6 +258,8 @@ def _worst(objective: Objective, burns: list[Burn], counts: Mapping[float, Count
         f"{seen.bad:.0f} of {seen.total:.0f} {what} were bad in {_time(worst.rule.long_s)}: {worst.long:.3g} times "
         f"what {objective.target:.10g} allows ({worst.short:.3g} in the last {_time(worst.rule.short_s)})"
     )
+    if not seen.total:
+        because = f"no {what} in {_time(worst.rule.long_s)}: it ends when that lasts, and nothing bad comes"
     return severity, because
 
 
