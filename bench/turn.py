@@ -23,6 +23,7 @@ from stoker.types.ids import Digest, EndpointName, ModelName, NodeName, ProjectN
 from stoker.types.models import FileEntry, VersionManifest
 from stoker.types.process import ProcessStatus
 from stoker.types.resources import Endpoint, EndpointSpec, Metadata, Project, ProjectMetadata, Replicas
+from stoker.types.tuning import Tuning
 
 PROJECT: Final = ProjectName("default")
 NODE: Final = NodeName("node")
@@ -45,7 +46,7 @@ def turn_ms(count: int, each: int) -> float:
             seen = Snapshot(nodes=(node,), asked={}, acts={}, scaled={})
             begun_s = time.process_time()
             found = database.write(
-                lambda each: decide(each, seen, lambda name: f"unix:/{name}", now_s, {}, kept, RULES)
+                lambda each: decide(each, seen, lambda name: f"unix:/{name}", now_s, {}, kept, RULES, Tuning())
             )
             assert not found.plan.actions, found.plan.actions[0].because
             return time.process_time() - begun_s

@@ -111,7 +111,7 @@ def test_unknown_paths_and_methods_have_the_same_error_shape(rig: Rig) -> None:
     ("body", "field", "words"),
     [
         ({"project": "default", "colour": 1}, "colour", "unknown field"),
-        ({"project": "Default"}, "project", "matching"),
+        ({"project": "Default"}, "project", "lower-case letters, digits and dashes"),
         ({"admin": "yes"}, "admin", "bool"),
         ({"expires_in_s": -1}, "expires_in_s", ">"),
         ({"project": "nobody"}, "project", "no project 'nobody'"),

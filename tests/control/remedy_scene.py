@@ -34,6 +34,7 @@ from stoker.types.process import NodeStatus, ProcessStatus
 from stoker.types.remedies import Act, ActKind, Remedy
 from stoker.types.resources import Replicas
 from stoker.types.statuses import EndpointStatus
+from stoker.types.tuning import Tuning
 from tests.databases import migrated
 from tests.store.rows import assignment, endpoint, manifest, project, revision
 
@@ -146,7 +147,9 @@ class Scene:
         seen = Snapshot(nodes=nodes, asked={}, acts=self.remedies.in_force())
         rules, versions = Rules("", ""), Versions()
         return self.database.write(
-            lambda each: loop.decide(each, seen, lambda name: f"unix:/{name}", self.now_s, {}, versions, rules)
+            lambda each: loop.decide(
+                each, seen, lambda name: f"unix:/{name}", self.now_s, {}, versions, rules, Tuning()
+            )
         ).plan
 
 

@@ -21,7 +21,9 @@ def test_a_remote_server_is_served_as_the_page_says(demo: Platform, tmp_path: Pa
     (endpoint,) = blocks("docs/how-to/models.md", "yaml")
     key = secret_of(demo, demo.key)
     (tmp_path / "big.yaml").write_text(
-        endpoint.replace("/etc/stoker/upstream.key", str(key)).replace("meta-llama/Llama-3.1-70B-Instruct", "smol")
+        endpoint.replace("env:STOKER_SECRET_DEFAULT__UPSTREAM", f"file:{key}").replace(
+            "meta-llama/Llama-3.1-70B-Instruct", "smol"
+        )
     )
     shell = next(block for block in blocks("docs/how-to/models.md") if "stoker push big" in block)
     bash(demo, shell.replace("http://10.0.0.5:8000", demo.url), tmp_path)
