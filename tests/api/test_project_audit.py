@@ -111,6 +111,14 @@ def test_an_owner_sees_every_row_of_their_project_and_nothing_else(
     wanted = [row for row in rows if any(views.is_about(each, project) for each in row["resources"])]
     seen = page(rig, project, owners[project], "limit=1000")["items"]
     assert [each["receipt"] for each in seen] == [views.receipt(row["hash"]) for row in wanted]
+    fields = {
+        field["field"]
+        for row in seen
+        for each in row["changes"]
+        if "budget" in each["what"]
+        for field in each["fields"]
+    }
+    assert ("resource.spec.amount" in fields, "id" in fields) == (True, False)  # which counts everybody's budgets
     told = json.dumps(seen)
     marks = [f"-{OTHER}", f"{OTHER}/", f"of {OTHER}"] if project == OWN else [f'e-{OWN}"', f"{OWN}/"]
     marks += [

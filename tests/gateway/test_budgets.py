@@ -157,6 +157,7 @@ def test_a_cheaper_endpoint_serves_at_its_own_price_where_the_budget_says_so(gat
         answer = await infer(gate, "dear", "cheaper")
         assert (answer.status, answer.headers["x-stoker-served-by"]) == (200, "cent")
         assert answer.headers["x-stoker-cost"] == "0.01"
+        assert answer.headers["x-stoker-budget"].startswith("cheaper;left="), answer.headers
         refused = await infer(gate, "dear", "refused")
         assert refused.status == 429
         assert refused.json["error"].startswith("budget 'refused'")

@@ -12,8 +12,10 @@ import hashlib
 import re
 from typing import Final
 
+import msgspec
+
 from stoker.core.audit import chain
-from stoker.types.audit import EVERY_PROJECT, OUTSIDE, PLATFORM, UNKNOWN, AuditEvent, ProjectEvent, Row
+from stoker.types.audit import EVERY_PROJECT, OUTSIDE, PLATFORM, UNKNOWN, AuditEvent, ProjectEvent, ResourceChange, Row
 
 # What lies in a project, by the words that rows have for it (store/recording.py, api/audited.py). A test asks of every
 # kind whether it is here or is the platform's. `hold`, though it names a project, is the platform's: who is looked
@@ -59,7 +61,7 @@ def shown(row: Row, project: str) -> ProjectEvent | None:
     """Return what a project may see of a row; None for a row that is not about it."""
     event = chain.event_of(row)
     about = tuple(_printable(each) for each in event.resources if is_about(each, project))
-    changes = tuple(each for each in event.changes if is_about(each.what, project))
+    changes = tuple(_uncounted(each) for each in event.changes if is_about(each.what, project))
     if not about and not changes:
         return None
     is_own = event.within == project
@@ -98,6 +100,13 @@ def _is_alone(event: AuditEvent, project: str) -> bool:
     if any(" " in each or each.startswith("projects/") for each in others):
         return False
     return all(is_about(each.what, project) for each in event.changes) and (bool(event.changes) or not others)
+
+
+def _uncounted(change: ResourceChange) -> ResourceChange:
+    """Return a change without the field that counts the budgets of all projects. Numbers that name something stay."""
+    if not change.what.startswith("budget "):
+        return change
+    return msgspec.structs.replace(change, fields=tuple(each for each in change.fields if each.field != "id"))
 
 
 def _actor(event: AuditEvent, *, is_own: bool) -> str:
