@@ -108,6 +108,8 @@ path     gamedays:run     POST /api/v1/projects/{project}/endpoints/{name}/gamed
 path     gamedays:run     DELETE /api/v1/projects/{project}/endpoints/{name}/gameday
 each     logs:read        GET /api/v1/replicas/{replica}/logs
 each     audit:read       GET /api/v1/journal
+path     audit:read       GET /api/v1/projects/{project}/audit
+path     audit:read       GET /api/v1/projects/{project}/audit/{row}
 platform audit:read       GET /api/v1/audit
 platform audit:read       GET /api/v1/audit/rows/{sequence}
 platform audit:read       GET /api/v1/audit/export
@@ -350,6 +352,9 @@ def test_what_another_project_has_looks_like_what_is_not_there(rig: Rig, tenants
     made = [rig.request("POST", "/api/v1/keys", {"project": name}, key=key)[:2] for name in ("tenant-two", "six")]
     assert str(made[0]).replace("tenant-two", "") == str(made[1]).replace("six", "")
     assert made[0][0] == 404
+    for path in ("usage?project={}", "costs?project={}", "projects/{}/audit"):  # that there is none is not told, too
+        one, other = (rig.request("GET", f"/api/v1/{path.format(name)}", key=key)[:2] for name in ("tenant-two", "six"))
+        assert (one[0], str(one[1]).replace("tenant-two", "six")) == (404, str(other[1]))
 
 
 @pytest.mark.parametrize(

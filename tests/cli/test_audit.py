@@ -76,3 +76,30 @@ def test_a_hold_is_set_listed_and_released(run: Run) -> None:
     assert run("audit", "release", "shop").returncode == Exit.NOT_FOUND
     assert run("audit", "hold", "nobody", "--because", "x").returncode == Exit.NOT_FOUND
     assert run("audit", "hold", "--because", "x").returncode == Exit.USAGE
+
+
+@pytest.mark.usefixtures("changed")
+def test_an_owner_lists_and_shows_their_project_and_is_told_how_when_they_ask_for_all(run: Run) -> None:
+    made = run("keys", "create", "own", "-p", "shop", "--role", "owner", "-q")
+    assert made.returncode == 0, made.stderr
+    key = made.stdout.strip()
+    whole = run("--key", key, "audit", "list")
+    assert (whole.returncode, "stoker audit -p PROJECT" in whole.stderr) == (Exit.NOT_ALLOWED, True)
+    listed = run("--key", key, "audit", "-p", "shop")
+    assert listed.returncode == 0, listed.stderr
+    assert "+key shop/" in listed.stdout
+    newest = run("--key", key, "audit", "list", "-p", "shop", "-n", "1")
+    assert "older ones: stoker audit list -p shop --before " in newest.stdout
+    before = newest.stdout.split()[-1]
+    rows = json.loads(run("--key", key, "audit", "list", "-p", "shop", "--before", before, "-o", "json").stdout)[
+        "items"
+    ]
+    assert rows
+    shown = run("--key", key, "audit", "show", rows[0]["row"], "-p", "shop").stdout
+    assert "outside: by no right in this project" in shown
+    assert '+ resource.spec.description: "second"' in shown
+    assert rows[0]["receipt"] in shown
+    missing = run("audit", "-p", "shopp")
+    assert (missing.returncode, "there is no project 'shopp'" in missing.stderr) == (Exit.NOT_FOUND, True)
+    hidden = run("--key", key, "audit", "-p", "shopp")
+    assert (hidden.returncode, "no project" in hidden.stderr) == (Exit.NOT_FOUND, False)

@@ -151,3 +151,20 @@ def test_a_provider_is_listed_with_how_it_does(home: Path, provider: Provider) -
     assert missing.returncode == Exit.NOT_FOUND
     person = Person(home, home / "none")
     assert person.run("--api", person.api, "login", "--provider", "none").returncode == Exit.NOT_FOUND
+
+
+def test_of_a_provider_that_is_away_nobody_is_told_to_start_stoker(person: Person, home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "away.yaml"
+    file.write_text(
+        "{apiVersion: stoker/v1, kind: IdentityProvider, metadata: {name: away},"
+        " spec: {issuer: 'https://away.invalid', audiences: [api], client_id: cli}}"
+    )
+    applied = stoker_here("apply", "-f", str(file), home=home)
+    assert applied.returncode == 0, applied.stderr
+    try:
+        done = person.run("--api", person.api, "login", "--provider", "away", "--no-browser")
+    finally:
+        assert stoker_here("delete", "provider", "away", home=home).returncode == 0
+    assert done.returncode == Exit.NOT_REACHABLE, done.stderr
+    assert "the identity provider away (https://away.invalid) is asked from this machine" in done.stderr
+    assert "stoker up" not in done.stderr

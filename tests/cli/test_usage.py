@@ -51,6 +51,13 @@ def test_a_time_that_ends_before_it_begins_is_refused(run: Run) -> None:
         assert (done.returncode, "--to is not after --from" in done.stderr) == (Exit.USAGE, True)
 
 
+def test_a_project_that_is_none_is_told_from_one_that_used_nothing(run: Run, tmp_path: Path) -> None:
+    for command in (["usage"], ["usage", "export"], ["costs"], ["costs", "--focus", str(tmp_path / "rows.csv")]):
+        done = run(*command, "-p", "defualt")
+        assert (done.returncode, "there is no project 'defualt'" in done.stderr) == (Exit.NOT_FOUND, True), done
+        assert run(*command, "-p", "default").returncode == 0
+
+
 def test_prices_of_machines_are_set_from_a_file_and_the_export_is_written_whole_or_not_at_all(
     run: Run, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from sqlalchemy import text
+from sqlalchemy import insert, text
 
 from stoker.control import remedies, steering
 from stoker.control.audit.auditor import DAY_US, Auditor
@@ -22,7 +22,18 @@ from stoker.core.audit import chain
 from stoker.core.diagnose import incident as life
 from stoker.core.notices import AlertMemory
 from stoker.core.rollout.state import Entry
-from stoker.store import alerts, audit, incidents, journal, projects, recording, rollouts, schema
+from stoker.store import (
+    alerts,
+    audit,
+    audit_project,
+    incidents,
+    journal,
+    projects,
+    recording,
+    rollouts,
+    schema,
+    schema_audit,
+)
 from stoker.store.engine import Connection, Database
 from stoker.telemetry.metrics import Registry
 from stoker.types.audit import AuditEvent, Hold
@@ -271,3 +282,45 @@ def test_old_rows_go_up_to_a_signed_root_unless_they_are_held(
         assert found.checkpoints == 2
     database.write(lambda each: each.execute(text(f"DELETE FROM audit WHERE sequence = {gone + 1}")))
     assert asyncio.run(mine.verdict()).problems
+
+
+def strewn(database: Database, *sequences: int) -> None:
+    """Write rows about the project `p` at these places, as if there were others between."""
+    act = recording.Actor("ann", "PUT /x", resources=("endpoint p/a",), within="p").act("done")
+
+    def change(connection: Connection) -> None:
+        made = [chain.row(msgspec.structs.replace(act, at_us=each), each, chain.ROOT) for each in sequences]
+        connection.execute(insert(schema_audit.audit), [msgspec.structs.asdict(each) for each in made])
+
+    database.write(change)
+
+
+def looked(database: Database, before: str = "", **asked: Any) -> tuple[audit_project.Look, int]:
+    """Return a page, and in how many stretches it was read."""
+    question = audit.Question(**asked)
+    look = database.read(lambda connection: audit_project.begin(connection, "p", question, 0, before))
+    stretches = 0
+    while not look.is_over:
+        database.read(lambda connection: audit_project.go_on(connection, look))
+        stretches += 1
+    return look, stretches
+
+
+def test_a_projects_rows_are_found_a_stretch_at_a_time_however_far_they_lie_apart(database: Database) -> None:
+    far = audit_project.STRETCH
+    strewn(database, 1, 2, far, far + 1, 3 * far)
+    whole, stretches = looked(database)
+    assert ([each.at_us for each in whole.found], whole.has_more) == ([3 * far, far + 1, far, 2, 1], False)
+    assert stretches <= 4
+    first, _ = looked(database, limit=3)
+    assert ([each.at_us for each in first.found], first.has_more) == ([3 * far, far + 1, far], True)
+    rest, _ = looked(database, before=first.last, limit=3)
+    assert ([each.at_us for each in rest.found], rest.has_more) == ([2, 1], False)
+
+
+def test_a_filter_that_finds_nothing_ends_a_page_and_says_where_to_go_on(database: Database) -> None:
+    strewn(database, *range(1, audit_project.LOOK_MAX + 3))
+    none, _ = looked(database, actor="bob")
+    assert (none.found, none.looked, none.has_more) == ([], audit_project.LOOK_MAX, True)
+    rest, _ = looked(database, before=none.last, actor="ann")
+    assert [each.at_us for each in rest.found] == [2, 1]

@@ -5,7 +5,9 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -128,6 +130,7 @@ async def infer(gate: Rig, endpoint: str, tag: str, text: str = "hello") -> Answ
 
 def test_what_fits_is_served_and_what_does_not_is_refused_with_what_when_and_how_much(gate: Rig) -> None:
     async def work() -> None:
+        began_s = time.time()
         answers = [await infer(gate, "cent", "refused") for _ in range(6)]
         assert [each.status for each in answers] == [200] * 5 + [429]
         assert answers[0].headers["x-stoker-budget"] == "refused;left=0.040000"
@@ -136,6 +139,10 @@ def test_what_fits_is_served_and_what_does_not_is_refused_with_what_when_and_how
         assert 0 < int(refused.headers["retry-after"]) <= 120
         assert "'refused' ($0.05) has no room" in refused.body.decode()
         assert "begins anew at 20" in refused.body.decode()
+        told = refused.headers["x-stoker-budget"]
+        assert told.startswith("refused;limit=0.05;left=0.000000;reset="), told
+        ends_s = datetime.fromisoformat(refused.body.decode().split("begins anew at ")[1][:20]).timestamp()
+        assert ends_s - time.time() - 1 <= int(told.rpartition("=")[2]) <= ends_s - began_s
 
     run(work)
 
@@ -150,6 +157,7 @@ def test_a_cheaper_endpoint_serves_at_its_own_price_where_the_budget_says_so(gat
         answer = await infer(gate, "dear", "cheaper")
         assert (answer.status, answer.headers["x-stoker-served-by"]) == (200, "cent")
         assert answer.headers["x-stoker-cost"] == "0.01"
+        assert answer.headers["x-stoker-budget"].startswith("cheaper;left="), answer.headers
         refused = await infer(gate, "dear", "refused")
         assert refused.status == 429
         assert refused.json["error"].startswith("budget 'refused'")

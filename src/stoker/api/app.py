@@ -117,7 +117,8 @@ def _route(operation: Operation, door: Door, refusals: audited.Refusals) -> Call
         try:
             try:
                 call = await door.enter(operation, request)
-                who = audited.actor(operation, request, call.key, named)
+                within = call.grant.project if call.key is not None else ""
+                who = audited.actor(operation, request, call.key, named, within)
                 permit(operation, call)
                 queries.check(operation, request)
                 answer = await audited.answered(operation, call, who)

@@ -12,12 +12,12 @@ from starlette.responses import Response, StreamingResponse
 from stoker.api.bodies import decoded, nothing, number, reply
 from stoker.api.lines import LINES
 from stoker.api.operations import Call, Operation, Parameter
-from stoker.client.audit import AuditEntry, exported
-from stoker.core.audit import chain
-from stoker.store import audit, projects
+from stoker.client.audit import AuditEntry, ProjectPage, exported
+from stoker.core.audit import chain, views
+from stoker.store import audit, audit_project, projects
 from stoker.store.audit import HOLDS_MAX, Question
 from stoker.store.engine import Connection
-from stoker.types.audit import EVERY_PROJECT, AuditVerdict, Hold, Row
+from stoker.types.audit import EVERY_PROJECT, AuditVerdict, Hold, ProjectEvent, Row
 from stoker.types.errors import Conflict, InvalidInput, NotFound
 
 LIMIT_MAX: Final = 1000
@@ -53,6 +53,34 @@ async def _audit_row(call: Call) -> Response:
     if not (text.isascii() and text.isdecimal()) or len(text) > 15:
         raise InvalidInput(f"{text[:64]!r} is not the number of a row", field="sequence")
     return reply(_entry(await call.plane.database.reading(lambda connection: audit.get(connection, int(text)))))
+
+
+async def _list_of_project(call: Call) -> Response:
+    project, before = call.request.path_params["project"], call.request.query_params.get("before", "")
+    asked = _question(call, int(number(call.request, "limit", 100, 1, LIMIT_MAX)), "")
+    reading = call.plane.database.reading
+
+    def begin(connection: Connection) -> audit_project.Look:
+        return audit_project.begin(connection, project, asked, _made_us(connection, project), before)
+
+    look = await reading(begin)
+    async with call.plane.audit.looking:
+        while not look.is_over:
+            await reading(partial(audit_project.go_on, look=look))
+    return reply(ProjectPage(look.found, look.last if look.has_more else ""))
+
+
+async def _row_of_project(call: Call) -> Response:
+    project, row = call.request.path_params["project"], call.request.path_params["row"]
+
+    def ask(connection: Connection) -> ProjectEvent:
+        return audit_project.named(connection, project, row, _made_us(connection, project))[1]
+
+    return reply(await call.plane.database.reading(ask))
+
+
+def _made_us(connection: Connection, project: str) -> int:
+    return int(projects.made_at_s(connection, project) * 1e6)
 
 
 async def _export_audit(call: Call) -> Response:
@@ -108,7 +136,8 @@ async def _release_hold(call: Call) -> Response:
     return nothing()
 
 
-def _question(call: Call, limit: int) -> Question:
+def _question(call: Call, limit: int, before: str = "before") -> Question:
+    """Return what is asked. before: the parameter that has the number of a row, "" where none has."""
     query = call.request.query_params
     return Question(
         actor=query.get("actor", ""),
@@ -116,7 +145,7 @@ def _question(call: Call, limit: int) -> Question:
         resource=query.get("resource", ""),
         since_us=int(number(call.request, "since", 0, 0, 1e11) * 1e6),
         until_us=int(number(call.request, "until", 0, 0, 1e11) * 1e6),
-        before=int(number(call.request, "before", 0, 0, 2**53)),
+        before=int(number(call.request, before, 0, 0, 2**53)) if before else 0,
         limit=limit,
     )
 
@@ -126,6 +155,7 @@ def _entry(row: Row) -> AuditEntry:
 
 
 _AUDIT: Final = "/api/v1/audit"
+_OF_PROJECT: Final = "/api/v1/projects/{project}/audit"
 _HOLD: Final = _AUDIT + "/holds/{held}"
 _FILTERS: Final = (
     Parameter("actor", str, "only of this key, by its id; platform: what nobody asked for"),
@@ -158,6 +188,29 @@ OPERATIONS: Final = (
         "audit:read",
         where="platform",
         answer=AuditEntry,
+    ),
+    Operation(
+        "GET",
+        _OF_PROJECT,
+        _list_of_project,
+        "Who did what in a project, newest first; nothing of others, and of who acts from outside no name",
+        "audit:read",
+        answer=ProjectPage,
+        query=(
+            *_FILTERS,
+            Parameter(
+                "before", str, "only rows before this one, by its name, such as `next`", pattern=views.NAME.pattern
+            ),
+            Parameter("limit", int, f"1 to {LIMIT_MAX}", 1, LIMIT_MAX),
+        ),
+    ),
+    Operation(
+        "GET",
+        _OF_PROJECT + "/{row}",
+        _row_of_project,
+        "One row of a project's audit",
+        "audit:read",
+        answer=ProjectEvent,
     ),
     Operation(
         "GET",

@@ -67,8 +67,8 @@ def request_id(request: Request) -> str:
     return given if _ID.fullmatch(given) else secrets.token_hex(8)
 
 
-def actor(operation: Operation, request: Request, key: KeyRow | None, named: str) -> Actor:
-    """Return who asks for an operation. `named`: the request's id."""
+def actor(operation: Operation, request: Request, key: KeyRow | None, named: str, within: str = "") -> Actor:
+    """Return who asks for an operation. `named`: the request's id. `within`: the project of the right that they use."""
     client = request.client
     path = operation.path.removeprefix(ROOT)
     return Actor(
@@ -78,6 +78,7 @@ def actor(operation: Operation, request: Request, key: KeyRow | None, named: str
         origin=client.host if client is not None and client.host else "socket",
         request=named,
         resources=(_about(path, request.path_params),) if request.path_params else (),
+        within=within,
     )
 
 

@@ -9,7 +9,7 @@ from stoker.api.bodies import decoded, nothing, reply
 from stoker.api.operations import Call, Operation, Parameter
 from stoker.api.queries import NAME
 from stoker.api.spans import BY_MAX, MOMENT, TAG, counted_by, several, span
-from stoker.api.usage import own_project
+from stoker.api.usage import is_there, no_such, own_project
 from stoker.core.cost import report
 from stoker.core.cost.report import Report
 from stoker.types.costs import PriceList
@@ -23,16 +23,32 @@ async def _costs(call: Call) -> Response:
     from_s, to_s = span(call.request)
     by, project = counted_by(call.request), own_project(call)
     try:
-        return reply(await call.plane.costs.report(from_s, to_s, by, project))
+        found = await call.plane.costs.report(from_s, to_s, by, project)
     except ValueError as unknown:
         raise InvalidInput(str(unknown), field="by") from unknown
+    if not found.items and not await is_there(call, project):
+        raise no_such(project)
+    return reply(found)
 
 
 async def _focus(call: Call) -> Response:
     from_s, to_s = span(call.request)
     from_s = max(from_s, to_s - YEARS_S)  # older ones are kept nowhere
-    rows: AsyncIterator[bytes] = call.plane.costs.focus(from_s, to_s, own_project(call))
-    return StreamingResponse(rows, media_type=CSV)
+    project = own_project(call)
+    rows: AsyncIterator[bytes] = call.plane.costs.focus(from_s, to_s, project)
+    if await is_there(call, project):
+        return StreamingResponse(rows, media_type=CSV)
+    began = [await anext(rows, b""), await anext(rows, b"")]  # the header, and the first lines of what is left of it
+    if not began[1]:
+        raise no_such(project)
+    return StreamingResponse(_joined(began, rows), media_type=CSV)
+
+
+async def _joined(began: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    for piece in began:
+        yield piece
+    async for piece in rest:
+        yield piece
 
 
 async def _pool_prices(call: Call) -> Response:

@@ -11,9 +11,9 @@ from stoker.api.queries import NAME
 from stoker.api.spans import BY_MAX, MOMENT, TAG, counted_by, several, span
 from stoker.control.usage import TIMES
 from stoker.core.usage import Report, Whose
-from stoker.store import usage_records
+from stoker.store import projects, usage_records
 from stoker.types.access import EVERYWHERE
-from stoker.types.errors import InvalidInput
+from stoker.types.errors import InvalidInput, NotFound
 from stoker.types.prices import PriceBook
 from stoker.types.usage import PLACE, RecordPage, Settled, UsageBatch, parse_place
 
@@ -33,9 +33,12 @@ async def _usage(call: Call) -> Response:
     from_s, to_s = span(call.request)
     by, project = counted_by(call.request), own_project(call)
     try:
-        return reply(await call.plane.usage.report(from_s, to_s, by, project))
+        found = await call.plane.usage.report(from_s, to_s, by, project)
     except ValueError as unknown:
         raise InvalidInput(str(unknown), field="by") from unknown
+    if not found.items and not await is_there(call, project):
+        raise no_such(project)
+    return reply(found)
 
 
 async def _records(call: Call) -> Response:
@@ -45,7 +48,11 @@ async def _records(call: Call) -> Response:
         after = parse_place(call.request.query_params.get("after", ""))
     except ValueError as wrong:
         raise InvalidInput(str(wrong), field="after") from wrong
-    return reply(await call.plane.usage.records(after, from_s, to_s, own_project(call), limit))
+    project = own_project(call)
+    page = await call.plane.usage.records(after, from_s, to_s, project, limit)
+    if not page.items and not await is_there(call, project):
+        raise no_such(project)
+    return reply(page)
 
 
 async def _prices(call: Call) -> Response:
@@ -69,6 +76,21 @@ def own_project(call: Call) -> str | None:
     project = wanted or call.grant.project
     call.require("usage:read", project)
     return project
+
+
+async def is_there(call: Call, project: str | None) -> bool:
+    """Return whether there is such a project; None is all of them.
+
+    Only who may see every project comes here with the name of none.
+    """
+    if project is None:
+        return True
+    return await call.plane.database.reading(lambda connection: projects.find(connection, project)) is not None
+
+
+def no_such(project: str | None) -> NotFound:
+    """Return what is said where nothing was found because of a wrong name. What a deleted project used is shown."""
+    return NotFound(f"there is no project {project!r}, and nothing is known of one in this time")
 
 
 OPERATIONS: Final = (

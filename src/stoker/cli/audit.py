@@ -1,6 +1,5 @@
 """`stoker audit`: who did what, whether that can be believed, and what must not go."""
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -8,23 +7,24 @@ from typing import Any, Final
 
 import click
 
+from stoker.cli import audit_project
+from stoker.cli.audit_project import about, diff, outcome
 from stoker.cli.explain import moment_s
 from stoker.cli.output import clock, columns, fields, items, show
 from stoker.cli.session import Command, Session, output_option, write_example
 from stoker.client import audit
 from stoker.client.audit import AuditEntry
-from stoker.types.audit import EVERY_PROJECT, AuditVerdict, Hold, ResourceChange
-from stoker.types.errors import InvalidInput, RefusedArtifact
+from stoker.types.audit import EVERY_PROJECT, AuditVerdict, Hold
+from stoker.types.errors import Forbidden, InvalidInput, RefusedArtifact
 
 _EXAMPLE: Final = """
 stoker audit list --resource default/digits --since 7d
 stoker audit show 1042
+stoker audit -p shop
 stoker audit verify
 stoker audit export --out audit.jsonl
 """
 _FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
-_COLOURS: Final = {"refused": "red", "failed": "red", "read": "yellow", "began": "cyan"}
-_MARKS: Final = {"create": ("+", "green"), "update": ("~", "yellow"), "delete": ("-", "red")}
 
 
 class AuditGroup(click.Group):
@@ -58,9 +58,23 @@ def _query(
     return {name: value for name, value in found.items() if value != ""}
 
 
-@click.group(cls=AuditGroup)
-def command() -> None:
-    """Say who did what, and prove that nobody changed the record."""
+_project = click.option("-p", "--project", default="", help="Of one project's audit, which its owner may read.")
+_PROJECT: Final = "stoker.audit.project"  # in the context's meta: what the group was given
+
+
+@click.group(cls=AuditGroup, invoke_without_command=True)
+@_project
+@click.pass_context
+def command(ctx: click.Context, project: str) -> None:
+    """Say who did what, and prove that nobody changed the record. With -p: who did what in one project."""
+    if project and ctx.invoked_subcommand not in (None, "list", "show"):
+        raise click.UsageError(f"{ctx.invoked_subcommand} is of the whole audit; -p goes with list and show")
+    ctx.meta[_PROJECT] = project
+    if ctx.invoked_subcommand is None:
+        if project:
+            ctx.invoke(list_)
+        else:
+            click.echo(ctx.get_help())
 
 
 @command.command(
@@ -70,25 +84,53 @@ def command() -> None:
     stoker audit list --actor a1b2c3d4
     stoker audit list --resource default/digits --since 7d
     stoker audit list --action /samples
+    stoker audit list -p shop --since 30d
     """,
 )
 @_filters
 @click.option("-n", "--limit", default=50, show_default=True, type=click.IntRange(1, 1000), help="The newest so many.")
+@click.option("--before", default="", metavar="ROW", help="Only rows older than this one.")
+@_project
 @output_option
-@click.pass_obj
-def list_(session: Session, /, limit: int, output: str, **filters: Any) -> None:
-    """List who did what, the newest first."""
-    found = audit.find(session.control(), {**_query(**filters), "limit": limit})
+@click.pass_context
+def list_(ctx: click.Context, /, limit: int, before: str, project: str, output: str, **filters: Any) -> None:
+    """List who did what, the newest first. With -p also its owner may."""
+    control, query = ctx.obj.control(), {**_query(**filters), "limit": limit}
+    if before:
+        query["before"] = before
+    if project := project or ctx.meta.get(_PROJECT, ""):
+        page = audit.of_project(control, project, query)
+        show(page, output, lambda: audit_project.table(page, project))
+        return
+    try:
+        found = audit.find(control, query)
+    except Forbidden as whole:
+        raise Forbidden(f"{whole.message}. A project's own: stoker audit -p PROJECT") from whole
     show(items(found), output, lambda: _table(found))
 
 
-@command.command("show", cls=Command, example="stoker audit show 1042")
-@click.argument("row", type=click.IntRange(1))
+@command.command(
+    "show",
+    cls=Command,
+    example="""
+    stoker audit show 1042
+    stoker audit show 1794225629123456-9f86d081884c7d65 -p shop
+    """,
+)
+@click.argument("row")
+@_project
 @output_option
-@click.pass_obj
-def show_row(session: Session, row: int, output: str) -> None:
+@click.pass_context
+def show_row(ctx: click.Context, row: str, project: str, output: str) -> None:
     """Show one row, with what was there before and after."""
-    found = audit.get(session.control(), row)
+    control = ctx.obj.control()
+    if project := project or ctx.meta.get(_PROJECT, ""):
+        one = audit.row_of_project(control, project, row)
+        show(one, output, lambda: audit_project.page(one))
+        return
+    if not (row.isascii() and row.isdecimal() and 0 < len(row) < 16):
+        raise click.UsageError(f"{row!r} is not the number of a row; the name of one in a project goes with -p PROJECT")
+    found = audit.get(control, int(row))
     show(found, output, lambda: _page(found))
 
 
@@ -209,20 +251,13 @@ def _table(found: tuple[AuditEntry, ...]) -> str:
             clock(each.event.at_us / 1e6),
             each.event.subject or each.event.actor,
             each.event.origin or "-",
-            click.style(each.event.outcome, fg=_COLOURS.get(each.event.outcome, "green")),
+            outcome(each.event.outcome),
             each.event.action,
-            _about(each),
+            about(each.event.changes, each.event.resources, each.event.because),
         )
         for each in found
     ]
     return columns(("ROW", "WHEN", "WHO", "FROM", "", "DID", "ABOUT"), rows, empty="no row is like that")
-
-
-def _about(entry: AuditEntry) -> str:
-    changes = entry.event.changes
-    named = [f"{_MARKS[each.did][0]}{each.what}" for each in changes] or list(entry.event.resources)
-    more = f" and {len(named) - 2} more" if len(named) > 2 else ""
-    return ", ".join(named[:2]) + more or entry.event.because or "-"
 
 
 def _page(entry: AuditEntry) -> str:
@@ -233,6 +268,7 @@ def _page(entry: AuditEntry) -> str:
             ("when", clock(event.at_us / 1e6)),
             ("who", f"{event.actor} ({event.subject})" if event.subject else event.actor),
             ("from", event.origin),
+            ("by right in", "every project" if event.within == EVERY_PROJECT else event.within),
             ("request", event.request),
             ("did", f"{event.action} ({event.outcome})"),
             ("because", event.because),
@@ -240,24 +276,7 @@ def _page(entry: AuditEntry) -> str:
             ("hash", entry.hash),
         )
     )
-    return "\n".join((head, *(line for each in event.changes for line in ("", *_diff(each)))))
-
-
-def _diff(change: ResourceChange) -> list[str]:
-    mark, colour = _MARKS[change.did]
-    lines = [click.style(f"{mark} {change.what} {change.did}d", fg=colour, bold=True)]
-    for each in change.fields:
-        if change.did != "create":
-            lines.append(click.style(f"  - {each.field}: {_value(each.before)}", fg="red"))
-        if change.did != "delete":
-            lines.append(click.style(f"  + {each.field}: {_value(each.after)}", fg="green"))
-    if change.more:
-        lines.append(f"  … and {change.more} fields more, sha256 {change.sha256}")
-    return lines
-
-
-def _value(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return "\n".join((head, *(line for each in event.changes for line in ("", *diff(each)))))
 
 
 def _verdict(found: AuditVerdict) -> str:

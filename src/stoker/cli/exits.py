@@ -98,6 +98,8 @@ def explain(problem: StokerError) -> str:
     if isinstance(problem, ManifestRefused | PolicyRefused):
         lines += [f"  {_detail(one)}" for one in problem.details]
     hint = next((text for kind, text in _HINTS.items() if isinstance(problem, kind)), "")
+    for note in getattr(problem, "__notes__", ()):  # whoever raised it knows better
+        hint = note
     if problem.retry_after_s is not None and not hint:
         hint = f"try again in {problem.retry_after_s:g} s"
     if hint:

@@ -9,6 +9,7 @@ import msgspec
 from stoker.cli import tables
 from stoker.cli.output import clock, items, show
 from stoker.cli.session import Command, Session, output_option, pairs, project_option, write_example
+from stoker.cli.values import lifetime_s
 from stoker.client import access
 from stoker.client.views import NewKey
 from stoker.types.access import ADMIN, PERMISSIONS, USUAL, KeyAccess
@@ -113,7 +114,7 @@ def _lifetime(ctx: click.Context, parameter: click.Parameter, value: str | None)
     if value is None:
         return None
     try:
-        seconds = parse_seconds(value)
+        seconds = lifetime_s(value)
     except ValueError as wrong:
         raise click.BadParameter(str(wrong)) from wrong
     if seconds <= 0:

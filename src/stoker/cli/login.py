@@ -3,6 +3,8 @@
 import secrets
 import time
 import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +18,7 @@ from stoker.client.oidc import Client, Discovery, Tokens
 from stoker.client.signed_in import Signed
 from stoker.client.trust import Trust
 from stoker.types.access import EVERYWHERE
-from stoker.types.errors import DeadlineExceeded, Forbidden, InvalidInput, NotFound, Unauthenticated
+from stoker.types.errors import DeadlineExceeded, Forbidden, InvalidInput, NotFound, NotReachable, Unauthenticated
 from stoker.types.identity import Door, Me
 
 WAIT_S: Final = 300.0  # for somebody to sign in
@@ -42,8 +44,9 @@ def command(session: Session, provider: str, device: bool, no_browser: bool) -> 
     api, gateway = session.addresses()
     control = Connection(api, trust=Trust(ca=session.ca, own=session.cert))
     door = _chosen(signed_in.doors(control), provider)
-    found, _ = oidc.discover(door.issuer)
-    given = by_device(found, door) if device else by_browser(found, door, opens=not no_browser)
+    with _asking(door):
+        found, _ = oidc.discover(door.issuer)
+        given = by_device(found, door) if device else by_browser(found, door, opens=not no_browser)
     made = signed_in.exchange(control, door.name, given.id_token)
     signed = Signed(
         api, made.token, made.expires_at_s, made.id, made.subject, door.name, door.issuer, door.client_id,
@@ -51,6 +54,19 @@ def command(session: Session, provider: str, device: bool, no_browser: bool) -> 
     )  # fmt: skip
     signed_in.keep(session.signed_path, signed)
     click.echo(welcome(signed_in.me(session.control().connection), session.signed_path))
+
+
+@contextmanager
+def _asking(door: Door) -> Iterator[None]:
+    """Say of a provider that is away what helps: it is not stoker that has to be started."""
+    try:
+        yield
+    except NotReachable as away:
+        away.add_note(
+            f"the identity provider {door.name} ({door.issuer}) is asked from this machine: try again when it can be "
+            "reached from here; until then use a key (STOKER_KEY)"
+        )
+        raise
 
 
 def welcome(me: Me, path: Path) -> str:

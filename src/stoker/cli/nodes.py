@@ -8,10 +8,10 @@ import click
 from stoker.cli import tables
 from stoker.cli.output import items, show
 from stoker.cli.session import Command, Session, checked_name, output_option, write_example
+from stoker.cli.values import lifetime_s
 from stoker.client import nodes
 from stoker.types.nodes import TokenWish
 from stoker.types.placement import DEFAULT_POOL
-from stoker.types.units import parse_seconds
 
 _EXAMPLE: Final = """
 stoker nodes token gpu-1 --pool gpu
@@ -52,9 +52,9 @@ def list_nodes(session: Session, output: str) -> None:
 def token(session: Session, name: str, pool: str, expires: str, output: str) -> None:
     """Make a token that lets the machine NAME in, once. It is shown this once."""
     try:
-        seconds = parse_seconds(expires)
+        seconds = lifetime_s(expires)
     except ValueError as wrong:
-        raise click.UsageError(f"--expires {expires}: expected a time such as 15m") from wrong
+        raise click.UsageError(f"--expires: {wrong}") from wrong
     made = nodes.token(session.control(), TokenWish(name, pool, seconds))
 
     def words() -> str:

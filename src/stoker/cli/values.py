@@ -8,6 +8,7 @@ import click
 import msgspec
 
 from stoker.types.errors import InvalidInput, NotFound
+from stoker.types.units import parse_seconds
 
 BYTES_MAX: Final = 256 * 2**20
 
@@ -28,6 +29,14 @@ def content(text: str) -> bytes:
     if not text.startswith("@"):
         return text.encode()
     return file_bytes(Path(text[1:]))
+
+
+def lifetime_s(text: str) -> float:
+    """Return the seconds of a time such as 30d. Raises ValueError, for a bare number too: 30 may be meant as days."""
+    bare = text.strip()
+    if bare.isascii() and bare.replace(".", "", 1).isdecimal():
+        raise ValueError(f"{bare} what? Write {bare}d for days, {bare}h for hours, {bare}s for seconds")
+    return parse_seconds(text)
 
 
 def check_span(from_s: float, to_s: float) -> None:

@@ -9,7 +9,7 @@ import msgspec
 from stoker.client.connection import decode
 from stoker.client.control import ControlClient
 from stoker.core.audit import chain
-from stoker.types.audit import AuditEvent, AuditVerdict, Hold, Row
+from stoker.types.audit import AuditEvent, AuditVerdict, Hold, ProjectEvent, Row
 
 TIMEOUT_S: Final = 600.0  # of a verdict over a million rows
 
@@ -19,6 +19,13 @@ class AuditEntry(msgspec.Struct, frozen=True):
 
     event: AuditEvent
     hash: str
+
+
+class ProjectPage(msgspec.Struct, frozen=True):
+    """Rows of a project's audit, newest first. next: what `before` is for older ones; "": there are none."""
+
+    items: list[ProjectEvent]
+    next: str = ""
 
 
 class _Exported(msgspec.Struct, frozen=True):
@@ -61,6 +68,16 @@ def get(control: ControlClient, sequence: int) -> AuditEntry:
     return decode(control.connection.exchange("GET", f"/api/v1/audit/rows/{sequence}").body, AuditEntry)
 
 
+def of_project(control: ControlClient, project: str, query: Mapping[str, str | int | float]) -> ProjectPage:
+    """Return rows about one project, newest first. Raises NotFound."""
+    return decode(control.connection.exchange("GET", _of(project), query=dict(query)).body, ProjectPage)
+
+
+def row_of_project(control: ControlClient, project: str, row: str) -> ProjectEvent:
+    """Return one row about a project, by the name it has there. Raises NotFound."""
+    return decode(control.connection.exchange("GET", f"{_of(project)}/{quote(row, safe='')}").body, ProjectEvent)
+
+
 def export(control: ControlClient, query: Mapping[str, str | int | float]) -> Iterator[bytes]:
     """Yield the bytes of an export."""
     yield from control.connection.stream("GET", "/api/v1/audit/export", query=dict(query))
@@ -91,6 +108,10 @@ def hold(control: ControlClient, project: str, because: str) -> Hold:
 def release(control: ControlClient, project: str) -> None:
     """End a hold. Raises NotFound."""
     control.connection.exchange("DELETE", _hold(project))
+
+
+def _of(project: str) -> str:
+    return f"/api/v1/projects/{quote(project, safe='')}/audit"
 
 
 def _hold(project: str) -> str:

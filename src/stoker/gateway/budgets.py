@@ -157,7 +157,15 @@ def exceeded(short: Short, bounds: Bounds) -> BudgetExceeded:
         f"${format_dollars(bound)}{again}; a smaller max_tokens makes it fit sooner",
         falls_back=terms.on_limit == "fallback",
         retry_after_s=retry_s,
+        told=_told(short.purse, retry_s, now_s),
     )
+
+
+def _told(purse: Purse, reset_s: float | None, now_s: float) -> str:
+    """Return what the header of a refusal says of the budget that refused: with its limit and when it begins anew."""
+    left = purse.left(now_s) / NANO_PER_USD
+    reset = "" if reset_s is None else f";reset={int(max(reset_s, 1.0))}"
+    return f"{purse.terms.name};limit={format_dollars(purse.terms.amount)};left={left:.6f}{reset}"
 
 
 def _unheard(short: Short) -> Unavailable:

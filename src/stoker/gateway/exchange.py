@@ -11,7 +11,7 @@ from stoker.gateway.http.incoming import HttpRequest
 from stoker.protocol.openai_resume import Transcript
 from stoker.protocol.tracecontext import Parent
 from stoker.telemetry.histogram import Histogram
-from stoker.types.errors import MethodNotAllowed, QuotaExceeded, StokerError
+from stoker.types.errors import BudgetExceeded, MethodNotAllowed, QuotaExceeded, StokerError
 from stoker.types.replica import Usage
 from stoker.types.routes import KeyRoute
 from stoker.types.traces import Try
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stoker.gateway.usage.record import Bill
 
 RETRY_AFTER_MAX_S: Final = 120  # SDKs do not wait longer; some then do not retry at all
+BUDGET_HEADER: Final = b"x-stoker-budget"
 RESET_MAX_S: Final = 31 * 86_400  # of a quota: when its period begins anew, for callers that look
 GONE: Final = 499  # the client went away before its answer; only in metrics
 
@@ -257,6 +258,8 @@ def error_headers(problem: StokerError) -> bytes:
     if problem.retry_after_s is not None:
         most_s = RESET_MAX_S if isinstance(problem, QuotaExceeded) else RETRY_AFTER_MAX_S
         headers += b"retry-after: %d\r\n" % min(max(-(-problem.retry_after_s // 1), 1), most_s)
+    if isinstance(problem, BudgetExceeded) and problem.told:
+        headers += b"%b: %b\r\n" % (BUDGET_HEADER, problem.told.encode())
     if problem.status >= 400 and not problem.retryable and problem.status in _SDKS_RETRY:
         headers += b"x-should-retry: false\r\n"
     if problem.status == 401:

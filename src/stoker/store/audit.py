@@ -65,17 +65,18 @@ def get(connection: Connection, sequence: int) -> Row:
 
 def find(connection: Connection, asked: Question) -> list[Row]:
     """Return the newest rows first."""
-    ask = _asked(asked).order_by(_ROWS.c.sequence.desc()).limit(asked.limit)
+    ask = narrowed(asked).order_by(_ROWS.c.sequence.desc()).limit(asked.limit)
     return [Row(**row._mapping) for row in connection.execute(ask)]
 
 
 def page(connection: Connection, asked: Question, after: int, end: int) -> list[Row]:
     """Return rows after one and up to another, the oldest first."""
-    ask = _asked(asked).where(_ROWS.c.sequence > after, _ROWS.c.sequence <= end)
+    ask = narrowed(asked).where(_ROWS.c.sequence > after, _ROWS.c.sequence <= end)
     return [Row(**row._mapping) for row in connection.execute(ask.order_by(_ROWS.c.sequence).limit(asked.limit))]
 
 
-def _asked(asked: Question) -> Select[Any]:
+def narrowed(asked: Question) -> Select[Any]:
+    """Return the rows that are wanted, all of them and in no order."""
     ask = select(_ROWS)
     if asked.actor:
         ask = ask.where(_ROWS.c.actor == asked.actor)

@@ -31,6 +31,14 @@ def find(connection: Connection, name: str) -> Project | None:
     return None if found is None else msgspec.json.decode(found, type=Project)
 
 
+def made_at_s(connection: Connection, name: str) -> float:
+    """Return when the project was made. Raises NotFound."""
+    found = connection.execute(select(schema.projects.c.created_at_s).where(schema.projects.c.name == name)).scalar()
+    if found is None:
+        raise NotFound(f"there is no project {name!r}")
+    return float(found)
+
+
 def everything(connection: Connection) -> list[ProjectRow]:
     """Return all projects by name, with how many endpoints each has."""
     table, endpoints = schema.projects, schema.endpoints

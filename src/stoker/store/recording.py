@@ -100,13 +100,14 @@ class Actor:
     request: str = ""
     resources: tuple[str, ...] = ()
     subject: str = ""
+    within: str = ""
 
     def act(self, outcome: Outcome, because: str = "", changes: tuple[ResourceChange, ...] = ()) -> Act:
         """Return what they do now."""
         about = dict.fromkeys((*self.resources, *(each.what for each in changes)))
         return Act(
             time.time_ns() // 1000, self.name, self.origin, self.request, self.action,
-            outcome, images.hidden(because), tuple(about), changes, self.subject,
+            outcome, images.hidden(because), tuple(about), changes, self.subject, self.within,
         )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ Permission = Literal[
     "incidents:write",
     "gamedays:run",
     "logs:read",
-    "audit:read",  # the journal
+    "audit:read",  # the journal, and the rows of the audit about it
     "secrets:read",  # which secrets are named where and how they stand; no value
     "policies:read",
     "policies:write",

@@ -6,6 +6,7 @@ import msgspec
 
 PLATFORM: Final = "platform"  # the actor of what nobody asked for: remedies, rollouts that end, keys that expire
 UNKNOWN: Final = "unknown"  # the actor of a request without a good key
+OUTSIDE: Final = "outside"  # what a project is told of an actor that is not its own
 EVERY_PROJECT: Final = "*"  # a hold of everything
 
 # done: in the transaction of the change. began: before an effect outside of the database, or one that takes a while;
@@ -36,7 +37,8 @@ class Act(msgspec.Struct, frozen=True):
     """What somebody does, before it has its place in the audit.
 
     actor: the id of a key, PLATFORM or UNKNOWN. subject: whose key it is (`user:ann`), "" for nobody's. origin: an
-    address, or `socket`. request: the id that its answer has.
+    address, or `socket`. request: the id that its answer has. within: the project whose right they use, EVERY_PROJECT
+    for one that holds everywhere, "" where there is none, or the row is older than this field.
     action: an operation of the API (`PUT /projects/{project}/…`), or what the platform calls it.
     resources: what it is about, as in `what`; where there are no words for it, the path that was asked for.
     """
@@ -51,12 +53,34 @@ class Act(msgspec.Struct, frozen=True):
     resources: tuple[str, ...] = ()
     changes: tuple[ResourceChange, ...] = ()
     subject: str = ""
+    within: str = ""
 
 
 class AuditEvent(Act, frozen=True, kw_only=True):
     """An act at its place: `sequence` counts from 1 without gaps."""
 
     sequence: int
+
+
+class ProjectEvent(msgspec.Struct, frozen=True):
+    """What one project may see of an event (core/audit/views.py): nothing of others, and nothing that counts them.
+
+    row: its name in this project. actor: OUTSIDE for who acts by no right in the project; origin, request and because
+    are "" then. receipt: SHA-256 (hex) over the row's hash: who has the whole audit can find the row by it.
+    """
+
+    row: str
+    at_us: int
+    actor: str
+    origin: str
+    request: str
+    action: str
+    outcome: Outcome
+    because: str
+    resources: tuple[str, ...]
+    changes: tuple[ResourceChange, ...]
+    subject: str
+    receipt: str
 
 
 class Row(msgspec.Struct, frozen=True):

@@ -176,15 +176,19 @@ class TooManyAtOnce(Busy):
 class BudgetExceeded(StokerError):
     """A budget has no room for what the request may cost. Asking again helps when its period is over, or it is raised.
 
-    `falls_back`: an endpoint that costs less may serve it.
+    `falls_back`: an endpoint that costs less may serve it. `told`: which budget it is and how it stands, as the header
+    x-stoker-budget says it; "" where none does.
     """
 
     code = "budget_exceeded"
     status = 429
 
-    def __init__(self, message: str, *, falls_back: bool = False, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, falls_back: bool = False, retry_after_s: float | None = None, told: str = ""
+    ) -> None:
         super().__init__(message, retry_after_s=retry_after_s)
         self.falls_back = falls_back
+        self.told = told
 
 
 class QuotaExceeded(BudgetExceeded):

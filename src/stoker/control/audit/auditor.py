@@ -33,7 +33,10 @@ log = logging.getLogger(__name__)
 
 
 class Auditor:
-    """One in a control process. `path`: the file of checkpoints. `keep_days`: of rows; 0: for ever."""
+    """One in a control process. `path`: the file of checkpoints. `keep_days`: of rows; 0: for ever.
+
+    looking: held by who looks through the whole audit for one project: one at a time.
+    """
 
     def __init__(
         self, database: Database, signer: Signer, path: Path, copy: Copy | None, keep_days: int, metrics: Registry
@@ -44,6 +47,7 @@ class Auditor:
         self._copy = copy
         self._keep_days = keep_days
         self._metrics = metrics
+        self.looking = asyncio.Lock()
         self._turn = asyncio.Lock()
         self._woken = asyncio.Event()
         self._head: Row | None = None  # the last row that this process wrote

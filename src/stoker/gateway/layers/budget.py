@@ -14,7 +14,7 @@ from stoker.core import pricing
 from stoker.core.pricing import Work as Most
 from stoker.core.wallet import Hold
 from stoker.gateway.budgets import Bounds, Budgets, header
-from stoker.gateway.exchange import Exchange, Handler, Work
+from stoker.gateway.exchange import BUDGET_HEADER, Exchange, Handler, Work
 from stoker.types.budgets import UNITS
 from stoker.types.errors import BudgetExceeded, QuotaExceeded, UsageJournalFull
 from stoker.types.prices import DatedCard
@@ -94,6 +94,9 @@ async def _waited(budgets: Budgets, inner: Handler, asked: "tuple[Exchange, Bill
         bill.is_too_dear = bill.is_too_dear or exceeded.falls_back
         if isinstance(exceeded, QuotaExceeded):
             exchange.extra += header(bill.purses, time.time())
+        else:  # its own header says it, in the place of one from when there still was room
+            lines = exchange.extra.splitlines(keepends=True)
+            exchange.extra = b"".join(line for line in lines if not line.startswith(BUDGET_HEADER))
         raise
     if b"x-stoker-budget" not in exchange.extra and b"x-stoker-quota" not in exchange.extra:
         exchange.extra += header(bill.purses, time.time())
