@@ -143,6 +143,16 @@ def test_what_sleeps_wakes_in_the_place_of_a_revision_that_has_no_room(least: in
     assert (running(world), world.endpoints["a"].serving) == ((0, 1), NEW)
 
 
+def test_what_leaves_already_is_not_asked_to_make_room() -> None:
+    world = awake()
+    world.scale("a", 0)
+    world.turn()
+    assert running(world) == (0, 0)
+    apply(world, 2, 1.2)
+    rounds(world)
+    assert (world.rollout.strategy, world.endpoints["a"].serving) == ("direct", NEW)
+
+
 def test_a_sleeping_one_still_takes_a_revision_that_has_room() -> None:
     world = asleep()
     apply(world, 2, 1.2)

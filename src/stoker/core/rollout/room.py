@@ -47,7 +47,7 @@ def look(world: World, endpoint: EndpointState, target: Revision, mine: Sequence
     serving = endpoint.serving
     if serving in ("", target.revision) or any(each.revision == target.revision for each in mine):
         return Room(asked, is_idle)
-    olds = {each.replica for each in mine if each.revision == serving}
+    olds = {each.replica for each in mine if each.revision == serving and each.phase == "wanted"}  # others leave anyway
     beside = unfit(world, target)
     return Room(asked, is_idle, beside, unfit(world, target, olds) if beside and olds else beside)
 
