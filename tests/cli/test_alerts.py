@@ -55,7 +55,9 @@ def promised(home: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
 def test_objectives_are_a_table_and_one_endpoint_shows_its_rules(promised: None, run: Run) -> None:
     table = run("slo").stdout
     assert "99.9 %" in table
-    assert "same" in table
+    learn = "`stoker drift learn promised` makes one of what passes"
+    assert f"promised same: no data: what it serves has no reference to compare with; {learn}" in table
+    assert "promised answers: no data: nobody asked" in table
     one = run("slo", "promised").stdout
     for words in ("outage", "10s/5s", "leak", "3d/6h"):
         assert words in one

@@ -17,6 +17,7 @@ from stoker.types.placement import PlacementSpec
 from stoker.types.projects import ProjectSpec
 from stoker.types.quotas import ProjectQuota
 from stoker.types.resources import Endpoint, Metadata, Project, ProjectMetadata, Replicas, Resources
+from stoker.types.slos import Objective
 from tests.databases import migrated
 from tests.store import rows
 
@@ -150,3 +151,27 @@ def test_a_mapping_that_does_not_fit_the_version_is_refused_with_what_to_do(data
     )
     assert apply(database, mapped(database, inputs={"features": MappedInput("x", shape=(-1, 8, 8))})) == "created"
     assert apply(database, endpoint("1Gi")) == "updated"
+
+
+def test_an_objective_that_is_never_measured_is_refused_with_what_to_write_instead(database: Database) -> None:
+    slow = Objective("first", 0.9, "ttft", under="1s")
+    found = refused(database, endpoint("1Gi", slos=(Objective("answers", 0.999), slow)))
+    assert found.field == "spec.slos[1].sli"
+    assert found.message == (
+        "first is never measured: an answer of 'predict' comes whole, and ttft is of streams of tokens; write "
+        "`sli: latency`, the time of the whole answer"
+    )
+    assert apply(database, endpoint("1Gi", slos=(Objective("whole", 0.9, "latency", under="1s"),))) == "created"
+
+
+def test_what_was_applied_before_it_was_refused_can_still_be_changed(database: Database) -> None:
+    there = endpoint("1Gi", slos=(Objective("first", 0.9, "inter_token", under="1s"),))
+
+    def fill(connection: Connection) -> None:
+        endpoints.put(connection, there, 1, 1.0)
+
+    database.write(fill)
+    more = msgspec.structs.replace(there, spec=msgspec.structs.replace(there.spec, replicas=Replicas(max=2)))
+    assert apply(database, more) == "updated"
+    steeper = tuple(msgspec.structs.replace(each, target=0.99) for each in there.spec.slos)
+    assert "inter_token is of streams of tokens" in refused(database, endpoint("1Gi", slos=steeper)).message

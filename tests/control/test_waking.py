@@ -60,6 +60,36 @@ def test_one_that_its_schedules_close_says_until_when_at_once_and_starts_nothing
     until(lambda: answers(rig), "it opens when the schedule is taken away", READY_S)
 
 
+def test_a_revision_without_room_has_that_of_an_idle_one_and_takes_nobodys_traffic_before(
+    rig: Rig, onnx_files: list[Path]
+) -> None:
+    rig.start_agent()
+    for file in onnx_files:
+        rig.push("m", file)
+    cores = rig.client.nodes()[0].cores
+
+    def give(version: int, share: float, least: int = 0) -> None:
+        room = {"cpu": share * cores, "memory": "128Mi"}
+        spec = {"replicas": {"min": least, "max": 2}, "scaling": {"idle_timeout": "2s"}, "resources": room}
+        apply(rig, endpoint(model=f"m@{version}", **spec))
+
+    give(1, 0.7)
+    until(lambda: answers(rig), "it serves", READY_S)
+    until(lambda: rig.client.endpoint("default", "a").status.serving == "default.a-1", "and control knows", READY_S)
+    give(2, 0.4)
+    until(lambda: rig.client.endpoint("default", "a").status.serving == "default.a-2", "nobody asks", READY_S)
+    until(lambda: not replica_processes(rig), "it sleeps", READY_S)
+    apply(rig, endpoint("b", model="m@1", resources={"cpu": 0.5 * cores, "memory": "128Mi"}))
+    until(lambda: rig.client.endpoint("default", "b").status.replicas_ready, "another one has the room", READY_S)
+    give(3, 0.6)
+    until(lambda: conditions(rig)["Progressing"].reason == "NoCapacity", "it has none", READY_S)
+    assert infer(rig, **{"x-request-timeout-ms": "60000"})[0] == 8.0
+    give(3, 0.6, least=1)
+    until(lambda: conditions(rig)["Progressing"].reason == "NoCapacity", "it has none now either", READY_S)
+    until(lambda: rig.client.endpoint("default", "a").status.replicas_ready, "what served serves", READY_S)
+    assert infer(rig)[0] == 8.0
+
+
 def starts(rig: Rig) -> list[tuple[str, str]]:
     every = rig.client.journal(endpoint="a", limit=1000)
     return [(each.action, each.because) for each in every if each.action.startswith("StartReplica")]

@@ -114,7 +114,10 @@ def test_without_room_beside_the_old_one_the_condition_has_the_arithmetic_and_th
     world.turn()
     progressing = condition(world, "a", "Progressing")
     assert (progressing.status, progressing.reason) == (False, "NoCapacity")
-    assert progressing.message == "needs 1.0 core, largest free is 0.5 on node n0"
+    assert progressing.message == (
+        "needs 1.0 core, largest free is 0.5 on node n0; default.a-1 has that room: `rollout.strategy: recreate` has "
+        "it go first"
+    )
     assert condition(world, "a", "Ready").status
     assert world.endpoints["a"].serving == "default.a-1"
 

@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from stoker.core.alerts import Alert
 from stoker.core.diagnose import incident as life
+from stoker.core.diagnose.shift import Harm
 from stoker.gateway.meters import Meters
 from stoker.observe.history.accounts import Answer
 from stoker.observe.history.history import History
@@ -298,3 +300,9 @@ def test_text_from_outside_is_not_markup_in_a_postmortem() -> None:
     text = postmortem.draft(life.opened("p", "e", "`x` | <script>\n# heading", 1.0))
     assert "\n# heading" not in text
     assert "`'x' / <script> # heading`" in text
+
+
+def test_a_postmortem_says_harm_in_words_for_it_is_a_share_of_nothing() -> None:
+    harm = Harm(latency=0.2, errors=1.0, refusals=0.5)
+    text = postmortem.draft(msgspec.structs.replace(life.opened("p", "e", "x", 1.0), harm=harm))
+    assert "- **Harm** latency (slight), errors (severe), refusals (clear)\n" in text

@@ -406,6 +406,13 @@ def test_a_diff_names_the_fields_that_changed_and_knows_equal_amounts() -> None:
     assert manifest.diff(new, None)[0] == Change("apiVersion", "stoker/v1", None)
 
 
+def test_no_size_is_a_change_because_it_is_written_in_another_way() -> None:
+    text = "kind: Endpoint\nmetadata: {{name: a}}\nspec: {{model: a@1, batching: {{max_bytes: {}}}}}"
+    small, same, larger = (manifest.load(text.format(size))[0] for size in ("64Mi", "67108864", "65Mi"))
+    assert manifest.diff(small, same) == []
+    assert [each.path for each in manifest.diff(same, larger)] == ["spec.batching.max_bytes"]
+
+
 def test_a_dump_without_defaults_holds_what_was_written() -> None:
     (endpoint,) = manifest.load(SMALL)
     assert manifest.dump(endpoint, defaults=False) == {

@@ -32,7 +32,7 @@ def test_an_objective_has_sane_defaults_and_survives_a_round_trip() -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{name: a, target: 99.9}", "spec.slos[0].target: 99.9 is not less than 1"),
+        ("{name: a, target: 99.9}", "spec.slos[0].target: 99.9 is not less than 1; it is a share: 99.9 % is 0.999"),
         ("{name: a, target: 0.9, sli: latency}", "spec.slos[0].under: missing; it says which latency is good"),
         ("{name: a, target: 0.9, sli: quality, at_least: 0.8}", "sli: nothing keeps predictions for their labels"),
         ("{name: a, target: 0.9, sli: quality}\n  feedback: {}", "spec.slos[0].at_least: missing"),
@@ -66,7 +66,10 @@ def test_an_objective_has_sane_defaults_and_survives_a_round_trip() -> None:
             "{name: a, target: 0.9, sli: latency, under: 1s, slices: {mean: true, target: 0.9}}",
             "slices.target: a slice whose mean is judged",
         ),
-        ("{name: a, target: 0.9, slices: {target: 95}}", "spec.slos[0].slices.target: 95"),
+        (
+            "{name: a, target: 0.9, slices: {target: 95}}",
+            "spec.slos[0].slices.target: 95 is more than 1; it is a share: 95 % is 0.95",
+        ),
         ("{name: a, target: 0.9, runbook: 'javascript:x'}", "is no http or https address"),
         ("{name: a, target: 0.9, policy: [{do: freeze}]}", "expected freeze-rollouts or"),
     ],

@@ -4,6 +4,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Final
 
 import msgspec
@@ -13,7 +14,7 @@ from starlette.responses import Response
 from stoker.api.bodies import decoded, nothing, reply
 from stoker.api.operations import Call, Operation, Parameter
 from stoker.api.queries import ENDPOINT
-from stoker.client.views import Alerts, AlertView, BurnView, SilenceView, SloView, StepView
+from stoker.client.views import Alerts, AlertView, BurnView, DriftView, SilenceView, SloView, StepView
 from stoker.control.changes import Change
 from stoker.core import slo
 from stoker.core.alerts import SILENCE_MAX_S, UNTOLD, Alert, Silence
@@ -93,6 +94,29 @@ def slo_view(standing: Standing) -> SloView:
     )
 
 
+async def _seen(call: Call, standing: Standing) -> SloView:
+    """Return an objective as the API shows it; one without data says what has not come."""
+    view = slo_view(standing)
+    if view.attained is not None or view.state != "ok":
+        return view
+    because = slo.no_data(standing.objective)
+    if standing.objective.sli == "drift":
+        with suppress(NotFound):  # deleted meanwhile
+            drift = await call.plane.drift.view(standing.project, standing.endpoint)
+            because = f"no data: {drift_words(drift)}"
+    return msgspec.structs.replace(view, because=because)
+
+
+def drift_words(drift: DriftView) -> str:
+    """Return why there was no verdict on drift yet."""
+    if drift.learning_until_s:
+        return "its reference is being learned"
+    if not drift.is_watched:
+        learn = f"`stoker drift learn {drift.endpoint}` makes one of what passes"
+        return drift.because or f"what it serves has no reference to compare with; {learn}"
+    return drift.because or "no window had enough rows (spec.drift.rows_min)"
+
+
 async def _slos(call: Call) -> Response:
     which = call.request.query_params.get("endpoint")
     project, _, name = (which or "").rpartition("/")
@@ -101,7 +125,7 @@ async def _slos(call: Call) -> Response:
     return reply(
         SloList(
             [
-                slo_view(each)
+                await _seen(call, each)
                 for each in standings
                 if (not which or (each.project, each.endpoint) == wanted)
                 and call.may("endpoints:read", each.project, each.endpoint)

@@ -42,7 +42,7 @@ def command(session: Session, words: tuple[str, ...], form: str, output: str, pr
     found = session.control().slos(f"{project}/{words[0]}" if words else None)
     if words and not found:
         session.know(project, words[0])
-    show(items(found), output, lambda: _one(found) if words else slos_table(found))
+    show(items(found), output, lambda: _one(found) if words else "\n".join([slos_table(found), *_without(found)]))
 
 
 def slos_table(found: Sequence[SloView]) -> str:
@@ -53,7 +53,7 @@ def slos_table(found: Sequence[SloView]) -> str:
             f"{one.project}/{one.endpoint}",
             named(one),
             percent(one.target),
-            percent(one.attained) if one.attained is not None else "-",
+            percent(one.attained) if one.attained is not None else "no data",
             budget(one),
             f"{one.burn_rate:.3g}x" if one.attained is not None else "-",
             span(one.exhausted_in_s) if one.exhausted_in_s is not None else "-",
@@ -62,6 +62,15 @@ def slos_table(found: Sequence[SloView]) -> str:
         for one in found
     ]
     return columns(header, rows, empty="nothing was judged yet; every endpoint is, within seconds")
+
+
+def _without(found: Sequence[SloView]) -> list[str]:
+    """Return why objectives that somebody chose have no data, a line each."""
+    return [
+        click.style(f"{one.project}/{one.endpoint} {named(one)}: {one.because}", dim=True)
+        for one in found
+        if one.attained is None and one.alert != "none" and one.because.startswith("no data")
+    ]
 
 
 def named(one: SloView) -> str:

@@ -10,7 +10,7 @@ from stoker.control import allowances, chains, issuing, steering
 from stoker.control.identity import providing
 from stoker.control.issuing import PLATFORM, Asker
 from stoker.control.secrets import refused_names
-from stoker.core import place
+from stoker.core import place, slo
 from stoker.core.capacity import Capacity
 from stoker.core.refs import parse_ref
 from stoker.core.revisions import ServingConfig, Unservable, serving_config
@@ -46,6 +46,8 @@ ROLLS: Final = (
 )  # fmt: skip
 # What of a project bounds its owner too: it is changed by who holds projects:write everywhere.
 PLATFORMS: Final = ("spec.quota", "spec.secrets")
+# What of a spec decides whether its objectives are ever measured.
+PROMISED: Final = ("spec.slos", "spec.model", "spec.task")
 # What of a spec decides whether a node can take a replica.
 PLACED: Final = ("spec.model", "spec.resources", "spec.placement", "spec.replicas.max")
 
@@ -262,6 +264,8 @@ def _apply_endpoint(
             )
     if config is not None and (old is None or revived or any(change.path.startswith(PLACED) for change in changes)):
         _check_room(endpoint, config, nodes)
+    if config is not None and (old is None or revived or any(change.path.startswith(PROMISED) for change in changes)):
+        _check_measured(endpoint.spec.slos, config)
     if changes or revived:
         stored = endpoints.put(connection, endpoint, pinned, now_s)
         because = "asked to" if old is None else f"changed: {', '.join(change.path for change in changes)}"
@@ -342,6 +346,13 @@ def _check_room(endpoint: Endpoint, config: ServingConfig, nodes: Sequence[Capac
     if isinstance(found, NoRoom) and found.is_never and endpoint.spec.replicas.max:
         field = "spec.placement.pool" if all(node.pool != config.pool for node in nodes) else "spec.resources"
         raise InvalidInput(f"no node can ever take a replica: {found.message}", field=field)
+
+
+def _check_measured(promised: Sequence[Objective], config: ServingConfig) -> None:
+    """Raise InvalidInput for an objective that nothing of what is served would ever be judged by."""
+    for number, objective in enumerate(promised):
+        if why := slo.unmeasured(objective, config.task):
+            raise InvalidInput(f"{objective.name} is {why}", field=f"spec.slos[{number}].sli")
 
 
 def _pin(connection: Connection, spec: EndpointSpec, project: str) -> tuple[int, ServingConfig]:

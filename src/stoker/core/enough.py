@@ -22,7 +22,7 @@ def usual(
     world: World, endpoint: EndpointState, mine: Iterable[Assignment], held: Collection[str], *, is_spent: bool
 ) -> int:
     """Return how many replicas there should be: as many as there are at most, where no GPU-hours are left."""
-    found = _called(world, endpoint)
+    found = _held(world, endpoint)
     if not is_spent:
         return found
     counts: dict[str, int] = {}
@@ -44,11 +44,8 @@ def held_back(
     return Unservable(f"{because}: no new revision starts on GPUs until then", "spec.resources.gpu")
 
 
-def _called(world: World, endpoint: EndpointState) -> int:
-    """Return how many replicas the load calls for; those of the manifest where it does not scale.
-
-    While a rollout runs none goes: the baseline is what a bad canary goes back to.
-    """
+def called(world: World, endpoint: EndpointState) -> int:
+    """Return how many replicas the load calls for; those of the manifest where it does not scale."""
     spec, scaled = endpoint.resource.spec, world.snapshot.scaled
     bounds = spec.replicas
     if not is_scaled(spec):
@@ -59,7 +56,12 @@ def _called(world: World, endpoint: EndpointState) -> int:
         found = (scaled or {}).get(endpoint.key, 1)
     if not spec.scaling.schedules:
         found = min(max(found, bounds.min), bounds.max)
-    running = world.rollouts.get(endpoint.key)
-    if running is None or running.is_ended:
+    return found
+
+
+def _held(world: World, endpoint: EndpointState) -> int:
+    """Return how many replicas there should be: none goes while a rollout runs, for a bad canary goes back to them."""
+    found, running = called(world, endpoint), world.rollouts.get(endpoint.key)
+    if running is None or running.is_ended or not is_scaled(endpoint.resource.spec):
         return found
-    return max(found, min(running.baseline_count, bounds.max))
+    return max(found, min(running.baseline_count, endpoint.resource.spec.replicas.max))

@@ -32,6 +32,7 @@ from stoker.core.capacity import Demand, Held
 from stoker.core.conditions import is_crash_looping
 from stoker.core.revisions import ServingConfig, Unservable, config_digest, revision_id, serving_config
 from stoker.core.rollout.release import Release, Scene, end, release
+from stoker.core.rollout.room import Room, look
 from stoker.core.rollout.state import Entry, RolloutState
 from stoker.core.scale.policy import is_scaled
 from stoker.core.shortage import NoRoom
@@ -107,6 +108,7 @@ class _Endpoint:
         self.spent = enough.spent(self.world, endpoint)  # why it may not have more of GPUs
         self.usual = enough.usual(self.world, endpoint, self.mine, self.held, is_spent=bool(self.spent))
         self.wanted_count = enforce.replicas(self.usual, endpoint.resource.spec.replicas, self.moves)
+        self.room = Room()
         self.blocked: str | None = None  # why a replica has no node
         self.short: Demand | None = None  # what it needs
         self.problem: Unservable | None = None  # why the spec has no target of its own
@@ -134,10 +136,14 @@ class _Endpoint:
             return self._hand_over()
         target = self._target()
         if target is not None:
+            asked = enough.called(self.world, self.endpoint)
+            self.room = look(self.world, self.endpoint, target, self.mine, asked)
             self.release = release(self.world, self._scene(target))
             self._follow(self.release)
             for revision in self.release.grows:
                 self._start_missing(self._known(revision, target), self.release.counts[revision])
+            if self._waits() and not self.usual:
+                self.blocked = self.room.beside or None  # it sleeps, and would have none when it is woken
             self._drain_unwanted(self.release)
             self._preempt()
             self._restart_lost(self.release)
@@ -206,14 +212,15 @@ class _Endpoint:
             called=self.usual if is_scaled(self.endpoint.resource.spec) else 0,
             least=self.endpoint.resource.spec.replicas.min,
             blocked=no_room(self.endpoint.status),
+            room=self.room,
         )
 
     def _enough(self) -> int:
-        """Return how many ready replicas of a new revision can take all of the traffic: as many as serve now."""
+        """Return how many ready replicas of a new revision can take all traffic: as many as serve now, one at least."""
         if not self.endpoint.serving:
             return self.usual
         serves = sum(self.world.is_ready(each) for each in self._counted(self.endpoint.serving))
-        return max(min(self.usual, serves), self._least())
+        return max(min(self.usual, max(serves, 1)), self._least())
 
     def _least(self) -> int:
         """Return how many ready replicas there must be at any time."""
@@ -295,6 +302,8 @@ class _Endpoint:
                 continue
             if not found.counts.get(each.revision) and (each.revision != serving or found.clears(serving)):
                 self._drain(each, found.why_gone(each.revision))
+            elif each.revision == serving and found.is_waiting and self.room.is_idle and self.room.alone:
+                self._drain(each, f"nobody asks for it: it sleeps, and wakes while {target} has no room")
             elif each.revision == serving and self.blocked is not None and is_crash_looping(self.world.process(each)):
                 self._drain(each, f"it crashes and holds the room that {target} needs")
             elif each.revision == serving and self.blocked is not None and each in spare:
@@ -347,7 +356,8 @@ class _Endpoint:
                     for each in self.mine
                     if each.phase != "wanted" or each.replica not in self.held
                 ),
-                blocked=self.blocked,
+                blocked=self.room.told(self.blocked, self.endpoint.serving) if self._waits() else self.blocked,
+                is_idle=self.room.is_idle,
                 preempted_by=self.world.preempted.get(self.endpoint.key, ""),
                 problem=self.problem.message if self.problem is not None else None,
                 rest=self.world.snapshot.rests.get(self.endpoint.key),
@@ -359,6 +369,9 @@ class _Endpoint:
             ),
             self.world.now_s,
         )
+
+    def _waits(self) -> bool:
+        return self.release is not None and self.release.is_waiting
 
     def _rollout(self) -> RolloutState | None:
         found = self.release

@@ -46,6 +46,11 @@ METRICS: Final[dict[Sli, tuple[str, str]]] = {
 }
 
 
+# What only an answer has that is a stream of tokens, and the tasks that have such answers.
+STREAMED: Final[tuple[Sli, ...]] = ("ttft", "inter_token")
+STREAMING: Final = ("chat",)
+
+
 class Rule(msgspec.Struct, frozen=True):
     """Fires at `burn` times the allowed share over both windows, but never under a share of `ratio_min`."""
 
@@ -145,6 +150,36 @@ def counted(objective: Objective) -> str:
     """Return the metric that counts the objective's events; that of a tenant has the label `tenant`."""
     whole, of_tenant = METRICS[objective.sli]
     return of_tenant if objective.tenant or objective.each == "tenant" else whole
+
+
+def unmeasured(objective: Objective, task: str) -> str:
+    """Return why an objective is never measured where callers do `task`, and what to write; "" where it can be."""
+    if objective.sli not in STREAMED or task in STREAMING:
+        return ""
+    return (
+        f"never measured: an answer of {task!r} comes whole, and {objective.sli} is of streams of tokens; "
+        "write `sli: latency`, the time of the whole answer"
+    )
+
+
+def no_data(objective: Objective) -> str:
+    """Return what has not come that would be judged, as far as the objective tells."""
+    whose = f" of tenant {objective.tenant}" if objective.tenant else ""
+    whose += f" of segment {objective.segment}" if objective.segment else ""
+    match objective.sli:
+        case "ttft" | "inter_token":
+            words = f"no answer{whose} was streamed; only those with `stream: true` have a {objective.sli}"
+        case "quality":
+            words = f"no prediction{whose} got its first label; `stoker feedback` sends labels"
+        case "business":
+            words = f"no feedback{whose} told of an amount of {objective.metric}"
+        case "drift":
+            words = "no window was compared with a reference"
+        case "freshness":
+            words = "no version answered"
+        case _:
+            words = f"nobody{whose} asked"
+    return f"no data: {words}"
 
 
 def part(objective: Objective) -> str:

@@ -33,6 +33,7 @@ class Sight(msgspec.Struct, frozen=True):
     wanted_count: int
     processes: tuple[tuple[Assignment, ProcessStatus | None], ...]
     blocked: str | None = None  # no node has room
+    is_idle: bool = False  # nobody asks, and none needs to run
     preempted_by: str = ""  # for whom replicas went just now
     problem: str | None = None  # the spec cannot be served
     start_failures: Mapping[str, str] = {}  # by replica
@@ -100,6 +101,9 @@ def _readiness(endpoint: EndpointState, sight: Sight, serving: str) -> _Claim:
         how = "replicas.max is 0; set it to 1 or more" if is_off else "nobody asks; the next request wakes it"
         return _Claim(False, "ScaledToZero", how)
     if sight.blocked is not None and not _wanted(sight, serving):
+        if sight.is_idle and endpoint.serving not in ("", sight.target):
+            how = f"nobody asks; the next request wakes {serving}, for {sight.target} has no room"
+            return _Claim(False, "ScaledToZero", how)
         return _no_room(endpoint, sight.blocked, sight.preempted_by)
     if not serving:
         return _Claim(False, "Loading", "its first revision is being made")

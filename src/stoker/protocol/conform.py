@@ -225,10 +225,16 @@ def _bounds_message(value: float, kind: inspect.IntType | inspect.FloatType) -> 
     if kind.gt is not None and value <= kind.gt:
         return f"{value} is not more than {kind.gt}"
     if kind.le is not None and value > kind.le:
-        return f"{value} is more than {kind.le}"
+        return f"{value} is more than {kind.le}{_share(value, kind, kind.le)}"
     if kind.lt is not None and value >= kind.lt:
-        return f"{value} is not less than {kind.lt}"
+        return f"{value} is not less than {kind.lt}{_share(value, kind, kind.lt)}"
     return ""
+
+
+def _share(value: float, kind: inspect.IntType | inspect.FloatType, most: float) -> str:
+    """Return how a percentage is written where a share is asked for."""
+    is_ratio = isinstance(kind, inspect.FloatType)
+    return f"; it is a share: {value:.10g} % is {value / 100:.10g}" if is_ratio and most == 1 < value <= 100 else ""
 
 
 def _wanted(kind: inspect.Type) -> str:

@@ -63,6 +63,7 @@ CACHE_BYTES_MAX = 64 * 2**30
 LABELS_MAX = 64
 VALUE_CHARACTERS_MAX = 32_768
 
+_SIZES = ("spec.resources.memory", "spec.limits.max_body", "spec.cache.max_bytes", "spec.batching.max_bytes")
 _TIMES = (
     "spec.limits.timeout",
     "spec.cache.ttl",
@@ -364,6 +365,6 @@ def _flat(values: Any, path: str = "") -> dict[str, Any]:
 def _same_amount(path: str, old: Any, new: Any) -> bool:
     if old is None or new is None:
         return False
-    if path in ("spec.resources.memory", "spec.limits.max_body", "spec.cache.max_bytes"):
+    if path in _SIZES:
         return parse_bytes(old) == parse_bytes(new)
     return path in _TIMES and parse_seconds(old) == parse_seconds(new)

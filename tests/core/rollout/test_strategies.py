@@ -15,6 +15,7 @@ from stoker.types.routes import RouteTable
 from stoker.types.slos import Objective
 from tests.core.worlds import NO_GATES, World
 
+GOES_FIRST = "default.a-1 has that room: `rollout.strategy: recreate` has it go first"
 STEP = Rollout(strategy="canary", steps=(10, 50), dwell="60s", requests_min=50)
 GOOD, BASE = (60, 1), (540, 9)
 
@@ -221,7 +222,7 @@ def test_a_canary_without_room_is_taken_back_when_its_time_is_over_and_the_arith
     world.now_s += 601.0
     world.turn()
     assert world.rollout.phase == "rolled-back"
-    assert world.rollout.because == "needs 1.0 core, largest free is 0.5 on node n0"
+    assert world.rollout.because == f"needs 1.0 core, largest free is 0.5 on node n0; {GOES_FIRST}"
 
 
 def test_a_pause_stops_going_on_but_not_going_back() -> None:
@@ -711,7 +712,7 @@ def test_without_room_for_one_more_old_replicas_go_first_as_many_as_may_be_missi
 def test_without_room_it_says_so_at_once_and_the_last_replica_never_goes_first(strategy: str) -> None:
     world = shipping(Rollout(strategy=strategy, unavailable_max=1), replicas=1, cores=(1.5,))
     load(world)
-    assert condition(world) == ("NoCapacity", "needs 1.0 core, largest free is 0.5 on node n0")
+    assert condition(world) == ("NoCapacity", f"needs 1.0 core, largest free is 0.5 on node n0; {GOES_FIRST}")
     (old,) = world.replicas("default.a-1")
     assert world.assignments[old].phase == "wanted"
     assert shares(world)["default.a-1"] == 100

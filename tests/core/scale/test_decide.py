@@ -33,6 +33,15 @@ def test_says_over_which_time_it_counted_the_arrivals_that_it_goes_by() -> None:
     assert "requests/s (of the last 0.3 s) x" in herd.because
 
 
+def test_says_no_more_of_an_idle_endpoint_than_that_nobody_asks() -> None:
+    day = Day(Policy(max=20))
+    assert day.go(40.0, 60.0, places=256.0).because.startswith(
+        "requests: 40 requests/s x 0.4 s = 16 at once, + 4 spare, ÷ 256 places = 0.08"
+    )
+    assert "÷ 256 places = less than 0.01 of a replica" in day.go(0.002, 200.0, places=256.0).signals[0].because
+    assert day.go(0.0, 200.0, places=256.0).signals[0].because == "no requests"
+
+
 def test_a_fixed_utilization_is_kept_where_the_manifest_says_one() -> None:
     found = Day(Policy(max=20, utilization=0.5), replicas=8).go(40.0, 300.0)
     assert found.desired == 8

@@ -46,10 +46,13 @@ def turns(state: State, nodes: Iterable[Node], looked: Looked, now_s: float) -> 
         return demand(revision.config, resources[revision.project, revision.endpoint], revision.revision)
 
     held = [(each, Held(each.node, needs(revisions[each.revision]), each.gpus)) for each in state.assignments]
+    serving = {each.key: each.serving for each in state.endpoints if no_room(each.status)}
     rolling = {(each.state.project, each.state.endpoint) for each in state.rollouts if not each.state.is_ended}
     # What was told to sleep at the last look leaves, also where the loop has yet to act on it.
     told = {key for key, (_, sight) in looked.items() if not sight.ready + sight.pending}
     newest_of = _newest_of(state.revisions)
+    for key in rolling & serving.keys():  # what would wake there, for the newest has no room (core/rollout/room.py)
+        newest_of |= {key: revisions[serving[key]]} if serving[key] in revisions else {}
     starts_s = _starts_s(newest_of, looked)
     members: dict[EndpointKey, Member] = {}
     for each in state.endpoints:

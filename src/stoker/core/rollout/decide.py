@@ -13,6 +13,7 @@ from stoker.core.gate.law import DossierState
 from stoker.core.rollout import inconclusive, reading
 from stoker.core.rollout.course import Course, course, host, replicas
 from stoker.core.rollout.reading import Since
+from stoker.core.rollout.room import Room
 from stoker.core.rollout.state import FINDINGS_SHOWN, Entry, RolloutState
 from stoker.core.rollout.table import ENDED, TABLE, Event, Order, Phase, after
 from stoker.core.verdict.judge import Criteria, Judgement, judge
@@ -32,7 +33,7 @@ class Sight(msgspec.Struct, frozen=True):
     of the baseline that are anywhere, draining ones included; None while a node of theirs does not answer.
     baseline_is_out: each of its replicas was seen, and none is ready. crash: the words of a replica of the canary that
     crashed too often, or took too much memory. blocked: why one has no room. gone: why the endpoint asks for something
-    else now. words: who gave the order, and why. gateways, posted: see reading.py.
+    else now. words: who gave the order, and why. gateways, posted: see reading.py. room: see room.py.
     """
 
     wanted: int
@@ -45,6 +46,7 @@ class Sight(msgspec.Struct, frozen=True):
     crash: str = ""
     blocked: str = ""
     gone: str = ""
+    room: Room = Room()
     dossier: DossierState = DossierState()
     order: Order | None = None
     words: str = ""
@@ -259,9 +261,18 @@ def _unanswered(state: RolloutState, now_s: float) -> tuple[Event, str] | None:
     )
 
 
+def _makes_room(sight: Sight, way: Course) -> bool:
+    """Return whether what serves goes first after all; never for an a-b, which is to compare both."""
+    return way.promotes and not way.clears and sight.room.is_idle and sight.room.is_cleared
+
+
 def _scaled(state: RolloutState, sight: Sight, way: Course) -> tuple[Event, str] | None:
     if way.clears and sight.dossier.state != "complete" and not state.is_return:
         return None  # its gates are asked now, in the place of what served
+    if _makes_room(sight, way):
+        return "idle", f"nobody asks for {state.baseline}, and it holds the room that {state.canary} needs"
+    if not sight.usual and sight.room.beside:
+        return None  # it sleeps, and what would be woken then has no room
     needed, _ = wants(state, sight.wanted)
     ready = f"{sight.canary_ready} of {needed} wanted replicas of {state.canary} are ready"
     if state.step < len(way.steps):
@@ -293,10 +304,11 @@ def _moved(state: RolloutState, event: Event, because: str, now_s: float) -> Rol
         phase, held = "paused", "stepping"
     return msgspec.structs.replace(
         state,
+        strategy="recreate" if event == "idle" else state.strategy,
         phase=phase,
         because=state.because if event == "returned" else because,  # why it went back is what people ask
         since_s=now_s,
-        step=len(way.steps) if event == "promote" else state.step + (event == "passed"),
+        step=0 if event == "idle" else len(way.steps) if event == "promote" else state.step + (event == "passed"),
         weight=weight,
         held=held,
         holds=state.holds and not is_answer,
@@ -309,7 +321,7 @@ def _moved(state: RolloutState, event: Event, because: str, now_s: float) -> Rol
 
 def _weight(state: RolloutState, event: Event, phase: Phase, way: Course) -> int:
     """Return the canary's percent of the traffic after `event`."""
-    if phase in ("returning", "rolled-back", "superseded", "reported", "refused"):
+    if phase in ("returning", "rolled-back", "superseded", "reported", "refused", "clearing"):
         return 0
     if phase in ("keeping", "promoted"):
         return 100

@@ -14,6 +14,7 @@ from stoker.core.gate import law
 from stoker.core.gate.law import DossierState
 from stoker.core.rollout import course, decide
 from stoker.core.rollout.decide import Sight, Turn
+from stoker.core.rollout.room import Room
 from stoker.core.rollout.state import Entry, RolloutState
 from stoker.core.snapshot import Assignment, EndpointState, Revision
 from stoker.core.world import World
@@ -49,6 +50,11 @@ class Release(msgspec.Struct, frozen=True):
     rejected: RolloutState | None = None  # why `revision` is not what the spec asks for
     again_s: float | None = None
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a new revision has yet to have its first replicas, or may have none yet."""
+        return self.rollout is not None and self.rollout.phase in ("gating", "awaiting", "scaling")
+
     def clears(self, revision: str) -> bool:
         """Whether replicas of `revision` go though it has the traffic: there is no room for both."""
         rollout = self.rollout
@@ -72,7 +78,7 @@ class Scene(msgspec.Struct, frozen=True):
 
     target: the revision that the spec asks for. wanted, usual: see decide.Sight. counted: its replicas that should
     run and are counted on. called: replicas that the load calls for, 0 where it does not scale; least:
-    those of the manifest. blocked: why the last one had no room.
+    those of the manifest. blocked: why the last one had no room. room: what there is for `target`.
     """
 
     endpoint: EndpointState
@@ -85,6 +91,7 @@ class Scene(msgspec.Struct, frozen=True):
     called: int = 0
     least: int = 0
     blocked: str = ""
+    room: Room = Room()
 
 
 def release(world: World, scene: Scene) -> Release:
@@ -211,8 +218,23 @@ def _advance(world: World, scene: Scene, state: RolloutState, *, is_new: bool = 
     grows: tuple[str, ...] = (after.baseline,) if after.phase == "returning" else (after.canary,)
     if scene.called > max(baseline, scene.least) and baseline and after.phase in GROWING and not scene.blocked:
         baseline, grows = scene.called, (*grows, after.baseline)  # the load that has grown is still its own
+    if _is_down(world, scene, after):
+        serves_first = after.phase != "scaling"  # else it is the canary that is waited for
+        baseline = scene.wanted
+        grows = (after.baseline, after.canary) if serves_first else (after.canary, after.baseline)
+        after = msgspec.structs.replace(after, baseline_count=baseline)  # it stays when the canary finds room
     counts = {after.canary: canary, after.baseline: baseline}
     return Release(scene.target, counts, grows, serving, after, is_new, entries, again_s=turn.again_s)
+
+
+def _is_down(world: World, scene: Scene, state: RolloutState) -> bool:
+    """Return whether what serves must wake: it is asked for, nothing runs, and the canary cannot, or may not, serve."""
+    if state.phase not in GROWING or course.course(state.spec, state.strategy).clears or not scene.room.asked:
+        return False
+    if _ready(world, scene, state.canary) or any(each.revision == state.baseline for each in scene.mine):
+        return False
+    may_not = state.phase in ("gating", "awaiting", "reported")
+    return may_not or bool(scene.room.beside or _crash(world, scene, state.canary))
 
 
 def _serving(scene: Scene, after: RolloutState, entries: Sequence[Entry]) -> tuple[str, str] | None:
@@ -238,6 +260,7 @@ def _sight(world: World, scene: Scene, state: RolloutState) -> Sight:
         serves_canary=scene.endpoint.serving == state.canary,
         crash=_crash(world, scene, state.canary),
         blocked=scene.blocked,
+        room=scene.room,
         dossier=_dossier(world, scene, state.canary),
         order=world.snapshot.orders.get(state.number),
         words=world.snapshot.words.get(state.number, ""),

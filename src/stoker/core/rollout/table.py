@@ -20,7 +20,7 @@ Phase = Literal[
 ]  # fmt: skip
 Event = Literal[
     "released", "refused", "measured", "asked", "unanswered", "lapsed", "cleared", "ready", "arrived", "passed",
-    "reported", "kept", "returned", "worse", "crashed", "stalled", "inconclusive", "superseded",
+    "reported", "kept", "returned", "idle", "worse", "crashed", "stalled", "inconclusive", "superseded",
     "pause", "resume", "promote", "abort", "approve", "deny",
 ]  # fmt: skip
 PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
@@ -47,6 +47,8 @@ TABLE: Final[dict[tuple[Phase, Event], Phase]] = {
     ("awaiting", "unanswered"): "refused",
     ("awaiting", "refused"): "refused",
     ("clearing", "cleared"): "scaling",
+    # Nobody asks, and what serves holds the room: it goes as in a recreate.
+    ("scaling", "idle"): "clearing",
     ("scaling", "ready"): "stepping",
     ("scaling", "arrived"): "keeping",
     ("stepping", "passed"): "scaling",

@@ -12,7 +12,7 @@ import msgspec
 
 from stoker.core.scale.memory import Day, Memory, Trend
 from stoker.core.scale.policy import Policy
-from stoker.core.scale.reading import Reading, spread
+from stoker.core.scale.reading import Reading, figure, spread
 from stoker.core.scale.sight import LONG_S, SHORT_S, Sight, cold_start_s
 from stoker.types.scaling import Signal
 
@@ -88,7 +88,9 @@ def yesterday(sight: Sight, policy: Policy, memory: Memory, now_s: float) -> Rea
 def _reading(signal: Signal, rate: float, policy: Policy, memory: Memory, when: str) -> Reading:
     places = max(memory.places, 1.0)
     up, stay = spread(rate * memory.service_s, places, memory.burstiness, policy)
-    because = f"{rate:.3g} requests/s {when} x {memory.service_s:.3g} s ÷ {places:.3g} places, with spare = {up:.2f}"
+    because = (
+        f"{rate:.3g} requests/s {when} x {memory.service_s:.3g} s ÷ {places:.3g} places, with spare = {figure(up)}"
+    )
     return Reading(signal, up, stay, because)
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from stoker.core.scale.memory import Memory
 from stoker.core.scale.policy import Policy
-from stoker.core.scale.reading import Reading, spare_words, spread
+from stoker.core.scale.reading import Reading, figure, spare_words, spread
 from stoker.core.scale.sight import LONG_S, SHORT_S, Sight, cold_start_s
 
 SERVICE_MEMORY_S: Final = 120.0
@@ -105,7 +105,7 @@ def requests(sight: Sight, policy: Policy, memory: Memory, now_s: float) -> Read
     _, stay_long = spread(found.long * found.service_s, found.places, found.burstiness, policy)
     words = spare_words(found.busy, found.places, found.burstiness, policy)
     window = f" (of the last {found.window_s:.2g} s)" if found.window_s < LONG_S else ""
-    because = f"{found.rate:.3g} requests/s{window} x {found.service_s:.3g} s {words}"
+    because = f"{found.rate:.3g} requests/s{window} x {found.service_s:.3g} s {words}" if found.rate else "no requests"
     queued = backlog(sight, found, memory, policy, now_s)
     if queued >= 1.0:
         drain_s = max(policy.drain_s, found.service_s)
@@ -118,9 +118,9 @@ def requests(sight: Sight, policy: Policy, memory: Memory, now_s: float) -> Read
         if least > up:
             words = spare_words(here, found.places, found.burstiness, policy)
             noun = "request is" if here == 1 else "requests are"
-            because = f"{here:.0f} {noun} here, and few have ended yet, {words} = {least:.2f}"
+            because = f"{here:.0f} {noun} here, and few have ended yet, {words} = {figure(least)}"
             return Reading("requests", least, max(least_stay, stay_long), because)
-    return Reading("requests", up, stay_long, f"{because} = {up:.2f}")
+    return Reading("requests", up, stay_long, f"{because} = {figure(up)}" if up else because)
 
 
 def held(sight: Sight, policy: Policy, memory: Memory) -> float:

@@ -14,6 +14,7 @@ SPARE_UP: Final = 1.0
 SPARE_DOWN: Final = 1.5
 # With a fixed utilization the same band: it goes down when so much of the target would still be kept.
 DOWN_RATIO: Final = 0.9
+FIGURE_MIN: Final = 0.01  # what is less is shown as that
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -39,6 +40,11 @@ def spread(busy: float, places: float, burstiness: float, policy: Policy) -> tup
         return up, up / DOWN_RATIO
     sigma = math.sqrt(busy * burstiness)
     return (busy + SPARE_UP * sigma) / places, (busy + SPARE_DOWN * sigma) / places
+
+
+def figure(replicas: float) -> str:
+    """Return what a signal calls for, for reading; of next to nothing that one replica is more than enough."""
+    return f"{replicas:.2f}" if replicas >= FIGURE_MIN else f"less than {FIGURE_MIN} of a replica"
 
 
 def spare_words(busy: float, places: float, burstiness: float, policy: Policy) -> str:

@@ -7,6 +7,8 @@ from stoker.core.diagnose.causes import TITLES, Cause
 from stoker.core.diagnose.incident import Incident
 from stoker.core.diagnose.scale import percent
 
+SEVERE: Final = 0.7
+CLEAR: Final = 0.3
 _ASKED: Final = """## What went well
 
 _Fill in._
@@ -52,7 +54,12 @@ def _cause(number: int, cause: Cause) -> str:
 
 def _harm(incident: Incident) -> str:
     kinds = {name: getattr(incident.harm, name) for name in incident.harm.__struct_fields__}
-    return ", ".join(f"{name} ({value:.1f} of 1)" for name, value in kinds.items() if value > 0) or "none measured"
+    return ", ".join(f"{name} ({_grade(value)})" for name, value in kinds.items() if value > 0) or "none measured"
+
+
+def _grade(harm: float) -> str:
+    """Return a harm of 0–1, which is no share of anything, in a word."""
+    return "severe" if harm >= SEVERE else "clear" if harm >= CLEAR else "slight"
 
 
 def _clock(at_s: float) -> str:
