@@ -36,7 +36,6 @@ from stoker.types.faults import Fault
 from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.models import ModelVersion
 from stoker.types.process import NodeStatus
-from stoker.types.resources import Endpoint
 from stoker.types.samples import SampleRecord
 from stoker.types.signing import Keyless, ProjectTrust, SignaturePolicy, TrustRoot
 from stoker.types.statuses import EndpointView
@@ -195,11 +194,6 @@ class ControlClient:
     def endpoint(self, project: str, name: str) -> EndpointDetail:
         """Return an endpoint with revisions, replicas and its last decisions."""
         return self._get(f"/api/v1/projects/{project}/endpoints/{name}", EndpointDetail)
-
-    def put_endpoint(self, resource: Endpoint) -> None:
-        """Create an endpoint, or replace its spec."""
-        where = f"/api/v1/projects/{resource.metadata.project}/endpoints/{resource.metadata.name}"
-        self.connection.exchange("PUT", where, body=msgspec.json.encode(resource), headers=_JSON)
 
     def delete_endpoint(self, project: str, name: str) -> None:
         """Ask for the end of an endpoint; its replicas finish what they hold first."""
