@@ -132,6 +132,9 @@ writes whatever is there.
 The tag is of what was asked for: every change of the spec or the labels gives another one, and so does a deletion; the
 status beside it does not. It is not a number: give it back as it is. `PUT` answers the endpoint with its new tag, and
 in `applied` what it did.
+
+`POST /api/v1/apply` takes `If-Match` too, with the tags of all endpoints in its body: each must be there and have one
+of them.
 """
 
 

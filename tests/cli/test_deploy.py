@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from stoker.cli import openslo
 from stoker.cli.deploy import TRIES_MAX, apply_endpoint
 from stoker.cli.exits import Exit
 from stoker.cli.wish import Wish
@@ -33,7 +34,7 @@ class Between(Connection):
     does: Callable[[], object] = lambda: None
 
     def exchange(self, method: Any, path: str, **given: Any) -> Answer:
-        if method == "PUT":
+        if method in ("PUT", "POST"):
             self.does()
         return Connection.exchange(self, method, path, **given)
 
@@ -115,6 +116,30 @@ def test_who_never_comes_between_others_gives_up_and_says_so(control: ControlCli
     with pytest.raises(Conflict, match=f"changed by others {TRIES_MAX} times"):
         apply_endpoint(between(control, *others), "default", "busy", Wish(cpu=0.5))
     assert control.endpoint("default", "busy").resource.metadata.labels == {"at": str(TRIES_MAX - 1)}
+
+
+def test_objectives_of_openslo_undo_nothing_that_others_change_meanwhile(run: Run, control: ControlClient) -> None:
+    for name in ("slo-a", "slo-b"):
+        run("deploy", name, "--model", "scores@1", "--cpu", "0.5")
+    slos = "slos: [{name: answers, sli: availability, target: 0.99}]"
+    for name in ("slo-a", "slo-b"):
+        text = f"apiVersion: stoker/v1\nkind: Endpoint\nmetadata: {{name: {name}}}\nspec: {{model: scores@1, {slos}}}"
+        assert run("apply", "-f", "-", stdin=text).returncode == Exit.OK
+    documents = "\n---\n".join(run("slo", "export", name).stdout for name in ("slo-a", "slo-b"))
+    wanted = documents.replace("target: 0.99", "target: 0.95").encode()
+
+    def other() -> None:
+        done = run("deploy", "slo-b", "--memory", "300Mi")
+        assert done.returncode == Exit.OK, done.stderr
+
+    results = openslo.applied(between(control, other), wanted)
+    assert [each.action for each in results] == ["updated", "updated"]
+    assert spec(control, "slo-b").resources.memory == "300Mi"
+    assert [spec(control, name).slos[0].target for name in ("slo-a", "slo-b")] == [0.95, 0.95]
+    busy = [lambda at=at: run("deploy", "slo-a", "--label", f"at={at}") for at in range(TRIES_MAX)]  # type: ignore[misc]
+    with pytest.raises(Conflict, match="changed by others"):
+        openslo.applied(between(control, *busy), wanted.replace(b"0.95", b"0.9"))
+    assert spec(control, "slo-b").slos[0].target == 0.95  # all, or none
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ when another is made under its name; not with its status, which changes all the 
 answer is ever 304.
 """
 
+import zlib
 from typing import Final
 
 from starlette.requests import Request
@@ -25,12 +26,20 @@ IF_NONE_MATCH: Final = Parameter(
     "If-None-Match", str, "*: make it only if it is not there; otherwise 412", one_of=("*",), longest=800
 )
 HEADERS: Final = (IF_MATCH, IF_NONE_MATCH)
+EACH_MATCHES: Final = Parameter(
+    "If-Match",
+    str,
+    "ETags of endpoints: only if each endpoint in the body is there and has one of them; otherwise 412",
+    pattern=rf"{_ONE}( ?, ?{_ONE}){{0,99}}",
+    longest=8000,
+)
 
 
 def tag(state: EndpointState) -> str:
     """Return the ETag of an endpoint, quoted. Callers give it back as it is, and read nothing in it."""
+    whose = zlib.crc32(f"{state.project}/{state.name}".encode())  # several may be made at one moment
     leaving = ".leaving" if state.is_deleting else ""
-    return f'"{state.generation}.{int(state.created_at_s * 1000):x}{leaving}"'
+    return f'"{state.generation}.{int(state.created_at_s * 1000):x}.{whose:x}{leaving}"'
 
 
 def check(request: Request, state: EndpointState | None, what: str) -> None:

@@ -76,6 +76,7 @@ async def _apply(call: Call) -> Response:
     asker = Asker(call.grant, call.caller, call.because)
 
     def change(connection: Connection) -> tuple[list[ApplyResult], list[Change]]:
+        _check_each(call, connection, resources)
         apply = partial(
             specs.apply, connection, resources, time.time(), frozen,
             insists=insists, by=asker, nodes=nodes, rules=call.plane.secrets.rules,
@@ -94,6 +95,17 @@ async def _apply(call: Call) -> Response:
         if any(isinstance(each, IdentityProvider) for each in resources):
             call.plane.sign_in.providers.wake()
     return reply(ApplyAnswer([_with_warnings(result, made) for result in made.value]))
+
+
+def _check_each(call: Call, connection: Connection, resources: Sequence[Resource]) -> None:
+    """Raise PreconditionFailed unless each endpoint is what the caller saw, where they say what they saw."""
+    if "if-match" not in call.request.headers:
+        return
+    for each in resources:
+        if isinstance(each, Endpoint):
+            project, name = each.metadata.project, each.metadata.name
+            state = endpoints.find(connection, project, name, is_locked=True)
+            conditional.check(call.request, state, f"{project}/{name}")
 
 
 async def change_project(call: Call, name: str, wanted: Callable[[Project], Project]) -> Project:
@@ -312,6 +324,7 @@ OPERATIONS: Final = (
         body="application/yaml",
         answer=ApplyAnswer,
         query=(Parameter("dry_run", bool, "only say what would change"), _OVER),
+        headers=(conditional.EACH_MATCHES,),
     ),
     Operation(
         "GET",

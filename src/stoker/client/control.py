@@ -173,17 +173,21 @@ class ControlClient:
 
     # ── endpoints and projects ───────────────────────────────────────────────────────────────────────────────────
 
-    def apply(self, manifests: bytes, *, dry_run: bool = False, over_budget: bool = False) -> tuple[ApplyResult, ...]:
+    def apply(
+        self, manifests: bytes, *, dry_run: bool = False, over_budget: bool = False, tags: Iterable[str] = ()
+    ) -> tuple[ApplyResult, ...]:
         """Write manifests (YAML or JSON, several documents), all or none. A dry run only says what would change.
 
-        over_budget: also make revisions that the policy of an error budget freezes.
+        over_budget: also make revisions that the policy of an error budget freezes. tags: of every endpoint among them,
+        as they were read; raises PreconditionFailed when one is something else meanwhile.
         """
+        matches = ", ".join(tags)
         answer = self.connection.exchange(
             "POST",
             "/api/v1/apply",
             query={"dry_run": dry_run, "over_budget": over_budget},
             body=manifests,
-            headers={"Content-Type": "application/yaml"},
+            headers={"Content-Type": "application/yaml"} | ({"If-Match": matches} if matches else {}),
         )
         return decode(answer.body, _Results).results
 
