@@ -121,6 +121,23 @@ def shown_value(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+CONDITIONAL = """\
+## Change only what you saw
+
+An endpoint is written whole, so of two who read it and write it, the second would undo the first. `GET` of an endpoint
+says its `ETag`; `PUT` with `If-Match: "…"` writes only if it is still that, and with `If-None-Match: *` only if there
+is none of that name. Otherwise the answer is 412 `precondition_failed`, and nothing was changed. Without either, `PUT`
+writes whatever is there.
+
+The tag is of what was asked for: every change of the spec or the labels gives another one, and so does a deletion; the
+status beside it does not. It is not a number: give it back as it is. `PUT` answers the endpoint with its new tag, and
+in `applied` what it did.
+
+`POST /api/v1/apply` takes `If-Match` too, with the tags of all endpoints in its body: each must be there and have one
+of them.
+"""
+
+
 def api_page() -> str:
     public = [each for each in OPERATIONS if each.access != "socket"]
     rows = "\n".join(f"| `{each.method}` | `{each.path}` | {each.summary} |" for each in public)
@@ -129,7 +146,7 @@ def api_page() -> str:
         "\nEvery route but the probes and the\ndescription needs an admin key (`Authorization: Bearer …`);\n"
         "queries take any key and show it its own project. The OpenAPI "
         "document is at `/api/v1/openapi.json`.\n\n"
-        f"| method | path | what it does |\n|---|---|---|\n{rows}\n\n{MADE}"
+        f"| method | path | what it does |\n|---|---|---|\n{rows}\n\n{CONDITIONAL}\n{MADE}"
     )
 
 

@@ -4,10 +4,12 @@ import json
 import pickle
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 
 from stoker.cli.exits import Exit
+from stoker.client import endpoints
 from stoker.client.control import ControlClient
 from stoker.client.registration import Registration
 from stoker.client.upload import push
@@ -281,7 +283,9 @@ def test_the_typed_client_uploads_only_what_is_missing(
 def test_the_typed_client_raises_what_control_answers(control: ControlClient) -> None:
     (resource,) = manifest.load(ENDPOINT.replace("scores}", "uses}"))
     assert isinstance(resource, Endpoint)
-    control.put_endpoint(resource)  # answers when its revision is made, which then uses the version
+    endpoints.put(
+        control, "default", "uses", msgspec.json.encode(resource)
+    )  # answers when its revision is made, which then uses the version
     with pytest.raises(Conflict):
         control.delete_version("scores", 1)
     with pytest.raises(StokerError):

@@ -104,7 +104,9 @@ def test_a_policy_is_enabled_seen_warns_denies_and_is_disabled(run: Run, tmp_pat
     done = run("deploy", "w", "--replicas", "0")
     assert done.returncode == 4
     assert "error: 2 rules of policies deny it; nothing was applied" in done.stderr
-    assert "  metadata.labels.owner: endpoint default/w: policy owner-and-runbook, rule owner: nobody" in done.stderr
+    assert (
+        "  --label owner=… (not given): endpoint default/w: policy owner-and-runbook, rule owner: nobody" in done.stderr
+    )
     shown = run("describe", "policy", "owner-and-runbook").stdout
     for words in ("default/owner-and-runbook", "its project", "owner (deny)", "has(variables.labels.owner)"):
         assert words in shown

@@ -13,13 +13,19 @@ import pytest
 from stoker.client.releases import ReleaseClient
 from stoker.client.rollouts import RolloutClient, RolloutDetail
 from stoker.control.hooks import HookPost
+from stoker.core import conditions
+from stoker.core.rollout import untold
 from stoker.core.rollout.state import Entry
 from stoker.observe.notify import delivery, http
-from stoker.store import leases, outbox, rollouts
+from stoker.store import endpoints, leases, outbox, projects, rollouts
 from stoker.store.engine import Connection, Database
 from stoker.telemetry.metrics import Registry
 from stoker.types.errors import NotFound, SecretUnavailable
+from stoker.types.ids import ProjectName
+from stoker.types.resources import Endpoint, EndpointSpec, Metadata, Project, ProjectMetadata
 from stoker.types.rollouts import Hook, Rollout
+from stoker.types.statuses import Condition, EndpointStatus
+from tests.cli.run import stoker_here
 from tests.control.rig import WAIT_S, Rig, endpoint, infer, is_served, python_model, until
 from tests.databases import migrated
 from tests.observe.receivers import Webhook, tarpit
@@ -211,6 +217,123 @@ def test_who_does_not_hold_the_lease_tells_nobody(database: Database, webhook: W
     assert len(database.read(outbox.everything)) == 3
 
 
+def said(database: Database) -> tuple[list[tuple[str, str]], Condition | None]:
+    """Return what timeline and endpoint say of hooks that are not told."""
+
+    def ask(connection: Connection) -> tuple[list[tuple[str, str]], Condition | None]:
+        entries, _ = rollouts.timeline(connection, 1)
+        found = endpoints.get(connection, "default", "a").status.conditions
+        told = [(each.event, each.because) for each in entries if each.event in untold.EVENTS]
+        return told, conditions.find(found, conditions.HOOKS)
+
+    return database.read(ask)
+
+
+def serves(database: Database) -> None:
+    """Have the endpoint of the rollout there, with a condition of somebody else."""
+    ready = Condition(conditions.READY, True, "ReplicasReady", "1 of 1", 1.0)
+
+    def work(connection: Connection) -> None:
+        projects.put(connection, Project(ProjectMetadata(ProjectName("default"))), 1.0)
+        endpoints.put(connection, Endpoint(Metadata("a"), EndpointSpec("m@1")), 0, 1.0)
+        endpoints.set_status(connection, "default", "a", EndpointStatus(conditions=(ready,)))
+
+    database.write(work)
+
+
+def test_who_is_not_told_is_in_the_timeline_and_a_condition_until_it_is(
+    database: Database, webhook: Webhook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "RETRY_FIRST_S", 0.01)
+    serves(database)
+    webhook.answers = [500] * 1_000_000
+    happens(database, Hook(webhook.url + "/secret?path", events=("pre-release", "promoted")))
+    where = webhook.url.removeprefix("http://")
+
+    async def fails() -> bool:
+        return len(webhook.posts) > 5 and (await asyncio.to_thread(said, database))[1] is not None
+
+    delivers(database, tmp_path, fails)
+    lines, condition = said(database)
+    assert lines == [
+        ("untold", f"{where} is not told of pre-release yet: it answered 500; it is tried for an hour")
+    ]  # once, however often it is tried
+    assert condition is not None
+    assert (condition.status, condition.reason) == (False, "ReceiverFails")
+    assert condition.message.startswith(f"{where} is not told of pre-release of rollout 1: it answered 500")
+    assert [each.json["event"] for each in webhook.posts if each.json["event"] != "pre-release"] == []
+    webhook.answers = [500] * 3  # another control goes on, and says nothing twice
+
+    async def recovers() -> bool:
+        return await is_empty(database)() and (await asyncio.to_thread(said, database))[1] is None
+
+    delivers(database, tmp_path, recovers)
+    lines, _ = said(database)
+    assert lines[1:] == [("told", f"{where} was told of pre-release at try 4")]
+    kept = database.read(lambda connection: endpoints.get(connection, "default", "a").status.conditions)
+    assert [each.type for each in kept] == [conditions.READY]
+    assert [each.json["event"] for each in webhook.posts][-2:] == ["pre-release", "promoted"]
+
+
+def test_a_missing_secret_is_said_and_what_is_given_up_stays_in_the_timeline(
+    database: Database, webhook: Webhook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "RETRY_FIRST_S", 0.01)
+    serves(database)
+    happens(database, Hook(webhook.url, secret="late"), events=("began",))
+
+    async def fails() -> bool:
+        return (await asyncio.to_thread(said, database))[1] is not None
+
+    delivers(database, tmp_path, fails)
+    lines, condition = said(database)
+    assert condition is not None
+    assert condition.reason == "SecretMissing"
+    assert "the secret 'late' in hooks/ cannot be used: No such file" in condition.message
+    assert [event for event, _ in lines] == ["untold"]
+    (tmp_path / "late").write_bytes(SECRET)
+    webhook.answers = [410]
+
+    async def is_over() -> bool:
+        return await is_empty(database)() and (await asyncio.to_thread(said, database))[1] is None
+
+    delivers(database, tmp_path, is_over)
+    event, because = said(database)[0][-1]
+    assert (event, because.endswith("it answered 410")) == ("lost", True)
+
+
+def test_a_status_that_was_written_as_it_was_before_is_put_right(
+    database: Database, webhook: Webhook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "RETRY_FIRST_S", 0.01)
+    serves(database)
+    webhook.answers = [500] * 1_000_000
+    happens(database, Hook(webhook.url), events=("began",))
+    stages: list[EndpointStatus] = []
+
+    def status() -> EndpointStatus:
+        return database.read(lambda connection: endpoints.get(connection, "default", "a").status)
+
+    def write(stored: EndpointStatus) -> None:
+        database.write(lambda connection: endpoints.set_status(connection, "default", "a", stored))
+
+    async def claim() -> bool:
+        now = await asyncio.to_thread(status)
+        has = conditions.find(now.conditions, conditions.HOOKS) is not None
+        if not stages and has:
+            stages.append(now)
+            await asyncio.to_thread(write, EndpointStatus())  # a turn of the loop that had not seen it
+        elif len(stages) == 1 and has:
+            stages.append(now)
+            webhook.answers = []
+        elif len(stages) == 2 and not has:
+            stages.append(now)
+            await asyncio.to_thread(write, stages[0])
+        return len(stages) == 3 and not has and not await database.reading(outbox.everything)
+
+    delivers(database, tmp_path, claim)
+
+
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     """A platform with three versions of a model, times 1, 2 and 3."""
@@ -239,12 +362,24 @@ def test_a_control_that_is_killed_while_a_receiver_is_away_tells_all_of_it_after
     rig.kill_control()
     until(lambda: rig.processes().get("control") not in (None, first) and rig.is_ready(), "control is back")
     until(lambda: rig.client.endpoint("default", name).status.serving == f"default.{name}-2", "it serves")
+    until(lambda: "HooksTold" in page(rig, "describe", "endpoint", name), "the endpoint says who is not told")
+    where, shown = webhook.url.removeprefix("http://"), page(rig, "rollouts", "show", name)
+    assert f"hooks     {where} is not told of pre-release of rollout" in shown
+    assert f"{where} is not told of pre-release yet: it answered 503" in shown.partition("Timeline")[2]
     before = len(webhook.posts)
     webhook.answers = []
     until(lambda: "promoted" in [each.json["event"] for each in webhook.posts[before:]], "all was told")
     events = {each.json["id"]: each.json["event"] for each in webhook.posts}
     assert list(events.values()) == ["pre-release", "step", "promoted"]
     assert webhook.posts[-1].json["canary_model"] == "m@2"
+    until(lambda: "HooksTold" not in page(rig, "describe", "endpoint", name), "it is over")
+    shown = page(rig, "rollouts", "show", name)
+    assert "\nhooks " not in shown
+    assert "was told of pre-release at try" in shown.partition("Timeline")[2]
+
+
+def page(rig: Rig, *words: str) -> str:
+    return stoker_here(*words, home=rig.home.root).stdout
 
 
 def held(webhook: Webhook, within: str = "1h", unanswered: str = "refuse") -> dict[str, Any]:

@@ -192,7 +192,10 @@ def test_without_room_for_the_next_revision_the_condition_has_the_arithmetic(rig
     apply(rig, endpoint(resources={"cpu": cores, "memory": "256Mi"}))
     until(lambda: conditions(rig)["Progressing"].reason == "NoCapacity", "it does not fit")
     noun = "core" if cores == 1 else "cores"
-    expected = f"needs {cores} {noun}, largest free is {cores - 0.25} on node test"
+    expected = (
+        f"needs {cores} {noun}, largest free is {cores - 0.25} on node test; "
+        "default.a-1 has that room: `rollout.strategy: recreate` has it go first"
+    )
     assert conditions(rig)["Progressing"].message == expected
     assert conditions(rig)["Ready"].status
 

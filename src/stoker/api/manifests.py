@@ -11,9 +11,11 @@ import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
+from stoker.api import conditional
 from stoker.api.bodies import MANIFEST_BYTES_MAX, decoded, flag, nothing, read, reply
 from stoker.api.operations import Call, Operation, Parameter
 from stoker.api.queries import NAME
+from stoker.client.endpoints import EndpointWritten
 from stoker.client.views import ApplyResult, EndpointDetail, ProjectView
 from stoker.control import allowances, specs, ways_back
 from stoker.control.changes import Change, applied
@@ -74,6 +76,7 @@ async def _apply(call: Call) -> Response:
     asker = Asker(call.grant, call.caller, call.because)
 
     def change(connection: Connection) -> tuple[list[ApplyResult], list[Change]]:
+        _check_each(call, connection, resources)
         apply = partial(
             specs.apply, connection, resources, time.time(), frozen,
             insists=insists, by=asker, nodes=nodes, rules=call.plane.secrets.rules,
@@ -92,6 +95,17 @@ async def _apply(call: Call) -> Response:
         if any(isinstance(each, IdentityProvider) for each in resources):
             call.plane.sign_in.providers.wake()
     return reply(ApplyAnswer([_with_warnings(result, made) for result in made.value]))
+
+
+def _check_each(call: Call, connection: Connection, resources: Sequence[Resource]) -> None:
+    """Raise PreconditionFailed unless each endpoint is what the caller saw, where they say what they saw."""
+    if "if-match" not in call.request.headers:
+        return
+    for each in resources:
+        if isinstance(each, Endpoint):
+            project, name = each.metadata.project, each.metadata.name
+            state = endpoints.find(connection, project, name, is_locked=True)
+            conditional.check(call.request, state, f"{project}/{name}")
 
 
 async def change_project(call: Call, name: str, wanted: Callable[[Project], Project]) -> Project:
@@ -189,7 +203,8 @@ async def _endpoints(call: Call) -> Response:
 
 
 async def _endpoint(call: Call) -> Response:
-    return reply(await _detail(call))
+    tag, detail = await _detail(call)
+    return reply(detail, headers={"etag": tag})
 
 
 async def _put_endpoint(call: Call) -> Response:
@@ -207,6 +222,7 @@ async def _put_endpoint(call: Call) -> Response:
     nodes = [capacity(each) for each in call.plane.observer.nodes()]
 
     def change(connection: Connection) -> tuple[list[ApplyResult], list[Change]]:
+        conditional.check(call.request, endpoints.find(connection, project, name, is_locked=True), f"{project}/{name}")
         rules = call.plane.secrets.rules
         apply = partial(
             specs.apply, connection, [given], time.time(), frozen, insists=insists, nodes=nodes, rules=rules
@@ -214,8 +230,12 @@ async def _put_endpoint(call: Call) -> Response:
         return applied(connection, [given], apply)
 
     made = await call.plane.admission.make(change, call.actor)
+    result = _with_warnings(made.value[0], made)
     await call.plane.loop.turned(ACTED_WAIT_S)
-    return reply(await _detail(call), 201 if made.value[0].action == "created" else 200)
+    tag, detail = await _detail(call)
+    fields = {name: getattr(detail, name) for name in detail.__struct_fields__}
+    status = 201 if result.action == "created" else 200
+    return reply(EndpointWritten(**fields, applied=result), status, {"etag": tag})
 
 
 async def _delete_endpoint(call: Call) -> Response:
@@ -277,12 +297,17 @@ async def _delete_project(call: Call) -> Response:
     return nothing()
 
 
-async def _detail(call: Call) -> EndpointDetail:
+async def _detail(call: Call) -> tuple[str, EndpointDetail]:
+    """Return an endpoint with its tag. Raises NotFound."""
     project, name = call.request.path_params["project"], call.request.path_params["name"]
     observer, folders, table = call.plane.observer, call.plane.loop.folders, call.plane.routes.table
-    return await call.plane.database.reading(
-        lambda connection: endpoint_detail(connection, observer, folders, table, project, name)
-    )
+
+    def look(connection: Connection) -> tuple[str, EndpointDetail]:
+        # The tag first: where the two are not of one moment, the next If-Match fails, and loses nothing.
+        tag = conditional.tag(endpoints.get(connection, project, name))
+        return tag, endpoint_detail(connection, observer, folders, table, project, name)
+
+    return await call.plane.database.reading(look)
 
 
 _OVER: Final = Parameter("over_budget", bool, "roll out though the policy of an error budget freezes it")
@@ -299,6 +324,7 @@ OPERATIONS: Final = (
         body="application/yaml",
         answer=ApplyAnswer,
         query=(Parameter("dry_run", bool, "only say what would change"), _OVER),
+        headers=(conditional.EACH_MATCHES,),
     ),
     Operation(
         "GET",
@@ -317,6 +343,7 @@ OPERATIONS: Final = (
         "An endpoint with revisions, replicas and decisions",
         "endpoints:read",
         answer=EndpointDetail,
+        is_tagged=True,
     ),
     Operation(
         "PUT",
@@ -325,9 +352,11 @@ OPERATIONS: Final = (
         "Create or replace an endpoint",
         "endpoints:write",
         body=Endpoint,
-        answer=EndpointDetail,
+        answer=EndpointWritten,
         also=201,
         query=(_OVER,),
+        headers=conditional.HEADERS,
+        is_tagged=True,
     ),
     Operation("DELETE", _ENDPOINT, _delete_endpoint, "Drain and remove an endpoint", "endpoints:write", status=202),
     Operation(

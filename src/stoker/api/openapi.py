@@ -15,6 +15,7 @@ from stoker.types.ids import DIGEST_PATTERN, NAME_PATTERN
 REF_TEMPLATE: Final = "#/components/schemas/{name}"
 _PATH_PARAMETER: Final = re.compile(r"{(\w+)}")
 _NUMBER: Final = {"type": "integer", "minimum": 0, "maximum": 10**15 - 1}
+_TAG: Final = {"type": "string"}
 _NAME: Final = {"type": "string", "pattern": NAME_PATTERN}
 # What the parts of paths look like; others are any text.
 _PARTS: Final[dict[str, dict[str, Any]]] = {
@@ -61,6 +62,9 @@ def _operation(operation: Operation, schemas: dict[Any, Any]) -> dict[str, Any]:
         answer["content"] = {"application/json": {"schema": schemas[operation.answer]}}
     elif operation.media != "application/json":
         answer["content"] = {operation.media: {"schema": {"type": "string"}}}
+    if operation.is_tagged:
+        tag = {"description": "what was asked for last, for If-Match; not the status beside it", "schema": _TAG}
+        answer["headers"] = {"ETag": tag}
     statuses = [each for each in (operation.status, operation.also) if each is not None]
     error = {
         "description": "What went wrong; text for what is no request of HTTP: too long a path",
@@ -95,14 +99,15 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
         {"name": name, "in": "path", "required": True, "schema": _PARTS.get(name, {"type": "string", "minLength": 1})}
         for name in _PATH_PARAMETER.findall(operation.path)
     ]
-    query = [
+    given = [
         {
             "name": each.name,
-            "in": "query",
+            "in": where,
             "required": each.is_required,
             "description": each.meaning,
             "schema": queries.schema(each),
         }
-        for each in operation.query
+        for where, parameters in (("query", operation.query), ("header", operation.headers))
+        for each in parameters
     ]
-    return inside + query
+    return inside + given

@@ -84,7 +84,7 @@ Handler = Callable[[Call], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A query parameter: what is published of it, and held (api/queries.py) before its handler sees it.
+    """A query parameter, or a header: what is published of it, and held (api/queries.py) before its handler sees it.
 
     low, high: of a number. pattern: of a text, as a whole; form: the same, but its handler says what is wrong with one.
     one_of: its only values. longest: in characters. is_required: without it, 400.
@@ -115,6 +115,7 @@ class Operation:
     access: the permission it needs; of several, any opens the door, and the handler asks for the one that is meant.
     status: of what it did; also: another one, of the same answer: for what was there already.
     is_local: whoever sits on this machine may call it without a key.
+    headers: request headers that it reads. is_tagged: its answers have an ETag.
     """
 
     method: Literal["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE"]
@@ -131,6 +132,8 @@ class Operation:
     media: str = "application/json"
     is_local: bool = False
     audit: Audited | None = None
+    headers: tuple[Parameter, ...] = ()
+    is_tagged: bool = False
 
     @property
     def permissions(self) -> tuple[Permission, ...]:

@@ -49,6 +49,9 @@ def check(operation: Operation, request: Request) -> None:
         if len(given.getlist(name)) > 1:
             raise InvalidInput("it is given more than once", field=name)
         _check(parameter, value)
+    for each in operation.headers:
+        for value in request.headers.getlist(each.name):
+            _check(each, value)
     for each in operation.query:
         if each.is_required and each.name not in given:
             raise InvalidInput(f"it is needed: {each.meaning}", field=each.name)

@@ -1,6 +1,7 @@
 """`stoker apply`: make the platform match manifests."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import click
 
@@ -68,12 +69,13 @@ def command(session: Session, files: tuple[str, ...], dry_run: bool, over_budget
     """
     manifests, control = read_manifests(files), session.control()
     text = manifests.text
+    apply = control.apply
     if b"openslo/" in text:
-        from stoker.cli.openslo import translated  # PyYAML takes longer to import than most commands to run
+        from stoker.cli import openslo  # PyYAML takes longer to import than most commands to run
 
-        text = translated(control, text)
+        apply = partial(openslo.applied, control)
     try:
-        results = control.apply(text, dry_run=dry_run, over_budget=over_budget)
+        results = apply(text, dry_run=dry_run, over_budget=over_budget)
     except (ManifestRefused, PolicyRefused) as wrong:
         raise manifests.located(wrong) from wrong
     show({"results": results}, output, lambda: result_lines(results, with_diff=True))

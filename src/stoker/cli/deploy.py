@@ -1,6 +1,6 @@
 """`stoker deploy`: serve a model version under a name, without writing YAML."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -16,35 +16,19 @@ from stoker.cli.output import show
 from stoker.cli.progress import Progress
 from stoker.cli.release import Passing
 from stoker.cli.session import Command, Session, checked_name, complete_endpoint, output_option, pairs, project_option
-from stoker.cli.values import typed
+from stoker.cli.wish import Fields, Wish, changed, contested, in_words, option, values
+from stoker.client import endpoints
+from stoker.client.connection import ManifestRefused, PolicyRefused
 from stoker.client.control import ControlClient
+from stoker.client.endpoints import EndpointWritten
 from stoker.client.releases import ReleaseClient
 from stoker.client.views import ApplyResult, EndpointDetail
-from stoker.types.errors import NotFound, StokerError
+from stoker.types.errors import Conflict, NotFound, PreconditionFailed, StokerError
 from stoker.types.ids import DEFAULT_PROJECT
 from stoker.types.rollouts import Strategy
 
 WAIT_S: Final = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What somebody wants of an endpoint; None and empty keep what is there, or the default."""
-
-    model: str | None = None
-    task: str | None = None
-    engine: str | None = None
-    options: dict[str, str] = field(default_factory=dict)
-    env: dict[str, str] = field(default_factory=dict)
-    cpu: float | None = None
-    memory: str | None = None
-    gpu: float | None = None
-    replicas: int | None = None
-    strategy: Strategy | None = None
-    steps: tuple[int, ...] = ()
-    dwell: str | None = None
-    requests_min: int | None = None
-    labels: dict[str, str] = field(default_factory=dict)
+TRIES_MAX: Final = 20  # each after somebody else's change came in between
 
 
 def _percents(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
@@ -120,8 +104,8 @@ def command(
         raise click.UsageError("--junit tells how a rollout ended; it needs --wait")
     control = session.control()
     last = newest_rollout(control, project, name)
-    result = apply_endpoint(control, project, name, Wish(**given), over_budget=over_budget)
-    detail = control.endpoint(project, name)
+    detail = apply_endpoint(control, project, name, Wish(**given), over_budget=over_budget)
+    result = detail.applied
     if not wait:
         show(detail, output, lambda: _people(result, detail))
         return Exit.OK
@@ -153,41 +137,78 @@ def _followed(
 
 def apply_endpoint(
     control: ControlClient, project: str, name: str, wish: Wish, *, over_budget: bool = False
-) -> ApplyResult:
-    """Create an endpoint, or change what is wished of it; return what that did.
+) -> EndpointWritten:
+    """Create an endpoint, or change what is wished of it, and nothing that others change meanwhile.
 
     over_budget: also where the policy of an error budget freezes rollouts.
+
+    Raises:
+        UsageError: there is no such endpoint, and nothing says what it serves.
+        Conflict: others changed the same fields meanwhile, or deleted it, or change it without end.
+        ManifestRefused, PolicyRefused: in the words of the command line.
     """
+    mine, before = wish.fields(), _look(control, project, name)
+    if before.generation == 0 and wish.model is None:
+        raise click.UsageError(f"there is no endpoint {name} yet; say what it serves with --model")
+    for _ in range(TRIES_MAX):
+        manifest = changed({"apiVersion": "stoker/v1", "kind": "Endpoint", **before.values}, mine)
+        manifest["metadata"] = {"name": name, "project": project, **manifest.get("metadata", {})}
+        try:
+            return endpoints.put(
+                control, project, name, msgspec.json.encode(manifest), tag=before.tag, over_budget=over_budget
+            )
+        except PreconditionFailed:
+            now = _look(control, project, name)
+            _check_unchanged(f"{project}/{name}", mine, before, now)
+            before = now
+        except (ManifestRefused, PolicyRefused) as wrong:
+            raise in_words(wrong, mine, project, name) from wrong
+    raise Conflict(
+        f"endpoint {project}/{name} was changed by others {TRIES_MAX} times while this change was written; nothing of "
+        "it was, run it again"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """An endpoint as it was read; of one that is not there the generation is 0."""
+
+    values: dict[str, Any]
+    tag: str
+    generation: int
+
+
+def _look(control: ControlClient, project: str, name: str) -> _Seen:
     try:
-        resource = control.endpoint(project, name).resource
-        spec: dict[str, Any] = msgspec.to_builtins(resource.spec)
-        labels = {**resource.metadata.labels, **wish.labels}
+        detail, tag = endpoints.read(control, project, name)
     except NotFound:
-        if wish.model is None:
-            raise click.UsageError(f"there is no endpoint {name} yet; say what it serves with --model") from None
-        spec, labels = {}, wish.labels
-    said = {"model": wish.model, "task": wish.task, "engine": wish.engine}
-    spec.update({key: value for key, value in said.items() if value is not None})
-    _merge(spec, "options", {key: typed(text) for key, text in wish.options.items()})
-    _merge(spec, "env", wish.env)
-    _merge(spec, "resources", {"cpu": wish.cpu, "memory": wish.memory, "gpu": wish.gpu})
-    rollout: dict[str, Any] = {"strategy": wish.strategy, "steps": wish.steps or None, "dwell": wish.dwell}
-    _merge(spec, "rollout", {**rollout, "requests_min": wish.requests_min})
-    if wish.replicas is not None:
-        spec["replicas"] = {"min": wish.replicas, "max": wish.replicas}
-    manifest = {
-        "apiVersion": "stoker/v1",
-        "kind": "Endpoint",
-        "metadata": {"name": name, "project": project, "labels": labels},
-        "spec": {key: value for key, value in spec.items() if value is not None},
-    }
-    return control.apply(msgspec.json.encode(manifest), over_budget=over_budget)[0]
+        return _Seen({}, endpoints.NEW, 0)
+    return _Seen(values(detail.resource), tag, detail.generation)
 
 
-def _merge(spec: dict[str, Any], key: str, new: dict[str, Any]) -> None:
-    said = {name: value for name, value in new.items() if value is not None}
-    if said:
-        spec[key] = {**spec.get(key, {}), **said}
+def _check_unchanged(where: str, mine: Fields, before: _Seen, now: _Seen) -> None:
+    """Raise Conflict unless what others did since `before` leaves the change as it was meant."""
+    if now.generation == 0 or (now.generation == before.generation and now.values == before.values):
+        raise Conflict(
+            f"endpoint {where} was deleted while this change was written; nothing of it was. Run it again, with "
+            "--model, to have it again"
+        )
+    others = contested(mine, before.values, now.values)
+    if not others:
+        return
+    made = "made" if before.generation == 0 else "changed"
+    asked = " ".join(dict.fromkeys(option(path, mine[path]) for path in others))
+    there = ", ".join(dict.fromkeys(_is(path, value) for path, value in others.items()))
+    raise Conflict(
+        f"somebody else {made} endpoint {where} while this change was written: {there}, and you asked for {asked}. "
+        f"Nothing was changed by you; look at it with `stoker describe {where.partition('/')[2]}`, and run it again if "
+        "yours is right"
+    )
+
+
+def _is(path: tuple[str, ...], value: object) -> str:
+    """Return what a field is now: its option, or that it is not set."""
+    return f"{'.'.join(path)} is not set any more" if value is None else f"it has {option(path, value)}"
 
 
 def _people(result: ApplyResult, detail: EndpointDetail) -> str:

@@ -7,9 +7,11 @@ import click
 
 from stoker.cli.output import age, clock, columns, fields
 from stoker.client.rollouts import LineView, RolloutDetail, RolloutView
+from stoker.core import conditions
 from stoker.core.rollout.state import Entry
 from stoker.core.rollout.table import Phase
 from stoker.core.verdict.odds import Tally
+from stoker.types.statuses import EndpointStatus
 
 BAR_WIDTH: Final = 24
 _COLOURS: Final[dict[Phase, str]] = {
@@ -33,6 +35,9 @@ _EVENTS: Final = {
     "deny": "red",
     "unanswered": "red",
     "asked": "yellow",
+    "untold": "yellow",
+    "lost": "red",
+    "told": "green",
     "approve": "green",
     "kept": "green",
     "passed": "green",
@@ -60,8 +65,9 @@ def table(found: Sequence[RolloutView]) -> str:
     return columns(header, rows, empty="no rollouts; the next change of an endpoint's model makes one")
 
 
-def page(one: RolloutDetail, entries: int, waits: str = "") -> str:
-    """Return all of a rollout, with the newest `entries` of its timeline. waits: what it cannot go on without."""
+def page(one: RolloutDetail, entries: int, status: EndpointStatus = EndpointStatus()) -> str:  # noqa: B008 - frozen
+    """Return all of a rollout, with the newest `entries` of its timeline, and what `status`, its endpoint's, says."""
+    waits, untold = "" if one.is_ended else conditions.newer(status), _untold(one, status)
     head = fields(
         [
             ("rollout", f"{click.style(str(one.number), bold=True)} of {one.project}/{one.endpoint}, {one.strategy}"),
@@ -72,6 +78,7 @@ def page(one: RolloutDetail, entries: int, waits: str = "") -> str:
             ("verdict", verdict(one)),
             ("because", one.because),
             ("stuck", click.style(waits, fg="red") if waits else ""),
+            ("hooks", click.style(untold, fg="red") if untold else ""),
             ("asked", f"to {one.ordered}" if one.ordered else ""),
             ("began", clock(one.began_s)),
             ("ended", clock(one.ended_s) if one.ended_s else ""),
@@ -87,6 +94,12 @@ def page(one: RolloutDetail, entries: int, waits: str = "") -> str:
             parts.append(click.style(f"  … {left} earlier; --entries 0 shows all", dim=True))
         parts.append(_indented("\n".join(timeline(shown))))
     return "\n".join(parts)
+
+
+def _untold(one: RolloutDetail, status: EndpointStatus) -> str:
+    """Return which hooks of the rollout cannot be told now, and why; "" where all are."""
+    said = conditions.find(status.conditions, conditions.HOOKS)
+    return said.message if said is not None and f" of rollout {one.number}: " in said.message else ""
 
 
 def brief(one: RolloutView) -> str:

@@ -10,8 +10,8 @@ from stoker.cli import rollout_page
 from stoker.cli.output import is_live, items, show
 from stoker.cli.session import Command, Session, complete_endpoint, output_option, project_option, write_example
 from stoker.client.rollouts import RolloutDetail, Said
-from stoker.core import conditions
 from stoker.types.errors import Forbidden, NotFound, NotReachable
+from stoker.types.statuses import EndpointStatus
 
 EVERY_S: Final = 1.0
 ENTRIES: Final = 30  # of a timeline, without --entries
@@ -77,17 +77,17 @@ def show_one(session: Session, which: str, watch: bool, entries: int, output: st
         follow(look, entries, live=is_live())
         return
     found = look()
-    show(found, output, lambda: rollout_page.page(found, entries, _waits(session, found)))
+    show(found, output, lambda: rollout_page.page(found, entries, _status(session, found)))
 
 
-def _waits(session: Session, found: RolloutDetail) -> str:
-    """Return what keeps the revision of a rollout that runs from its replicas; "" where nothing does."""
-    if found.is_ended:
-        return ""
+def _status(session: Session, found: RolloutDetail) -> EndpointStatus:
+    """Return what is said of the rollout's endpoint now, where that says anything of it."""
+    if found.is_ended and not found.spec.hooks:
+        return EndpointStatus()
     try:
-        return conditions.newer(session.control().endpoint(found.project, found.endpoint).status)
+        return session.control().endpoint(found.project, found.endpoint).status
     except (Forbidden, NotFound):  # it is gone meanwhile, or not this key's to see
-        return ""
+        return EndpointStatus()
 
 
 def follow(look: Callable[[], RolloutDetail], entries: int, *, live: bool) -> None:

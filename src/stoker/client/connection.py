@@ -33,6 +33,7 @@ _CODE_OF_STATUS: Final = {
     404: "not_found",
     408: "client_too_slow",
     409: "conflict",
+    412: "precondition_failed",
     413: "body_too_large",
     422: "refused_artifact",
     429: "busy",

@@ -36,7 +36,6 @@ from stoker.types.faults import Fault
 from stoker.types.keys import UNLIMITED, KeyLimits
 from stoker.types.models import ModelVersion
 from stoker.types.process import NodeStatus
-from stoker.types.resources import Endpoint
 from stoker.types.samples import SampleRecord
 from stoker.types.signing import Keyless, ProjectTrust, SignaturePolicy, TrustRoot
 from stoker.types.statuses import EndpointView
@@ -174,17 +173,21 @@ class ControlClient:
 
     # ── endpoints and projects ───────────────────────────────────────────────────────────────────────────────────
 
-    def apply(self, manifests: bytes, *, dry_run: bool = False, over_budget: bool = False) -> tuple[ApplyResult, ...]:
+    def apply(
+        self, manifests: bytes, *, dry_run: bool = False, over_budget: bool = False, tags: Iterable[str] = ()
+    ) -> tuple[ApplyResult, ...]:
         """Write manifests (YAML or JSON, several documents), all or none. A dry run only says what would change.
 
-        over_budget: also make revisions that the policy of an error budget freezes.
+        over_budget: also make revisions that the policy of an error budget freezes. tags: of every endpoint among them,
+        as they were read; raises PreconditionFailed when one is something else meanwhile.
         """
+        matches = ", ".join(tags)
         answer = self.connection.exchange(
             "POST",
             "/api/v1/apply",
             query={"dry_run": dry_run, "over_budget": over_budget},
             body=manifests,
-            headers={"Content-Type": "application/yaml"},
+            headers={"Content-Type": "application/yaml"} | ({"If-Match": matches} if matches else {}),
         )
         return decode(answer.body, _Results).results
 
@@ -195,11 +198,6 @@ class ControlClient:
     def endpoint(self, project: str, name: str) -> EndpointDetail:
         """Return an endpoint with revisions, replicas and its last decisions."""
         return self._get(f"/api/v1/projects/{project}/endpoints/{name}", EndpointDetail)
-
-    def put_endpoint(self, resource: Endpoint) -> None:
-        """Create an endpoint, or replace its spec."""
-        where = f"/api/v1/projects/{resource.metadata.project}/endpoints/{resource.metadata.name}"
-        self.connection.exchange("PUT", where, body=msgspec.json.encode(resource), headers=_JSON)
 
     def delete_endpoint(self, project: str, name: str) -> None:
         """Ask for the end of an endpoint; its replicas finish what they hold first."""

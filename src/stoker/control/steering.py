@@ -9,6 +9,7 @@ from stoker.client.rollouts import LineView, RolloutDetail, RolloutView, Told
 from stoker.client.views import TakenBack
 from stoker.control.observe import target
 from stoker.core.revisions import ServingConfig, config_digest, serving_config
+from stoker.core.rollout import untold
 from stoker.core.rollout.course import course
 from stoker.core.rollout.decide import criteria, metrics_of
 from stoker.core.rollout.release import REJECTED
@@ -247,7 +248,7 @@ def _detail(connection: Connection, stored: Stored, entries: int | None) -> Roll
     found = findings(state.memory, criteria(state.spec), metrics_of(state))
     seen = {(each.metric, each.cohort): (each.canary, each.baseline) for each in state.memory.lines}
     shown = _view(connection, stored)
-    last = timeline[-1] if timeline else None
+    last = next((each for each in reversed(timeline) if each.event not in untold.EVENTS), None)
     verdict = last.because if last is not None and last.event == "look" else ""
     return RolloutDetail(
         **{**msgspec.structs.asdict(shown), "verdict": verdict},

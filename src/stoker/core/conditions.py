@@ -12,6 +12,7 @@ RELEASED = "Released"
 BOUNDARY = "BoundaryHolds"
 SECRETS = "SecretsAvailable"
 SANDBOXED = "Sandboxed"
+HOOKS = "HooksTold"  # while a hook of its rollouts cannot be told
 GATES = " waits for its gates: "  # in messages, behind a revision and before what it waits for
 # Deaths in a row without 60 s of readiness in between; one or two may be chance (memory, a slow disk).
 CRASH_LOOP_CRASHES = 3

@@ -15,9 +15,13 @@ from stoker.types.statuses import EndpointStatus
 ENDPOINTS_MAX: Final = 10_000
 
 
-def find(connection: Connection, project: str, name: str) -> EndpointState | None:
-    """Return the endpoint, also while it is being deleted, or None."""
-    row = connection.execute(select(schema.endpoints).where(_is(project, name))).one_or_none()
+def find(connection: Connection, project: str, name: str, *, is_locked: bool = False) -> EndpointState | None:
+    """Return the endpoint, also while it is being deleted, or None.
+
+    is_locked: nobody else writes it before the end of the transaction (SQLite has one writer at any time).
+    """
+    ask = select(schema.endpoints).where(_is(project, name))
+    row = connection.execute(ask.with_for_update() if is_locked else ask).one_or_none()
     return None if row is None else _state(row)
 
 

@@ -90,6 +90,26 @@ def keep(connection: Connection, state: RolloutState, entries: Iterable[Entry] =
     return numbered
 
 
+def note(connection: Connection, project: str, number: int, at_s: float, event: str, because: str) -> None:
+    """Add a line to a rollout's timeline that changes nothing of it, and that nobody is told of.
+
+    Not where the line before says the same, or the rollout is gone.
+    """
+    table, entries = schema.rollouts, schema.rollout_entries
+    mine = and_(table.c.number == number, table.c.project == project)
+    text = connection.execute(select(table.c.state).where(mine)).scalar()
+    if text is None:
+        return
+    state: RolloutState = _state.decode(text)
+    last = select(entries.c.entry).where(entries.c.rollout == number).order_by(entries.c.sequence.desc()).limit(1)
+    before = [_entry.decode(each) for each in connection.execute(last).scalars()]
+    if any((each.event, each.because) == (event, because) for each in before):
+        return
+    entry = Entry(at_s, event, state.phase, because, state.weight, state.step)
+    connection.execute(insert(entries).values(rollout=number, entry=msgspec.json.encode(entry).decode()))
+    _shorten(connection, number)
+
+
 def newest(connection: Connection) -> list[Stored]:
     """Return the newest rollout of every endpoint; ended ones without their evidence."""
     table = schema.rollouts

@@ -9,7 +9,8 @@ StokerError
 ├── NotFound                404 not_found
 ├── MethodNotAllowed        405 method_not_allowed
 ├── Conflict                409 conflict
-│   └── OverQuota           409 over_quota             a project or the platform has all that its quota allows of it
+│   ├── OverQuota           409 over_quota             a project or the platform has all that its quota allows of it
+│   └── PreconditionFailed  412 precondition_failed    it is not what the caller saw (If-Match): read it again
 ├── RefusedArtifact         422 refused_artifact       a model file that is corrupt, hostile or not what it says
 │   └── SignatureRefused    422 signature_refused      a version whose signature is wrong, or not the one demanded
 ├── PolicyDenied            422 policy_denied          an admission policy refuses the change; names policy and rule
@@ -113,6 +114,13 @@ class OverQuota(Conflict):
     """A project, or the platform, has as many keys or bytes, or used as many GPU-hours, as its quota allows."""
 
     code = "over_quota"
+
+
+class PreconditionFailed(Conflict):
+    """What is there is not what the caller saw, as their If-Match or If-None-Match says; nothing was changed."""
+
+    code = "precondition_failed"
+    status = 412
 
 
 class RefusedArtifact(StokerError):

@@ -87,7 +87,14 @@ def replicas(percent: int, wanted: int) -> int:
 
 def host(hook: Hook) -> str:
     """Return who a hook is, in words; the rest of its address may be a secret."""
-    return hook.webhook_from or hook.webhook.partition("://")[2].partition("/")[0].partition("?")[0].rpartition("@")[2]
+    return receiver_name(hook.webhook_from or hook.webhook)
+
+
+def receiver_name(receiver: str) -> str:
+    """Return the host of an address; a reference to one as it is."""
+    if not receiver.startswith(("http://", "https://")):
+        return receiver
+    return receiver.partition("://")[2].partition("/")[0].partition("?")[0].rpartition("@")[2]
 
 
 def slow_s(spec: Rollout, objectives: tuple[Objective, ...]) -> float:

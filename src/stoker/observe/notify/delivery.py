@@ -9,7 +9,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from stoker.observe.notify import http
 from stoker.types.errors import InvalidInput, NoticeRefused, NotReachable, SecretUnavailable
@@ -38,6 +38,18 @@ class Item(Protocol):
         """See the class."""
 
 
+class Tried(NamedTuple):
+    """How an item that was tried stands. reason: why it was not taken when it was tried last; "" where it was.
+
+    is_ours: it could not be sent at all, for want of its address or of what signs it.
+    """
+
+    tries: int
+    outcome: Literal["later", "delivered", "lost"]
+    reason: str = ""
+    is_ours: bool = False
+
+
 T = TypeVar("T", bound=Item)
 
 
@@ -61,6 +73,7 @@ class Delivery(Generic[T]):
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._held: set[int] = set()  # numbers that were taken on
         self._settled: set[int] = set()
+        self._tried: dict[int, Tried] = {}  # by number, of what is in the outbox
 
     def deliver(self, outbox: Sequence[T], receivers: Collection[str]) -> None:
         """Take on what of `outbox` is not under way yet; whoever is not among `receivers` is told nothing more."""
@@ -72,6 +85,7 @@ class Delivery(Generic[T]):
             self._queues[name] = deque(item for item in queue if item.number in known)
         self._held &= known
         self._settled &= known
+        self._tried = {number: tried for number, tried in self._tried.items() if number in known}
         for item in outbox:
             if item.number in self._held or item.receiver not in receivers:
                 continue
@@ -85,6 +99,10 @@ class Delivery(Generic[T]):
         """Return the numbers of items that were delivered or given up, until they are in no outbox."""
         return set(self._settled)
 
+    def tried(self) -> dict[int, Tried]:
+        """Return how items stand that were tried, by number, until they are in no outbox."""
+        return dict(self._tried)
+
     async def close(self) -> None:
         """Stop delivering; what was not delivered is still in the outbox."""
         for worker in self._workers.values():
@@ -96,33 +114,38 @@ class Delivery(Generic[T]):
         wait_s = RETRY_FIRST_S
         while self._queues.get(name):
             item = self._queues[name][0]
-            outcome = await self._try(name, item)
-            if outcome == "later" and self._clock() - item.at_s < GIVE_UP_S:
+            outcome, reason, is_ours = await self._try(name, item)
+            if outcome == "later" and self._clock() - item.at_s >= GIVE_UP_S:
+                outcome = "lost"
+            before = self._tried.get(item.number)
+            tries = 1 if before is None else before.tries + 1
+            self._tried[item.number] = Tried(tries, outcome, reason, is_ours)
+            if outcome == "later":
                 await asyncio.sleep(wait_s)
                 wait_s = min(2 * wait_s, RETRY_MAX_S)
                 continue
             wait_s = RETRY_FIRST_S
-            self._counted("delivered" if outcome == "done" else "lost")
+            self._counted(outcome)
             self._settled.add(item.number)
             queue = self._queues.get(name)
             if queue and queue[0] is item:
                 queue.popleft()
 
-    async def _try(self, name: str, item: T) -> str:
-        """Return done, later or never."""
+    async def _try(self, name: str, item: T) -> tuple[Literal["later", "delivered", "lost"], str, bool]:
+        """Return what became of it, why, and whether it could not even be sent (see Tried)."""
         told = {"receiver": name, "notice": item.number}
         try:
             await self._send(item)
         except NoticeRefused as refused:
             log.error("a receiver refused a notice; it is given up", extra={**told, "reason": refused.message})
-            return "never"
+            return "lost", refused.message, False
         except (NotReachable, SecretUnavailable, InvalidInput) as failed:
             log.warning("a notice could not be delivered", extra={**told, "reason": failed.message})
-            return "later"
-        except Exception:  # a receiver's odd answer must not end its worker
+            return "later", failed.message, not isinstance(failed, NotReachable)
+        except Exception as odd:  # a receiver's odd answer must not end its worker
             log.exception("a notice failed", extra=told)
-            return "never"
-        return "done"
+            return "lost", type(odd).__name__, False
+        return "delivered", "", False
 
 
 async def post(url: str, body: bytes, headers: dict[str, str]) -> None:
