@@ -37,6 +37,9 @@ HEADERS = (("Authorization", f"Bearer {KEY}"), ("Content-Type", "application/jso
 STREAMS, EVENTS, EVERY_MS = 64, 500, 5  # the load of chunks: 12,800 a second
 MANY, MANY_EVENTS, MANY_EVERY_MS = 500, 50, 100
 TIMEOUT_S = 60.0
+SLOTS = (
+    "1000"  # as a language model says how many streams it works on; else a gateway learns it, with a queue meanwhile
+)
 
 
 def table(address: str, limits: KeyLimits = UNLIMITED) -> RouteTable:
@@ -133,7 +136,10 @@ def measure(folder: Path, *, rounds: int) -> Section:
     """Return the figures."""
     folder.mkdir(parents=True, exist_ok=True)
     socket = folder / "engine.sock"
-    with Server("fake engine", "bench.fake_engine", str(socket)), Gateway(folder / "home", f"unix:{socket}") as gateway:
+    with (
+        Server("fake engine", "bench.fake_engine", str(socket), SLOTS),
+        Gateway(folder / "home", f"unix:{socket}") as gateway,
+    ):
         run(gateway, STREAMS, body(EVENTS // 5, EVERY_MS))
         by_chunk = [chunks(gateway) for _ in range(rounds)]
         many = open_streams(gateway)
