@@ -7,7 +7,7 @@ import click
 
 from stoker.cli.kinds import Kind, split_reference, to_kind
 from stoker.cli.progress import Progress
-from stoker.cli.session import Command, Session, complete_endpoint, project_option
+from stoker.cli.session import Command, Session, complete_endpoint, project_option, timeout_option
 from stoker.client import access, alerts, budgets, policies, signed_in
 from stoker.client.control import ControlClient
 from stoker.types.errors import DeadlineExceeded, InvalidInput, NotFound
@@ -26,7 +26,7 @@ POLL_S: Final = 0.15
 @click.argument("kind", callback=to_kind)
 @click.argument("name", shell_complete=complete_endpoint)
 @click.option("--wait", is_flag=True, help="Return when an endpoint's last replica is gone.")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), default=120.0, help="Seconds to wait at most.")
+@timeout_option(120.0)
 @project_option
 @click.pass_obj
 def command(session: Session, kind: Kind, name: str, wait: bool, timeout_s: float, project: str) -> None:

@@ -15,7 +15,16 @@ from stoker.cli.following import newest as newest_rollout
 from stoker.cli.output import show
 from stoker.cli.progress import Progress
 from stoker.cli.release import Passing
-from stoker.cli.session import Command, Session, checked_name, complete_endpoint, output_option, pairs, project_option
+from stoker.cli.session import (
+    Command,
+    Session,
+    checked_name,
+    complete_endpoint,
+    output_option,
+    pairs,
+    project_option,
+    timeout_option,
+)
 from stoker.cli.wish import Fields, Wish, changed, contested, in_words, option, values
 from stoker.client import endpoints
 from stoker.client.connection import ManifestRefused, PolicyRefused
@@ -71,13 +80,7 @@ def _percents(ctx: click.Context, parameter: click.Parameter, value: str | None)
 @click.option(
     "--junit", type=click.Path(dir_okay=False, path_type=Path), help="With --wait: a test report of the rollout."
 )
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=0),
-    default=WAIT_S,
-    help=f"Seconds --wait waits.  [default: {WAIT_S:g}]",
-)
+@timeout_option(WAIT_S)
 @output_option
 @project_option
 @click.pass_obj

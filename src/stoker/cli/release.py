@@ -19,6 +19,7 @@ from stoker.cli.session import (
     complete_endpoint,
     output_option,
     project_option,
+    timeout_option,
     write_example,
 )
 from stoker.cli.signing import read_key
@@ -127,13 +128,7 @@ def list_(session: Session, endpoint: str, output: str, project: str) -> None:
 @command.command(cls=Command, example="stoker release wait digits --timeout 600 --junit gates.xml")
 @_ENDPOINT
 @_JUNIT
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=0),
-    default=WAIT_S,
-    help=f"Seconds to wait.  [default: {WAIT_S:g}]",
-)
+@timeout_option(WAIT_S, "Seconds to wait.")
 @output_option
 @project_option
 @click.pass_obj

@@ -11,7 +11,7 @@ from stoker.cli.deploy import WAIT_S
 from stoker.cli.following import newest
 from stoker.cli.output import show
 from stoker.cli.progress import Progress
-from stoker.cli.session import Command, Session, complete_endpoint, output_option, project_option
+from stoker.cli.session import Command, Session, complete_endpoint, output_option, project_option, timeout_option
 from stoker.cli.waiting import wait_ready
 from stoker.client.rollouts import RolloutDetail
 from stoker.protocol.frames import Kind, RequestHead
@@ -37,13 +37,7 @@ PATIENCE_S: Final = 5.0
 @click.argument("name", shell_complete=complete_endpoint)
 @click.option("--to", type=click.IntRange(min=1), help="Number of the revision; by default the one before.")
 @click.option("--wait/--no-wait", default=False, help="Return when it serves.")
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=0),
-    default=WAIT_S,
-    help=f"Seconds --wait waits.  [default: {WAIT_S:g}]",
-)
+@timeout_option(WAIT_S)
 @click.option(
     "--by-gateways",
     is_flag=True,

@@ -153,6 +153,17 @@ def project_option(function: _Function) -> _Function:
     )(function)
 
 
+def timeout_option(default_s: float, what: str = "Seconds --wait waits.") -> Callable[[_Function], _Function]:
+    """Add `--timeout SECONDS`, given as `timeout_s`."""
+    return click.option(
+        "--timeout",
+        "timeout_s",
+        type=click.FloatRange(min=0),
+        default=default_s,
+        help=f"{what}  [default: {default_s:g}]",
+    )
+
+
 def checked_name(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Return a name that can be one; a wrong one is wrong usage, before anything is asked."""
     if value is not None and not is_name(value):
